@@ -1,0 +1,7 @@
+//! gcc-gan: a dataflow-graph compiler with a static-graph executor.
+
+pub mod declare;
+pub mod exec;
+pub mod ir;
+pub mod schedule;
+pub mod train;
