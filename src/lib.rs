@@ -3,5 +3,6 @@
 pub mod declare;
 pub mod exec;
 pub mod ir;
+pub mod scalar;
 pub mod schedule;
 pub mod train;

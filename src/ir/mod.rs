@@ -1,1 +1,19 @@
+//! The intermediate representation: typed SSA over tensors.
+//!
+//! A [`Graph`] is a function (state, inputs) → (state', outputs). Each node has exactly one output
+//! tensor, a [`Type`] with all sizes known, a unique name and an [`Origin`] that points back at the
+//! declaration. Nothing here knows what a GAN, a device or a file is.
 
+mod builder;
+mod graph;
+mod infer;
+mod module;
+mod op;
+mod types;
+
+pub use builder::Builder;
+pub use graph::{Graph, Node, NodeId, Output, Probe, Update};
+pub use infer::{TypeError, infer};
+pub use module::{Entry, Feed, Initialiser, InputDecl, Module, StateDecl, StateRole};
+pub use op::{Distribution, Op, ReduceKind, Window};
+pub use types::{DType, Origin, Real, Role, Shape, Span, Type};

@@ -1,0 +1,233 @@
+//! The graph: nodes on petgraph, operands as ordered edges.
+
+use super::{Op, Origin, Type, TypeError, infer};
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+
+/// A handle to a node of one graph. It stays valid until the node is removed.
+pub type NodeId = NodeIndex<u32>;
+
+/// An operation with its one result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub op: Op,
+    pub ty: Type,
+    /// Unique in the graph: letters, digits and any of `_ . / -`.
+    pub name: String,
+    pub origin: Origin,
+}
+
+/// A value given to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub name: String,
+    pub node: NodeId,
+}
+
+/// The value that a state tensor has after the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    pub state: String,
+    pub node: NodeId,
+}
+
+/// A value worth looking at, such as a parameter's gradient. It is not computed unless it is made an
+/// output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    pub name: String,
+    pub node: NodeId,
+}
+
+/// A function (state, inputs) → (state', outputs).
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    pub name: String,
+    pub outputs: Vec<Output>,
+    pub updates: Vec<Update>,
+    pub probes: Vec<Probe>,
+    /// An edge goes from an operand to its user; its weight is the operand's position.
+    dag: StableDiGraph<Node, usize>,
+    names: HashSet<String>,
+    /// The next number to try for a name that is taken.
+    suffixes: HashMap<String, usize>,
+}
+
+impl Graph {
+    pub fn new(name: impl Into<String>) -> Self {
+        Graph { name: name.into(), ..Graph::default() }
+    }
+
+    /// Adds a node; its type is inferred. A name that is taken gets a number appended.
+    ///
+    /// # Errors
+    /// When the operands do not fit the operation.
+    pub fn add(&mut self, op: Op, operands: &[NodeId], name: &str, origin: Origin) -> Result<NodeId, TypeError> {
+        let types: Vec<&Type> = operands.iter().map(|&id| &self.dag[id].ty).collect();
+        let ty = infer(&op, &types)?;
+        let name = self.unique_name(name);
+        let id = self.dag.add_node(Node { op, ty, name, origin });
+        for (position, &operand) in operands.iter().enumerate() {
+            self.dag.add_edge(operand, id, position);
+        }
+        Ok(id)
+    }
+
+    fn unique_name(&mut self, wanted: &str) -> String {
+        if self.names.insert(wanted.to_string()) {
+            return wanted.to_string();
+        }
+        let next = self.suffixes.entry(wanted.to_string()).or_insert(1);
+        loop {
+            let candidate = format!("{wanted}.{next}");
+            *next += 1;
+            if self.names.insert(candidate.clone()) {
+                return candidate;
+            }
+        }
+    }
+
+    /// The node behind a handle.
+    ///
+    /// # Panics
+    /// When the node was removed: a broken invariant of the caller.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.dag[id]
+    }
+
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.dag[id]
+    }
+
+    pub fn op(&self, id: NodeId) -> &Op {
+        &self.dag[id].op
+    }
+
+    pub fn ty(&self, id: NodeId) -> &Type {
+        &self.dag[id].ty
+    }
+
+    pub fn shape(&self, id: NodeId) -> &[usize] {
+        &self.dag[id].ty.shape
+    }
+
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.dag.contains_node(id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.dag.node_count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Handles of all nodes, in the order in which they were added.
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.dag.node_indices().collect()
+    }
+
+    /// One more than the largest index of a node: the length of a table indexed by `NodeId::index`.
+    pub fn bound(&self) -> usize {
+        self.dag.node_indices().next_back().map_or(0, |id| id.index() + 1)
+    }
+
+    /// The operands of a node, in order.
+    pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
+        let mut edges: Vec<(usize, NodeId)> =
+            self.dag.edges_directed(id, Direction::Incoming).map(|e| (*e.weight(), e.source())).collect();
+        edges.sort_unstable_by_key(|(position, _)| *position);
+        edges.into_iter().map(|(_, source)| source).collect()
+    }
+
+    /// The nodes that use a node's value, in the order of their indices, each once.
+    pub fn users(&self, id: NodeId) -> Vec<NodeId> {
+        let users: BTreeSet<NodeId> = self.dag.neighbors_directed(id, Direction::Outgoing).collect();
+        users.into_iter().collect()
+    }
+
+    /// The node of that name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.dag.node_indices().find(|&id| self.dag[id].name == name)
+    }
+
+    /// All nodes, operands before users. Among nodes that are ready the oldest comes first, so the
+    /// order is a function of the graph alone.
+    ///
+    /// # Panics
+    /// On a cycle, which no way of building a graph can make.
+    pub fn topological(&self) -> Vec<NodeId> {
+        let mut missing = vec![0usize; self.bound()];
+        let mut ready = BinaryHeap::new();
+        for id in self.dag.node_indices() {
+            let operands = self.dag.edges_directed(id, Direction::Incoming).count();
+            missing[id.index()] = operands;
+            if operands == 0 {
+                ready.push(Reverse(id));
+            }
+        }
+        let mut order = Vec::with_capacity(self.len());
+        while let Some(Reverse(id)) = ready.pop() {
+            order.push(id);
+            for user in self.dag.neighbors_directed(id, Direction::Outgoing) {
+                missing[user.index()] -= 1;
+                if missing[user.index()] == 0 {
+                    ready.push(Reverse(user));
+                }
+            }
+        }
+        assert_eq!(order.len(), self.len(), "the graph {} has a cycle", self.name);
+        order
+    }
+
+    /// Every use of `old`, as an operand, output, update or probe, becomes a use of `new`.
+    /// The types must be equal. `new` itself keeps its operands, also where it uses `old`.
+    pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
+        debug_assert_eq!(self.ty(old), self.ty(new), "{} replaced by {}", self.node(old).name, self.node(new).name);
+        let edges: Vec<_> = self
+            .dag
+            .edges_directed(old, Direction::Outgoing)
+            .filter(|e| e.target() != new)
+            .map(|e| (e.id(), e.target(), *e.weight()))
+            .collect();
+        for (edge, user, position) in edges {
+            self.dag.remove_edge(edge);
+            self.dag.add_edge(new, user, position);
+        }
+        let slots = (self.outputs.iter_mut().map(|o| &mut o.node))
+            .chain(self.updates.iter_mut().map(|u| &mut u.node))
+            .chain(self.probes.iter_mut().map(|p| &mut p.node));
+        for slot in slots.filter(|slot| **slot == old) {
+            *slot = new;
+        }
+    }
+
+    /// The nodes whose values leave the graph: outputs and updates.
+    pub fn results(&self) -> Vec<NodeId> {
+        self.outputs.iter().map(|o| o.node).chain(self.updates.iter().map(|u| u.node)).collect()
+    }
+
+    /// Removes every node that no output and no update depends on, and the probes on such nodes.
+    /// Returns how many nodes went.
+    pub fn remove_dead(&mut self) -> usize {
+        let mut live = vec![false; self.bound()];
+        let mut stack = self.results();
+        while let Some(id) = stack.pop() {
+            if !std::mem::replace(&mut live[id.index()], true) {
+                stack.extend(self.dag.neighbors_directed(id, Direction::Incoming));
+            }
+        }
+        let dead: Vec<NodeId> = self.dag.node_indices().filter(|id| !live[id.index()]).collect();
+        for &id in &dead {
+            if let Some(node) = self.dag.remove_node(id) {
+                self.names.remove(&node.name);
+            }
+        }
+        self.probes.retain(|p| live[p.node.index()]);
+        dead.len()
+    }
+}

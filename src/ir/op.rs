@@ -1,0 +1,143 @@
+//! The primitives: one closed enum.
+
+use super::types::{DType, Real, Shape, Type};
+use crate::scalar::ScalarOp;
+use serde::{Deserialize, Serialize};
+
+/// How a reduction combines elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReduceKind {
+    Sum,
+    Max,
+}
+
+/// What a random draw is distributed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Uniform on [0, 1), in steps of 2^-24.
+    Uniform,
+    /// Standard normal, by the Box–Muller transform of pairs of uniform draws.
+    Normal,
+    /// 1 with the given probability, else 0.
+    Bernoulli(Real),
+}
+
+/// Stride and symmetric zero padding of a two-dimensional convolution, as (height, width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    pub stride: [usize; 2],
+    pub pad: [usize; 2],
+}
+
+/// A primitive operation. Operands are the node's incoming edges, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    // Leaves
+    /// A tensor that the caller gives at each run.
+    Input { name: String, ty: Type },
+    /// The value of a persistent tensor at the start of the run.
+    State { name: String, ty: Type },
+    /// Every element is `value`. A u32 constant holds an integral value.
+    Constant { value: Real, ty: Type },
+    /// The element's index along `axis`.
+    Iota { axis: usize, ty: Type },
+    /// Counter-based random numbers (Philox4x32-10; Salmon et al., SC 2011), f32.
+    /// Operands: seed `u32[2]`, step `u32[]`. Element `i` is word `i % 4` of the block
+    /// with key = seed and counter = (i / 4, step, low and high half of the stream's hash).
+    Random { distribution: Distribution, stream: String, shape: Shape },
+
+    /// An operation from the scalar table, element by element; all shapes equal.
+    Scalar(ScalarOp),
+
+    // Movement
+    /// The same elements in row-major order under another shape.
+    Reshape { to: Shape },
+    /// Result dimension `i` is operand dimension `permutation[i]`.
+    Transpose { permutation: Vec<usize> },
+    /// Dimensions of size 1 are repeated to the sizes of `to`, of equal rank.
+    Broadcast { to: Shape },
+    /// `low[i]` zeros before and `high[i]` after dimension `i`.
+    Pad { low: Vec<usize>, high: Vec<usize> },
+    /// Elements `start[i]..end[i]` of dimension `i`.
+    Slice { start: Vec<usize>, end: Vec<usize> },
+    /// The operands one after the other along `axis`.
+    Concat { axis: usize },
+    /// The order of elements turned around along each of `axes`.
+    Reverse { axes: Vec<usize> },
+
+    /// Elements along `axes` (sorted) combined; these dimensions stay, with size 1.
+    Reduce { kind: ReduceKind, axes: Vec<usize> },
+
+    // Contractions
+    /// `[.., m, k] · [.., k, n] → [.., m, n]`, leading dimensions equal.
+    MatMul,
+    /// Cross-correlation: input `[N,C,H,W]`, filter `[O,C,KH,KW]` → `[N,O,OH,OW]` with
+    /// `OH = (H + 2·pad − KH) / stride + 1`, which must be a whole number of at least 1
+    /// after rounding down.
+    Conv2d { window: Window },
+    /// The vector–Jacobian product of `Conv2d` in its input, and so also a transposed convolution:
+    /// output gradient `[N,O,OH,OW]`, filter `[O,C,KH,KW]` → `[N,C,H,W]` with `[H,W] = size`.
+    Conv2dInputGrad { window: Window, size: [usize; 2] },
+    /// The vector–Jacobian product of `Conv2d` in its filter: input `[N,C,H,W]`, output gradient
+    /// `[N,O,OH,OW]` → `[O,C,KH,KW]` with `[KH,KW] = kernel`.
+    Conv2dFilterGrad { window: Window, kernel: [usize; 2] },
+
+    /// The gradient of the first operand, a scalar, with respect to the second. Differentiation
+    /// replaces every such node; none is left in a graph that is executed.
+    Gradient,
+}
+
+impl Op {
+    /// The name of the operation in the text form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "input",
+            Op::State { .. } => "state",
+            Op::Constant { .. } => "constant",
+            Op::Iota { .. } => "iota",
+            Op::Random { .. } => "random",
+            Op::Scalar(op) => op.name(),
+            Op::Reshape { .. } => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::Broadcast { .. } => "broadcast",
+            Op::Pad { .. } => "pad",
+            Op::Slice { .. } => "slice",
+            Op::Concat { .. } => "concat",
+            Op::Reverse { .. } => "reverse",
+            Op::Reduce { kind: ReduceKind::Sum, .. } => "reduce_sum",
+            Op::Reduce { kind: ReduceKind::Max, .. } => "reduce_max",
+            Op::MatMul => "matmul",
+            Op::Conv2d { .. } => "conv2d",
+            Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
+            Op::Conv2dFilterGrad { .. } => "conv2d_filter_grad",
+            Op::Gradient => "gradient",
+        }
+    }
+
+    /// A constant of `dtype` and `shape` whose every element is `value`.
+    pub fn constant(value: f64, dtype: DType, shape: impl Into<Shape>) -> Op {
+        Op::Constant { value: Real(value), ty: Type::new(dtype, shape) }
+    }
+
+    /// Whether the operation only moves elements.
+    pub fn is_movement(&self) -> bool {
+        matches!(
+            self,
+            Op::Reshape { .. }
+                | Op::Transpose { .. }
+                | Op::Broadcast { .. }
+                | Op::Pad { .. }
+                | Op::Slice { .. }
+                | Op::Concat { .. }
+                | Op::Reverse { .. }
+        )
+    }
+
+    /// Whether the operation is a matrix product or one of the convolutions.
+    pub fn is_contraction(&self) -> bool {
+        matches!(self, Op::MatMul | Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. })
+    }
+}

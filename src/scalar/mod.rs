@@ -1,0 +1,35 @@
+//! The scalar operations: one table row each.
+//!
+//! A row holds everything any room needs to know about an operation: its name in the text form, its
+//! signature, its meaning in f64 (the oracle), its spelling in CUDA C++, its vector function on the
+//! CPU, and its partial derivatives. Adding an operation is adding a row to [`scalar_ops!`]'s table.
+
+mod table;
+mod vector;
+
+pub use table::ScalarOp;
+
+/// What a derivative rule may build: scalar expressions over the values of some graph.
+///
+/// Rules are generic over this trait so that the table depends on no graph type. All operands of one
+/// call have the same shape, which the implementor knows.
+pub trait ScalarBuilder {
+    /// A handle to a value in the graph under construction.
+    type Value: Copy;
+    /// The constant `value`, of the rule's shape.
+    fn constant(&mut self, value: f64) -> Self::Value;
+    /// `op` applied element by element.
+    fn apply(&mut self, op: ScalarOp, args: &[Self::Value]) -> Self::Value;
+}
+
+/// The element type a scalar operation takes or gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A real number: f32 on devices, f64 in the reference.
+    Real,
+    /// An unsigned 32-bit integer with wrapping arithmetic.
+    U32,
+}
+
+/// `x` in the table's vector functions is a tile of f32 lanes; u32 lanes travel as their bits.
+pub type VectorFn = fn(out: &mut [f32], args: &[&[f32]]);

@@ -1,0 +1,209 @@
+//! The table itself, and what is generated from it.
+
+use super::{Lane, ScalarBuilder, VectorFn};
+use serde::{Deserialize, Serialize};
+
+/// Comparisons give 1 where they hold and 0 elsewhere, so that masks multiply.
+fn mask(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
+macro_rules! scalar_ops {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $name:literal ($($arg:ident : $lane:ident),+) -> $result:ident,
+        f64: $meaning:expr,
+        cuda: $cuda:literal,
+        cpu: $cpu:expr,
+        derivative: |$b:pat_param, $y:pat_param| [$($partial:expr),+];
+    )*) => {
+        /// An operation on scalars, applied element by element to operands of one shape.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ScalarOp { $($(#[$doc])* $variant,)* }
+
+        impl ScalarOp {
+            /// Every operation, in table order.
+            pub const ALL: &'static [ScalarOp] = &[$(ScalarOp::$variant,)*];
+
+            /// The name in the text form and in the graph language.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The lane types of the operands, in order.
+            pub fn operand_lanes(self) -> &'static [Lane] {
+                match self { $(Self::$variant => &[$(Lane::$lane),+],)* }
+            }
+
+            /// The lane type of the result.
+            pub fn result_lane(self) -> Lane {
+                match self { $(Self::$variant => Lane::$result,)* }
+            }
+
+            /// The value in f64: the meaning that every executor is held to. U32 lanes come and go as
+            /// integral f64 values.
+            pub fn eval(self, args: &[f64]) -> f64 {
+                match self { $(Self::$variant => {
+                    let [$($arg),+] = args else { panic!("{} takes other operands: {args:?}", self.name()) };
+                    $(let $arg = *$arg;)+
+                    $meaning
+                })* }
+            }
+
+            /// CUDA C++ with `{0}`, `{1}`, … where the operands go.
+            pub fn cuda(self) -> &'static str {
+                match self { $(Self::$variant => $cuda,)* }
+            }
+
+            /// The CPU's function over a tile: `out.len()` lanes of each operand.
+            pub fn vector_fn(self) -> VectorFn {
+                match self { $(Self::$variant => $cpu,)* }
+            }
+
+            /// The partial derivatives of the result with respect to each operand, as expressions over
+            /// the operands `args` and the result `y`; `None` where the derivative is zero everywhere
+            /// it exists.
+            pub fn partials<B: ScalarBuilder>(
+                self, builder: &mut B, args: &[B::Value], y: B::Value,
+            ) -> Vec<Option<B::Value>> {
+                #[allow(unused_variables)]
+                match self { $(Self::$variant => {
+                    let [$($arg),+] = args else { panic!("{} takes other operands", self.name()) };
+                    $(let $arg = *$arg;)+
+                    let ($b, $y) = (builder, y);
+                    vec![$($partial),+]
+                })* }
+            }
+        }
+    };
+}
+
+use super::vector as v;
+
+scalar_ops! {
+    /// `a + b`
+    Add "add" (a: Real, b: Real) -> Real,
+        f64: a + b, cuda: "({0} + {1})", cpu: v::add,
+        derivative: |e, _| [Some(e.constant(1.0)), Some(e.constant(1.0))];
+    /// `a - b`
+    Sub "sub" (a: Real, b: Real) -> Real,
+        f64: a - b, cuda: "({0} - {1})", cpu: v::sub,
+        derivative: |e, _| [Some(e.constant(1.0)), Some(e.constant(-1.0))];
+    /// `a * b`
+    Mul "mul" (a: Real, b: Real) -> Real,
+        f64: a * b, cuda: "({0} * {1})", cpu: v::mul,
+        derivative: |_, _| [Some(b), Some(a)];
+    /// `a / b`
+    Div "div" (a: Real, b: Real) -> Real,
+        f64: a / b, cuda: "({0} / {1})", cpu: v::div,
+        derivative: |e, y| [
+            { let one = e.constant(1.0); Some(e.apply(ScalarOp::Div, &[one, b])) },
+            { let q = e.apply(ScalarOp::Div, &[y, b]); Some(e.apply(ScalarOp::Neg, &[q])) }
+        ];
+    /// The larger; at a tie the derivative goes to `b`, so `max(x, 0)` has derivative 0 at 0.
+    Max "max" (a: Real, b: Real) -> Real,
+        f64: if a > b { a } else { b }, cuda: "({0} > {1} ? {0} : {1})", cpu: v::max,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Gt, &[a, b])), Some(e.apply(ScalarOp::Le, &[a, b]))];
+    /// The smaller; at a tie the derivative goes to `b`.
+    Min "min" (a: Real, b: Real) -> Real,
+        f64: if a < b { a } else { b }, cuda: "({0} < {1} ? {0} : {1})", cpu: v::min,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Lt, &[a, b])), Some(e.apply(ScalarOp::Ge, &[a, b]))];
+    /// `a` to the power `b`, for `a > 0`.
+    Pow "pow" (a: Real, b: Real) -> Real,
+        f64: a.powf(b), cuda: "powf({0}, {1})", cpu: v::pow,
+        derivative: |e, y| [
+            { let one = e.constant(1.0); let n = e.apply(ScalarOp::Sub, &[b, one]);
+              let p = e.apply(ScalarOp::Pow, &[a, n]); Some(e.apply(ScalarOp::Mul, &[b, p])) },
+            { let l = e.apply(ScalarOp::Log, &[a]); Some(e.apply(ScalarOp::Mul, &[y, l])) }
+        ];
+    /// `-a`
+    Neg "neg" (a: Real) -> Real,
+        f64: -a, cuda: "(-{0})", cpu: v::neg,
+        derivative: |e, _| [Some(e.constant(-1.0))];
+    /// `|a|`, with derivative 0 at 0.
+    Abs "abs" (a: Real) -> Real,
+        f64: a.abs(), cuda: "fabsf({0})", cpu: v::abs,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Sign, &[a]))];
+    /// -1, 0 or 1.
+    Sign "sign" (a: Real) -> Real,
+        f64: if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 },
+        cuda: "(float)(({0} > 0.f) - ({0} < 0.f))", cpu: v::sign,
+        derivative: |_, _| [None];
+    /// `e^a`
+    Exp "exp" (a: Real) -> Real,
+        f64: a.exp(), cuda: "expf({0})", cpu: v::exp,
+        derivative: |_, y| [Some(y)];
+    /// Natural logarithm.
+    Log "log" (a: Real) -> Real,
+        f64: a.ln(), cuda: "logf({0})", cpu: v::log,
+        derivative: |e, _| [{ let one = e.constant(1.0); Some(e.apply(ScalarOp::Div, &[one, a])) }];
+    /// Square root.
+    Sqrt "sqrt" (a: Real) -> Real,
+        f64: a.sqrt(), cuda: "sqrtf({0})", cpu: v::sqrt,
+        derivative: |e, y| [{ let half = e.constant(0.5); Some(e.apply(ScalarOp::Div, &[half, y])) }];
+    /// `1 / sqrt(a)`
+    Rsqrt "rsqrt" (a: Real) -> Real,
+        f64: 1.0 / a.sqrt(), cuda: "(1.f / sqrtf({0}))", cpu: v::rsqrt,
+        derivative: |e, y| [{ let q = e.apply(ScalarOp::Div, &[y, a]); let h = e.constant(-0.5);
+            Some(e.apply(ScalarOp::Mul, &[h, q])) }];
+    /// Hyperbolic tangent.
+    Tanh "tanh" (a: Real) -> Real,
+        f64: a.tanh(), cuda: "tanhf({0})", cpu: v::tanh,
+        derivative: |e, y| [{ let one = e.constant(1.0); let yy = e.apply(ScalarOp::Mul, &[y, y]);
+            Some(e.apply(ScalarOp::Sub, &[one, yy])) }];
+    /// `1 / (1 + e^-a)`
+    Sigmoid "sigmoid" (a: Real) -> Real,
+        f64: 1.0 / (1.0 + (-a).exp()), cuda: "(1.f / (1.f + expf(-{0})))", cpu: v::sigmoid,
+        derivative: |e, y| [{ let one = e.constant(1.0); let z = e.apply(ScalarOp::Sub, &[one, y]);
+            Some(e.apply(ScalarOp::Mul, &[y, z])) }];
+    /// `log(1 + e^a)`, computed as `max(a, 0) + log1p(e^-|a|)` so that it never overflows.
+    Softplus "softplus" (a: Real) -> Real,
+        f64: a.max(0.0) + (-a.abs()).exp().ln_1p(),
+        cuda: "(fmaxf({0}, 0.f) + log1pf(expf(-fabsf({0}))))", cpu: v::softplus,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Sigmoid, &[a]))];
+    /// Sine of an angle in radians.
+    Sin "sin" (a: Real) -> Real,
+        f64: a.sin(), cuda: "sinf({0})", cpu: v::sin,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Cos, &[a]))];
+    /// Cosine of an angle in radians.
+    Cos "cos" (a: Real) -> Real,
+        f64: a.cos(), cuda: "cosf({0})", cpu: v::cos,
+        derivative: |e, _| [{ let s = e.apply(ScalarOp::Sin, &[a]); Some(e.apply(ScalarOp::Neg, &[s])) }];
+    /// `a < b` as 1 or 0.
+    Lt "lt" (a: Real, b: Real) -> Real,
+        f64: mask(a < b), cuda: "({0} < {1} ? 1.f : 0.f)", cpu: v::lt,
+        derivative: |_, _| [None, None];
+    /// `a <= b` as 1 or 0.
+    Le "le" (a: Real, b: Real) -> Real,
+        f64: mask(a <= b), cuda: "({0} <= {1} ? 1.f : 0.f)", cpu: v::le,
+        derivative: |_, _| [None, None];
+    /// `a > b` as 1 or 0.
+    Gt "gt" (a: Real, b: Real) -> Real,
+        f64: mask(a > b), cuda: "({0} > {1} ? 1.f : 0.f)", cpu: v::gt,
+        derivative: |_, _| [None, None];
+    /// `a >= b` as 1 or 0.
+    Ge "ge" (a: Real, b: Real) -> Real,
+        f64: mask(a >= b), cuda: "({0} >= {1} ? 1.f : 0.f)", cpu: v::ge,
+        derivative: |_, _| [None, None];
+    /// `a == b` as 1 or 0.
+    Eq "eq" (a: Real, b: Real) -> Real,
+        f64: mask(a == b), cuda: "({0} == {1} ? 1.f : 0.f)", cpu: v::eq,
+        derivative: |_, _| [None, None];
+    /// `a` where the mask `c` is not zero, else `b`.
+    Select "select" (c: Real, a: Real, b: Real) -> Real,
+        f64: if c != 0.0 { a } else { b }, cuda: "({0} != 0.f ? {1} : {2})", cpu: v::select,
+        derivative: |e, _| [
+            None,
+            { let (one, zero) = (e.constant(1.0), e.constant(0.0)); Some(e.apply(ScalarOp::Select, &[c, one, zero])) },
+            { let (one, zero) = (e.constant(1.0), e.constant(0.0)); Some(e.apply(ScalarOp::Select, &[c, zero, one])) }
+        ];
+    /// Wrapping addition of counters.
+    AddU32 "add_u32" (a: U32, b: U32) -> U32,
+        f64: f64::from((a as u32).wrapping_add(b as u32)), cuda: "({0} + {1})", cpu: v::add_u32,
+        derivative: |_, _| [None, None];
+    /// The real number nearest to a counter or a class label.
+    ToReal "to_real" (a: U32) -> Real,
+        f64: a, cuda: "((float){0})", cpu: v::to_real,
+        derivative: |_, _| [None];
+}
