@@ -236,3 +236,50 @@ impl ConvShape {
         vec![self.n, self.o, self.output[0], self.output[1]]
     }
 }
+
+impl Body {
+    /// Calls `f` with every reference to a buffer that is read.
+    pub fn each_read(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
+        fn expr(expr: &mut Expr, f: &mut dyn FnMut(&mut BufferId)) {
+            match expr {
+                Expr::Load { buffer, .. } => f(buffer),
+                Expr::Random { seed: [a, b], step, .. } => {
+                    for word in [a, b, step] {
+                        if let Word::Load { buffer, .. } = word {
+                            f(buffer);
+                        }
+                    }
+                }
+                Expr::Constant { .. }
+                | Expr::Inside { .. }
+                | Expr::Iota { .. }
+                | Expr::Slot(_)
+                | Expr::Accumulator
+                | Expr::Scalar { .. } => {}
+            }
+        }
+        match self {
+            Body::Nests(nests) => nests.iter_mut().flat_map(|n| &mut n.exprs).for_each(|e| expr(e, f)),
+            Body::Contraction(c) => {
+                for operand in &mut c.operands {
+                    match operand {
+                        Operand::Buffer { buffer, .. } => f(buffer),
+                        Operand::Computed { exprs } => exprs.iter_mut().for_each(|e| expr(e, f)),
+                    }
+                }
+                c.exprs.iter_mut().for_each(|e| expr(e, f));
+            }
+        }
+    }
+
+    /// Calls `f` with every store.
+    pub fn each_store(&mut self, f: &mut dyn FnMut(&mut Store)) {
+        match self {
+            Body::Nests(nests) => {
+                let passes = nests.iter_mut().flat_map(|n| &mut n.passes);
+                passes.flat_map(|p| p.stores.iter_mut().chain(&mut p.kept_stores)).for_each(f);
+            }
+            Body::Contraction(c) => c.stores.iter_mut().for_each(f),
+        }
+    }
+}

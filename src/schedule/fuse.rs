@@ -1,0 +1,539 @@
+//! Fusion: which nodes are computed by which kernel.
+//!
+//! 1. Some nodes must have a value of their own, if only inside a kernel: the *atoms*. They are the
+//!    results, contractions, reductions, and elementwise values with several users that are dearer to
+//!    recompute than to keep. All others are inlined where they are used.
+//! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
+//!    its producers' and with groups that read the same memory, wherever the merged group still lowers
+//!    to one kernel and no path leaves the group and comes back.
+//! 3. The elementwise groups that update one network's parameters become one multi-tensor kernel.
+
+use super::kernel::Body;
+use super::lower::{Core, Lowering, Refusal, same_reduction};
+use crate::ir::{Graph, NodeId, Op, Role};
+use crate::scalar::ScalarOp;
+use std::collections::{BTreeSet, HashSet};
+
+/// The nodes of one kernel.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub core: Core,
+    /// In topological order.
+    pub members: Vec<NodeId>,
+    /// The network whose parameters are updated here.
+    pub optimiser: Option<String>,
+}
+
+/// One kernel before its buffers have numbers: they are named by the node's index.
+#[derive(Debug, Clone)]
+pub struct FusedKernel {
+    pub body: Body,
+    /// The atoms in it, in topological order; the first contraction or reduction names it.
+    pub members: Vec<NodeId>,
+}
+
+/// An elementwise expression of at most this weight that reads at most one large buffer is computed
+/// again by each user: that costs less than a write and a read of memory.
+const RECOMPUTE_WEIGHT: usize = 8;
+/// A sweep of more than this many elements for so few kept points would leave cores idle.
+const SERIAL_ELEMENTS: usize = 1 << 16;
+const PARALLEL_POINTS: usize = 32;
+
+/// How much fusion may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fusion {
+    /// Every operation that computes is a kernel of its own: the baseline that summaries compare with.
+    Off,
+    On,
+}
+
+/// Groups the nodes of a graph into kernels, in a topological order of kernels.
+pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
+    let order = graph.topological();
+    let mut rank = vec![0; graph.bound()];
+    for (i, id) in order.iter().enumerate() {
+        rank[id.index()] = i;
+    }
+    let (atoms, in_memory) = choose_atoms(graph, &order, fusion);
+    let lowering = Lowering { graph, in_memory: &in_memory };
+    let mut groups = Groups::new(&lowering, &order, &atoms, &rank);
+    if fusion == Fusion::On {
+        for &atom in order.iter().filter(|id| atoms[id.index()]) {
+            groups.merge_around(atom);
+        }
+    }
+    let groups = groups.finish(&rank);
+    let results: HashSet<NodeId> = graph.results().into_iter().map(|id| base(graph, id)).collect();
+
+    // What other groups read must be stored, and so must results.
+    let read = |groups: &[Group]| -> HashSet<usize> {
+        let mut read = HashSet::new();
+        for group in groups {
+            if let Ok(body) = lowering.body(&group.core, &group.members, &|_| true) {
+                let own: HashSet<usize> = group.members.iter().map(|m| m.index()).collect();
+                read.extend(loads(&body).into_iter().filter(|b| !own.contains(b)));
+            }
+        }
+        read
+    };
+    let read = read(&groups);
+    let stored = |id: NodeId| results.contains(&id) || read.contains(&id.index());
+    let mut kernels: Vec<(Option<String>, FusedKernel)> = Vec::new();
+    for group in groups {
+        let body = match lowering.body(&group.core, &group.members, &stored) {
+            Ok(body) => body,
+            Err(refusal) => panic!("a group that was accepted no longer lowers: {refusal:?}"),
+        };
+        let elementwise = matches!(&body, Body::Nests(nests) if !nests[0].reduced.contains(&true));
+        let key = group.optimiser.clone().filter(|_| elementwise && fusion == Fusion::On);
+        kernels.push((key, FusedKernel { body, members: group.members }));
+    }
+    multi_tensor(kernels)
+}
+
+/// The node whose buffer holds the value: reshapes move nothing.
+pub fn base(graph: &Graph, mut id: NodeId) -> NodeId {
+    while let Op::Reshape { .. } = graph.op(id) {
+        id = graph.operands(id)[0];
+    }
+    id
+}
+
+/// The buffers that a body reads, by the index they are named with; repeated as often as they are.
+pub fn loads(body: &Body) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut body = body.clone();
+    body.each_read(&mut |buffer| found.push(*buffer));
+    found
+}
+
+/// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
+fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, Vec<bool>) {
+    let mut atoms = vec![false; graph.bound()];
+    let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
+    for id in graph.results() {
+        let id = base(graph, id);
+        atoms[id.index()] |= !leaf(id);
+    }
+    for &id in order {
+        let op = graph.op(id);
+        if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
+            atoms[id.index()] = true;
+        }
+        if fusion == Fusion::Off && (matches!(op, Op::Scalar(_) | Op::Random { .. } | Op::Iota { .. })) {
+            atoms[id.index()] = true;
+        }
+        if op.is_contraction() {
+            for operand in graph.operands(id) {
+                force_operand(graph, operand, &mut atoms);
+            }
+        }
+        if let Op::Random { .. } = op {
+            for operand in graph.operands(id) {
+                let constant = matches!(graph.op(operand), Op::Constant { .. });
+                atoms[operand.index()] |= !leaf(operand) && !constant;
+            }
+        }
+        if let Op::Broadcast { to } = op {
+            // Computed once per repeated element, not once per copy.
+            let operand = source(graph, id);
+            let repeated = graph.ty(operand).elements() < to.iter().product();
+            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_));
+        }
+        if matches!(op, Op::Scalar(_)) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+            atoms[id.index()] = true;
+        }
+    }
+    // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
+    loop {
+        let in_memory: Vec<bool> = (0..graph.bound())
+            .map(|i| {
+                let id = NodeId::new(i);
+                graph.contains(id) && (atoms[i] || leaf(id))
+            })
+            .collect();
+        let lowering = Lowering { graph, in_memory: &in_memory };
+        let mut more = false;
+        for &id in order.iter().filter(|id| atoms[id.index()]) {
+            match lowering.body(&core_of(graph, id), &[id], &|_| true) {
+                Ok(_) => {}
+                Err(Refusal::NeedsBuffer(node)) => {
+                    assert!(!in_memory[node.index()], "{} is in memory already", graph.node(node).name);
+                    atoms[node.index()] = true;
+                    more = true;
+                }
+                Err(Refusal::Misaligned) => panic!("the node {} alone is no kernel", graph.node(id).name),
+            }
+        }
+        if !more {
+            return (atoms, in_memory);
+        }
+    }
+}
+
+/// The first node below movement operations.
+fn source(graph: &Graph, mut id: NodeId) -> NodeId {
+    while graph.op(id).is_movement() && !matches!(graph.op(id), Op::Concat { .. }) {
+        id = graph.operands(id)[0];
+    }
+    id
+}
+
+/// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
+/// small that computing it on the fly costs nothing.
+fn force_operand(graph: &Graph, operand: NodeId, atoms: &mut [bool]) {
+    const SMALL: usize = 4096;
+    let value = source(graph, operand);
+    let small = graph.ty(operand).elements() <= SMALL && graph.users(value).len() == 1;
+    let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
+    if !leaf && !small {
+        atoms[value.index()] = true;
+    }
+}
+
+/// Whether several nodes use the value, looking through movement operations.
+fn is_shared(graph: &Graph, id: NodeId) -> bool {
+    let mut users = 0;
+    let mut stack = vec![id];
+    while let Some(id) = stack.pop() {
+        for user in graph.users(id) {
+            if graph.op(user).is_movement() {
+                stack.push(user);
+            } else {
+                users += 1;
+            }
+        }
+        if users > 1 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether computing the value again costs less than keeping it in memory.
+fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
+    let (mut weight, mut large_reads) = (0, HashSet::new());
+    let mut seen = HashSet::new();
+    let mut stack = vec![id];
+    let elements = graph.ty(id).elements();
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        let in_memory = (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
+        if in_memory {
+            if graph.ty(node).elements() * 8 > elements {
+                large_reads.insert(node);
+            }
+            continue;
+        }
+        weight += match graph.op(node) {
+            Op::Scalar(ScalarOp::Div | ScalarOp::Sqrt | ScalarOp::Rsqrt) => 4,
+            Op::Scalar(
+                ScalarOp::Exp
+                | ScalarOp::Log
+                | ScalarOp::Tanh
+                | ScalarOp::Sigmoid
+                | ScalarOp::Softplus
+                | ScalarOp::Sin
+                | ScalarOp::Cos
+                | ScalarOp::Pow,
+            )
+            | Op::Random { .. } => 10,
+            Op::Scalar(_) => 1,
+            _ => 0,
+        };
+        if weight > RECOMPUTE_WEIGHT || large_reads.len() > 1 {
+            return false;
+        }
+        stack.extend(graph.operands(node));
+    }
+    large_reads.len() <= 1
+}
+
+fn core_of(graph: &Graph, id: NodeId) -> Core {
+    match graph.op(id) {
+        op if op.is_contraction() => Core::Contraction(id),
+        Op::Reduce { axes, .. } => {
+            let space = graph.shape(graph.operands(id)[0]).to_vec();
+            let reduced = (0..space.len()).map(|d| axes.contains(&d)).collect();
+            Core::Nest { space, reduced }
+        }
+        _ => {
+            let space = graph.shape(id).to_vec();
+            let reduced = vec![false; space.len()];
+            Core::Nest { space, reduced }
+        }
+    }
+}
+
+type GroupId = usize;
+
+/// Groups under construction; a merged group's members move to the other, leaving it empty.
+struct Groups<'l> {
+    lowering: &'l Lowering<'l>,
+    groups: Vec<Group>,
+    /// The atoms, inputs and state that each group reads, its own members left out.
+    reads: Vec<BTreeSet<NodeId>>,
+    group_of: Vec<Option<GroupId>>,
+    /// For each in-memory node, the groups that read it.
+    readers: Vec<BTreeSet<GroupId>>,
+    rank: &'l [usize],
+}
+
+impl<'l> Groups<'l> {
+    fn new(lowering: &'l Lowering<'l>, order: &[NodeId], atoms: &[bool], rank: &'l [usize]) -> Self {
+        let graph = lowering.graph;
+        let mut this = Groups {
+            lowering,
+            groups: Vec::new(),
+            reads: Vec::new(),
+            group_of: vec![None; graph.bound()],
+            readers: vec![BTreeSet::new(); graph.bound()],
+            rank,
+        };
+        for &id in order.iter().filter(|id| atoms[id.index()]) {
+            let group = this.groups.len();
+            let optimiser = match &graph.node(id).origin.role {
+                Role::Optimiser(network) => Some(network.clone()),
+                Role::Forward | Role::Gradient(_) => None,
+            };
+            this.groups.push(Group { core: core_of(graph, id), members: vec![id], optimiser });
+            this.group_of[id.index()] = Some(group);
+            let reads = in_memory_operands(lowering, id);
+            for read in &reads {
+                this.readers[read.index()].insert(group);
+            }
+            this.reads.push(reads);
+        }
+        this
+    }
+
+    fn producers(&self, group: GroupId) -> BTreeSet<GroupId> {
+        self.reads[group].iter().filter_map(|r| self.group_of[r.index()]).filter(|&g| g != group).collect()
+    }
+
+    /// Merges the atom's group with its producers' groups and with those that read the same memory.
+    fn merge_around(&mut self, atom: NodeId) {
+        let mut refused = HashSet::new();
+        loop {
+            let Some(group) = self.group_of[atom.index()] else { return };
+            let mut candidates: Vec<GroupId> = self.producers(group).into_iter().collect();
+            // The latest producer first: its value is the freshest.
+            candidates.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.last().map(|m| self.rank[m.index()])));
+            let full = self.graph().ty(atom).elements().max(self.space_elements(group));
+            for read in &self.reads[group] {
+                if self.graph().ty(*read).elements() * 2 > full {
+                    let siblings = self.readers[read.index()].iter().copied();
+                    candidates.extend(siblings.filter(|&g| g != group && !self.groups[g].members.is_empty()));
+                }
+            }
+            let mut seen = HashSet::new();
+            candidates.retain(|g| seen.insert(*g));
+            let merged = candidates.into_iter().find(|&other| {
+                !refused.contains(&other) && (self.try_merge(other, group) || !refused.insert(other))
+            });
+            if merged.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn graph(&self) -> &'l Graph {
+        self.lowering.graph
+    }
+
+    fn space_elements(&self, group: GroupId) -> usize {
+        match &self.groups[group].core {
+            Core::Nest { space, .. } => space.iter().product(),
+            Core::Contraction(main) => self.graph().ty(*main).elements(),
+        }
+    }
+
+    /// Merges `b` into `a` where that is one kernel and makes no cycle.
+    fn try_merge(&mut self, a: GroupId, b: GroupId) -> bool {
+        let (ga, gb) = (&self.groups[a], &self.groups[b]);
+        if ga.optimiser != gb.optimiser {
+            return false;
+        }
+        let Some(core) = self.merged_core(ga, gb) else { return false };
+        let mut members: Vec<NodeId> = ga.members.iter().chain(&gb.members).copied().collect();
+        members.sort_by_key(|m| self.rank[m.index()]);
+        if self.is_serial(&core, &members) || self.path_around(a, b) || self.path_around(b, a) {
+            return false;
+        }
+        match self.lowering.body(&core, &members, &|_| true) {
+            Ok(body) if self.is_worthwhile(&body, a, b) => {}
+            _ => return false,
+        }
+        let absorbed = std::mem::take(&mut self.groups[b].members);
+        for member in absorbed {
+            self.group_of[member.index()] = Some(a);
+        }
+        let reads = std::mem::take(&mut self.reads[b]);
+        for read in &reads {
+            self.readers[read.index()].remove(&b);
+            self.readers[read.index()].insert(a);
+        }
+        self.reads[a].extend(reads);
+        let own: Vec<NodeId> =
+            self.reads[a].iter().copied().filter(|r| self.group_of[r.index()] == Some(a)).collect();
+        for read in own {
+            self.reads[a].remove(&read);
+            self.readers[read.index()].remove(&a);
+        }
+        self.groups[a].core = core;
+        self.groups[a].members = members;
+        true
+    }
+
+    fn merged_core(&self, a: &Group, b: &Group) -> Option<Core> {
+        let graph = self.graph();
+        match (&a.core, &b.core) {
+            (Core::Contraction(_), Core::Contraction(_)) => None,
+            (Core::Contraction(main), Core::Nest { space, reduced })
+            | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
+                let fits = !reduced.contains(&true)
+                    && space.iter().product::<usize>() == graph.ty(*main).elements();
+                fits.then_some(Core::Contraction(*main))
+            }
+            (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
+                let (na, nb): (usize, usize) = (sa.iter().product(), sb.iter().product());
+                let kept = |space: &[usize], reduced: &[bool]| -> usize {
+                    super::view::kept_shape(space, reduced).iter().product()
+                };
+                match (ra.contains(&true), rb.contains(&true)) {
+                    (true, true) => {
+                        let axes: Vec<usize> = (0..sb.len()).filter(|&d| rb[d]).collect();
+                        same_reduction(sb, &axes, sa, ra).then(|| a.core.clone())
+                    }
+                    (true, false) => (nb == na || nb == kept(sa, ra)).then(|| a.core.clone()),
+                    (false, true) => (na == nb || na == kept(sb, rb)).then(|| b.core.clone()),
+                    (false, false) => (na == nb).then(|| a.core.clone()),
+                }
+            }
+        }
+    }
+
+    /// Whether the merged nest would do much elementwise work for few kept points.
+    fn is_serial(&self, core: &Core, members: &[NodeId]) -> bool {
+        let Core::Nest { space, reduced } = core else { return false };
+        let full: usize = space.iter().product();
+        let kept: usize = super::view::kept_shape(space, reduced).iter().product();
+        let writes_full = members.iter().any(|&m| {
+            !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full
+        });
+        full != kept && writes_full && full > SERIAL_ELEMENTS && kept < PARALLEL_POINTS
+    }
+
+    /// Groups that only read the same memory are merged where both are more than a few elements: tiny
+    /// kernels gain nothing by being put beside others, and the schedule loses freedom.
+    fn is_worthwhile(&self, body: &Body, a: GroupId, b: GroupId) -> bool {
+        let related = self.producers(b).contains(&a) || self.producers(a).contains(&b);
+        related || matches!(body, Body::Nests(_))
+    }
+
+    /// Whether a path leads from one group to the other through a third.
+    fn path_around(&self, from: GroupId, to: GroupId) -> bool {
+        // Walk from `to` back over producers, skipping the direct edge.
+        let mut stack: Vec<GroupId> = self.producers(to).into_iter().filter(|&p| p != from).collect();
+        let mut seen: HashSet<GroupId> = stack.iter().copied().collect();
+        while let Some(group) = stack.pop() {
+            for producer in self.producers(group) {
+                if producer == from {
+                    return true;
+                }
+                if seen.insert(producer) {
+                    stack.push(producer);
+                }
+            }
+        }
+        false
+    }
+
+    /// The groups in a topological order.
+    fn finish(self, rank: &[usize]) -> Vec<Group> {
+        let mut order = Vec::new();
+        let mut state = vec![0u8; self.groups.len()];
+        let mut ids: Vec<GroupId> = (0..self.groups.len()).filter(|&g| !self.groups[g].members.is_empty()).collect();
+        ids.sort_by_key(|&g| self.groups[g].members.first().map(|m| rank[m.index()]));
+        for &root in &ids {
+            let mut stack = vec![root];
+            while let Some(&group) = stack.last() {
+                match state[group] {
+                    0 => {
+                        state[group] = 1;
+                        let mut producers: Vec<GroupId> = self.producers(group).into_iter().collect();
+                        producers.retain(|&p| state[p] == 0);
+                        producers.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.first().map(|m| rank[m.index()])));
+                        stack.extend(producers);
+                    }
+                    1 => {
+                        state[group] = 2;
+                        order.push(group);
+                        stack.pop();
+                    }
+                    _ => {
+                        stack.pop();
+                    }
+                }
+            }
+        }
+        order.into_iter().map(|g| self.groups[g].clone()).collect()
+    }
+}
+
+/// The in-memory nodes that an atom's expression reads.
+fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> BTreeSet<NodeId> {
+    let mut found = BTreeSet::new();
+    let mut seen = HashSet::new();
+    let mut stack = lowering.graph.operands(atom);
+    while let Some(id) = stack.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if lowering.in_memory[id.index()] {
+            found.insert(id);
+        } else {
+            stack.extend(lowering.graph.operands(id));
+        }
+    }
+    found
+}
+
+/// Puts elementwise kernels with the same key into one, at the place of the last of them, where no
+/// kernel between depends on an earlier one.
+fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
+    let mut result: Vec<FusedKernel> = Vec::new();
+    let mut open: Vec<(String, FusedKernel)> = Vec::new();
+    for (key, kernel) in kernels {
+        let reads: HashSet<usize> = loads(&kernel.body).into_iter().collect();
+        let depends = |other: &FusedKernel| other.members.iter().any(|m| reads.contains(&m.index()));
+        // What this kernel reads must have been computed; a group of its own key starts anew below.
+        while let Some(i) = open.iter().position(|(k, parts)| Some(k) != key.as_ref() && depends(parts)) {
+            result.push(open.remove(i).1);
+        }
+        match key {
+            Some(key) => match open.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, parts)) if !depends(parts) => {
+                    let (Body::Nests(into), Body::Nests(nests)) = (&mut parts.body, kernel.body) else {
+                        unreachable!("only nests have a key")
+                    };
+                    into.extend(nests);
+                    parts.members.extend(kernel.members);
+                }
+                _ => {
+                    // A second one of the same key that depends on the first starts anew.
+                    if let Some(i) = open.iter().position(|(k, _)| *k == key) {
+                        result.push(open.remove(i).1);
+                    }
+                    open.push((key, kernel));
+                }
+            },
+            None => result.push(kernel),
+        }
+    }
+    result.extend(open.into_iter().map(|(_, k)| k));
+    result
+}
+

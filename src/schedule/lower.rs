@@ -1,0 +1,527 @@
+//! Lowering: from a group of graph nodes to the body of one kernel.
+//!
+//! Elementwise nodes become expressions; movement nodes become views of the leaves; reductions and
+//! the nodes that depend on them are sorted into passes. Lowering fails, without harm, where a group
+//! cannot be one kernel, so that fusion simply tries.
+
+use super::kernel::{
+    Body, Contraction, ContractionKind, ConvShape, Expr, ExprId, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
+};
+use super::view::{View, kept_shape};
+use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::scalar::ScalarOp;
+use std::collections::HashMap;
+
+/// Why a group is not one kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The value of this node must be in memory: a reshape that no view expresses is applied to it.
+    NeedsBuffer(NodeId),
+    /// The members do not line up in one index space.
+    Misaligned,
+}
+
+/// What a group of nodes is built around.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Core {
+    /// A loop nest over a space with some dimensions reduced.
+    Nest { space: Shape, reduced: Vec<bool> },
+    /// One contraction and its epilogue.
+    Contraction(NodeId),
+}
+
+/// One movement from a value to its user.
+#[derive(Debug, Clone)]
+struct Move {
+    op: Op,
+    from: Shape,
+    to: Shape,
+    /// The node that is moved.
+    operand: Option<NodeId>,
+}
+
+/// An index into the interned chains of moves; 0 is the empty chain.
+type ChainId = usize;
+
+/// Which of a nest's two spaces an expression is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Level {
+    Full,
+    Kept,
+}
+
+/// Where a member's value is found by the others.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Full(ExprId),
+    Slot(SlotId),
+}
+
+/// Lowers groups of one graph. `in_memory` says which nodes have their value in a buffer when the
+/// kernel runs (inputs and state included); buffers are named by the node's index.
+pub struct Lowering<'g> {
+    pub graph: &'g Graph,
+    pub in_memory: &'g [bool],
+}
+
+/// A body under construction.
+struct BodyBuilder<'l> {
+    lowering: &'l Lowering<'l>,
+    space: Shape,
+    kept: Shape,
+    reduced: Vec<bool>,
+    exprs: Vec<Expr>,
+    interned: HashMap<Expr, ExprId>,
+    /// The first pass in which each expression can be evaluated: one after the slots it reads.
+    ready: Vec<usize>,
+    slot_pass: Vec<usize>,
+    members: HashMap<NodeId, Place>,
+    accumulator: Option<NodeId>,
+    chains: Vec<(ChainId, Move)>,
+    chain_ids: HashMap<(ChainId, Option<NodeId>, NodeId), ChainId>,
+    values: HashMap<(NodeId, ChainId, Level), ExprId>,
+}
+
+impl Lowering<'_> {
+    /// The body of a group: `core` and `members` in topological order, of which those that `stored`
+    /// picks are written to memory.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn body(&self, core: &Core, members: &[NodeId], stored: &dyn Fn(NodeId) -> bool) -> Result<Body, Refusal> {
+        match core {
+            Core::Nest { space, reduced } => self.nest(space, reduced, members, stored).map(|n| Body::Nests(vec![n])),
+            Core::Contraction(main) => self.contraction(*main, members, stored).map(Body::Contraction),
+        }
+    }
+
+    fn builder(&self, space: Shape, reduced: Vec<bool>) -> BodyBuilder<'_> {
+        BodyBuilder {
+            lowering: self,
+            kept: kept_shape(&space, &reduced),
+            space,
+            reduced,
+            exprs: Vec::new(),
+            interned: HashMap::new(),
+            ready: Vec::new(),
+            slot_pass: Vec::new(),
+            members: HashMap::new(),
+            accumulator: None,
+            chains: vec![(0, Move { op: Op::MatMul, from: vec![], to: vec![], operand: None })],
+            chain_ids: HashMap::new(),
+            values: HashMap::new(),
+        }
+    }
+
+    fn nest(
+        &self,
+        space: &[usize],
+        reduced: &[bool],
+        members: &[NodeId],
+        stored: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Nest, Refusal> {
+        let mut b = self.builder(space.to_vec(), reduced.to_vec());
+        let (full, kept): (usize, usize) = (b.space.iter().product(), b.kept.iter().product());
+        let mut passes: Vec<Pass> = Vec::new();
+        let mut pass_at = |passes: &mut Vec<Pass>, i: usize| {
+            if passes.len() <= i {
+                passes.resize_with(i + 1, Pass::default);
+            }
+        };
+        for &member in members {
+            let elements = self.graph.ty(member).elements();
+            if let Op::Reduce { kind, axes } = self.graph.op(member) {
+                let operand = self.graph.operands(member)[0];
+                if !same_reduction(self.graph.shape(operand), axes, space, reduced) {
+                    return Err(Refusal::Misaligned);
+                }
+                let value = b.aligned(operand, Level::Full)?;
+                let pass = b.ready[value];
+                let slot = b.new_slot(pass);
+                pass_at(&mut passes, pass);
+                passes[pass].reductions.push(Reduction { kind: *kind, value, slot });
+                b.members.insert(member, Place::Slot(slot));
+                if stored(member) {
+                    let value = b.expr(Expr::Slot(slot));
+                    passes[pass].kept_stores.push(Store { value, buffer: member.index() });
+                }
+            } else if elements == full {
+                let value = b.aligned(member, Level::Full)?;
+                let pass = b.ready[value];
+                pass_at(&mut passes, pass);
+                b.members.insert(member, Place::Full(value));
+                if stored(member) {
+                    passes[pass].stores.push(Store { value, buffer: member.index() });
+                }
+            } else if elements == kept {
+                let value = b.aligned(member, Level::Kept)?;
+                // Evaluated after the sweep that gives its last slot.
+                let pass = b.ready[value].saturating_sub(1);
+                let slot = b.new_slot(pass);
+                pass_at(&mut passes, pass);
+                passes[pass].kept.push((slot, value));
+                b.members.insert(member, Place::Slot(slot));
+                if stored(member) {
+                    let value = b.expr(Expr::Slot(slot));
+                    passes[pass].kept_stores.push(Store { value, buffer: member.index() });
+                }
+            } else {
+                return Err(Refusal::Misaligned);
+            }
+        }
+        let slots = b.slot_pass.len();
+        Ok(Nest { space: b.space, reduced: b.reduced, exprs: b.exprs, slots, passes })
+    }
+
+    fn contraction(
+        &self,
+        main: NodeId,
+        members: &[NodeId],
+        stored: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Contraction, Refusal> {
+        let kind = self.contraction_kind(main);
+        let (operand_shapes, space) = kind.shapes();
+        let mut operands = Vec::new();
+        for (operand, shape) in self.graph.operands(main).into_iter().zip(operand_shapes) {
+            operands.push(self.operand(&kind, operand, shape)?);
+        }
+        let operands: [Operand; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
+
+        let rank = space.len();
+        let mut b = self.builder(space, vec![false; rank]);
+        b.accumulator = Some(main);
+        let accumulator = b.expr(Expr::Accumulator);
+        b.members.insert(main, Place::Full(accumulator));
+        let mut stores = Vec::new();
+        if stored(main) {
+            stores.push(Store { value: accumulator, buffer: main.index() });
+        }
+        for &member in members.iter().filter(|&&m| m != main) {
+            if self.graph.ty(member).elements() != self.graph.ty(main).elements()
+                || matches!(self.graph.op(member), Op::Reduce { .. })
+            {
+                return Err(Refusal::Misaligned);
+            }
+            let value = b.aligned(member, Level::Full)?;
+            b.members.insert(member, Place::Full(value));
+            if stored(member) {
+                stores.push(Store { value, buffer: member.index() });
+            }
+        }
+        Ok(Contraction { kind, operands, space: b.space, exprs: b.exprs, stores })
+    }
+
+    /// An operand as a view of a buffer where it is one that the contraction can read, else as a
+    /// prologue.
+    fn operand(&self, kind: &ContractionKind, operand: NodeId, shape: Shape) -> Result<Operand, Refusal> {
+        let rank = shape.len();
+        let mut b = self.builder(shape, vec![false; rank]);
+        let value = b.aligned(operand, Level::Full)?;
+        if let Expr::Load { buffer, view } = &b.exprs[value] {
+            let readable = match kind {
+                ContractionKind::MatMul { .. } => view.mask.is_none(),
+                _ => view.is_contiguous(&b.space),
+            };
+            if readable {
+                return Ok(Operand::Buffer { buffer: *buffer, view: view.clone() });
+            }
+        }
+        debug_assert_eq!(value + 1, b.exprs.len(), "the operand is the last expression");
+        Ok(Operand::Computed { exprs: b.exprs })
+    }
+
+    fn contraction_kind(&self, main: NodeId) -> ContractionKind {
+        let operands = self.graph.operands(main);
+        let (a, b) = (self.graph.shape(operands[0]), self.graph.shape(operands[1]));
+        let out = self.graph.shape(main);
+        let hw = |shape: &[usize]| [shape[2], shape[3]];
+        match self.graph.op(main) {
+            Op::MatMul => {
+                let rank = a.len();
+                let batch = a[..rank - 2].iter().product();
+                ContractionKind::MatMul { batch, m: a[rank - 2], k: a[rank - 1], n: b[rank - 1] }
+            }
+            Op::Conv2d { window } => ContractionKind::Conv2d(ConvShape {
+                n: a[0],
+                c: a[1],
+                input: hw(a),
+                o: b[0],
+                kernel: hw(b),
+                output: hw(out),
+                window: *window,
+            }),
+            Op::Conv2dInputGrad { window, .. } => ContractionKind::Conv2dInputGrad(ConvShape {
+                n: a[0],
+                c: b[1],
+                input: hw(out),
+                o: b[0],
+                kernel: hw(b),
+                output: hw(a),
+                window: *window,
+            }),
+            Op::Conv2dFilterGrad { window, .. } => ContractionKind::Conv2dFilterGrad(ConvShape {
+                n: a[0],
+                c: a[1],
+                input: hw(a),
+                o: b[1],
+                kernel: hw(out),
+                output: hw(b),
+                window: *window,
+            }),
+            op => unreachable!("{} is no contraction", op.name()),
+        }
+    }
+}
+
+/// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
+/// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
+pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
+    let canonical = |shape: &[usize], is_reduced: &dyn Fn(usize) -> bool| {
+        let mut runs: Vec<(usize, bool)> = Vec::new();
+        for (d, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
+            match runs.last_mut() {
+                Some((total, r)) if *r == is_reduced(d) => *total *= size,
+                _ => runs.push((size, is_reduced(d))),
+            }
+        }
+        runs
+    };
+    canonical(shape, &|d| axes.contains(&d)) == canonical(space, &|d| reduced[d])
+}
+
+impl BodyBuilder<'_> {
+    fn graph(&self) -> &Graph {
+        self.lowering.graph
+    }
+
+    fn expr(&mut self, expr: Expr) -> ExprId {
+        if let Some(&id) = self.interned.get(&expr) {
+            return id;
+        }
+        let ready = match &expr {
+            Expr::Slot(slot) => self.slot_pass[*slot] + 1,
+            Expr::Scalar { args, .. } => args.iter().map(|&a| self.ready[a]).max().unwrap_or(0),
+            _ => 0,
+        };
+        let id = self.exprs.len();
+        self.exprs.push(expr.clone());
+        self.interned.insert(expr, id);
+        self.ready.push(ready);
+        id
+    }
+
+    fn new_slot(&mut self, pass: usize) -> SlotId {
+        self.slot_pass.push(pass);
+        self.slot_pass.len() - 1
+    }
+
+    /// The value of `node`, its elements in row-major order laid over the level's space.
+    fn aligned(&mut self, node: NodeId, level: Level) -> Result<ExprId, Refusal> {
+        let to = match level {
+            Level::Full => self.space.clone(),
+            Level::Kept => self.kept.clone(),
+        };
+        let from = self.graph().shape(node).to_vec();
+        if from.iter().product::<usize>() != to.iter().product::<usize>() {
+            return Err(Refusal::Misaligned);
+        }
+        let chain = if from == to {
+            0
+        } else {
+            self.chain(0, None, node, Move { op: Op::Reshape { to: to.clone() }, from, to, operand: Some(node) })
+        };
+        self.value(node, chain, level)
+    }
+
+    /// The chain `parent` with one more, innermost move.
+    fn chain(&mut self, parent: ChainId, mover: Option<NodeId>, moved: NodeId, step: Move) -> ChainId {
+        if let Some(&id) = self.chain_ids.get(&(parent, mover, moved)) {
+            return id;
+        }
+        let id = self.chains.len();
+        self.chains.push((parent, step));
+        self.chain_ids.insert((parent, mover, moved), id);
+        id
+    }
+
+    /// The view through a chain of a value of `shape`.
+    fn view(&self, shape: &[usize], mut chain: ChainId) -> Result<View, Refusal> {
+        let mut view = View::contiguous(shape);
+        while chain != 0 {
+            let (parent, step) = &self.chains[chain];
+            view = match view.through(&step.op, &step.from, &step.to) {
+                Some(view) => view,
+                None => return Err(step.operand.map_or(Refusal::Misaligned, Refusal::NeedsBuffer)),
+            };
+            chain = *parent;
+        }
+        Ok(view)
+    }
+
+    fn value(&mut self, node: NodeId, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+        if let Some(&id) = self.values.get(&(node, chain, level)) {
+            return Ok(id);
+        }
+        let id = self.fresh_value(node, chain, level)?;
+        self.values.insert((node, chain, level), id);
+        Ok(id)
+    }
+
+    fn fresh_value(&mut self, node: NodeId, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+        let graph = self.lowering.graph;
+        let ty = graph.ty(node);
+        if let Some(&place) = self.members.get(&node) {
+            return self.member_value(node, place, chain, level);
+        }
+        if self.lowering.in_memory[node.index()] {
+            let view = self.view(&ty.shape, chain)?;
+            return Ok(self.expr(Expr::Load { buffer: node.index(), view }));
+        }
+        match graph.op(node) {
+            Op::Constant { value, ty } => {
+                let value = self.expr(Expr::Constant { value: *value, dtype: ty.dtype });
+                let shape = ty.shape.clone();
+                self.inside_only(value, &shape, chain)
+            }
+            Op::Iota { axis, ty } => {
+                let view = self.view(&ty.shape, chain)?;
+                let divisor = ty.shape[axis + 1..].iter().product();
+                Ok(self.expr(Expr::Iota { view, divisor, modulus: ty.shape[*axis], dtype: ty.dtype }))
+            }
+            Op::Random { distribution, stream, shape } => {
+                let view = self.view(shape, chain)?;
+                let operands = graph.operands(node);
+                let seed = [self.word(operands[0], 0)?, self.word(operands[0], 1)?];
+                let step = self.word(operands[1], 0)?;
+                let stream = crate::scalar::stream_hash(stream);
+                Ok(self.expr(Expr::Random { distribution: *distribution, stream, seed, step, view }))
+            }
+            Op::Scalar(op) => {
+                let args = graph
+                    .operands(node)
+                    .into_iter()
+                    .map(|operand| self.value(operand, chain, level))
+                    .collect::<Result<_, _>>()?;
+                Ok(self.expr(Expr::Scalar { op: *op, args }))
+            }
+            op @ (Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Broadcast { .. }
+            | Op::Slice { .. }
+            | Op::Reverse { .. }) => {
+                let operand = graph.operands(node)[0];
+                let inner = self.push(chain, node, operand, op.clone());
+                self.value(operand, inner, level)
+            }
+            op @ Op::Pad { .. } => {
+                let operand = graph.operands(node)[0];
+                let inner = self.push(chain, node, operand, op.clone());
+                let value = self.value(operand, inner, level)?;
+                // A leaf's own view is masked already.
+                if matches!(self.exprs[value], Expr::Scalar { .. } | Expr::Slot(_) | Expr::Accumulator) {
+                    let shape = graph.shape(operand).to_vec();
+                    self.inside_only(value, &shape, inner)
+                } else {
+                    Ok(value)
+                }
+            }
+            Op::Concat { axis } => {
+                let mut start = 0;
+                let mut result = None;
+                for operand in graph.operands(node) {
+                    let size = graph.shape(operand)[*axis];
+                    let mut low = vec![0; ty.rank()];
+                    let mut high = low.clone();
+                    low[*axis] = start;
+                    high[*axis] = ty.shape[*axis] - start - size;
+                    start += size;
+                    let step = Move {
+                        op: Op::Pad { low, high },
+                        from: graph.shape(operand).to_vec(),
+                        to: ty.shape.clone(),
+                        operand: Some(operand),
+                    };
+                    // One operand may appear twice, at different places: a chain for each.
+                    let inner = self.chains.len();
+                    self.chains.push((chain, step));
+                    let value = self.value(operand, inner, level)?;
+                    result = Some(match result {
+                        None => value,
+                        Some(rest) => {
+                            let view = self.inside(graph.shape(operand), inner)?;
+                            let inside = self.expr(Expr::Inside { view });
+                            self.expr(Expr::Scalar { op: ScalarOp::Select, args: vec![inside, value, rest] })
+                        }
+                    });
+                }
+                result.ok_or(Refusal::Misaligned)
+            }
+            Op::Reduce { .. }
+            | Op::MatMul
+            | Op::Conv2d { .. }
+            | Op::Conv2dInputGrad { .. }
+            | Op::Conv2dFilterGrad { .. } => Err(Refusal::NeedsBuffer(node)),
+            Op::Input { .. } | Op::State { .. } => unreachable!("inputs and state are in memory"),
+            Op::Gradient => unreachable!("gradients are expanded before scheduling"),
+        }
+    }
+
+    fn push(&mut self, chain: ChainId, mover: NodeId, operand: NodeId, op: Op) -> ChainId {
+        let (from, to) = (self.graph().shape(operand).to_vec(), self.graph().shape(mover).to_vec());
+        self.chain(chain, Some(mover), operand, Move { op, from, to, operand: Some(operand) })
+    }
+
+    /// A member's value can be used only at the very point that computes it.
+    fn member_value(&mut self, node: NodeId, place: Place, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+        let view = self.view(self.lowering.graph.shape(node), chain)?;
+        match (place, level) {
+            (Place::Full(expr), Level::Full) if view.is_contiguous(&self.space) => Ok(expr),
+            // The kept shape has size 1 where the space is reduced, so its strides are 0 there.
+            (Place::Slot(slot), _) if view == View::contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
+            _ => Err(Refusal::Misaligned),
+        }
+    }
+
+    /// The view of a value's mask alone.
+    fn inside(&self, shape: &[usize], chain: ChainId) -> Result<View, Refusal> {
+        let view = self.view(shape, chain)?;
+        Ok(View { offset: 0, strides: vec![0; view.strides.len()], mask: view.mask })
+    }
+
+    /// `value` where the chain's mask is inside, else 0.
+    fn inside_only(&mut self, value: ExprId, shape: &[usize], chain: ChainId) -> Result<ExprId, Refusal> {
+        // A mask comes from padding alone, and a constant's elements are all alike: reshapes that no
+        // view expresses do not matter where there is no padding.
+        if !self.is_padded(chain) {
+            return Ok(value);
+        }
+        let view = self.inside(shape, chain)?;
+        if view.mask.is_none() {
+            return Ok(value);
+        }
+        let inside = self.expr(Expr::Inside { view });
+        let zero = self.expr(Expr::Constant { value: Real(0.0), dtype: DType::F32 });
+        Ok(self.expr(Expr::Scalar { op: ScalarOp::Select, args: vec![inside, value, zero] }))
+    }
+
+    fn is_padded(&self, mut chain: ChainId) -> bool {
+        while chain != 0 {
+            let (parent, step) = &self.chains[chain];
+            if matches!(step.op, Op::Pad { .. }) {
+                return true;
+            }
+            chain = *parent;
+        }
+        false
+    }
+
+    fn word(&self, node: NodeId, offset: usize) -> Result<Word, Refusal> {
+        match self.graph().op(node) {
+            Op::Constant { value, .. } => Ok(Word::Constant(value.0 as u32)),
+            _ if self.lowering.in_memory[node.index()] && !self.members.contains_key(&node) => {
+                Ok(Word::Load { buffer: node.index(), offset })
+            }
+            _ => Err(Refusal::NeedsBuffer(node)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The order of kernels: dependencies first, then little memory.
+//!
+//! Two lists are made and the one with the lower peak is taken: the order of the program, and a
+//! greedy one that always runs the ready kernel after which the fewest bytes are live. Finding the
+//! best order is NP-hard (Sethi, SIAM J. Computing 1975).
+
+use super::BufferRole;
+use super::assemble::Assembled;
+use std::collections::BTreeSet;
+
+/// Sorts the kernels of a schedule.
+pub fn order(work: &mut Assembled) {
+    let candidates = [program_order(work), greedy_order(work)];
+    let Some(best) = candidates.into_iter().min_by_key(|order| peak(work, order)) else { return };
+    apply(work, &best);
+}
+
+fn apply(work: &mut Assembled, order: &[usize]) {
+    let mut position = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(p, &k)| position[k] = p);
+    work.kernels = order.iter().map(|&k| work.kernels[k].clone()).collect();
+    work.before = order.iter().map(|&k| work.before[k].iter().map(|&b| position[b]).collect()).collect();
+}
+
+/// Kernels as they were made, except where one must wait for a later one.
+fn program_order(work: &Assembled) -> Vec<usize> {
+    list(work, |ready| ready.first().copied())
+}
+
+fn greedy_order(work: &Assembled) -> Vec<usize> {
+    let mut readers = vec![0usize; work.buffers.len()];
+    for kernel in &work.kernels {
+        kernel.reads.iter().for_each(|&b| readers[b] += 1);
+    }
+    let is_temporary = |b: usize| work.buffers[b].role == BufferRole::Temporary;
+    let allocated = |b: usize| matches!(work.buffers[b].role, BufferRole::Temporary | BufferRole::Output);
+    list(work, |ready| {
+        let change = |k: usize| -> i128 {
+            let kernel = &work.kernels[k];
+            let new: usize = kernel.writes.iter().filter(|&&b| allocated(b)).map(|&b| work.buffers[b].bytes()).sum();
+            let freed: usize = (kernel.reads.iter().filter(|&&b| is_temporary(b) && readers[b] == 1))
+                .map(|&b| work.buffers[b].bytes())
+                .sum();
+            new as i128 - freed as i128
+        };
+        let next = ready.iter().copied().min_by_key(|&k| (change(k), k))?;
+        work.kernels[next].reads.iter().for_each(|&b| readers[b] -= 1);
+        Some(next)
+    })
+}
+
+/// List scheduling: `pick` chooses among the ready kernels, in ascending order.
+fn list(work: &Assembled, mut pick: impl FnMut(&BTreeSet<usize>) -> Option<usize>) -> Vec<usize> {
+    let n = work.kernels.len();
+    let mut missing: Vec<usize> = work.before.iter().map(BTreeSet::len).collect();
+    let mut after = vec![Vec::new(); n];
+    for (k, before) in work.before.iter().enumerate() {
+        before.iter().for_each(|&b| after[b].push(k));
+    }
+    let mut ready: BTreeSet<usize> = (0..n).filter(|&k| missing[k] == 0).collect();
+    let mut order = Vec::with_capacity(n);
+    while let Some(next) = pick(&ready) {
+        ready.remove(&next);
+        order.push(next);
+        for &k in &after[next] {
+            missing[k] -= 1;
+            if missing[k] == 0 {
+                ready.insert(k);
+            }
+        }
+    }
+    assert_eq!(order.len(), n, "kernels wait for each other in a circle");
+    order
+}
+
+/// The largest sum of bytes of live temporaries and outputs.
+fn peak(work: &Assembled, order: &[usize]) -> usize {
+    let mut last_use = vec![0; work.buffers.len()];
+    for (position, &k) in order.iter().enumerate() {
+        let kernel = &work.kernels[k];
+        kernel.reads.iter().chain(&kernel.writes).for_each(|&b| last_use[b] = position);
+    }
+    let mut seen = vec![false; work.buffers.len()];
+    let (mut live, mut peak) = (0usize, 0usize);
+    for (position, &k) in order.iter().enumerate() {
+        let kernel = &work.kernels[k];
+        let temporary = |b: &usize| matches!(work.buffers[*b].role, BufferRole::Temporary | BufferRole::Output);
+        for &b in kernel.writes.iter().filter(|b| temporary(b)) {
+            if !std::mem::replace(&mut seen[b], true) {
+                live += work.buffers[b].bytes();
+            }
+        }
+        peak = peak.max(live);
+        let used: BTreeSet<usize> = kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
+        for b in used {
+            if last_use[b] == position && work.buffers[b].role == BufferRole::Temporary {
+                live -= work.buffers[b].bytes();
+            }
+        }
+    }
+    peak
+}
