@@ -3,6 +3,7 @@
 pub mod declare;
 pub mod exec;
 pub mod ir;
+pub mod plan;
 pub mod scalar;
 pub mod schedule;
 pub mod train;

@@ -4,9 +4,11 @@
 //! signature, its meaning in f64 (the oracle), its spelling in CUDA C++, its vector function on the
 //! CPU, and its partial derivatives. Adding an operation is adding a row to [`scalar_ops!`]'s table.
 
+pub mod philox;
 mod table;
 mod vector;
 
+pub use philox::stream_hash;
 pub use table::ScalarOp;
 
 /// What a derivative rule may build: scalar expressions over the values of some graph.

@@ -204,7 +204,11 @@ impl Work {
             if buffers[buffer].role == BufferRole::Temporary {
                 buffers[buffer].role = BufferRole::Output;
             }
-            outputs.push(ScheduleOutput { name: output.name.clone(), shape: graph.shape(output.node).to_vec(), buffer });
+            outputs.push(ScheduleOutput {
+                name: output.name.clone(),
+                shape: graph.shape(output.node).to_vec(),
+                buffer,
+            });
         }
         Ok(Assembled { kernels, before: self.before, buffers, outputs })
     }

@@ -154,7 +154,8 @@ fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, 
             .collect();
         let lowering = Lowering { graph, in_memory: &in_memory };
         let mut more = false;
-        for &id in order.iter().filter(|id| atoms[id.index()]) {
+        let candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
+        for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
                 Ok(_) => {}
                 Err(Refusal::NeedsBuffer(node)) => {
@@ -220,7 +221,8 @@ fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
         if !seen.insert(node) {
             continue;
         }
-        let in_memory = (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
+        let in_memory =
+            (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
         if in_memory {
             if graph.ty(node).elements() * 8 > elements {
                 large_reads.insert(node);
@@ -330,9 +332,9 @@ impl<'l> Groups<'l> {
             }
             let mut seen = HashSet::new();
             candidates.retain(|g| seen.insert(*g));
-            let merged = candidates.into_iter().find(|&other| {
-                !refused.contains(&other) && (self.try_merge(other, group) || !refused.insert(other))
-            });
+            let merged = candidates
+                .into_iter()
+                .find(|&other| !refused.contains(&other) && (self.try_merge(other, group) || !refused.insert(other)));
             if merged.is_none() {
                 return;
             }
@@ -376,8 +378,7 @@ impl<'l> Groups<'l> {
             self.readers[read.index()].insert(a);
         }
         self.reads[a].extend(reads);
-        let own: Vec<NodeId> =
-            self.reads[a].iter().copied().filter(|r| self.group_of[r.index()] == Some(a)).collect();
+        let own: Vec<NodeId> = self.reads[a].iter().copied().filter(|r| self.group_of[r.index()] == Some(a)).collect();
         for read in own {
             self.reads[a].remove(&read);
             self.readers[read.index()].remove(&a);
@@ -393,8 +394,7 @@ impl<'l> Groups<'l> {
             (Core::Contraction(_), Core::Contraction(_)) => None,
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
-                let fits = !reduced.contains(&true)
-                    && space.iter().product::<usize>() == graph.ty(*main).elements();
+                let fits = !reduced.contains(&true) && space.iter().product::<usize>() == graph.ty(*main).elements();
                 fits.then_some(Core::Contraction(*main))
             }
             (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
@@ -420,9 +420,9 @@ impl<'l> Groups<'l> {
         let Core::Nest { space, reduced } = core else { return false };
         let full: usize = space.iter().product();
         let kept: usize = super::view::kept_shape(space, reduced).iter().product();
-        let writes_full = members.iter().any(|&m| {
-            !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full
-        });
+        let writes_full = members
+            .iter()
+            .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full);
         full != kept && writes_full && full > SERIAL_ELEMENTS && kept < PARALLEL_POINTS
     }
 
@@ -465,7 +465,9 @@ impl<'l> Groups<'l> {
                         state[group] = 1;
                         let mut producers: Vec<GroupId> = self.producers(group).into_iter().collect();
                         producers.retain(|&p| state[p] == 0);
-                        producers.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.first().map(|m| rank[m.index()])));
+                        producers.sort_by_key(|&g| {
+                            std::cmp::Reverse(self.groups[g].members.first().map(|m| rank[m.index()]))
+                        });
                         stack.extend(producers);
                     }
                     1 => {
@@ -536,4 +538,3 @@ fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel>
     result.extend(open.into_iter().map(|(_, k)| k));
     result
 }
-

@@ -123,7 +123,7 @@ impl Lowering<'_> {
         let mut b = self.builder(space.to_vec(), reduced.to_vec());
         let (full, kept): (usize, usize) = (b.space.iter().product(), b.kept.iter().product());
         let mut passes: Vec<Pass> = Vec::new();
-        let mut pass_at = |passes: &mut Vec<Pass>, i: usize| {
+        let pass_at = |passes: &mut Vec<Pass>, i: usize| {
             if passes.len() <= i {
                 passes.resize_with(i + 1, Pass::default);
             }

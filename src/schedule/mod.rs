@@ -6,17 +6,19 @@
 //! buffer its place in the arena.
 
 pub mod assemble;
+pub mod check;
 pub mod fuse;
 pub mod kernel;
 pub mod layout;
 pub mod lower;
+pub mod memory;
 pub mod order;
 pub mod view;
 
-use crate::ir::{DType, Graph, Shape};
+use crate::ir::{DType, Graph, Op, Origin, Shape, Type};
 use kernel::{BufferId, Kernel};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use fuse::Fusion;
 
@@ -104,8 +106,43 @@ pub const ALIGNMENT: usize = 64;
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place, or the arena is too large.
 pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<Schedule, ScheduleError> {
-    let fused = fuse::fuse(graph, fusion);
-    let mut assembled = assemble::assemble(graph, fused, states)?;
+    let graph = with_state_nodes(graph);
+    let fused = fuse::fuse(&graph, fusion);
+    let mut assembled = assemble::assemble(&graph, fused, states)?;
     order::order(&mut assembled);
     layout::layout(assembled, states)
+}
+
+/// The graph with a node for every state tensor that it updates, also where it does not read it.
+fn with_state_nodes(graph: &Graph) -> Graph {
+    let mut graph = graph.clone();
+    let read: BTreeSet<String> = (graph.ids().into_iter())
+        .filter_map(|id| match graph.op(id) {
+            Op::State { name, .. } => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    for update in graph.updates.clone() {
+        if !read.contains(&update.state) {
+            let op = Op::State { name: update.state.clone(), ty: graph.ty(update.node).clone() };
+            graph.add(op, &[], &update.state, Origin::default()).expect("a leaf takes no operands");
+        }
+    }
+    graph
+}
+
+impl StateLayout {
+    /// Places state tensors one after the other, in the given order.
+    ///
+    /// # Errors
+    /// When they do not fit the address space.
+    pub fn new<'s>(states: impl IntoIterator<Item = (&'s str, &'s Type)>) -> Result<Self, ScheduleError> {
+        let mut layout = StateLayout::default();
+        for (name, ty) in states {
+            layout.offsets.insert(name.to_string(), layout.bytes);
+            let end = layout.bytes.checked_add(ty.bytes()).and_then(|end| end.checked_next_multiple_of(ALIGNMENT));
+            layout.bytes = end.ok_or(ScheduleError::TooLarge)?;
+        }
+        Ok(layout)
+    }
 }

@@ -91,7 +91,8 @@ fn peak(work: &Assembled, order: &[usize]) -> usize {
             }
         }
         peak = peak.max(live);
-        let used: BTreeSet<usize> = kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
+        let used: BTreeSet<usize> =
+            kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
         for b in used {
             if last_use[b] == position && work.buffers[b].role == BufferRole::Temporary {
                 live -= work.buffers[b].bytes();

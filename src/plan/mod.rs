@@ -1,0 +1,50 @@
+//! The plan: the compiled artifact, which executors run without the compiler.
+
+use crate::ir::{InputDecl, StateDecl};
+use crate::schedule::{Schedule, StateLayout};
+use serde::{Deserialize, Serialize};
+
+/// The program that a plan was compiled from, so that a plan can be looked into and compiled anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The file's name, for messages.
+    pub name: String,
+    /// The whole RON text.
+    pub text: String,
+    /// The sizes and values that were set, as `name=value`.
+    pub overrides: Vec<String>,
+}
+
+/// One entry point for one choice of sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EntryPlan {
+    /// The entry's name in the program.
+    pub name: String,
+    /// The sizes in which this specialisation differs from the program's own; empty for the entry
+    /// itself.
+    pub sizes: Vec<(String, usize)>,
+    pub inputs: Vec<InputDecl>,
+    pub schedule: Schedule,
+}
+
+/// A compiled program: a static schedule for each entry, all in one arena that starts with the state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub name: String,
+    pub source: Source,
+    pub states: Vec<StateDecl>,
+    pub state_layout: StateLayout,
+    pub entries: Vec<EntryPlan>,
+}
+
+impl Plan {
+    /// Bytes of an arena that every entry fits in.
+    pub fn arena_bytes(&self) -> usize {
+        self.entries.iter().map(|e| e.schedule.arena_bytes).fold(self.state_layout.bytes, usize::max)
+    }
+
+    /// The entry of that name for the program's own sizes.
+    pub fn entry(&self, name: &str) -> Option<&EntryPlan> {
+        self.entries.iter().find(|e| e.name == name && e.sizes.is_empty())
+    }
+}

@@ -1,0 +1,189 @@
+use super::instances::perfect_packing;
+use super::*;
+use crate::schedule::check::{Placement, check_no_overlap};
+use proptest::prelude::*;
+
+fn range(start: usize, end: usize, size: usize) -> LiveRange {
+    LiveRange { start, end, size }
+}
+
+fn options(alignment: usize, max_steps: u64) -> PlannerOptions {
+    PlannerOptions { alignment, max_steps }
+}
+
+/// Plans, and has the result proven sound.
+fn plan(buffers: &[LiveRange], options: &PlannerOptions) -> MemoryPlan {
+    let plan = plan_memory(buffers, options).unwrap();
+    let placements: Vec<Placement> = buffers
+        .iter()
+        .zip(&plan.offsets)
+        .map(|(b, &offset)| Placement { start: b.start, end: b.end, offset, size: b.size })
+        .collect();
+    check_no_overlap(&placements, plan.arena_size).unwrap();
+    assert_eq!(plan.offsets.len(), buffers.len());
+    assert!(plan.arena_size >= plan.lower_bound);
+    assert_eq!(plan.arena_size % options.alignment, 0);
+    assert!(plan.offsets.iter().all(|o| o % options.alignment == 0));
+    plan
+}
+
+/// The largest live sum, position by position.
+fn lower_bound_by_definition(buffers: &[LiveRange], alignment: usize) -> usize {
+    let end = buffers.iter().map(|b| b.end).max().unwrap_or(0);
+    let live = |t: usize| buffers.iter().filter(move |b| b.start <= t && t < b.end);
+    let aligned = |b: &LiveRange| b.size.next_multiple_of(alignment);
+    let largest = buffers.iter().map(aligned).max().unwrap_or(0);
+    let loads = (0..end).map(|t| live(t).map(aligned).sum());
+    loads.max().unwrap_or(0).max(largest)
+}
+
+#[test]
+fn nothing_to_place() {
+    let empty = plan(&[], &PlannerOptions::default());
+    assert_eq!((empty.arena_size, empty.lower_bound), (0, 0));
+    assert_eq!(empty.ratio(), 1.0);
+    let never_live =
+        plan(&[range(3, 3, 100), range(0, 9, 0), range(usize::MAX, usize::MAX, 1)], &PlannerOptions::default());
+    assert_eq!(never_live.offsets, [0, 0, 0]);
+    assert_eq!(never_live.arena_size, 128, "room for the largest");
+}
+
+#[test]
+fn a_chain_alternates_between_two_places() {
+    let chain: Vec<LiveRange> = (0..100).map(|i| range(i, i + 2, 1000)).collect();
+    let plan = plan(&chain, &PlannerOptions::default());
+    assert_eq!(plan.arena_size, 2 * 1024);
+    assert_eq!(plan.steps, 0, "greedy is enough");
+}
+
+#[test]
+fn parts_that_share_no_time_share_the_arena() {
+    let buffers = [range(0, 2, 64), range(2, 5, 128), range(5, 6, 32)];
+    assert_eq!(plan(&buffers, &PlannerOptions::default()).offsets, [0, 0, 0]);
+}
+
+#[test]
+fn any_alignment_holds_powers_of_two_or_not() {
+    let buffers = [range(0, 2, 1), range(0, 2, 100), range(1, 3, 97)];
+    for alignment in [1, 3, 64, 96, 4096] {
+        let plan = plan(&buffers, &options(alignment, 1_000_000));
+        let bound = lower_bound_by_definition(&buffers, alignment);
+        assert_eq!((plan.arena_size, plan.lower_bound), (bound, bound));
+    }
+}
+
+#[test]
+fn ill_formed_input_is_an_error() {
+    let one = [range(0, 1, 1)];
+    assert_eq!(plan_memory(&one, &options(0, 0)), Err(MemoryError::ZeroAlignment));
+    assert_eq!(
+        plan_memory(&[range(0, 1, 1), range(2, 1, 1)], &PlannerOptions::default()),
+        Err(MemoryError::ReversedRange { buffer: 1, start: 2, end: 1 })
+    );
+    let too_large = |buffer, size| Err(MemoryError::TooLarge { buffer, size });
+    for size in [usize::MAX, usize::MAX - 63, usize::MAX / 4 + 1] {
+        let huge = [range(0, 1, 64), range(1, 2, size)];
+        assert_eq!(plan_memory(&huge, &PlannerOptions::default()), too_large(1, size));
+    }
+    // Rounding up alone overflows.
+    assert_eq!(plan_memory(&one, &options(usize::MAX, 0)), too_large(0, 1));
+    // Sizes whose sum overflows, each fine alone.
+    let many = [range(0, 1, usize::MAX / 8); 3];
+    assert_eq!(plan_memory(&many, &options(1, 0)), too_large(2, usize::MAX / 8));
+}
+
+#[test]
+fn the_largest_allowed_sizes_do_not_overflow() {
+    // Greedy misses here, so that the search runs on them too.
+    let unit = usize::MAX / 64;
+    let scaled: Vec<LiveRange> =
+        perfect_packing(1, 12, 100, 12, 1).into_iter().map(|b| range(b.start, b.end, b.size * (unit / 12))).collect();
+    plan(&scaled, &options(1, 1_000_000));
+    plan(&[range(0, usize::MAX, usize::MAX / 4)], &options(1, 1_000_000));
+}
+
+#[test]
+fn the_search_packs_what_greedy_orders_do_not() {
+    for seed in 0..4 {
+        let buffers = perfect_packing(seed, 200, 1 << 20, 1 << 20, 1024);
+        let greedy = plan(&buffers, &options(1, 0));
+        assert_eq!(greedy.lower_bound, 1 << 20);
+        assert!(greedy.ratio() > 1.05, "seed {seed} is too easy a test");
+        let searched = plan(&buffers, &options(1, 1_000_000_000));
+        assert!(searched.ratio() <= 1.01, "seed {seed}: {}", searched.ratio());
+    }
+}
+
+#[test]
+fn equal_inputs_give_equal_plans_and_effort_is_bounded() {
+    let buffers = perfect_packing(7, 120, 1000, 1 << 20, 64);
+    let budget = 3_000_000;
+    let first = plan(&buffers, &options(64, budget));
+    assert_eq!(first, plan(&buffers, &options(64, budget)));
+    // A step over the budget at most: one node of the tree.
+    assert!(first.steps < budget + 100_000, "{}", first.steps);
+}
+
+#[test]
+fn a_perfect_packing_fills_every_position() {
+    let buffers = perfect_packing(3, 64, 50, 640, 10);
+    assert_eq!(buffers.len(), 64);
+    for t in 0..50 {
+        let live = buffers.iter().filter(|b| b.start <= t && t < b.end);
+        assert_eq!(live.map(|b| b.size).sum::<usize>(), 640);
+    }
+}
+
+fn buffers() -> impl Strategy<Value = Vec<LiveRange>> {
+    let buffer = (0usize..40, 0usize..12, 0usize..300);
+    let buffer = buffer.prop_map(|(start, span, size)| range(start, start + span, size));
+    prop::collection::vec(buffer, 0..40)
+}
+
+/// The height of the best placement: all orders of lowest-first stacking, which contain an optimum.
+fn optimum(buffers: &[LiveRange]) -> usize {
+    fn stack(buffers: &[LiveRange], placed: &mut Vec<(usize, usize)>, best: &mut usize) {
+        let height = placed.iter().map(|&(i, o)| o + buffers[i].size).max();
+        let height = height.unwrap_or(0);
+        if height >= *best {
+            return;
+        }
+        if placed.len() == buffers.len() {
+            *best = height;
+            return;
+        }
+        for i in 0..buffers.len() {
+            if placed.iter().any(|&(j, _)| i == j) {
+                continue;
+            }
+            let b = buffers[i];
+            let below = placed.iter().filter(|&&(j, _)| buffers[j].start < b.end && b.start < buffers[j].end);
+            let offset = below.map(|&(j, o)| o + buffers[j].size).max().unwrap_or(0);
+            placed.push((i, offset));
+            stack(buffers, placed, best);
+            placed.pop();
+        }
+    }
+    let mut best = usize::MAX;
+    stack(buffers, &mut Vec::new(), &mut best);
+    best
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn every_plan_is_sound(buffers in buffers(), alignment in 1usize..70) {
+        let plan = plan(&buffers, &options(alignment, 300_000));
+        prop_assert_eq!(plan.lower_bound, lower_bound_by_definition(&buffers, alignment));
+    }
+
+    #[test]
+    fn small_plans_are_optimal(
+        raw in prop::collection::vec((0usize..6, 1usize..5, 1usize..7), 1..7),
+    ) {
+        let buffers: Vec<_> = raw.into_iter().map(|(a, n, size)| range(a, a + n, size)).collect();
+        let plan = plan(&buffers, &options(1, 10_000_000));
+        prop_assert_eq!(plan.arena_size, optimum(&buffers));
+    }
+}
