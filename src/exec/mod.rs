@@ -1,1 +1,64 @@
+//! Running plans.
+
 pub mod cpu;
+
+use crate::plan::Plan;
+
+/// A tensor's elements, given to an executor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TensorRef<'t> {
+    F32(&'t [f32]),
+    U32(&'t [u32]),
+}
+
+/// Room for a tensor's elements, filled by an executor.
+#[derive(Debug, PartialEq)]
+pub enum TensorMut<'t> {
+    F32(&'t mut [f32]),
+    U32(&'t mut [u32]),
+}
+
+/// Why an executor did not do what it was told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecError {
+    #[error("the plan is not valid: {0}")]
+    InvalidPlan(String),
+    #[error("the plan has no {what} `{name}`")]
+    Unknown { what: &'static str, name: String },
+    #[error("{what} `{name}` takes {expected}, got {found}")]
+    WrongTensor { what: &'static str, name: String, expected: String, found: String },
+    #[error("entry `{entry}` takes {expected} inputs, got {found}")]
+    WrongInputs { entry: String, expected: usize, found: usize },
+    #[error("not enough memory for an arena of {0} bytes")]
+    OutOfMemory(usize),
+}
+
+/// Runs the entries of one plan on one device. The state stays on the device from run to run.
+pub trait Executor: Send {
+    /// The plan that is run.
+    fn plan(&self) -> &Plan;
+
+    /// Runs entry `entry` (an index into the plan's entries) with its inputs in the plan's order.
+    ///
+    /// # Errors
+    /// When an input's type or size is not what the entry takes.
+    fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError>;
+
+    /// Copies output `output` of the last run, which was of entry `entry`.
+    ///
+    /// # Errors
+    /// When there is no such output, or `into` is of another type or size.
+    fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError>;
+
+    /// Copies state tensor `state` (an index into the plan's states).
+    ///
+    /// # Errors
+    /// When there is no such state tensor, or `into` is of another type or size.
+    fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError>;
+
+    /// Replaces state tensor `state`.
+    ///
+    /// # Errors
+    /// When there is no such state tensor, or `from` is of another type or size.
+    fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError>;
+}

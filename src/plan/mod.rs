@@ -2,6 +2,8 @@
 
 use crate::ir::{InputDecl, StateDecl};
 use crate::schedule::{Schedule, StateLayout};
+pub use crate::ir::{DType, Distribution, Feed, Initialiser, ReduceKind, StateRole, Type};
+pub use crate::schedule::{Buffer, BufferRole, ScheduleOutput, kernel, view};
 use serde::{Deserialize, Serialize};
 
 /// The program that a plan was compiled from, so that a plan can be looked into and compiled anew.

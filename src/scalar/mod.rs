@@ -5,6 +5,7 @@
 //! CPU, and its partial derivatives. Adding an operation is adding a row to [`scalar_ops!`]'s table.
 
 pub mod philox;
+pub(crate) mod simd;
 mod table;
 mod vector;
 

@@ -1,1 +1,6 @@
+//! The CPU executor.
 
+mod nest;
+mod program;
+mod random;
+mod tile;

@@ -1,0 +1,422 @@
+//! Running loop nests.
+//!
+//! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
+//! bits do not depend on the number of threads.
+
+use super::program::{Program, TILE, TileSpace};
+use super::tile::{Arena, Registers, Segment, Surroundings};
+use crate::plan::ReduceKind;
+use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
+use crate::plan::view::kept_shape;
+use crate::scalar::simd::multiversion;
+
+/// Full-space points that one task should have at least, so that handing it out costs nothing.
+const TASK_POINTS: usize = 16 * TILE;
+/// Floats of one buffer that a kept tile sweeps: they stay in a second-level cache from pass to pass.
+const SWEEP_FLOATS: usize = 32 * 1024;
+/// Rows that are summed in f32 before they are added to the total: bounds the rounding error.
+const PARTIAL_ROWS: usize = 32;
+
+/// A value that goes to memory.
+#[derive(Debug)]
+struct Write {
+    value: ExprId,
+    /// The buffer's first float.
+    base: usize,
+}
+
+/// One pass made ready.
+#[derive(Debug)]
+struct PassProgram {
+    full: Program,
+    reductions: Vec<(ReduceKind, ExprId, SlotId)>,
+    stores: Vec<Write>,
+    kept: Vec<(SlotId, Program, ExprId)>,
+    kept_stores: Vec<(Program, Write)>,
+}
+
+/// How a nest's space is walked.
+#[derive(Debug)]
+enum Walk {
+    /// Nothing is reduced.
+    Elementwise { points: usize },
+    /// The innermost dimensions are reduced: a task is some kept points, each swept alone.
+    Rows {
+        kept_points: usize,
+        points_per_task: usize,
+        /// Consecutive reduced points.
+        run: usize,
+        /// Where each run starts, relative to its kept point's first.
+        runs: Vec<usize>,
+    },
+    /// The innermost dimensions are kept: a task is a tile of consecutive kept points, and each step of a
+    /// sweep is one row of as many points.
+    Columns {
+        /// Consecutive kept points, cut into tiles of `tile`.
+        run: usize,
+        tile: usize,
+        runs: usize,
+        /// Where each row starts, relative to the tile's first.
+        rows: Vec<usize>,
+    },
+}
+
+/// A nest made ready to run on one plan's arena.
+#[derive(Debug)]
+pub struct NestProgram {
+    walk: Walk,
+    /// Size, row-major stride in the full space, for each kept dimension, outermost first.
+    kept_dims: Vec<(usize, usize)>,
+    passes: Vec<PassProgram>,
+    slots: usize,
+    reductions: usize,
+}
+
+/// What a worker needs to run nests; reused from kernel to kernel.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub registers: Registers,
+    slots: Vec<f32>,
+    partials: Vec<f32>,
+    sums: Vec<f64>,
+    segments: Vec<Segment>,
+}
+
+impl Scratch {
+    /// Room for any of the given nests and, beside them, programs.
+    pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n Program]) -> Scratch {
+        let all = nests.clone().flat_map(NestProgram::programs).chain(programs.iter().copied());
+        let slots = nests.clone().map(|n| n.slots).max().unwrap_or(0);
+        let reductions = nests.map(|n| n.reductions).max().unwrap_or(0);
+        Scratch {
+            registers: Registers::for_programs(all),
+            slots: vec![0.0; slots * TILE],
+            partials: vec![0.0; reductions * TILE],
+            sums: vec![0.0; reductions],
+            segments: Vec::with_capacity(TILE),
+        }
+    }
+}
+
+impl NestProgram {
+    /// `place` gives a buffer's first float in the arena.
+    pub fn new(nest: &Nest, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
+        let kept_shape = kept_shape(&nest.space, &nest.reduced);
+        let strides = row_major(&nest.space);
+        let dims = |reduced: bool| -> Vec<(usize, usize)> {
+            (0..nest.space.len())
+                .filter(|&d| nest.reduced[d] == reduced && nest.space[d] != 1)
+                .map(|d| (nest.space[d], strides[d]))
+                .collect()
+        };
+        let (kept_dims, reduced_dims) = (dims(false), dims(true));
+        let innermost = (0..nest.space.len()).rev().find(|&d| nest.space[d] != 1);
+        let is_elementwise = !nest.reduced.contains(&true);
+        let walk = match innermost {
+            _ if is_elementwise => Walk::Elementwise { points: nest.space.iter().product() },
+            Some(d) if !nest.reduced[d] => {
+                let (run, outer) = inner_run(&kept_dims);
+                let rows = positions(&reduced_dims);
+                let tile = (SWEEP_FLOATS / rows.len()).clamp(16, TILE) / 16 * 16;
+                let runs = kept_dims[..outer].iter().map(|d| d.0).product();
+                Walk::Columns { run, tile, runs, rows }
+            }
+            _ => {
+                let (run, outer) = inner_run(&reduced_dims);
+                let runs = positions(&reduced_dims[..outer]);
+                let kept_points = kept_dims.iter().map(|d| d.0).product();
+                let points_per_task = (TASK_POINTS / (run * runs.len())).clamp(1, kept_points);
+                Walk::Rows { kept_points, points_per_task, run, runs }
+            }
+        };
+        let full = TileSpace { shape: &nest.space, repeated: &nest.reduced };
+        let no_repeat = vec![false; nest.space.len()];
+        let kept = TileSpace { shape: &kept_shape, repeated: &no_repeat };
+        let passes = nest.passes.iter().map(|pass| pass_program(&nest.exprs, pass, full, kept, place)).collect();
+        let reductions = nest.passes.iter().map(|p| p.reductions.len()).max().unwrap_or(0);
+        NestProgram { walk, kept_dims, passes, slots: nest.slots, reductions }
+    }
+
+    fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.passes.iter().flat_map(|p| {
+            let kept = p.kept.iter().map(|k| &k.1);
+            std::iter::once(&p.full).chain(kept).chain(p.kept_stores.iter().map(|k| &k.0))
+        })
+    }
+
+    /// How many tasks the nest is cut into.
+    pub fn tasks(&self) -> usize {
+        match &self.walk {
+            Walk::Elementwise { points } => points.div_ceil(TASK_POINTS),
+            Walk::Rows { kept_points, points_per_task, .. } => kept_points.div_ceil(*points_per_task),
+            Walk::Columns { run, tile, runs, .. } => runs * run.div_ceil(*tile),
+        }
+    }
+
+    /// Runs one task.
+    pub fn run(&self, task: usize, arena: Arena, scratch: &mut Scratch) {
+        match &self.walk {
+            Walk::Elementwise { points } => {
+                let start = task * TASK_POINTS;
+                self.elementwise(start, TASK_POINTS.min(points - start), arena, scratch);
+            }
+            Walk::Rows { kept_points, points_per_task, run, runs } => {
+                let start = task * points_per_task;
+                for kept in start..(start + points_per_task).min(*kept_points) {
+                    self.rows(kept, *run, runs, arena, scratch);
+                }
+            }
+            Walk::Columns { run, tile, rows, .. } => {
+                let tiles = run.div_ceil(*tile);
+                let start = task % tiles * tile;
+                let kept = task / tiles * run + start;
+                self.columns(kept, (*tile).min(run - start), rows, arena, scratch);
+            }
+        }
+    }
+
+    fn elementwise(&self, start: usize, points: usize, arena: Arena, scratch: &mut Scratch) {
+        let around = Surroundings { arena, slots: &[], accumulator: &[] };
+        for pass in &self.passes {
+            scratch.registers.share(&pass.full, around, &[Segment { start, len: 1 }], true);
+            for at in (start..start + points).step_by(TILE) {
+                let segment = [Segment { start: at, len: TILE.min(start + points - at) }];
+                scratch.registers.run(&pass.full, around, &segment, segment[0].len);
+                write(&scratch.registers, &pass.stores, around, &segment);
+            }
+        }
+    }
+
+    /// Where a kept point's elements start in the full space.
+    fn first_of(&self, mut kept: usize) -> usize {
+        let mut first = 0;
+        for &(size, stride) in self.kept_dims.iter().rev() {
+            first += kept % size * stride;
+            kept /= size;
+        }
+        first
+    }
+
+    fn rows(&self, kept: usize, run: usize, runs: &[usize], arena: Arena, scratch: &mut Scratch) {
+        let first = self.first_of(kept);
+        let Scratch { registers, slots, sums, segments, .. } = scratch;
+        for pass in &self.passes {
+            if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+                let around = Surroundings { arena, slots, accumulator: &[] };
+                registers.share(&pass.full, around, &[Segment { start: first, len: 1 }], true);
+                for (sum, (kind, ..)) in sums.iter_mut().zip(&pass.reductions) {
+                    *sum = identity(*kind).into();
+                }
+                let mut sweep = |segments: &mut Vec<Segment>, points: usize| {
+                    registers.run(&pass.full, around, segments, points);
+                    for (sum, (kind, value, _)) in sums.iter_mut().zip(&pass.reductions) {
+                        let lanes = registers.value(*value, around, points);
+                        match kind {
+                            ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
+                            ReduceKind::Max => *sum = sum.max(max_lanes(lanes).into()),
+                        }
+                    }
+                    write(registers, &pass.stores, around, segments);
+                    segments.clear();
+                };
+                let mut points = 0;
+                for start in runs {
+                    let mut done = 0;
+                    while done < run {
+                        let len = (run - done).min(TILE - points);
+                        segments.push(Segment { start: first + start + done, len });
+                        done += len;
+                        points += len;
+                        if points == TILE {
+                            sweep(segments, points);
+                            points = 0;
+                        }
+                    }
+                }
+                if points > 0 {
+                    sweep(segments, points);
+                }
+                for (sum, (_, _, slot)) in sums.iter().zip(&pass.reductions) {
+                    slots[slot * TILE..][..TILE].fill(*sum as f32);
+                }
+            }
+            let segment = [Segment { start: kept, len: 1 }];
+            for (slot, program, value) in &pass.kept {
+                let around = Surroundings { arena, slots, accumulator: &[] };
+                registers.share(program, around, &segment, true);
+                registers.run(program, around, &segment, 1);
+                let value = registers.value(*value, around, 1)[0];
+                slots[slot * TILE..][..TILE].fill(value);
+            }
+            keep(registers, pass, Surroundings { arena, slots, accumulator: &[] }, &segment);
+        }
+    }
+
+    fn columns(&self, kept: usize, points: usize, rows: &[usize], arena: Arena, scratch: &mut Scratch) {
+        let first = self.first_of(kept);
+        let Scratch { registers, slots, partials, .. } = scratch;
+        for pass in &self.passes {
+            if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+                let around = Surroundings { arena, slots, accumulator: &[] };
+                registers.share(&pass.full, around, &[Segment { start: first, len: points }], false);
+                for (kind, _, slot) in &pass.reductions {
+                    slots[slot * TILE..][..points].fill(identity(*kind));
+                }
+                for block in rows.chunks(PARTIAL_ROWS) {
+                    for (partial, (kind, ..)) in partials.chunks_mut(TILE).zip(&pass.reductions) {
+                        partial[..points].fill(identity(*kind));
+                    }
+                    for row in block {
+                        let segment = [Segment { start: first + row, len: points }];
+                        let around = Surroundings { arena, slots, accumulator: &[] };
+                        registers.run(&pass.full, around, &segment, points);
+                        for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&pass.reductions) {
+                            combine(*kind, &mut partial[..points], registers.value(*value, around, points));
+                        }
+                        write(registers, &pass.stores, around, &segment);
+                    }
+                    for (partial, (kind, _, slot)) in partials.chunks(TILE).zip(&pass.reductions) {
+                        combine(*kind, &mut slots[slot * TILE..][..points], &partial[..points]);
+                    }
+                }
+            }
+            let segment = [Segment { start: kept, len: points }];
+            for (slot, program, value) in &pass.kept {
+                let around = Surroundings { arena, slots, accumulator: &[] };
+                registers.share(program, around, &segment, false);
+                registers.run(program, around, &segment, points);
+                let value = registers.value(*value, around, points).to_owned_lanes();
+                slots[slot * TILE..][..points].copy_from_slice(&value[..points]);
+            }
+            keep(registers, pass, Surroundings { arena, slots, accumulator: &[] }, &segment);
+        }
+    }
+}
+
+/// A copy on the stack, so that a slot can be written while others are borrowed.
+trait OwnedLanes {
+    fn to_owned_lanes(&self) -> [f32; TILE];
+}
+
+impl OwnedLanes for [f32] {
+    fn to_owned_lanes(&self) -> [f32; TILE] {
+        let mut copy = [0.0; TILE];
+        copy[..self.len()].copy_from_slice(self);
+        copy
+    }
+}
+
+fn pass_program(
+    exprs: &[Expr],
+    pass: &Pass,
+    full: TileSpace,
+    kept: TileSpace,
+    place: &dyn Fn(BufferId) -> usize,
+) -> PassProgram {
+    let roots: Vec<ExprId> =
+        pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value)).collect();
+    let write = |store: &Store| Write { value: store.value, base: place(store.buffer) };
+    PassProgram {
+        full: Program::new(exprs, &roots, full, place),
+        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot)).collect(),
+        stores: pass.stores.iter().map(write).collect(),
+        kept: (pass.kept.iter())
+            .map(|&(slot, value)| (slot, Program::new(exprs, &[value], kept, place), value))
+            .collect(),
+        kept_stores: (pass.kept_stores.iter())
+            .map(|store| (Program::new(exprs, &[store.value], kept, place), write(store)))
+            .collect(),
+    }
+}
+
+/// Writes the kept values of a pass.
+fn keep(registers: &mut Registers, pass: &PassProgram, around: Surroundings, segment: &[Segment; 1]) {
+    let splat = segment[0].len == 1;
+    for (program, store) in &pass.kept_stores {
+        registers.share(program, around, segment, splat);
+        registers.run(program, around, segment, segment[0].len);
+        write(registers, std::slice::from_ref(store), around, segment);
+    }
+}
+
+/// Copies values of a tile to where they belong.
+fn write(registers: &Registers, stores: &[Write], around: Surroundings, segments: &[Segment]) {
+    let points: usize = segments.iter().map(|s| s.len).sum();
+    for store in stores {
+        let mut value = registers.value(store.value, around, points);
+        for segment in segments {
+            let (head, tail) = value.split_at(segment.len);
+            around.arena.write(store.base + segment.start, segment.len).copy_from_slice(head);
+            value = tail;
+        }
+    }
+}
+
+fn identity(kind: ReduceKind) -> f32 {
+    match kind {
+        ReduceKind::Sum => 0.0,
+        ReduceKind::Max => f32::NEG_INFINITY,
+    }
+}
+
+fn combine(kind: ReduceKind, into: &mut [f32], lanes: &[f32]) {
+    match kind {
+        ReduceKind::Sum => into.iter_mut().zip(lanes).for_each(|(a, b)| *a += b),
+        ReduceKind::Max => into.iter_mut().zip(lanes).for_each(|(a, b)| *a = a.max(*b)),
+    }
+}
+
+const LANES: usize = 16;
+
+multiversion! {
+    /// The sum in a fixed tree: as many partial sums as the widest vectors have lanes.
+    fn sum_lanes(lanes: &[f32]) -> f32 {
+        let mut sums = [0f32; LANES];
+        let chunks = lanes.chunks_exact(LANES);
+        for (sum, x) in sums.iter_mut().zip(chunks.remainder()) {
+            *sum += x;
+        }
+        for chunk in chunks {
+            for i in 0..LANES {
+                sums[i] += chunk[i];
+            }
+        }
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                sums[i] += sums[i + width];
+            }
+        }
+        sums[0]
+    }
+}
+
+fn max_lanes(lanes: &[f32]) -> f32 {
+    lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
+fn row_major(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for d in (1..shape.len()).rev() {
+        strides[d - 1] = strides[d] * shape[d];
+    }
+    strides
+}
+
+/// The number of consecutive points that the innermost dimensions make, and how many dimensions are
+/// outside of them.
+fn inner_run(dims: &[(usize, usize)]) -> (usize, usize) {
+    let mut run = 1;
+    let mut outer = dims.len();
+    while outer > 0 && dims[outer - 1].1 == run {
+        run *= dims[outer - 1].0;
+        outer -= 1;
+    }
+    (run, outer)
+}
+
+/// The row-major positions of all points of some dimensions, in order.
+fn positions(dims: &[(usize, usize)]) -> Vec<usize> {
+    dims.iter().fold(vec![0], |starts, &(size, stride)| {
+        starts.iter().flat_map(|start| (0..size).map(move |i| start + i * stride)).collect()
+    })
+}

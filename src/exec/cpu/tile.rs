@@ -1,0 +1,290 @@
+//! Evaluating a program on one tile.
+
+use super::program::{Access, Action, Key, Program, Step, TILE};
+use super::random::{Draw, fill};
+use crate::plan::DType;
+use crate::plan::kernel::ExprId;
+
+/// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
+/// plans are verified for.
+#[derive(Clone, Copy)]
+pub struct Arena {
+    base: *mut f32,
+    floats: usize,
+}
+
+// SAFETY: the pointer is to memory that outlives the kernel launch that shares it, and each worker
+// writes only the elements of its own tiles.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub fn new(memory: &mut [f32]) -> Arena {
+        Arena { base: memory.as_mut_ptr(), floats: memory.len() }
+    }
+
+    /// `len` floats from float `start`.
+    pub fn read(&self, start: usize, len: usize) -> &[f32] {
+        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "read outside the arena");
+        // SAFETY: in bounds by the assertion; no worker writes what another reads in one kernel, by
+        // the plan's verification, and a worker copies its tile's results only after it has read.
+        unsafe { std::slice::from_raw_parts(self.base.add(start), len) }
+    }
+
+    /// `len` floats from float `start`, to be written.
+    #[allow(clippy::mut_from_ref)]
+    pub fn write(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "write outside the arena");
+        // SAFETY: in bounds by the assertion; each element of a kernel's stores belongs to one tile,
+        // and so to one worker.
+        unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
+    }
+}
+
+/// A run of points of a space, consecutive in row-major order.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    pub start: usize,
+    pub len: usize,
+}
+
+/// What the steps of a tile read beside the arena.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'t> {
+    pub arena: Arena,
+    /// The nest's kept values, [`TILE`] lanes each.
+    pub slots: &'t [f32],
+    /// The contraction's results for the tile.
+    pub accumulator: &'t [f32],
+}
+
+/// Where a value of the current tile is.
+#[derive(Debug, Clone, Copy, Default)]
+enum Place {
+    #[default]
+    Register,
+    /// At a float of the arena.
+    Arena(usize),
+    Slot(usize),
+    Accumulator,
+}
+
+/// A worker's registers.
+#[derive(Debug, Default)]
+pub struct Registers {
+    lanes: Vec<f32>,
+    places: Vec<(Place, usize)>,
+}
+
+impl Registers {
+    /// Room for any of the given programs.
+    pub fn for_programs<'p>(programs: impl Iterator<Item = &'p Program>) -> Registers {
+        let (mut registers, mut exprs) = (0, 0);
+        for program in programs {
+            registers = registers.max(program.registers);
+            exprs = exprs.max(program.exprs);
+        }
+        Registers { lanes: vec![0.0; registers * TILE], places: vec![(Place::Register, 0); exprs] }
+    }
+
+    /// Computes the shared values of a program. With `splat` each is one value (at the first point)
+    /// repeated over the tile, else a tile over the segments.
+    pub fn share(&mut self, program: &Program, around: Surroundings, segments: &[Segment], splat: bool) {
+        let points: usize = segments.iter().map(|s| s.len).sum();
+        for step in &program.shared {
+            if splat {
+                let first = [Segment { start: segments[0].start, len: 1 }];
+                match step.action {
+                    Action::Apply { .. } => self.step(step, around, segments, TILE),
+                    _ => {
+                        self.step(step, around, &first, 1);
+                        let value = self.value(step.expr, around, 1)[0];
+                        self.lanes[step.register * TILE..][..TILE].fill(value);
+                        self.places[step.expr] = (Place::Register, step.register);
+                    }
+                }
+            } else {
+                match step.action {
+                    // A constant is read over tiles of any length.
+                    Action::Fill(_) => self.step(step, around, segments, TILE),
+                    _ => self.step(step, around, segments, points),
+                }
+            }
+        }
+    }
+
+    /// Computes the other values of a program on a tile.
+    pub fn run(&mut self, program: &Program, around: Surroundings, segments: &[Segment], points: usize) {
+        for step in &program.steps {
+            self.step(step, around, segments, points);
+        }
+    }
+
+    /// The first `points` lanes of a value that was computed.
+    pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
+        let (place, register) = self.places[expr];
+        match place {
+            Place::Register => &self.lanes[register * TILE..][..points],
+            Place::Arena(start) => {
+                // The arena outlives the launch, and so the surroundings.
+                let arena = around.arena;
+                // SAFETY: `read` checks bounds; the lifetime is that of the memory behind the arena.
+                unsafe { std::slice::from_raw_parts(arena.read(start, points).as_ptr(), points) }
+            }
+            Place::Slot(slot) => &around.slots[slot * TILE..][..points],
+            Place::Accumulator => &around.accumulator[..points],
+        }
+    }
+
+    fn step(&mut self, step: &Step, around: Surroundings, segments: &[Segment], points: usize) {
+        let mut place = Place::Register;
+        if let Action::Apply { function, args } = &step.action {
+            const MAX_ARITY: usize = 4;
+            let (before, rest) = self.lanes.split_at_mut(step.register * TILE);
+            let (out, after) = rest.split_at_mut(TILE);
+            let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
+            for (operand, &arg) in operands.iter_mut().zip(args) {
+                let (place, register) = self.places[arg];
+                *operand = match place {
+                    Place::Register if register < step.register => &before[register * TILE..][..points],
+                    Place::Register => &after[(register - step.register - 1) * TILE..][..points],
+                    Place::Arena(start) => around.arena.read(start, points),
+                    Place::Slot(slot) => &around.slots[slot * TILE..][..points],
+                    Place::Accumulator => &around.accumulator[..points],
+                };
+            }
+            function(&mut out[..points], &operands[..args.len()]);
+            self.places[step.expr] = (Place::Register, step.register);
+            return;
+        }
+        let out = &mut self.lanes[step.register * TILE..][..points];
+        match &step.action {
+            Action::Fill(value) => out.fill(*value),
+            Action::Load { base, access } => {
+                if let ([segment], true) = (segments, access.is_direct()) {
+                    place = Place::Arena(access.element(*base, segment.start));
+                } else {
+                    let mut out = out;
+                    for segment in segments {
+                        let (head, tail) = out.split_at_mut(segment.len);
+                        access.runs(segment.start, head, |element, stride, out| {
+                            gather(around.arena, *base, element, stride, out);
+                        });
+                        out = tail;
+                    }
+                }
+            }
+            Action::Inside { access } => each_run(access, segments, out, |_, _, out| out.fill(1.0)),
+            Action::Iota { access, divisor, modulus, dtype } => {
+                each_run(access, segments, out, |element, stride, out| {
+                    for (i, x) in out.iter_mut().enumerate() {
+                        let element = (element + i as isize * stride) as usize;
+                        let index = element / divisor % modulus;
+                        *x = match dtype {
+                            DType::F32 => index as f32,
+                            DType::U32 => f32::from_bits(index as u32),
+                        };
+                    }
+                });
+            }
+            Action::Random { distribution, stream, seed, step, access } => {
+                let word = |key: Key| match key {
+                    Key::Known(value) => value,
+                    Key::At(float) => around.arena.read(float, 1)[0].to_bits(),
+                };
+                let draw = Draw { seed: [word(seed[0]), word(seed[1])], step: word(*step), stream: *stream };
+                each_run(access, segments, out, |element, stride, out| match stride {
+                    1 => fill(draw, *distribution, element as usize, out),
+                    0 => {
+                        fill(draw, *distribution, element as usize, &mut out[..1]);
+                        let value = out[0];
+                        out.fill(value);
+                    }
+                    _ => {
+                        for i in 0..out.len() {
+                            let element = (element + i as isize * stride) as usize;
+                            fill(draw, *distribution, element, &mut out[i..=i]);
+                        }
+                    }
+                });
+            }
+            Action::Slot(slot) => place = Place::Slot(*slot),
+            Action::Accumulator => place = Place::Accumulator,
+            Action::Apply { .. } => unreachable!("handled above"),
+        }
+        self.places[step.expr] = (place, step.register);
+    }
+}
+
+fn gather(arena: Arena, base: usize, element: isize, stride: isize, out: &mut [f32]) {
+    let at = |i: usize| (base as isize + element + i as isize * stride) as usize;
+    match stride {
+        0 => out.fill(arena.read(at(0), 1)[0]),
+        1 => out.copy_from_slice(arena.read(at(0), out.len())),
+        _ => {
+            let last = at(out.len() - 1);
+            let least = at(0).min(last);
+            let span = arena.read(least, at(0).max(last) - least + 1);
+            let mut position = at(0) - least;
+            for x in out.iter_mut() {
+                *x = span[position];
+                position = position.wrapping_add_signed(stride);
+            }
+        }
+    }
+}
+
+fn each_run(access: &Access, segments: &[Segment], out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
+    let mut out = out;
+    for segment in segments {
+        let (head, tail) = out.split_at_mut(segment.len);
+        access.runs(segment.start, head, &mut f);
+        out = tail;
+    }
+}
+
+impl Access {
+    /// The float of the arena that point `start` of a direct access reads.
+    fn element(&self, base: usize, start: usize) -> usize {
+        (base as isize + self.offset) as usize + start
+    }
+
+    /// Cuts the points from `start` on into runs of one stride: `f(element, stride, out)` fills each;
+    /// points outside the mask become 0.
+    fn runs(&self, start: usize, out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
+        const MAX_DIMS: usize = 16;
+        let dims = self.dims.as_slice();
+        let mut index = [0usize; MAX_DIMS];
+        let mut rest = start;
+        for (i, d) in index.iter_mut().zip(dims).rev() {
+            *i = rest % d.size;
+            rest /= d.size;
+        }
+        let Some((inner, outer)) = dims.split_last() else { return };
+        let mut out = out;
+        while !out.is_empty() {
+            let at = index[outer.len()];
+            let run = (inner.size - at).min(out.len());
+            let (head, tail) = std::mem::take(&mut out).split_at_mut(run);
+            out = tail;
+            let inside = outer.iter().zip(&index).all(|(d, &i)| d.valid.0 <= i && i < d.valid.1);
+            let lo = inner.valid.0.clamp(at, at + run);
+            let hi = if inside { inner.valid.1.clamp(lo, at + run) } else { lo };
+            head[..lo - at].fill(0.0);
+            head[hi - at..].fill(0.0);
+            if hi > lo {
+                let outside: isize = outer.iter().zip(&index).map(|(d, &i)| i as isize * d.stride).sum();
+                f(self.offset + outside + lo as isize * inner.stride, inner.stride, &mut head[lo - at..hi - at]);
+            }
+            index[outer.len()] = 0;
+            for d in (0..outer.len()).rev() {
+                index[d] += 1;
+                if index[d] < outer[d].size {
+                    break;
+                }
+                index[d] = 0;
+            }
+        }
+    }
+}
