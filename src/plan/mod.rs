@@ -1,10 +1,16 @@
 //! The plan: the compiled artifact, which executors run without the compiler.
 
-use crate::ir::{InputDecl, StateDecl};
-use crate::schedule::{Schedule, StateLayout};
+mod file;
+mod verify;
+
 pub use crate::ir::{DType, Distribution, Feed, Initialiser, ReduceKind, StateRole, Type};
+use crate::ir::{InputDecl, StateDecl};
 pub use crate::schedule::{Buffer, BufferRole, ScheduleOutput, kernel, view};
+use crate::schedule::{Schedule, StateLayout};
+pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
+
+pub use verify::{VerifyError, verify};
 
 /// The program that a plan was compiled from, so that a plan can be looked into and compiled anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

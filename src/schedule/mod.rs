@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use fuse::Fusion;
 
 /// What a buffer holds for longer than the kernels that use it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BufferRole {
     /// Written by the caller before the run.

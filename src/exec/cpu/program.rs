@@ -37,7 +37,9 @@ impl Access {
             }
             match dims.last_mut() {
                 Some(outer)
-                    if outer.valid == (0, outer.size) && valid == (0, size) && outer.stride == stride * size as isize =>
+                    if outer.valid == (0, outer.size)
+                        && valid == (0, size)
+                        && outer.stride == stride * size as isize =>
                 {
                     *outer = AccessDim { size: outer.size * size, stride, valid: (0, outer.size * size) };
                 }
@@ -68,13 +70,32 @@ pub enum Key {
 pub enum Action {
     Fill(f32),
     /// Reads the buffer that starts at float `base` of the arena.
-    Load { base: usize, access: Access },
-    Inside { access: Access },
-    Iota { access: Access, divisor: usize, modulus: usize, dtype: DType },
-    Random { distribution: Distribution, stream: u64, seed: [Key; 2], step: Key, access: Access },
+    Load {
+        base: usize,
+        access: Access,
+    },
+    Inside {
+        access: Access,
+    },
+    Iota {
+        access: Access,
+        divisor: usize,
+        modulus: usize,
+        dtype: DType,
+    },
+    Random {
+        distribution: Distribution,
+        stream: u64,
+        seed: [Key; 2],
+        step: Key,
+        access: Access,
+    },
     Slot(SlotId),
     Accumulator,
-    Apply { function: VectorFn, args: Vec<ExprId> },
+    Apply {
+        function: VectorFn,
+        args: Vec<ExprId>,
+    },
 }
 
 /// One value of a tile, and the register that it goes to.
@@ -132,9 +153,8 @@ impl Program {
                 | Expr::Iota { view, .. }
                 | Expr::Random { view, .. } => {
                     space.repeated.contains(&true)
-                        && (0..space.shape.len()).all(|d| {
-                            !space.repeated[d] || (view.strides[d] == 0 && !view.masks(d, space.shape[d]))
-                        })
+                        && (0..space.shape.len())
+                            .all(|d| !space.repeated[d] || (view.strides[d] == 0 && !view.masks(d, space.shape[d])))
                 }
             };
         }
@@ -193,12 +213,9 @@ fn action(expr: &Expr, shape: &[usize], place: &dyn Fn(BufferId) -> usize) -> Ac
         }),
         Expr::Load { buffer, view } => Action::Load { base: place(*buffer), access: Access::new(view, shape) },
         Expr::Inside { view } => Action::Inside { access: Access::new(view, shape) },
-        Expr::Iota { view, divisor, modulus, dtype } => Action::Iota {
-            access: Access::new(view, shape),
-            divisor: *divisor,
-            modulus: *modulus,
-            dtype: *dtype,
-        },
+        Expr::Iota { view, divisor, modulus, dtype } => {
+            Action::Iota { access: Access::new(view, shape), divisor: *divisor, modulus: *modulus, dtype: *dtype }
+        }
         Expr::Random { distribution, stream, seed, step, view } => Action::Random {
             distribution: *distribution,
             stream: *stream,

@@ -1,0 +1,120 @@
+//! Plans as files: a header, then the plan in bincode.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | the magic `GCCGAN\r\n`, which a transfer in text mode would break |
+//! | 8..12 | the format version, little-endian |
+//! | 12..20 | bytes of the body, little-endian |
+//! | 20..52 | SHA-256 of the body |
+//! | 52.. | the body |
+
+use super::{Plan, VerifyError, verify};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"GCCGAN\r\n";
+const VERSION: u32 = 1;
+const HEADER: usize = 52;
+/// Plans hold schedules, not tensors: none comes near this many bytes.
+const MAX_BYTES: usize = 1 << 30;
+
+/// A plan file that could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is not a plan: it does not start with the plan header (compile one with `gcc-gan compile GRAPH -o PLAN`)", .0.display())]
+    NotAPlan(PathBuf),
+    #[error("{} is a plan of format version {found}, this program reads version {VERSION}: compile it again", path.display())]
+    Version { path: PathBuf, found: u32 },
+    #[error("{} is damaged ({problem}): compile it again", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    #[error("{} is not safe to run ({error}): compile it again", path.display())]
+    Invalid { path: PathBuf, error: VerifyError },
+}
+
+/// The bytes of a plan file, and the plan that they hold.
+///
+/// # Errors
+/// When the plan cannot be encoded.
+pub fn encode(plan: &Plan) -> Result<Vec<u8>, String> {
+    let body = bincode::serde::encode_to_vec(plan, bincode::config::standard()).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend((body.len() as u64).to_le_bytes());
+    bytes.extend(Sha256::digest(&body));
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+/// Reads a plan from the bytes of a file and verifies it; `path` is for messages.
+///
+/// # Errors
+/// When the bytes are not a whole, undamaged plan that is safe to run.
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Plan, PlanError> {
+    let damaged = |problem: String| PlanError::Damaged { path: path.into(), problem };
+    if bytes.get(..8) != Some(&MAGIC) {
+        return Err(PlanError::NotAPlan(path.into()));
+    }
+    let Some(header) = bytes.get(8..HEADER) else { return Err(damaged("its header is cut short".into())) };
+    let version = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    if version != VERSION {
+        return Err(PlanError::Version { path: path.into(), found: version });
+    }
+    let body = &bytes[HEADER..];
+    let mut length = [0; 8];
+    length.copy_from_slice(&header[4..12]);
+    let length = u64::from_le_bytes(length);
+    if body.len() as u64 != length {
+        return Err(damaged(format!("its body has {} bytes of {length}", body.len())));
+    }
+    if Sha256::digest(body)[..] != header[12..] {
+        return Err(damaged("its content does not match its hash".into()));
+    }
+    decode_body(body).map_err(damaged).and_then(|plan| {
+        verify(&plan).map_err(|error| PlanError::Invalid { path: path.into(), error })?;
+        Ok(plan)
+    })
+}
+
+fn decode_body(body: &[u8]) -> Result<Plan, String> {
+    let config = bincode::config::standard().with_limit::<MAX_BYTES>();
+    let (plan, read) = bincode::serde::decode_from_slice::<Plan, _>(body, config).map_err(|e| e.to_string())?;
+    if read == body.len() { Ok(plan) } else { Err(format!("{} bytes follow the plan", body.len() - read)) }
+}
+
+/// Writes a plan file: whole or not at all, also where the program is killed or the disk is full.
+///
+/// # Errors
+/// When the file cannot be written; what was there before stays.
+pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanError> {
+    let failed = |source| PlanError::Io { action: "write", path: path.into(), source };
+    let bytes = encode(plan).map_err(|e| failed(io::Error::other(e)))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Reads and verifies a plan file.
+///
+/// # Errors
+/// When it cannot be read, or is not a whole, undamaged plan that is safe to run.
+pub fn load(path: &Path) -> Result<Plan, PlanError> {
+    let failed = |source| PlanError::Io { action: "read", path: path.into(), source };
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > MAX_BYTES as u64 {
+        return Err(PlanError::Damaged { path: path.into(), problem: format!("{size} bytes are too many") });
+    }
+    decode(&fs::read(path).map_err(failed)?, path)
+}
+
+/// Whether a file starts as plans do.
+pub fn is_plan(path: &Path) -> bool {
+    let mut start = [0; 8];
+    fs::File::open(path).and_then(|mut f| io::Read::read_exact(&mut f, &mut start)).is_ok() && start == MAGIC
+}

@@ -1,0 +1,427 @@
+//! The independent checker: everything that execution relies on, proved of a plan that may come from
+//! an untrusted file.
+//!
+//! It shares no code with the planner. What it proves: every expression is well-typed and reads only
+//! inside its buffer and only values that were computed before; every store fills exactly its buffer; no two
+//! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
+//! element for element; inputs, outputs and state have the declared types.
+
+use super::{EntryPlan, Plan};
+use crate::ir::DType;
+use crate::scalar::Lane;
+use crate::schedule::ALIGNMENT;
+use crate::schedule::assemble::writes_where_it_reads;
+use crate::schedule::check::{Placement, check_no_overlap};
+use crate::schedule::kernel::{
+    Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, ExprId, Kernel, Nest, Operand, Store, Word,
+};
+use crate::schedule::view::{View, kept_shape};
+use crate::schedule::{BufferRole, Schedule};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// What is wrong with a plan, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct VerifyError {
+    /// Entry and kernel, or the part of the plan.
+    pub place: String,
+    pub problem: String,
+}
+
+/// Most dimensions of an index space: executors walk them with fixed-size counters.
+pub const MAX_RANK: usize = 12;
+/// Most elements of one index space or buffer.
+const MAX_ELEMENTS: usize = i32::MAX as usize;
+
+type Check = Result<(), String>;
+
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+/// Proves a plan fit to run.
+///
+/// # Errors
+/// The first thing found that execution could not rely on.
+pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
+    states(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
+    let mut names = HashSet::new();
+    for entry in &plan.entries {
+        let place = || format!("entry `{}`", entry.name);
+        if !names.insert((&entry.name, &entry.sizes)) {
+            return Err(VerifyError { place: place(), problem: "appears twice".into() });
+        }
+        buffers(plan, entry).map_err(|problem| VerifyError { place: place(), problem })?;
+        for (position, kernel) in entry.schedule.kernels.iter().enumerate() {
+            check_kernel(&entry.schedule, position, kernel).map_err(|problem| VerifyError {
+                place: format!("{}, kernel {position} `{}`", place(), kernel.name),
+                problem,
+            })?;
+        }
+        order(entry).map_err(|problem| VerifyError { place: place(), problem })?;
+    }
+    Ok(())
+}
+
+fn elements(shape: &[usize]) -> Result<usize, String> {
+    ensure!(shape.len() <= MAX_RANK, "{} dimensions are more than {MAX_RANK}", shape.len());
+    let total = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
+    match total {
+        Some(0) => Err(format!("the shape {shape:?} has no elements")),
+        Some(n) if n <= MAX_ELEMENTS => Ok(n),
+        _ => Err(format!("the shape {shape:?} has too many elements")),
+    }
+}
+
+fn states(plan: &Plan) -> Check {
+    let layout = &plan.state_layout;
+    ensure!(layout.bytes <= isize::MAX as usize, "the state region of {} bytes is too large", layout.bytes);
+    let mut placements = Vec::new();
+    let mut names = HashSet::new();
+    for state in &plan.states {
+        ensure!(names.insert(&state.name), "`{}` is declared twice", state.name);
+        let size = elements(&state.ty.shape)? * state.ty.dtype.size();
+        let Some(&offset) = layout.offsets.get(&state.name) else {
+            return Err(format!("`{}` has no place", state.name));
+        };
+        ensure!(offset % ALIGNMENT == 0, "`{}` at byte {offset} is not aligned", state.name);
+        placements.push(Placement { start: 0, end: 1, offset, size });
+    }
+    ensure!(layout.offsets.len() == plan.states.len(), "there are places for tensors that are not declared");
+    check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())
+}
+
+/// Types, places and live ranges of an entry's buffers.
+fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
+    let schedule = &entry.schedule;
+    let end = schedule.kernels.len();
+    ensure!(schedule.arena_bytes <= isize::MAX as usize, "an arena of {} bytes is too large", schedule.arena_bytes);
+    ensure!(plan.state_layout.bytes <= schedule.arena_bytes, "the arena is smaller than the state");
+    let declared: BTreeMap<&str, _> = plan.states.iter().map(|s| (s.name.as_str(), &s.ty)).collect();
+    let mut inputs: BTreeMap<&str, _> = BTreeMap::new();
+    for input in &entry.inputs {
+        ensure!(inputs.insert(&input.name, &input.ty).is_none(), "input `{}` is declared twice", input.name);
+    }
+    let mut seen = HashSet::new();
+    let mut placements = Vec::new();
+    for buffer in &schedule.buffers {
+        let name = &buffer.name;
+        let size = elements(&buffer.shape)? * buffer.dtype.size();
+        ensure!(buffer.offset % ALIGNMENT == 0, "buffer `{name}` at byte {} is not aligned", buffer.offset);
+        let declared = match &buffer.role {
+            BufferRole::State(state) => {
+                ensure!(buffer.live == (0, end), "state buffer `{name}` is not live throughout");
+                let offset = plan.state_layout.offsets.get(state);
+                ensure!(offset == Some(&buffer.offset), "state buffer `{name}` is not at its place");
+                declared.get(state.as_str())
+            }
+            BufferRole::Input(input) => {
+                ensure!(buffer.live.0 == 0, "input buffer `{name}` is not live from the start");
+                inputs.get(input.as_str())
+            }
+            BufferRole::Output | BufferRole::Temporary => None,
+        };
+        if let BufferRole::State(key) | BufferRole::Input(key) = &buffer.role {
+            let Some(ty) = declared else { return Err(format!("buffer `{name}` is of the undeclared `{key}`")) };
+            ensure!(
+                ty.dtype == buffer.dtype && ty.shape == buffer.shape,
+                "buffer `{name}` is {}{:?}, declared {ty}",
+                buffer.dtype,
+                buffer.shape
+            );
+            ensure!(seen.insert(&buffer.role), "`{key}` has two buffers");
+        }
+        if !matches!(buffer.role, BufferRole::State(_)) {
+            ensure!(buffer.offset >= plan.state_layout.bytes, "buffer `{name}` lies in the state region");
+        }
+        ensure!(buffer.live.0 < buffer.live.1 || end == 0, "buffer `{name}` is never live");
+        ensure!(buffer.live.1 <= end.max(1), "buffer `{name}` outlives the schedule");
+        placements.push(Placement { start: buffer.live.0, end: buffer.live.1, offset: buffer.offset, size });
+    }
+    check_no_overlap(&placements, schedule.arena_bytes).map_err(|e| e.to_string())?;
+    for output in &schedule.outputs {
+        let Some(buffer) = schedule.buffers.get(output.buffer) else {
+            return Err(format!("output `{}` has no buffer", output.name));
+        };
+        ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
+        ensure!(elements(&output.shape)? == buffer.elements(), "output `{}` has another size", output.name);
+    }
+    Ok(())
+}
+
+/// Values are written before they are read, and read before they are overwritten.
+fn order(entry: &EntryPlan) -> Check {
+    let schedule = &entry.schedule;
+    let given = |b: &crate::schedule::Buffer| matches!(b.role, BufferRole::Input(_) | BufferRole::State(_));
+    let mut written: Vec<bool> = schedule.buffers.iter().map(given).collect();
+    for (position, kernel) in schedule.kernels.iter().enumerate() {
+        for &b in &kernel.reads {
+            let buffer = &schedule.buffers[b];
+            ensure!(written[b], "kernel `{}` reads `{}` before it is written", kernel.name, buffer.name);
+            // A buffer that hands its place on is read in the kernel at which its live range ends; what
+            // that kernel writes there is checked beside.
+            let live = buffer.live.0 <= position && position <= buffer.live.1;
+            ensure!(live, "kernel `{}` reads `{}` outside of its live range", kernel.name, buffer.name);
+        }
+        for &b in &kernel.writes {
+            let buffer = &schedule.buffers[b];
+            let live = buffer.live.0 <= position && position < buffer.live.1;
+            ensure!(live, "kernel `{}` writes `{}` outside of its live range", kernel.name, buffer.name);
+            ensure!(
+                !matches!(buffer.role, BufferRole::Input(_)),
+                "kernel `{}` writes the input `{}`",
+                kernel.name,
+                buffer.name
+            );
+            written[b] = true;
+        }
+    }
+    for output in &schedule.outputs {
+        ensure!(written[output.buffer], "output `{}` is never written", output.name);
+    }
+    Ok(())
+}
+
+fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check {
+    let mut body = kernel.body.clone();
+    let (mut reads, mut writes, mut stores) = (BTreeSet::new(), BTreeSet::new(), 0);
+    body.each_read(&mut |b| {
+        reads.insert(*b);
+    });
+    body.each_store(&mut |s| {
+        writes.insert(s.buffer);
+        stores += 1;
+    });
+    ensure!(kernel.reads.iter().copied().eq(reads.iter().copied()), "the list of buffers read is wrong");
+    ensure!(kernel.writes.iter().copied().eq(writes.iter().copied()), "the list of buffers written is wrong");
+    ensure!(stores == writes.len(), "a buffer is written twice");
+    ensure!(stores > 0, "nothing is written");
+    for &b in reads.iter().chain(&writes) {
+        ensure!(b < schedule.buffers.len(), "there is no buffer {b}");
+    }
+    match &kernel.body {
+        Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
+        Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
+    }
+    let range = |b: BufferId| (schedule.buffers[b].offset, schedule.buffers[b].offset + schedule.buffers[b].bytes());
+    for &w in &writes {
+        for &r in &reads {
+            let ((ws, we), (rs, re)) = (range(w), range(r));
+            if ws < re && rs < we {
+                ensure!(
+                    (ws, we) == (rs, re) && writes_where_it_reads(&kernel.body, r, w),
+                    "at position {position} `{}` is written over `{}`, which is still read",
+                    schedule.buffers[w].name,
+                    schedule.buffers[r].name
+                );
+            }
+        }
+        for &other in writes.iter().filter(|&&other| other > w) {
+            let ((ws, we), (os, oe)) = (range(w), range(other));
+            ensure!(we <= os || oe <= ws, "two results overlap");
+        }
+    }
+    Ok(())
+}
+
+/// The lane type of every expression; arguments come first and fit.
+fn lanes(schedule: &Schedule, exprs: &[Expr], slots: usize, accumulator: bool) -> Result<Vec<Lane>, String> {
+    let lane = |dtype: DType| match dtype {
+        DType::F32 => Lane::Real,
+        DType::U32 => Lane::U32,
+    };
+    let mut found: Vec<Lane> = Vec::with_capacity(exprs.len());
+    for (id, expr) in exprs.iter().enumerate() {
+        found.push(match expr {
+            Expr::Constant { dtype, .. } | Expr::Iota { dtype, .. } => lane(*dtype),
+            Expr::Load { buffer, .. } => match schedule.buffers.get(*buffer) {
+                Some(buffer) => lane(buffer.dtype),
+                None => return Err(format!("there is no buffer {buffer}")),
+            },
+            Expr::Inside { .. } => Lane::Real,
+            Expr::Random { seed: [a, b], step, .. } => {
+                for word in [a, b, step] {
+                    if let Word::Load { buffer, offset } = word {
+                        let fits = schedule
+                            .buffers
+                            .get(*buffer)
+                            .is_some_and(|b| b.dtype == DType::U32 && *offset < b.elements());
+                        ensure!(fits, "a draw's key is not in a u32 buffer");
+                    }
+                }
+                Lane::Real
+            }
+            Expr::Slot(slot) => {
+                ensure!(*slot < slots, "there is no slot {slot}");
+                Lane::Real
+            }
+            Expr::Accumulator => {
+                ensure!(accumulator, "there is no accumulator");
+                Lane::Real
+            }
+            Expr::Scalar { op, args } => {
+                let wanted = op.operand_lanes();
+                ensure!(args.len() == wanted.len(), "{} takes {} operands", op.name(), wanted.len());
+                for (&arg, lane) in args.iter().zip(wanted) {
+                    ensure!(arg < id, "an expression uses a later one");
+                    // A select moves bits of either type.
+                    let select = *op == crate::scalar::ScalarOp::Select && found[arg] == Lane::U32;
+                    ensure!(found[arg] == *lane || select, "{} takes another type", op.name());
+                }
+                match (*op, args.get(1)) {
+                    (crate::scalar::ScalarOp::Select, Some(&arg)) => found[arg],
+                    _ => op.result_lane(),
+                }
+            }
+        });
+    }
+    Ok(found)
+}
+
+/// Every expression that `roots` need reads inside its buffer over `space`, and only defined slots.
+fn reads_inside(schedule: &Schedule, exprs: &[Expr], roots: &[ExprId], space: &[usize], defined: &[bool]) -> Check {
+    let mut stack = roots.to_vec();
+    let mut seen = vec![false; exprs.len()];
+    while let Some(id) = stack.pop() {
+        ensure!(id < exprs.len(), "there is no expression {id}");
+        if std::mem::replace(&mut seen[id], true) {
+            continue;
+        }
+        let within = |view: &View, elements: usize| match view.element_range(space) {
+            Ok(None) => Ok(()),
+            Ok(Some((least, greatest))) if least >= 0 && (greatest as usize) < elements => Ok(()),
+            Ok(Some((least, greatest))) => Err(format!("a view reads {least}..={greatest} of {elements} elements")),
+            Err(e) => Err(e.to_string()),
+        };
+        match &exprs[id] {
+            Expr::Load { buffer, view } => within(view, schedule.buffers[*buffer].elements())?,
+            Expr::Inside { view } => {
+                within(&View { offset: 0, strides: vec![0; view.strides.len()], mask: view.mask.clone() }, 1)?
+            }
+            Expr::Iota { view, divisor, modulus, .. } => {
+                ensure!(*divisor > 0 && *modulus > 0, "an iota divides by 0");
+                within(view, MAX_ELEMENTS)?;
+            }
+            Expr::Random { view, .. } => within(view, MAX_ELEMENTS)?,
+            Expr::Slot(slot) => ensure!(defined[*slot], "slot {slot} is read before it is computed"),
+            Expr::Scalar { args, .. } => stack.extend(args),
+            Expr::Constant { .. } | Expr::Accumulator => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_store(schedule: &Schedule, lanes: &[Lane], store: &Store, elements: usize) -> Check {
+    let buffer = &schedule.buffers[store.buffer];
+    ensure!(
+        buffer.elements() == elements,
+        "`{}` has {} elements, {elements} are written",
+        buffer.name,
+        buffer.elements()
+    );
+    let lane = lanes.get(store.value).ok_or("a store of no expression")?;
+    ensure!((buffer.dtype == DType::U32) == (*lane == Lane::U32), "`{}` gets another type", buffer.name);
+    Ok(())
+}
+
+fn check_nest(schedule: &Schedule, nest: &Nest) -> Check {
+    ensure!(nest.reduced.len() == nest.space.len(), "the space has two ranks");
+    ensure!(nest.slots <= MAX_RANK * 64, "{} slots are too many", nest.slots);
+    let full = elements(&nest.space)?;
+    let kept_space = kept_shape(&nest.space, &nest.reduced);
+    let kept = elements(&kept_space)?;
+    let lanes = lanes(schedule, &nest.exprs, nest.slots, false)?;
+    ensure!(nest.reduced.contains(&true) || nest.passes.len() <= 1, "an elementwise nest has several passes");
+    let mut defined = vec![false; nest.slots];
+    for pass in &nest.passes {
+        let values = pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value));
+        reads_inside(schedule, &nest.exprs, &values.collect::<Vec<_>>(), &nest.space, &defined)?;
+        for store in &pass.stores {
+            check_store(schedule, &lanes, store, full)?;
+        }
+        let elementwise = !nest.reduced.contains(&true);
+        ensure!(
+            !elementwise || (pass.reductions.is_empty() && pass.kept.is_empty() && pass.kept_stores.is_empty()),
+            "an elementwise nest reduces"
+        );
+        for reduction in &pass.reductions {
+            ensure!(lanes.get(reduction.value) == Some(&Lane::Real), "a reduction of another type");
+            let slot = defined.get_mut(reduction.slot).ok_or("a reduction into no slot")?;
+            ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
+        }
+        for &(slot, value) in &pass.kept {
+            reads_inside(schedule, &nest.exprs, &[value], &kept_space, &defined)?;
+            ensure!(lanes[value] == Lane::Real, "a slot of another type");
+            let slot = defined.get_mut(slot).ok_or("a value into no slot")?;
+            ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
+        }
+        for store in &pass.kept_stores {
+            reads_inside(schedule, &nest.exprs, &[store.value], &kept_space, &defined)?;
+            check_store(schedule, &lanes, store, kept)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_contraction(schedule: &Schedule, contraction: &Contraction) -> Check {
+    let (operand_shapes, output) = match contraction.kind {
+        ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c) => {
+            check_conv(&c)?;
+            contraction.kind.shapes()
+        }
+        ContractionKind::MatMul { .. } => contraction.kind.shapes(),
+    };
+    let total = elements(&output)?;
+    for (operand, shape) in contraction.operands.iter().zip(&operand_shapes) {
+        let size = elements(shape)?;
+        match operand {
+            Operand::Buffer { buffer, view } => {
+                let buffer = schedule.buffers.get(*buffer).ok_or("an operand is in no buffer")?;
+                ensure!(buffer.dtype == DType::F32, "an operand is not f32");
+                ensure!(view.mask.is_none(), "an operand is masked");
+                match view.element_range(shape) {
+                    Ok(Some((least, greatest))) => {
+                        ensure!(least >= 0 && (greatest as usize) < buffer.elements(), "an operand leaves its buffer");
+                    }
+                    _ => return Err("an operand's view does not fit".into()),
+                }
+                if !matches!(contraction.kind, ContractionKind::MatMul { .. }) {
+                    ensure!(view.is_contiguous(shape) && buffer.elements() == size, "an image is not row-major");
+                }
+            }
+            Operand::Computed { exprs } => {
+                let lanes = lanes(schedule, exprs, 0, false)?;
+                ensure!(lanes.last() == Some(&Lane::Real), "an operand is not f32");
+                reads_inside(schedule, exprs, &[exprs.len() - 1], shape, &[])?;
+            }
+        }
+    }
+    ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
+    let lanes = lanes(schedule, &contraction.exprs, 0, true)?;
+    for store in &contraction.stores {
+        reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
+        check_store(schedule, &lanes, store, total)?;
+    }
+    Ok(())
+}
+
+fn check_conv(c: &ConvShape) -> Check {
+    for i in 0..2 {
+        ensure!(c.window.stride[i] > 0 && c.kernel[i] > 0, "a window has a size of 0");
+        let room = (c.window.pad[i].checked_mul(2))
+            .and_then(|p| p.checked_add(c.input[i]))
+            .and_then(|padded| padded.checked_sub(c.kernel[i]));
+        ensure!(
+            room.is_some_and(|room| room / c.window.stride[i] + 1 == c.output[i]),
+            "a convolution's sizes do not fit"
+        );
+    }
+    for shape in [c.input_shape(), c.filter_shape(), c.output_shape()] {
+        elements(&shape)?;
+    }
+    Ok(())
+}
