@@ -1,0 +1,431 @@
+//! Checkpoints: every tensor of a training run's state, and what else is needed to go on, in one safetensors file.
+//!
+//! The facts about the run are in the file's own header, so tensors and facts cannot disagree, and one rename replaces
+//! both. The file that was there before stays beside it with `.prev` added. A SHA-256 over all of it tells a damaged
+//! file from a sound one, and the program's text is inside, so a run can be sampled from without its source.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::atomic;
+use super::batches::Position;
+
+/// What the header says under "format"; the number grows when an older program could misread the file.
+const FORMAT: &str = "gcc-gan checkpoint 1";
+
+/// Everything about a run that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Meta {
+    /// The program's name, for instance "dcgan".
+    pub program: String,
+    /// The program's text.
+    pub text: String,
+    /// The sizes and rates that were overridden on the command line.
+    pub sets: BTreeMap<String, String>,
+    /// The `--data` argument that finds the same data again.
+    pub data: String,
+    /// The seed of all randomness.
+    pub seed: u64,
+    /// Training steps that are complete.
+    pub step: u64,
+    /// Where the next batch begins.
+    pub position: Position,
+}
+
+/// An element type that a state can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// Unsigned 32-bit integers.
+    U32,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::U32 => "u32",
+        })
+    }
+}
+
+/// A tensor's elements, borrowed, in row-major order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Values<'a> {
+    /// Singles.
+    F32(&'a [f32]),
+    /// Integers.
+    U32(&'a [u32]),
+}
+
+/// A tensor to be saved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TensorRef<'a> {
+    /// Its name, unique in the file.
+    pub name: &'a str,
+    /// Its sizes.
+    pub shape: &'a [usize],
+    /// Its elements, as many as the product of the sizes.
+    pub values: Values<'a>,
+}
+
+/// A tensor that was loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tensor {
+    /// Sizes and elements.
+    F32(Vec<usize>, Vec<f32>),
+    /// Sizes and elements.
+    U32(Vec<usize>, Vec<u32>),
+}
+
+impl Tensor {
+    /// Its element type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Tensor::F32(..) => Dtype::F32,
+            Tensor::U32(..) => Dtype::U32,
+        }
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> &[usize] {
+        let (Tensor::F32(shape, _) | Tensor::U32(shape, _)) = self;
+        shape
+    }
+
+    /// Its elements.
+    pub fn values(&self) -> Values<'_> {
+        match self {
+            Tensor::F32(_, values) => Values::F32(values),
+            Tensor::U32(_, values) => Values::U32(values),
+        }
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// The facts about the run.
+    pub meta: Meta,
+    /// The state, by name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// A checkpoint that could not be written, read or used; the message ends with what the user can do.
+#[derive(Debug, Error)]
+#[error("checkpoint {}: {problem}{}", file.display(), way_out(file, problem))]
+pub struct CheckpointError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a checkpoint.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The system could not read it.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// The system could not write it, for instance because the disk is full.
+    #[error("cannot be written: {0}")]
+    Write(io::Error),
+    /// The tensors to be saved contradict themselves; a caller's mistake.
+    #[error("cannot be written: tensor {0}")]
+    Unfit(String),
+    /// The file ends too early, or goes on after its end.
+    #[error("is truncated, or has bytes after its end ({0} bytes found)")]
+    Length(usize),
+    /// The header is not that of a safetensors file.
+    #[error("has a damaged header, or is not a safetensors file ({0})")]
+    Header(String),
+    /// A safetensors file of something else, or of a newer gcc-gan.
+    #[error("is not a checkpoint that this version reads: its format is {found:?}, and {FORMAT:?} was expected")]
+    Format {
+        /// What it says it is.
+        found: Option<String>,
+    },
+    /// The content has changed since it was written.
+    #[error("is damaged: its content does not have the SHA-256 in its header")]
+    Checksum,
+    /// A tensor of a type that no state has.
+    #[error("tensor {name}: f32 or u32 expected, {found} found")]
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// The tensors are not those of the program.
+    #[error("does not fit the program: {}", shorten(.0))]
+    Mismatch(Vec<String>),
+}
+
+/// A tensor that a program has: what [`Checkpoint::check`] compares with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its sizes.
+    pub shape: &'a [usize],
+}
+
+/// Writes a checkpoint to `file`, all or nothing, and keeps the one that was there as [`previous`].
+///
+/// A kill at any moment, a full disk or any other error leaves a complete checkpoint under `file`, if there was one.
+pub fn save(file: &Path, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), CheckpointError> {
+    try_save(file, meta, tensors).map_err(|problem| CheckpointError { file: file.to_owned(), problem })
+}
+
+fn try_save(file: &Path, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), Problem> {
+    let temporary = atomic::temporary_beside(file).map_err(Problem::Write)?;
+    let mut out = BufWriter::with_capacity(1 << 16, temporary);
+    write_to(&mut out, meta, tensors)?;
+    let temporary = out.into_inner().map_err(|error| Problem::Write(error.into_error()))?;
+    temporary.as_file().sync_all().map_err(Problem::Write)?;
+    // The new checkpoint is complete by now: that the old one cannot be kept beside it is no reason to lose it.
+    let _ = keep_previous(file);
+    atomic::commit(temporary, file).map_err(Problem::Write)
+}
+
+/// Where [`save`] keeps the checkpoint before the last: the same name with `.prev` added.
+pub fn previous(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".prev");
+    name.into()
+}
+
+/// Gives the present file a second name, without ever taking away its first.
+fn keep_previous(file: &Path) -> io::Result<()> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let previous = previous(file);
+    // A name of our own that is free again at once: a link, unlike a file, cannot be made where one exists.
+    let link = atomic::temporary_beside(file)?.into_temp_path().to_path_buf();
+    match fs::hard_link(file, &link) {
+        Ok(()) => {
+            let renamed = fs::rename(&link, &previous);
+            // Renaming does nothing where both names are the same file already, as after a kill between here and the
+            // commit: the link would stay.
+            let _ = fs::remove_file(&link);
+            renamed
+        }
+        // Not every file system has links.
+        Err(_) => atomic::write(&previous, |out| io::copy(&mut fs::File::open(file)?, out).map(drop)),
+    }
+}
+
+/// Writes the file's bytes. Tensors go out in the order of their names, a block at a time, so memory for a second copy
+/// of the state is never needed.
+fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), Problem> {
+    let mut tensors = tensors.to_vec();
+    tensors.sort_by_key(|tensor| tensor.name);
+    if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(Problem::Unfit(format!("{} occurs twice", pair[0].name)));
+    }
+    let json = serde_json::to_string(meta).map_err(|error| Problem::Write(error.into()))?;
+    let mut digest = Content::new(&json);
+    // Sorted by key, so that the same state gives the same file.
+    let mut header = serde_json::Map::new();
+    let mut offset = 0;
+    for tensor in &tensors {
+        let (dtype, count) = match tensor.values {
+            Values::F32(values) => (Dtype::F32, values.len()),
+            Values::U32(values) => (Dtype::U32, values.len()),
+        };
+        if tensor.name == "__metadata__" {
+            return Err(Problem::Unfit("__metadata__ has a name that the format reserves".into()));
+        }
+        if tensor.shape.iter().try_fold(1usize, |total, &size| total.checked_mul(size)) != Some(count) {
+            return Err(Problem::Unfit(format!("{} has shape {:?}, but {count} elements", tensor.name, tensor.shape)));
+        }
+        digest.tensor(tensor.name, dtype, tensor.shape);
+        for_blocks(tensor.values, |block| {
+            digest.0.update(block);
+            Ok(())
+        })
+        .map_err(Problem::Write)?;
+        let stored = match dtype {
+            Dtype::F32 => safetensors::Dtype::F32,
+            Dtype::U32 => safetensors::Dtype::U32,
+        };
+        let data_offsets = (offset, offset + 4 * count);
+        offset = data_offsets.1;
+        let info = TensorInfo { dtype: stored, shape: tensor.shape.to_vec(), data_offsets };
+        header.insert(tensor.name.to_owned(), serde_json::json!(info));
+    }
+    let facts = serde_json::json!({ "format": FORMAT, "meta": json, "sha256": digest.finish() });
+    header.insert("__metadata__".into(), facts);
+    let mut header = serde_json::to_vec(&header).map_err(|error| Problem::Write(error.into()))?;
+    // Spaces up to a multiple of eight, so that the tensors are aligned for whoever maps the file.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut write = |bytes: &[u8]| out.write_all(bytes);
+    write(&(header.len() as u64).to_le_bytes())
+        .and_then(|()| write(&header))
+        .and_then(|()| tensors.iter().try_for_each(|tensor| for_blocks(tensor.values, &mut write)))
+        .and_then(|()| out.flush())
+        .map_err(Problem::Write)
+}
+
+/// Calls `each` with the little-endian bytes of `values`, a block at a time.
+fn for_blocks(values: Values<'_>, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn blocks<T: Copy>(
+        values: &[T],
+        bytes: fn(T) -> [u8; 4],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut block = [0; 1 << 12];
+        for part in values.chunks(block.len() / 4) {
+            block.chunks_exact_mut(4).zip(part).for_each(|(slot, &value)| slot.copy_from_slice(&bytes(value)));
+            each(&block[..4 * part.len()])?;
+        }
+        Ok(())
+    }
+    match values {
+        Values::F32(values) => blocks(values, f32::to_le_bytes, &mut each),
+        Values::U32(values) => blocks(values, u32::to_le_bytes, &mut each),
+    }
+}
+
+/// The SHA-256 of what a checkpoint means: the facts, then each tensor's name, type, shape and bytes.
+struct Content(Sha256);
+
+impl Content {
+    fn new(meta: &str) -> Content {
+        let mut content = Content(Sha256::new());
+        content.text(meta);
+        content
+    }
+
+    /// Lengths go first, so that no two contents give the same bytes.
+    fn text(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    /// To be followed by the elements.
+    fn tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize]) {
+        self.text(name);
+        self.text(&format!("{dtype}{shape:?}"));
+    }
+
+    fn finish(self) -> String {
+        format!("{:x}", self.0.finalize())
+    }
+}
+
+/// Reads and verifies a checkpoint. The file is untrusted: nothing in it can cause more than an error.
+pub fn load(file: &Path) -> Result<Checkpoint, CheckpointError> {
+    fs::read(file)
+        .map_err(Problem::Read)
+        .and_then(|bytes| decode(&bytes))
+        .map(|(meta, tensors)| Checkpoint { file: file.to_owned(), meta, tensors })
+        .map_err(|problem| CheckpointError { file: file.to_owned(), problem })
+}
+
+fn decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
+    use SafeTensorError::{HeaderTooSmall, InvalidHeaderLength, MetadataIncompleteBuffer};
+    let (header_length, header) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
+        HeaderTooSmall | InvalidHeaderLength | MetadataIncompleteBuffer => Problem::Length(bytes.len()),
+        other => Problem::Header(other.to_string()),
+    })?;
+    let fact = |key| header.metadata().as_ref().and_then(|facts| facts.get(key));
+    if fact("format").is_none_or(|format| format != FORMAT) {
+        return Err(Problem::Format { found: fact("format").cloned() });
+    }
+    let json = fact("meta").ok_or(Problem::Checksum)?;
+    let mut digest = Content::new(json);
+    let mut tensors = BTreeMap::new();
+    // The crate has checked that the offsets follow one another, fit the shapes, and end with the file.
+    let data = &bytes[8 + header_length..];
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        let part = &data[info.data_offsets.0..info.data_offsets.1];
+        let shape = info.shape.clone();
+        let words = part.as_chunks::<4>().0.iter().copied();
+        let tensor = match info.dtype {
+            safetensors::Dtype::F32 => Tensor::F32(shape, words.map(f32::from_le_bytes).collect()),
+            safetensors::Dtype::U32 => Tensor::U32(shape, words.map(u32::from_le_bytes).collect()),
+            other => return Err(Problem::Dtype { name, found: other.to_string() }),
+        };
+        digest.tensor(&name, tensor.dtype(), tensor.shape());
+        digest.0.update(part);
+        tensors.insert(name, tensor);
+    }
+    if fact("sha256") != Some(&digest.finish()) {
+        return Err(Problem::Checksum);
+    }
+    let meta = serde_json::from_str(json).map_err(|error| Problem::Header(error.to_string()))?;
+    Ok((meta, tensors))
+}
+
+impl Checkpoint {
+    /// Checks that the tensors are exactly those of a program: names, types and shapes.
+    pub fn check(&self, expected: &[Expected<'_>]) -> Result<(), CheckpointError> {
+        let mut problems = Vec::new();
+        for want in expected {
+            let name = want.name;
+            match self.tensors.get(name) {
+                None => problems.push(format!("tensor {name} ({} {:?}) is missing", want.dtype, want.shape)),
+                Some(found) if found.dtype() != want.dtype || found.shape() != want.shape => problems.push(format!(
+                    "tensor {name}: {} {:?} expected, {} {:?} found",
+                    want.dtype,
+                    want.shape,
+                    found.dtype(),
+                    found.shape()
+                )),
+                Some(_) => {}
+            }
+        }
+        let names: HashSet<_> = expected.iter().map(|want| want.name).collect();
+        let unknown = self.tensors.keys().filter(|name| !names.contains(name.as_str()));
+        problems.extend(unknown.map(|name| format!("tensor {name} is not in the program")));
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(CheckpointError { file: self.file.clone(), problem: Problem::Mismatch(problems) }),
+        }
+    }
+}
+
+/// What the user can do, as the rest of a message.
+fn way_out(file: &Path, problem: &Problem) -> String {
+    match problem {
+        Problem::Write(_) if file.exists() => "; the checkpoint saved before it is untouched".into(),
+        Problem::Write(_) | Problem::Unfit(_) => String::new(),
+        Problem::Mismatch(_) => {
+            "; use the graph file and the --set values that the run was started with, or start a new run".into()
+        }
+        Problem::Format { .. } => "; give the checkpoint of a run of gcc-gan train".into(),
+        _ if previous(file).exists() => {
+            let previous = previous(file);
+            format!("; the checkpoint saved before it may be sound: rename {} to go on from there", previous.display())
+        }
+        _ => "; start a new run if there is no copy of it".into(),
+    }
+}
+
+/// The first few of a list.
+fn shorten(problems: &[String]) -> String {
+    let mut text = problems.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
+    if problems.len() > 5 {
+        let _ = write!(text, "; and {} more", problems.len() - 5);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Data sets of small grey images: where they come from, and how they lie in memory.
+//!
+//! [`load`] answers one question, "what shall be trained on?", from the user's `--data` argument or, without one, from
+//! what can be found: `$GCC_GAN_DATA`, the cache folder, a download, and at last the digits inside the program. The
+//! answer says which it was and why, in a sentence to show to the user.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub mod download;
+pub mod embedded;
+pub mod idx;
+
+pub use download::{DownloadError, FileState, Known, KnownFile, Progress};
+use idx::{Content, IdxError};
+
+/// The environment variable that names a folder of data sets.
+pub const ENV: &str = "GCC_GAN_DATA";
+
+/// Images of one size with their labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Pixels, `len × rows × columns`, row-major; 0 is the background.
+    pub images: Vec<u8>,
+    /// One class an image, where the source has them.
+    pub labels: Option<Vec<u8>>,
+    /// Height of an image.
+    pub rows: usize,
+    /// Width of an image.
+    pub columns: usize,
+}
+
+impl Split {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.images.len() / self.pixels()
+    }
+
+    /// Whether there are no images; a loaded data set never is empty.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// Pixels in one image.
+    pub fn pixels(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Images of each class, up to the highest label.
+    pub fn class_counts(&self) -> Option<Vec<usize>> {
+        let labels = self.labels.as_ref()?;
+        let mut counts = vec![0; labels.iter().max().map_or(0, |&highest| usize::from(highest) + 1)];
+        labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        Some(counts)
+    }
+}
+
+/// A data set in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// A short name: that of a known set, or the folder's or file's.
+    pub name: String,
+    /// Where it was found.
+    pub source: Source,
+    /// Why this one was chosen: a sentence for the user, without a full stop.
+    pub why: String,
+    /// The training images.
+    pub train: Split,
+    /// The test images, of the same size.
+    pub test: Option<Split>,
+}
+
+impl Dataset {
+    /// Makes the last `count` training images the test set, if there is none yet. Leaves at least one image on either
+    /// side, so a set of one image stays as it is.
+    pub fn hold_out(&mut self, count: usize) {
+        let count = count.min(self.train.len() - 1);
+        if self.test.is_none() && count > 0 {
+            let kept = self.train.len() - count;
+            self.test = Some(Split {
+                images: self.train.images.split_off(kept * self.train.pixels()),
+                labels: self.train.labels.as_mut().map(|labels| labels.split_off(kept)),
+                ..self.train
+            });
+        }
+    }
+}
+
+/// Where a data set was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A folder or a file that the user named.
+    Given(PathBuf),
+    /// A folder under `$GCC_GAN_DATA`.
+    Environment(PathBuf),
+    /// The cache folder, filled earlier.
+    Cache(PathBuf),
+    /// The cache folder, filled just now.
+    Downloaded(PathBuf),
+    /// The digits inside the program.
+    Embedded,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The full MNIST if it can be had, else the embedded digits.
+    Auto,
+    /// This set and no other.
+    Known(Known),
+    /// The digits inside the program.
+    Embedded,
+    /// A folder with the usual four files, or one IDX file of images.
+    Path(PathBuf),
+}
+
+impl Request {
+    /// Reads a `--data` argument. The names `auto`, `embedded`, `mnist` and `fashion-mnist` come first; `./mnist` is how
+    /// to ask for a folder of that name.
+    pub fn parse(argument: &str) -> Request {
+        match argument {
+            "auto" => Request::Auto,
+            "embedded" => Request::Embedded,
+            name => Known::by_name(name).map_or_else(|| Request::Path(name.into()), Request::Known),
+        }
+    }
+}
+
+/// Where to look, and whether the network may be used.
+#[derive(Debug, Clone, Default)]
+pub struct Locations {
+    /// The folder that `$GCC_GAN_DATA` names: it holds `mnist/`, `fashion-mnist/`, or MNIST's files themselves.
+    pub environment: Option<PathBuf>,
+    /// The folder that holds a folder for each downloaded set.
+    pub cache: Option<PathBuf>,
+    /// Never use the network.
+    pub offline: bool,
+}
+
+impl Locations {
+    /// The user's: `$GCC_GAN_DATA`, and `gcc-gan` in the system's cache folder.
+    pub fn of_user() -> Locations {
+        Locations {
+            environment: std::env::var_os(ENV).filter(|value| !value.is_empty()).map(PathBuf::from),
+            cache: dirs::cache_dir().map(|dir| dir.join("gcc-gan")),
+            offline: false,
+        }
+    }
+
+    /// The cache folder of `set`.
+    pub fn cache_of(&self, set: Known) -> Option<PathBuf> {
+        self.cache.as_ref().map(|dir| dir.join(set.name()))
+    }
+}
+
+/// Why there is no data set.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// A file is not what it should be.
+    #[error(transparent)]
+    Idx(#[from] IdxError),
+    /// A `--data` argument that means nothing.
+    #[error("there is no folder or file {path}: give a folder with IDX files, an IDX file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
+    NotFound(PathBuf),
+    /// A folder without training images.
+    #[error("{dir} holds no {} (nor the same with .gz){}", STEMS[0], contents(.names), dir = .dir.display())]
+    NoImages {
+        /// The folder.
+        dir: PathBuf,
+        /// Some of the names in it.
+        names: Vec<String>,
+    },
+    /// The environment variable points at a folder without the set.
+    #[error("${ENV} is {dir}, which holds neither a folder {set} nor that set's files: correct it or unset it", dir = .dir.display())]
+    Environment {
+        /// The folder.
+        dir: PathBuf,
+        /// The set.
+        set: Known,
+    },
+    /// Images and labels that do not belong together.
+    #[error("{images} has {image_count} images, but {labels} has {label_count} labels")]
+    Counts {
+        /// The images' file.
+        images: String,
+        /// Images in it.
+        image_count: usize,
+        /// The labels' file.
+        labels: String,
+        /// Labels in it.
+        label_count: usize,
+    },
+    /// Test images of another size.
+    #[error("{dir}: the training images are {}×{}, but the test images are {}×{}", train.0, train.1, test.0, test.1, dir = .dir.display())]
+    Sizes {
+        /// The folder.
+        dir: PathBuf,
+        /// Rows and columns of the training images.
+        train: (usize, usize),
+        /// Rows and columns of the test images.
+        test: (usize, usize),
+    },
+    /// A set that is not on this machine, and must not be fetched.
+    #[error(
+        "{0} is not on this machine, and the network is not to be used: give its folder with --data DIR, or use --data embedded"
+    )]
+    Offline(Known),
+    /// A set that could not be fetched.
+    #[error(
+        "{set} is not on this machine and could not be fetched. {error}. Give its folder with --data DIR, or use --data embedded"
+    )]
+    Download {
+        /// The set.
+        set: Known,
+        /// Why not.
+        error: DownloadError,
+    },
+    /// There is no folder to keep downloads in.
+    #[error(
+        "{0} is not on this machine, and the system names no cache folder to keep it in: set HOME or XDG_CACHE_HOME, or give its folder with --data DIR"
+    )]
+    NoCache(Known),
+    /// A folder that cannot be listed.
+    #[error("{dir} cannot be read: {error}", dir = .dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The four files of a set, without `.gz`: training images and labels, test images and labels.
+const STEMS: [&str; 4] =
+    ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+
+/// Finds and reads what `request` asks for. `progress` is called while something is downloaded.
+///
+/// Only [`Request::Auto`] falls back on the embedded digits, and only where nothing was found: a file that is there but
+/// damaged, or an environment variable that leads nowhere, is an error, since the user meant it.
+pub fn load(
+    request: &Request,
+    locations: &Locations,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Dataset, DataError> {
+    match request {
+        Request::Embedded => Ok(embedded::load()),
+        Request::Path(path) => given(path),
+        Request::Known(set) => known(*set, locations, progress),
+        Request::Auto => match known(Known::Mnist, locations, progress) {
+            Ok(dataset) => Ok(dataset),
+            Err(error) => {
+                let reason = match error {
+                    DataError::Offline(_) => {
+                        "the full MNIST is not on this machine and the network is not to be used".into()
+                    }
+                    DataError::NoCache(_) => {
+                        "the full MNIST is not on this machine and there is no cache folder".into()
+                    }
+                    DataError::Download { error, .. } => {
+                        format!("the full MNIST is not on this machine and could not be fetched ({error})")
+                    }
+                    other => return Err(other),
+                };
+                let mut dataset = embedded::load();
+                dataset.why = format!("{}, because {reason}", dataset.why);
+                Ok(dataset)
+            }
+        },
+    }
+}
+
+/// The folder or file that the user named.
+fn given(path: &Path) -> Result<Dataset, DataError> {
+    let (name, source) = (path.file_name().unwrap_or(path.as_os_str()), Source::Given(path.to_owned()));
+    let name = name.to_string_lossy().into_owned();
+    if path.is_dir() {
+        folder(path, name, source, format!("the files in {}, as asked for", path.display()))
+    } else if path.exists() {
+        let (train, _) = images(path)?;
+        let why = format!("the images in {}, as asked for", path.display());
+        Ok(Dataset { name, source, why, train, test: None })
+    } else {
+        Err(DataError::NotFound(path.to_owned()))
+    }
+}
+
+/// A known set: from the environment's folder, the cache or a mirror.
+fn known(set: Known, locations: &Locations, progress: &mut dyn FnMut(Progress)) -> Result<Dataset, DataError> {
+    if let Some(root) = &locations.environment {
+        let inner = root.join(set.name());
+        // Files at the top belong to the set that the folder is named after, or else to MNIST.
+        let named = root.file_name().and_then(|name| Known::by_name(name.to_str()?)).unwrap_or(Known::Mnist);
+        let dir = if find(&inner, STEMS[0]).is_some() {
+            inner
+        } else if named == set && find(root, STEMS[0]).is_some() {
+            root.clone()
+        } else {
+            return Err(DataError::Environment { dir: root.clone(), set });
+        };
+        let why = format!("the files in {}, because ${ENV} names it", dir.display());
+        return folder(&dir, set.name().into(), Source::Environment(dir.clone()), why);
+    }
+    let dir = locations.cache_of(set).ok_or(DataError::NoCache(set))?;
+    if download::verify(set, &dir).iter().all(|(_, state)| *state == FileState::Good) {
+        let why = format!("the files in {}, fetched earlier", dir.display());
+        return folder(&dir, set.name().into(), Source::Cache(dir.clone()), why);
+    }
+    if locations.offline {
+        return Err(DataError::Offline(set));
+    }
+    download::fetch(set, &dir, progress).map_err(|error| DataError::Download { set, error })?;
+    let why = format!("the files fetched into {}", dir.display());
+    folder(&dir, set.name().into(), Source::Downloaded(dir.clone()), why)
+}
+
+/// Reads the usual files of `dir`. Training images must be there; labels and test images need not.
+fn folder(dir: &Path, name: String, source: Source, why: String) -> Result<Dataset, DataError> {
+    let Some(train) = split(dir, STEMS[0], STEMS[1])? else {
+        let entries = fs::read_dir(dir).map_err(|error| DataError::Folder { dir: dir.to_owned(), error })?;
+        let mut names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        return Err(DataError::NoImages { dir: dir.to_owned(), names });
+    };
+    let test = split(dir, STEMS[2], STEMS[3])?;
+    if let Some(test) = &test
+        && (test.rows, test.columns) != (train.rows, train.columns)
+    {
+        let (train, test) = ((train.rows, train.columns), (test.rows, test.columns));
+        return Err(DataError::Sizes { dir: dir.to_owned(), train, test });
+    }
+    Ok(Dataset { name, source, why, train, test })
+}
+
+/// Reads images and, where they are there, their labels.
+fn split(dir: &Path, image_stem: &str, label_stem: &str) -> Result<Option<Split>, DataError> {
+    let Some(path) = find(dir, image_stem) else { return Ok(None) };
+    let (mut split, image_count) = images(&path)?;
+    if let Some(label_path) = find(dir, label_stem) {
+        let labels = idx::read(&label_path, Content::Labels)?.data;
+        if labels.len() != image_count {
+            return Err(DataError::Counts {
+                images: path.display().to_string(),
+                image_count,
+                labels: label_path.display().to_string(),
+                label_count: labels.len(),
+            });
+        }
+        split.labels = Some(labels);
+    }
+    Ok(Some(split))
+}
+
+/// The images of one file, without labels, and their number.
+fn images(path: &Path) -> Result<(Split, usize), DataError> {
+    let idx = idx::read(path, Content::Images)?;
+    Ok((Split { images: idx.data, labels: None, rows: idx.dims[1], columns: idx.dims[2] }, idx.dims[0]))
+}
+
+/// The file of that name in `dir`, plain (faster to read) or compressed.
+fn find(dir: &Path, stem: &str) -> Option<PathBuf> {
+    [dir.join(stem), dir.join(format!("{stem}.gz"))].into_iter().find(|path| path.is_file())
+}
+
+/// The names in a folder, for an error message.
+fn contents(names: &[String]) -> String {
+    match names {
+        [] => "; it is empty".into(),
+        few if few.len() <= 6 => format!("; it holds {}", few.join(", ")),
+        many => format!("; it holds {} and {} more", many[..6].join(", "), many.len() - 6),
+    }
+}
+
+#[cfg(test)]
+mod tests;

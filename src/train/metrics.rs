@@ -1,0 +1,178 @@
+//! A run's measurements as JSON lines: one object a line, each with the step it belongs to.
+//!
+//! Every line is handed to the system as soon as it is written, so the file can be followed (`tail -f`) and a kill loses
+//! at most the line being written. When a run is resumed at a step, what was logged after that step is removed, because
+//! those steps are about to be done again.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Training steps that were complete.
+    pub step: u64,
+    /// Epochs that were complete, and the part of the present one.
+    pub epoch: f64,
+    /// Wall-clock seconds since this process began training.
+    pub seconds: f64,
+    /// Images trained on per second, since the line before.
+    pub images_per_second: f64,
+    /// The program's outputs by name, such as the losses. JSON has no NaN and no infinity: these become null.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+}
+
+/// Why a metrics file could not be used.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// The system refused.
+    #[error("{file} cannot be written: {error}", file = .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A line before the last that is no record, which no kill of ours leaves behind.
+    #[error("{file}, line {line}: a JSON object with a number \"step\" was expected ({reason}); correct or remove the line", file = .file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+/// A metrics file, open at its end.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
+}
+
+impl Metrics {
+    /// Opens `path`, which is made if need be, to go on after `step`: later lines and a half-written last line are
+    /// removed. A new run starts after step 0.
+    pub fn open(path: &Path, step: u64) -> Result<Metrics, MetricsError> {
+        let io = |error| MetricsError::Io { file: path.to_owned(), error };
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let keep = keep(&mut file, path, step)?;
+        file.set_len(keep).map_err(io)?;
+        file.seek(SeekFrom::Start(keep)).map_err(io)?;
+        Ok(Metrics { path: path.to_owned(), file, line: Vec::new() })
+    }
+
+    /// Adds a line.
+    pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
+        self.line.clear();
+        // One call, so that a reader never sees half a line for long.
+        serde_json::to_writer(&mut self.line, record)
+            .map_err(io::Error::from)
+            .and_then(|()| {
+                self.line.push(b'\n');
+                self.file.write_all(&self.line)
+            })
+            .map_err(|error| MetricsError::Io { file: self.path.clone(), error })
+    }
+}
+
+/// The length of the part of the file that stays: the complete lines up to `step`.
+fn keep(file: &mut File, path: &Path, step: u64) -> Result<u64, MetricsError> {
+    /// Only what decides: other programs may have added fields.
+    #[derive(Deserialize)]
+    struct Step {
+        step: u64,
+    }
+    let mut reader = BufReader::new(file);
+    let (mut kept, mut number, mut line) = (0, 0, Vec::new());
+    loop {
+        line.clear();
+        number += 1;
+        let read = reader.read_until(b'\n', &mut line);
+        read.map_err(|error| MetricsError::Io { file: path.to_owned(), error })?;
+        // The end of the file, or a line that has none.
+        if line.last() != Some(&b'\n') {
+            return Ok(kept);
+        }
+        match serde_json::from_slice::<Step>(&line) {
+            Ok(record) if record.step > step => return Ok(kept),
+            Ok(_) => kept += line.len() as u64,
+            Err(error) => {
+                return Err(MetricsError::Line { file: path.to_owned(), line: number, reason: error.to_string() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn record(step: u64) -> Record {
+        let values = [("loss d".to_owned(), Some(0.5)), ("loss g".to_owned(), None)].into();
+        Record { step, epoch: 0.25, seconds: 1.5, images_per_second: 800.0, values }
+    }
+
+    #[test]
+    fn a_line_is_there_at_once_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        metrics.write(&record(1)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        insta::assert_snapshot!(text, @r#"{"step":1,"epoch":0.25,"seconds":1.5,"images_per_second":800.0,"loss d":0.5,"loss g":null}"#);
+        assert!(text.ends_with('\n'));
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record(1));
+        // NaN, as of a loss that has diverged, must not make a line that nobody can read.
+        let diverged = Record { values: [("loss".to_owned(), Some(f64::NAN))].into(), ..record(2) };
+        metrics.write(&diverged).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains(r#""loss":null"#));
+    }
+
+    #[test]
+    fn resuming_removes_what_will_be_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        (1..=5).for_each(|i| metrics.write(&record(i * 10)).unwrap());
+        metrics.file.write_all(b"{\"step\":60,\"epo").unwrap();
+        drop(metrics);
+        let mut metrics = Metrics::open(&path, 30).unwrap();
+        metrics.write(&record(31)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let steps: Vec<u64> = text.lines().map(|l| serde_json::from_str::<Record>(l).unwrap().step).collect();
+        assert_eq!(steps, [10, 20, 30, 31]);
+    }
+
+    #[test]
+    fn a_half_written_line_alone_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        fs::write(&path, "{\"step\":1}\n{\"step\":2").unwrap();
+        Metrics::open(&path, 100).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
+    }
+
+    #[test]
+    fn a_foreign_line_is_not_thrown_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.jsonl");
+        let text = "{\"step\":1}\nmy notes\n{\"step\":2}\n";
+        fs::write(&path, text).unwrap();
+        let error = Metrics::open(&path, 1).unwrap_err().to_string();
+        assert!(error.contains("m.jsonl, line 2: a JSON object"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let error = Metrics::open(dir.path(), 1).unwrap_err().to_string();
+        assert!(error.contains("cannot be written: "), "{error}");
+    }
+}

@@ -1,0 +1,273 @@
+//! The folder of a run, `runs/<name>/`: its layout, its name, and that only one process trains into it.
+//!
+//! ```text
+//! runs/dcgan-001/
+//!   checkpoint.safetensors       the state, and the program's text
+//!   checkpoint.safetensors.prev  the one before it
+//!   metrics.jsonl                one line a measurement
+//!   samples/step-00001000.png    grids of generated images
+//!   lock                         held by the process that trains
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::atomic;
+
+/// Why a run's folder cannot be used.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A name that is no folder name.
+    #[error("\"{0}\" cannot name a run: letters, digits, '-', '_' and '.' were expected, and no '.' in front")]
+    Name(String),
+    /// A new run under a name that is taken.
+    #[error("the run {dir} exists already: go on with it (--resume), or take another name", dir = .0.display())]
+    Exists(PathBuf),
+    /// A run that is not there.
+    #[error("there is no run in {dir}: the folder of a run, which holds {CHECKPOINT}, was expected", dir = .0.display())]
+    Missing(PathBuf),
+    /// Another process trains into it.
+    #[error("another process is training into {dir}: wait for it, stop it, or take another name", dir = .0.display())]
+    Locked(PathBuf),
+    /// The system refused.
+    #[error("{path} cannot be {verb}: {error}", path = .path.display())]
+    Io {
+        /// What was to be done.
+        verb: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The name of the checkpoint in a run's folder.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run under `root`: `name`, or else `program` with the next free number.
+    pub fn create(root: &Path, name: Option<&str>, program: &str) -> Result<RunDir, RunError> {
+        fs::create_dir_all(root).map_err(|error| io_error("made", root, error))?;
+        let path = match name {
+            Some(name) => {
+                let path = root.join(checked(name)?);
+                match fs::create_dir(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(RunError::Exists(path)),
+                    made => made.map_err(|error| io_error("made", &path, error))?,
+                }
+                path
+            }
+            None => numbered(root, checked(program)?)?,
+        };
+        let run = RunDir::lock(path)?;
+        let samples = run.samples();
+        fs::create_dir_all(&samples).map_err(|error| io_error("made", &samples, error))?;
+        Ok(run)
+    }
+
+    /// Opens the folder of a run to go on with it. What a killed process left half-written is removed.
+    pub fn open(path: &Path) -> Result<RunDir, RunError> {
+        if !path.join(CHECKPOINT).is_file() {
+            return Err(RunError::Missing(path.to_owned()));
+        }
+        let run = RunDir::lock(path.to_owned())?;
+        let samples = run.samples();
+        fs::create_dir_all(&samples).map_err(|error| io_error("made", &samples, error))?;
+        [path, &samples].into_iter().for_each(|dir| atomic::remove_stale(dir, Duration::ZERO));
+        Ok(run)
+    }
+
+    /// The system's lock on a file, unlike the mere presence of one, ends with its process: a kill blocks nobody.
+    fn lock(path: PathBuf) -> Result<RunDir, RunError> {
+        let file = path.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&file);
+        let lock = lock.map_err(|error| io_error("written", &file, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunError::Locked(path)),
+            // Some network file systems have no locks. Not to train there at all would be worse.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!("{} cannot be locked: start no second process in this run", file.display());
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error("locked", &file, error)),
+        }
+        Ok(RunDir { path, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT)
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// The folder of sample grids.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join("samples")
+    }
+
+    /// The sample grid of a step. Names sort as their steps do.
+    pub fn sample(&self, step: u64) -> PathBuf {
+        self.samples().join(format!("step-{step:08}.png"))
+    }
+}
+
+/// The checkpoint that a user means by `path`: a run's folder, or the file itself.
+pub fn checkpoint_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() }
+}
+
+/// The run under `root` whose checkpoint was written last, if there is any.
+pub fn latest(root: &Path) -> Option<PathBuf> {
+    let runs = fs::read_dir(root).ok()?.flatten().map(|entry| entry.path());
+    let saved = |run: &PathBuf| fs::metadata(run.join(CHECKPOINT)).and_then(|m| m.modified()).ok();
+    // Two of the same moment are told apart by name, so that the answer does not depend on the folder's order.
+    runs.filter_map(|run| Some((saved(&run)?, run))).max().map(|(_, run)| run)
+}
+
+/// Makes `root/stem-NNN` with the number after the highest there is.
+fn numbered(root: &Path, stem: &str) -> Result<PathBuf, RunError> {
+    let entries = fs::read_dir(root).map_err(|error| io_error("read", root, error))?;
+    let number = |name: &str| -> Option<u32> { name.strip_prefix(stem)?.strip_prefix('-')?.parse().ok() };
+    let highest = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?)).max().unwrap_or(0);
+    for number in highest.saturating_add(1).. {
+        let path = root.join(format!("{stem}-{number:03}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            // Another process was faster: its number is taken.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("made", &path, error)),
+        }
+    }
+    Err(RunError::Exists(root.join(stem)))
+}
+
+/// Names that mean one new folder under `root`, on every system.
+fn checked(name: &str) -> Result<&str, RunError> {
+    let fine = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    match !name.is_empty() && !name.starts_with('.') && name.len() <= 100 && name.chars().all(fine) {
+        true => Ok(name),
+        false => Err(RunError::Name(name.into())),
+    }
+}
+
+fn io_error(verb: &'static str, path: &Path, error: io::Error) -> RunError {
+    RunError::Io { verb, path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(run: &RunDir) -> &str {
+        run.path().file_name().unwrap().to_str().unwrap()
+    }
+
+    #[test]
+    fn runs_are_numbered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("made/runs");
+        let first = RunDir::create(&root, None, "dcgan").unwrap();
+        assert_eq!(name(&first), "dcgan-001");
+        assert!(first.samples().is_dir());
+        assert_eq!(name(&RunDir::create(&root, None, "dcgan").unwrap()), "dcgan-002");
+        assert_eq!(name(&RunDir::create(&root, None, "lenet").unwrap()), "lenet-001");
+        // After the highest, gaps and other names notwithstanding.
+        fs::create_dir(root.join("dcgan-0041")).unwrap();
+        fs::create_dir(root.join("dcgan-best")).unwrap();
+        assert_eq!(name(&RunDir::create(&root, None, "dcgan").unwrap()), "dcgan-042");
+        assert_eq!(first.sample(1000), root.join("dcgan-001/samples/step-00001000.png"));
+    }
+
+    #[test]
+    fn processes_that_start_together_get_different_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = || RunDir::create(dir.path(), None, "dcgan").unwrap();
+        let mut names: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| name(&thread.join().unwrap()).to_owned()).collect()
+        });
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn names_are_checked_and_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for bad in ["", ".", "..", "a/b", "/a", ".a", "a b", "a\n", "a\\b", &"x".repeat(101)] {
+            let error = RunDir::create(dir.path(), Some(bad), "dcgan").unwrap_err();
+            assert!(matches!(error, RunError::Name(_)), "{error}");
+        }
+        drop(RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap());
+        let error = RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap_err();
+        assert!(matches!(error, RunError::Exists(_)), "{error}");
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = RunDir::create(&dir.path().join("file"), None, "dcgan").unwrap_err();
+        assert!(error.to_string().contains("file cannot be made: "), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
+        let path = run.path().to_owned();
+        let error = RunDir::open(&path).unwrap_err();
+        assert!(matches!(error, RunError::Missing(_)), "{error}");
+        fs::write(run.checkpoint(), "").unwrap();
+        let error = RunDir::open(&path).unwrap_err();
+        assert!(matches!(error, RunError::Locked(_)), "{error}");
+        drop(run);
+        // The file "lock" is still there, as after a kill.
+        assert!(path.join("lock").exists());
+        drop(RunDir::open(&path).unwrap());
+    }
+
+    #[test]
+    fn opening_clears_what_a_kill_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
+        fs::write(run.checkpoint(), "").unwrap();
+        let (_, left) = atomic::temporary_beside(&run.checkpoint()).unwrap().keep().unwrap();
+        let path = run.path().to_owned();
+        drop(run);
+        RunDir::open(&path).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn the_latest_is_the_one_saved_last() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(latest(&dir.path().join("absent")), None);
+        let now = std::time::SystemTime::now();
+        for (name, age) in [("a", 20), ("b", 10), ("c", 30)] {
+            let run = RunDir::create(dir.path(), Some(name), "dcgan").unwrap();
+            let file = File::create(run.checkpoint()).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        drop(RunDir::create(dir.path(), Some("without"), "dcgan").unwrap());
+        let found = latest(dir.path()).unwrap();
+        assert_eq!(found, dir.path().join("b"));
+        assert_eq!(checkpoint_of(&found), found.join(CHECKPOINT));
+        assert_eq!(checkpoint_of(&found.join(CHECKPOINT)), found.join(CHECKPOINT));
+    }
+}
