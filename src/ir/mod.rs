@@ -7,6 +7,7 @@
 mod builder;
 mod graph;
 mod infer;
+mod interp;
 mod module;
 mod op;
 mod types;
@@ -14,6 +15,7 @@ mod types;
 pub use builder::Builder;
 pub use graph::{Graph, Node, NodeId, Output, Probe, Update};
 pub use infer::{TypeError, infer};
+pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
 pub use module::{Entry, Feed, Initialiser, InputDecl, Module, StateDecl, StateRole};
 pub use op::{Distribution, Op, ReduceKind, Window};
 pub use types::{DType, Origin, Real, Role, Shape, Span, Type};

@@ -11,3 +11,4 @@ pub mod data;
 pub mod images;
 pub mod metrics;
 pub mod rundir;
+pub mod session;

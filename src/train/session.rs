@@ -1,0 +1,527 @@
+//! One program in training: a plan's executor fed from a data set.
+
+use super::batches::{Batches, Position, fill_images, fill_labels};
+use super::checkpoint::{Checkpoint, CheckpointError, Dtype, Expected, TensorRef as SavedTensor, Values};
+use super::data::{Dataset, Split};
+use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
+use crate::plan::{DType, EntryPlan, Feed, Plan};
+use std::collections::BTreeMap;
+
+/// The entries that the trainer knows by name; what they compute is the program's own affair.
+pub mod entry {
+    /// Gives every state tensor its first value.
+    pub const INIT: &str = "init";
+    /// One step on one batch.
+    pub const TRAIN: &str = "train_step";
+    /// Images from noise.
+    pub const SAMPLE: &str = "sample";
+    /// Measures on a batch that is not trained on.
+    pub const EVALUATE: &str = "evaluate";
+}
+
+/// A program or data set that cannot be trained together.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("`{program}` has no entry `{entry}` for {examples} examples at a time: {hint}")]
+    NoEntry { program: String, entry: &'static str, examples: usize, hint: &'static str },
+    #[error("the data set {data} does not fit `{program}`: {problem}")]
+    Data { data: String, program: String, problem: String },
+    #[error("entry `{entry}` of `{program}` {problem}")]
+    Entry { program: String, entry: String, problem: String },
+    #[error(
+        "the losses are no longer finite after step {step} ({values}): lower the learning rate with --set, or try another --seed"
+    )]
+    Diverged { step: u64, values: String },
+}
+
+/// Where an entry's inputs come from, with room for each.
+#[derive(Debug)]
+struct Feeds {
+    entry: usize,
+    /// Examples in one run; 0 where no input comes from the data set.
+    examples: usize,
+    buffers: Vec<(Feed, InputBuffer)>,
+}
+
+#[derive(Debug)]
+enum InputBuffer {
+    F32(Vec<f32>),
+    U32(Vec<u32>),
+}
+
+impl Feeds {
+    fn new(index: usize, entry: &EntryPlan) -> Feeds {
+        let buffers = (entry.inputs.iter())
+            .map(|input| {
+                let buffer = match input.ty.dtype {
+                    DType::F32 => InputBuffer::F32(vec![0.0; input.ty.elements()]),
+                    DType::U32 => InputBuffer::U32(vec![0; input.ty.elements()]),
+                };
+                (input.feed, buffer)
+            })
+            .collect();
+        Feeds { entry: index, examples: examples(entry), buffers }
+    }
+
+    /// Fills the inputs from a batch; `false` where labels are wanted and there are none.
+    fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
+        let mut filled = true;
+        for (feed, buffer) in &mut self.buffers {
+            match (feed, buffer) {
+                (Feed::Images, InputBuffer::F32(values)) => fill_images(split, indices, values),
+                (Feed::Labels, InputBuffer::U32(values)) => filled &= fill_labels(split, indices, values),
+                (Feed::Seed, InputBuffer::U32(values)) => values.copy_from_slice(&seed_words(seed)),
+                _ => filled = false,
+            }
+        }
+        filled
+    }
+
+    /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
+    /// nothing.
+    fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
+        const MAX_INPUTS: usize = 16;
+        let mut list = [TensorRef::F32(&[]); MAX_INPUTS];
+        for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
+            *slot = match buffer {
+                InputBuffer::F32(values) => TensorRef::F32(values),
+                InputBuffer::U32(values) => TensorRef::U32(values),
+            };
+        }
+        executor.run(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
+    }
+}
+
+/// How many examples of the data set an entry takes.
+fn examples(entry: &EntryPlan) -> usize {
+    let data = entry.inputs.iter().find(|i| matches!(i.feed, Feed::Images | Feed::Labels));
+    data.and_then(|input| input.ty.shape.first().copied()).unwrap_or(0)
+}
+
+fn seed_words(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// A named scalar that an entry gives.
+pub type Scalars = Vec<(String, f32)>;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepDone {
+    /// Examples trained on.
+    pub examples: usize,
+    pub ends_epoch: bool,
+}
+
+/// A program in training.
+pub struct Session {
+    executor: Box<dyn Executor>,
+    data: Dataset,
+    seed: u64,
+    batches: Batches,
+    /// The step for whole batches and, where an epoch does not divide, for its last.
+    steps: Vec<Feeds>,
+    evaluations: Vec<Feeds>,
+    /// Steps done.
+    step: u64,
+    /// The scalar outputs of a step: index and value.
+    scalars: Vec<(usize, f32)>,
+    names: Vec<String>,
+}
+
+impl Session {
+    /// A session at its start: state not yet initialised. Call [`Session::initialise`] or
+    /// [`Session::restore`].
+    ///
+    /// # Errors
+    /// When the plan has no entry to train with, or the data set is not what it takes.
+    pub fn new(executor: Box<dyn Executor>, data: Dataset, seed: u64) -> Result<Session, SessionError> {
+        let plan = executor.plan();
+        let program = plan.name.clone();
+        let missing = |entry, examples, hint| SessionError::NoEntry { program: program.clone(), entry, examples, hint };
+        let whole = plan.entries.iter().position(|e| e.name == entry::TRAIN && e.sizes.is_empty());
+        let Some(whole) = whole else {
+            return Err(missing(entry::TRAIN, 0, "declare `train_step` among the program's entries"));
+        };
+        let batch = examples(&plan.entries[whole]);
+        let misfit =
+            |problem: String| SessionError::Data { data: data.name.clone(), program: program.clone(), problem };
+        if batch == 0 {
+            let problem = "takes no images and no labels: there is nothing to train on".to_string();
+            return Err(SessionError::Entry { program: program.clone(), entry: entry::TRAIN.into(), problem });
+        }
+        let count = data.train.len();
+        if count < batch {
+            return Err(misfit(format!("it has {count} examples, a batch takes {batch}; use --set batch={count}")));
+        }
+        for entry in &plan.entries {
+            check_fit(entry, &data).map_err(&misfit)?;
+        }
+        let batches = Batches::new(count, batch, seed);
+        let mut steps = vec![Feeds::new(whole, &plan.entries[whole])];
+        let last = batches.last_size();
+        if last != batch {
+            let hint = "compile it with `--specialise`, or from its graph";
+            let index = find(plan, entry::TRAIN, last).ok_or_else(|| missing(entry::TRAIN, last, hint))?;
+            steps.push(Feeds::new(index, &plan.entries[index]));
+        }
+        let evaluations = (plan.entries.iter().enumerate())
+            .filter(|(_, e)| e.name == entry::EVALUATE)
+            .map(|(i, e)| Feeds::new(i, e))
+            .collect();
+        let outputs = &plan.entries[whole].schedule.outputs;
+        let scalars: Vec<(usize, f32)> = (outputs.iter().enumerate())
+            .filter(|(_, o)| o.shape.iter().product::<usize>() == 1)
+            .map(|(i, _)| (i, 0.0))
+            .collect();
+        let names = scalars.iter().map(|&(i, _)| outputs[i].name.clone()).collect();
+        Ok(Session { executor, data, seed, batches, steps, evaluations, step: 0, scalars, names })
+    }
+
+    pub fn plan(&self) -> &Plan {
+        self.executor.plan()
+    }
+
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Steps done since the first initialisation.
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.batches.per_epoch()
+    }
+
+    pub fn position(&self) -> Position {
+        self.batches.position()
+    }
+
+    /// Runs the program's own initialisation.
+    ///
+    /// # Errors
+    /// When the plan has no such entry.
+    pub fn initialise(&mut self) -> Result<(), SessionError> {
+        initialise(self.executor.as_mut(), self.seed)
+    }
+
+    /// Goes on from a checkpoint: state, step and place in the epoch.
+    ///
+    /// # Errors
+    /// When a state tensor is missing or of another type or shape.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), SessionError> {
+        restore(self.executor.as_mut(), checkpoint)?;
+        self.step = checkpoint.meta.step;
+        self.batches.seek(checkpoint.meta.position);
+        Ok(())
+    }
+
+    /// Trains on the next batch.
+    ///
+    /// # Errors
+    /// When the executor fails, or the data set has no labels and the program wants them.
+    pub fn step(&mut self) -> Result<StepDone, SessionError> {
+        let batch = self.batches.next();
+        let examples = batch.indices.len();
+        let ends_epoch = batch.ends_epoch;
+        let feeds = self.steps.iter_mut().find(|f| f.examples == examples);
+        let Some(feeds) = feeds else { unreachable!("there is a step for each size of batch") };
+        if !feeds.fill(&self.data.train, batch.indices, self.seed) {
+            return Err(SessionError::Entry {
+                program: self.executor.plan().name.clone(),
+                entry: entry::TRAIN.into(),
+                problem: "takes an input that the data set cannot give".into(),
+            });
+        }
+        feeds.run(self.executor.as_mut())?;
+        let entry = feeds.entry;
+        self.step += 1;
+        for (output, value) in &mut self.scalars {
+            self.executor.read_output(entry, *output, TensorMut::F32(std::slice::from_mut(value)))?;
+        }
+        Ok(StepDone { examples, ends_epoch })
+    }
+
+    /// The scalar outputs of the last step, by name.
+    pub fn scalars(&self) -> impl Iterator<Item = (&str, f32)> {
+        self.names.iter().map(String::as_str).zip(self.scalars.iter().map(|(_, value)| *value))
+    }
+
+    /// An error where one of the last step's outputs is infinite or no number.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn check_finite(&self) -> Result<(), SessionError> {
+        if self.scalars.iter().all(|(_, value)| value.is_finite()) {
+            return Ok(());
+        }
+        let values: Vec<String> = self.scalars().map(|(name, value)| format!("{name} {value}")).collect();
+        Err(SessionError::Diverged { step: self.step, values: values.join(", ") })
+    }
+
+    /// The means over the whole test set of what the program's `evaluate` entry gives; `None` where it
+    /// has no such entry or the data set no test images.
+    ///
+    /// # Errors
+    /// When a part of the test set has a size for which the entry was not compiled.
+    pub fn evaluate(&mut self) -> Result<Option<Scalars>, SessionError> {
+        let Some(test) = &self.data.test else { return Ok(None) };
+        let Some(batch) = self.evaluations.iter().map(|f| f.examples).max() else { return Ok(None) };
+        let indices: Vec<u32> = (0..test.len() as u32).collect();
+        let mut totals: Vec<(String, f64)> = Vec::new();
+        for part in indices.chunks(batch) {
+            let Some(feeds) = self.evaluations.iter_mut().find(|f| f.examples == part.len()) else {
+                return Err(SessionError::NoEntry {
+                    program: self.executor.plan().name.clone(),
+                    entry: entry::EVALUATE,
+                    examples: part.len(),
+                    hint: "compile it with `--specialise`, or from its graph",
+                });
+            };
+            if !feeds.fill(test, part, self.seed) {
+                return Ok(None);
+            }
+            feeds.run(self.executor.as_mut())?;
+            let outputs = self.executor.plan().entries[feeds.entry].schedule.outputs.clone();
+            for (i, output) in outputs.iter().enumerate().filter(|(_, o)| o.shape.iter().product::<usize>() == 1) {
+                let mut value = 0.0;
+                self.executor.read_output(feeds.entry, i, TensorMut::F32(std::slice::from_mut(&mut value)))?;
+                let weighted = f64::from(value) * part.len() as f64 / test.len() as f64;
+                match totals.iter_mut().find(|(name, _)| *name == output.name) {
+                    Some((_, total)) => *total += weighted,
+                    None => totals.push((output.name.clone(), weighted)),
+                }
+            }
+        }
+        Ok(Some(totals.into_iter().map(|(name, total)| (name, total as f32)).collect()))
+    }
+
+    /// `count` images from fixed noise: see [`sample`].
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn sample(&mut self, count: usize) -> Result<Option<Images>, SessionError> {
+        sample(self.executor.as_mut(), self.seed, count)
+    }
+
+    /// Every state tensor, to be saved.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn state(&mut self) -> Result<State, SessionError> {
+        State::read(self.executor.as_mut())
+    }
+}
+
+/// The values of all state tensors.
+pub struct State {
+    tensors: Vec<(String, Vec<usize>, InputBuffer)>,
+}
+
+impl State {
+    /// Copies the state of an executor.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn read(executor: &mut dyn Executor) -> Result<State, SessionError> {
+        let declared = executor.plan().states.clone();
+        let mut tensors = Vec::new();
+        for (i, state) in declared.into_iter().enumerate() {
+            let values = match state.ty.dtype {
+                DType::F32 => {
+                    let mut values = vec![0.0; state.ty.elements()];
+                    executor.read_state(i, TensorMut::F32(&mut values))?;
+                    InputBuffer::F32(values)
+                }
+                DType::U32 => {
+                    let mut values = vec![0; state.ty.elements()];
+                    executor.read_state(i, TensorMut::U32(&mut values))?;
+                    InputBuffer::U32(values)
+                }
+            };
+            tensors.push((state.name, state.ty.shape, values));
+        }
+        Ok(State { tensors })
+    }
+
+    /// The tensors as a checkpoint takes them.
+    pub fn tensors(&self) -> Vec<SavedTensor<'_>> {
+        (self.tensors.iter())
+            .map(|(name, shape, values)| {
+                let values = match values {
+                    InputBuffer::F32(values) => Values::F32(values),
+                    InputBuffer::U32(values) => Values::U32(values),
+                };
+                SavedTensor { name, shape, values }
+            })
+            .collect()
+    }
+}
+
+/// Images that a program made: values in [-1, 1] and `[count, channels, height, width]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Images {
+    pub values: Vec<f32>,
+    pub shape: Vec<usize>,
+}
+
+/// Runs the `init` entry of an executor's plan.
+///
+/// # Errors
+/// When there is none.
+pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionError> {
+    let plan = executor.plan();
+    let index = plan.entries.iter().position(|e| e.name == entry::INIT && e.sizes.is_empty());
+    let Some(index) = index else {
+        return Err(ExecError::Unknown { what: "entry", name: entry::INIT.into() }.into());
+    };
+    let mut feeds = Feeds::new(index, &plan.entries[index]);
+    for (feed, buffer) in &mut feeds.buffers {
+        if let (Feed::Seed, InputBuffer::U32(values)) = (feed, buffer) {
+            values.copy_from_slice(&seed_words(seed));
+        }
+    }
+    Ok(feeds.run(executor)?)
+}
+
+/// Gives an executor the state of a checkpoint.
+///
+/// # Errors
+/// When a state tensor is missing or of another type or shape.
+pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(), SessionError> {
+    let declared = executor.plan().states.clone();
+    let expected: Vec<Expected> = (declared.iter())
+        .map(|state| {
+            let dtype = match state.ty.dtype {
+                DType::F32 => Dtype::F32,
+                DType::U32 => Dtype::U32,
+            };
+            Expected { name: &state.name, dtype, shape: &state.ty.shape }
+        })
+        .collect();
+    checkpoint.check(&expected)?;
+    for (i, state) in declared.iter().enumerate() {
+        let values = match checkpoint.tensors[&state.name].values() {
+            Values::F32(values) => TensorRef::F32(values),
+            Values::U32(values) => TensorRef::U32(values),
+        };
+        executor.write_state(i, values)?;
+    }
+    Ok(())
+}
+
+/// `count` images of the `sample` entry, from standard normal noise that depends on the seed alone;
+/// `None` where the plan has no such entry.
+///
+/// The entry is run as often as it takes, so any count will do.
+///
+/// # Errors
+/// When the entry takes other inputs than noise, or gives no images.
+pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Option<Images>, SessionError> {
+    let plan = executor.plan();
+    let Some(index) = plan.entries.iter().position(|e| e.name == entry::SAMPLE && e.sizes.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = |problem: &str| SessionError::Entry {
+        program: plan.name.clone(),
+        entry: entry::SAMPLE.into(),
+        problem: problem.into(),
+    };
+    let output = plan.entries[index].schedule.outputs.first().ok_or_else(|| wrong("gives nothing"))?;
+    let [at_once, channels, height, width] = output.shape[..] else {
+        return Err(wrong("gives no images: its first output must be [count, channels, height, width]"));
+    };
+    let image = channels * height * width;
+    let mut feeds = Feeds::new(index, &plan.entries[index]);
+    if feeds.buffers.iter().any(|(feed, _)| matches!(feed, Feed::Images | Feed::Labels)) {
+        return Err(wrong("takes more than noise"));
+    }
+    let mut noise = Noise::new(seed);
+    let mut values = Vec::with_capacity(count * image);
+    let mut made = vec![0.0; at_once * image];
+    while values.len() < count * image {
+        for (feed, buffer) in &mut feeds.buffers {
+            match (feed, buffer) {
+                (Feed::Seed, InputBuffer::U32(words)) => words.copy_from_slice(&seed_words(seed)),
+                (_, InputBuffer::F32(values)) => values.iter_mut().for_each(|x| *x = noise.next()),
+                (_, InputBuffer::U32(values)) => values.fill(0),
+            }
+        }
+        feeds.run(executor)?;
+        executor.read_output(index, 0, TensorMut::F32(&mut made))?;
+        let wanted = (count * image - values.len()).min(made.len());
+        values.extend_from_slice(&made[..wanted]);
+    }
+    Ok(Some(Images { values, shape: vec![count, channels, height, width] }))
+}
+
+/// Standard normal numbers by the Box–Muller transform, keyed by a seed: the noise of sample grids.
+struct Noise {
+    seed: [u32; 2],
+    count: usize,
+}
+
+impl Noise {
+    fn new(seed: u64) -> Noise {
+        Noise { seed: seed_words(seed), count: 0 }
+    }
+
+    fn next(&mut self) -> f32 {
+        let stream = crate::scalar::stream_hash("sample/noise");
+        let value = crate::scalar::philox::normal(self.seed, 0, stream, self.count as u64);
+        self.count += 1;
+        value as f32
+    }
+}
+
+fn find(plan: &Plan, name: &str, wanted: usize) -> Option<usize> {
+    plan.entries.iter().position(|e| e.name == name && examples(e) == wanted)
+}
+
+/// Whether the data set has what an entry takes from it.
+fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
+    for input in &entry.inputs {
+        match input.feed {
+            Feed::Images => {
+                let wanted: usize = input.ty.shape[1..].iter().product();
+                let found = data.train.rows * data.train.columns;
+                if wanted != found {
+                    return Err(format!(
+                        "its images have {}×{} pixels, `{}` takes {}",
+                        data.train.rows, data.train.columns, input.name, input.ty
+                    ));
+                }
+            }
+            Feed::Labels if data.train.labels.is_none() => {
+                return Err(format!("it has no labels, which `{}` takes", input.name));
+            }
+            Feed::Caller if entry.name == entry::TRAIN => {
+                return Err(format!("the step takes `{}`, which comes from no data set", input.name));
+            }
+            Feed::Labels | Feed::Seed | Feed::Caller => {}
+        }
+    }
+    Ok(())
+}
+
+/// The sizes of batch that a data set leaves over, beside whole batches of `batch`: the last of an
+/// epoch and of the test set.
+pub fn leftovers(data: &Dataset, batch: usize) -> Vec<usize> {
+    let sizes = [Some(data.train.len()), data.test.as_ref().map(Split::len)];
+    let mut found: Vec<usize> = sizes.into_iter().flatten().map(|n| n % batch.max(1)).filter(|&n| n > 0).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The sizes and values that a plan was compiled with, as a checkpoint keeps them.
+pub fn sets(plan: &Plan) -> BTreeMap<String, String> {
+    let pairs = plan.source.overrides.iter().filter_map(|set| set.split_once('='));
+    pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
