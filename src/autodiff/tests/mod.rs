@@ -1,0 +1,3 @@
+//! Derivatives against central differences, and the structure of what is built.
+
+mod structure;
