@@ -1,5 +1,6 @@
 //! gcc-gan: a dataflow-graph compiler with a static-graph executor.
 
+pub mod autodiff;
 pub mod declare;
 pub mod exec;
 pub mod ir;

@@ -206,6 +206,27 @@ impl Graph {
         }
     }
 
+    /// Gives a node another name; one that is taken gets a number appended.
+    pub fn rename(&mut self, id: NodeId, wanted: &str) {
+        let old = std::mem::take(&mut self.dag[id].name);
+        self.names.remove(&old);
+        self.dag[id].name = self.unique_name(wanted);
+    }
+
+    /// Removes a node that nothing uses.
+    ///
+    /// # Panics
+    /// When something does use it, or it was removed before: a broken invariant of the caller.
+    pub fn remove(&mut self, id: NodeId) {
+        let used = self.dag.neighbors_directed(id, Direction::Outgoing).next().is_some()
+            || self.results().contains(&id)
+            || self.probes.iter().any(|p| p.node == id);
+        assert!(!used, "{} is removed while in use", self.node(id).name);
+        if let Some(node) = self.dag.remove_node(id) {
+            self.names.remove(&node.name);
+        }
+    }
+
     /// The nodes whose values leave the graph: outputs and updates.
     pub fn results(&self) -> Vec<NodeId> {
         self.outputs.iter().map(|o| o.node).chain(self.updates.iter().map(|u| u.node)).collect()
