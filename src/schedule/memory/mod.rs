@@ -5,9 +5,9 @@
 //! is right on most networks, is off by tens of per cent on the hard ones. So the planner works in three stages and
 //! stops at the first that reaches the lower bound:
 //!
-//! 1. [`problem`]: time is compressed to its maximal cliques, and cut where nothing is live across;
-//! 2. [`greedy`]: first-fit under a handful of orders, microseconds for an ordinary network;
-//! 3. [`search`]: backtracking under a height limit ([`tree`]), restarted with other orders and limits.
+//! 1. `problem`: time is compressed to its maximal cliques, and cut where nothing is live across;
+//! 2. `greedy`: first-fit under a handful of orders, microseconds for an ordinary network;
+//! 3. `search`: backtracking under a height limit (`tree`), restarted with other orders and limits.
 //!
 //! Effort is counted in steps, never in seconds: equal inputs give equal plans on every machine.
 //!
