@@ -5,9 +5,9 @@
 //! is right on most networks, is off by tens of per cent on the hard ones. So the planner works in three stages and
 //! stops at the first that reaches the lower bound:
 //!
-//! 1. [`problem`]: time is compressed to its maximal cliques, and cut where nothing is live across;
-//! 2. [`greedy`]: first-fit under a handful of orders, microseconds for an ordinary network;
-//! 3. [`search`]: backtracking under a height limit, restarted with other orders, over a falling limit.
+//! 1. `problem`: time is compressed to its maximal cliques, and cut where nothing is live across;
+//! 2. `greedy`: first-fit under a handful of orders, microseconds for an ordinary network;
+//! 3. `search`: backtracking under a height limit (`tree`), restarted with other orders and limits.
 //!
 //! Effort is counted in steps, never in seconds: equal inputs give equal plans on every machine.
 //!
@@ -18,8 +18,10 @@ pub mod instances;
 mod problem;
 mod rng;
 mod search;
+mod sections;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use problem::Component;
 use thiserror::Error;
@@ -42,13 +44,13 @@ pub struct PlannerOptions {
     /// Every offset and the arena size are multiples of this many bytes (at least 1, not necessarily a power of two).
     pub alignment: usize,
     /// Upper limit of the search's effort, in elementary steps (a buffer visited in an inner loop). 0: greedy alone.
-    /// The default is about a second or two of one core, and is spent on hard inputs alone.
+    /// The default is about a second of one core, and is spent on hard inputs alone.
     pub max_steps: u64,
 }
 
 impl Default for PlannerOptions {
     fn default() -> Self {
-        Self { alignment: 64, max_steps: 1_000_000_000 }
+        Self { alignment: 64, max_steps: 250_000_000 }
     }
 }
 
