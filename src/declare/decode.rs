@@ -190,7 +190,7 @@ impl Decoder {
             self.report(
                 Diagnostic::new("unknown-choice", format!("{what} cannot be `{word}`"))
                     .label(node.span, format!("expected {}", one_of(&words)))
-                    .suggest(word, &words),
+                    .did_you_mean(word, &words),
             );
         }
         found
@@ -355,7 +355,7 @@ impl<'n> Args<'n> {
                     d.report(
                         Diagnostic::new("unknown-field", format!("{} has no argument `{}`", self.what, name.text))
                             .label(name.span, allowed)
-                            .suggest(&name.text, &self.asked),
+                            .did_you_mean(&name.text, &self.asked),
                     );
                 }
             }

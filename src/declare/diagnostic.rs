@@ -56,15 +56,23 @@ impl Diagnostic {
         self
     }
 
-    /// Proposes the candidate that `name` was most likely meant to be, or, where none is near, lists
-    /// them all.
+    /// Proposes the candidate that `name` was most likely meant to be, if one is near.
     #[must_use]
-    pub fn suggest(self, name: &str, candidates: &[&str]) -> Self {
+    pub fn did_you_mean(self, name: &str, candidates: &[&str]) -> Self {
         match closest(name, candidates.iter().copied()) {
             Some(near) => self.help(format!("did you mean `{near}`?")),
-            None if candidates.is_empty() => self,
-            None => self.help(format!("expected {}", one_of(candidates))),
+            None => self,
         }
+    }
+
+    /// As [`Diagnostic::did_you_mean`], but lists all candidates where none is near.
+    #[must_use]
+    pub fn suggest(self, name: &str, candidates: &[&str]) -> Self {
+        let proposed = self.did_you_mean(name, candidates);
+        if proposed.help.is_some() || candidates.is_empty() {
+            return proposed;
+        }
+        proposed.help(format!("expected {}", one_of(candidates)))
     }
 
     /// The span of the first label.

@@ -2,7 +2,7 @@
 //! [`TokenKind::Invalid`] in their place and stays silent about it.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::syntax::Value;
+use super::syntax::{MAX_ERRORS, Value};
 
 /// A kind of bracket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub(super) struct Token<'s> {
 /// Splits a text into tokens, the last of which is [`TokenKind::End`].
 ///
 /// `Err` where the text holds a string or comment that never ends, and the tokens after it would
-/// be nonsense.
-pub(super) fn tokenize<'s>(text: &'s str, diags: &mut Vec<Diagnostic>) -> Result<Vec<Token<'s>>, Unending> {
+/// be nonsense, or too many errors to go on.
+pub(super) fn tokenize<'s>(text: &'s str, diags: &mut Vec<Diagnostic>) -> Result<Vec<Token<'s>>, GaveUp> {
     let mut lexer = Lexer { text, at: 0, diags, first_multiline: None };
     // A byte order mark, which some editors put in front.
     lexer.eat("\u{feff}");
@@ -75,12 +75,15 @@ pub(super) fn tokenize<'s>(text: &'s str, diags: &mut Vec<Diagnostic>) -> Result
         };
         let kind = lexer.token(c)?;
         let end = lexer.at;
+        if lexer.diags.len() >= MAX_ERRORS {
+            return Err(GaveUp);
+        }
         tokens.push(Token { kind, span: Span { start, end } });
     }
 }
 
-/// The text ends inside a string, character or comment. Already reported.
-pub(super) struct Unending;
+/// There is no use in going on. Already reported.
+pub(super) struct GaveUp;
 
 struct Lexer<'s, 'd> {
     text: &'s str,
@@ -130,7 +133,7 @@ impl<'s> Lexer<'s, '_> {
         TokenKind::Invalid
     }
 
-    fn skip_blank(&mut self) -> Result<(), Unending> {
+    fn skip_blank(&mut self) -> Result<(), GaveUp> {
         loop {
             self.eat_while(is_blank);
             let start = self.at;
@@ -151,7 +154,7 @@ impl<'s> Lexer<'s, '_> {
                                 .label(opening, "opened here")
                                 .help("close it with `*/`; block comments nest, so each `/*` needs its own"),
                         );
-                        return Err(Unending);
+                        return Err(GaveUp);
                     }
                 }
             } else {
@@ -160,7 +163,7 @@ impl<'s> Lexer<'s, '_> {
         }
     }
 
-    fn token(&mut self, c: char) -> Result<TokenKind<'s>, Unending> {
+    fn token(&mut self, c: char) -> Result<TokenKind<'s>, GaveUp> {
         let start = self.at;
         let simple = match c {
             '(' => Some(TokenKind::Open(Bracket::Round)),
@@ -196,8 +199,7 @@ impl<'s> Lexer<'s, '_> {
             return Ok(kind);
         }
         if is_ident_start(c) {
-            let text = self.eat_while(is_ident_continue);
-            return Ok(TokenKind::Ident { text, raw: false });
+            return Ok(self.ident(start));
         }
         self.bump();
         let help = match c {
@@ -215,8 +217,23 @@ impl<'s> Lexer<'s, '_> {
         ))
     }
 
+    fn ident(&mut self, start: usize) -> TokenKind<'s> {
+        self.eat_while(is_ident_continue);
+        if self.eat_while(is_raw_ident).is_empty() {
+            return TokenKind::Ident { text: &self.text[start..self.at], raw: false };
+        }
+        let (text, span) = (&self.text[start..self.at], self.span_from(start));
+        self.report(
+            Diagnostic::new("invalid-name", "a name has no `-`, `+` or `.` in it")
+                .label(span, "")
+                .help(format!("write `r#{text}`, or use `_`")),
+        );
+        // Reported; as a name it does no further harm.
+        TokenKind::Ident { text, raw: true }
+    }
+
     /// Raw names and strings, and everything that starts with `b` and a quote.
-    fn prefixed(&mut self, start: usize) -> Result<Option<TokenKind<'s>>, Unending> {
+    fn prefixed(&mut self, start: usize) -> Result<Option<TokenKind<'s>>, GaveUp> {
         let rest = self.rest();
         if rest.starts_with("b'") {
             self.at += 2;
@@ -246,7 +263,7 @@ impl<'s> Lexer<'s, '_> {
                         .label(opening, "opened here")
                         .help(format!("close it with `{ending}`")),
                 );
-                return Err(Unending);
+                return Err(GaveUp);
             };
             let content = &self.rest()[..len];
             self.at += len + ending.len();
@@ -273,7 +290,7 @@ impl<'s> Lexer<'s, '_> {
     }
 
     /// A string after its opening quote.
-    fn string(&mut self, start: usize) -> Result<TokenKind<'s>, Unending> {
+    fn string(&mut self, start: usize) -> Result<TokenKind<'s>, GaveUp> {
         let mut content = String::new();
         let mut sound = true;
         loop {
@@ -289,7 +306,7 @@ impl<'s> Lexer<'s, '_> {
                 },
                 None => {
                     self.report_unending_string(start);
-                    return Err(Unending);
+                    return Err(GaveUp);
                 }
             }
         }
@@ -321,9 +338,14 @@ impl<'s> Lexer<'s, '_> {
                 .label(span, "")
                 .help("strings are written in double quotes: \"...\"")
         };
+        let mut reported = false;
         let content = match self.bump() {
-            Some('\\') => self.escape(false),
-            // `'''` is the quote itself, as the ron crate has it.
+            Some('\\') => {
+                let escaped = self.escape(false);
+                reported = escaped.is_none();
+                escaped
+            }
+            // `'''` is the quote itself, as the ron crate has it; `''` holds nothing.
             Some('\'') if !self.rest().starts_with('\'') => {
                 let span = self.span_from(start);
                 self.report(invalid(span));
@@ -339,10 +361,10 @@ impl<'s> Lexer<'s, '_> {
         if !self.eat("'") {
             self.at -= line.len();
         }
-        // A wrong escape has been reported already.
-        content?;
-        let span = self.span_from(start);
-        self.report(invalid(span));
+        if !reported {
+            let span = self.span_from(start);
+            self.report(invalid(span));
+        }
         None
     }
 

@@ -4,4 +4,6 @@ pub mod decode;
 pub mod diagnostic;
 mod lexer;
 mod number;
+mod parser;
+mod recover;
 pub mod syntax;
