@@ -1,0 +1,421 @@
+//! Diagnostics of the graph language: what is wrong, where in the user's text, and the way out.
+//!
+//! Readers and lowering collect [`Diagnostic`]s and go on as far as they can; [`Diagnostics`] then
+//! binds them to the source they speak of and draws them with miette: file, line and column, the
+//! line itself underlined, and a help text.
+
+use std::fmt;
+
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
+    SpanContents,
+};
+
+pub use crate::ir::Span;
+
+/// At most this many diagnostics are drawn; the rest is counted in one closing line.
+pub const MAX_SHOWN: usize = 20;
+
+/// A longer source line is drawn as a window around the label: a generated file that is one line
+/// of a megabyte must not fill the screen.
+const MAX_LINE_BYTES: usize = 240;
+/// Bytes kept on either side of the label of such a line.
+const WINDOW_MARGIN: usize = 60;
+
+/// One thing that is wrong with a declaration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    /// A stable kebab-case name of the kind of error, such as `unknown-op`: what tests, scripts and
+    /// documentation refer to.
+    pub code: &'static str,
+    /// One sentence without a full stop.
+    pub message: String,
+    /// Where, with a word on each place. The first one gives the position that is reported.
+    pub labels: Vec<(Span, String)>,
+    /// What was expected, or the way out.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A diagnostic with no place yet.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), labels: Vec::new(), help: None }
+    }
+
+    /// Adds a place. An empty `text` underlines without a word.
+    #[must_use]
+    pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push((span, text.into()));
+        self
+    }
+
+    /// Says what was expected, or the way out.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+
+    /// Proposes the candidate that `name` was most likely meant to be, if one is near.
+    #[must_use]
+    pub fn did_you_mean(self, name: &str, candidates: &[&str]) -> Self {
+        match closest(name, candidates.iter().copied()) {
+            Some(near) => self.help(format!("did you mean `{near}`?")),
+            None => self,
+        }
+    }
+
+    /// As [`Diagnostic::did_you_mean`], but lists all candidates where none is near.
+    #[must_use]
+    pub fn suggest(self, name: &str, candidates: &[&str]) -> Self {
+        let proposed = self.did_you_mean(name, candidates);
+        if proposed.help.is_some() || candidates.is_empty() {
+            return proposed;
+        }
+        proposed.help(format!("expected {}", one_of(candidates)))
+    }
+
+    /// The span of the first label.
+    pub fn span(&self) -> Option<Span> {
+        self.labels.first().map(|(span, _)| *span)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+impl miette::Diagnostic for Diagnostic {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|text| Box::new(text) as Box<dyn fmt::Display + 'a>)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().enumerate().map(|(i, (span, text))| {
+            let text = (!text.is_empty()).then(|| text.clone());
+            let range = SourceSpan::from((span.start, span.end.saturating_sub(span.start)));
+            if i == 0 {
+                LabeledSpan::new_primary_with_span(text, range)
+            } else {
+                LabeledSpan::new_with_span(text, range)
+            }
+        })))
+    }
+}
+
+/// Everything that is wrong with one source text, in the order of the text.
+///
+/// `Display` is one line, as for any error; [`Diagnostics::render`] draws the whole.
+#[derive(Clone)]
+pub struct Diagnostics {
+    source: Source,
+    /// Sorted by position.
+    entries: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// Binds diagnostics to the source they speak of. `name` is shown as the file name.
+    ///
+    /// Labels are made to fit the text: a span that crosses lines keeps its first line, so that an
+    /// error about a forty-line block does not print forty lines, and a span outside the text (a bug
+    /// of ours, but no reason to crash while reporting an error) is moved to its end.
+    pub fn new(name: impl Into<String>, text: impl Into<String>, mut entries: Vec<Diagnostic>) -> Self {
+        let source = Source::new(name.into(), text.into());
+        for (span, _) in entries.iter_mut().flat_map(|d| &mut d.labels) {
+            *span = source.fit(*span);
+        }
+        entries.sort_by_key(|d| d.span().map_or(0, |s| s.start));
+        Self { source, entries }
+    }
+
+    /// The diagnostics, sorted by position.
+    pub fn entries(&self) -> &[Diagnostic] {
+        &self.entries
+    }
+
+    /// The name the source was given.
+    pub fn source_name(&self) -> &str {
+        &self.source.name
+    }
+
+    /// The 1-based line and column (in characters) of a byte offset.
+    pub fn line_column(&self, offset: usize) -> (usize, usize) {
+        self.source.line_column(offset)
+    }
+
+    /// Draws the diagnostics for a writer `width` columns wide. `terminal` chooses colour and box
+    /// characters; without it the text is plain ASCII apart from what the source itself holds.
+    pub fn render(&self, width: usize, terminal: bool) -> String {
+        let theme = if terminal { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(width.max(20))
+            .with_links(false)
+            .without_syntax_highlighting();
+        let mut out = String::new();
+        for entry in self.entries.iter().take(MAX_SHOWN) {
+            let view = Located { entry, source: &self.source };
+            if handler.render_report(&mut out, &view).is_err() {
+                // Drawing failed, which no input should bring about: the bare facts still go out.
+                let (line, column) = self.line_column(entry.span().map_or(0, |s| s.start));
+                out += &format!("{}:{line}:{column}: {}: {entry}\n", self.source.name, entry.code);
+            }
+            out.push('\n');
+        }
+        let hidden = self.entries.len().saturating_sub(MAX_SHOWN);
+        if hidden > 0 {
+            out += &format!("and {hidden} more\n");
+        }
+        // miette pads some empty lines.
+        out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.entries.first() else {
+            return write!(f, "{}: no errors", self.source.name);
+        };
+        let (line, column) = self.line_column(first.span().map_or(0, |s| s.start));
+        write!(f, "{}:{line}:{column}: {first}", self.source.name)?;
+        match self.entries.len() - 1 {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
+    }
+}
+
+/// The drawing, so that `unwrap()` in a test shows something a person can read.
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\n")?;
+        f.write_str(&self.render(100, false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl miette::Diagnostic for Diagnostics {
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.source)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        Some(Box::new(self.entries.iter().map(|d| d as &dyn miette::Diagnostic)))
+    }
+}
+
+/// A diagnostic beside its source, which is what miette draws.
+#[derive(Debug)]
+struct Located<'a> {
+    entry: &'a Diagnostic,
+    source: &'a Source,
+}
+
+impl fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+impl std::error::Error for Located<'_> {}
+
+impl miette::Diagnostic for Located<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        miette::Diagnostic::code(self.entry)
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        miette::Diagnostic::help(self.entry)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        miette::Diagnostic::labels(self.entry)
+    }
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(self.source)
+    }
+}
+
+/// A named text with the starts of its lines. miette's own `NamedSource` counts columns in bytes,
+/// scans the text from the start for every label and has no notion of an overlong line.
+#[derive(Debug, Clone)]
+struct Source {
+    name: String,
+    text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    fn new(name: String, text: String) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        Self { name, text, line_starts }
+    }
+
+    /// The 0-based line that holds a byte offset.
+    fn line_of(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset) - 1
+    }
+
+    /// The bytes of a 0-based line, its line ending excluded.
+    fn line_range(&self, line: usize) -> (usize, usize) {
+        let start = self.line_starts[line];
+        let end = match self.line_starts.get(line + 1) {
+            Some(next) => next - 1,
+            None => self.text.len(),
+        };
+        let end = start + self.text[start..end].trim_end_matches('\r').len();
+        (start, end)
+    }
+
+    fn line_column(&self, offset: usize) -> (usize, usize) {
+        let offset = floor_char(&self.text, offset);
+        let line = self.line_of(offset);
+        let column = self.text[self.line_starts[line]..offset].chars().count();
+        (line + 1, column + 1)
+    }
+
+    /// Cuts a span to its first line, to the text, and to character boundaries.
+    fn fit(&self, span: Span) -> Span {
+        let start = floor_char(&self.text, span.start);
+        let (_, line_end) = self.line_range(self.line_of(start));
+        let end = ceil_char(&self.text, span.end).min(line_end).max(start);
+        Span { start, end }
+    }
+}
+
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let start = span.offset();
+        let end = start + span.len();
+        if end > self.text.len() {
+            return Err(MietteError::OutOfBounds);
+        }
+        let (first, last) = (self.line_of(start), self.line_of(end));
+        let (line_start, line_end) = (self.line_starts[first], self.line_range(last).1);
+        let (line, from, to) = if line_end - line_start > MAX_LINE_BYTES && first == last {
+            let from = floor_char(&self.text, start.saturating_sub(WINDOW_MARGIN));
+            let to = ceil_char(&self.text, end + WINDOW_MARGIN);
+            (first, from.max(line_start), to.min(line_end).max(end))
+        } else if before == 0 && after == 0 {
+            (first, start, end)
+        } else {
+            let top = (first.saturating_sub(before)..=first).find(|&l| self.is_short(l)).unwrap_or(first);
+            let bottom = (last..=(last + after).min(self.line_starts.len() - 1))
+                .rev()
+                .find(|&l| self.is_short(l))
+                .unwrap_or(last);
+            (top, self.line_starts[top], self.line_range(bottom).1)
+        };
+        let column = self.text[self.line_starts[self.line_of(start)]..start].chars().count();
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            &self.text.as_bytes()[from..to],
+            (from, to - from).into(),
+            // miette asks for the position of a label with no lines around it.
+            if before == 0 && after == 0 { first } else { line },
+            column,
+            last - first + 1,
+        )))
+    }
+}
+
+impl Source {
+    /// Whether a line may be shown as the surroundings of another.
+    fn is_short(&self, line: usize) -> bool {
+        let (start, end) = self.line_range(line);
+        end - start <= MAX_LINE_BYTES
+    }
+}
+
+/// The nearest character boundary at or before `offset`.
+fn floor_char(text: &str, offset: usize) -> usize {
+    let mut at = offset.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// The nearest character boundary at or after `offset`.
+fn ceil_char(text: &str, offset: usize) -> usize {
+    let mut at = offset.min(text.len());
+    while !text.is_char_boundary(at) {
+        at += 1;
+    }
+    at
+}
+
+/// "`a`", "`a` or `b`", "`a`, `b` or `c`".
+pub fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".into(),
+        [only] => format!("`{only}`"),
+        [rest @ .., last] => {
+            let rest: Vec<String> = rest.iter().map(|n| format!("`{n}`")).collect();
+            format!("{} or `{last}`", rest.join(", "))
+        }
+    }
+}
+
+/// The candidate that `name` was most likely meant to be: the nearest within a third of its length
+/// in edits (at least one), upper and lower case taken as equal. Ties go to the earlier candidate.
+///
+/// An edit is an insertion, a deletion, a substitution or a swap of neighbours (the optimal string
+/// alignment distance).
+pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Longer names are no typing errors of ours; the table is quadratic.
+    const MAX_CHARS: usize = 64;
+    let fold = |s: &str| -> Vec<char> { s.chars().flat_map(char::to_lowercase).collect() };
+    let name = fold(name);
+    if name.is_empty() || name.len() > MAX_CHARS {
+        return None;
+    }
+    let limit = (name.len() / 3).max(1);
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let folded = fold(candidate);
+            let near = folded.len() <= MAX_CHARS && folded.len().abs_diff(name.len()) <= limit;
+            let distance = near.then(|| edit_distance(&name, &folded))?;
+            // A one-letter name shares nothing with another one-letter name.
+            let allowed = distance <= limit && distance < name.len().max(folded.len());
+            allowed.then_some((distance, candidate))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut before_previous = vec![0; b.len() + 1];
+    let mut previous: Vec<usize> = (0..=b.len()).collect();
+    let mut current = vec![0; b.len() + 1];
+    for i in 0..a.len() {
+        current[0] = i + 1;
+        for j in 0..b.len() {
+            let substitution = previous[j] + usize::from(a[i] != b[j]);
+            let mut best = substitution.min(previous[j + 1] + 1).min(current[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before_previous[j - 1] + 1);
+            }
+            current[j + 1] = best;
+        }
+        std::mem::swap(&mut before_previous, &mut previous);
+        std::mem::swap(&mut previous, &mut current);
+    }
+    previous[b.len()]
+}
+
+#[cfg(test)]
+#[path = "diagnostic_tests.rs"]
+mod tests;
