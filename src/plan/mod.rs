@@ -5,7 +5,7 @@ mod verify;
 
 pub use crate::ir::{DType, Distribution, Feed, Initialiser, ReduceKind, StateRole, Type};
 use crate::ir::{InputDecl, StateDecl};
-pub use crate::schedule::{Buffer, BufferRole, ScheduleOutput, kernel, view};
+pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
 use crate::schedule::{Schedule, StateLayout};
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};

@@ -77,6 +77,8 @@ struct BodyBuilder<'l> {
     slot_pass: Vec<usize>,
     members: HashMap<NodeId, Place>,
     accumulator: Option<NodeId>,
+    /// The member whose value is being expressed: it is not read from memory.
+    computed: Option<NodeId>,
     chains: Vec<(ChainId, Move)>,
     chain_ids: HashMap<(ChainId, Option<NodeId>, NodeId), ChainId>,
     values: HashMap<(NodeId, ChainId, Level), ExprId>,
@@ -107,6 +109,7 @@ impl Lowering<'_> {
             slot_pass: Vec::new(),
             members: HashMap::new(),
             accumulator: None,
+            computed: None,
             chains: vec![(0, Move { op: Op::MatMul, from: vec![], to: vec![], operand: None })],
             chain_ids: HashMap::new(),
             values: HashMap::new(),
@@ -130,6 +133,7 @@ impl Lowering<'_> {
         };
         for &member in members {
             let elements = self.graph.ty(member).elements();
+            b.computed = Some(member);
             if let Op::Reduce { kind, axes } = self.graph.op(member) {
                 let operand = self.graph.operands(member)[0];
                 if !same_reduction(self.graph.shape(operand), axes, space, reduced) {
@@ -202,6 +206,7 @@ impl Lowering<'_> {
             {
                 return Err(Refusal::Misaligned);
             }
+            b.computed = Some(member);
             let value = b.aligned(member, Level::Full)?;
             b.members.insert(member, Place::Full(value));
             if stored(member) {
@@ -373,7 +378,7 @@ impl BodyBuilder<'_> {
         if let Some(&place) = self.members.get(&node) {
             return self.member_value(node, place, chain, level);
         }
-        if self.lowering.in_memory[node.index()] {
+        if self.lowering.in_memory[node.index()] && self.computed != Some(node) {
             let view = self.view(&ty.shape, chain)?;
             return Ok(self.expr(Expr::Load { buffer: node.index(), view }));
         }

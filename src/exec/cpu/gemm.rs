@@ -4,6 +4,8 @@
 //! with its channels innermost) are read where they are, with no patch matrix (the indirect convolution
 //! of Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129). Columns are packed in panels.
 
+use crate::scalar::simd::multiversion;
+
 /// Most rows of any kernel.
 pub const MAX_ROWS: usize = 12;
 
@@ -211,64 +213,94 @@ impl Isa {
 }
 
 /// The rows of a product, in memory that outlives it.
-pub struct Rows<'r> {
-    pub data: &'r [f32],
+pub struct Rows<'p> {
+    pub data: &'p [f32],
     /// Where each row starts in `data`.
-    pub starts: &'r [usize],
+    pub starts: &'p [usize],
 }
 
-/// `c[i·ldc + j] (+)= Σ rows[i][offset + k] · panels[j / COLUMNS][k][j % COLUMNS]` for all rows and
-/// `panels` panels of columns.
+/// `c[i·width + j] (+)= Σ rows[i][offset + k] · columns[j / lanes][k][j % lanes]` for `k < depth`, where
+/// `width = panels · lanes`.
+pub struct Product<'p> {
+    pub rows: Rows<'p>,
+    pub offset: usize,
+    pub depth: usize,
+    /// Panels of columns, one after the other.
+    pub columns: &'p [f32],
+    pub panels: usize,
+    /// Whether the sums are added to what is there.
+    pub accumulate: bool,
+}
+
+/// Computes a product whose panels have the lanes of the instruction set's tile.
 ///
-/// `c` has room for the rows rounded up to the kernel's and for whole panels of columns: what lies
-/// beyond is overwritten with nothing of use.
-pub fn block(
-    isa: Isa,
-    rows: &Rows,
-    offset: usize,
-    depth: usize,
-    columns: &[f32],
-    panels: usize,
-    c: &mut [f32],
-    accumulate: bool,
-) {
+/// `c` has room for the rows rounded up to the tile's: what lies beyond is overwritten with nothing of
+/// use.
+pub fn block(isa: Isa, product: &Product, c: &mut [f32]) {
     match isa {
-        Isa::Portable => block_with::<Portable>(rows, offset, depth, columns, panels, c, accumulate),
+        Isa::Portable => block_with::<Portable>(product, c),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => block_with::<Avx2>(rows, offset, depth, columns, panels, c, accumulate),
+        Isa::Avx2 => block_with::<Avx2>(product, c),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => block_with::<Avx512>(rows, offset, depth, columns, panels, c, accumulate),
+        Isa::Avx512 => block_with::<Avx512>(product, c),
     }
 }
 
-fn block_with<M: Micro>(
-    rows: &Rows,
-    offset: usize,
-    depth: usize,
-    columns: &[f32],
-    panels: usize,
-    c: &mut [f32],
-    accumulate: bool,
-) {
-    let ldc = panels * M::COLUMNS;
-    assert!(columns.len() >= panels * depth * M::COLUMNS, "columns are missing");
-    assert!(c.len() >= rows.starts.len().next_multiple_of(M::ROWS) * ldc, "results have no room");
-    let Some(&last) = rows.starts.last() else { return };
-    let furthest = rows.starts.iter().copied().max().unwrap_or(last);
-    assert!(furthest + offset + depth <= rows.data.len(), "rows leave their memory");
+fn block_with<M: Micro>(product: &Product, c: &mut [f32]) {
+    let Product { rows: Rows { data, starts }, offset, depth, columns, panels, accumulate } = *product;
+    let width = panels * M::COLUMNS;
+    assert!(columns.len() >= depth * width, "columns are missing");
+    assert!(c.len() >= starts.len().next_multiple_of(M::ROWS) * width, "results have no room");
+    let Some(&furthest) = starts.iter().max() else { return };
+    assert!(furthest + offset + depth <= data.len(), "rows leave their memory");
     for panel in 0..panels {
         let b = columns[panel * depth * M::COLUMNS..].as_ptr();
-        for (tile, starts) in rows.starts.chunks(M::ROWS).enumerate() {
-            let mut pointers = [std::ptr::null(); MAX_ROWS];
-            for (i, pointer) in pointers.iter_mut().enumerate() {
-                // Rows beyond the last repeat it; their results are not used.
-                let start = starts.get(i).or(starts.last()).copied().unwrap_or(last);
-                *pointer = rows.data[start + offset..].as_ptr();
+        for (tile, starts) in starts.chunks(M::ROWS).enumerate() {
+            // Rows beyond the last repeat one; their results are not used.
+            let mut pointers = [data[starts[0] + offset..].as_ptr(); MAX_ROWS];
+            for (pointer, start) in pointers.iter_mut().zip(starts) {
+                *pointer = data[start + offset..].as_ptr();
             }
-            let at = tile * M::ROWS * ldc + panel * M::COLUMNS;
+            let at = tile * M::ROWS * width + panel * M::COLUMNS;
             // SAFETY: by the assertions rows, columns and results are all inside their slices; the
             // instruction set was detected.
-            unsafe { M::run(depth, &pointers, b, c[at..].as_mut_ptr(), ldc, accumulate) };
+            unsafe { M::run(depth, &pointers, b, c[at..].as_mut_ptr(), width, accumulate) };
         }
+    }
+}
+
+/// Computes a product whose panels are single columns, as dot products.
+pub fn dots(product: &Product, c: &mut [f32]) {
+    let Product { rows: Rows { data, starts }, offset, depth, columns, panels, accumulate } = *product;
+    for (row, start) in c.chunks_exact_mut(panels).zip(starts) {
+        let a = &data[start + offset..][..depth];
+        for (value, column) in row.iter_mut().zip(columns.chunks_exact(depth.max(1))) {
+            let sum = dot(a, column);
+            *value = if accumulate { *value + sum } else { sum };
+        }
+    }
+}
+
+const LANES: usize = 32;
+
+multiversion! {
+    /// In a fixed tree: as many partial sums as four of the widest vectors' half have lanes.
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        let mut sums = [0f32; LANES];
+        let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+        for (i, (x, y)) in a_chunks.remainder().iter().zip(b_chunks.remainder()).enumerate() {
+            sums[i] += x * y;
+        }
+        for (x, y) in a_chunks.zip(b_chunks) {
+            for i in 0..LANES {
+                sums[i] += x[i] * y[i];
+            }
+        }
+        for width in [16, 8, 4, 2, 1] {
+            for i in 0..width {
+                sums[i] += sums[i + width];
+            }
+        }
+        sums[0]
     }
 }

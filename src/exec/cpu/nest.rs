@@ -19,10 +19,10 @@ const PARTIAL_ROWS: usize = 32;
 
 /// A value that goes to memory.
 #[derive(Debug)]
-struct Write {
-    value: ExprId,
+pub struct Write {
+    pub value: ExprId,
     /// The buffer's first float.
-    base: usize,
+    pub base: usize,
 }
 
 /// One pass made ready.
@@ -340,7 +340,7 @@ fn keep(registers: &mut Registers, pass: &PassProgram, around: Surroundings, seg
 }
 
 /// Copies values of a tile to where they belong.
-fn write(registers: &Registers, stores: &[Write], around: Surroundings, segments: &[Segment]) {
+pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segments: &[Segment]) {
     let points: usize = segments.iter().map(|s| s.len).sum();
     for store in stores {
         let mut value = registers.value(store.value, around, points);

@@ -40,6 +40,13 @@ impl Arena {
         // and so to one worker.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
     }
+
+    /// Writes one float.
+    pub fn put(&self, at: usize, value: f32) {
+        assert!(at < self.floats, "write outside the arena");
+        // SAFETY: in bounds by the assertion; each element belongs to one task.
+        unsafe { self.base.add(at).write(value) };
+    }
 }
 
 /// A run of points of a space, consecutive in row-major order.

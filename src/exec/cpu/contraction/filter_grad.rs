@@ -1,0 +1,224 @@
+//! Filter gradients of convolutions: output gradients times input patches, summed over all pixels of all
+//! images.
+
+use super::{DEPTH, Needs, Worker, parts};
+use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
+use crate::exec::cpu::tile::Arena;
+use crate::plan::kernel::ConvShape;
+use std::sync::Arc;
+
+/// Most rows and panels of one task's block, which stays in a second-level cache.
+const BLOCK_ROWS: usize = 288;
+const BLOCK_COLUMNS: usize = 128;
+
+/// Puts both operands into the order of the product: the output gradient in blocks
+/// `[pixels / DEPTH][output channels][DEPTH]`, the images with channels innermost and zeros around.
+#[derive(Debug)]
+pub struct Gather {
+    conv: ConvShape,
+    /// The floats of the arena where the operands are and where they go.
+    input: usize,
+    gradient: usize,
+    padded: usize,
+    blocks: usize,
+    padded_size: [usize; 2],
+}
+
+impl Gather {
+    pub fn new(_isa: Isa, conv: &ConvShape, from: [usize; 2], mut take: impl FnMut(usize) -> usize) -> Gather {
+        let padded_size = [0, 1].map(|d| {
+            let read = (conv.output[d] - 1) * conv.window.stride[d] + conv.kernel[d];
+            read.max(conv.window.pad[d] + conv.input[d])
+        });
+        let pixels = conv.n * conv.output[0] * conv.output[1];
+        Gather {
+            conv: *conv,
+            input: from[0],
+            gradient: from[1],
+            padded: take(conv.n * padded_size[0] * padded_size[1] * conv.c),
+            blocks: take(pixels.div_ceil(DEPTH) * DEPTH * conv.o),
+            padded_size,
+        }
+    }
+
+    fn image_floats(&self) -> usize {
+        self.padded_size[0] * self.padded_size[1] * self.conv.c
+    }
+
+    /// One for each image.
+    pub fn tasks(&self) -> usize {
+        self.conv.n
+    }
+
+    pub fn run(&self, image: usize, arena: Arena) {
+        let c = &self.conv;
+        let [height, width] = c.input;
+        let source = arena.read(self.input + image * c.c * height * width, c.c * height * width);
+        let padded = arena.write(self.padded + image * self.image_floats(), self.image_floats());
+        padded.fill(0.0);
+        for y in 0..height {
+            let at = ((y + c.window.pad[0]) * self.padded_size[1] + c.window.pad[1]) * c.c;
+            let line = &mut padded[at..][..width * c.c];
+            for (x, pixel) in line.chunks_exact_mut(c.c).enumerate() {
+                for (channel, value) in pixel.iter_mut().enumerate() {
+                    *value = source[channel * height * width + y * width + x];
+                }
+            }
+        }
+        let pixels = c.output[0] * c.output[1];
+        let gradient = arena.read(self.gradient + image * c.o * pixels, c.o * pixels);
+        for (o, plane) in gradient.chunks_exact(pixels).enumerate() {
+            let mut plane = plane;
+            let mut at = image * pixels;
+            while !plane.is_empty() {
+                let run = (DEPTH - at % DEPTH).min(plane.len());
+                let (head, tail) = plane.split_at(run);
+                let to = (at / DEPTH * c.o + o) * DEPTH + at % DEPTH;
+                arena.write(self.blocks + to, run).copy_from_slice(head);
+                plane = tail;
+                at += run;
+            }
+        }
+    }
+}
+
+/// Consecutive floats of the images that are neighbouring columns of the product.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// Relative to the pixel's first.
+    from: usize,
+    lane: usize,
+    len: usize,
+}
+
+/// The product.
+#[derive(Debug)]
+pub struct FilterGrad {
+    gather: Arc<Gather>,
+    isa: Isa,
+    /// The float of the arena at which the filter's gradient starts.
+    into: usize,
+    /// First row and number of rows, first panel and number of panels of each task's block.
+    row_blocks: Vec<(usize, usize)>,
+    panel_blocks: Vec<(usize, usize)>,
+    /// For each panel, where its columns come from.
+    pieces: Vec<Vec<Piece>>,
+    /// Where each pixel of the output starts in the padded image.
+    pixels: Vec<usize>,
+    /// Where each column goes in a row of the filter.
+    column_to: Vec<usize>,
+}
+
+impl FilterGrad {
+    pub fn new(isa: Isa, gather: Arc<Gather>, into: usize) -> FilterGrad {
+        let c = &gather.conv;
+        let (tile, lanes) = isa.tile();
+        // Columns in the order (row of the kernel, column of the kernel, channel), as the images have them.
+        let run = c.kernel[1] * c.c;
+        let columns = c.kernel[0] * run;
+        let pieces = (0..columns)
+            .step_by(lanes)
+            .map(|first| {
+                let mut pieces = Vec::new();
+                let mut column = first;
+                let end = (first + lanes).min(columns);
+                while column < end {
+                    let len = (run - column % run).min(end - column);
+                    let from = column / run * gather.padded_size[1] * c.c + column % run;
+                    pieces.push(Piece { from, lane: column - first, len });
+                    column += len;
+                }
+                pieces
+            })
+            .collect();
+        let pixels = (0..c.output[0] * c.output[1])
+            .map(|i| {
+                let (y, x) = (i / c.output[1] * c.window.stride[0], i % c.output[1] * c.window.stride[1]);
+                (y * gather.padded_size[1] + x) * c.c
+            })
+            .collect();
+        let taps = c.kernel[0] * c.kernel[1];
+        let column_to = (0..columns).map(|j| j % c.c * taps + j / c.c).collect();
+        let row_blocks = parts(c.o.div_ceil(tile), BLOCK_ROWS / tile)
+            .into_iter()
+            .map(|(start, len)| (start * tile, (len * tile).min(c.o - start * tile)))
+            .collect();
+        let panel_blocks = parts(columns.div_ceil(lanes), BLOCK_COLUMNS / lanes);
+        FilterGrad { isa, into, row_blocks, panel_blocks, pieces, pixels, column_to, gather }
+    }
+
+    pub fn tasks(&self) -> usize {
+        self.row_blocks.len() * self.panel_blocks.len()
+    }
+
+    pub fn needs(&self) -> Needs {
+        let rows = self.row_blocks.iter().map(|b| b.1).max().unwrap_or(0);
+        let columns = self.panel_blocks.iter().map(|b| b.1).max().unwrap_or(0) * self.isa.tile().1;
+        Needs {
+            columns: columns * DEPTH,
+            block: rows.next_multiple_of(gemm::MAX_ROWS) * columns,
+            starts: rows,
+            ..Needs::default()
+        }
+    }
+
+    pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
+        let g = &*self.gather;
+        let c = &g.conv;
+        let (first_row, rows) = self.row_blocks[task / self.panel_blocks.len()];
+        let (first_panel, panels) = self.panel_blocks[task % self.panel_blocks.len()];
+        let lanes = self.isa.tile().1;
+        let Worker { columns, block, starts, .. } = worker;
+        starts.clear();
+        starts.extend((0..rows).map(|i| i * DEPTH));
+        let total = c.n * self.pixels.len();
+        for (number, start) in (0..total).step_by(DEPTH).enumerate() {
+            let depth = DEPTH.min(total - start);
+            for (panel, packed) in columns.chunks_exact_mut(depth * lanes).take(panels).enumerate() {
+                self.pack(&self.pieces[first_panel + panel], start, packed, arena);
+            }
+            let at = g.blocks + (number * c.o + first_row) * DEPTH;
+            let product = Product {
+                rows: Rows { data: arena.read(at, rows * DEPTH), starts },
+                offset: 0,
+                depth,
+                columns,
+                panels,
+                accumulate: number > 0,
+            };
+            gemm::block(self.isa, &product, block);
+        }
+        let row_floats = self.column_to.len();
+        for (i, row) in block.chunks_exact(panels * lanes).take(rows).enumerate() {
+            let columns_to = &self.column_to[first_panel * lanes..];
+            for (value, to) in row.iter().zip(columns_to) {
+                arena.put(self.into + (first_row + i) * row_floats + to, *value);
+            }
+        }
+    }
+
+    /// The columns of one panel for consecutive pixels of all images.
+    fn pack(&self, pieces: &[Piece], start: usize, packed: &mut [f32], arena: Arena) {
+        let g = &*self.gather;
+        let lanes = self.isa.tile().1;
+        let (mut image, mut pixel) = (start / self.pixels.len(), start % self.pixels.len());
+        let mut padded = arena.read(g.padded + image * g.image_floats(), g.image_floats());
+        for row in packed.chunks_exact_mut(lanes) {
+            let mut used = 0;
+            for piece in pieces {
+                let from = &padded[self.pixels[pixel] + piece.from..][..piece.len];
+                row[piece.lane..][..piece.len].copy_from_slice(from);
+                used = piece.lane + piece.len;
+            }
+            row[used..].fill(0.0);
+            pixel += 1;
+            if pixel == self.pixels.len() {
+                pixel = 0;
+                image += 1;
+                if image < g.conv.n {
+                    padded = arena.read(g.padded + image * g.image_floats(), g.image_floats());
+                }
+            }
+        }
+    }
+}

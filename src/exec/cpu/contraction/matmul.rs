@@ -1,0 +1,206 @@
+//! Batched matrix products of strided operands.
+
+use super::{DEPTH, Epilogue, Needs, Source, Worker, parts};
+use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
+use crate::exec::cpu::tile::Arena;
+
+/// Most rows and columns of one task's block.
+const BLOCK_ROWS: usize = 192;
+const BLOCK_COLUMNS: usize = 256;
+/// Up to so many columns the product is taken as dot products instead of padding a panel.
+const FEW_COLUMNS: usize = 3;
+
+/// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
+#[derive(Debug)]
+pub struct MatMul {
+    isa: Isa,
+    batch: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Matrix,
+    b: Matrix,
+    pub(super) epilogue: Epilogue,
+    plain: Option<usize>,
+    row_blocks: Vec<(usize, usize)>,
+    column_blocks: Vec<(usize, usize)>,
+    depths: Vec<(usize, usize)>,
+    lanes: usize,
+}
+
+/// A matrix for each of a batch, in memory.
+#[derive(Debug, Clone, Copy)]
+struct Matrix {
+    base: usize,
+    batch: isize,
+    row: isize,
+    column: isize,
+}
+
+impl Matrix {
+    fn new(source: &Source) -> Matrix {
+        let stride = |d: usize| source.view.strides[d];
+        let base = source.base.wrapping_add_signed(source.view.offset);
+        Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
+    }
+
+    fn at(&self, batch: usize, row: usize, column: usize) -> usize {
+        let offset = batch as isize * self.batch + row as isize * self.row + column as isize * self.column;
+        self.base.wrapping_add_signed(offset)
+    }
+}
+
+impl MatMul {
+    pub(super) fn new(
+        isa: Isa,
+        [batch, m, n, k]: [usize; 4],
+        sources: [Source; 2],
+        epilogue: Epilogue,
+        plain: Option<usize>,
+    ) -> MatMul {
+        let few = n <= FEW_COLUMNS;
+        let (tile, lanes) = if few { (1, 1) } else { isa.tile() };
+        let row_blocks = parts(m.div_ceil(tile), BLOCK_ROWS / tile)
+            .into_iter()
+            .map(|(start, len)| (start * tile, (len * tile).min(m - start * tile)))
+            .collect();
+        let column_blocks = parts(n.div_ceil(lanes), BLOCK_COLUMNS / lanes)
+            .into_iter()
+            .map(|(start, len)| (start * lanes, (len * lanes).min(n - start * lanes)))
+            .collect();
+        let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
+        MatMul { isa, batch, m, n, k, a, b, epilogue, plain, row_blocks, column_blocks, depths: parts(k, DEPTH), lanes }
+    }
+
+    pub fn tasks(&self) -> usize {
+        self.batch * self.row_blocks.len() * self.column_blocks.len()
+    }
+
+    pub fn needs(&self) -> Needs {
+        let rows = self.row_blocks.iter().map(|b| b.1).max().unwrap_or(0);
+        let width = self.column_blocks.iter().map(|b| b.1).max().unwrap_or(0).next_multiple_of(self.lanes);
+        let depth = self.depths.iter().map(|d| d.1).max().unwrap_or(0);
+        Needs {
+            rows: if self.reads_rows_in_place() { 0 } else { rows * depth },
+            columns: width * depth,
+            block: rows.next_multiple_of(gemm::MAX_ROWS) * width,
+            out: rows * width,
+            starts: rows,
+        }
+    }
+
+    /// Whether rows are consecutive in memory, and so need no copy.
+    fn reads_rows_in_place(&self) -> bool {
+        (self.a.column == 1 || self.k == 1) && self.a.row >= 0
+    }
+
+    pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
+        let (rest, column_block) = (task / self.column_blocks.len(), task % self.column_blocks.len());
+        let (batch, row_block) = (rest / self.row_blocks.len(), rest % self.row_blocks.len());
+        let (first_row, rows) = self.row_blocks[row_block];
+        let (first_column, columns) = self.column_blocks[column_block];
+        let panels = columns.div_ceil(self.lanes);
+        let width = panels * self.lanes;
+        let Worker { nest, rows: row_floats, columns: packed, block, out, starts } = worker;
+        for (i, &(start, depth)) in self.depths.iter().enumerate() {
+            for (panel, packed) in packed.chunks_exact_mut(depth * self.lanes).take(panels).enumerate() {
+                let column = first_column + panel * self.lanes;
+                self.pack_columns(batch, start, column, self.lanes.min(self.n - column), packed, arena);
+            }
+            starts.clear();
+            let data = if self.reads_rows_in_place() {
+                let first = self.a.at(batch, first_row, start);
+                starts.extend((0..rows).map(|i| i * self.a.row as usize));
+                arena.read(first, (rows - 1) * self.a.row as usize + depth)
+            } else {
+                self.copy_rows(batch, first_row, rows, start, depth, row_floats, arena);
+                starts.extend((0..rows).map(|i| i * depth));
+                &row_floats[..rows * depth]
+            };
+            let rows = Rows { data, starts };
+            let product = Product { rows, offset: 0, depth, columns: packed, panels, accumulate: i > 0 };
+            match self.lanes {
+                1 => gemm::dots(&product, block),
+                _ => gemm::block(self.isa, &product, block),
+            }
+        }
+        let first = (batch * self.m + first_row) * self.n + first_column;
+        let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
+        if let Some(base) = self.plain {
+            for (i, line) in lines.enumerate() {
+                arena.write(base + first + i * self.n, columns).copy_from_slice(line);
+            }
+            return;
+        }
+        self.epilogue.share(arena, &mut nest.registers);
+        if columns == self.n {
+            // The block's rows are neighbours in the output.
+            for (out, line) in out.chunks_exact_mut(columns).zip(lines) {
+                out.copy_from_slice(line);
+            }
+            self.epilogue.run(first, &out[..rows * columns], arena, &mut nest.registers);
+        } else {
+            for (i, line) in lines.enumerate() {
+                self.epilogue.run(first + i * self.n, line, arena, &mut nest.registers);
+            }
+        }
+    }
+
+    /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on.
+    fn pack_columns(&self, batch: usize, start: usize, column: usize, used: usize, packed: &mut [f32], arena: Arena) {
+        let lanes = self.lanes;
+        if self.b.column == 1 || used == 1 {
+            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
+                row[..used].copy_from_slice(arena.read(self.b.at(batch, start + k, column), used));
+                row[used..].fill(0.0);
+            }
+        } else if self.b.row == 1 {
+            // The operand is transposed in memory: read along the summed dimension.
+            let depth = packed.len() / lanes;
+            for lane in 0..lanes {
+                let values = packed[lane..].iter_mut().step_by(lanes);
+                if lane < used {
+                    let from = arena.read(self.b.at(batch, start, column + lane), depth);
+                    values.zip(from).for_each(|(to, from)| *to = *from);
+                } else {
+                    values.for_each(|to| *to = 0.0);
+                }
+            }
+        } else {
+            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
+                for (lane, to) in row[..used].iter_mut().enumerate() {
+                    *to = arena.read(self.b.at(batch, start + k, column + lane), 1)[0];
+                }
+                row[used..].fill(0.0);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn copy_rows(
+        &self,
+        batch: usize,
+        first: usize,
+        rows: usize,
+        start: usize,
+        depth: usize,
+        into: &mut [f32],
+        arena: Arena,
+    ) {
+        if self.a.row == 1 {
+            // The operand is transposed in memory: read along the rows' dimension.
+            for k in 0..depth {
+                let from = arena.read(self.a.at(batch, first, start + k), rows);
+                for (i, value) in from.iter().enumerate() {
+                    into[i * depth + k] = *value;
+                }
+            }
+        } else {
+            for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
+                for (k, to) in row.iter_mut().enumerate() {
+                    *to = arena.read(self.a.at(batch, first + i, start + k), 1)[0];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The executor against the interpreter.
+
+use super::*;
+use crate::ir::{Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window};
+use crate::ir::{Initialiser, StateRole, Update, evaluate};
+use crate::plan::Source;
+use crate::scalar::ScalarOp;
+use crate::schedule::{Fusion, StateLayout, schedule};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// A plan of one graph as it stands.
+fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
+    let mut inputs = Vec::new();
+    let mut states = BTreeMap::new();
+    for id in graph.topological() {
+        match graph.op(id) {
+            Op::Input { name, ty } => inputs.push(InputDecl {
+                name: name.clone(),
+                ty: ty.clone(),
+                feed: Feed::Caller,
+                meaning: String::new(),
+            }),
+            Op::State { name, ty } => drop(states.insert(name.clone(), ty.clone())),
+            _ => {}
+        }
+    }
+    for update in &graph.updates {
+        states.insert(update.state.clone(), graph.ty(update.node).clone());
+    }
+    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
+    let states = (states.into_iter())
+        .map(|(name, ty)| StateDecl {
+            name,
+            ty,
+            role: StateRole::Parameter,
+            init: Initialiser::Constant(0.0),
+            span: None,
+        })
+        .collect();
+    let schedule = schedule(graph, &layout, fusion).unwrap();
+    let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
+    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![] };
+    Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
+}
+
+/// Outputs and new states of one run.
+fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
+    let mut executor = CpuExecutor::with_isa(plan.clone(), threads, isa).unwrap();
+    let tensor = |name: &str| match &given[name].data {
+        Data::Real(values) => TensorRef::F32(values),
+        Data::U32(values) => TensorRef::U32(values),
+    };
+    for (i, state) in plan.states.iter().enumerate() {
+        if given.contains_key(&state.name) {
+            executor.write_state(i, tensor(&state.name)).unwrap();
+        }
+    }
+    let inputs: Vec<TensorRef> = plan.entries[0].inputs.iter().map(|i| tensor(&i.name)).collect();
+    executor.run(0, &inputs).unwrap();
+    let mut results = BTreeMap::new();
+    for (i, output) in plan.entries[0].schedule.outputs.iter().enumerate() {
+        let buffer = &plan.entries[0].schedule.buffers[output.buffer];
+        let mut floats = vec![0.0; buffer.elements()];
+        match buffer.dtype {
+            DType::F32 => executor.read_output(0, i, TensorMut::F32(&mut floats)).unwrap(),
+            DType::U32 => {
+                let mut words = vec![0; floats.len()];
+                executor.read_output(0, i, TensorMut::U32(&mut words)).unwrap();
+                floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
+            }
+        }
+        results.insert(format!("output {}", output.name), floats);
+    }
+    for (i, state) in plan.states.iter().enumerate().filter(|(_, s)| s.ty.dtype == DType::F32) {
+        let mut floats = vec![0.0; state.ty.elements()];
+        executor.read_state(i, TensorMut::F32(&mut floats)).unwrap();
+        results.insert(format!("state {}", state.name), floats);
+    }
+    results
+}
+
+/// Compares every instruction set, with and without fusion and for one and three threads, with the interpreter.
+fn check(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
+    let exact: Bindings<f64> = (given.iter())
+        .map(|(name, value)| {
+            let data = match &value.data {
+                Data::Real(values) => Data::Real(values.iter().map(|&v| f64::from(v)).collect()),
+                Data::U32(values) => Data::U32(values.clone()),
+            };
+            (name.clone(), Value { shape: value.shape.clone(), data })
+        })
+        .collect();
+    let expected = evaluate(graph, &exact).map_err(|e| e.to_string())?;
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(graph, fusion);
+        plan::verify(&plan).map_err(|e| e.to_string())?;
+        for isa in Isa::available() {
+            let found = run(&plan, given, 1, isa);
+            if run(&plan, given, 3, isa) != found {
+                return Err(format!("{isa:?}, {fusion:?}: other bits on three threads"));
+            }
+            let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
+            let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
+            for (name, value) in outputs.chain(updates) {
+                let Some(found) = found.get(&name) else { continue };
+                let scale = value.to_f64().iter().fold(1.0, |a: f64, b| a.max(b.abs()));
+                for (i, (a, b)) in value.to_f64().into_iter().zip(found).enumerate() {
+                    if (a - f64::from(*b)).abs() > 4e-5 * scale && a.is_finite() {
+                        return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b}, expected {a}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn noise(shape: &[usize], seed: u32) -> Value<f32> {
+    let values = (0..shape.iter().product::<usize>() as u64)
+        .map(|i| crate::scalar::philox::uniform([seed, 7], 0, 1, i) as f32 * 2.0 - 1.0)
+        .collect();
+    Value::real(shape, values)
+}
+
+struct Fixture {
+    graph: Graph,
+    given: Bindings<f32>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        Fixture { graph: Graph::new("g"), given: Bindings::new() }
+    }
+
+    fn input(&mut self, name: &str, shape: &[usize]) -> NodeId {
+        self.given.insert(name.into(), noise(shape, self.given.len() as u32));
+        let op = Op::Input { name: name.into(), ty: Type::f32(shape) };
+        self.graph.add(op, &[], name, Origin::default()).unwrap()
+    }
+
+    fn builder(&mut self) -> Builder<'_> {
+        Builder::new(&mut self.graph, Origin::default())
+    }
+
+    fn output(&mut self, name: &str, node: NodeId) {
+        self.graph.outputs.push(Output { name: name.into(), node });
+    }
+}
+
+/// A convolution, with a fused bias and activation or plain.
+#[allow(clippy::too_many_arguments)]
+fn convolution(
+    n: usize,
+    c: usize,
+    o: usize,
+    size: [usize; 2],
+    kernel: [usize; 2],
+    window: Window,
+    which: u8,
+    fused: bool,
+) -> Option<Fixture> {
+    if (0..2).any(|d| size[d] + 2 * window.pad[d] < kernel[d]) {
+        return None;
+    }
+    let out = [0, 1].map(|d| (size[d] + 2 * window.pad[d] - kernel[d]) / window.stride[d] + 1);
+    let mut f = Fixture::new();
+    let result = match which {
+        0 => {
+            let (x, w) = (f.input("x", &[n, c, size[0], size[1]]), f.input("w", &[o, c, kernel[0], kernel[1]]));
+            f.builder().op(Op::Conv2d { window }, &[x, w])
+        }
+        1 => {
+            let (y, w) = (f.input("y", &[n, o, out[0], out[1]]), f.input("w", &[o, c, kernel[0], kernel[1]]));
+            f.builder().op(Op::Conv2dInputGrad { window, size }, &[y, w])
+        }
+        _ => {
+            let (x, y) = (f.input("x", &[n, c, size[0], size[1]]), f.input("y", &[n, o, out[0], out[1]]));
+            f.builder().op(Op::Conv2dFilterGrad { window, kernel }, &[x, y])
+        }
+    };
+    let mut result = result;
+    if fused {
+        let shape = f.graph.shape(result).to_vec();
+        let bias = f.input("bias", &[1, shape[1], 1, 1]);
+        let mut b = f.builder();
+        let bias = b.broadcast(bias, &shape);
+        result = b.add(result, bias);
+        result = b.scalar(ScalarOp::Tanh, &[result]);
+    }
+    f.output("result", result);
+    Some(f)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn convolutions(
+        n in 1usize..10, c in 1usize..36, o in 1usize..36, size in (1usize..9, 1usize..9),
+        kernel in (1usize..6, 1usize..6), stride in (1usize..4, 1usize..4), pad in (0usize..4, 0usize..4),
+        which in 0u8..3, fused: bool,
+    ) {
+        let window = Window { stride: stride.into(), pad: pad.into() };
+        if let Some(f) = convolution(n, c, o, size.into(), kernel.into(), window, which, fused) {
+            prop_assert_eq!(check(&f.graph, &f.given), Ok(()));
+        }
+    }
+
+    #[test]
+    fn matrix_products(
+        batch in 1usize..4, m in 1usize..300, n in 1usize..300, k in 1usize..300,
+        transposed: [bool; 2], fused: bool, computed: bool,
+    ) {
+        let mut f = Fixture::new();
+        let mut operand = |name: &str, rows: usize, columns: usize, transposed: bool| {
+            let shape = if transposed { [batch, columns, rows] } else { [batch, rows, columns] };
+            let x = f.input(name, &shape);
+            let mut b = f.builder();
+            let x = if computed { b.scalar(ScalarOp::Exp, &[x]) } else { x };
+            if transposed { b.transpose(x, &[0, 2, 1]) } else { x }
+        };
+        let (a, b) = (operand("a", m, k, transposed[0]), operand("b", k, n, transposed[1]));
+        let mut product = f.builder().matmul(a, b);
+        if fused {
+            let bias = f.input("bias", &[1, 1, n]);
+            let mut b = f.builder();
+            let bias = b.broadcast(bias, &[batch, m, n]);
+            product = b.add(product, bias);
+            f.output("product", product);
+        }
+        f.output("result", product);
+        prop_assert_eq!(check(&f.graph, &f.given), Ok(()));
+    }
+}
+
+#[test]
+fn the_layers_of_the_dcgan_at_a_small_batch() {
+    let window = |stride, pad| Window { stride: [stride; 2], pad: [pad; 2] };
+    for which in 0..3 {
+        for fused in [false, true] {
+            for (c, o, size, kernel, window) in [
+                (128, 256, 7, 5, window(1, 2)),
+                (64, 128, 14, 4, window(2, 1)),
+                (1, 64, 28, 4, window(2, 1)),
+            ] {
+                let f = convolution(9, c, o, [size; 2], [kernel; 2], window, which, fused).unwrap();
+                check(&f.graph, &f.given).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn state_is_updated_in_place_and_stays() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[5]);
+    let state = Op::State { name: "total".into(), ty: Type::f32([5]) };
+    let total = f.graph.add(state, &[], "total", Origin::default()).unwrap();
+    let next = f.builder().add(total, x);
+    f.graph.updates.push(Update { state: "total".into(), node: next });
+    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 2).unwrap();
+    executor.write_state(0, TensorRef::F32(&[1.0; 5])).unwrap();
+    for _ in 0..3 {
+        executor.run(0, &[TensorRef::F32(&[2.0; 5])]).unwrap();
+    }
+    let mut found = [0.0; 5];
+    executor.read_state(0, TensorMut::F32(&mut found)).unwrap();
+    assert_eq!(found, [7.0; 5]);
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[5]);
+    f.output("x", x);
+    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 1).unwrap();
+    let error = |r: Result<(), ExecError>| r.unwrap_err().to_string();
+    assert_eq!(error(executor.run(0, &[])), "entry `g` takes 1 inputs, got 0");
+    let short = executor.run(0, &[TensorRef::F32(&[0.0; 4])]);
+    assert_eq!(error(short), "input `x` takes 5 elements of f32, got 4 of f32");
+    let words = executor.run(0, &[TensorRef::U32(&[0; 5])]);
+    assert_eq!(error(words), "input `x` takes 5 elements of f32, got 5 of u32");
+    assert_eq!(error(executor.run(1, &[])), "the plan has no entry `number 1`");
+    assert_eq!(error(executor.read_output(0, 1, TensorMut::F32(&mut []))), "the plan has no output `number 1`");
+}
