@@ -4,6 +4,7 @@
 //! signature, its meaning in f64 (the oracle), its spelling in CUDA C++, its vector function on the
 //! CPU, and its partial derivatives. Adding an operation is adding a row to [`scalar_ops!`]'s table.
 
+mod approximate;
 pub mod philox;
 pub(crate) mod simd;
 mod table;

@@ -1,20 +1,26 @@
-//! The CPU's vector functions for the table: one loop a function, in a form that the compiler
-//! vectorises. Accuracy of the transcendental ones is a few units in the last place.
+//! The CPU's vector functions for the table: one loop a function, compiled once for each vector
+//! instruction set. See [`approximate`] for the transcendental ones.
+
+use super::approximate;
+use super::simd::multiversion;
 
 macro_rules! lanes {
     ($($name:ident($($arg:ident),+) = $value:expr;)*) => {$(
-        pub(super) fn $name(out: &mut [f32], args: &[&[f32]]) {
-            let [$($arg),+] = args else { panic!("{} takes other operands", stringify!($name)) };
-            let n = out.len();
-            $(let $arg = &$arg[..n];)+
-            for i in 0..n {
-                $(let $arg = $arg[i];)+
-                out[i] = $value;
+        multiversion! {
+            pub(super) fn $name(out: &mut [f32], args: &[&[f32]]) {
+                let [$($arg),+] = args else { panic!("{} takes other operands", stringify!($name)) };
+                let n = out.len();
+                $(let $arg = &$arg[..n];)+
+                for i in 0..n {
+                    $(let $arg = $arg[i];)+
+                    out[i] = $value;
+                }
             }
         }
     )*};
 }
 
+#[inline(always)]
 fn mask(holds: bool) -> f32 {
     if holds { 1.0 } else { 0.0 }
 }
@@ -30,13 +36,13 @@ lanes! {
     neg(a) = -a;
     abs(a) = a.abs();
     sign(a) = mask(a > 0.0) - mask(a < 0.0);
-    exp(a) = a.exp();
-    log(a) = a.ln();
+    exp(a) = approximate::exp(a);
+    log(a) = approximate::log(a);
     sqrt(a) = a.sqrt();
     rsqrt(a) = 1.0 / a.sqrt();
-    tanh(a) = a.tanh();
-    sigmoid(a) = 1.0 / (1.0 + (-a).exp());
-    softplus(a) = a.max(0.0) + (-a.abs()).exp().ln_1p();
+    tanh(a) = approximate::tanh(a);
+    sigmoid(a) = approximate::sigmoid(a);
+    softplus(a) = approximate::softplus(a);
     sin(a) = a.sin();
     cos(a) = a.cos();
     lt(a, b) = mask(a < b);
