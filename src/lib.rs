@@ -3,6 +3,7 @@
 pub mod autodiff;
 pub mod declare;
 pub mod exec;
+pub mod inspect;
 pub mod ir;
 pub mod plan;
 pub mod scalar;

@@ -1,0 +1,152 @@
+//! Graphs and schedules in the language of Graphviz.
+
+use crate::ir::{Graph, NodeId, Op, Role};
+use crate::schedule::kernel::KernelKind;
+use crate::schedule::{BufferRole, Schedule};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// Fills for the roles, light enough for black text; readable in grey as well.
+const FORWARD: &str = "#d6e6f4";
+const GRADIENT: &str = "#fbdcc4";
+const OPTIMISER: &str = "#dcecd2";
+const LEAF: &str = "#f4f1e4";
+const RESULT: &str = "#e6dcf0";
+
+/// A graph: one box a node, nested in boxes for what it was declared in; forward, backward and optimiser
+/// told apart by colour.
+pub fn graph_dot(graph: &Graph) -> String {
+    let mut text = heading(&graph.name);
+    let mut scopes = Scope::default();
+    for id in graph.topological() {
+        let path: Vec<&str> = graph.node(id).origin.scope.split('/').filter(|s| !s.is_empty()).collect();
+        scopes.at(&path).nodes.push(id);
+    }
+    scopes.write(graph, &mut text, 1, &mut 0);
+    for id in graph.topological() {
+        for operand in graph.operands(id) {
+            let _ = writeln!(text, "  n{} -> n{};", operand.index(), id.index());
+        }
+    }
+    let results = (graph.outputs.iter().map(|o| (o.name.as_str(), "output", o.node)))
+        .chain(graph.updates.iter().map(|u| (u.state.as_str(), "update", u.node)));
+    for (i, (name, kind, node)) in results.enumerate() {
+        let label = escape(&format!("{kind} {name}"));
+        let _ = writeln!(text, "  r{i} [label=\"{label}\", shape=cds, fillcolor=\"{RESULT}\"];");
+        let _ = writeln!(text, "  n{} -> r{i};", node.index());
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// A schedule: one box a kernel in the order in which they run, an arrow for each buffer that one writes
+/// and another reads.
+pub fn schedule_dot(name: &str, schedule: &Schedule) -> String {
+    let mut text = heading(name);
+    let mut writer: BTreeMap<usize, String> = BTreeMap::new();
+    for (i, buffer) in schedule.buffers.iter().enumerate() {
+        let (kind, label) = match &buffer.role {
+            BufferRole::Input(name) => ("input", name),
+            BufferRole::State(name) => ("state", name),
+            BufferRole::Output | BufferRole::Temporary => continue,
+        };
+        let read = schedule.kernels.iter().any(|k| k.reads.contains(&i));
+        if read && kind == "input" {
+            let label = escape(&format!("{kind} {label}\n{}[{}]", buffer.dtype, sizes(&buffer.shape)));
+            let _ = writeln!(text, "  b{i} [label=\"{label}\", shape=ellipse, fillcolor=\"{LEAF}\"];");
+            writer.insert(i, format!("b{i}"));
+        }
+    }
+    let mut last_writer = writer;
+    for (k, kernel) in schedule.kernels.iter().enumerate() {
+        let fill = match kernel.kind() {
+            KernelKind::Contraction => GRADIENT,
+            KernelKind::Reduction => OPTIMISER,
+            KernelKind::Elementwise => FORWARD,
+            KernelKind::MultiTensor => RESULT,
+        };
+        let label =
+            escape(&format!("[{k}] {}\n{}, {} nodes", kernel.name, kernel.kind().name(), kernel.nodes.len().max(1)));
+        let _ = writeln!(text, "  k{k} [label=\"{label}\", fillcolor=\"{fill}\"];");
+        let sources: BTreeSet<&String> = kernel.reads.iter().filter_map(|b| last_writer.get(b)).collect();
+        for source in sources {
+            let _ = writeln!(text, "  {source} -> k{k};");
+        }
+        for &buffer in &kernel.writes {
+            last_writer.insert(buffer, format!("k{k}"));
+        }
+    }
+    for (i, output) in schedule.outputs.iter().enumerate() {
+        let label = escape(&format!("output {}", output.name));
+        let _ = writeln!(text, "  o{i} [label=\"{label}\", shape=cds, fillcolor=\"{RESULT}\"];");
+        if let Some(source) = last_writer.get(&output.buffer) {
+            let _ = writeln!(text, "  {source} -> o{i};");
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn heading(name: &str) -> String {
+    format!(
+        "digraph \"{}\" {{\n  graph [rankdir=TB, fontname=\"Helvetica\", nodesep=0.25, ranksep=0.35];\n  \
+         node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10, color=\"#8a8a8a\"];\n  \
+         edge [color=\"#6f6f6f\", arrowsize=0.6];\n",
+        escape(name)
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn sizes(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Nodes by the declarations around them.
+#[derive(Default)]
+struct Scope {
+    nodes: Vec<NodeId>,
+    inner: BTreeMap<String, Scope>,
+}
+
+impl Scope {
+    fn at(&mut self, path: &[&str]) -> &mut Scope {
+        match path {
+            [] => self,
+            [first, rest @ ..] => self.inner.entry((*first).to_string()).or_default().at(rest),
+        }
+    }
+
+    fn write(&self, graph: &Graph, text: &mut String, depth: usize, clusters: &mut usize) {
+        let indent = "  ".repeat(depth);
+        for &id in &self.nodes {
+            let node = graph.node(id);
+            let fill = match (&node.op, &node.origin.role) {
+                (Op::Input { .. } | Op::State { .. } | Op::Constant { .. }, _) => LEAF,
+                (_, Role::Forward) => FORWARD,
+                (_, Role::Gradient(_)) => GRADIENT,
+                (_, Role::Optimiser(_)) => OPTIMISER,
+            };
+            // The scope is drawn around the node: the name's last part is enough.
+            let short = node.name.rsplit('/').next().unwrap_or(&node.name);
+            let what = match &node.op {
+                Op::Constant { value, .. } => format!("constant {value}"),
+                Op::Input { name, .. } => format!("input {name}"),
+                Op::State { name, .. } => format!("state {name}"),
+                op => op.name().to_string(),
+            };
+            let first = if short == what { String::new() } else { format!("{short}\n") };
+            let label = escape(&format!("{first}{what}\n{}", node.ty));
+            let _ = writeln!(text, "{indent}n{} [label=\"{label}\", fillcolor=\"{fill}\"];", id.index());
+        }
+        for (name, scope) in &self.inner {
+            let _ = writeln!(text, "{indent}subgraph cluster_{clusters} {{");
+            *clusters += 1;
+            let _ = writeln!(text, "{indent}  label=\"{}\"; fontsize=11; color=\"#b0b0b0\";", escape(name));
+            scope.write(graph, text, depth + 1, clusters);
+            let _ = writeln!(text, "{indent}}}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Kernels as text.
+
+use crate::ir::Type;
+use crate::schedule::kernel::{
+    Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, Kernel, Nest, Operand, ReduceKind, Store, Word,
+};
+use crate::schedule::view::View;
+use crate::schedule::{Buffer, BufferRole, Schedule};
+use std::fmt::Write as _;
+
+/// Every kernel of a schedule in the order in which they run.
+pub fn schedule_text(schedule: &Schedule) -> String {
+    let mut text = String::new();
+    for (position, kernel) in schedule.kernels.iter().enumerate() {
+        let _ = write!(text, "[{position}] {}", kernel_text(kernel, &schedule.buffers));
+    }
+    for output in &schedule.outputs {
+        let _ = writeln!(text, "output {} = {}", output.name, name(&schedule.buffers, output.buffer));
+    }
+    text
+}
+
+/// One kernel: a line about it, then a line for each of its expressions and stores.
+pub fn kernel_text(kernel: &Kernel, buffers: &[Buffer]) -> String {
+    let mut text = format!("{} ({})\n", kernel.name, kernel.kind().name());
+    match &kernel.body {
+        Body::Nests(nests) => nests.iter().for_each(|nest| nest_text(nest, buffers, &mut text)),
+        Body::Contraction(contraction) => contraction_text(contraction, buffers, &mut text),
+    }
+    text
+}
+
+/// A buffer's name, marked where it outlives the run.
+fn name(buffers: &[Buffer], id: BufferId) -> String {
+    let Some(buffer) = buffers.get(id) else { return format!("buffer {id}") };
+    match &buffer.role {
+        BufferRole::Input(name) => format!("input {name}"),
+        BufferRole::State(name) => format!("state {name}"),
+        BufferRole::Output | BufferRole::Temporary => buffer.name.clone(),
+    }
+}
+
+fn sizes(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn nest_text(nest: &Nest, buffers: &[Buffer], text: &mut String) {
+    let space: Vec<String> = (nest.space.iter().zip(&nest.reduced))
+        .map(|(size, reduced)| if *reduced { format!("({size})") } else { size.to_string() })
+        .collect();
+    let _ = writeln!(text, "  for [{}]", space.join(","));
+    let shape = |kept: bool| -> Vec<usize> {
+        (nest.space.iter().zip(&nest.reduced)).map(|(&s, &r)| if r && kept { 1 } else { s }).collect()
+    };
+    let mut said = vec![false; nest.exprs.len()];
+    let mut say = |root: usize, kept: bool, text: &mut String| {
+        exprs_text(&nest.exprs, root, &shape(kept), buffers, &mut said, text);
+    };
+    for (number, pass) in nest.passes.iter().enumerate() {
+        if nest.passes.len() > 1 {
+            let _ = writeln!(text, "    sweep {number}");
+        }
+        for reduction in &pass.reductions {
+            say(reduction.value, false, text);
+            let kind = match reduction.kind {
+                ReduceKind::Sum => "sum",
+                ReduceKind::Max => "max",
+            };
+            let _ = writeln!(text, "    kept {} = {kind} %{}", reduction.slot, reduction.value);
+        }
+        for store in &pass.stores {
+            say(store.value, false, text);
+            store_text(store, buffers, text);
+        }
+        for (slot, value) in &pass.kept {
+            say(*value, true, text);
+            let _ = writeln!(text, "    kept {slot} = %{value}");
+        }
+        for store in &pass.kept_stores {
+            say(store.value, true, text);
+            store_text(store, buffers, text);
+        }
+    }
+}
+
+fn store_text(store: &Store, buffers: &[Buffer], text: &mut String) {
+    let _ = writeln!(text, "    store %{} to {}", store.value, name(buffers, store.buffer));
+}
+
+fn contraction_text(c: &Contraction, buffers: &[Buffer], text: &mut String) {
+    let ([a, b], out) = c.kind.shapes();
+    let window = |c: &ConvShape| format!(" stride {} pad {}", sizes(&c.window.stride), sizes(&c.window.pad));
+    let (kind, window) = match &c.kind {
+        ContractionKind::MatMul { .. } => ("matmul", String::new()),
+        ContractionKind::Conv2d(c) => ("conv2d", window(c)),
+        ContractionKind::Conv2dInputGrad(c) => ("conv2d_input_grad", window(c)),
+        ContractionKind::Conv2dFilterGrad(c) => ("conv2d_filter_grad", window(c)),
+    };
+    let mut operands = Vec::new();
+    for (operand, shape) in c.operands.iter().zip([&a, &b]) {
+        match operand {
+            Operand::Buffer { buffer, view } => {
+                operands.push(format!("{}{}", name(buffers, *buffer), view_text(view, shape)));
+            }
+            Operand::Computed { exprs } => {
+                let _ = writeln!(text, "  prologue for [{}]", sizes(shape));
+                let mut said = vec![false; exprs.len()];
+                exprs_text(exprs, exprs.len() - 1, shape, buffers, &mut said, text);
+                operands.push(format!("prologue %{}", exprs.len() - 1));
+            }
+        }
+    }
+    let _ = writeln!(text, "  {kind} [{}] x [{}] -> [{}]{window}", sizes(&a), sizes(&b), sizes(&out));
+    for operand in operands {
+        let _ = writeln!(text, "    of {operand}");
+    }
+    let mut said = vec![false; c.exprs.len()];
+    for store in &c.stores {
+        exprs_text(&c.exprs, store.value, &c.space, buffers, &mut said, text);
+        store_text(store, buffers, text);
+    }
+}
+
+/// What a root needs and has not been said yet, operands first.
+fn exprs_text(
+    exprs: &[Expr],
+    root: usize,
+    space: &[usize],
+    buffers: &[Buffer],
+    said: &mut [bool],
+    text: &mut String,
+) {
+    let mut needed = vec![false; exprs.len()];
+    needed[root] = true;
+    for id in (0..=root).rev().filter(|&id| !said[id]) {
+        if let (true, Expr::Scalar { args, .. }) = (needed[id], &exprs[id]) {
+            args.iter().for_each(|&arg| needed[arg] = true);
+        }
+    }
+    for id in (0..=root).filter(|&id| needed[id]) {
+        if !std::mem::replace(&mut said[id], true) {
+            let _ = writeln!(text, "    %{id} = {}", expr_text(&exprs[id], space, buffers));
+        }
+    }
+}
+
+fn expr_text(expr: &Expr, space: &[usize], buffers: &[Buffer]) -> String {
+    let word = |word: &Word| match word {
+        Word::Constant(value) => value.to_string(),
+        Word::Load { buffer, offset } => format!("{}[{offset}]", name(buffers, *buffer)),
+    };
+    match expr {
+        Expr::Constant { value, dtype } => format!("{value} {}", Type::new(*dtype, []).dtype),
+        Expr::Load { buffer, view } => format!("load {}{}", name(buffers, *buffer), view_text(view, space)),
+        Expr::Inside { view } => format!("inside{}", view_text(view, space)),
+        Expr::Iota { view, divisor, modulus, .. } => format!("iota / {divisor} % {modulus}{}", view_text(view, space)),
+        Expr::Random { distribution, stream, seed, step, view } => format!(
+            "random {distribution:?} stream {stream:016x} seed {} {} step {}{}",
+            word(&seed[0]),
+            word(&seed[1]),
+            word(step),
+            view_text(view, space)
+        ),
+        Expr::Slot(slot) => format!("kept {slot}"),
+        Expr::Accumulator => "the sum".to_string(),
+        Expr::Scalar { op, args } => {
+            let args: Vec<String> = args.iter().map(|a| format!("%{a}")).collect();
+            format!("{} {}", op.name(), args.join(" "))
+        }
+    }
+}
+
+/// Nothing for a view that reads each point's own element; else its strides, offset and mask.
+fn view_text(view: &View, space: &[usize]) -> String {
+    if view.is_contiguous(space) {
+        return String::new();
+    }
+    let mut text = format!(" strides [{}]", view.strides.iter().map(isize::to_string).collect::<Vec<_>>().join(","));
+    if view.offset != 0 {
+        let _ = write!(text, " from {}", view.offset);
+    }
+    if let Some(mask) = &view.mask {
+        let ranges: Vec<String> = (mask.iter().zip(space))
+            .map(|(&(lo, hi), &size)| if (lo, hi) == (0, size) { "..".into() } else { format!("{lo}..{hi}") })
+            .collect();
+        let _ = write!(text, " within [{}]", ranges.join(","));
+    }
+    text
+}

@@ -1,0 +1,32 @@
+//! The memory map as text.
+
+use super::table::{Align, Table, bytes};
+use crate::schedule::{BufferRole, Schedule};
+
+/// Every buffer by its place in the arena: offset, size, and the kernels from the first to the last that
+/// need its contents.
+pub fn memory_text(schedule: &Schedule) -> String {
+    let mut order: Vec<usize> = (0..schedule.buffers.len()).collect();
+    order.sort_by_key(|&i| (schedule.buffers[i].offset, schedule.buffers[i].live, i));
+    let mut table = Table::new([Align::Right, Align::Right, Align::Right, Align::Left, Align::Left]);
+    table.row(["offset", "bytes", "live", "role", "buffer"]);
+    for i in order {
+        let buffer = &schedule.buffers[i];
+        let (role, name) = match &buffer.role {
+            BufferRole::Input(name) => ("input", name),
+            BufferRole::State(name) => ("state", name),
+            BufferRole::Output => ("output", &buffer.name),
+            BufferRole::Temporary => ("temporary", &buffer.name),
+        };
+        let live = format!("{}..{}", buffer.live.0, buffer.live.1);
+        table.row([&buffer.offset.to_string(), &buffer.bytes().to_string(), &live, role, name]);
+    }
+    format!(
+        "arena {} bytes ({}), lower bound {} bytes, {} kernels\n{}",
+        schedule.arena_bytes,
+        bytes(schedule.arena_bytes),
+        schedule.lower_bound,
+        schedule.kernels.len(),
+        table.render("")
+    )
+}
