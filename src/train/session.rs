@@ -97,7 +97,7 @@ impl Feeds {
 }
 
 /// How many examples of the data set an entry takes.
-fn examples(entry: &EntryPlan) -> usize {
+pub fn examples(entry: &EntryPlan) -> usize {
     let data = entry.inputs.iter().find(|i| matches!(i.feed, Feed::Images | Feed::Labels));
     data.and_then(|input| input.ty.shape.first().copied()).unwrap_or(0)
 }

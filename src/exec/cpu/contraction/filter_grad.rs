@@ -1,6 +1,7 @@
 //! Filter gradients of convolutions: output gradients times input patches, summed over all pixels of all
 //! images.
 
+use super::layout::Frame;
 use super::{DEPTH, Needs, Worker, parts};
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
 use crate::exec::cpu::tile::Arena;
@@ -21,28 +22,25 @@ pub struct Gather {
     gradient: usize,
     padded: usize,
     blocks: usize,
-    padded_size: [usize; 2],
+    frame: Frame,
 }
 
 impl Gather {
-    pub fn new(_isa: Isa, conv: &ConvShape, from: [usize; 2], mut take: impl FnMut(usize) -> usize) -> Gather {
-        let padded_size = [0, 1].map(|d| {
+    pub fn new(conv: &ConvShape, from: [usize; 2], mut take: impl FnMut(usize) -> usize) -> Gather {
+        let padded = [0, 1].map(|d| {
             let read = (conv.output[d] - 1) * conv.window.stride[d] + conv.kernel[d];
             read.max(conv.window.pad[d] + conv.input[d])
         });
+        let frame = Frame { channels: conv.c, size: conv.input, low: conv.window.pad, padded };
         let pixels = conv.n * conv.output[0] * conv.output[1];
         Gather {
             conv: *conv,
             input: from[0],
             gradient: from[1],
-            padded: take(conv.n * padded_size[0] * padded_size[1] * conv.c),
+            padded: take(conv.n * frame.floats()),
             blocks: take(pixels.div_ceil(DEPTH) * DEPTH * conv.o),
-            padded_size,
+            frame,
         }
-    }
-
-    fn image_floats(&self) -> usize {
-        self.padded_size[0] * self.padded_size[1] * self.conv.c
     }
 
     /// One for each image.
@@ -52,19 +50,10 @@ impl Gather {
 
     pub fn run(&self, image: usize, arena: Arena) {
         let c = &self.conv;
-        let [height, width] = c.input;
-        let source = arena.read(self.input + image * c.c * height * width, c.c * height * width);
-        let padded = arena.write(self.padded + image * self.image_floats(), self.image_floats());
-        padded.fill(0.0);
-        for y in 0..height {
-            let at = ((y + c.window.pad[0]) * self.padded_size[1] + c.window.pad[1]) * c.c;
-            let line = &mut padded[at..][..width * c.c];
-            for (x, pixel) in line.chunks_exact_mut(c.c).enumerate() {
-                for (channel, value) in pixel.iter_mut().enumerate() {
-                    *value = source[channel * height * width + y * width + x];
-                }
-            }
-        }
+        let frame = &self.frame;
+        let floats = c.c * c.input[0] * c.input[1];
+        let source = arena.read(self.input + image * floats, floats);
+        frame.fill(source, arena.write(self.padded + image * frame.floats(), frame.floats()));
         let pixels = c.output[0] * c.output[1];
         let gradient = arena.read(self.gradient + image * c.o * pixels, c.o * pixels);
         for (o, plane) in gradient.chunks_exact(pixels).enumerate() {
@@ -124,7 +113,7 @@ impl FilterGrad {
                 let end = (first + lanes).min(columns);
                 while column < end {
                     let len = (run - column % run).min(end - column);
-                    let from = column / run * gather.padded_size[1] * c.c + column % run;
+                    let from = column / run * gather.frame.padded[1] * c.c + column % run;
                     pieces.push(Piece { from, lane: column - first, len });
                     column += len;
                 }
@@ -134,7 +123,7 @@ impl FilterGrad {
         let pixels = (0..c.output[0] * c.output[1])
             .map(|i| {
                 let (y, x) = (i / c.output[1] * c.window.stride[0], i % c.output[1] * c.window.stride[1]);
-                (y * gather.padded_size[1] + x) * c.c
+                (y * gather.frame.padded[1] + x) * c.c
             })
             .collect();
         let taps = c.kernel[0] * c.kernel[1];
@@ -199,26 +188,48 @@ impl FilterGrad {
 
     /// The columns of one panel for consecutive pixels of all images.
     fn pack(&self, pieces: &[Piece], start: usize, packed: &mut [f32], arena: Arena) {
+        match (pieces, self.isa.tile().1) {
+            // A copy of a known length is a few vector moves.
+            ([Piece { from, len: 16, .. }], 16) => self.pack_with::<16>(start, packed, arena, |pixel, row| {
+                row.copy_from_slice(&pixel[*from..][..16]);
+            }),
+            ([Piece { from, len: 32, .. }], 32) => self.pack_with::<32>(start, packed, arena, |pixel, row| {
+                row.copy_from_slice(&pixel[*from..][..32]);
+            }),
+            (_, 32) => self.pack_with::<32>(start, packed, arena, |pixel, row| copy_pieces(pieces, pixel, row)),
+            _ => self.pack_with::<16>(start, packed, arena, |pixel, row| copy_pieces(pieces, pixel, row)),
+        }
+    }
+
+    fn pack_with<const LANES: usize>(
+        &self,
+        start: usize,
+        packed: &mut [f32],
+        arena: Arena,
+        copy: impl Fn(&[f32], &mut [f32; LANES]),
+    ) {
         let g = &*self.gather;
-        let lanes = self.isa.tile().1;
         let (mut image, mut pixel) = (start / self.pixels.len(), start % self.pixels.len());
-        let mut padded = arena.read(g.padded + image * g.image_floats(), g.image_floats());
-        for row in packed.chunks_exact_mut(lanes) {
-            let mut used = 0;
-            for piece in pieces {
-                let from = &padded[self.pixels[pixel] + piece.from..][..piece.len];
-                row[piece.lane..][..piece.len].copy_from_slice(from);
-                used = piece.lane + piece.len;
-            }
-            row[used..].fill(0.0);
+        let mut padded = arena.read(g.padded + image * g.frame.floats(), g.frame.floats());
+        for row in packed.as_chunks_mut::<LANES>().0 {
+            copy(&padded[self.pixels[pixel]..], row);
             pixel += 1;
             if pixel == self.pixels.len() {
                 pixel = 0;
                 image += 1;
                 if image < g.conv.n {
-                    padded = arena.read(g.padded + image * g.image_floats(), g.image_floats());
+                    padded = arena.read(g.padded + image * g.frame.floats(), g.frame.floats());
                 }
             }
         }
     }
+}
+
+fn copy_pieces(pieces: &[Piece], pixel: &[f32], row: &mut [f32]) {
+    let mut used = 0;
+    for piece in pieces {
+        row[piece.lane..][..piece.len].copy_from_slice(&pixel[piece.from..][..piece.len]);
+        used = piece.lane + piece.len;
+    }
+    row[used..].fill(0.0);
 }

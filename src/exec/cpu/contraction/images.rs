@@ -5,6 +5,7 @@
 //! (Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129). The gradient of a strided
 //! convolution in its input is one such product for each residue of the output's coordinates.
 
+use super::layout::{Frame, TOGETHER};
 use super::{DEPTH, Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::gemm::{self, Isa, Rows};
 use crate::exec::cpu::tile::Arena;
@@ -202,8 +203,12 @@ impl Geometry {
         depth * self.lanes * self.panels
     }
 
+    fn frame(&self) -> Frame {
+        Frame { channels: self.source.channels, size: self.source.size, low: self.low, padded: self.padded }
+    }
+
     fn padded_floats(&self) -> usize {
-        self.padded[0] * self.padded[1] * self.source.channels
+        self.frame().floats()
     }
 }
 
@@ -318,7 +323,7 @@ impl ImageProduct {
         let Worker { nest, rows, columns, block, out, starts } = worker;
         for (i, padded) in rows.chunks_exact_mut(g.padded_floats()).take(images).enumerate() {
             let image = arena.read(self.source + (first + i) * g.source.floats(), g.source.floats());
-            channels_innermost(image, g, padded);
+            g.frame().fill(image, padded);
         }
         let out = match self.plain {
             Some(base) => arena.write(base + first * g.destination.floats(), images * g.destination.floats()),
@@ -372,26 +377,6 @@ impl ImageProduct {
         if self.plain.is_none() {
             self.epilogue.share(arena, &mut nest.registers);
             self.epilogue.run(first * g.destination.floats(), out, arena, &mut nest.registers);
-        }
-    }
-}
-
-/// Channels that are moved at a time, so that both sides of a transposition stay within few cache lines.
-const TOGETHER: usize = 8;
-
-/// `[channels][height][width]` to `[height][width][channels]`, with zeros around.
-fn channels_innermost(image: &[f32], g: &Geometry, padded: &mut [f32]) {
-    let Plane { channels, size: [height, width] } = g.source;
-    padded.fill(0.0);
-    for y in 0..height {
-        let line = &mut padded[((y + g.low[0]) * g.padded[1] + g.low[1]) * channels..][..width * channels];
-        for c in (0..channels).step_by(TOGETHER) {
-            let together = TOGETHER.min(channels - c);
-            for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
-                for (i, value) in pixel[c..c + together].iter_mut().enumerate() {
-                    *value = image[(c + i) * height * width + y * width + x];
-                }
-            }
         }
     }
 }

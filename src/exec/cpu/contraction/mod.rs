@@ -7,6 +7,7 @@
 
 mod filter_grad;
 mod images;
+mod layout;
 mod matmul;
 
 use super::gemm::Isa;
@@ -187,7 +188,7 @@ impl ContractionProgram {
                 phases.push(Phase::Images(ImageProduct::new(&geometry, isa, sources[0].base, packed, epilogue(), plain)));
             }
             ContractionKind::Conv2dFilterGrad(conv) => {
-                let gather = Arc::new(Gather::new(isa, conv, [sources[0].base, sources[1].base], |n| memory.take(n)));
+                let gather = Arc::new(Gather::new(conv, [sources[0].base, sources[1].base], |n| memory.take(n)));
                 let into = plain.unwrap_or_else(|| memory.take(conv.filter_shape().iter().product()));
                 phases.push(Phase::Gather(gather.clone()));
                 phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, into)));
