@@ -33,7 +33,8 @@ pub struct Report {
     pub unconnected: Vec<String>,
 }
 
-/// Replaces every [`Op::Gradient`] by nodes that compute it; none is left.
+/// Replaces every [`Op::Gradient`] by nodes that compute it, and every [`Op::Detach`] by its operand; none
+/// is left.
 ///
 /// The derivative takes `x` as the independent variable also where `x` is computed from other
 /// nodes. Nodes are built only along paths that lead from some wanted `x` to the loss. Where no
@@ -61,6 +62,13 @@ pub fn differentiate(graph: &mut Graph) -> Report {
         for (request, x) in requests.into_iter().zip(wanted) {
             graph.replace_uses(request, sweep.gradients[&x]);
             graph.remove(request);
+        }
+    }
+    // What held derivatives back has done its work.
+    for id in graph.ids() {
+        if *graph.op(id) == Op::Detach {
+            graph.replace_uses(id, graph.operands(id)[0]);
+            graph.remove(id);
         }
     }
     report

@@ -13,6 +13,7 @@ use crate::scalar::ScalarOp;
 pub(super) fn flows(graph: &Graph, id: NodeId, operand: usize) -> bool {
     match graph.op(id) {
         Op::Scalar(op) => partials::exists(*op, operand),
+        Op::Detach => false,
         _ => graph.ty(graph.operands(id)[operand]).dtype == DType::F32,
     }
 }
@@ -27,6 +28,7 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
     match op {
         Op::Input { .. } | Op::State { .. } | Op::Constant { .. } | Op::Iota { .. } => vec![],
         Op::Random { .. } => vec![None, None],
+        Op::Detach => vec![None],
         Op::Scalar(op) => partials::vjp(b, op, &operands, id, dy, needed),
 
         Op::Reshape { .. } => {

@@ -1,9 +1,90 @@
 //! The graph language: RON text with source spans, and errors that point at it.
+//!
+//! [`load`] reads a program, checks it, and expands its layers, losses and optimisers to primitive
+//! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
+pub mod builtin;
 pub mod decode;
 pub mod diagnostic;
+mod entry;
+mod expr;
+mod init;
+mod layers;
 mod lexer;
 mod number;
+mod optimisers;
 mod parser;
+mod program;
 mod recover;
+mod sizes;
 pub mod syntax;
+
+use crate::ir::Module;
+use decode::Decoder;
+use diagnostic::{Diagnostic, Diagnostics};
+use entry::Lowering;
+use program::Program;
+use sizes::Sizes;
+
+/// Why a program was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is wrong.
+    #[error("{0}")]
+    Text(Diagnostics),
+    /// A `--set` does not fit the text.
+    #[error("{0}")]
+    Set(String),
+}
+
+impl Error {
+    /// Everything that is wrong with the text.
+    pub fn diagnostics(&self) -> Option<&Diagnostics> {
+        match self {
+            Error::Text(diagnostics) => Some(diagnostics),
+            Error::Set(_) => None,
+        }
+    }
+}
+
+/// Reads a program. `name` is shown as the file in messages.
+///
+/// `sets` are sizes and values, as `name=value`, in the place of the program's own. `data_sizes` are sizes of
+/// the data alone: they replace the named size in the shapes of images and labels after all other sizes have
+/// been worked out, so that a smaller last batch leaves the rest of the step as it is.
+///
+/// # Errors
+/// Everything that is wrong with the text, or a `set` that does not fit it.
+pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usize)]) -> Result<Module, Error> {
+    let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
+    let tree = syntax::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let sizes = Sizes::resolve(&program, sets, &mut d)?;
+    let module = Lowering::new(&program, sizes, data_sizes, d).lower().map_err(failed)?;
+    Ok(module)
+}
+
+/// The name of the size that counts the examples of the data: the first dimension of the first images or
+/// labels that an entry takes.
+///
+/// # Errors
+/// When the text is no program.
+pub fn data_size(name: &str, text: &str) -> Result<Option<String>, Error> {
+    let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
+    let tree = syntax::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    Ok(program.entries.iter().flat_map(|e| &e.inputs).find_map(program::Input::examples))
+}
+
+/// A network is expanded at each of its calls: its mistakes are told once.
+fn unique(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut unique: Vec<Diagnostic> = Vec::new();
+    for diagnostic in diagnostics {
+        if !unique.contains(&diagnostic) {
+            unique.push(diagnostic);
+        }
+    }
+    unique
+}

@@ -1,6 +1,7 @@
 //! Running plans.
 
 pub mod cpu;
+pub mod cuda;
 
 use crate::plan::Plan;
 

@@ -122,14 +122,7 @@ fn contraction_text(c: &Contraction, buffers: &[Buffer], text: &mut String) {
 }
 
 /// What a root needs and has not been said yet, operands first.
-fn exprs_text(
-    exprs: &[Expr],
-    root: usize,
-    space: &[usize],
-    buffers: &[Buffer],
-    said: &mut [bool],
-    text: &mut String,
-) {
+fn exprs_text(exprs: &[Expr], root: usize, space: &[usize], buffers: &[Buffer], said: &mut [bool], text: &mut String) {
     let mut needed = vec![false; exprs.len()];
     needed[root] = true;
     for id in (0..=root).rev().filter(|&id| !said[id]) {

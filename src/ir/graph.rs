@@ -150,6 +150,16 @@ impl Graph {
         users.into_iter().collect()
     }
 
+    /// How many operand positions a node's value fills.
+    pub fn use_count(&self, id: NodeId) -> usize {
+        self.dag.edges_directed(id, Direction::Outgoing).count()
+    }
+
+    /// Whether the node's value leaves the graph, as an output or an update.
+    pub fn is_result(&self, id: NodeId) -> bool {
+        self.outputs.iter().any(|o| o.node == id) || self.updates.iter().any(|u| u.node == id)
+    }
+
     /// The node of that name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.dag.node_indices().find(|&id| self.dag[id].name == name)

@@ -201,6 +201,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             }
             Type::f32([o, c, kernel[0], kernel[1]])
         }
+        Op::Detach => operands[0].clone(),
         Op::Gradient => {
             if operands[0].elements() != 1 || operands[0].dtype != DType::F32 {
                 return Err(err(format!("only a scalar has a gradient, got {}", operands[0])));
@@ -228,7 +229,8 @@ fn arity(op: &Op) -> Option<usize> {
         | Op::Pad { .. }
         | Op::Slice { .. }
         | Op::Reverse { .. }
-        | Op::Reduce { .. } => 1,
+        | Op::Reduce { .. }
+        | Op::Detach => 1,
         Op::Random { .. }
         | Op::MatMul
         | Op::Conv2d { .. }

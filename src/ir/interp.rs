@@ -224,7 +224,7 @@ fn node_value<T: Element>(
                 op.eval(&args)
             })
         }
-        Op::Reshape { .. } => operands[0].data.clone(),
+        Op::Reshape { .. } | Op::Detach => operands[0].data.clone(),
         Op::Transpose { permutation } => gather(operands[0], elements, |i| {
             let index = unravel(i, &ty.shape);
             let mut source = vec![0; index.len()];

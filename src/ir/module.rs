@@ -3,6 +3,9 @@
 use super::{Graph, Span, Type};
 use serde::{Deserialize, Serialize};
 
+/// The entry that gives every state tensor its first value; every program has it.
+pub const INIT: &str = "init";
+
 /// What gives an input its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

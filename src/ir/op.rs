@@ -85,6 +85,10 @@ pub enum Op {
     /// `[N,O,OH,OW]` → `[O,C,KH,KW]` with `[KH,KW] = kernel`.
     Conv2dFilterGrad { window: Window, kernel: [usize; 2] },
 
+    /// Its operand, through which no derivative passes: what is learnt from an updated parameter does not
+    /// reach back through the update. Differentiation replaces every such node by its operand.
+    Detach,
+
     /// The gradient of the first operand, a scalar, with respect to the second. Differentiation
     /// replaces every such node; none is left in a graph that is executed.
     Gradient,
@@ -113,6 +117,7 @@ impl Op {
             Op::Conv2d { .. } => "conv2d",
             Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
             Op::Conv2dFilterGrad { .. } => "conv2d_filter_grad",
+            Op::Detach => "detach",
             Op::Gradient => "gradient",
         }
     }

@@ -3,7 +3,7 @@
 mod file;
 mod verify;
 
-pub use crate::ir::{DType, Distribution, Feed, Initialiser, ReduceKind, StateRole, Type};
+pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};
 use crate::ir::{InputDecl, StateDecl};
 pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
 use crate::schedule::{Schedule, StateLayout};

@@ -467,7 +467,7 @@ impl BodyBuilder<'_> {
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dFilterGrad { .. } => Err(Refusal::NeedsBuffer(node)),
             Op::Input { .. } | Op::State { .. } => unreachable!("inputs and state are in memory"),
-            Op::Gradient => unreachable!("gradients are expanded before scheduling"),
+            Op::Gradient | Op::Detach => unreachable!("differentiation leaves none"),
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
 pub mod entry {
     /// Gives every state tensor its first value.
-    pub const INIT: &str = "init";
+    pub use crate::plan::INIT;
     /// One step on one batch.
     pub const TRAIN: &str = "train_step";
     /// Images from noise.

@@ -81,14 +81,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2(
-        depth: usize,
-        a: &[*const f32; MAX_ROWS],
-        b: *const f32,
-        c: *mut f32,
-        ldc: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn avx2(depth: usize, a: &[*const f32; MAX_ROWS], b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
         // SAFETY: all addresses are within what the caller promises: `depth` floats a row, 16 a column row,
         // 6 rows of 16 results.
         unsafe {

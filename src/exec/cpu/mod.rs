@@ -10,9 +10,9 @@ mod nest;
 mod pool;
 mod program;
 mod random;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use super::{ExecError, Executor, TensorMut, TensorRef};
 use crate::plan::kernel::{Body, BufferId, Kernel};

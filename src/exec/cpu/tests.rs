@@ -1,7 +1,9 @@
 //! The executor against the interpreter.
 
 use super::*;
-use crate::ir::{Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window};
+use crate::ir::{
+    Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
+};
 use crate::ir::{Initialiser, StateRole, Update, evaluate};
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
@@ -238,11 +240,9 @@ fn the_layers_of_the_dcgan_at_a_small_batch() {
     let window = |stride, pad| Window { stride: [stride; 2], pad: [pad; 2] };
     for which in 0..3 {
         for fused in [false, true] {
-            for (c, o, size, kernel, window) in [
-                (128, 256, 7, 5, window(1, 2)),
-                (64, 128, 14, 4, window(2, 1)),
-                (1, 64, 28, 4, window(2, 1)),
-            ] {
+            for (c, o, size, kernel, window) in
+                [(128, 256, 7, 5, window(1, 2)), (64, 128, 14, 4, window(2, 1)), (1, 64, 28, 4, window(2, 1))]
+            {
                 let f = convolution(9, c, o, [size; 2], [kernel; 2], window, which, fused).unwrap();
                 check(&f.graph, &f.given).unwrap();
             }

@@ -185,7 +185,14 @@ impl ContractionProgram {
                 });
                 let packed = memory.take(geometry.packed_floats());
                 phases.push(Phase::PackFilter(PackFilter::new(&geometry, sources[1].base, packed)));
-                phases.push(Phase::Images(ImageProduct::new(&geometry, isa, sources[0].base, packed, epilogue(), plain)));
+                phases.push(Phase::Images(ImageProduct::new(
+                    &geometry,
+                    isa,
+                    sources[0].base,
+                    packed,
+                    epilogue(),
+                    plain,
+                )));
             }
             ContractionKind::Conv2dFilterGrad(conv) => {
                 let gather = Arc::new(Gather::new(conv, [sources[0].base, sources[1].base], |n| memory.take(n)));

@@ -1,0 +1,105 @@
+// What every generated kernel may use: random draws and reductions in a fixed order.
+
+// --- Random draws -----------------------------------------------------------------------------
+// Counter-based: element i of a draw is word i % 4 of the Philox4x32-10 block (Salmon et al., SC 2011)
+// with the counter (i / 4, step, stream) and the seed as key. So a draw has the same values on every
+// device and for every launch configuration.
+
+struct Draw {
+    unsigned seed[2];
+    unsigned step;
+    unsigned stream[2];  // low and high half of the hash of the draw's name
+};
+
+static __device__ uint4 philox4x32_10(const Draw& draw, unsigned block) {
+    uint4 c = make_uint4(block, draw.step, draw.stream[0], draw.stream[1]);
+    unsigned key0 = draw.seed[0], key1 = draw.seed[1];
+    for (int round = 0; round < 10; ++round) {
+        const unsigned low0 = 0xD2511F53u * c.x, high0 = __umulhi(0xD2511F53u, c.x);
+        const unsigned low1 = 0xCD9E8D57u * c.z, high1 = __umulhi(0xCD9E8D57u, c.z);
+        c = make_uint4(high1 ^ c.y ^ key0, low1, high0 ^ c.w ^ key1, low0);
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+// Multiples of 2^-24 in [0, 1): neighbouring elements 2j and 2j + 1, of which `element` is one.
+static __device__ float2 uniform_pair(const Draw& draw, unsigned element) {
+    const uint4 words = philox4x32_10(draw, element / 4);
+    const bool second = element % 4 >= 2;
+    const float unit = 1.0f / 16777216.0f;
+    return make_float2((float)((second ? words.z : words.x) >> 8) * unit,
+                       (float)((second ? words.w : words.y) >> 8) * unit);
+}
+
+static __device__ float uniform(const Draw& draw, unsigned element) {
+    const float2 pair = uniform_pair(draw, element);
+    return element % 2 == 0 ? pair.x : pair.y;
+}
+
+// Box-Muller on neighbouring pairs, in double precision so that the rounded result is the same on every
+// device. The first of a pair is moved to (0, 1], where its logarithm is finite.
+static __device__ float normal(const Draw& draw, unsigned element) {
+    const float2 pair = uniform_pair(draw, element);
+    const double radius = sqrt(-2.0 * log((double)pair.x + 1.0 / 16777216.0));
+    const double angle = 6.283185307179586 * (double)pair.y;
+    return (float)(radius * (element % 2 == 0 ? cos(angle) : sin(angle)));
+}
+
+static __device__ float bernoulli(const Draw& draw, unsigned element, float p) {
+    return uniform(draw, element) < p ? 1.0f : 0.0f;
+}
+
+// --- Reductions -------------------------------------------------------------------------------
+// Every sum is a tree of one shape, so a run gives the same bits each time. All threads of the block
+// take part, and blocks are whole warps.
+
+struct Sum {
+    static __device__ float identity() { return 0.0f; }
+    static __device__ float combine(float a, float b) { return a + b; }
+};
+
+struct Max {
+    static __device__ float identity() { return -__int_as_float(0x7f800000); }
+    static __device__ float combine(float a, float b) { return fmaxf(a, b); }
+};
+
+template <class Op>
+static __device__ float warp_reduce(float x) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        x = Op::combine(x, __shfl_xor_sync(0xffffffffu, x, distance));
+    }
+    return x;
+}
+
+// The values of all threads of the block combined; every thread gets the result.
+template <class Op>
+static __device__ float block_reduce(float x) {
+    __shared__ float warps[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    x = warp_reduce<Op>(x);
+    if (lane == 0) warps[warp] = x;
+    __syncthreads();
+    x = warp_reduce<Op>(lane < blockDim.x / 32 ? warps[lane] : Op::identity());
+    __syncthreads();  // all have read before the next reduction writes
+    return x;
+}
+
+// The values of the threads of equal lane combined over the block's warps; each of them gets the result.
+template <class Op>
+static __device__ float column_reduce(float x) {
+    __shared__ float columns[32][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    columns[warp][lane] = x;
+    __syncthreads();
+    for (unsigned count = blockDim.x / 32; count > 1;) {
+        const unsigned half = (count + 1) / 2;
+        if (warp + half < count) columns[warp][lane] = Op::combine(columns[warp][lane], columns[warp + half][lane]);
+        __syncthreads();
+        count = half;
+    }
+    x = columns[0][lane];
+    __syncthreads();  // all have read before the next reduction writes
+    return x;
+}

@@ -1,0 +1,275 @@
+//! `gcc-gan compile`.
+
+use super::program::{Found, Program, ProgramArgs, find};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use gcc_gan::compile::{Compiled, EntrySummary, Options, Stage, Summary, stages};
+use gcc_gan::exec::cuda;
+use gcc_gan::inspect::{Align, Table, bytes, count, graph_dot, memory_text, schedule_dot, schedule_text};
+use gcc_gan::ir::Graph;
+use gcc_gan::plan::{self, EntryPlan};
+use gcc_gan::schedule::Fusion;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compile a program to a plan, and print what became of it
+///
+/// With --emit, what is printed (or written to --output) is the program at some stage instead.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gcc-gan compile graphs/dcgan.ron                      figures of the compiled program
+  gcc-gan compile graphs/dcgan.ron -o dcgan.plan        the plan, for `run`, `train` and `verify`
+  gcc-gan compile dcgan --set batch=64 --set lr_gen=1e-4
+  gcc-gan compile dcgan --emit dot -o dcgan.dot         then: dot -Tsvg dcgan.dot > dcgan.svg
+  gcc-gan compile dcgan --emit text --stage declared --entry train_step
+  gcc-gan compile mlp-gan --validate --dump-passes passes/")]
+pub struct Args {
+    #[command(flatten)]
+    program: ProgramArgs,
+    /// Where to write the plan, or what --emit asks for
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the program itself
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    emit: Option<Emit>,
+    /// At which stage: declared, a pass, differentiate, optimised or kernels
+    #[arg(long, value_name = "STAGE", requires = "emit")]
+    stage: Option<String>,
+    /// Only this entry of the program
+    #[arg(long, value_name = "NAME", requires = "emit")]
+    entry: Option<String>,
+    /// Write the text of every entry after every pass into this folder
+    #[arg(long, value_name = "DIR")]
+    dump_passes: Option<PathBuf>,
+    /// Stop after this pass; no plan is made
+    #[arg(long, value_name = "PASS", conflicts_with = "stage")]
+    stop_after: Option<String>,
+    /// Verify the graph after every pass
+    #[arg(long)]
+    verify: bool,
+    /// Prove every pass against the reference interpreter in f64 on random inputs (slow for large graphs)
+    #[arg(long)]
+    validate: bool,
+    /// Also run an optional pass: drop-biases
+    #[arg(long = "pass", value_name = "PASS")]
+    optional: Vec<String>,
+    /// Make every operation a kernel of its own
+    #[arg(long)]
+    no_fusion: bool,
+    /// Also compile the entries that take data for so many examples at a time
+    #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
+    specialise: Vec<usize>,
+    /// Print the figures as JSON
+    #[arg(long, conflicts_with = "emit")]
+    json: bool,
+}
+
+/// A form of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// One line a node; at the stage `kernels`, the body of each kernel
+    Text,
+    /// A graph in RON
+    Ron,
+    /// A graph in JSON
+    Json,
+    /// For Graphviz
+    Dot,
+    /// The memory map: every buffer's place in the arena and when it is live
+    Memory,
+    /// CUDA C++ of the elementwise, reduction and random kernels
+    Cuda,
+}
+
+const KERNELS: &str = "kernels";
+const OPTIMISED: &str = "optimised";
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let program = match find(&args.program.program)? {
+        Found::Source(program) => program,
+        Found::Plan(plan) => Program { name: plan.source.name, text: plan.source.text },
+    };
+    let mut options = Options {
+        sets: args.program.sets.clone(),
+        specialise: args.specialise.clone(),
+        fusion: if args.no_fusion { Fusion::Off } else { Fusion::On },
+        optional: args.optional.clone(),
+        validate: args.validate.then_some(0),
+        stop_after: args.stop_after.clone(),
+        ..Options::default()
+    };
+    options.verify |= args.verify;
+    let wanted = stage_of(&args)?;
+    let mut kept: Vec<(String, Graph)> = Vec::new();
+    let mut dumped = Ok(());
+    let mut number = std::collections::BTreeMap::<String, usize>::new();
+    let mut observe = |stage: Stage| {
+        if wanted.as_deref() == Some(stage.name) {
+            kept.push((stage.entry.to_string(), stage.graph.clone()));
+        }
+        if let (Some(dir), Ok(())) = (&args.dump_passes, &dumped) {
+            let number = number.entry(stage.entry.to_string()).or_default();
+            let file = dir.join(format!("{}.{number:02}-{}.txt", stage.entry, stage.name));
+            *number += 1;
+            dumped = std::fs::create_dir_all(dir)
+                .and_then(|()| std::fs::write(&file, format!("{}", stage.graph)))
+                .with_context(|| format!("{} cannot be written", file.display()));
+        }
+    };
+    let compiled = program.compile_observed(&options, &mut observe)?;
+    dumped?;
+    if let Some(emit) = args.emit {
+        let text = emitted(emit, &args, compiled, kept)?;
+        match &args.output {
+            None => super::print(&text)?,
+            Some(file) => {
+                std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(file) = &args.output {
+        let plan =
+            compiled.plan.as_ref().context("--stop-after makes no plan to write; drop --output or add --emit")?;
+        plan::save(plan, file)?;
+    }
+    if args.json {
+        super::print_json(&compiled.summary)?;
+    } else {
+        super::print(&summary_text(&compiled.summary))?;
+        if let Some(file) = &args.output {
+            super::print(&format!("\nwrote {}", file.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stage to be kept for --emit, where it is a graph's.
+fn stage_of(args: &Args) -> Result<Option<String>> {
+    let Some(emit) = args.emit else { return Ok(None) };
+    let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
+    let last = || stages().last().map(ToString::to_string);
+    match args.stage.as_deref() {
+        Some(KERNELS) if matches!(emit, Emit::Ron | Emit::Json) => {
+            bail!("kernels are printed as text or dot; --emit json and ron are for graphs")
+        }
+        Some(KERNELS) => Ok(None),
+        Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
+        Some(OPTIMISED) => Ok(last()),
+        Some("differentiated") => Ok(Some(gcc_gan::compile::DIFFERENTIATE.into())),
+        Some(stage) if stage == "declared" || stages().contains(&stage) || args.optional.iter().any(|o| o == stage) => {
+            Ok(Some(stage.into()))
+        }
+        Some(stage) => bail!(
+            "there is no stage `{stage}`; the stages are declared, {}, {OPTIMISED}, {KERNELS}",
+            stages().join(", ")
+        ),
+        None if of_kernels => Ok(None),
+        None => Ok(args.stop_after.clone().or_else(last)),
+    }
+}
+
+fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, Graph)>) -> Result<String> {
+    // Specialisations pass the same stages again: the program's own sizes come first.
+    let mut seen = std::collections::BTreeSet::new();
+    kept.retain(|(entry, _)| seen.insert(entry.clone()));
+    let known: Vec<String> = compiled.module.entries.iter().map(|e| e.graph.name.clone()).collect();
+    if let Some(entry) = &args.entry {
+        if !known.contains(entry) {
+            bail!("there is no entry `{entry}`; the program has {}", known.join(", "));
+        }
+        kept.retain(|(name, _)| name == entry);
+    }
+    if !kept.is_empty() {
+        return graphs_text(emit, &kept);
+    }
+    let plan = compiled.plan.context("--stop-after makes no kernels; drop it")?;
+    if emit == Emit::Cuda && args.entry.is_none() {
+        return Ok(cuda::render_plan(&plan));
+    }
+    let entries: Vec<&EntryPlan> = (plan.entries.iter())
+        .filter(|e| args.entry.as_ref().is_none_or(|name| *name == e.name) && e.sizes.is_empty())
+        .collect();
+    if emit == Emit::Dot && entries.len() > 1 {
+        // A file is one picture.
+        let main = entries.iter().max_by_key(|e| e.schedule.kernels.len()).context("the program has no entries")?;
+        return Ok(schedule_dot(&main.name, &main.schedule));
+    }
+    let mut text = String::new();
+    for entry in entries {
+        let part = match emit {
+            Emit::Memory => memory_text(&entry.schedule),
+            Emit::Cuda => cuda::render_schedule(&entry.name, &entry.schedule),
+            Emit::Dot => schedule_dot(&entry.name, &entry.schedule),
+            Emit::Text | Emit::Ron | Emit::Json => schedule_text(&entry.schedule),
+        };
+        if !matches!(emit, Emit::Cuda | Emit::Dot) {
+            let _ = writeln!(text, "entry {}", entry.name);
+        }
+        text.push_str(&part);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn graphs_text(emit: Emit, graphs: &[(String, Graph)]) -> Result<String> {
+    Ok(match emit {
+        Emit::Dot => match graphs.iter().max_by_key(|(_, graph)| graph.len()) {
+            Some((_, graph)) => graph_dot(graph),
+            None => String::new(),
+        },
+        Emit::Ron => {
+            let graphs: Vec<&Graph> = graphs.iter().map(|(_, g)| g).collect();
+            ron::ser::to_string_pretty(&graphs, ron::ser::PrettyConfig::new().depth_limit(3))?
+        }
+        Emit::Json => {
+            let graphs: Vec<&Graph> = graphs.iter().map(|(_, g)| g).collect();
+            serde_json::to_string_pretty(&graphs)?
+        }
+        Emit::Text | Emit::Memory | Emit::Cuda => {
+            graphs.iter().map(|(_, g)| format!("{g}")).collect::<Vec<_>>().join("\n")
+        }
+    })
+}
+
+/// The figures as people read them.
+pub fn summary_text(summary: &Summary) -> String {
+    let mut text = format!(
+        "{}: {} parameters in {} tensors, {} of state; compiled in {:.2} s\n",
+        summary.program,
+        count(summary.parameters as u64),
+        summary.parameter_tensors,
+        bytes(summary.state_bytes),
+        summary.elapsed.as_secs_f64()
+    );
+    for entry in &summary.entries {
+        let sizes: Vec<String> = entry.sizes.iter().map(|(name, size)| format!(" {name}={size}")).collect();
+        let _ = write!(text, "\n{}{}\n{}", entry.name, sizes.concat(), entry_table(entry).render("  "));
+    }
+    text
+}
+
+fn entry_table(entry: &EntrySummary) -> Table {
+    let mut table = Table::new([Align::Left, Align::Left]);
+    let mut nodes = String::new();
+    let mut last = None;
+    for (stage, count) in &entry.stages {
+        // Passes that change nothing are left out.
+        if last != Some(count) {
+            let arrow = if last.is_some() { " → " } else { "" };
+            let _ = write!(nodes, "{arrow}{count} {stage}");
+        }
+        last = Some(count);
+    }
+    let kinds: Vec<String> = entry.kernels_by_kind.iter().map(|(kind, n)| format!("{n} {}", kind.name())).collect();
+    let ratio = entry.arena_bytes as f64 / entry.lower_bound.max(1) as f64;
+    table.row(["nodes", &nodes]);
+    table.row(["kernels", &format!("{} → {} by fusion: {}", entry.kernels_unfused, entry.kernels, kinds.join(", "))]);
+    table.row(["FLOPs", &count(entry.flops)]);
+    table.row(["bytes moved", &bytes(entry.bytes_moved as usize)]);
+    let arena = format!("{} (lower bound {}, ratio {ratio:.4})", bytes(entry.arena_bytes), bytes(entry.lower_bound));
+    table.row(["arena", &arena]);
+    table
+}

@@ -1,0 +1,138 @@
+//! The command line: one file for each sub-command. Arguments in, calls of the library, words out.
+//!
+//! Exit status: 0 where all went well; 1 where what was asked for failed or does not hold; 2 for arguments
+//! that make no sense; 130 where training was interrupted and its state saved.
+
+mod compile;
+mod data;
+mod inputs;
+mod program;
+mod run;
+mod sample;
+mod train;
+mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Compile a model, its losses and its training step to one static plan, and train it.
+///
+/// Programs are graphs in RON: a file, or one of the built-in programs `dcgan`, `mlp-gan` and `lenet`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gcc-gan",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  gcc-gan train                                  learn to draw digits
+  gcc-gan compile graphs/dcgan.ron               check and compile a program, print its figures
+  gcc-gan compile dcgan --emit dot -o dcgan.dot  draw it
+  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+
+`gcc-gan help COMMAND` says more about each."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Compile(compile::Args),
+    Verify(verify::Args),
+    Run(run::Args),
+    Inputs(inputs::Args),
+    Train(train::Args),
+    Sample(sample::Args),
+    Data(data::Args),
+}
+
+/// Interrupted, after the state was saved: 128 + SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+pub fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GCC_GAN_LOG");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
+        .with_writer(io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Compile(args) => compile::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Inputs(args) => inputs::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Sample(args) => sample::run(args),
+        Command::Data(args) => data::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Shows an error on standard error. A reader of our output that has gone is no error to speak of.
+fn report(error: &anyhow::Error) {
+    let broken = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken) {
+        return;
+    }
+    let mut err = io::stderr();
+    let is_terminal = err.is_terminal();
+    if let Some(diagnostics) = program::diagnostics(error) {
+        let _ = write!(err, "{}", diagnostics.render(width(), is_terminal));
+        return;
+    }
+    let (on, off) = if is_terminal { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(err, "{on}error:{off} {error}");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !last.contains(&cause) {
+            let _ = writeln!(err, "  because: {cause}");
+        }
+        last = cause;
+    }
+}
+
+/// Columns to write in.
+fn width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100).clamp(40, 160)
+}
+
+/// Prints text on standard output.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints a value as JSON on standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// The number of threads: what was asked for, or one for each core that the process may use.
+fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+}
+
+/// `--threads`: at least 1.
+fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1024) => Ok(n),
+        _ => Err("a number from 1 to 1024 was expected".into()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Which program a user means, and compiling it.
+
+use anyhow::{Context, Result, bail};
+use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
+use gcc_gan::declare::diagnostic::Diagnostics;
+use gcc_gan::declare::{self, builtin};
+use gcc_gan::plan::{self, Plan};
+use std::path::{Path, PathBuf};
+
+/// A program's text and its name in messages.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub name: String,
+    pub text: String,
+}
+
+/// What a path given as a program leads to.
+#[derive(Debug)]
+pub enum Found {
+    Source(Program),
+    Plan(Box<Plan>),
+}
+
+/// Finds a program: a file with a graph or a plan, or the name of a built-in program.
+pub fn find(path: &Path) -> Result<Found> {
+    if plan::is_plan(path) {
+        return Ok(Found::Plan(Box::new(plan::load(path)?)));
+    }
+    Ok(Found::Source(source(path)?))
+}
+
+/// Finds a program's text; that inside a plan where the path leads to one.
+pub fn source(path: &Path) -> Result<Program> {
+    if let Some(text) = path.to_str().filter(|_| !path.exists()).and_then(builtin::text) {
+        return Ok(Program { name: format!("graphs/{}.ron", path.display()), text: text.to_string() });
+    }
+    if plan::is_plan(path) {
+        let plan = plan::load(path)?;
+        return Ok(Program { name: plan.source.name, text: plan.source.text });
+    }
+    let bytes = std::fs::read(path).with_context(|| {
+        format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
+    })?;
+    const MOST: usize = 16 << 20;
+    if bytes.len() > MOST {
+        bail!("{} has {} bytes: that is no graph in RON", path.display(), bytes.len());
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Program { name: path.display().to_string(), text }),
+        Err(error) => bail!(
+            "{} is neither a graph (it is not UTF-8 text, from byte {} on) nor a plan",
+            path.display(),
+            error.utf8_error().valid_up_to()
+        ),
+    }
+}
+
+impl Program {
+    pub fn compile(&self, options: &Options) -> Result<Compiled> {
+        self.compile_observed(options, &mut |_| {})
+    }
+
+    pub fn compile_observed(&self, options: &Options, observe: &mut dyn FnMut(Stage)) -> Result<Compiled> {
+        Ok(compile(&self.name, &self.text, options, observe)?)
+    }
+}
+
+/// The plan of a program that was compiled to the end.
+pub fn plan_of(compiled: Compiled) -> Result<Plan> {
+    compiled.plan.context("compilation stopped before there was a plan")
+}
+
+/// What is wrong in a program's text, where that is what an error is about.
+pub fn diagnostics(error: &anyhow::Error) -> Option<&Diagnostics> {
+    error.chain().find_map(|cause| {
+        let declared = match cause.downcast_ref::<CompileError>() {
+            Some(CompileError::Declare(error)) => error,
+            Some(_) => return None,
+            None => cause.downcast_ref::<declare::Error>()?,
+        };
+        declared.diagnostics()
+    })
+}
+
+/// The arguments that choose and change a program.
+#[derive(Debug, clap::Args)]
+pub struct ProgramArgs {
+    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
+    #[arg(value_name = "PROGRAM")]
+    pub program: PathBuf,
+    /// Another value for one of the program's sizes or values; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub sets: Vec<String>,
+}

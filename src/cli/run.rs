@@ -1,0 +1,121 @@
+//! `gcc-gan run`.
+
+use super::program::source;
+use anyhow::{Context, Result, bail};
+use gcc_gan::declare;
+use gcc_gan::ir::{Data, Value};
+use gcc_gan::plan::{self, Source};
+use gcc_gan::replay::{Replay, Tensors};
+use gcc_gan::train::atomic;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Run an entry of a program on given tensors
+///
+/// Inputs and outputs are safetensors files. Inputs may hold the entry's inputs, state (parameters, running
+/// statistics, optimiser moments) and any random draw, each by the name that `gcc-gan inputs` lists; a tensor
+/// called `NAME@2` is NAME in the third step only. State that is not given is initialised from the seed.
+/// Outputs hold outputs, gradients and the state after the last step; with --steps, those of each step also as
+/// `NAME@STEP`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors
+  gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors --steps 3 --f64-reference
+  gcc-gan run dcgan init --outputs parameters.safetensors --seed 7")]
+pub struct Args {
+    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
+    program: PathBuf,
+    /// The entry to run, such as train_step
+    entry: String,
+    /// A safetensors file with what is given
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// The safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    outputs: PathBuf,
+    /// How often to run it, each time on the state that the time before left
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    steps: u16,
+    /// The seed of initialisation and draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Evaluate the declared graph by the reference interpreter in f64 (slow) instead of compiling it
+    #[arg(long)]
+    f64_reference: bool,
+    /// Threads to use; the results do not depend on it
+    #[arg(long, value_parser = super::thread_count, value_name = "N")]
+    threads: Option<usize>,
+    /// Another value for one of the program's sizes or values; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    sets: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let program = source(&args.program)?;
+    let mut sets = args.sets.clone();
+    if plan::is_plan(&args.program) {
+        sets.splice(0..0, plan::load(&args.program)?.source.overrides);
+    }
+    let module = declare::load(&program.name, &program.text, &sets, &[])?;
+    let given = match &args.inputs {
+        Some(file) => read(file)?,
+        None => Tensors::new(),
+    };
+    let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?;
+    let results = if args.f64_reference {
+        replay.run_reference()?
+    } else {
+        let source = Source { name: program.name, text: program.text, overrides: sets };
+        replay.run_cpu(source, super::threads(args.threads))?
+    };
+    write(&args.outputs, &results, args.f64_reference)?;
+    super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: &Path) -> Result<Tensors> {
+    let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .with_context(|| format!("{} is not a whole safetensors file", file.display()))?;
+    let mut given = Tensors::new();
+    for (name, view) in tensors.iter() {
+        let (shape, data) = (view.shape().to_vec(), view.data());
+        fn numbers<const N: usize, T>(data: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
+            data.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
+        }
+        let words = |values: Vec<i64>| -> Result<Vec<u32>> {
+            let small = values.into_iter().map(u32::try_from).collect::<Result<_, _>>();
+            small.with_context(|| format!("{}: `{name}` has values that are no u32", file.display()))
+        };
+        let value = match view.dtype() {
+            Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),
+            Dtype::F32 => Value::real(shape, numbers(data, |b| f64::from(f32::from_le_bytes(b)))),
+            Dtype::U32 => Value::u32(shape, numbers(data, u32::from_le_bytes)),
+            Dtype::I64 => Value::u32(shape, words(numbers(data, i64::from_le_bytes))?),
+            Dtype::I32 => Value::u32(shape, words(numbers(data, |b| i64::from(i32::from_le_bytes(b))))?),
+            other => bail!("{}: `{name}` is {other:?}; f64, f32, u32, i64 and i32 are read", file.display()),
+        };
+        given.insert(name.to_string(), value);
+    }
+    Ok(given)
+}
+
+fn write(file: &Path, tensors: &Tensors, in_f64: bool) -> Result<()> {
+    let encoded: Vec<(&String, Dtype, &[usize], Vec<u8>)> = (tensors.iter())
+        .map(|(name, value)| {
+            let (dtype, bytes) = match &value.data {
+                Data::Real(values) if in_f64 => (Dtype::F64, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+                Data::Real(values) => (Dtype::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
+                Data::U32(values) => (Dtype::U32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            };
+            (name, dtype, value.shape.as_slice(), bytes)
+        })
+        .collect();
+    let views = (encoded.iter())
+        .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.to_vec(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(views, None)?;
+    atomic::write(file, |out| out.write_all(&bytes)).with_context(|| format!("{} cannot be written", file.display()))
+}

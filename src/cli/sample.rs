@@ -1,0 +1,58 @@
+//! `gcc-gan sample`.
+
+use super::program::Program;
+use anyhow::{Context, Result, bail};
+use gcc_gan::compile::Options;
+use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::train::images::{self, Grid};
+use gcc_gan::train::{checkpoint, rundir, session};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Make new images with a trained program
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 -o digits.png")]
+pub struct Args {
+    /// A run's folder, or a checkpoint file
+    #[arg(long, value_name = "RUN")]
+    checkpoint: PathBuf,
+    /// The PNG file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Rows x columns of images
+    #[arg(long, default_value = "8x8")]
+    grid: Grid,
+    /// Another seed gives other images
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads to use; the images do not depend on it
+    #[arg(long, value_parser = super::thread_count, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let file = rundir::checkpoint_of(&args.checkpoint);
+    let checkpoint = checkpoint::load(&file)?;
+    let meta = &checkpoint.meta;
+    let program = Program { name: format!("{} (in {})", meta.program, file.display()), text: meta.text.clone() };
+    let sets = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let plan = super::program::plan_of(program.compile(&Options { sets, ..Options::default() })?)?;
+    let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
+    session::restore(&mut executor, &checkpoint)?;
+    let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {
+        bail!("`{}` has no entry `sample`: it makes no images", meta.program);
+    };
+    images::write_png(&args.output, &images.values, &images.shape, args.grid)?;
+    super::print(&format!(
+        "wrote {}: {} images by `{}` after {} steps",
+        args.output.display(),
+        args.grid.cells(),
+        meta.program,
+        meta.step
+    ))
+    .context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}

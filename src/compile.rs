@@ -1,0 +1,331 @@
+//! The compiler as one call: from a program's text to a plan.
+
+use crate::declare;
+use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
+use crate::passes::{self, Pass};
+use crate::plan::{EntryPlan, Plan, Source};
+use crate::schedule::kernel::{Body, Expr, Kernel, KernelKind};
+use crate::schedule::{Buffer, Fusion, ScheduleError, StateLayout, fuse, schedule};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// What may be asked of the compiler.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Sizes and values in the place of the program's own, as `name=value`.
+    pub sets: Vec<String>,
+    /// Numbers of examples for which the entries that take data are compiled too.
+    pub specialise: Vec<usize>,
+    pub fusion: Fusion,
+    /// Names of [`passes::OPTIONAL`] to run.
+    pub optional: Vec<String>,
+    /// Verify the graph after every pass.
+    pub verify: bool,
+    /// Prove every pass against the interpreter on random inputs drawn from this seed.
+    pub validate: Option<u64>,
+    /// The pass (or `differentiate`) after which to stop.
+    pub stop_after: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            sets: Vec::new(),
+            specialise: Vec::new(),
+            fusion: Fusion::On,
+            optional: Vec::new(),
+            verify: cfg!(debug_assertions),
+            validate: None,
+            stop_after: None,
+        }
+    }
+}
+
+/// Why a program was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error(transparent)]
+    Declare(#[from] declare::Error),
+    #[error("entry `{entry}`, after `{pass}`: the graph is not valid: {error}")]
+    Invalid { entry: String, pass: String, error: ir::VerifyError },
+    #[error("entry `{entry}`: `{pass}` changed what is computed: {error}")]
+    Changed { entry: String, pass: String, error: passes::Mismatch },
+    #[error("there is no pass `{name}`; the passes are {known}")]
+    UnknownPass { name: String, known: String },
+    #[error("entry `{entry}`: {error}")]
+    Schedule { entry: String, error: ScheduleError },
+    #[error("nothing can be compiled for {0} examples: the program has no entry that takes data")]
+    NoData(usize),
+}
+
+/// A moment in the compilation of one entry's graph.
+pub struct Stage<'s> {
+    pub entry: &'s str,
+    /// `declared`, the pass that was just run, or `differentiate`.
+    pub name: &'s str,
+    pub graph: &'s Graph,
+}
+
+/// A compiled program, and what became of it on the way.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The program after the last pass.
+    pub module: Module,
+    /// Absent where compilation was to stop after a pass.
+    pub plan: Option<Plan>,
+    pub summary: Summary,
+}
+
+/// Figures of a compilation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    pub program: String,
+    /// Tensors and elements that optimisers learn.
+    pub parameter_tensors: usize,
+    pub parameters: usize,
+    pub state_bytes: usize,
+    pub entries: Vec<EntrySummary>,
+    #[serde(serialize_with = "seconds")]
+    pub elapsed: Duration,
+}
+
+/// Figures of one entry.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntrySummary {
+    pub name: String,
+    pub sizes: Vec<(String, usize)>,
+    /// Nodes after each stage, in order.
+    pub stages: Vec<(String, usize)>,
+    /// What each operation as a kernel of its own would come to.
+    pub kernels_unfused: usize,
+    pub kernels: usize,
+    pub kernels_by_kind: BTreeMap<KernelKind, usize>,
+    /// Floating-point operations of one run.
+    pub flops: u64,
+    /// Bytes that kernels read and write in one run.
+    pub bytes_moved: u64,
+    pub arena_bytes: usize,
+    pub lower_bound: usize,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(duration.as_secs_f64())
+}
+
+/// The name of the stage between the forward passes and the pipeline.
+pub const DIFFERENTIATE: &str = "differentiate";
+
+/// The names of all stages after `declared`, in order.
+pub fn stages() -> Vec<&'static str> {
+    let forward = passes::FORWARD.iter().map(|p| p.name);
+    forward.chain([DIFFERENTIATE]).chain(passes::PIPELINE.iter().map(|p| p.name)).collect()
+}
+
+/// Compiles a program. `observe` sees every entry's graph at every stage.
+///
+/// # Errors
+/// When the program is wrong, or (with `verify` or `validate`) a pass is.
+pub fn compile(
+    name: &str,
+    text: &str,
+    options: &Options,
+    observe: &mut dyn FnMut(Stage),
+) -> Result<Compiled, CompileError> {
+    let started = Instant::now();
+    let optional = chosen(options)?;
+    let mut jobs = vec![(Vec::new(), declare::load(name, text, &options.sets, &[])?)];
+    let data_size = declare::data_size(name, text)?;
+    for &examples in &options.specialise {
+        let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
+        let sizes = vec![(size, examples)];
+        let mut module = declare::load(name, text, &options.sets, &sizes)?;
+        module.entries.retain(takes_data);
+        jobs.push((sizes, module));
+    }
+    let source = Source { name: name.to_string(), text: text.to_string(), overrides: options.sets.clone() };
+    let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
+    compiled.summary.elapsed = started.elapsed();
+    Ok(compiled)
+}
+
+/// Compiles a module that was made in another way than by reading the whole of `source`.
+///
+/// # Errors
+/// When it cannot be scheduled, or (with `verify` or `validate`) a pass is wrong.
+pub fn compile_module(module: Module, source: Source, options: &Options) -> Result<Plan, CompileError> {
+    let options = Options { stop_after: None, ..options.clone() };
+    let optional = chosen(&options)?;
+    let compiled = compile_jobs(vec![(Vec::new(), module)], source, &options, &optional, &mut |_| {})?;
+    let Some(plan) = compiled.plan else { unreachable!("nothing is stopped") };
+    Ok(plan)
+}
+
+/// The optional passes that were asked for, after a look at the names of all passes in the options.
+fn chosen(options: &Options) -> Result<Vec<&'static Pass>, CompileError> {
+    let known = stages();
+    let optional: Vec<&'static Pass> = (options.optional.iter())
+        .map(|wanted| {
+            passes::OPTIONAL.iter().find(|p| p.name == wanted).ok_or_else(|| CompileError::UnknownPass {
+                name: wanted.clone(),
+                known: listed(passes::OPTIONAL.iter().map(|p| p.name)),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    if let Some(stop) = options.stop_after.as_deref()
+        && !known.contains(&stop)
+        && !optional.iter().any(|p| p.name == stop)
+    {
+        return Err(CompileError::UnknownPass { name: stop.into(), known: listed(known) });
+    }
+    Ok(optional)
+}
+
+/// A module for each choice of sizes.
+type Job = (Vec<(String, usize)>, Module);
+
+fn compile_jobs(
+    jobs: Vec<Job>,
+    source: Source,
+    options: &Options,
+    optional: &[&Pass],
+    observe: &mut dyn FnMut(Stage),
+) -> Result<Compiled, CompileError> {
+    let started = Instant::now();
+    let mut module = jobs[0].1.clone();
+    module.entries.clear();
+    let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
+    let state_layout =
+        StateLayout::new(states).map_err(|error| CompileError::Schedule { entry: module.name.clone(), error })?;
+    let mut entries = Vec::new();
+    let mut summaries = Vec::new();
+    for (sizes, job) in jobs {
+        for mut entry in job.entries {
+            let mut stages = Vec::new();
+            let stopped = optimise(&mut entry, options, optional, &mut |stage| {
+                stages.push((stage.name.to_string(), stage.graph.len()));
+                observe(stage);
+            })?;
+            if !stopped {
+                let name = entry.graph.name.clone();
+                let schedule = schedule(&entry.graph, &state_layout, options.fusion)
+                    .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
+                let mut kernels_by_kind = BTreeMap::new();
+                schedule.kernels.iter().for_each(|k| *kernels_by_kind.entry(k.kind()).or_default() += 1);
+                summaries.push(EntrySummary {
+                    name: name.clone(),
+                    sizes: sizes.clone(),
+                    stages,
+                    kernels_unfused: fuse::fuse(&entry.graph, Fusion::Off).len(),
+                    kernels: schedule.kernels.len(),
+                    kernels_by_kind,
+                    flops: schedule.kernels.iter().map(flops).sum(),
+                    bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
+                    arena_bytes: schedule.arena_bytes,
+                    lower_bound: schedule.lower_bound,
+                });
+                entries.push(EntryPlan { name, sizes: sizes.clone(), inputs: entry.inputs.clone(), schedule });
+            }
+            if sizes.is_empty() {
+                module.entries.push(entry);
+            }
+        }
+    }
+    let parameters = module.states.iter().filter(|s| s.role == StateRole::Parameter);
+    let summary = Summary {
+        program: module.name.clone(),
+        parameter_tensors: parameters.clone().count(),
+        parameters: parameters.map(|s| s.ty.elements()).sum(),
+        state_bytes: state_layout.bytes,
+        entries: summaries,
+        elapsed: started.elapsed(),
+    };
+    let plan = options.stop_after.is_none().then(|| Plan {
+        name: module.name.clone(),
+        source,
+        states: module.states.clone(),
+        state_layout,
+        entries,
+    });
+    Ok(Compiled { module, plan, summary })
+}
+
+fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    names.into_iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn takes_data(entry: &Entry) -> bool {
+    entry.inputs.iter().any(|input| matches!(input.feed, Feed::Images | Feed::Labels))
+}
+
+/// Runs the passes over an entry's graph; whether it stopped before the last.
+fn optimise(
+    entry: &mut Entry,
+    options: &Options,
+    optional: &[&Pass],
+    observe: &mut dyn FnMut(Stage),
+) -> Result<bool, CompileError> {
+    let name = entry.graph.name.clone();
+    let graph = &mut entry.graph;
+    let verify = |graph: &Graph, pass: &str| {
+        ir::verify(graph).map_err(|error| CompileError::Invalid { entry: name.clone(), pass: pass.to_string(), error })
+    };
+    verify(graph, "declare")?;
+    observe(Stage { entry: &name, name: "declared", graph });
+    let run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
+        let before = options.validate.map(|seed| (seed, graph.clone()));
+        (pass.run)(graph);
+        if options.verify {
+            verify(graph, pass.name)?;
+        }
+        if let Some((seed, before)) = before {
+            passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
+                entry: name.clone(),
+                pass: pass.name.to_string(),
+                error,
+            })?;
+        }
+        observe(Stage { entry: &name, name: pass.name, graph });
+        Ok::<bool, CompileError>(options.stop_after.as_deref() == Some(pass.name))
+    };
+    for pass in passes::FORWARD.iter().chain(optional.iter().copied()) {
+        if run(pass, graph, observe)? {
+            return Ok(true);
+        }
+    }
+    crate::autodiff::differentiate(graph);
+    if options.verify {
+        verify(graph, DIFFERENTIATE)?;
+    }
+    observe(Stage { entry: &name, name: DIFFERENTIATE, graph });
+    if options.stop_after.as_deref() == Some(DIFFERENTIATE) {
+        return Ok(true);
+    }
+    for pass in passes::PIPELINE {
+        if run(pass, graph, observe)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Floating-point operations of one launch: two for each term of a contraction's sums, one for each
+/// scalar operation and reduced element.
+pub fn flops(kernel: &Kernel) -> u64 {
+    let scalar = |exprs: &[Expr]| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
+    let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+    match &kernel.body {
+        Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
+        Body::Nests(nests) => (nests.iter())
+            .map(|nest| {
+                let reductions = nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>();
+                (scalar(&nest.exprs) + reductions) * points(&nest.space)
+            })
+            .sum(),
+    }
+}
+
+/// Bytes that one launch reads and writes, each buffer once.
+pub fn bytes_moved(kernel: &Kernel, buffers: &[Buffer]) -> u64 {
+    kernel.reads.iter().chain(&kernel.writes).map(|&b| buffers[b].bytes() as u64).sum()
+}

@@ -1,0 +1,247 @@
+//! Expressions as statements: one line of C++ for each value, in single-assignment form.
+
+use super::index::{Level, Space};
+use super::names::Names;
+use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, SlotId, Word};
+use crate::plan::{Buffer, DType, Distribution};
+use crate::scalar::{Lane, ScalarOp};
+use std::collections::{BTreeMap, HashMap};
+
+/// Statements in one pair of braces, and the values that they have given names to.
+#[derive(Debug, Default)]
+pub struct Scope {
+    pub lines: Vec<String>,
+    values: HashMap<ExprId, String>,
+}
+
+impl Scope {
+    /// The names that were declared.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.values.values()
+    }
+}
+
+/// Renders the expressions of one nest.
+pub struct Expressions<'n> {
+    pub nest: &'n Nest,
+    pub buffers: &'n [Buffer],
+    pub pointers: &'n BTreeMap<BufferId, String>,
+    pub space: Space,
+    pub names: Names,
+    /// The variable that inner scopes run over: what does not change along it is computed outside.
+    pub inner: usize,
+    /// Names of the kept values.
+    pub slots: BTreeMap<SlotId, String>,
+    /// The element type of every expression.
+    dtypes: Vec<DType>,
+    /// What values that go to memory are called.
+    wanted: HashMap<ExprId, String>,
+}
+
+impl<'n> Expressions<'n> {
+    pub fn new(
+        nest: &'n Nest,
+        buffers: &'n [Buffer],
+        pointers: &'n BTreeMap<BufferId, String>,
+        space: Space,
+        names: Names,
+        inner: usize,
+    ) -> Self {
+        let mut wanted = HashMap::new();
+        for pass in &nest.passes {
+            for store in pass.stores.iter().chain(&pass.kept_stores) {
+                wanted.insert(store.value, format!("{}_new", pointers[&store.buffer]));
+            }
+        }
+        // A kept value is called like the slot that it goes to.
+        for (slot, value) in nest.passes.iter().flat_map(|p| &p.kept) {
+            let expr = nest.exprs.iter().position(|e| *e == Expr::Slot(*slot));
+            if let Some(name) = expr.and_then(|e| wanted.get(&e)).cloned() {
+                wanted.insert(*value, name);
+            }
+        }
+        let dtypes = dtypes(&nest.exprs, buffers);
+        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), dtypes, wanted }
+    }
+
+    /// A name for a kept value, after the buffer that it is written to where there is one.
+    pub fn slot_name(&mut self, slot: SlotId, otherwise: &str) -> String {
+        let stored = self.nest.exprs.iter().position(|e| *e == Expr::Slot(slot)).and_then(|e| self.wanted.get(&e));
+        let name = stored.cloned().unwrap_or_else(|| otherwise.to_string());
+        let name = self.names.fresh(&name);
+        self.slots.insert(slot, name.clone());
+        name
+    }
+
+    /// Writes what computes an expression at every point of the inner scope, and gives its text: a name
+    /// or a literal. What does not vary in the inner scope goes to the outer.
+    pub fn full(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
+        if !self.varies(id) {
+            return self.value(id, Level::Full, outer, None);
+        }
+        self.value(id, Level::Full, inner, Some(outer))
+    }
+
+    /// Writes what computes an expression over kept points, and gives its text.
+    pub fn kept(&mut self, id: ExprId, scope: &mut Scope) -> String {
+        self.value(id, Level::Kept, scope, None)
+    }
+
+    /// Whether a value at full level changes from point to point of the inner scope.
+    fn varies(&self, id: ExprId) -> bool {
+        match &self.nest.exprs[id] {
+            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
+            Expr::Load { view, .. } | Expr::Inside { view } | Expr::Iota { view, .. } | Expr::Random { view, .. } => {
+                self.space.varies(view, self.inner)
+            }
+            Expr::Scalar { args, .. } => args.iter().any(|&a| self.varies(a)),
+        }
+    }
+
+    fn value(&mut self, id: ExprId, level: Level, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
+        if let Some(name) = scope.values.get(&id) {
+            return name.clone();
+        }
+        let nest = self.nest;
+        let dtype = self.dtypes[id];
+        let (hint, text) = match &nest.exprs[id] {
+            Expr::Constant { value, dtype } => return literal(value.0, *dtype),
+            Expr::Slot(slot) => return self.slots[slot].clone(),
+            Expr::Accumulator => unreachable!("nests have no accumulator"),
+            Expr::Load { buffer, view } => {
+                let element = self.space.element(view, level);
+                let pointer = &self.pointers[buffer];
+                let at = if level == Level::Full && outer.is_some() { "i" } else { "k" };
+                let hint = format!("{pointer}_{at}");
+                let load = format!("{pointer}[{element}]");
+                (hint, self.inside(view, level, load, dtype))
+            }
+            Expr::Inside { view } => {
+                let text = self.inside(view, level, literal(1.0, dtype), dtype);
+                ("inside".to_string(), text)
+            }
+            Expr::Iota { view, divisor, modulus, .. } => {
+                let index = self.space.quotient(view, level, *divisor, *modulus);
+                let index = match dtype {
+                    DType::F32 if index.contains(' ') => format!("(float)({index})"),
+                    DType::F32 => format!("(float){index}"),
+                    DType::U32 => index,
+                };
+                ("index".to_string(), self.inside(view, level, index, dtype))
+            }
+            Expr::Random { distribution, stream, seed, step, view } => {
+                let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
+                let [seed0, seed1, step] = words;
+                let draw = self.names.fresh("draw");
+                let (low, high) = (*stream as u32, *stream >> 32);
+                let line =
+                    format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
+                // The key is the same at every point.
+                outer.as_deref_mut().unwrap_or(scope).lines.push(line);
+                let element = self.space.element(view, level);
+                let (hint, call) = match distribution {
+                    Distribution::Uniform => ("uniform", format!("uniform({draw}, {element})")),
+                    Distribution::Normal => ("normal", format!("normal({draw}, {element})")),
+                    Distribution::Bernoulli(p) => {
+                        ("bernoulli", format!("bernoulli({draw}, {element}, {})", literal(p.0, DType::F32)))
+                    }
+                };
+                (hint.to_string(), self.inside(view, level, call, dtype))
+            }
+            Expr::Scalar { op, args } => {
+                let args: Vec<String> = args
+                    .iter()
+                    .map(|&arg| match outer.as_deref_mut() {
+                        Some(outer) => self.full(arg, outer, scope),
+                        None => self.value(arg, level, scope, None),
+                    })
+                    .collect();
+                (op.name().to_string(), apply(*op, &args))
+            }
+        };
+        let hint = match (&nest.exprs[id], self.wanted.get(&id)) {
+            (Expr::Scalar { .. } | Expr::Random { .. } | Expr::Iota { .. }, Some(wanted)) => wanted.clone(),
+            _ => hint,
+        };
+        let name = self.names.fresh(&hint);
+        scope.lines.push(format!("const {} {name} = {text};", c_type(dtype)));
+        scope.values.insert(id, name.clone());
+        name
+    }
+
+    /// `text` inside the view's mask, else 0.
+    fn inside(&mut self, view: &crate::plan::view::View, level: Level, text: String, dtype: DType) -> String {
+        match self.space.condition(view, level) {
+            None => text,
+            Some(condition) => format!("{condition} ? {text} : {}", literal(0.0, dtype)),
+        }
+    }
+
+    fn word(&self, word: &Word) -> String {
+        match word {
+            Word::Constant(value) => format!("{value}u"),
+            Word::Load { buffer, offset } => format!("{}[{offset}]", self.pointers[buffer]),
+        }
+    }
+}
+
+/// The scalar table's spelling, with the operands in their places.
+fn apply(op: ScalarOp, args: &[String]) -> String {
+    let mut text = op.cuda().to_string();
+    for (i, arg) in args.iter().enumerate() {
+        text = text.replace(&format!("{{{i}}}"), arg);
+    }
+    // A statement needs no parentheses around the whole.
+    match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        Some(inner) if is_balanced(inner) => inner.to_string(),
+        _ => text,
+    }
+}
+
+fn is_balanced(text: &str) -> bool {
+    let mut depth = 0i32;
+    for c in text.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        if depth < 0 {
+            return false;
+        }
+    }
+    depth == 0
+}
+
+/// A number in C++ that reads back to the same value.
+pub fn literal(value: f64, dtype: DType) -> String {
+    let x = value as f32;
+    match dtype {
+        DType::U32 => format!("{}u", value as u32),
+        DType::F32 if x.is_nan() => "__int_as_float(0x7fc00000)".to_string(),
+        DType::F32 if x.is_infinite() => format!("{}__int_as_float(0x7f800000)", if x > 0.0 { "" } else { "-" }),
+        DType::F32 if x.is_sign_negative() => format!("({x:?}f)"),
+        DType::F32 => format!("{x:?}f"),
+    }
+}
+
+pub fn c_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "float",
+        DType::U32 => "unsigned",
+    }
+}
+
+fn dtypes(exprs: &[Expr], buffers: &[Buffer]) -> Vec<DType> {
+    let mut found: Vec<DType> = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        found.push(match expr {
+            Expr::Constant { dtype, .. } | Expr::Iota { dtype, .. } => *dtype,
+            Expr::Load { buffer, .. } => buffers[*buffer].dtype,
+            Expr::Inside { .. } | Expr::Random { .. } | Expr::Slot(_) | Expr::Accumulator => DType::F32,
+            // A select moves bits of either type.
+            Expr::Scalar { op: ScalarOp::Select, args } => found[args[1]],
+            Expr::Scalar { op, .. } => match op.result_lane() {
+                Lane::Real => DType::F32,
+                Lane::U32 => DType::U32,
+            },
+        });
+    }
+    found
+}

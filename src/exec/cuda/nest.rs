@@ -1,0 +1,293 @@
+//! Loop nests as bodies of functions, and how many blocks of how many threads run them.
+
+use super::expr::{Expressions, Scope, c_type, literal};
+use super::index::{KEPT, Level, POINT, REDUCED, Space};
+use super::names::Names;
+use crate::plan::kernel::{BufferId, Expr, Nest, Pass, Store, Word};
+use crate::plan::view::View;
+use crate::plan::{Buffer, BufferRole, DType, ReduceKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Threads of a block that runs an elementwise nest.
+const THREADS: usize = 256;
+/// Most blocks of an elementwise nest, which then strides over its points.
+const MOST_BLOCKS: usize = 4096;
+/// Points of a sweep that a thread should have at least before a block gets more threads.
+const POINTS_PER_THREAD: usize = 4;
+const WARP: usize = 32;
+const MOST_THREADS: usize = 1024;
+
+/// How the threads of a block share a nest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    /// One thread for each point.
+    Elementwise,
+    /// The innermost dimension is reduced: a block for each kept point, whose threads sweep together.
+    Rows,
+    /// The innermost dimension is kept: a block for 32 kept points, one for each lane of a warp, so that
+    /// reads are coalesced; its warps share the sweep.
+    Columns,
+}
+
+/// The body of the function that runs one nest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NestCode {
+    /// Lines, indented from the body on.
+    pub lines: Vec<String>,
+    /// How many blocks run it; each finds its number in `block` and theirs in `blocks`.
+    pub blocks: usize,
+    /// Threads of a block that suit it. The code is right for any number of whole warps up to 32.
+    pub threads: usize,
+}
+
+/// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
+pub fn render_nest(nest: &Nest, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
+    let views: Vec<&View> = nest.exprs.iter().filter_map(view_of).collect();
+    let space = Space::new(&nest.space, &nest.reduced, &views);
+    let walk = match (nest.reduced.contains(&true), space.is_kept_innermost()) {
+        (false, _) => Walk::Elementwise,
+        (true, true) if space.points(KEPT) > 1 => Walk::Columns,
+        (true, _) => Walk::Rows,
+    };
+    let mut names = Names::default();
+    let (reads, writes) = touched(nest);
+    let used: Vec<BufferId> = reads.union(&writes).copied().collect();
+    let pointers = names.pointers(&used, buffers);
+    let mut lines: Vec<String> = vec![format!("// {}", describe(nest))];
+    for (&b, name) in &pointers {
+        lines.push(declaration(&buffers[b], name, writes.contains(&b)));
+    }
+    let inner = if walk == Walk::Elementwise { POINT } else { REDUCED };
+    let expressions = Expressions::new(nest, buffers, &pointers, space, names, inner);
+    let writer = Writer { expressions, walk, block, blocks };
+    let (blocks, threads) = writer.launch();
+    lines.extend(if walk == Walk::Elementwise { writer.elementwise() } else { writer.reducing() });
+    NestCode { lines, blocks, threads }
+}
+
+struct Writer<'n> {
+    expressions: Expressions<'n>,
+    walk: Walk,
+    block: &'n str,
+    blocks: &'n str,
+}
+
+impl Writer<'_> {
+    fn launch(&self) -> (usize, usize) {
+        let space = &self.expressions.space;
+        match self.walk {
+            Walk::Elementwise => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
+            Walk::Rows => {
+                let threads = space.points(REDUCED).div_ceil(POINTS_PER_THREAD).next_multiple_of(WARP);
+                (space.points(KEPT), threads.min(MOST_THREADS))
+            }
+            Walk::Columns => {
+                let warps = space.points(REDUCED).div_ceil(POINTS_PER_THREAD).min(MOST_THREADS / WARP);
+                (space.points(KEPT).div_ceil(WARP), warps * WARP)
+            }
+        }
+    }
+
+    fn elementwise(mut self) -> Vec<String> {
+        let points = self.expressions.space.points(POINT);
+        let (mut outer, mut inner) = (Scope::default(), Scope::default());
+        for pass in &self.expressions.nest.passes {
+            self.sweep(pass, &mut outer, &mut inner);
+        }
+        let Writer { expressions, block, blocks, .. } = self;
+        let mut lines = outer.lines;
+        lines.push(format!(
+            "for (unsigned i = {block} * blockDim.x + threadIdx.x; i < {points}; i += {blocks} * blockDim.x) {{"
+        ));
+        lines.extend(indented(expressions.space.declarations(POINT)));
+        lines.extend(indented(inner.lines));
+        lines.push("}".to_string());
+        lines
+    }
+
+    fn reducing(mut self) -> Vec<String> {
+        let mut outer = Scope::default();
+        let passes = &self.expressions.nest.passes;
+        for (number, pass) in passes.iter().enumerate() {
+            if passes.len() > 1 {
+                outer.lines.push(format!("// pass {} of {}", number + 1, passes.len()));
+            }
+            self.pass(pass, &mut outer);
+        }
+        let kept = self.expressions.space.points(KEPT);
+        let mut lines = Vec::new();
+        match self.walk {
+            Walk::Rows if kept == 1 => {}
+            Walk::Rows | Walk::Elementwise => lines.push(format!("const unsigned k = {};", self.block)),
+            Walk::Columns if self.has_idle_lanes() => {
+                lines.push(format!("const unsigned column = {} * 32 + threadIdx.x % 32;", self.block));
+                lines.push(format!("const bool active = column < {kept};"));
+                lines.push(format!("const unsigned k = active ? column : {};  // idle lanes write nothing", kept - 1));
+            }
+            Walk::Columns => lines.push(format!("const unsigned k = {} * 32 + threadIdx.x % 32;", self.block)),
+        }
+        lines.extend(self.expressions.space.declarations(KEPT));
+        lines.extend(outer.lines);
+        lines
+    }
+
+    fn has_idle_lanes(&self) -> bool {
+        self.walk == Walk::Columns && !self.expressions.space.points(KEPT).is_multiple_of(WARP)
+    }
+
+    fn pass(&mut self, pass: &Pass, outer: &mut Scope) {
+        if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+            let mut inner = Scope::default();
+            self.expressions.space.start(REDUCED);
+            let values = self.sweep(pass, outer, &mut inner);
+            let mut results = Vec::new();
+            for (reduction, value) in pass.reductions.iter().zip(values) {
+                let (op, hint) = match reduction.kind {
+                    ReduceKind::Sum => ("Sum", "sum"),
+                    ReduceKind::Max => ("Max", "max"),
+                };
+                let name = self.expressions.slot_name(reduction.slot, hint);
+                outer.lines.push(format!("float {name} = {op}::identity();"));
+                inner.lines.push(match reduction.kind {
+                    ReduceKind::Sum => format!("{name} += {value};"),
+                    ReduceKind::Max => format!("{name} = Max::combine({name}, {value});"),
+                });
+                let over = if self.walk == Walk::Rows { "block" } else { "column" };
+                results.push(format!("{name} = {over}_reduce<{op}>({name});"));
+            }
+            let points = self.expressions.space.points(REDUCED);
+            let (first, step) = match self.walk {
+                Walk::Columns => ("threadIdx.x / 32", "blockDim.x / 32"),
+                Walk::Rows | Walk::Elementwise => ("threadIdx.x", "blockDim.x"),
+            };
+            outer.lines.push(format!("for (unsigned r = {first}; r < {points}; r += {step}) {{"));
+            outer.lines.extend(indented(self.expressions.space.declarations(REDUCED)));
+            outer.lines.extend(indented(std::mem::take(&mut inner.lines)));
+            outer.lines.push("}".to_string());
+            outer.lines.extend(results);
+            self.expressions.names.release(inner.names());
+        }
+        for &(slot, value) in &pass.kept {
+            let name = self.expressions.kept(value, outer);
+            self.expressions.slots.insert(slot, name);
+        }
+        self.keep(pass, outer);
+    }
+
+    /// Writes one point of a sweep: all values, then the stores. Gives the reductions' values.
+    fn sweep(&mut self, pass: &Pass, outer: &mut Scope, inner: &mut Scope) -> Vec<String> {
+        let reduced = pass.reductions.iter().map(|r| self.expressions.full(r.value, outer, inner)).collect();
+        let stored: Vec<String> = pass.stores.iter().map(|s| self.expressions.full(s.value, outer, inner)).collect();
+        let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
+        for (store, value) in pass.stores.iter().zip(stored) {
+            let position = self.expressions.space.position(Level::Full);
+            let pointer = &self.expressions.pointers[&store.buffer];
+            inner.lines.push(format!("{guard}{pointer}[{position}] = {value};"));
+        }
+        reduced
+    }
+
+    /// Writes the kept values that go to memory.
+    fn keep(&mut self, pass: &Pass, outer: &mut Scope) {
+        if pass.kept_stores.is_empty() {
+            return;
+        }
+        let values: Vec<String> = pass.kept_stores.iter().map(|s| self.expressions.kept(s.value, outer)).collect();
+        if self.overwrites_what_it_reads(&pass.kept_stores) {
+            outer.lines.push("__syncthreads();  // all have read what is overwritten now".to_string());
+        }
+        let first = match self.walk {
+            Walk::Columns if self.has_idle_lanes() => "active && threadIdx.x < 32",
+            Walk::Columns => "threadIdx.x < 32",
+            Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
+        };
+        outer.lines.push(format!("if ({first}) {{"));
+        for (store, value) in pass.kept_stores.iter().zip(values) {
+            let position = self.expressions.space.position(Level::Kept);
+            outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
+        }
+        outer.lines.push("}".to_string());
+    }
+
+    /// Whether some of the stores are over memory that the nest reads, which every thread of a block does.
+    fn overwrites_what_it_reads(&self, stores: &[Store]) -> bool {
+        let buffers = self.expressions.buffers;
+        let range = |b: BufferId| (buffers[b].offset, buffers[b].offset + buffers[b].bytes());
+        let (reads, _) = touched(self.expressions.nest);
+        stores.iter().any(|store| {
+            let (start, end) = range(store.buffer);
+            reads.iter().map(|&b| range(b)).any(|(s, e)| s < end && start < e)
+        })
+    }
+}
+
+/// The buffers that a nest reads and writes.
+pub fn touched(nest: &Nest) -> (BTreeSet<BufferId>, BTreeSet<BufferId>) {
+    let mut reads = BTreeSet::new();
+    for expr in &nest.exprs {
+        match expr {
+            Expr::Load { buffer, .. } => {
+                reads.insert(*buffer);
+            }
+            Expr::Random { seed: [a, b], step, .. } => {
+                reads.extend([a, b, step].into_iter().filter_map(|word| match word {
+                    Word::Load { buffer, .. } => Some(*buffer),
+                    Word::Constant(_) => None,
+                }));
+            }
+            Expr::Constant { .. }
+            | Expr::Inside { .. }
+            | Expr::Iota { .. }
+            | Expr::Slot(_)
+            | Expr::Accumulator
+            | Expr::Scalar { .. } => {}
+        }
+    }
+    let stores = nest.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores));
+    (reads, stores.map(|s| s.buffer).collect())
+}
+
+fn view_of(expr: &Expr) -> Option<&View> {
+    match expr {
+        Expr::Load { view, .. } | Expr::Inside { view } | Expr::Iota { view, .. } | Expr::Random { view, .. } => {
+            Some(view)
+        }
+        Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator | Expr::Scalar { .. } => None,
+    }
+}
+
+/// The nest's space in words: `over [128,64,14,14], reduced to [1,64,1,1]`.
+fn describe(nest: &Nest) -> String {
+    let full = format!("over {}", sizes(&nest.space));
+    if nest.reduced.contains(&true) {
+        format!("{full}, reduced to {}", sizes(&crate::plan::view::kept_shape(&nest.space, &nest.reduced)))
+    } else {
+        full
+    }
+}
+
+pub fn sizes(shape: &[usize]) -> String {
+    format!("[{}]", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+}
+
+/// A pointer to a buffer, with what the buffer is.
+fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
+    let constness = if is_written { "" } else { "const " };
+    let ty = c_type(buffer.dtype);
+    let role = match &buffer.role {
+        BufferRole::Input(_) => "input ",
+        BufferRole::State(_) => "state ",
+        BufferRole::Output => "output ",
+        BufferRole::Temporary => "",
+    };
+    let shape = sizes(&buffer.shape);
+    let dtype = buffer.dtype;
+    format!(
+        "{constness}{ty}* {name} = ({constness}{ty}*)(arena + {});  // {role}{}: {dtype}{shape}",
+        buffer.offset, buffer.name
+    )
+}
+
+pub fn indented(lines: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    lines.into_iter().map(|line| if line.is_empty() { line } else { format!("    {line}") })
+}

@@ -1,0 +1,367 @@
+//! Algebraic simplification of scalar operations.
+
+use super::Report;
+use super::fold::holds;
+use super::rewrite::{Rewriter, Rule, rewrite};
+use crate::ir::{DType, Graph, NodeId, Op};
+use crate::scalar::ScalarOp::{self, *};
+
+/// Simplifies scalar operations by a table of identities: neutral and absorbing elements, negations,
+/// chains of constants, inverse functions, powers, selections. Constants become second operands, and a
+/// constant that is subtracted becomes one that is added, so that other rules have one form to match.
+///
+/// Division by a constant becomes a multiplication only where the reciprocal is exact, for a power of
+/// two. Constants are only combined into one that f32 holds in full precision.
+///
+/// ```text
+/// %one: f32[4] = constant 1                   %y: f32[4] = neg %x
+/// %a: f32[4] = mul %one %x
+/// %zero: f32[4] = constant 0           →
+/// %y: f32[4] = sub %zero %a
+/// ```
+pub fn arithmetic(graph: &mut Graph) -> Report {
+    rewrite(graph, RULES)
+}
+
+const RULES: &[Rule] = &[
+    constant_second,
+    add,
+    sub,
+    mul,
+    absorb,
+    div,
+    neg,
+    hoist_negation,
+    extremum,
+    pow,
+    inverse,
+    even,
+    select,
+    select_extremum,
+    compare_same,
+    counter,
+];
+
+/// The operands of the node under the rule, where that is `op`.
+fn root<const N: usize>(r: &Rewriter, id: NodeId, op: ScalarOp) -> Option<[NodeId; N]> {
+    if *r.root(id) == Op::Scalar(op) { r.operands(id).try_into().ok() } else { None }
+}
+
+/// A combined constant, where f32 holds it without overflow or loss of precision to underflow.
+fn exact_enough(value: f64) -> Option<f64> {
+    (value == 0.0 || (value.is_normal() && (value as f32).is_normal())).then_some(value)
+}
+
+/// `op(x, c)`.
+fn with_constant(r: &mut Rewriter, op: ScalarOp, x: NodeId, c: f64) -> NodeId {
+    let c = r.constant_like(c, x);
+    r.apply(op, &[x, c])
+}
+
+/// `c ∘ x → x ∘ c` for sums and products.
+fn constant_second(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op @ (Add | Mul | AddU32)) = r.root(id) else { return None };
+    let [a, b] = r.operands(id).try_into().ok()?;
+    (r.constant(a).is_some() && r.constant(b).is_none()).then(|| r.apply(op, &[b, a]))
+}
+
+/// `x + 0 → x`, `(x + c) + d → x + (c + d)`, `x + -y → x - y`, `x + x → x · 2`.
+fn add(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Add)?;
+    if let Some(d) = r.constant(b) {
+        if d == 0.0 {
+            return Some(a);
+        }
+        if let Some([x, c]) = r.scalar(a, Add)
+            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+        {
+            return Some(with_constant(r, Add, x, sum));
+        }
+        if let Some([c, x]) = r.scalar(a, Sub)
+            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+        {
+            let c = r.constant_like(sum, x);
+            return Some(r.apply(Sub, &[c, x]));
+        }
+    }
+    if let Some(y) = r.unary(b, Neg) {
+        return Some(r.apply(Sub, &[a, y]));
+    }
+    if let Some(y) = r.unary(a, Neg) {
+        return Some(r.apply(Sub, &[b, y]));
+    }
+    (a == b).then(|| with_constant(r, Mul, a, 2.0))
+}
+
+/// `x - c → x + -c`, `0 - x → -x`, `x - x → 0`, `x - -y → x + y`, `c - (d - x) → x + (c - d)`,
+/// `c - (x + d) → (c - d) - x`, `-x - y → -(x + y)`.
+fn sub(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Sub)?;
+    if let Some(c) = r.constant(b) {
+        return Some(with_constant(r, Add, a, -c));
+    }
+    if a == b {
+        return Some(r.constant_like(0.0, id));
+    }
+    if let Some(c) = r.constant(a) {
+        if c == 0.0 {
+            return Some(r.apply(Neg, &[b]));
+        }
+        if let Some([d, x]) = r.scalar(b, Sub)
+            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+        {
+            return Some(with_constant(r, Add, x, difference));
+        }
+        if let Some([x, d]) = r.scalar(b, Add)
+            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+        {
+            let c = r.constant_like(difference, x);
+            return Some(r.apply(Sub, &[c, x]));
+        }
+    }
+    if let Some(y) = r.unary(b, Neg) {
+        return Some(r.apply(Add, &[a, y]));
+    }
+    if let Some(x) = r.unary(a, Neg).filter(|_| r.used_once(a)) {
+        let sum = r.apply(Add, &[x, b]);
+        return Some(r.apply(Neg, &[sum]));
+    }
+    None
+}
+
+/// `x · 1 → x`, `x · -1 → -x`, `(x · c) · d → x · (c · d)`, `-x · c → x · -c`, `(c / x) · d → (c · d) / x`,
+/// `-x · -y → x · y`, `x · (1 / y) → x / y`, `√x · √x → x`.
+fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Mul)?;
+    if let Some(d) = r.constant(b) {
+        if d == 1.0 {
+            return Some(a);
+        }
+        if d == -1.0 {
+            return Some(r.apply(Neg, &[a]));
+        }
+        if let Some(x) = r.unary(a, Neg) {
+            return Some(with_constant(r, Mul, x, -d));
+        }
+        if let Some([x, c]) = r.scalar(a, Mul)
+            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+        {
+            return Some(with_constant(r, Mul, x, product));
+        }
+        if let Some([c, x]) = r.scalar(a, Div)
+            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+        {
+            let c = r.constant_like(product, x);
+            return Some(r.apply(Div, &[c, x]));
+        }
+        return None;
+    }
+    if let (Some(x), Some(y)) = (r.unary(a, Neg), r.unary(b, Neg)) {
+        return Some(r.apply(Mul, &[x, y]));
+    }
+    if a == b {
+        return r.unary(a, Sqrt);
+    }
+    for [x, q] in [[a, b], [b, a]] {
+        if let Some([one, y]) = r.scalar(q, Div)
+            && r.is(one, 1.0)
+            && r.used_once(q)
+        {
+            return Some(r.apply(Div, &[x, y]));
+        }
+    }
+    None
+}
+
+/// Zero times anything, by itself or in a contraction, and zero divided by anything, is zero.
+fn absorb(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let operands = r.operands(id);
+    let zero = match r.root(id) {
+        Op::Scalar(Mul) | Op::MatMul | Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. } => {
+            operands.iter().any(|&x| r.is(x, 0.0))
+        }
+        Op::Scalar(Div) => r.is(operands[0], 0.0),
+        _ => false,
+    };
+    zero.then(|| r.constant_like(0.0, id))
+}
+
+/// `x / 1 → x`, `x / -1 → -x`, `x / 2ⁿ → x · 2⁻ⁿ`, `-x / -y → x / y`, `1 / √x → rsqrt x`.
+fn div(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Div)?;
+    if let Some(c) = r.constant(b) {
+        if c == 1.0 {
+            return Some(a);
+        }
+        // A power of two has no mantissa bits, and so has its reciprocal.
+        let reciprocal = 1.0 / c;
+        let power = c.is_normal() && c.to_bits() & ((1 << 52) - 1) == 0;
+        return (power && (c as f32).is_normal() && (reciprocal as f32).is_normal())
+            .then(|| with_constant(r, Mul, a, reciprocal));
+    }
+    if let (Some(x), Some(y)) = (r.unary(a, Neg), r.unary(b, Neg)) {
+        return Some(r.apply(Div, &[x, y]));
+    }
+    let x = r.unary(b, Sqrt)?;
+    r.is(a, 1.0).then(|| r.apply(Rsqrt, &[x]))
+}
+
+/// `-(-x) → x`, `-(x - y) → y - x`, and, where the inner result has no other use, `-(x · c) → x · -c`,
+/// `-(c / x) → -c / x`, `-(x + c) → -c - x`.
+fn neg(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a] = root(r, id, Neg)?;
+    if let Some(x) = r.unary(a, Neg) {
+        return Some(x);
+    }
+    if let Some([x, y]) = r.scalar(a, Sub) {
+        return Some(r.apply(Sub, &[y, x]));
+    }
+    if !r.used_once(a) {
+        return None;
+    }
+    if let Some([x, c]) = r.scalar(a, Mul)
+        && let Some(c) = r.constant(c)
+    {
+        return Some(with_constant(r, Mul, x, -c));
+    }
+    if let Some([c, x]) = r.scalar(a, Div)
+        && let Some(c) = r.constant(c)
+    {
+        let c = r.constant_like(-c, x);
+        return Some(r.apply(Div, &[c, x]));
+    }
+    if let Some([x, c]) = r.scalar(a, Add)
+        && let Some(c) = r.constant(c)
+    {
+        let c = r.constant_like(-c, x);
+        return Some(r.apply(Sub, &[c, x]));
+    }
+    None
+}
+
+/// `-x · y → -(x · y)` and `-x / y`, `x / -y → -(x / y)` where the only user is a sum, difference,
+/// product with a constant or negation, into which the sign then goes.
+fn hoist_negation(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op @ (Mul | Div)) = r.root(id) else { return None };
+    let user = r.only_user(id)?;
+    let absorbs = match r.root(user) {
+        Op::Scalar(Add | Sub | Neg) => true,
+        Op::Scalar(Mul) => r.operands(user).iter().any(|&x| r.constant(x).is_some()),
+        _ => false,
+    };
+    if !absorbs {
+        return None;
+    }
+    let [a, b] = r.operands(id).try_into().ok()?;
+    let positive = if let Some(x) = r.unary(a, Neg) {
+        [x, b]
+    } else if let Some(y) = r.unary(b, Neg) {
+        [a, y]
+    } else {
+        return None;
+    };
+    let result = r.apply(op, &positive);
+    Some(r.apply(Neg, &[result]))
+}
+
+/// `max(x, x) → x`, `max(max(x, c), d) → max(x, max(c, d))`, and so for `min`.
+fn extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op @ (Max | Min)) = r.root(id) else { return None };
+    let [a, b] = r.operands(id).try_into().ok()?;
+    if a == b {
+        return Some(a);
+    }
+    let d = r.constant(b)?;
+    let [x, c] = r.scalar(a, op)?;
+    let c = r.constant(c)?;
+    Some(with_constant(r, op, x, op.eval(&[c, d])))
+}
+
+/// `x⁰ → 1`, `x¹ → x`, `x² → x · x`, `x^½ → √x`, `x⁻¹ → 1 / x`, `x^-½ → rsqrt x`.
+fn pow(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [x, c] = root(r, id, Pow)?;
+    let exponent = r.constant(c)?;
+    if exponent == 0.0 {
+        Some(r.constant_like(1.0, x))
+    } else if exponent == 1.0 {
+        Some(x)
+    } else if exponent == 2.0 {
+        Some(r.apply(Mul, &[x, x]))
+    } else if exponent == 0.5 {
+        Some(r.apply(Sqrt, &[x]))
+    } else if exponent == -1.0 {
+        let one = r.constant_like(1.0, x);
+        Some(r.apply(Div, &[one, x]))
+    } else if exponent == -0.5 {
+        Some(r.apply(Rsqrt, &[x]))
+    } else {
+        None
+    }
+}
+
+/// `exp(log x) → x`, `log(exp x) → x`, `√(x · x) → |x|`.
+fn inverse(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op) = r.root(id) else { return None };
+    let a = *r.operands(id).first()?;
+    match op {
+        Exp => r.unary(a, Log),
+        Log => r.unary(a, Exp),
+        Sqrt => {
+            let [x, y] = r.scalar(a, Mul)?;
+            (x == y).then(|| r.apply(Abs, &[x]))
+        }
+        _ => None,
+    }
+}
+
+/// `|-x|`, `||x||` and `cos(-x)` without the inner sign.
+fn even(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op @ (Abs | Cos)) = r.root(id) else { return None };
+    let a = r.operand(id);
+    let x = r.unary(a, Neg).or_else(|| r.unary(a, Abs))?;
+    Some(r.apply(op, &[x]))
+}
+
+/// A selection between equal values, by a constant mask, or of 1 and 0 by a mask of ones and zeros.
+fn select(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [mask, a, b] = root(r, id, Select)?;
+    if a == b {
+        return Some(a);
+    }
+    if let Some(value) = r.constant(mask) {
+        return Some(if value != 0.0 { a } else { b });
+    }
+    let comparison = matches!(r.op(mask)?, Op::Scalar(Lt | Le | Gt | Ge | Eq));
+    (comparison && r.is(a, 1.0) && r.is(b, 0.0)).then_some(mask)
+}
+
+/// `select(a > b, a, b) → max(a, b)`, `select(a < b, a, b) → min(a, b)`: their definitions.
+fn select_extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [mask, a, b] = root(r, id, Select)?;
+    for (comparison, op) in [(Gt, Max), (Lt, Min)] {
+        if r.scalar(mask, comparison) == Some([a, b]) {
+            return Some(r.apply(op, &[a, b]));
+        }
+    }
+    None
+}
+
+/// A value compared with itself.
+fn compare_same(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Scalar(op @ (Lt | Le | Gt | Ge | Eq)) = r.root(id) else { return None };
+    let [a, b] = r.operands(id).try_into().ok()?;
+    (a == b).then(|| r.constant_like(op.eval(&[0.0, 0.0]), id))
+}
+
+/// `n + 0 → n`, `(n + c) + d → n + (c + d)` of counters.
+fn counter(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, AddU32)?;
+    let d = r.constant(b)?;
+    if d == 0.0 {
+        return Some(a);
+    }
+    let [n, c] = r.scalar(a, AddU32)?;
+    let sum = AddU32.eval(&[r.constant(c)?, d]);
+    debug_assert!(holds(sum, DType::U32));
+    Some(with_constant(r, AddU32, n, sum))
+}

@@ -1,0 +1,73 @@
+//! Translation validation: does a rewritten graph still compute the same?
+
+use crate::autodiff::differentiate;
+use crate::ir::{Bindings, DType, Evaluation, Graph, InterpError, Op, Type, Value, evaluate};
+use crate::scalar::{philox, stream_hash};
+
+/// How two graphs differ.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Mismatch {
+    #[error("{what} has element {index} = {after}, where it was {before}")]
+    Value { what: String, index: usize, before: f64, after: f64 },
+    #[error("the results were {before}, and are {after}")]
+    Results { before: String, after: String },
+    #[error("the graph cannot be evaluated: {0}")]
+    Interp(#[from] InterpError),
+}
+
+/// Largest difference between results, relative to the largest element of a tensor: what f64 rounds.
+const TOLERANCE: f64 = 1e-9;
+
+/// Evaluates both graphs by the interpreter in f64, on the same random inputs, state and draws.
+///
+/// # Errors
+/// The first result that differs.
+pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch> {
+    let seed = [seed as u32, (seed >> 32) as u32];
+    let run = |graph: &Graph| -> Result<Evaluation<f64>, Mismatch> {
+        let mut graph = graph.clone();
+        if graph.ids().into_iter().any(|id| *graph.op(id) == Op::Gradient) {
+            differentiate(&mut graph);
+        }
+        Ok(evaluate(&graph, &bindings(&graph, seed))?)
+    };
+    let (before, after) = (run(before)?, run(after)?);
+    let named = |e: &Evaluation<f64>| -> Vec<String> {
+        let outputs = e.outputs.iter().map(|(name, v)| format!("output {name}: {}", v.ty()));
+        outputs.chain(e.updates.iter().map(|(name, v)| format!("update {name}: {}", v.ty()))).collect()
+    };
+    let (names, others) = (named(&before), named(&after));
+    if names != others {
+        return Err(Mismatch::Results { before: names.join(", "), after: others.join(", ") });
+    }
+    let values = |e: Evaluation<f64>| e.outputs.into_iter().chain(e.updates).map(|(_, value)| value.to_f64());
+    for ((what, before), after) in names.into_iter().zip(values(before)).zip(values(after)) {
+        let scale = before.iter().fold(1e-3, |a: f64, b| if b.is_finite() { a.max(b.abs()) } else { a });
+        for (index, (&before, &after)) in before.iter().zip(&after).enumerate() {
+            let same = (before - after).abs() <= TOLERANCE * scale || before.to_bits() == after.to_bits();
+            if !same && !(before.is_nan() && after.is_nan()) {
+                return Err(Mismatch::Value { what, index, before, after });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value for each input and state tensor: reals in [0.1, 1), which suits roots, logarithms and
+/// variances; whole numbers below 10, which suits labels.
+fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
+    let value = |name: &str, ty: &Type| {
+        let stream = stream_hash(name);
+        let word = |i: usize| philox::uniform(seed, 0, stream, i as u64);
+        match ty.dtype {
+            DType::F32 => Value::real(ty.shape.clone(), (0..ty.elements()).map(|i| 0.1 + 0.9 * word(i)).collect()),
+            DType::U32 => Value::u32(ty.shape.clone(), (0..ty.elements()).map(|i| (10.0 * word(i)) as u32).collect()),
+        }
+    };
+    (graph.ids().into_iter())
+        .filter_map(|id| match graph.op(id) {
+            Op::Input { name, ty } | Op::State { name, ty } => Some((name.clone(), value(name, ty))),
+            _ => None,
+        })
+        .collect()
+}
