@@ -8,4 +8,6 @@ pub mod ir;
 pub mod plan;
 pub mod scalar;
 pub mod schedule;
+#[doc(hidden)]
+pub mod testing;
 pub mod train;

@@ -10,12 +10,16 @@ mod infer;
 mod interp;
 mod module;
 mod op;
+mod serial;
+pub mod text;
 mod types;
+mod verify;
 
 pub use builder::Builder;
-pub use graph::{Graph, Node, NodeId, Output, Probe, Update};
+pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
 pub use infer::{TypeError, infer};
 pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
 pub use module::{Entry, Feed, Initialiser, InputDecl, Module, StateDecl, StateRole};
 pub use op::{Distribution, Op, ReduceKind, Window};
 pub use types::{DType, Origin, Real, Role, Shape, Span, Type};
+pub use verify::{VerifyError, is_legal_name, verify};
