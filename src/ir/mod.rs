@@ -14,6 +14,7 @@ mod serial;
 pub mod text;
 mod types;
 mod verify;
+mod verify_module;
 
 pub use builder::Builder;
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
@@ -23,3 +24,4 @@ pub use module::{Entry, Feed, Initialiser, InputDecl, Module, StateDecl, StateRo
 pub use op::{Distribution, Op, ReduceKind, Window};
 pub use types::{DType, Origin, Real, Role, Shape, Span, Type};
 pub use verify::{VerifyError, is_legal_name, verify};
+pub use verify_module::{ModuleError, verify_module};

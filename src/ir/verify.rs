@@ -6,8 +6,10 @@ use std::collections::{HashMap, HashSet};
 /// A rule that a graph breaks, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    #[error("{kind} name `{name}` is not made of letters, digits and `_ . / -`")]
-    IllegalName { kind: &'static str, name: String },
+    #[error("node name `{name}` is not made of letters, digits and `_ . / -`")]
+    IllegalName { name: String },
+    #[error("there is a nameless {kind}")]
+    NoName { kind: &'static str },
     #[error("two nodes are named `%{name}`")]
     DuplicateNode { name: String },
     #[error("`%{node}` depends on itself, or on a node that does")]
@@ -62,7 +64,7 @@ fn names(graph: &Graph) -> Result<(), VerifyError> {
     for id in graph.ids() {
         let name = &graph.node(id).name;
         if !is_legal_name(name) {
-            return Err(VerifyError::IllegalName { kind: "node", name: name.clone() });
+            return Err(VerifyError::IllegalName { name: name.clone() });
         }
         if !seen.insert(name) {
             return Err(VerifyError::DuplicateNode { name: name.clone() });
@@ -100,7 +102,7 @@ fn leaves(graph: &Graph) -> Result<HashMap<&str, &Type>, VerifyError> {
             _ => continue,
         };
         if name.is_empty() {
-            return Err(VerifyError::IllegalName { kind, name: name.clone() });
+            return Err(VerifyError::NoName { kind });
         }
         let first = *known.entry(name).or_insert(ty);
         if first != ty {
@@ -166,7 +168,7 @@ fn results(graph: &Graph, states: &HashMap<&str, &Type>) -> Result<(), VerifyErr
     let mut seen = HashSet::new();
     for (kind, name, node) in outputs.chain(updates).chain(probes) {
         if name.is_empty() {
-            return Err(VerifyError::IllegalName { kind, name: name.clone() });
+            return Err(VerifyError::NoName { kind });
         }
         if !graph.contains(node) {
             return Err(VerifyError::Dangling { kind, name: name.clone() });

@@ -47,18 +47,18 @@ fn a_sound_graph_passes() {
 }
 
 #[test]
-fn illegal_names() {
+fn illegal_and_missing_names() {
     for bad in ["", "two words", "100%", "a\nb"] {
         let mut graph = step();
         let y = id(&graph, "y");
         graph.node_mut(y).name = bad.into();
-        assert_eq!(verify(&graph), Err(VerifyError::IllegalName { kind: "node", name: bad.into() }));
+        assert_eq!(verify(&graph), Err(VerifyError::IllegalName { name: bad.into() }));
     }
     let mut graph = step();
     graph.outputs[0].name.clear();
-    assert_eq!(verify(&graph), Err(VerifyError::IllegalName { kind: "output", name: String::new() }));
+    assert_eq!(verify(&graph), Err(VerifyError::NoName { kind: "output" }));
     let graph = with_line(r#"%nameless: f32[1] = input """#);
-    assert_eq!(verify(&graph), Err(VerifyError::IllegalName { kind: "input", name: String::new() }));
+    assert_eq!(verify(&graph), Err(VerifyError::NoName { kind: "input" }));
 }
 
 #[test]

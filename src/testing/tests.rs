@@ -1,4 +1,5 @@
 use super::*;
+use crate::ir::text::{Printer, parse};
 use crate::ir::{Graph, Op, evaluate, evaluate_nodes, verify};
 use crate::scalar::ScalarOp;
 use proptest::prelude::*;
@@ -89,6 +90,25 @@ proptest! {
     ) {
         prop_assert_eq!(verify(&graph), Ok(()));
         finite_and_bounded(&graph, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn gradients_of_random_graphs_are_valid_and_finite(
+        graph in graphs(GraphOptions { gradients: true, ..GraphOptions::default() }),
+        seed in any::<u64>(),
+    ) {
+        let mut graph = graph;
+        crate::autodiff::differentiate(&mut graph);
+        prop_assert_eq!(verify(&graph), Ok(()));
+        prop_assert_eq!(&parse(&Printer { origins: true }.graph(&graph)).unwrap(), &graph);
+        let outcome = evaluate(&graph, &random_bindings::<f64>(&graph, seed))
+            .map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let (_, gradient) = outcome.outputs.iter().find(|(name, _)| name == "gradient").unwrap();
+        prop_assert!(gradient.to_f64().iter().all(|v| v.is_finite()));
     }
 }
 
