@@ -11,4 +11,6 @@ pub mod plan;
 pub mod replay;
 pub mod scalar;
 pub mod schedule;
+#[doc(hidden)]
+pub mod testing;
 pub mod train;

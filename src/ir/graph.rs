@@ -42,7 +42,22 @@ pub struct Probe {
     pub node: NodeId,
 }
 
+/// Why a node could not be added as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddError {
+    #[error("the name `{0}` is taken")]
+    NameTaken(String),
+    #[error(transparent)]
+    Operands(#[from] TypeError),
+    #[error("{op}: declared as {declared}, but its operands and attributes give {inferred}")]
+    WrongType { op: &'static str, declared: Type, inferred: Type },
+}
+
 /// A function (state, inputs) → (state', outputs).
+///
+/// Two graphs are equal when they differ in their handles at most: they have the same name, the same
+/// outputs, updates and probes and, in the order of [`Graph::topological`], the same nodes with operands
+/// of the same names. In other words, when their text forms with origins are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     pub name: String,
@@ -74,6 +89,32 @@ impl Graph {
             self.dag.add_edge(operand, id, position);
         }
         Ok(id)
+    }
+
+    /// Adds a node under exactly this name, for readers of stored graphs. Where a type is declared, the
+    /// inferred one must be the same.
+    ///
+    /// # Errors
+    /// When the name is taken, the operands do not fit the operation, or the types differ.
+    pub fn add_exact(
+        &mut self,
+        op: Op,
+        operands: &[NodeId],
+        name: &str,
+        declared: Option<&Type>,
+        origin: Origin,
+    ) -> Result<NodeId, AddError> {
+        if self.names.contains(name) {
+            return Err(AddError::NameTaken(name.into()));
+        }
+        let types: Vec<&Type> = operands.iter().map(|&id| &self.dag[id].ty).collect();
+        let inferred = infer(&op, &types)?;
+        match declared {
+            Some(declared) if *declared != inferred => {
+                Err(AddError::WrongType { op: op.name(), declared: declared.clone(), inferred })
+            }
+            _ => Ok(self.add(op, operands, name, origin)?),
+        }
     }
 
     fn unique_name(&mut self, wanted: &str) -> String {
@@ -144,6 +185,19 @@ impl Graph {
         edges.into_iter().map(|(_, source)| source).collect()
     }
 
+    /// The positions of a node's operands, sorted: `0..n` unless the graph is broken.
+    pub(super) fn operand_positions(&self, id: NodeId) -> Vec<usize> {
+        let mut positions: Vec<usize> = self.dag.edges_directed(id, Direction::Incoming).map(|e| *e.weight()).collect();
+        positions.sort_unstable();
+        positions
+    }
+
+    /// The bare graph, for tests that break it.
+    #[cfg(test)]
+    pub(super) fn dag_mut(&mut self) -> &mut StableDiGraph<Node, usize> {
+        &mut self.dag
+    }
+
     /// The nodes that use a node's value, in the order of their indices, each once.
     pub fn users(&self, id: NodeId) -> Vec<NodeId> {
         let users: BTreeSet<NodeId> = self.dag.neighbors_directed(id, Direction::Outgoing).collect();
@@ -171,6 +225,17 @@ impl Graph {
     /// # Panics
     /// On a cycle, which no way of building a graph can make.
     pub fn topological(&self) -> Vec<NodeId> {
+        match self.try_topological() {
+            Ok(order) => order,
+            Err(id) => panic!("the graph {} has a cycle through {}", self.name, self.node(id).name),
+        }
+    }
+
+    /// As [`Graph::topological`], for graphs that may be broken.
+    ///
+    /// # Errors
+    /// A node of a cycle, or one that depends on a cycle.
+    pub(super) fn try_topological(&self) -> Result<Vec<NodeId>, NodeId> {
         let mut missing = vec![0usize; self.bound()];
         let mut ready = BinaryHeap::new();
         for id in self.dag.node_indices() {
@@ -190,8 +255,16 @@ impl Graph {
                 }
             }
         }
-        assert_eq!(order.len(), self.len(), "the graph {} has a cycle", self.name);
-        order
+        match self.dag.node_indices().find(|id| missing[id.index()] > 0) {
+            None => Ok(order),
+            Some(id) => Err(id),
+        }
+    }
+
+    /// [`Graph::topological`], or the order of indices where a cycle leaves no other: for showing a
+    /// graph, broken or not.
+    pub(super) fn display_order(&self) -> Vec<NodeId> {
+        self.try_topological().unwrap_or_else(|_| self.ids())
     }
 
     /// Every use of `old`, as an operand, output, update or probe, becomes a use of `new`.
@@ -260,5 +333,30 @@ impl Graph {
         }
         self.probes.retain(|p| live[p.node.index()]);
         dead.len()
+    }
+}
+
+impl PartialEq for Graph {
+    fn eq(&self, other: &Self) -> bool {
+        // The order decides how a graph is scheduled, so it is part of what a graph is.
+        let (ours, theirs) = (self.display_order(), other.display_order());
+        if self.name != other.name || ours.len() != theirs.len() {
+            return false;
+        }
+        let twin: HashMap<NodeId, NodeId> = ours.iter().copied().zip(theirs.iter().copied()).collect();
+        let same = |a: NodeId, b: NodeId| twin.get(&a) == Some(&b);
+        let same_nodes = ours.iter().zip(&theirs).all(|(&a, &b)| {
+            let (left, right) = (self.operands(a), other.operands(b));
+            self.node(a) == other.node(b)
+                && left.len() == right.len()
+                && left.into_iter().zip(right).all(|(a, b)| same(a, b))
+        });
+        same_nodes
+            && self.outputs.len() == other.outputs.len()
+            && (self.outputs.iter().zip(&other.outputs)).all(|(a, b)| a.name == b.name && same(a.node, b.node))
+            && self.updates.len() == other.updates.len()
+            && (self.updates.iter().zip(&other.updates)).all(|(a, b)| a.state == b.state && same(a.node, b.node))
+            && self.probes.len() == other.probes.len()
+            && (self.probes.iter().zip(&other.probes)).all(|(a, b)| a.name == b.name && same(a.node, b.node))
     }
 }

@@ -67,14 +67,14 @@ pub struct StateDecl {
 }
 
 /// An entry point.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub graph: Graph,
     pub inputs: Vec<InputDecl>,
 }
 
 /// A whole program, as `declare` gives it and the compiler takes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Module {
     pub name: String,
     pub states: Vec<StateDecl>,

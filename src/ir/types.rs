@@ -81,8 +81,8 @@ impl fmt::Display for Type {
 }
 
 /// An f64 that is compared and hashed by its bits, so that attributes can be keys.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(transparent)]
+/// Its serialised form, which also carries infinities through JSON, is in `serial`.
+#[derive(Debug, Clone, Copy)]
 pub struct Real(pub f64);
 
 impl PartialEq for Real {

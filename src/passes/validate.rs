@@ -44,8 +44,8 @@ pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch
     for ((what, before), after) in names.into_iter().zip(values(before)).zip(values(after)) {
         let scale = before.iter().fold(1e-3, |a: f64, b| if b.is_finite() { a.max(b.abs()) } else { a });
         for (index, (&before, &after)) in before.iter().zip(&after).enumerate() {
-            let same = (before - after).abs() <= TOLERANCE * scale || before.to_bits() == after.to_bits();
-            if !same && !(before.is_nan() && after.is_nan()) {
+            // What overflowed before may be finite now: that is what some passes are for.
+            if before.is_finite() && !((before - after).abs() <= TOLERANCE * scale) {
                 return Err(Mismatch::Value { what, index, before, after });
             }
         }
@@ -53,20 +53,25 @@ pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch
     Ok(())
 }
 
-/// A value for each input and state tensor: reals in [0.1, 1), which suits roots, logarithms and
-/// variances; whole numbers below 10, which suits labels.
+/// A value for each input and state tensor. Reals are in [-1, 1) for inputs; for state, which holds
+/// variances and second moments too, they are positive, and of matrices and filters so small that sums of
+/// products stay near 1. Whole numbers are below 10, which suits labels.
 fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
-    let value = |name: &str, ty: &Type| {
-        let stream = stream_hash(name);
-        let word = |i: usize| philox::uniform(seed, 0, stream, i as u64);
+    let uniform = |name: &str, i: usize| philox::uniform(seed, 0, stream_hash(name), i as u64);
+    let value = |name: &str, ty: &Type, real: &dyn Fn(f64) -> f64| {
+        let elements = 0..ty.elements();
         match ty.dtype {
-            DType::F32 => Value::real(ty.shape.clone(), (0..ty.elements()).map(|i| 0.1 + 0.9 * word(i)).collect()),
-            DType::U32 => Value::u32(ty.shape.clone(), (0..ty.elements()).map(|i| (10.0 * word(i)) as u32).collect()),
+            DType::F32 => Value::real(ty.shape.clone(), elements.map(|i| real(uniform(name, i))).collect()),
+            DType::U32 => Value::u32(ty.shape.clone(), elements.map(|i| (10.0 * uniform(name, i)) as u32).collect()),
         }
     };
     (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {
-            Op::Input { name, ty } | Op::State { name, ty } => Some((name.clone(), value(name, ty))),
+            Op::Input { name, ty } => Some((name.clone(), value(name, ty, &|u| 2.0 * u - 1.0))),
+            Op::State { name, ty } => {
+                let fan = if ty.rank() < 2 { 1.0 } else { ty.elements() as f64 / ty.shape[0].min(ty.shape[1]) as f64 };
+                Some((name.clone(), value(name, ty, &|u| (0.1 + 0.9 * u) / fan)))
+            }
             _ => None,
         })
         .collect()

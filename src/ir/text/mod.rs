@@ -1,0 +1,59 @@
+//! The text form of a graph: one line a node, for people, snapshots and tests.
+//!
+//! ```text
+//! graph train_step {
+//!   %real: f32[128,1,28,28] = input "real"
+//!   %w: f32[64,1,4,4] = state "discriminator/0-conv/weight"
+//!   %conv: f32[128,64,14,14] = conv2d %real %w stride=[2,2] pad=[1,1]  # d/0-conv @120..180
+//!   %sum: f32[1,1,1,1] = reduce_sum %conv axes=[0,1,2,3]
+//!   %loss: f32[] = reshape %sum
+//!   output loss_d = %loss
+//!   update "discriminator/0-conv/weight" = %w
+//!   probe "conv" = %conv
+//! }
+//! ```
+//!
+//! A line reads `%name: type = operation payload operands attributes`. Every node is defined before it
+//! is used. What follows `#` is the node's origin: scope, `@` the byte range in the source, and the role
+//! unless it is forward. Names of other than letters, digits and `_ . / -` stand in quotes. When
+//! reading, `//` starts a comment, and a type may be left out where it follows from the operands.
+//!
+//! [`parse`] gives back a graph equal to the printed one; without origins, one equal but for these.
+
+mod parse;
+mod print;
+mod scan;
+
+pub use parse::parse;
+pub use print::Printer;
+pub use scan::ParseError;
+
+use std::fmt;
+
+/// A number as it is written in a graph: the shortest decimal that reads back to the same f64, `inf`,
+/// `-inf`, `NaN`, or the bits of an unusual NaN in hexadecimal.
+pub(super) struct Number(pub f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_nan() && self.0.to_bits() != f64::NAN.to_bits() {
+            write!(f, "{:#018x}", self.0.to_bits())
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+impl Number {
+    pub fn parse(text: &str) -> Option<Number> {
+        match text.strip_prefix("0x") {
+            Some(bits) => u64::from_str_radix(bits, 16).ok().map(f64::from_bits),
+            None => text.parse().ok(),
+        }
+        .map(Number)
+    }
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;
