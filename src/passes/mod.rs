@@ -55,6 +55,9 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "cse", run: cse },
     Pass { name: "arithmetic-again", run: arithmetic },
     Pass { name: "movement-again", run: movement },
+    Pass { name: "reductions-again", run: reductions },
+    Pass { name: "fold-again", run: fold },
+    Pass { name: "arithmetic-at-last", run: arithmetic },
     Pass { name: "cse-again", run: cse },
     Pass { name: "dead-at-last", run: dead },
 ];

@@ -3,7 +3,7 @@
 use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
-use crate::scalar::ScalarOp::{Div, Mul, Neg};
+use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
 
 /// Reduces less, and later: not along dimensions of size 1, not twice, not what was repeated before,
 /// and factors that are the same for all summands are applied to the sum.
@@ -17,7 +17,7 @@ pub fn reductions(graph: &mut Graph) -> Report {
     rewrite(graph, RULES)
 }
 
-const RULES: &[Rule] = &[trim, merge, of_broadcast, of_movement, factor_out];
+const RULES: &[Rule] = &[trim, merge, of_broadcast, of_movement, of_centred, factor_out];
 
 /// The kind, axes and operand of a reduction.
 fn root(r: &Rewriter, id: NodeId) -> Option<(ReduceKind, Vec<usize>, NodeId)> {
@@ -107,6 +107,32 @@ fn of_movement(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         }
         _ => None,
     }
+}
+
+/// `sum(x + c·sum(x)) → (1 + n·c)·sum(x)`, with `n` the number of summands: what is left when a mean is
+/// taken away (`c = -1/n`) sums to nothing. So the gradient of a bias in front of a batch normalisation is the
+/// zero that it is, and not what rounding makes of it, which Adam would blow up to steps of full size.
+fn of_centred(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let (ReduceKind::Sum, axes, a) = root(r, id)? else { return None };
+    for [x, shift] in r.either(a, Add)? {
+        if !matches!(r.op(shift), Some(Op::Broadcast { .. })) {
+            continue;
+        }
+        for [sum, c] in r.either(r.operand(shift), Mul).unwrap_or_default() {
+            let is_sum = match r.op(sum) {
+                Some(Op::Reduce { kind: ReduceKind::Sum, axes: inner }) => *inner == axes && r.operand(sum) == x,
+                _ => false,
+            };
+            let Some(c) = r.constant(c).filter(|_| is_sum) else { continue };
+            let count = r.ty(x).elements() / r.ty(sum).elements();
+            let factor = 1.0 + count as f64 * c;
+            // A reciprocal is rounded.
+            let factor = if factor.abs() < 1e-12 { 0.0 } else { factor };
+            let factor = r.constant_like(factor, sum);
+            return Some(r.apply(Mul, &[sum, factor]));
+        }
+    }
+    None
 }
 
 /// `sum(x · c) → sum(x) · c`, `sum(x / c) → sum(x) / c`, `sum(-x) → -sum(x)`, with `c` the same along
