@@ -52,7 +52,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 continue;
             }
             let mut table = Table::new([Align::Left, Align::Left, Align::Left]);
-            of_kind.iter().for_each(|n| drop(table.row([n.name.clone(), n.ty.to_string(), n.meaning.clone()])));
+            for name in of_kind {
+                table.row([name.name.clone(), name.ty.to_string(), name.meaning.clone()]);
+            }
             text += &format!("  {title}:\n{}", table.render("    "));
         }
         text.push('\n');

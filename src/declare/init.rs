@@ -1,9 +1,10 @@
 //! The entry `init`, which every program has: state before the first step.
 
-use super::entry::SEED;
+use super::lowering::SEED;
 use crate::ir::{
     Builder, DType, Distribution, Entry, Feed, Graph, INIT, Initialiser, InputDecl, Op, Origin, StateDecl, Type, Update,
 };
+use crate::scalar::ScalarOp;
 
 /// A graph whose updates give every state tensor its first value.
 pub fn entry(states: &[StateDecl]) -> Entry {
@@ -30,9 +31,11 @@ pub fn entry(states: &[StateDecl]) -> Entry {
                 let shape = state.ty.shape.clone();
                 let uniform = Op::Random { distribution: Distribution::Uniform, stream, shape: shape.clone() };
                 let uniform = b.op(uniform, &[seed, step]);
-                let scaled = b.scale(uniform, 2.0 * limit);
-                let limit = b.constant(limit, &shape);
-                b.named(&state.name, Op::Scalar(crate::scalar::ScalarOp::Sub), &[scaled, limit])
+                // 2·limit·(u − ½): the difference is exact, so that the draw is symmetric about 0.
+                let half = b.constant(0.5, &shape);
+                let centred = b.sub(uniform, half);
+                let width = b.constant(2.0 * limit, &shape);
+                b.named(&state.name, Op::Scalar(ScalarOp::Mul), &[centred, width])
             }
         };
         updates.push(Update { state: state.name.clone(), node });

@@ -8,10 +8,14 @@ pub mod decode;
 pub mod diagnostic;
 mod entry;
 mod expr;
+mod images;
 mod init;
 mod layers;
 mod lexer;
+mod lowering;
+mod nodes;
 mod number;
+mod ops;
 mod optimisers;
 mod parser;
 mod program;
@@ -22,8 +26,9 @@ pub mod syntax;
 use crate::ir::Module;
 use decode::Decoder;
 use diagnostic::{Diagnostic, Diagnostics};
-use entry::Lowering;
+use lowering::Lowering;
 use program::Program;
+pub use sizes::Number;
 use sizes::Sizes;
 
 /// Why a program was not read.
@@ -54,15 +59,30 @@ impl Error {
 /// been worked out, so that a smaller last batch leaves the rest of the step as it is.
 ///
 /// # Errors
-/// Everything that is wrong with the text, or a `set` that does not fit it.
+/// Everything that is wrong with the text, or a `set` or data size that does not fit it.
 pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usize)]) -> Result<Module, Error> {
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
     let tree = syntax::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    if let Some((size, _)) = data_sizes.iter().find(|(size, _)| !program.sizes.iter().any(|(n, _)| n.text == *size)) {
+        return Err(Error::Set(format!("`{}` has no size `{size}`", program.name)));
+    }
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
-    let module = Lowering::new(&program, sizes, data_sizes, d).lower().map_err(failed)?;
-    Ok(module)
+    Lowering::new(&program, sizes, data_sizes, d).lower().map_err(failed)
+}
+
+/// Every named size and value of a program with its number, in the order of declaration, sizes first.
+///
+/// # Errors
+/// As [`load`], as far as names and numbers go: networks and entries are not looked into.
+pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Number)>, Error> {
+    let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, diagnostics));
+    let tree = syntax::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let sizes = Sizes::resolve(&program, sets, &mut d)?;
+    if d.diags.is_empty() { Ok(sizes.list(&program)) } else { Err(failed(d.diags)) }
 }
 
 /// The name of the size that counts the examples of the data: the first dimension of the first images or
@@ -88,3 +108,4 @@ fn unique(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     }
     unique
 }
+

@@ -127,7 +127,8 @@ fn program_name(node: &Node, d: &mut Decoder) -> Option<String> {
     None
 }
 
-fn bad_name(name: &str, span: Span, d: &mut Decoder) {
+/// Reports a name that is none.
+pub fn bad_name(name: &str, span: Span, d: &mut Decoder) {
     d.report(
         Diagnostic::new("bad-name", format!("`{name}` is no name"))
             .label(span, "letters, digits and any of `_ - .`, starting with a letter"),

@@ -8,16 +8,36 @@ use super::syntax::{Name, Node, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The numbers of a program.
+/// The numbers of a program. One whose declaration is wrong is there without a number: what is wrong is told
+/// once, where it is declared.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    sizes: BTreeMap<String, usize>,
-    values: BTreeMap<String, f64>,
+    sizes: BTreeMap<String, Option<usize>>,
+    values: BTreeMap<String, Option<f64>>,
     used: RefCell<BTreeSet<String>>,
+    depth: usize,
+}
+
+/// A named number of a program.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    Size(usize),
+    Value(f64),
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Size(size) => write!(f, "{size}"),
+            Number::Value(value) => write!(f, "{value:?}"),
+        }
+    }
 }
 
 /// Sizes are at most this: a tensor has less than 2³¹ elements.
 const MAX: usize = i32::MAX as usize;
+/// Sizes may depend on one another this far, so that a hostile text cannot exhaust the stack.
+const MAX_DEPTH: usize = 200;
 
 impl Sizes {
     /// Works out every size and value.
@@ -29,6 +49,8 @@ impl Sizes {
         for set in sets {
             numbers.set(program, set)?;
         }
+        // Also where a `set` replaces what is written: a name is used or not by the text alone.
+        program.sizes.iter().chain(&program.values).for_each(|(_, node)| numbers.mark(node));
         for (name, _) in &program.sizes {
             numbers.size_of(program, name, &mut Vec::new(), d);
         }
@@ -38,133 +60,159 @@ impl Sizes {
         Ok(numbers)
     }
 
+    /// Every number that there is, in the order of declaration, sizes first.
+    pub fn list(&self, program: &Program) -> Vec<(String, Number)> {
+        let sizes = program.sizes.iter().map(|(n, _)| (n, self.sizes.get(&n.text).copied().flatten().map(Number::Size)));
+        let values =
+            program.values.iter().map(|(n, _)| (n, self.values.get(&n.text).copied().flatten().map(Number::Value)));
+        sizes.chain(values).filter_map(|(name, number)| Some((name.text.clone(), number?))).collect()
+    }
+
+    fn mark(&self, node: &Node) {
+        match &node.value {
+            Value::Str(name) => drop(self.used.borrow_mut().insert(name.clone())),
+            Value::Tuple { items, .. } => items.iter().for_each(|item| self.mark(item)),
+            _ => {}
+        }
+    }
+
     fn set(&mut self, program: &Program, set: &str) -> Result<(), Error> {
+        let failed = |problem: String| Err(Error::Set(format!("--set {set}: {problem}")));
         let Some((name, number)) = set.split_once('=') else {
-            return Err(Error::Set(format!("--set {set}: `name=value` was expected, for instance --set batch=64")));
+            return failed("`name=value` was expected, for instance --set batch=64".into());
         };
         let (name, number) = (name.trim(), number.trim());
         if program.sizes.iter().any(|(n, _)| n.text == name) {
-            match number.parse() {
-                Ok(size @ 1..=MAX) => self.sizes.insert(name.into(), size),
-                _ => {
-                    return Err(Error::Set(format!("--set {set}: `{name}` is a size, a whole number from 1 to {MAX}")));
+            return match number.parse() {
+                Ok(size @ 1..=MAX) => {
+                    self.sizes.insert(name.into(), Some(size));
+                    Ok(())
                 }
+                _ => failed(format!("`{name}` is a size, a whole number from 1 to {MAX}")),
             };
-            return Ok(());
         }
         if program.values.iter().any(|(n, _)| n.text == name) {
-            match number.parse::<f64>() {
-                Ok(value) if value.is_finite() => self.values.insert(name.into(), value),
-                _ => return Err(Error::Set(format!("--set {set}: `{name}` is a number, for instance 1e-4"))),
+            return match number.parse::<f64>() {
+                Ok(value) if value.is_finite() => {
+                    self.values.insert(name.into(), Some(value));
+                    Ok(())
+                }
+                _ => failed(format!("`{name}` is a number, for instance 1e-4")),
             };
-            return Ok(());
         }
         let known: Vec<&str> = program.sizes.iter().chain(&program.values).map(|(n, _)| n.text.as_str()).collect();
         let hint = match closest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("`{}` has none", program.name),
             None => format!("`{}` has {}", program.name, known.join(", ")),
         };
-        Err(Error::Set(format!("--set {set}: there is no size or value `{name}`; {hint}")))
+        failed(format!("there is no size or value `{name}`; {hint}"))
     }
 
     fn size_of(&mut self, program: &Program, name: &Name, path: &mut Vec<String>, d: &mut Decoder) -> Option<usize> {
         if let Some(&size) = self.sizes.get(&name.text) {
-            return Some(size);
+            return size;
         }
         let Some((_, node)) = program.sizes.iter().find(|(n, _)| n.text == name.text) else {
-            unknown(d, "size", &name.text, name.span, &program.sizes);
+            unknown(d, "size", name, &program.sizes);
             return None;
         };
+        let mut size = None;
         if path.contains(&name.text) {
-            cycle(d, "size", path, &name.text, node.span);
-            // A number of any kind, so that the cycle is told once.
-            self.sizes.insert(name.text.clone(), 1);
-            return None;
+            cycle(d, "size", path, &name.text, name.span);
+        } else {
+            path.push(name.text.clone());
+            size = self.computed(program, node, path, d).and_then(|size| in_range(size, node.span, d));
+            path.pop();
         }
-        path.push(name.text.clone());
-        let size = self.computed(program, node, path, d);
-        path.pop();
-        let size = self.in_range(size?, node.span, d)?;
         self.sizes.insert(name.text.clone(), size);
-        Some(size)
+        size
     }
 
     /// A number, the name of a size, or a sum or product of these.
     fn computed(&mut self, program: &Program, node: &Node, path: &mut Vec<String>, d: &mut Decoder) -> Option<usize> {
-        if let Value::Tuple { name: Some(op), items } = &node.value {
-            let combine: fn(usize, usize) -> Option<usize> = match op.text.as_str() {
-                "Mul" => usize::checked_mul,
-                "Add" => usize::checked_add,
-                _ => {
-                    d.wrong_type(node, "a size", "a number, the name of one in quotes, `Mul(...)` or `Add(...)`");
-                    return None;
-                }
-            };
-            let items: Vec<Option<usize>> = items.iter().map(|item| self.computed(program, item, path, d)).collect();
-            let items: Vec<usize> = items.into_iter().collect::<Option<_>>()?;
-            let total = items.iter().skip(1).try_fold(*items.first()?, |a, &b| combine(a, b));
-            return Some(total.unwrap_or(usize::MAX));
+        if self.depth >= MAX_DEPTH {
+            let message = format!("sizes depend on one another more than {MAX_DEPTH} deep");
+            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+            return None;
         }
-        match d.usize_or_name(node, "a size")? {
-            OrName::Value(size) => Some(size),
-            OrName::Name { text, span } => {
-                self.used.borrow_mut().insert(text.into());
-                self.size_of(program, &Name { text: text.into(), span }, path, d)
-            }
-        }
+        self.depth += 1;
+        let size = self.computed_below(program, node, path, d);
+        self.depth -= 1;
+        size
     }
 
-    fn in_range(&self, size: usize, span: Span, d: &mut Decoder) -> Option<usize> {
-        if (1..=MAX).contains(&size) {
-            return Some(size);
+    fn computed_below(
+        &mut self,
+        program: &Program,
+        node: &Node,
+        path: &mut Vec<String>,
+        d: &mut Decoder,
+    ) -> Option<usize> {
+        const FORMS: &str = "a whole number, the name of a size in quotes, `Mul(a, b)` or `Add(a, b)`";
+        let combine: fn(usize, usize) -> usize = match &node.value {
+            Value::Tuple { name: Some(op), .. } if op.text == "Mul" => usize::saturating_mul,
+            Value::Tuple { name: Some(op), .. } if op.text == "Add" => usize::saturating_add,
+            Value::Int(_) | Value::Str(_) => {
+                return match d.usize_or_name(node, "a size")? {
+                    OrName::Value(size) => Some(size),
+                    OrName::Name { text, span } => self.size_of(program, &Name { text: text.into(), span }, path, d),
+                };
+            }
+            _ => {
+                d.wrong_type(node, "a size", FORMS);
+                return None;
+            }
+        };
+        let Value::Tuple { items, .. } = &node.value else { return None };
+        let sizes: Vec<Option<usize>> = items.iter().map(|item| self.computed(program, item, path, d)).collect();
+        let sizes: Vec<usize> = sizes.into_iter().collect::<Option<_>>()?;
+        let total = sizes.into_iter().reduce(combine);
+        if total.is_none() {
+            d.wrong_type(node, "a size", FORMS);
         }
-        let size = if size == usize::MAX { "more than a machine word".to_string() } else { size.to_string() };
-        d.report(
-            Diagnostic::new("bad-size", format!("a size of {size} is not possible"))
-                .label(span, format!("expected 1 to {MAX}")),
-        );
-        None
+        total
     }
 
     fn value_of(&mut self, program: &Program, name: &Name, path: &mut Vec<String>, d: &mut Decoder) -> Option<f64> {
         if let Some(&value) = self.values.get(&name.text) {
-            return Some(value);
+            return value;
         }
         let Some((_, node)) = program.values.iter().find(|(n, _)| n.text == name.text) else {
-            unknown(d, "value", &name.text, name.span, &program.values);
+            unknown(d, "value", name, &program.values);
             return None;
         };
+        let mut value = None;
         if path.contains(&name.text) {
-            cycle(d, "value", path, &name.text, node.span);
-            self.values.insert(name.text.clone(), 0.0);
-            return None;
+            cycle(d, "value", path, &name.text, name.span);
+        } else if path.len() >= MAX_DEPTH {
+            let message = format!("values depend on one another more than {MAX_DEPTH} deep");
+            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+        } else {
+            path.push(name.text.clone());
+            value = match d.f64_or_name(node, "a value") {
+                Some(OrName::Value(value)) => Some(value),
+                Some(OrName::Name { text, span }) => {
+                    self.value_of(program, &Name { text: text.into(), span }, path, d)
+                }
+                None => None,
+            };
+            path.pop();
         }
-        path.push(name.text.clone());
-        let value = match d.f64_or_name(node, "a value") {
-            Some(OrName::Value(value)) => Some(value),
-            Some(OrName::Name { text, span }) => {
-                self.used.borrow_mut().insert(text.into());
-                self.value_of(program, &Name { text: text.into(), span }, path, d)
-            }
-            None => None,
-        };
-        path.pop();
-        self.values.insert(name.text.clone(), value?);
+        self.values.insert(name.text.clone(), value);
         value
     }
 
     /// A size given in the text.
     pub fn size(&self, program: &Program, node: &Node, what: &str, d: &mut Decoder) -> Option<usize> {
         match d.usize_or_name(node, what)? {
-            OrName::Value(size) => self.in_range(size, node.span, d),
+            OrName::Value(size) => in_range(size, node.span, d),
             OrName::Name { text, span } => {
                 self.used.borrow_mut().insert(text.into());
                 if let Some(&size) = self.sizes.get(text) {
-                    return Some(size);
+                    return size;
                 }
-                if !program.sizes.iter().any(|(n, _)| n.text == text) {
-                    unknown(d, "size", text, span, &program.sizes);
-                }
+                unknown(d, "size", &Name { text: text.into(), span }, &program.sizes);
                 None
             }
         }
@@ -173,7 +221,7 @@ impl Sizes {
     /// A list of sizes given in the text.
     pub fn shape(&self, program: &Program, node: &Node, what: &str, d: &mut Decoder) -> Option<Vec<usize>> {
         let items = d.list(node, what)?;
-        let sizes: Vec<Option<usize>> = items.iter().map(|item| self.size(program, item, what, d)).collect();
+        let sizes: Vec<Option<usize>> = items.iter().map(|item| self.size(program, item, "a size", d)).collect();
         sizes.into_iter().collect()
     }
 
@@ -182,21 +230,25 @@ impl Sizes {
         match d.f64_or_name(node, what)? {
             OrName::Value(value) => Some(value),
             OrName::Name { text, span } => {
-                if let Some(value) = self.named_number(text) {
-                    return Some(value);
+                let value = self.named_number(text);
+                if value.is_none() && !self.is_declared(text) {
+                    unknown(d, "value", &Name { text: text.into(), span }, &program.values);
                 }
-                if !program.values.iter().chain(&program.sizes).any(|(n, _)| n.text == text) {
-                    unknown(d, "value", text, span, &program.values);
-                }
-                None
+                value
             }
         }
+    }
+
+    /// Whether a size or value is called so, also one whose declaration is wrong.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.sizes.contains_key(name)
     }
 
     /// A value, or a size as a number.
     pub fn named_number(&self, name: &str) -> Option<f64> {
         self.used.borrow_mut().insert(name.into());
-        self.values.get(name).copied().or_else(|| self.sizes.get(name).map(|&size| size as f64))
+        let value = self.values.get(name).copied().flatten();
+        value.or_else(|| self.sizes.get(name).copied().flatten().map(|size| size as f64))
     }
 
     /// Reports what is declared and never used.
@@ -209,12 +261,21 @@ impl Sizes {
     }
 }
 
-fn unknown(d: &mut Decoder, what: &str, name: &str, span: Span, known: &[(Name, &Node)]) {
+fn in_range(size: usize, span: Span, d: &mut Decoder) -> Option<usize> {
+    if (1..=MAX).contains(&size) {
+        return Some(size);
+    }
+    let message = if size == 0 { "a size cannot be 0" } else { "this size is too large" };
+    d.report(Diagnostic::new("bad-size", message).label(span, format!("expected a whole number from 1 to {MAX}")));
+    None
+}
+
+fn unknown(d: &mut Decoder, what: &str, name: &Name, known: &[(Name, &Node)]) {
     let known: Vec<&str> = known.iter().map(|(n, _)| n.text.as_str()).collect();
     d.report(
-        Diagnostic::new("unknown-name", format!("there is no {what} `{name}`"))
-            .label(span, "not declared")
-            .suggest(name, &known),
+        Diagnostic::new("unknown-name", format!("there is no {what} `{}`", name.text))
+            .label(name.span, "not declared")
+            .suggest(&name.text, &known),
     );
 }
 

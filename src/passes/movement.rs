@@ -39,7 +39,7 @@ pub(super) fn regroup(from: &[usize], to: &[usize]) -> Vec<(std::ops::Range<usiz
     let mut groups = Vec::new();
     while i < from.len() || j < to.len() {
         let (i0, j0) = (i, j);
-        let mut next = |shape: &[usize], at: &mut usize| {
+        let next = |shape: &[usize], at: &mut usize| {
             *at += 1;
             shape.get(*at - 1).copied()
         };

@@ -1,12 +1,12 @@
 //! Loop nests as bodies of functions, and how many blocks of how many threads run them.
 
-use super::expr::{Expressions, Scope, c_type, literal};
+use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, Level, POINT, REDUCED, Space};
 use super::names::Names;
 use crate::plan::kernel::{BufferId, Expr, Nest, Pass, Store, Word};
 use crate::plan::view::View;
-use crate::plan::{Buffer, BufferRole, DType, ReduceKind};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::plan::{Buffer, BufferRole, ReduceKind};
+use std::collections::BTreeSet;
 
 /// Threads of a block that runs an elementwise nest.
 const THREADS: usize = 256;

@@ -1,0 +1,86 @@
+//! A program on its way to a module.
+
+use super::decode::Decoder;
+use super::diagnostic::{Diagnostic, Span};
+use super::entry::EntryLowering;
+use super::expr;
+use super::program::Program;
+use super::sizes::{Sizes, unused};
+use crate::ir::{Module, NodeId, StateDecl};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The name of the state that counts steps.
+pub const STEP: &str = "step";
+/// The name of the input that holds the seed.
+pub const SEED: &str = "seed";
+
+/// What all entries share: numbers, state, and what was found to be wrong.
+pub struct Lowering<'p, 'n> {
+    pub program: &'p Program<'n>,
+    pub sizes: Sizes,
+    /// Sizes of the data alone, by the name of the size that they stand in for.
+    pub data_sizes: &'p [(String, usize)],
+    pub d: Decoder,
+    /// In the order in which the entries come to them.
+    pub states: Vec<StateDecl>,
+    /// Names of networks and functions that some entry uses.
+    pub used: BTreeSet<String>,
+}
+
+impl<'p, 'n> Lowering<'p, 'n> {
+    pub fn new(program: &'p Program<'n>, sizes: Sizes, data_sizes: &'p [(String, usize)], d: Decoder) -> Self {
+        Lowering { program, sizes, data_sizes, d, states: Vec::new(), used: BTreeSet::new() }
+    }
+
+    /// The module, or everything that is wrong.
+    pub fn lower(mut self) -> Result<Module, Vec<Diagnostic>> {
+        let program = self.program;
+        for function in &program.functions {
+            if expr::is_operation(&function.name.text) {
+                let message = format!("`{}` is the name of an operation", function.name.text);
+                self.d.report(
+                    Diagnostic::new("duplicate-name", message)
+                        .label(function.name.span, "a function needs a name of its own"),
+                );
+            }
+        }
+        let mut entries = Vec::new();
+        for entry in &program.entries {
+            entries.push(EntryLowering::new(&mut self, &entry.name.text).lower(entry));
+        }
+        self.report_unused();
+        if !self.d.diags.is_empty() {
+            return Err(self.d.diags);
+        }
+        entries.insert(0, super::init::entry(&self.states));
+        Ok(Module { name: program.name.clone(), states: self.states, entries })
+    }
+
+    /// Reports what no entry uses. Not where something else is wrong: what is used only in an expression
+    /// that could not be read would be called unused.
+    fn report_unused(&mut self) {
+        if !self.d.diags.is_empty() {
+            return;
+        }
+        let program = self.program;
+        self.sizes.report_unused(program, &mut self.d);
+        for network in program.networks.iter().filter(|n| !self.used.contains(&n.name.text)) {
+            unused(&mut self.d, "network", &network.name.text, network.name.span);
+        }
+        for function in program.functions.iter().filter(|f| !self.used.contains(&f.name.text)) {
+            unused(&mut self.d, "function", &function.name.text, function.name.span);
+        }
+    }
+}
+
+/// What a name stands for: a node, or nothing where its expression is wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    pub node: Option<NodeId>,
+    /// Where the name is given.
+    pub span: Span,
+    pub used: bool,
+}
+
+/// Names that expressions may use.
+pub type Frame = BTreeMap<String, Binding>;
