@@ -108,4 +108,3 @@ fn unique(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     }
     unique
 }
-

@@ -62,7 +62,8 @@ impl Sizes {
 
     /// Every number that there is, in the order of declaration, sizes first.
     pub fn list(&self, program: &Program) -> Vec<(String, Number)> {
-        let sizes = program.sizes.iter().map(|(n, _)| (n, self.sizes.get(&n.text).copied().flatten().map(Number::Size)));
+        let sizes =
+            program.sizes.iter().map(|(n, _)| (n, self.sizes.get(&n.text).copied().flatten().map(Number::Size)));
         let values =
             program.values.iter().map(|(n, _)| (n, self.values.get(&n.text).copied().flatten().map(Number::Value)));
         sizes.chain(values).filter_map(|(name, number)| Some((name.text.clone(), number?))).collect()
@@ -192,9 +193,7 @@ impl Sizes {
             path.push(name.text.clone());
             value = match d.f64_or_name(node, "a value") {
                 Some(OrName::Value(value)) => Some(value),
-                Some(OrName::Name { text, span }) => {
-                    self.value_of(program, &Name { text: text.into(), span }, path, d)
-                }
+                Some(OrName::Name { text, span }) => self.value_of(program, &Name { text: text.into(), span }, path, d),
                 None => None,
             };
             path.pop();

@@ -6,6 +6,7 @@
 mod arithmetic;
 mod cse;
 mod dead;
+mod drop_biases;
 mod fold;
 mod movement;
 mod reductions;
@@ -18,6 +19,7 @@ use crate::ir::Graph;
 pub use arithmetic::arithmetic;
 pub use cse::cse;
 pub use dead::dead;
+pub use drop_biases::drop_biases;
 pub use fold::fold;
 pub use movement::movement;
 pub use reductions::reductions;
@@ -63,4 +65,7 @@ pub const PIPELINE: &[Pass] = &[
 ];
 
 /// Passes that run before differentiation where they are asked for.
-pub const OPTIONAL: &[Pass] = &[];
+pub const OPTIONAL: &[Pass] = &[Pass { name: "drop-biases", run: drop_biases }];
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,7 @@ fn of_centred(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         if !matches!(r.op(shift), Some(Op::Broadcast { .. })) {
             continue;
         }
-        for [sum, c] in r.either(r.operand(shift), Mul).unwrap_or_default() {
+        for [sum, c] in r.either(r.operand(shift), Mul).into_iter().flatten() {
             let is_sum = match r.op(sum) {
                 Some(Op::Reduce { kind: ReduceKind::Sum, axes: inner }) => *inner == axes && r.operand(sum) == x,
                 _ => false,

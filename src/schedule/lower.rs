@@ -91,10 +91,14 @@ impl Lowering<'_> {
     /// # Errors
     /// See [`Refusal`].
     pub fn body(&self, core: &Core, members: &[NodeId], stored: &dyn Fn(NodeId) -> bool) -> Result<Body, Refusal> {
-        match core {
-            Core::Nest { space, reduced } => self.nest(space, reduced, members, stored).map(|n| Body::Nests(vec![n])),
-            Core::Contraction(main) => self.contraction(*main, members, stored).map(Body::Contraction),
-        }
+        let mut body = match core {
+            Core::Nest { space, reduced } => Body::Nests(vec![self.nest(space, reduced, members, stored)?]),
+            Core::Contraction(main) => Body::Contraction(self.contraction(*main, members, stored)?),
+        };
+        // What a contraction multiplies, for one, cannot be computed by its epilogue.
+        let mut reads_own = false;
+        body.each_read(&mut |buffer| reads_own |= members.iter().any(|m| m.index() == *buffer));
+        if reads_own { Err(Refusal::Misaligned) } else { Ok(body) }
     }
 
     fn builder(&self, space: Shape, reduced: Vec<bool>) -> BodyBuilder<'_> {

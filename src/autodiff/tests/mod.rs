@@ -1,13 +1,11 @@
 //! Derivatives against central differences, and the structure of what is built.
 
-mod naive;
 mod rules;
 mod second;
 mod structure;
 
 use super::differentiate;
-use crate::ir::{Builder, Graph, NodeId, Op, Origin, Output, Type};
-use std::collections::HashMap;
+use crate::ir::{Bindings, Builder, Graph, NodeId, Op, Origin, Output, Type, Value, evaluate};
 
 /// A scalar function of some variables, at a point.
 struct Problem {
@@ -132,15 +130,16 @@ impl Problem {
 
     /// The values of the outputs, with one element of one variable shifted.
     fn outputs(&self, shifted: Option<(usize, usize, f64)>) -> Vec<Vec<f64>> {
-        let mut inputs = HashMap::new();
-        for (v, (_, values)) in self.variables.iter().enumerate() {
+        let mut inputs = Bindings::<f64>::new();
+        // What the loss does not depend on is no longer there.
+        for (v, (id, values)) in self.variables.iter().enumerate().filter(|(_, (id, _))| self.graph.contains(*id)) {
             let mut values = values.clone();
             if let Some((_, i, step)) = shifted.filter(|(which, ..)| *which == v) {
                 values[i] += step;
             }
-            inputs.insert(format!("v{v}"), values);
+            inputs.insert(format!("v{v}"), Value::real(self.graph.shape(*id), values));
         }
-        let values = naive::evaluate(&self.graph, &inputs);
-        self.graph.outputs.iter().map(|output| values[&output.node].clone()).collect()
+        let values = evaluate(&self.graph, &inputs).expect("a whole graph");
+        values.outputs.iter().map(|(_, value)| value.to_f64()).collect()
     }
 }

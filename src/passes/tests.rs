@@ -1,0 +1,360 @@
+//! Each pass on a few lines, before and after, and all of them on random graphs.
+
+use super::*;
+use crate::autodiff::differentiate;
+use crate::ir::text::parse;
+use crate::ir::{Op, verify};
+use crate::testing::{GraphOptions, graphs};
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+/// The lines of a graph before and after a pass. The pass is validated on the way.
+fn rewritten(run: fn(&mut Graph) -> Report, lines: &str) -> String {
+    let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    assert_eq!(verify(&before), Ok(()));
+    let mut after = before.clone();
+    let report = run(&mut after);
+    assert_eq!(verify(&after), Ok(()));
+    assert_eq!((report.nodes_before, report.nodes_after), (before.len(), after.len()));
+    assert_eq!(report.changed > 0, before != after);
+    for seed in 0..4 {
+        validate(&before, &after, seed).unwrap();
+    }
+    format!(
+        "{before}→ {}\n{after}",
+        if report.changed == 1 { "1 rewrite".into() } else { format!("{} rewrites", report.changed) }
+    )
+}
+
+#[test]
+fn fold_computes_constants() {
+    assert_snapshot!(rewritten(
+        fold,
+        r#"
+        %x: f32[4] = input "x"
+        %a: f32[] = constant 2.0
+        %b: f32[] = constant 3.0
+        %y = mul %a %b
+        %r: f32[1] = reshape %y
+        %z: f32[4] = broadcast %r
+        %s = add %x %z
+        %sum: f32[1] = reduce_sum %z axes=[0]
+        output s = %s
+        output sum = %sum"#
+    ));
+}
+
+#[test]
+fn fold_leaves_what_no_float_holds() {
+    assert_snapshot!(rewritten(
+        fold,
+        r#"
+        %a: f32[] = constant 1e30
+        %y = mul %a %a
+        %zero: f32[] = constant 0.0
+        %l = log %zero
+        output y = %y
+        output l = %l"#
+    ));
+}
+
+#[test]
+fn arithmetic_removes_neutral_and_absorbing_elements() {
+    assert_snapshot!(rewritten(
+        arithmetic,
+        r#"
+        %x: f32[4] = input "x"
+        %zero: f32[4] = constant 0.0
+        %one: f32[4] = constant 1.0
+        %a = add %zero %x
+        %b = mul %a %one
+        %c = div %b %one
+        %d = sub %c %zero
+        %none = mul %d %zero
+        output d = %d
+        output none = %none"#
+    ));
+}
+
+#[test]
+fn arithmetic_cancels_double_negations_and_inverse_functions() {
+    assert_snapshot!(rewritten(
+        arithmetic,
+        r#"
+        %x: f32[4] = input "x"
+        %a = neg %x
+        %b = neg %a
+        %e = exp %b
+        %l = log %e
+        %n = neg %l
+        %y = sub %l %n
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn arithmetic_joins_chains_of_constants() {
+    assert_snapshot!(rewritten(
+        arithmetic,
+        r#"
+        %x: f32[4] = input "x"
+        %two: f32[4] = constant 2.0
+        %three: f32[4] = constant 3.0
+        %a = mul %two %x
+        %b = mul %a %three
+        %c = sub %b %two
+        %d = add %three %c
+        %e = div %d %two
+        output e = %e"#
+    ));
+}
+
+#[test]
+fn arithmetic_knows_a_product_with_zeros() {
+    assert_snapshot!(rewritten(
+        arithmetic,
+        r#"
+        %x: f32[1,2,3] = input "x"
+        %zero: f32[1,3,2] = constant 0.0
+        %y: f32[1,2,2] = matmul %x %zero
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn movement_cancels_double_transposition_and_reshape() {
+    assert_snapshot!(rewritten(
+        movement,
+        r#"
+        %x: f32[2,3] = input "x"
+        %a: f32[3,2] = transpose %x permutation=[1,0]
+        %b: f32[2,3] = transpose %a permutation=[1,0]
+        %c: f32[6] = reshape %b
+        %d: f32[3,2] = reshape %c
+        %e: f32[3,2] = reverse %d axes=[0]
+        %y: f32[3,2] = reverse %e axes=[0]
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn movement_cuts_padding_and_joins_slices() {
+    assert_snapshot!(rewritten(
+        movement,
+        r#"
+        %x: f32[4] = input "x"
+        %p: f32[8] = pad %x low=[2] high=[2]
+        %s: f32[6] = slice %p start=[1] end=[7]
+        %t: f32[4] = slice %s start=[1] end=[5]
+        %outside: f32[2] = slice %p start=[0] end=[2]
+        output t = %t
+        output outside = %outside"#
+    ));
+}
+
+#[test]
+fn movement_goes_through_elementwise_operations() {
+    assert_snapshot!(rewritten(
+        through,
+        r#"
+        %x: f32[1,4] = input "x"
+        %a: f32[8,4] = broadcast %x
+        %e = exp %a
+        %y: f32[4,8] = transpose %e permutation=[1,0]
+        %n = neg %y
+        output n = %n"#
+    ));
+}
+
+#[test]
+fn reductions_come_before_repetition_and_factors_after() {
+    assert_snapshot!(rewritten(
+        reductions,
+        r#"
+        %x: f32[64,4] = input "x"
+        %c: f32[1,4] = input "c"
+        %b: f32[64,4] = broadcast %c
+        %m = mul %x %b
+        %s: f32[1,4] = reduce_sum %m axes=[0]
+        %t: f32[1,1] = reduce_sum %s axes=[1]
+        output t = %t"#
+    ));
+}
+
+#[test]
+fn reductions_of_what_is_centred_are_zero() {
+    assert_snapshot!(rewritten(
+        |graph| {
+            reductions(graph);
+            fold(graph);
+            arithmetic(graph);
+            let report = dead(graph);
+            Report { changed: 1, nodes_before: 7, ..report }
+        },
+        r#"
+        %x: f32[8,4] = input "x"
+        %s: f32[1,4] = reduce_sum %x axes=[0]
+        %c: f32[1,4] = constant -0.125
+        %m = mul %s %c
+        %b: f32[8,4] = broadcast %m
+        %centred = add %x %b
+        %y: f32[1,4] = reduce_sum %centred axes=[0]
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn cse_computes_once() {
+    assert_snapshot!(rewritten(
+        cse,
+        r#"
+        %seed: u32[2] = input "seed"
+        %step: u32[] = state "step"
+        %x: f32[4] = input "x"
+        %y: f32[4] = random normal "a" %seed %step
+        %z: f32[4] = random normal "a" %seed %step
+        %other: f32[4] = random normal "b" %seed %step
+        %a = mul %x %y
+        %b = mul %z %x
+        %c = add %a %b
+        %d = sub %c %other
+        output d = %d"#
+    ));
+}
+
+#[test]
+fn dead_code_goes() {
+    assert_snapshot!(rewritten(
+        dead,
+        r#"
+        %x: f32[2] = input "x"
+        %u = exp %x
+        %v = sin %u
+        %y = neg %x
+        probe v = %v
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn stable_binary_cross_entropy() {
+    // -(t log s(x) + (1 - t) log(1 - s(x))), as a user writes it on probabilities.
+    assert_snapshot!(rewritten(
+        stable,
+        r#"
+        %x: f32[4] = input "x"
+        %t: f32[4] = input "t"
+        %one: f32[4] = constant 1.0
+        %p = sigmoid %x
+        %lp = log %p
+        %q = sub %one %p
+        %lq = log %q
+        %u = sub %one %t
+        %a = mul %t %lp
+        %b = mul %u %lq
+        %s = add %a %b
+        %y = neg %s
+        output y = %y"#
+    ));
+}
+
+#[test]
+fn stable_binary_cross_entropy_is_finite_where_the_written_one_is_not() {
+    let lines = r#"graph g {
+        %x: f32[3] = input "x"
+        %one: f32[3] = constant 1.0
+        %p = sigmoid %x
+        %q = sub %one %p
+        %lq = log %q
+        output y = %lq }"#;
+    let before = parse(lines).unwrap();
+    let mut after = before.clone();
+    stable(&mut after);
+    let x = crate::ir::Value::real(vec![3], vec![-100.0f32, 0.0, 100.0]);
+    let inputs = crate::ir::Bindings::from([("x".to_string(), x)]);
+    let y = |graph: &Graph| crate::ir::evaluate(graph, &inputs).unwrap().outputs[0].1.to_f64();
+    assert_eq!(y(&before)[2], f64::NEG_INFINITY);
+    assert_eq!(y(&after)[2], -100.0);
+    assert!((y(&after)[1] - y(&before)[1]).abs() < 1e-7);
+}
+
+#[test]
+fn biases_before_a_batch_norm_are_dropped_where_asked_for() {
+    assert_snapshot!(rewritten(
+        |graph| {
+            let report = drop_biases(graph);
+            assert_eq!(dead(graph).changed, 0);
+            report
+        },
+        r#"
+        %x: f32[8,4] = input "x"
+        %bias: f32[1,4] = state "bias"
+        %eighth: f32[1,4] = constant 0.125
+        %b: f32[8,4] = broadcast %bias
+        %y = add %x %b
+        %s: f32[1,4] = reduce_sum %y axes=[0]
+        %mean = mul %s %eighth
+        %m: f32[8,4] = broadcast %mean
+        %z = sub %y %m
+        output z = %z
+        output running_mean = %mean"#
+    ));
+}
+
+/// The names of all passes in the order in which they run: a change of it is meant.
+#[test]
+fn pipeline() {
+    let names = |passes: &[Pass]| passes.iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
+    assert_snapshot!(format!("before: {}\nafter: {}\noptional: {}", names(FORWARD), names(PIPELINE), names(OPTIONAL)));
+}
+
+#[test]
+fn validation_finds_a_wrong_pass() {
+    let before = parse("graph g {\n%x: f32[4] = input \"x\"\n%y = sub %x %x\n%z = exp %y\noutput z = %z }").unwrap();
+    let after = parse("graph g {\n%x: f32[4] = input \"x\"\n%y = add %x %x\n%z = exp %y\noutput z = %z }").unwrap();
+    let error = validate(&before, &after, 0).unwrap_err();
+    assert!(error.to_string().starts_with("output z: f32[4] has element 0 = "), "{error}");
+    let other = parse("graph g {\n%x: f32[4] = input \"x\"\noutput y = %x }").unwrap();
+    assert!(matches!(validate(&before, &other, 0), Err(Mismatch::Results { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pass_keeps_what_random_graphs_compute(graph in graphs(GraphOptions::default()), seed: u64) {
+        for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
+            let mut after = graph.clone();
+            (pass.run)(&mut after);
+            prop_assert_eq!(verify(&after), Ok(()), "{}", pass.name);
+            if let Err(error) = validate(&graph, &after, seed) {
+                return Err(TestCaseError::fail(format!("{}: {error}\n{graph}\n{after}", pass.name)));
+            }
+            // A pass is done when it says so.
+            let mut again = after.clone();
+            (pass.run)(&mut again);
+            prop_assert!(again.len() <= after.len(), "{} grows a graph each time", pass.name);
+        }
+    }
+
+    /// With gradients in them, before and after differentiation, one pass after the other.
+    #[test]
+    fn the_pipeline_keeps_gradients_of_random_graphs(
+        graph in graphs(GraphOptions { smooth: true, gradients: true, steps: 12, ..GraphOptions::default() }),
+        seed: u64,
+    ) {
+        let mut now = graph.clone();
+        FORWARD.iter().for_each(|pass| { (pass.run)(&mut now); });
+        prop_assert_eq!(validate(&graph, &now, seed), Ok(()), "before differentiation");
+        differentiate(&mut now);
+        prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
+        for pass in PIPELINE {
+            let before = now.clone();
+            (pass.run)(&mut now);
+            prop_assert_eq!(verify(&now), Ok(()), "{}", pass.name);
+            if let Err(error) = validate(&before, &now, seed) {
+                return Err(TestCaseError::fail(format!("{}: {error}\n{before}\n{now}", pass.name)));
+            }
+        }
+    }
+}
