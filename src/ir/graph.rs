@@ -58,7 +58,7 @@ pub enum AddError {
 /// Two graphs are equal when they differ in their handles at most: they have the same name, the same
 /// outputs, updates and probes and, in the order of [`Graph::topological`], the same nodes with operands
 /// of the same names. In other words, when their text forms with origins are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Graph {
     pub name: String,
     pub outputs: Vec<Output>,
@@ -315,9 +315,8 @@ impl Graph {
         self.outputs.iter().map(|o| o.node).chain(self.updates.iter().map(|u| u.node)).collect()
     }
 
-    /// Removes every node that no output and no update depends on, and the probes on such nodes.
-    /// Returns how many nodes went.
-    pub fn remove_dead(&mut self) -> usize {
+    /// By the index of a node, whether some output or update depends on it.
+    pub fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.bound()];
         let mut stack = self.results();
         while let Some(id) = stack.pop() {
@@ -325,6 +324,13 @@ impl Graph {
                 stack.extend(self.dag.neighbors_directed(id, Direction::Incoming));
             }
         }
+        live
+    }
+
+    /// Removes every node that no output and no update depends on, and the probes on such nodes.
+    /// Returns how many nodes went.
+    pub fn remove_dead(&mut self) -> usize {
+        let live = self.live();
         let dead: Vec<NodeId> = self.dag.node_indices().filter(|id| !live[id.index()]).collect();
         for &id in &dead {
             if let Some(node) = self.dag.remove_node(id) {

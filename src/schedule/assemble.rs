@@ -24,6 +24,7 @@ pub struct Assembled {
 /// When the graph uses a state tensor that `states` does not place.
 pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) -> Result<Assembled, ScheduleError> {
     let mut work = Work::new(graph, fused);
+    work.keep_old_states(graph);
     for update in &graph.updates {
         let Some(state) = state_node(graph, &update.state) else {
             return Err(ScheduleError::UnknownState(update.state.clone()));
@@ -48,6 +49,8 @@ struct Work {
     in_place: BTreeMap<usize, usize>,
     /// What the values beyond the graph's nodes are copies of.
     copies: HashMap<usize, NodeId>,
+    /// For state that is given out and updated: the copy that is given out.
+    given_out: HashMap<NodeId, usize>,
     next_value: usize,
 }
 
@@ -60,6 +63,7 @@ impl Work {
             writer: HashMap::new(),
             in_place: BTreeMap::new(),
             copies: HashMap::new(),
+            given_out: HashMap::new(),
             next_value: graph.bound(),
         };
         for kernel in kernels {
@@ -112,6 +116,19 @@ impl Work {
             self.in_place.insert(value, state);
         }
         possible
+    }
+
+    /// Copies state that is an output as it was before the run, and is updated by it.
+    fn keep_old_states(&mut self, graph: &Graph) {
+        for output in &graph.outputs {
+            let value = base(graph, output.node);
+            let Op::State { name, .. } = graph.op(value) else { continue };
+            let is_updated = graph.updates.iter().any(|u| u.state == *name && base(graph, u.node) != value);
+            if is_updated && !self.given_out.contains_key(&value) {
+                let copy = self.copy(value, value.index(), graph.shape(value));
+                self.given_out.insert(value, copy);
+            }
+        }
     }
 
     /// Copies `value` into the state's place by a kernel that runs last; through a temporary where the
@@ -200,7 +217,8 @@ impl Work {
         }
         let mut outputs = Vec::new();
         for output in &graph.outputs {
-            let buffer = buffer_of[&base(graph, output.node).index()];
+            let value = base(graph, output.node);
+            let buffer = buffer_of[self.given_out.get(&value).unwrap_or(&value.index())];
             if buffers[buffer].role == BufferRole::Temporary {
                 buffers[buffer].role = BufferRole::Output;
             }
@@ -287,7 +305,11 @@ pub fn writes_where_it_reads(body: &Body, old: usize, value: usize) -> bool {
             // and a kept value may be read by later points only through slots.
             let later = nest.passes[pass_index + 1..].iter().any(used_in);
             let swept = at_kept && nest.passes.iter().any(|p| swept_uses(nest, p).iter().any(|e| reads.contains(e)));
-            aligned && !stored_as_is && !later && !swept
+            // Kept values are computed one after the other, each as it is written.
+            let mut others = BTreeSet::new();
+            let kept_stores = nest.passes[pass_index].kept_stores.iter();
+            reach(nest, kept_stores.filter(|s| at_kept && s.buffer != value).map(|s| s.value), &mut others);
+            aligned && !stored_as_is && !later && !swept && !reads.iter().any(|read| others.contains(read))
         }),
         Body::Contraction(c) => {
             let in_operand = c.operands.iter().any(|operand| match operand {

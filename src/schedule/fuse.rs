@@ -47,9 +47,10 @@ pub enum Fusion {
     On,
 }
 
-/// Groups the nodes of a graph into kernels, in a topological order of kernels.
+/// Groups the nodes that results depend on into kernels, in a topological order of kernels.
 pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
-    let order = graph.topological();
+    let live = graph.live();
+    let order: Vec<NodeId> = graph.topological().into_iter().filter(|id| live[id.index()]).collect();
     let mut rank = vec![0; graph.bound()];
     for (i, id) in order.iter().enumerate() {
         rank[id.index()] = i;

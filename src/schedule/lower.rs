@@ -145,6 +145,15 @@ impl Lowering<'_> {
                 }
                 let value = b.aligned(operand, Level::Full)?;
                 let pass = b.ready[value];
+                if !reduced.contains(&true) {
+                    // Over no dimension: the operand itself.
+                    pass_at(&mut passes, pass);
+                    b.members.insert(member, Place::Full(value));
+                    if stored(member) {
+                        passes[pass].stores.push(Store { value, buffer: member.index() });
+                    }
+                    continue;
+                }
                 let slot = b.new_slot(pass);
                 pass_at(&mut passes, pass);
                 passes[pass].reductions.push(Reduction { kind: *kind, value, slot });
@@ -161,7 +170,7 @@ impl Lowering<'_> {
                 if stored(member) {
                     passes[pass].stores.push(Store { value, buffer: member.index() });
                 }
-            } else if elements == kept {
+            } else if elements == kept && self.graph.ty(member).dtype == DType::F32 {
                 let value = b.aligned(member, Level::Kept)?;
                 // Evaluated after the sweep that gives its last slot.
                 let pass = b.ready[value].saturating_sub(1);
@@ -174,6 +183,7 @@ impl Lowering<'_> {
                     passes[pass].kept_stores.push(Store { value, buffer: member.index() });
                 }
             } else {
+                // Slots hold reals.
                 return Err(Refusal::Misaligned);
             }
         }

@@ -346,7 +346,7 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            around.arena.write(store.base + segment.start, segment.len).copy_from_slice(head);
+            around.arena.store(store.base + segment.start, head);
             value = tail;
         }
     }

@@ -5,9 +5,11 @@ use crate::ir::{
     Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
 };
 use crate::ir::{Initialiser, StateRole, Update, evaluate};
+use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
 use crate::schedule::{Fusion, StateLayout, schedule};
+use crate::testing::{GraphOptions, graphs, random_bindings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -232,6 +234,33 @@ proptest! {
         }
         f.output("result", product);
         prop_assert_eq!(check(&f.graph, &f.given), Ok(()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// As they are declared, and after all passes.
+    #[test]
+    fn random_graphs(graph in graphs(GraphOptions::default()), seed: u64) {
+        let given = random_bindings(&graph, seed);
+        prop_assert_eq!(check(&graph, &given), Ok(()), "as declared");
+        let mut optimised = graph.clone();
+        for pass in passes::FORWARD.iter().chain(passes::PIPELINE) {
+            (pass.run)(&mut optimised);
+        }
+        prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised");
+    }
+
+    #[test]
+    fn gradients_of_random_graphs(
+        graph in graphs(GraphOptions { gradients: true, smooth: true, steps: 12, ..GraphOptions::default() }),
+        seed: u64,
+    ) {
+        let given = random_bindings(&graph, seed);
+        let mut graph = graph;
+        crate::autodiff::differentiate(&mut graph);
+        prop_assert_eq!(check(&graph, &given), Ok(()));
     }
 }
 

@@ -41,6 +41,14 @@ impl Arena {
         unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
     }
 
+    /// Writes floats from float `start` on. They may be what is there already: a value that is stored as it
+    /// was read, in its own place.
+    pub fn store(&self, start: usize, values: &[f32]) {
+        assert!(start.checked_add(values.len()).is_some_and(|end| end <= self.floats), "write outside the arena");
+        // SAFETY: in bounds by the assertion; `copy` allows for overlap; no other worker writes there, as in `write`.
+        unsafe { std::ptr::copy(values.as_ptr(), self.base.add(start), values.len()) };
+    }
+
     /// Writes one float.
     pub fn put(&self, at: usize, value: f32) {
         assert!(at < self.floats, "write outside the arena");

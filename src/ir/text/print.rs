@@ -122,6 +122,13 @@ impl fmt::Display for Graph {
     }
 }
 
+/// The text form: what petgraph's own listing tells is hard to find one's way in.
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What of an operation neither its name, nor its payload, nor its result's type says.
 fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
     match op {

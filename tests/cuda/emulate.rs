@@ -1,0 +1,163 @@
+//! The emitted text, compiled by the host's C++ compiler and run thread by thread, against the
+//! interpreter.
+
+use crate::graphs;
+use gcc_gan::exec::cuda::{PRELUDE, render};
+use gcc_gan::ir::{Bindings, Data, Graph, Op, Value, evaluate};
+use gcc_gan::schedule::{Buffer, BufferRole, Fusion, Schedule, StateLayout, schedule};
+use gcc_gan::testing::{GraphOptions, random_bindings, random_graph};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+/// A graph with everything that a run needs.
+struct Case {
+    graph: Graph,
+    schedule: Schedule,
+    bindings: Bindings<f32>,
+    arena: Vec<u8>,
+}
+
+fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
+    let bindings: Bindings<f32> = random_bindings(&graph, seed);
+    let states: BTreeMap<_, _> = (graph.ids().into_iter())
+        .filter_map(|id| match graph.op(id) {
+            Op::State { name, ty } => Some((name.clone(), ty.clone())),
+            _ => None,
+        })
+        .collect();
+    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
+    let schedule = schedule(&graph, &layout, fusion).unwrap();
+    // What nobody wrote is not a number.
+    let mut arena = vec![0xff; schedule.arena_bytes];
+    for buffer in &schedule.buffers {
+        if let BufferRole::Input(name) | BufferRole::State(name) = &buffer.role {
+            let bytes: Vec<u8> = match &bindings[name].data {
+                Data::Real(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+                Data::U32(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+            };
+            arena[buffer.offset..][..bytes.len()].copy_from_slice(&bytes);
+        }
+    }
+    Case { graph, schedule, bindings, arena }
+}
+
+/// One program that runs every case on the arenas in a file.
+fn program(cases: &[Case]) -> String {
+    let mut text = format!("#include \"emulate.h\"\n{PRELUDE}\n");
+    let mut main = String::new();
+    for (number, case) in cases.iter().enumerate() {
+        writeln!(main, "    {{\n        std::vector<unsigned char> arena({});", case.arena.len().max(1)).unwrap();
+        writeln!(main, "        emulation::transfer(in, arena.data(), {}, false);", case.arena.len()).unwrap();
+        for kernel in &case.schedule.kernels {
+            let mut kernel = kernel.clone();
+            kernel.name = format!("case{number}_{}", kernel.name);
+            let rendered = render(&kernel, &case.schedule.buffers).expect("no contractions");
+            text += &rendered.source;
+            let (name, grid, block) = (rendered.name, rendered.grid, rendered.block);
+            writeln!(main, "        emulation::launch({name}, {grid}, {block}, arena.data(), backwards);").unwrap();
+        }
+        writeln!(main, "        emulation::transfer(out, arena.data(), {}, true);\n    }}", case.arena.len()).unwrap();
+    }
+    text += "int main(int, char** arguments) {\n";
+    text += "    FILE* in = fopen(arguments[1], \"rb\");\n    FILE* out = fopen(arguments[2], \"wb\");\n";
+    text += "    const bool backwards = arguments[3][0] == 'b';\n";
+    text += &main;
+    text += "    return fclose(out);\n}\n";
+    text
+}
+
+/// The arenas after running each case's kernels, with the threads in either order; `None` where there is
+/// no compiler.
+fn run(cases: &[Case]) -> Option<[Vec<u8>; 2]> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
+    if Command::new(&compiler).arg("--version").output().is_err() {
+        eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("kernels.cpp"), program(cases)).unwrap();
+    std::fs::write(at("in"), cases.iter().flat_map(|c| c.arena.clone()).collect::<Vec<u8>>()).unwrap();
+    let compiled = Command::new(&compiler)
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra"])
+        .args(["-Werror=unused-variable", "-Wno-unused-function", "-Wno-unknown-pragmas", "-o"])
+        .arg(at("kernels"))
+        .arg("-I")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda"))
+        .arg(at("kernels.cpp"))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&compiled.stderr);
+    if !compiled.status.success() {
+        let kept = folder.keep();
+        panic!("{} does not compile:\n{log}", kept.join("kernels.cpp").display());
+    }
+    Some(["forwards", "backwards"].map(|order| {
+        let status = Command::new(at("kernels")).arg(at("in")).arg(at(order)).arg(order).status().unwrap();
+        assert!(status.success(), "the program ended with {status}");
+        std::fs::read(at(order)).unwrap()
+    }))
+}
+
+fn words(arena: &[u8], buffer: &Buffer) -> Vec<u32> {
+    let bytes = &arena[buffer.offset..][..buffer.bytes()];
+    bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn compare(what: &str, schedule: &Schedule, buffer: &Buffer, arenas: [&[u8]; 2], expected: &Value<f32>) {
+    let [found, other] = arenas.map(|arena| words(arena, buffer));
+    let kernels: Vec<&str> = schedule.kernels.iter().map(|k| k.name.as_str()).collect();
+    assert_eq!(found, other, "{what} depends on the order of threads; kernels {kernels:?}");
+    match &expected.data {
+        Data::U32(values) => assert_eq!(&found, values, "{what}"),
+        Data::Real(values) => {
+            // Sums are taken in another order than the interpreter's.
+            let largest = values.iter().fold(1f32, |m, v| m.max(v.abs()));
+            for (i, (&bits, &expected)) in found.iter().zip(values).enumerate() {
+                let x = f32::from_bits(bits);
+                let near = (x - expected).abs() <= 3e-6 * largest + 1e-5 * expected.abs();
+                assert!(near, "{what}, element {i}: {x}, expected {expected}; kernels {kernels:?}");
+            }
+        }
+    }
+}
+
+fn check(cases: &[Case]) {
+    let Some([forwards, backwards]) = run(cases) else { return };
+    let mut start = 0;
+    for case in cases {
+        let arenas = [&forwards, &backwards].map(|all| &all[start..start + case.arena.len()]);
+        start += case.arena.len();
+        let expected = evaluate(&case.graph, &case.bindings).unwrap();
+        let name = &case.graph.name;
+        let schedule = &case.schedule;
+        for (output, (_, value)) in schedule.outputs.iter().zip(&expected.outputs) {
+            let what = format!("output {} of {name}", output.name);
+            compare(&what, schedule, &schedule.buffers[output.buffer], arenas, value);
+        }
+        for (state, value) in &expected.updates {
+            let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(s) if s == state);
+            let buffer = schedule.buffers.iter().find(is_it).expect("an updated state has a buffer");
+            compare(&format!("state {state} of {name}"), schedule, buffer, arenas, value);
+        }
+    }
+}
+
+#[test]
+fn known_graphs_compute_what_the_interpreter_computes() {
+    let mut cases: Vec<Case> = graphs::all().into_iter().map(|g| case(g, Fusion::On, 7)).collect();
+    cases.extend(graphs::all().into_iter().map(|g| case(g, Fusion::Off, 8)));
+    check(&cases);
+}
+
+#[test]
+fn random_graphs_compute_what_the_interpreter_computes() {
+    let options = GraphOptions { contractions: false, ..GraphOptions::default() };
+    let cases: Vec<Case> = (0..60).map(|seed| case(random_graph(seed, options), Fusion::On, seed)).collect();
+    let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
+    let kind = gcc_gan::schedule::kernel::KernelKind::Reduction;
+    assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
+    check(&cases);
+}

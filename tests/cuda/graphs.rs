@@ -1,0 +1,216 @@
+//! Small graphs in the shapes that training steps are made of.
+
+use gcc_gan::ir::{Builder, DType, Distribution, Graph, NodeId, Op, Origin, Output, Real, ReduceKind, Type, Update};
+use gcc_gan::scalar::{Lane, ScalarOp};
+
+/// Builds a graph by a function that gives names to its results.
+pub fn graph(name: &str, build: impl FnOnce(&mut Builder) -> Vec<(&'static str, NodeId)>) -> Graph {
+    let mut graph = Graph::new(name);
+    let mut b = Builder::new(&mut graph, Origin::default());
+    let outputs = build(&mut b);
+    graph.outputs = outputs.into_iter().map(|(name, node)| Output { name: name.to_string(), node }).collect();
+    graph
+}
+
+pub fn input(b: &mut Builder, name: &str, ty: Type) -> NodeId {
+    b.named(name, Op::Input { name: name.to_string(), ty }, &[])
+}
+
+pub fn state(b: &mut Builder, name: &str, ty: Type) -> NodeId {
+    b.named(name, Op::State { name: name.to_string(), ty }, &[])
+}
+
+fn update(b: &mut Builder, state: &str, node: NodeId) {
+    b.graph.updates.push(Update { state: state.to_string(), node });
+}
+
+fn max(b: &mut Builder, x: NodeId, axes: &[usize]) -> NodeId {
+    b.op(Op::Reduce { kind: ReduceKind::Max, axes: axes.to_vec() }, &[x])
+}
+
+/// A chain with a bias and two results.
+pub fn chain() -> Graph {
+    graph("chain", |b| {
+        let x = input(b, "x", Type::f32([32, 100]));
+        let bias = state(b, "bias", Type::f32([1, 100]));
+        let bias = b.broadcast(bias, &[32, 100]);
+        let sum = b.add(x, bias);
+        let y = b.scalar(ScalarOp::Tanh, &[sum]);
+        let squared = b.mul(y, y);
+        vec![("y", y), ("squared", squared)]
+    })
+}
+
+/// Batch normalisation over all but the channels, with running statistics.
+pub fn batch_norm(shape: [usize; 4]) -> Graph {
+    graph("batch_norm", |b| {
+        let kept = [1, shape[1], 1, 1];
+        let x = input(b, "x", Type::f32(shape));
+        let gamma = state(b, "gamma", Type::f32(kept));
+        let running = state(b, "running_mean", Type::f32(kept));
+        let mean = b.mean(x, &[0, 2, 3]);
+        let wide = b.broadcast(mean, &shape);
+        let centred = b.sub(x, wide);
+        let squared = b.mul(centred, centred);
+        let variance = b.mean(squared, &[0, 2, 3]);
+        let epsilon = b.constant(1e-5, &kept);
+        let variance = b.add(variance, epsilon);
+        let inverse = b.scalar(ScalarOp::Rsqrt, &[variance]);
+        let scale = b.mul(gamma, inverse);
+        let scale = b.broadcast(scale, &shape);
+        let y = b.mul(centred, scale);
+        let old = b.scale(running, 0.9);
+        let new = b.scale(mean, 0.1);
+        let new = b.add(old, new);
+        update(b, "running_mean", new);
+        vec![("y", y)]
+    })
+}
+
+/// Statistics over the batch alone: the reduced dimension is the outermost.
+pub fn column_statistics() -> Graph {
+    graph("column_statistics", |b| {
+        let x = input(b, "x", Type::f32([40, 70]));
+        let mean = b.mean(x, &[0]);
+        let wide = b.broadcast(mean, &[40, 70]);
+        let centred = b.sub(x, wide);
+        let largest = max(b, centred, &[0]);
+        let wide = b.broadcast(largest, &[40, 70]);
+        let y = b.div(centred, wide);
+        vec![("mean", mean), ("y", y)]
+    })
+}
+
+/// Inverted dropout, whose key is a seed and a counter that the step moves on.
+pub fn dropout() -> Graph {
+    graph("dropout", |b| {
+        let x = input(b, "x", Type::f32([8, 50]));
+        let seed = state(b, "seed", Type::u32([2]));
+        let step = state(b, "step", Type::u32([]));
+        let keep = b.named(
+            "keep",
+            Op::Random { distribution: Distribution::Bernoulli(Real(0.75)), stream: "keep".into(), shape: vec![8, 50] },
+            &[seed, step],
+        );
+        let scaled = b.scale(x, 1.0 / 0.75);
+        let y = b.mul(keep, scaled);
+        let one = b.op(Op::constant(1.0, DType::U32, []), &[]);
+        let next = b.scalar(ScalarOp::AddU32, &[step, one]);
+        update(b, "step", next);
+        vec![("y", y)]
+    })
+}
+
+/// Uniform and normal draws, read in order and transposed.
+pub fn draws() -> Graph {
+    graph("draws", |b| {
+        let seed = state(b, "seed", Type::u32([2]));
+        let step = state(b, "step", Type::u32([]));
+        let draw = |b: &mut Builder, distribution, stream: &str| {
+            b.named(stream, Op::Random { distribution, stream: stream.into(), shape: vec![30, 21] }, &[seed, step])
+        };
+        let uniform = draw(b, Distribution::Uniform, "u");
+        let normal = draw(b, Distribution::Normal, "z");
+        let turned = b.transpose(normal, &[1, 0]);
+        let padded = b.op(Op::Pad { low: vec![1, 2], high: vec![0, 3] }, &[uniform]);
+        vec![("turned", turned), ("padded", padded), ("z_in_order", normal)]
+    })
+}
+
+/// Softmax over the innermost dimension.
+pub fn softmax() -> Graph {
+    graph("softmax", |b| {
+        let x = input(b, "logits", Type::f32([128, 10]));
+        let largest = max(b, x, &[1]);
+        let wide = b.broadcast(largest, &[128, 10]);
+        let shifted = b.sub(x, wide);
+        let exps = b.scalar(ScalarOp::Exp, &[shifted]);
+        let total = b.sum(exps, &[1]);
+        let wide = b.broadcast(total, &[128, 10]);
+        let y = b.div(exps, wide);
+        vec![("y", y)]
+    })
+}
+
+/// One number from many: a loss.
+pub fn mean_loss() -> Graph {
+    graph("mean_loss", |b| {
+        let logits = input(b, "logits", Type::f32([6000, 1]));
+        let loss = b.scalar(ScalarOp::Softplus, &[logits]);
+        let loss = b.mean(loss, &[0, 1]);
+        let loss = b.reshape(loss, &[]);
+        vec![("loss", loss)]
+    })
+}
+
+/// Class labels as one-hot rows, and pieces put together and turned around.
+pub fn movements() -> Graph {
+    graph("movements", |b| {
+        let labels = input(b, "labels", Type::u32([12, 1]));
+        let x = input(b, "x", Type::f32([12, 3, 5]));
+        let labels = b.scalar(ScalarOp::ToReal, &[labels]);
+        let labels = b.broadcast(labels, &[12, 10]);
+        let classes = b.op(Op::Iota { axis: 1, ty: Type::f32([12, 10]) }, &[]);
+        let one_hot = b.scalar(ScalarOp::Eq, &[labels, classes]);
+        let turned = b.op(Op::Reverse { axes: vec![0, 2] }, &[x]);
+        let part = b.op(Op::Slice { start: vec![0, 1, 2], end: vec![12, 3, 4] }, &[turned]);
+        let part = b.op(Op::Pad { low: vec![0, 1, 0], high: vec![0, 0, 1] }, &[part]);
+        let both = b.op(Op::Concat { axis: 2 }, &[part, x]);
+        let places = b.op(Op::Iota { axis: 1, ty: Type::f32([12, 3, 8]) }, &[]);
+        let y = b.mul(both, places);
+        vec![("one_hot", one_hot), ("y", y)]
+    })
+}
+
+/// Two parameters updated by one kernel, in place.
+pub fn optimiser() -> Graph {
+    graph("optimiser", |b| {
+        for (name, shape) in [("dense", vec![300, 7]), ("bias", vec![7])] {
+            b.origin.role = gcc_gan::ir::Role::Optimiser("net".to_string());
+            let gradient = input(b, &format!("net/{name}/gradient"), Type::f32(shape.clone()));
+            let weight = state(b, &format!("net/{name}/w"), Type::f32(shape.clone()));
+            let moment = state(b, &format!("net/{name}/m"), Type::f32(shape.clone()));
+            let old = b.scale(moment, 0.9);
+            let new = b.scale(gradient, 0.1);
+            let moment = b.add(old, new);
+            let step = b.scale(moment, 2e-4);
+            let weight = b.sub(weight, step);
+            update(b, &format!("net/{name}/m"), moment);
+            update(b, &format!("net/{name}/w"), weight);
+        }
+        vec![]
+    })
+}
+
+/// Every scalar operation on reals.
+pub fn scalar_operations() -> Graph {
+    graph("scalar_operations", |b| {
+        let shape = [6, 11];
+        let x = input(b, "x", Type::f32(shape));
+        let y = input(b, "y", Type::f32(shape));
+        let size = b.scalar(ScalarOp::Abs, &[x]);
+        let positive = b.constant(0.25, &shape);
+        let positive = b.add(size, positive);
+        let ops = ScalarOp::ALL.iter().filter(|op| op.operand_lanes().iter().all(|&l| l == Lane::Real));
+        let results: Vec<NodeId> = ops.map(|&op| b.scalar(op, &[positive, y, x][..op.operand_lanes().len()])).collect();
+        let all = b.op(Op::Concat { axis: 0 }, &results);
+        vec![("all", all)]
+    })
+}
+
+pub fn all() -> Vec<Graph> {
+    vec![
+        chain(),
+        batch_norm([5, 3, 4, 6]),
+        batch_norm([64, 2, 11, 9]),
+        batch_norm([33, 45, 1, 1]),
+        column_statistics(),
+        dropout(),
+        draws(),
+        softmax(),
+        mean_loss(),
+        movements(),
+        optimiser(),
+        scalar_operations(),
+    ]
+}

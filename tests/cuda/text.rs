@@ -1,0 +1,68 @@
+//! The text of small schedules.
+
+use crate::graphs;
+use gcc_gan::exec::cuda::{PRELUDE, render, render_schedule};
+use gcc_gan::ir::{Graph, Op};
+use gcc_gan::schedule::{Fusion, Schedule, StateLayout, schedule};
+
+fn scheduled(graph: &Graph) -> Schedule {
+    let states: Vec<_> = (graph.ids().into_iter())
+        .filter_map(|id| match graph.op(id) {
+            Op::State { name, ty } => Some((name.as_str(), ty)),
+            _ => None,
+        })
+        .collect();
+    schedule(graph, &StateLayout::new(states).unwrap(), Fusion::On).unwrap()
+}
+
+/// The text without the prelude.
+fn kernels(graph: &Graph) -> String {
+    let text = render_schedule(&graph.name, &scheduled(graph));
+    let (heading, kernels) = text.split_once(PRELUDE).expect("the prelude is in it");
+    assert!(heading.starts_with("// "));
+    kernels.to_string()
+}
+
+macro_rules! snapshot {
+    ($($name:ident: $graph:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(kernels(&$graph));
+        }
+    )*};
+}
+
+snapshot! {
+    elementwise_chain_with_two_results: graphs::chain();
+    batch_norm_is_one_kernel: graphs::batch_norm([128, 64, 14, 14]);
+    columns_are_reduced_coalesced: graphs::column_statistics();
+    dropout_draws_where_it_is_used: graphs::dropout();
+    softmax_is_one_kernel: graphs::softmax();
+    movements_are_index_arithmetic: graphs::movements();
+    an_optimiser_is_a_multi_tensor_kernel: graphs::optimiser();
+}
+
+#[test]
+fn contractions_are_named_but_not_rendered() {
+    let graph = graphs::graph("product", |b| {
+        let x = graphs::input(b, "x", gcc_gan::ir::Type::f32([4, 300]));
+        let w = graphs::state(b, "w", gcc_gan::ir::Type::f32([300, 9]));
+        let y = b.matmul(x, w);
+        vec![("y", y)]
+    });
+    let schedule = scheduled(&graph);
+    assert!(schedule.kernels.iter().all(|kernel| render(kernel, &schedule.buffers).is_none()));
+    insta::assert_snapshot!(kernels(&graph));
+}
+
+#[test]
+fn launches_cover_every_point_with_whole_warps() {
+    for graph in graphs::all() {
+        let schedule = scheduled(&graph);
+        for kernel in &schedule.kernels {
+            let rendered = render(kernel, &schedule.buffers).unwrap();
+            assert!(rendered.grid > 0, "{}", kernel.name);
+            assert!(rendered.block.is_multiple_of(32) && (32..=1024).contains(&rendered.block), "{}", kernel.name);
+        }
+    }
+}
