@@ -5,7 +5,7 @@ use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
 use crate::passes::{self, Pass};
 use crate::plan::{EntryPlan, Plan, Source};
 use crate::schedule::kernel::{Body, Expr, Kernel, KernelKind};
-use crate::schedule::{Buffer, Fusion, ScheduleError, StateLayout, fuse, schedule};
+use crate::schedule::{Buffer, Fusion, ScheduleError, StateLayout, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -210,13 +210,15 @@ fn compile_jobs(
                 let name = entry.graph.name.clone();
                 let schedule = schedule(&entry.graph, &state_layout, options.fusion)
                     .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
+                let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off)
+                    .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
                 let mut kernels_by_kind = BTreeMap::new();
                 schedule.kernels.iter().for_each(|k| *kernels_by_kind.entry(k.kind()).or_default() += 1);
                 summaries.push(EntrySummary {
                     name: name.clone(),
                     sizes: sizes.clone(),
                     stages,
-                    kernels_unfused: fuse::fuse(&entry.graph, Fusion::Off).len(),
+                    kernels_unfused: unfused,
                     kernels: schedule.kernels.len(),
                     kernels_by_kind,
                     flops: schedule.kernels.iter().map(flops).sum(),

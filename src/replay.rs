@@ -53,7 +53,7 @@ fn as_text<S: serde::Serializer>(ty: &Type, s: S) -> Result<S::Ok, S::Error> {
 /// Why an entry was not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    #[error("there is no entry `{entry}`; the program has {known}")]
+    #[error("there is no entry, network or function `{entry}`; the entries are {known}")]
     NoEntry { entry: String, known: String },
     #[error("`{entry}` has nothing called `{name}`{hint}; `gcc-gan inputs` lists every name")]
     UnknownName { entry: String, name: String, hint: String },

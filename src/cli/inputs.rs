@@ -59,6 +59,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         text.push('\n');
     }
+    let callables = declare::callables(&program.name, &program.text)?;
+    if args.entry.is_none() && !callables.is_empty() {
+        text += "networks and functions, which can be run by themselves\n";
+        for (name, params) in callables {
+            text += &format!("  {name}({}) -> output\n", params.join(", "));
+        }
+    }
     super::print(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

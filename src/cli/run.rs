@@ -11,23 +11,26 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Run an entry of a program on given tensors
+/// Run an entry, a network or a function of a program on given tensors
 ///
 /// Inputs and outputs are safetensors files. Inputs may hold the entry's inputs, state (parameters, running
 /// statistics, optimiser moments) and any random draw, each by the name that `gcc-gan inputs` lists; a tensor
 /// called `NAME@2` is NAME in the third step only. State that is not given is initialised from the seed.
 /// Outputs hold outputs, gradients and the state after the last step; with --steps, those of each step also as
-/// `NAME@STEP`.
+/// `NAME@STEP`. A network takes `input`, for any number of examples, and its parameters; a function takes its
+/// parameters; both give `output`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors
   gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors --steps 3 --f64-reference
-  gcc-gan run dcgan init --outputs parameters.safetensors --seed 7")]
+  gcc-gan run dcgan init --outputs parameters.safetensors --seed 7
+  gcc-gan run dcgan generator --inputs noise.safetensors --outputs images.safetensors")]
 pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
     program: PathBuf,
-    /// The entry to run, such as train_step
+    /// What to run: an entry such as train_step, a network (in inference mode) or a function
+    #[arg(value_name = "NAME")]
     entry: String,
     /// A safetensors file with what is given
     #[arg(long, value_name = "FILE")]
@@ -58,11 +61,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if plan::is_plan(&args.program) {
         sets.splice(0..0, plan::load(&args.program)?.source.overrides);
     }
-    let module = declare::load(&program.name, &program.text, &sets, &[])?;
+    let mut module = declare::load(&program.name, &program.text, &sets, &[])?;
     let given = match &args.inputs {
         Some(file) => read(file)?,
         None => Tensors::new(),
     };
+    let callables = declare::callables(&program.name, &program.text)?;
+    if !module.entries.iter().any(|e| e.graph.name == args.entry) && callables.iter().any(|(n, _)| *n == args.entry) {
+        let types = given.iter().map(|(name, value)| (name.clone(), value.ty())).collect();
+        module = declare::load_call(&program.name, &program.text, &sets, &args.entry, &types)?;
+    }
     let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?;
     let results = if args.f64_reference {
         replay.run_reference()?

@@ -6,7 +6,7 @@ use super::entry::EntryLowering;
 use super::expr;
 use super::program::Program;
 use super::sizes::{Sizes, unused};
-use crate::ir::{Module, NodeId, StateDecl};
+use crate::ir::{Entry, Module, NodeId, StateDecl};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The name of the state that counts steps.
@@ -34,6 +34,18 @@ impl<'p, 'n> Lowering<'p, 'n> {
 
     /// The module, or everything that is wrong.
     pub fn lower(mut self) -> Result<Module, Vec<Diagnostic>> {
+        let entries = self.entries();
+        self.report_unused();
+        self.finish(entries)
+    }
+
+    /// [`Lowering::lower`] for an entry that needs only a part of the program.
+    pub fn lower_call(mut self) -> Result<Module, Vec<Diagnostic>> {
+        let entries = self.entries();
+        self.finish(entries)
+    }
+
+    fn entries(&mut self) -> Vec<Entry> {
         let program = self.program;
         for function in &program.functions {
             if expr::is_operation(&function.name.text) {
@@ -44,16 +56,15 @@ impl<'p, 'n> Lowering<'p, 'n> {
                 );
             }
         }
-        let mut entries = Vec::new();
-        for entry in &program.entries {
-            entries.push(EntryLowering::new(&mut self, &entry.name.text).lower(entry));
-        }
-        self.report_unused();
+        program.entries.iter().map(|entry| EntryLowering::new(self, &entry.name.text).lower(entry)).collect()
+    }
+
+    fn finish(self, mut entries: Vec<Entry>) -> Result<Module, Vec<Diagnostic>> {
         if !self.d.diags.is_empty() {
             return Err(self.d.diags);
         }
         entries.insert(0, super::init::entry(&self.states));
-        Ok(Module { name: program.name.clone(), states: self.states, entries })
+        Ok(Module { name: self.program.name.clone(), states: self.states, entries })
     }
 
     /// Reports what no entry uses. Not where something else is wrong: what is used only in an expression

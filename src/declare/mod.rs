@@ -23,13 +23,14 @@ mod recover;
 mod sizes;
 pub mod syntax;
 
-use crate::ir::Module;
+use crate::ir::{DType, Module, Type};
 use decode::Decoder;
-use diagnostic::{Diagnostic, Diagnostics};
+use diagnostic::{Diagnostic, Diagnostics, Span};
 use lowering::Lowering;
 use program::Program;
 pub use sizes::Number;
 use sizes::Sizes;
+use std::collections::BTreeMap;
 
 /// Why a program was not read.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,75 @@ pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usiz
     }
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
     Lowering::new(&program, sizes, data_sizes, d).lower().map_err(failed)
+}
+
+/// What [`load_call`] can make an entry of: networks and functions, with the names of what they take.
+///
+/// # Errors
+/// When the text is no program.
+pub fn callables(name: &str, text: &str) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
+    let tree = syntax::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let networks = program.networks.iter().map(|n| (n.name.text.clone(), vec![NETWORK_INPUT.to_string()]));
+    let params = |params: &[syntax::Name]| params.iter().map(|p| p.text.clone()).collect();
+    Ok(networks.chain(program.functions.iter().map(|f| (f.name.text.clone(), params(&f.params)))).collect())
+}
+
+/// What the input of a network is called where it is called by itself.
+const NETWORK_INPUT: &str = "input";
+
+/// Reads a program as [`load`] does, with one entry in the place of its own: a call of one of its
+/// [`callables`], a network in inference mode. The call takes tensors of the given types under the names of
+/// its parameters and gives `output`.
+///
+/// # Errors
+/// As [`load`], or when there is nothing of that name, or a type is missing.
+pub fn load_call(
+    name: &str,
+    text: &str,
+    sets: &[String],
+    callee: &str,
+    types: &BTreeMap<String, Type>,
+) -> Result<Module, Error> {
+    let callables = callables(name, text)?;
+    let Some((_, params)) = callables.iter().find(|(known, _)| known == callee) else {
+        return Err(Error::Set(format!("there is no network or function `{callee}`")));
+    };
+    let missing: Vec<String> = params.iter().filter(|p| !types.contains_key(*p)).map(|p| format!("`{p}`")).collect();
+    if !missing.is_empty() {
+        return Err(Error::Set(format!("`{callee}` takes {}, which must be given", missing.join(" and "))));
+    }
+    let inputs: Vec<String> = (params.iter())
+        .map(|p| match &types[p] {
+            Type { dtype: DType::F32, shape } => format!("{p:?}: Tensor({shape:?})"),
+            Type { dtype: DType::U32, shape } => format!("{p:?}: Labels({shape:?})"),
+        })
+        .collect();
+    let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
+    let tree = syntax::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(mut program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let call = if program.network(callee).is_some() {
+        format!("Call({callee:?}, {NETWORK_INPUT:?}, Inference)")
+    } else {
+        format!("{callee}({})", params.iter().map(|p| format!("{p:?}")).collect::<Vec<_>>().join(", "))
+    };
+    let inputs = inputs.join(", ");
+    let entry = format!("Entry(inputs: {{{inputs}}}, steps: [Let(\"output\", {call})], outputs: [\"output\"])");
+    let entry_tree = syntax::parse(&entry).map_err(failed)?;
+    // What is wrong with the call is shown at the callee's name.
+    let span = (program.networks.iter().map(|n| &n.name))
+        .chain(program.functions.iter().map(|f| &f.name))
+        .find(|n| n.text == callee)
+        .map_or(Span { start: 0, end: 0 }, |n| n.span);
+    let entry_tree = entry_tree.at(span);
+    program.entries = program::Entry::decode(syntax::Name { text: callee.to_string(), span }, &entry_tree, &mut d)
+        .into_iter()
+        .collect();
+    let sizes = Sizes::resolve(&program, sets, &mut d)?;
+    Lowering::new(&program, sizes, &[], d).lower_call().map_err(failed)
 }
 
 /// Every named size and value of a program with its number, in the order of declaration, sizes first.

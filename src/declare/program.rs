@@ -196,7 +196,7 @@ impl<'n> Function<'n> {
 }
 
 impl<'n> Entry<'n> {
-    fn decode(name: Name, node: &'n Node, d: &mut Decoder) -> Option<Entry<'n>> {
+    pub fn decode(name: Name, node: &'n Node, d: &mut Decoder) -> Option<Entry<'n>> {
         if name.text == INIT {
             d.report(
                 Diagnostic::new("reserved-name", "every program has an entry `init` that initialises its state")

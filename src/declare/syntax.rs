@@ -66,6 +66,27 @@ pub enum Value {
     },
 }
 
+impl Node {
+    /// The same value, all of it at one place: for what is not in the user's text but there because of a part
+    /// of it.
+    pub fn at(self, span: Span) -> Node {
+        let name = |name: Option<Name>| name.map(|n| Name { text: n.text, span });
+        let all = |items: Vec<Node>| items.into_iter().map(|n| n.at(span)).collect();
+        let value = match self.value {
+            Value::List(items) => Value::List(all(items)),
+            Value::Map(pairs) => Value::Map(pairs.into_iter().map(|(k, v)| (k.at(span), v.at(span))).collect()),
+            Value::Struct { name: of, fields } => {
+                let fields = fields.into_iter().map(|(n, v)| (Name { text: n.text, span }, v.at(span))).collect();
+                Value::Struct { name: name(of), fields }
+            }
+            Value::Tuple { name: of, items } => Value::Tuple { name: name(of), items: all(items) },
+            Value::Unit { name: of } => Value::Unit { name: name(of) },
+            plain @ (Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Str(_) | Value::Char(_)) => plain,
+        };
+        Node { span, value }
+    }
+}
+
 /// Reads a text.
 ///
 /// # Errors

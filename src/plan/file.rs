@@ -118,3 +118,7 @@ pub fn is_plan(path: &Path) -> bool {
     let mut start = [0; 8];
     fs::File::open(path).and_then(|mut f| io::Read::read_exact(&mut f, &mut start)).is_ok() && start == MAGIC
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -113,6 +113,15 @@ pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<S
     layout::layout(assembled, states)
 }
 
+/// How many kernels a graph comes to.
+///
+/// # Errors
+/// When the graph uses a state tensor that `states` does not place.
+pub fn count_kernels(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<usize, ScheduleError> {
+    let graph = with_state_nodes(graph);
+    Ok(assemble::assemble(&graph, fuse::fuse(&graph, fusion), states)?.kernels.len())
+}
+
 /// The graph with a node for every state tensor that it updates, also where it does not read it.
 fn with_state_nodes(graph: &Graph) -> Graph {
     let mut graph = graph.clone();

@@ -1,0 +1,143 @@
+//! Files that are cut short, changed or made to do harm.
+
+use super::*;
+use crate::compile::{Options, bytes_moved, compile, flops};
+use crate::exec::cpu::CpuExecutor;
+use crate::exec::{Executor, TensorRef};
+use crate::plan::DType;
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+/// Convolutions, matrix products, reductions, draws and an optimiser, all small.
+const PROGRAM: &str = r#"Program(
+    name: "small",
+    networks: {
+        "net": Network(
+            input: [1, 6, 6],
+            layers: [
+                Conv(channels: 2, kernel: 3, stride: 2, pad: 1), BatchNorm(), LeakyRelu(0.2), Dropout(0.5),
+                ConvTranspose(channels: 2, kernel: 4, stride: 2, pad: 1), Flatten(), Dense(3),
+            ],
+        ),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "images": Images([2, 1, 6, 6]), "labels": Labels([2]) },
+            steps: [
+                Let("score", Call("net", "images", Training)),
+                Let("loss", Neg(Mean(Sum(Mul(OneHot("labels", 3), LogSoftmax("score")), [1])))),
+                Minimise("loss", "net", Adam(lr: 0.01)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)"#;
+
+static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let compiled = compile("small.ron", PROGRAM, &Options::default(), &mut |_| {}).unwrap();
+    encode(&compiled.plan.unwrap()).unwrap()
+});
+
+fn decoded(bytes: &[u8]) -> Result<Plan, PlanError> {
+    decode(bytes, Path::new("some.plan"))
+}
+
+/// A file whose header fits its body, whatever that is.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = ENCODED[..12].to_vec();
+    bytes.extend((body.len() as u64).to_le_bytes());
+    bytes.extend(Sha256::digest(body));
+    bytes.extend(body);
+    bytes
+}
+
+/// Runs every entry of a plan that passed its verification, where that takes no great memory or time.
+fn run(plan: &Plan) {
+    let work = |k: &crate::plan::kernel::Kernel, b: &[crate::plan::Buffer]| flops(k).saturating_add(bytes_moved(k, b));
+    let total = plan.entries.iter().flat_map(|e| e.schedule.kernels.iter().map(|k| work(k, &e.schedule.buffers)));
+    if plan.arena_bytes() > 1 << 24 || total.fold(0u64, u64::saturating_add) > 1 << 26 {
+        return;
+    }
+    let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
+    for (index, entry) in plan.entries.iter().enumerate() {
+        let floats: Vec<Vec<f32>> = entry.inputs.iter().map(|i| vec![0.5; i.ty.elements()]).collect();
+        let words: Vec<Vec<u32>> = entry.inputs.iter().map(|i| vec![1; i.ty.elements()]).collect();
+        let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&words)))
+            .map(|(i, (f, w))| if i.ty.dtype == DType::F32 { TensorRef::F32(f) } else { TensorRef::U32(w) })
+            .collect();
+        executor.run(index, &inputs).unwrap();
+    }
+}
+
+#[test]
+fn a_plan_reads_back_equal() {
+    let plan = decoded(&ENCODED).unwrap();
+    assert_eq!(encode(&plan).unwrap(), *ENCODED);
+    run(&plan);
+}
+
+#[test]
+fn whatever_is_cut_short_is_refused() {
+    for length in 0..ENCODED.len() {
+        assert!(decoded(&ENCODED[..length]).is_err(), "{length} bytes");
+    }
+    let mut longer = ENCODED.clone();
+    longer.push(0);
+    assert!(decoded(&longer).is_err());
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let mut other_version = ENCODED.clone();
+    other_version[8] = 99;
+    let mut flipped = ENCODED.clone();
+    flipped[60] ^= 1;
+    let errors = [&b"not a plan"[..], &other_version, &flipped, &ENCODED[..40], &ENCODED[..99]]
+        .map(|bytes| decoded(bytes).unwrap_err().to_string());
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn a_failed_save_keeps_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.plan");
+    let plan = decoded(&ENCODED).unwrap();
+    save(&plan, &path).unwrap();
+    save(&plan, &path).unwrap();
+    assert_eq!(load(&path).unwrap(), plan);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no other file is left behind");
+    let nowhere = folder.path().join("no/such/folder.plan");
+    assert!(save(&plan, &nowhere).unwrap_err().to_string().starts_with("cannot write "));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_flipped_bit_is_found(at: prop::sample::Index, bit in 0..8u8) {
+        let mut bytes = ENCODED.clone();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(decoded(&bytes).is_err());
+    }
+
+    /// A hostile file has a hash that fits. It is refused, or it runs within its bounds.
+    #[test]
+    fn hostile_plans_are_refused_or_run_safely(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4),
+    ) {
+        let mut body = ENCODED[HEADER..].to_vec();
+        for (at, byte, edit) in edits {
+            let at = at.index(body.len());
+            match edit {
+                0 => body[at] = byte,
+                1 => body[at] = body[at].wrapping_add(1 + byte % 4),
+                2 => body[at] ^= 1 << (byte % 8),
+                _ => { body.remove(at); }
+            }
+        }
+        if let Ok(plan) = decoded(&sealed(&body)) {
+            run(&plan);
+        }
+    }
+}

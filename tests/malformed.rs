@@ -1,0 +1,158 @@
+//! Programs that are wrong: what their authors are told, one kind of error each.
+
+use gcc_gan::declare::load;
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+/// A small program without a mistake, for mistakes to be made in.
+const SOUND: &str = r#"Program(
+    name: "tiny",
+    sizes: { "batch": 4, "classes": 3 },
+    values: { "rate": 0.1 },
+    networks: {
+        "net": Network(
+            input: [1, 8, 8],
+            layers: [
+                Conv(channels: 2, kernel: 3, pad: 1), BatchNorm(), Relu(),
+                Flatten(),
+                Dense("classes"),
+            ],
+        ),
+    },
+    functions: {
+        "Loss": Function(params: ["x", "y"], body: Mean(Mul("x", OneHot("y", "classes")))),
+    },
+    entries: {
+        "step": Entry(
+            inputs: { "images": Images(["batch", 1, 8, 8]), "labels": Labels(["batch"]) },
+            steps: [
+                Let("score", Call("net", "images", Training)),
+                Let("loss", Loss("score", "labels")),
+                Minimise("loss", "net", Adam(lr: "rate")),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)
+"#;
+
+/// Each mistake: its name, what stands in the sound program, and what stands there instead.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("syntax_missing_bracket", "Flatten(),", "Flatten(,"),
+    ("syntax_missing_comma", "Flatten(),", "Flatten()"),
+    ("syntax_unclosed_string", "\"score\", Call", "\"score, Call"),
+    ("not_a_program", "Program(", "Programme("),
+    ("missing_field", "    name: \"tiny\",\n", ""),
+    ("unknown_field", "pad: 1", "padding: 1"),
+    ("unknown_op", "Mean(Mul", "Mean(Mull"),
+    ("unknown_op_that_is_a_layer", "Loss(\"score\", \"labels\")", "Dense(\"score\")"),
+    ("unknown_name", "Loss(\"score\"", "Loss(\"scores\""),
+    ("unknown_size", "Dense(\"classes\")", "Dense(\"clases\")"),
+    ("unknown_network", "Call(\"net\"", "Call(\"nets\""),
+    ("unknown_layer", "Relu()", "Rellu()"),
+    ("unknown_input", "Images([", "Pictures(["),
+    ("unknown_optimiser", "Adam(", "Adan("),
+    ("unknown_step", "Minimise(", "Minimize("),
+    ("unknown_output", "outputs: [\"loss\"]", "outputs: [\"lose\"]"),
+    ("unknown_mode", "Training", "Train"),
+    ("cycle_of_sizes", "\"batch\": 4, \"classes\": 3", "\"batch\": \"classes\", \"classes\": \"batch\""),
+    ("cycle_of_functions", "Mean(Mul(", "Loss(\"x\", Mul("),
+    ("shape_mismatch_of_a_network", "input: [1, 8, 8]", "input: [1, 8, 9]"),
+    ("shape_mismatch_of_operands", "Loss(\"score\", \"labels\")", "Mean(Add(\"score\", \"images\"))"),
+    ("shape_mismatch_in_a_function", "Loss(\"score\", \"labels\")", "Loss(\"images\", \"labels\")"),
+    ("shape_mismatch_of_a_layer", "                Flatten(),\n", ""),
+    ("kernel_larger_than_the_image", "kernel: 3", "kernel: 30"),
+    ("wrong_argument_count", "Mul(\"x\", OneHot(\"y\", \"classes\"))", "Mul(\"x\")"),
+    ("wrong_arguments_of_a_function", "Loss(\"score\", \"labels\")", "Loss(\"score\")"),
+    ("wrong_type_of_an_argument", "channels: 2", "channels: [2]"),
+    ("wrong_value_of_an_argument", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", beta1: 1.5)"),
+    ("wrong_dtype", "OneHot(\"y\", \"classes\")", "Reshape(\"y\", [\"batch\", 1])"),
+    ("too_many_arguments", "Dense(\"classes\")", "Dense(\"classes\", true, 3)"),
+    ("non_scalar_loss", "Minimise(\"loss\"", "Minimise(\"score\""),
+    ("independent_loss", "Loss(\"score\", \"labels\")", "Mean(Add(Mean(\"images\"), ToReal(\"labels\"), 0.0))"),
+    ("unused_input", "\"labels\": Labels([\"batch\"]) }", "\"labels\": Labels([\"batch\"]), \"more\": Tensor([2]) }"),
+    ("unused_value", "{ \"rate\": 0.1 }", "{ \"rate\": 0.1, \"decay\": 0.9 }"),
+    ("unused_let", "Let(\"loss\", L", "Let(\"probability\", Softmax(\"score\")), Let(\"loss\", L"),
+    ("unused_network", "\"net\": Network(", "\"other\": Network(input: [1], layers: [Relu()]), \"net\": Network("),
+    ("duplicate_name", "Let(\"loss\", ", "Let(\"score\", "),
+    ("duplicate_key", "\"classes\": 3", "\"classes\": 3, \"batch\": 5"),
+    ("bad_size", "\"batch\": 4", "\"batch\": 0"),
+    ("bad_name", "\"batch\": 4", "\"batch\": 4, \"my size\": 4"),
+    ("reserved_name", "\"step\": Entry", "\"init\": Entry"),
+    (
+        "no_results",
+        "                Minimise(\"loss\", \"net\", Adam(lr: \"rate\")),\n            ],\n            outputs: [\"loss\"]",
+        "],\n            outputs: []",
+    ),
+    ("too_large", "Dense(\"classes\")", "Dense(2000000000)"),
+    ("number_out_of_range", "\"rate\": 0.1", "\"rate\": 1e999"),
+];
+
+#[test]
+fn each_mistake_is_told_where_it_is() {
+    load("tiny.ron", SOUND, &[], &[]).unwrap();
+    for (name, sound, wrong) in MISTAKES {
+        assert_eq!(SOUND.matches(sound).count(), 1, "{name}: {sound}");
+        let text = SOUND.replacen(sound, wrong, 1);
+        let error = load("tiny.ron", &text, &[], &[]).expect_err(name);
+        let told = error.diagnostics().expect("it is the text that is wrong").render(100, false);
+        assert!(told.contains("tiny.ron:"), "{name} has no place:\n{told}");
+        assert_snapshot!(*name, told);
+    }
+}
+
+#[test]
+fn several_mistakes_are_told_at_once() {
+    let mut text = SOUND.to_string();
+    for (sound, wrong) in [("pad: 1", "padding: 1"), ("Call(\"net\"", "Call(\"nets\""), ("Adam(", "Adan(")] {
+        text = text.replace(sound, wrong);
+    }
+    let error = load("tiny.ron", &text, &[], &[]).unwrap_err();
+    assert_snapshot!(error.diagnostics().unwrap().render(100, false));
+}
+
+#[test]
+fn sets_that_do_not_fit() {
+    let told: Vec<String> = ["bach=3", "batch=0", "batch=1.5", "batch", "rate=fast", "rate=nan", "batch=99999999999"]
+        .iter()
+        .map(|set| format!("{set}: {}", load("tiny.ron", SOUND, &[set.to_string()], &[]).unwrap_err()))
+        .collect();
+    assert_snapshot!(told.join("\n"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever is done to a program, it is read or refused. What is read is valid.
+    #[test]
+    fn mutilated_programs_never_panic(
+        which in 0..4usize,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..5u8), 1..4),
+    ) {
+        let whole = [SOUND, include_str!("../graphs/mlp-gan.ron"), include_str!("../graphs/lenet.ron"),
+            include_str!("pytorch/small.ron")][which];
+        // Words and single other characters.
+        let mut tokens: Vec<String> = Vec::new();
+        for c in whole.chars() {
+            match tokens.last_mut() {
+                Some(last) if c.is_alphanumeric() && last.ends_with(|l: char| l.is_alphanumeric()) => last.push(c),
+                _ => tokens.push(c.to_string()),
+            }
+        }
+        for (at, other, edit) in edits {
+            let (i, j) = (at.index(tokens.len()), other.index(tokens.len()));
+            match edit {
+                0 => { tokens.remove(i); }
+                1 => { let token = tokens[j].clone(); tokens.insert(i, token); }
+                2 => tokens.swap(i, j),
+                3 => tokens[i] = tokens[j].clone(),
+                _ => tokens.truncate(i.max(1)),
+            }
+        }
+        let text = tokens.concat();
+        match load("mutilated.ron", &text, &[], &[]) {
+            Ok(module) => prop_assert!(gcc_gan::ir::verify_module(&module).is_ok()),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+}
