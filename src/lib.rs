@@ -1,5 +1,67 @@
-//! gcc-gan: a dataflow-graph compiler with a static-graph executor.
+//! gcc-gan is a dataflow-graph compiler with a static-graph executor.
+//!
+//! A model, its losses and its training step are declared as a serialisable op graph in a RON file. The compiler
+//! checks it, differentiates it symbolically, optimises it, fuses it to kernels, orders them and plans their memory;
+//! what comes out is a *plan*: a static schedule of the whole training step in one arena. An executor runs it.
+//!
+//! # The flow, which is also the folder layout
+//!
+//! ```text
+//! graphs/*.ron ─▶ declare ─▶ ir ─▶ autodiff ─▶ passes ─▶ schedule ─▶ plan ─▶ exec ─▶ train
+//!                 (parse,    (typed  (graph →   (graph →  (kernels,    (the     (cpu,   (the loop,
+//!                  expand)    SSA)    graph)     graph)    order,       file)    cuda)   data, runs)
+//!                                                          memory)
+//!                                  inspect: looks at every stage, changes none
+//! ```
+//!
+//! | room | holds | must not know |
+//! |---|---|---|
+//! | [`declare`] | the graph language: RON with source spans, layers, losses and optimisers expanded to primitive operations, diagnostics | devices, training |
+//! | [`ir`] | [`ir::Graph`], the closed [`ir::Op`], types, verifier, text form, the reference interpreter | what a GAN, a device or a file is |
+//! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling and vector function; Philox, the random numbers | graphs |
+//! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
+//! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
+//! | [`schedule`] | fusion into kernels, their order, the memory planner, its independent checker | device calls |
+//! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on | the compiler: a plan runs without it |
+//! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
+//! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
+//! | [`inspect`] | every stage as text or picture | |
+//!
+//! Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
+//! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
+//!
+//! # Decisions
+//!
+//! - **State is functional.** A step is (state, inputs) → (state', outputs). That parameters are updated in place is
+//!   the memory planner's doing, never a side effect in the graph: the generator's half of a GAN's step reads the updated
+//!   discriminator by using the node that holds it.
+//! - **Layers are expansions, not operations.** BatchNorm, Dropout, Adam and cross-entropies exist in [`declare`] only;
+//!   everything behind it knows some thirty primitives. The set is closed under differentiation.
+//! - **Randomness is counter-based.** A draw's bits follow from the seed, the step and the draw's name, so they are the
+//!   same in every schedule, for any number of threads and after every resume; and any draw can be replaced
+//!   by a given tensor.
+//! - **What changes from step to step is state in tensors**, Adam's count of steps included, never a number baked in.
+//! - **A kernel's body is data**: a small expression graph over an index space. The CPU evaluates it
+//!   tile by tile in cache, [`exec::cuda`] writes it as C++.
+//! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
+//!
+//! # Adding to it
+//!
+//! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one arm in each
+//! exhaustive `match`, which the compiler lists; no `match` on operations has a wildcard where a new one would matter. A
+//! layer or optimiser is one function in [`declare`].
+//!
+//! # Deliberately absent
+//!
+//! - *Shapes that vary at run time*: every size is known when a program is compiled. Another size (an epoch's smaller last
+//!   batch) is a further specialisation in the same plan.
+//! - *Control flow*: a program is one static graph for each entry; the loop over steps is the host's.
+//! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
+//!   by the compiler.
+//! - *Types other than f32 and u32*: f64 exists in the interpreter, as the oracle.
+//! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
+pub mod atomic;
 pub mod autodiff;
 pub mod compile;
 pub mod declare;

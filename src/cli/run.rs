@@ -2,11 +2,11 @@
 
 use super::program::source;
 use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
 use gcc_gan::declare;
 use gcc_gan::ir::{Data, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{Replay, Tensors};
-use gcc_gan::train::atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -9,9 +9,10 @@
 //! | 52.. | the body |
 
 use super::{Plan, VerifyError, verify};
+use crate::atomic;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"GCCGAN\r\n";
@@ -93,11 +94,7 @@ fn decode_body(body: &[u8]) -> Result<Plan, String> {
 pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanError> {
     let failed = |source| PlanError::Io { action: "write", path: path.into(), source };
     let bytes = encode(plan).map_err(|e| failed(io::Error::other(e)))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    atomic::write(path, |out| out.write_all(&bytes)).map_err(failed)
 }
 
 /// Reads and verifies a plan file.

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::atomic;
 use super::batches::Position;
+use crate::atomic;
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
 const FORMAT: &str = "gcc-gan checkpoint 1";

@@ -9,7 +9,7 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use thiserror::Error;
 
-use super::atomic;
+use crate::atomic;
 
 /// Black pixels around and between the images of a grid, as torchvision's `make_grid` has them.
 const PADDING: usize = 2;

@@ -4,7 +4,6 @@
 //! Two promises hold throughout. A killed process leaves every file either as it was or complete ([`atomic`]); and a
 //! run that is resumed sees the same batches in the same order as one that was never stopped ([`batches`]).
 
-pub mod atomic;
 pub mod batches;
 pub mod checkpoint;
 pub mod data;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::atomic;
+use crate::atomic;
 
 /// Why a run's folder cannot be used.
 #[derive(Debug, Error)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::train::atomic;
+use crate::atomic;
 
 /// A data set with known files and mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

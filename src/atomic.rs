@@ -15,7 +15,16 @@ use tempfile::NamedTempFile;
 const PREFIX: &str = ".gcc-gan-tmp-";
 
 /// Writes `path` through `body`, all or nothing. Any error of `body` or of the disk leaves the old file as it was.
+/// What is there and is no ordinary file (`/dev/null`, a pipe) is written to as it stands.
+///
+/// # Errors
+/// Those of `body` and of the disk.
 pub fn write(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let mut out = BufWriter::new(fs::OpenOptions::new().write(true).open(path)?);
+        body(&mut out)?;
+        return out.flush();
+    }
     let mut out = BufWriter::with_capacity(1 << 16, temporary_beside(path)?);
     body(&mut out)?;
     commit(out.into_inner().map_err(io::IntoInnerError::into_error)?, path)
@@ -89,6 +98,13 @@ mod tests {
         write(&path, |out| out.write_all(b"short")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_are_written_to_and_stay() {
+        write(Path::new("/dev/null"), |out| out.write_all(b"gone")).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

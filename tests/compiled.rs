@@ -1,0 +1,136 @@
+//! What programs compile to. Summaries for the whole DCGAN, the full text for a small program.
+
+use gcc_gan::compile::{Compiled, Options, compile};
+use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
+use gcc_gan::ir::{Op, Role};
+use gcc_gan::schedule::Schedule;
+use insta::assert_snapshot;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+const DCGAN: &str = include_str!("../graphs/dcgan.ron");
+
+fn compiled(text: &str) -> Compiled {
+    compile("program.ron", text, &Options::default(), &mut |_| {}).unwrap()
+}
+
+fn schedule<'c>(compiled: &'c Compiled, entry: &str) -> &'c Schedule {
+    &compiled.plan.as_ref().unwrap().entry(entry).unwrap().schedule
+}
+
+/// Everything but how long it took.
+fn summary(compiled: &Compiled) -> String {
+    let text = summary_text(&compiled.summary);
+    let (first, rest) = text.split_once('\n').unwrap();
+    format!("{}\n{rest}", first.split("; compiled in").next().unwrap())
+}
+
+#[test]
+fn dcgan_summary() {
+    assert_snapshot!(summary(&compiled(DCGAN)));
+}
+
+#[test]
+fn other_programs_summaries() {
+    assert_snapshot!("mlp_gan_summary", summary(&compiled(include_str!("../graphs/mlp-gan.ron"))));
+    assert_snapshot!("lenet_summary", summary(&compiled(include_str!("../graphs/lenet.ron"))));
+}
+
+/// The kernels of the step in the order in which they run, with how many nodes each holds.
+#[test]
+fn dcgan_schedule() {
+    let compiled = compiled(DCGAN);
+    let mut text = String::new();
+    for kernel in &schedule(&compiled, "train_step").kernels {
+        writeln!(text, "{:12} {:2} values  {}", kernel.kind().name(), kernel.nodes.len(), kernel.name).unwrap();
+    }
+    assert_snapshot!(text);
+}
+
+/// The contractions that are left after all passes, by what they are for. In the discriminator's half nothing is
+/// differentiated with respect to the generator, and in the generator's half there is no gradient of the
+/// discriminator's filters: nobody asked for them.
+#[test]
+fn dcgan_contractions() {
+    let compiled = compiled(DCGAN);
+    let graph = &compiled.module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph;
+    let mut found = BTreeMap::<String, usize>::new();
+    for id in graph.topological().into_iter().filter(|&id| graph.op(id).is_contraction()) {
+        let origin = &graph.node(id).origin;
+        let role = match &origin.role {
+            Role::Forward => "forward".to_string(),
+            Role::Gradient(loss) => format!("gradient of {loss}"),
+            Role::Optimiser(network) => format!("optimiser of {network}"),
+        };
+        let is_filter_gradient = matches!(graph.op(id), Op::Conv2dFilterGrad { .. });
+        if role == "gradient of loss_d" {
+            assert!(!origin.scope.contains("generator"), "{}", graph.node(id).name);
+        }
+        if role == "gradient of loss_g" && is_filter_gradient {
+            assert!(!origin.scope.contains("discriminator"), "{}", graph.node(id).name);
+        }
+        *found.entry(format!("{role}: {} in {}", graph.op(id).name(), origin.scope)).or_default() += 1;
+    }
+    assert_snapshot!(found.iter().map(|(what, n)| format!("{n} {what}\n")).collect::<String>());
+}
+
+/// A regression with dropout and momentum: a matrix product, a reduction, a draw, an update.
+const SMALL: &str = r#"Program(
+    name: "regression",
+    sizes: { "batch": 8 },
+    networks: { "line": Network(input: [3], layers: [Dropout(0.25), Dense(2)]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Tensor(["batch", 3]), "t": Tensor(["batch", 2]) },
+            steps: [
+                Let("y", Call("line", "x", Training)),
+                Let("error", Sub("y", "t")),
+                Let("loss", Mean(Mul("error", "error"))),
+                Minimise("loss", "line", Sgd(lr: 0.1, momentum: 0.9)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)"#;
+
+#[test]
+fn small_program_after_each_pass() {
+    let (mut text, mut last) = (String::new(), String::new());
+    compile("small.ron", SMALL, &Options::default(), &mut |stage| {
+        let now = stage.graph.to_string();
+        if stage.entry == "train_step" {
+            if now == last {
+                writeln!(text, "== {}: no change", stage.name).unwrap();
+            } else {
+                write!(text, "== {}\n{now}", stage.name).unwrap();
+            }
+            last = now;
+        }
+    })
+    .unwrap();
+    assert_snapshot!(text);
+}
+
+#[test]
+fn small_program_kernels_and_memory() {
+    let compiled = compiled(SMALL);
+    let schedule = schedule(&compiled, "train_step");
+    assert_snapshot!("small_program_kernels", schedule_text(schedule));
+    assert_snapshot!("small_program_memory", memory_text(schedule));
+    assert_snapshot!("small_program_dot", schedule_dot("train_step", schedule));
+}
+
+/// `compile` of the same text gives the same bytes.
+#[test]
+fn plans_are_deterministic() {
+    let encoded = || gcc_gan::plan::encode(&compiled(DCGAN).plan.unwrap()).unwrap();
+    assert!(encoded() == encoded());
+}
+
+/// No schedule in this order takes less.
+#[test]
+fn dcgan_arena_is_at_the_lower_bound() {
+    let compiled = compiled(DCGAN);
+    let schedule = schedule(&compiled, "train_step");
+    assert_eq!(schedule.arena_bytes, schedule.lower_bound);
+}
