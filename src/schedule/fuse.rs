@@ -12,7 +12,8 @@ use super::kernel::Body;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::scalar::ScalarOp;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The nodes of one kernel.
 #[derive(Debug, Clone)]
@@ -346,6 +347,29 @@ impl<'l> Groups<'l> {
         self.lowering.graph
     }
 
+    /// Whether the group computes numbers for the updates of larger parameters, such as Adam's bias
+    /// corrections. Beside the update of a bias of one element it would keep all others from being in one
+    /// kernel with that.
+    fn is_shared_scalar(&self, group: GroupId) -> bool {
+        let optimiser = &self.groups[group].optimiser;
+        let is_scalar = |g: GroupId| self.groups[g].members.iter().all(|m| self.graph().ty(*m).elements() == 1);
+        if optimiser.is_none() || !is_scalar(group) {
+            return false;
+        }
+        let (mut seen, mut stack) = (HashSet::from([group]), vec![group]);
+        while let Some(next) = stack.pop() {
+            for &reader in self.groups[next].members.iter().flat_map(|m| &self.readers[m.index()]) {
+                if self.groups[reader].optimiser == *optimiser && seen.insert(reader) {
+                    if !is_scalar(reader) {
+                        return true;
+                    }
+                    stack.push(reader);
+                }
+            }
+        }
+        false
+    }
+
     fn space_elements(&self, group: GroupId) -> usize {
         match &self.groups[group].core {
             Core::Nest { space, .. } => space.iter().product(),
@@ -356,7 +380,7 @@ impl<'l> Groups<'l> {
     /// Merges `b` into `a` where that is one kernel and makes no cycle.
     fn try_merge(&mut self, a: GroupId, b: GroupId) -> bool {
         let (ga, gb) = (&self.groups[a], &self.groups[b]);
-        if ga.optimiser != gb.optimiser {
+        if ga.optimiser != gb.optimiser || self.is_shared_scalar(a) != self.is_shared_scalar(b) {
             return false;
         }
         let Some(core) = self.merged_core(ga, gb) else { return false };
@@ -504,38 +528,72 @@ fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> BTreeSet<NodeId> {
     found
 }
 
-/// Puts elementwise kernels with the same key into one, at the place of the last of them, where no
-/// kernel between depends on an earlier one.
+/// Puts elementwise kernels with the same key into one, wherever no path leads from one to the other; gives all
+/// in a topological order.
 fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
-    let mut result: Vec<FusedKernel> = Vec::new();
-    let mut open: Vec<(String, FusedKernel)> = Vec::new();
-    for (key, kernel) in kernels {
-        let reads: HashSet<usize> = loads(&kernel.body).into_iter().collect();
-        let depends = |other: &FusedKernel| other.members.iter().any(|m| reads.contains(&m.index()));
-        // What this kernel reads must have been computed; a group of its own key starts anew below.
-        while let Some(i) = open.iter().position(|(k, parts)| Some(k) != key.as_ref() && depends(parts)) {
-            result.push(open.remove(i).1);
-        }
-        match key {
-            Some(key) => match open.iter_mut().find(|(k, _)| *k == key) {
-                Some((_, parts)) if !depends(parts) => {
-                    let (Body::Nests(into), Body::Nests(nests)) = (&mut parts.body, kernel.body) else {
-                        unreachable!("only nests have a key")
-                    };
-                    into.extend(nests);
-                    parts.members.extend(kernel.members);
-                }
-                _ => {
-                    // A second one of the same key that depends on the first starts anew.
-                    if let Some(i) = open.iter().position(|(k, _)| *k == key) {
-                        result.push(open.remove(i).1);
-                    }
-                    open.push((key, kernel));
-                }
-            },
-            None => result.push(kernel),
+    let mut writer = HashMap::new();
+    for (k, (_, kernel)) in kernels.iter().enumerate() {
+        writer.extend(kernel.members.iter().map(|m| (m.index(), k)));
+    }
+    let reads: Vec<BTreeSet<usize>> = (kernels.iter().enumerate())
+        .map(|(k, (_, kernel))| {
+            loads(&kernel.body).iter().filter_map(|value| writer.get(value).copied()).filter(|&w| w != k).collect()
+        })
+        .collect();
+    // Each kernel's set, named by the first in it.
+    let mut set_of: Vec<usize> = (0..kernels.len()).collect();
+    let mut open: Vec<(&String, usize)> = Vec::new();
+    for (k, (key, _)) in kernels.iter().enumerate() {
+        let Some(key) = key else { continue };
+        let fits = |set: usize| !reaches(&reads, &set_of, set, k) && !reaches(&reads, &set_of, k, set);
+        match open.iter().rev().find(|&&(other, set)| other == key && fits(set)) {
+            Some(&(_, set)) => set_of[k] = set,
+            None => open.push((key, k)),
         }
     }
-    result.extend(open.into_iter().map(|(_, k)| k));
+    let mut sets: BTreeMap<usize, FusedKernel> = BTreeMap::new();
+    for (k, (_, kernel)) in kernels.into_iter().enumerate() {
+        match sets.entry(set_of[k]) {
+            Entry::Vacant(entry) => drop(entry.insert(kernel)),
+            Entry::Occupied(mut entry) => {
+                let into = entry.get_mut();
+                let (Body::Nests(nests), Body::Nests(more)) = (&mut into.body, kernel.body) else {
+                    unreachable!("only nests have a key")
+                };
+                nests.extend(more);
+                into.members.extend(kernel.members);
+            }
+        }
+    }
+    let mut missing: BTreeMap<usize, BTreeSet<usize>> = sets.keys().map(|&set| (set, BTreeSet::new())).collect();
+    for (k, reads) in reads.iter().enumerate() {
+        let needed = reads.iter().map(|&r| set_of[r]).filter(|&r| r != set_of[k]);
+        missing.entry(set_of[k]).or_default().extend(needed);
+    }
+    let mut result = Vec::new();
+    while let Some(next) = missing.iter().find(|(_, needed)| needed.is_empty()).map(|(&set, _)| set) {
+        missing.remove(&next);
+        missing.values_mut().for_each(|needed| drop(needed.remove(&next)));
+        result.extend(sets.remove(&next));
+    }
+    assert!(sets.is_empty(), "multi-tensor kernels that need each other");
     result
+}
+
+/// Whether a kernel of the set `to` needs, over any way, one of the set `from`.
+fn reaches(reads: &[BTreeSet<usize>], set_of: &[usize], from: usize, to: usize) -> bool {
+    let mut seen = HashSet::from([to]);
+    let mut stack = vec![to];
+    while let Some(set) = stack.pop() {
+        let members = (0..reads.len()).filter(|&k| set_of[k] == set);
+        for read in members.flat_map(|k| &reads[k]) {
+            if set_of[*read] == from {
+                return true;
+            }
+            if seen.insert(set_of[*read]) {
+                stack.push(set_of[*read]);
+            }
+        }
+    }
+    false
 }

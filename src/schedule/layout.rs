@@ -50,6 +50,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
             }
             let dying = kernel.reads.iter().copied().find(|&old| {
                 matches!(buffers[old].role, BufferRole::Temporary | BufferRole::Input(_))
+                    && !is_output(old)
                     && buffers[old].live.1 == position + 1
                     && buffers[old].live.0 < position
                     && buffers[old].bytes() == buffers[new].bytes()
