@@ -32,6 +32,8 @@ pub fn write(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
 
 /// A new empty file in `path`'s folder; it is removed when dropped without a [`commit`].
 pub fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    // Tells of a missing folder without the temporary file's name.
+    fs::metadata(folder(path))?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
     // The crate's default is a private 0600; these are ordinary files, so let the user's umask decide.

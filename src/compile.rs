@@ -48,9 +48,9 @@ pub enum CompileError {
     #[error(transparent)]
     Declare(#[from] declare::Error),
     #[error("entry `{entry}`, after `{pass}`: the graph is not valid: {error}")]
-    Invalid { entry: String, pass: String, error: ir::VerifyError },
+    Invalid { entry: String, pass: String, error: Box<ir::VerifyError> },
     #[error("entry `{entry}`: `{pass}` changed what is computed: {error}")]
-    Changed { entry: String, pass: String, error: passes::Mismatch },
+    Changed { entry: String, pass: String, error: Box<passes::Mismatch> },
     #[error("there is no pass `{name}`; the passes are {known}")]
     UnknownPass { name: String, known: String },
     #[error("entry `{entry}`: {error}")]
@@ -270,7 +270,11 @@ fn optimise(
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
     let verify = |graph: &Graph, pass: &str| {
-        ir::verify(graph).map_err(|error| CompileError::Invalid { entry: name.clone(), pass: pass.to_string(), error })
+        ir::verify(graph).map_err(|error| CompileError::Invalid {
+            entry: name.clone(),
+            pass: pass.to_string(),
+            error: Box::new(error),
+        })
     };
     verify(graph, "declare")?;
     observe(Stage { entry: &name, name: "declared", graph });
@@ -284,7 +288,7 @@ fn optimise(
             passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
                 entry: name.clone(),
                 pass: pass.name.to_string(),
-                error,
+                error: Box::new(error),
             })?;
         }
         observe(Stage { entry: &name, name: pass.name, graph });

@@ -3,7 +3,7 @@
 //! A declaration asks for `gradient(y, x)`; [`differentiate`] replaces every such node by ordinary
 //! nodes that compute it. The result holds no trace of how it came about: it can be optimised,
 //! scheduled and differentiated again like anything else. Gradients of gradients need nothing
-//! special, because every rule in [`rules`] builds only operations that have rules themselves.
+//! special, because every rule in `rules` builds only operations that have rules themselves.
 //!
 //! ```text
 //! %y: f32[] = mul %x %x                        %y: f32[] = mul %x %x

@@ -174,7 +174,7 @@ impl EntryLowering<'_, '_, '_> {
     /// A random draw. Its stream is named after where it stands, so it stays the same when other draws come
     /// and go, and in a specialisation for another number of examples.
     pub fn draw(&mut self, distribution: Distribution, shape: Vec<usize>, span: Span) -> Option<NodeId> {
-        let path = [&[self.graph.name.clone()], &self.scope[..]].concat().join("/");
+        let path = [std::slice::from_ref(&self.graph.name), &self.scope[..]].concat().join("/");
         let mut stream = path.clone();
         let mut number = 1;
         while !self.streams.insert(stream.clone()) {

@@ -45,7 +45,8 @@ pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch
         let scale = before.iter().fold(1e-3, |a: f64, b| if b.is_finite() { a.max(b.abs()) } else { a });
         for (index, (&before, &after)) in before.iter().zip(&after).enumerate() {
             // What overflowed before may be finite now: that is what some passes are for.
-            if before.is_finite() && !((before - after).abs() <= TOLERANCE * scale) {
+            let is_near = (before - after).abs() <= TOLERANCE * scale;
+            if before.is_finite() && !is_near {
                 return Err(Mismatch::Value { what, index, before, after });
             }
         }

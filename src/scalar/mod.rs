@@ -2,7 +2,7 @@
 //!
 //! A row holds everything any room needs to know about an operation: its name in the text form, its
 //! signature, its meaning in f64 (the oracle), its spelling in CUDA C++, its vector function on the
-//! CPU, and its partial derivatives. Adding an operation is adding a row to [`scalar_ops!`]'s table.
+//! CPU, and its partial derivatives. Adding an operation is adding a row to the table in `table.rs`.
 
 mod approximate;
 pub mod philox;

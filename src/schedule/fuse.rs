@@ -573,7 +573,9 @@ fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel>
     let mut result = Vec::new();
     while let Some(next) = missing.iter().find(|(_, needed)| needed.is_empty()).map(|(&set, _)| set) {
         missing.remove(&next);
-        missing.values_mut().for_each(|needed| drop(needed.remove(&next)));
+        for needed in missing.values_mut() {
+            needed.remove(&next);
+        }
         result.extend(sets.remove(&next));
     }
     assert!(sets.is_empty(), "multi-tensor kernels that need each other");

@@ -146,6 +146,8 @@ pub struct Contraction {
 }
 
 /// What a kernel does.
+// There are some hundred bodies in a program: their size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// Loop nests that do not depend on each other. More than one is a multi-tensor kernel.

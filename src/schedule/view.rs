@@ -273,7 +273,7 @@ mod tests {
                 } else {
                     let d = next(rank + 1);
                     to.insert(d, 1);
-                    if d < rank && to[d + 1] % 2 == 0 {
+                    if d < rank && to[d + 1].is_multiple_of(2) {
                         to[d] = 2;
                         to[d + 1] /= 2;
                     }

@@ -1,0 +1,309 @@
+//! The command line as a user types it.
+
+use safetensors::SafeTensors;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// The program in a folder of its own, without a network, a cache or a terminal.
+fn gcc_gan(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gcc-gan"));
+    command.args(args).current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", dir.join("cache"));
+    command.env_remove("GCC_GAN_DATA").env_remove("GCC_GAN_LOG").env("COLUMNS", "100");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    gcc_gan(dir, args).output().unwrap()
+}
+
+/// Standard output of a command that succeeds and says nothing on standard error.
+fn succeed(dir: &Path, args: &[&str]) -> String {
+    let output = run(dir, args);
+    let err = text(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {}\n{err}", output.status);
+    assert_eq!(err, "", "{args:?}");
+    text(&output.stdout)
+}
+
+/// Standard error of a command that fails with `code`. It is no panic, and all of it ends in a line.
+fn fail(dir: &Path, code: i32, args: &[&str]) -> String {
+    let output = run(dir, args);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}:\n{err}");
+    assert!(!err.contains("panicked") && err.ends_with('\n') && err.len() > 10, "{args:?}:\n{err}");
+    err
+}
+
+const SMALL: [&str; 6] = ["--set", "batch=8", "--set", "noise_batch=8", "--data", "embedded"];
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "--offline"][..], &SMALL, more].concat()
+}
+
+/// The tensors of a checkpoint as they are in the file.
+fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
+    let bytes = fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
+    tensors.sort();
+    assert!(tensors.len() > 20);
+    tensors
+}
+
+#[test]
+fn training_leaves_a_run_behind() {
+    let dir = TempDir::new().unwrap();
+    let out = succeed(dir.path(), &train(&["--steps", "4", "--sample-every", "2", "--name", "first"]));
+    assert!(out.contains("10,000 MNIST digits inside the program"), "{out}");
+    assert!(out.lines().last().unwrap().starts_with("4 steps complete"), "{out}");
+    let at = |path: &str| dir.path().join("runs/first").join(path);
+    for step in [0, 2, 4] {
+        let image = image::open(at(&format!("samples/step-{step:08}.png"))).unwrap();
+        assert_eq!((image.width(), image.height()), (182, 182), "6x6 images of 28 pixels, 2 apart");
+    }
+    let metrics = fs::read_to_string(at("metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(last["step"], 4);
+    assert!(last["loss_d"].as_f64().unwrap() > 0.0 && last["loss_g"].as_f64().unwrap() > 0.0, "{last}");
+    tensors(&at("checkpoint.safetensors"));
+    // The same name again is refused, and nothing is lost.
+    let err = fail(dir.path(), 1, &train(&["--steps", "4", "--name", "first"]));
+    assert!(err.contains("first"), "{err}");
+
+    succeed(dir.path(), &["sample", "--checkpoint", "runs/first", "--grid", "2x3", "-o", "s.png"]);
+    let image = image::open(dir.path().join("s.png")).unwrap();
+    assert_eq!((image.width(), image.height()), (92, 62));
+    succeed(dir.path(), &["sample", "--checkpoint", "runs/first", "--grid", "2x3", "--seed", "1", "-o", "t.png"]);
+    assert_ne!(fs::read(dir.path().join("s.png")).unwrap(), fs::read(dir.path().join("t.png")).unwrap());
+}
+
+#[test]
+fn resuming_goes_on_bit_by_bit() {
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &train(&["--steps", "6", "--name", "whole", "--threads", "1"]));
+    succeed(dir.path(), &train(&["--steps", "3", "--name", "parts"]));
+    succeed(dir.path(), &["train", "--offline", "--resume", "runs/parts", "--steps", "6"]);
+    let of = |run: &str| tensors(&dir.path().join("runs").join(run).join("checkpoint.safetensors"));
+    assert!(of("whole") == of("parts"));
+    succeed(dir.path(), &train(&["--steps", "6", "--name", "other", "--seed", "1"]));
+    assert!(of("whole") != of("other"), "another seed gives other bits");
+}
+
+/// The epoch's last, smaller batch is trained on too: 10,000 = 1 · 9,996 + 4.
+#[test]
+fn the_last_smaller_batch_is_trained_on() {
+    let dir = TempDir::new().unwrap();
+    let sets = ["--set", "batch=9996", "--set", "noise_batch=2", "--data", "embedded"];
+    let program = dir.path().join("tiny.ron");
+    fs::write(&program, TINY_GAN).unwrap();
+    let out = succeed(dir.path(), &[&["train", "tiny.ron", "--offline", "--epochs", "1"][..], &sets].concat());
+    assert!(out.contains("2 steps an epoch") && out.contains("end of epoch"), "{out}");
+}
+
+const TINY_GAN: &str = r#"Program(
+    name: "tiny",
+    sizes: { "batch": 64, "noise_batch": "batch" },
+    networks: {
+        "made": Network(input: [2], layers: [Dense(784), Reshape([1, 28, 28])]),
+        "judged": Network(input: [1, 28, 28], layers: [Flatten(), Dense(1)]),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "real": Images(["batch", 1, 28, 28]) },
+            steps: [
+                Let("fake", Call("made", Normal(["noise_batch", 2]), Training)),
+                Let("loss", Sub(Mean(Call("judged", "fake", Training)), Mean(Call("judged", "real", Training)))),
+                Minimise("loss", "judged", Sgd(lr: 0.001)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)"#;
+
+#[cfg(unix)]
+fn signal(id: u32, signal: &str) {
+    let status = Command::new("kill").args([signal, &id.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Starts training and waits until it is under way.
+#[cfg(unix)]
+fn started(dir: &Path, args: &[&str]) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    let mut child = gcc_gan(dir, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("run: ") {
+        line.clear();
+        assert_ne!(out.read_line(&mut line).unwrap(), 0, "training ended before it began");
+    }
+    let samples = dir.join("runs").join(line["run: ".len()..].trim().rsplit('/').next().unwrap()).join("samples");
+    while fs::read_dir(&samples).map_or(0, Iterator::count) < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    (child, out)
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_says_how_to_go_on() {
+    let dir = TempDir::new().unwrap();
+    let args = train(&["--steps", "100000", "--sample-every", "1", "--name", "r"]);
+    let (mut child, mut out) = started(dir.path(), &args);
+    signal(child.id(), "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert!(rest.contains("go on with: gcc-gan train --resume runs/r"), "{rest}");
+    let metrics = fs::read_to_string(dir.path().join("runs/r/metrics.jsonl")).unwrap_or_default();
+    let out = succeed(dir.path(), &["train", "--offline", "--resume", "--steps", "1"]);
+    assert!(out.contains("nothing to do"), "{out}\n{metrics}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_kill_loses_nothing_that_was_saved() {
+    let dir = TempDir::new().unwrap();
+    for round in 0..3 {
+        let name = format!("k{round}");
+        let args = train(&["--steps", "100000", "--sample-every", "1", "--name", &name]);
+        let (mut child, _out) = started(dir.path(), &args);
+        std::thread::sleep(std::time::Duration::from_millis(37 * round));
+        signal(child.id(), "-KILL");
+        child.wait().unwrap();
+        let run = format!("runs/{name}");
+        tensors(&dir.path().join(&run).join("checkpoint.safetensors"));
+        let out = succeed(dir.path(), &["train", "--offline", "--resume", &run, "--steps", "1"]);
+        assert!(out.contains("nothing to do") || out.contains("1 steps complete"), "{out}");
+    }
+}
+
+#[test]
+fn plans_are_compiled_verified_and_trained() {
+    let dir = TempDir::new().unwrap();
+    let out = succeed(dir.path(), &["compile", "mlp-gan", "--set", "batch=8", "-o", "a.plan"]);
+    assert!(out.contains("arena") && out.contains("wrote a.plan"), "{out}");
+    let out = succeed(dir.path(), &["verify", "a.plan"]);
+    assert!(out.contains("lower bound"), "{out}");
+    succeed(dir.path(), &["train", "a.plan", "--offline", "--data", "embedded", "--steps", "2"]);
+    let figures: serde_json::Value =
+        serde_json::from_str(&succeed(dir.path(), &["compile", "dcgan", "--json"])).unwrap();
+    assert_eq!(figures["parameters"], 4_891_266, "{figures}");
+
+    let plan = fs::read(dir.path().join("a.plan")).unwrap();
+    let mut flipped = plan.clone();
+    flipped[plan.len() / 2] ^= 4;
+    for (name, bytes) in [("flipped", &flipped[..]), ("short", &plan[..plan.len() / 2]), ("empty", &[])] {
+        fs::write(dir.path().join(name), bytes).unwrap();
+        let err = fail(dir.path(), 1, &["verify", name]);
+        assert!(err.contains(name), "{err}");
+        fail(dir.path(), 1, &["train", name, "--offline"]);
+    }
+}
+
+#[test]
+fn every_stage_can_be_printed() {
+    let dir = TempDir::new().unwrap();
+    for format in ["text", "ron", "json", "dot"] {
+        for stage in ["declared", "differentiated", "optimised"] {
+            let out = succeed(dir.path(), &["compile", "lenet", "--emit", format, "--stage", stage]);
+            assert!(out.contains("conv"), "{format} {stage}");
+        }
+    }
+    for (format, start) in [("dot", "digraph"), ("text", "entry"), ("memory", "entry"), ("cuda", "//")] {
+        let stage: &[&str] = if ["dot", "text"].contains(&format) { &["--stage", "kernels"] } else { &[] };
+        let out = succeed(dir.path(), &[&["compile", "lenet", "--emit", format][..], stage].concat());
+        assert!(out.starts_with(start), "{format}: {out:.80}");
+    }
+    succeed(dir.path(), &["compile", "lenet", "--dump-passes", "passes", "--verify"]);
+    assert!(fs::read_dir(dir.path().join("passes")).unwrap().count() > 30);
+    let out = succeed(dir.path(), &["compile", "lenet", "--stop-after", "stable", "--emit", "text"]);
+    assert!(out.contains("gradient"), "differentiation has not been run");
+    succeed(dir.path(), &["compile", "dcgan", "--pass", "drop-biases"]);
+}
+
+#[test]
+fn networks_functions_and_entries_run_on_given_tensors() {
+    let dir = TempDir::new().unwrap();
+    let floats: Vec<u8> = (0..5 * 300).flat_map(|i| ((i % 7) as f32 - 3.0).to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![5, 300], &floats).unwrap();
+    safetensors::serialize_to_file([("input", view)], None, &dir.path().join("in.safetensors")).unwrap();
+    let io = ["--inputs", "in.safetensors", "--outputs", "out.safetensors"];
+    succeed(dir.path(), &[&["run", "dcgan", "generator"][..], &io].concat());
+    let bytes = fs::read(dir.path().join("out.safetensors")).unwrap();
+    let out = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(out.tensor("output").unwrap().shape(), [5, 1, 28, 28]);
+    let err = fail(dir.path(), 1, &[&["run", "dcgan", "discriminator"][..], &io].concat());
+    assert!(err.contains("this is no input for `discriminator`"), "{err}");
+    let err = fail(dir.path(), 1, &[&["run", "dcgan", "BinaryCrossEntropy"][..], &io].concat());
+    assert!(err.contains("`BinaryCrossEntropy` takes `x` and `t`, which must be given"), "{err}");
+    let err = fail(dir.path(), 1, &[&["run", "dcgan", "train_step"][..], &io].concat());
+    assert!(err.contains("input"), "{err}");
+    let names: serde_json::Value = serde_json::from_str(&succeed(dir.path(), &["inputs", "dcgan", "--json"])).unwrap();
+    assert!(names.as_array().unwrap().iter().any(|n| n["name"] == "real" && n["ty"] == "f32[128,1,28,28]"));
+}
+
+#[test]
+fn mistakes_are_told_with_the_way_out() {
+    let dir = TempDir::new().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    put("text.ron", b"not a graph");
+    put("binary.ron", &[0xff, 0xfe, 0, 1]);
+    put("wrong.idx", &[0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28, 1, 2, 3]);
+    put("broken.gz", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]);
+    put("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff{}");
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let cases: &[(i32, &[&str])] = &[
+        (2, &["trian"]),
+        (2, &["train", "--steps", "many"]),
+        (2, &["train", "--threads", "0"]),
+        (2, &["sample", "-o", "x.png"]),
+        (2, &["compile", "dcgan", "--emit", "svgg"]),
+        (1, &["compile", "nowhere.ron"]),
+        (1, &["compile", "empty"]),
+        (1, &["compile", "text.ron"]),
+        (1, &["compile", "binary.ron"]),
+        (1, &["compile", "dcgan", "--set", "bach=3"]),
+        (1, &["compile", "dcgan", "--stop-after", "flod"]),
+        (1, &["compile", "dcgan", "--emit", "text", "--stage", "later"]),
+        (1, &["compile", "dcgan", "--pass", "drop-everything"]),
+        (1, &["compile", "dcgan", "-o", "no/folder/a.plan"]),
+        (1, &["verify", "text.ron"]),
+        (1, &["train", "--offline", "--data", "nowhere"]),
+        (1, &["train", "--offline", "--data", "empty"]),
+        (1, &["train", "--offline", "--data", "wrong.idx"]),
+        (1, &["train", "--offline", "--data", "broken.gz"]),
+        (1, &["train", "--offline", "--resume"]),
+        (1, &["train", "--offline", "--resume", "empty"]),
+        (1, &["sample", "--checkpoint", "broken.safetensors", "-o", "x.png"]),
+        (1, &["run", "dcgan", "sample", "--inputs", "broken.safetensors", "--outputs", "out"]),
+        (1, &["run", "dcgan", "simple", "--outputs", "out"]),
+        (1, &["inputs", "dcgan", "simple"]),
+    ];
+    let mut told = String::new();
+    for (code, args) in cases {
+        let err = fail(dir.path(), *code, args).replace(&dir.path().display().to_string(), "DIR");
+        told += &format!("$ gcc-gan {}\n{err}\n", args.join(" "));
+    }
+    insta::assert_snapshot!(told);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 6, "nothing is left behind: {left:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told() {
+    let dir = TempDir::new().unwrap();
+    let err = fail(dir.path(), 1, &["run", "mlp-gan", "init", "--outputs", "/dev/full"]);
+    assert!(err.contains("/dev/full"), "{err}");
+    fail(dir.path(), 1, &["compile", "mlp-gan", "-o", "/dev/full"]);
+    let output = gcc_gan(dir.path(), &["compile", "mlp-gan"]).stdout(fs::File::create("/dev/full").unwrap()).output();
+    assert_eq!(output.unwrap().status.code(), Some(1));
+    assert!(!fs::metadata("/dev/full").unwrap().is_file());
+}
