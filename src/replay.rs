@@ -206,7 +206,13 @@ impl Replay {
             let ty = entry.graph.ty(id).clone();
             if !entry.inputs.iter().any(|i| i.name == stream) {
                 let meaning = "a draw that is given".to_string();
-                entry.inputs.push(InputDecl { name: stream.clone(), ty: ty.clone(), feed: Feed::Caller, meaning });
+                entry.inputs.push(InputDecl {
+                    name: stream.clone(),
+                    ty: ty.clone(),
+                    feed: Feed::Caller,
+                    below: None,
+                    meaning,
+                });
             }
             let origin = entry.graph.node(id).origin.clone();
             let op = Op::Input { name: stream.clone(), ty };

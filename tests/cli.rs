@@ -279,6 +279,7 @@ fn mistakes_are_told_with_the_way_out() {
         (1, &["train", "--offline", "--data", "empty"]),
         (1, &["train", "--offline", "--data", "wrong.idx"]),
         (1, &["train", "--offline", "--data", "broken.gz"]),
+        (1, &["train", "lenet", "--offline", "--data", "embedded", "--set", "classes=3"]),
         (1, &["train", "--offline", "--resume"]),
         (1, &["train", "--offline", "--resume", "empty"]),
         (1, &["sample", "--checkpoint", "broken.safetensors", "-o", "x.png"]),

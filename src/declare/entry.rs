@@ -139,7 +139,7 @@ impl<'l, 'p, 'n> EntryLowering<'l, 'p, 'n> {
         let ty = Type::new(dtype, shape);
         let node = self.add(Op::Input { name: name.clone(), ty: ty.clone() }, &[], &name, input.span)?;
         let meaning = input.meaning.unwrap_or(meaning).to_string();
-        self.inputs.push(InputDecl { name, ty, feed: input.feed, meaning });
+        self.inputs.push(InputDecl { name, ty, feed: input.feed, below: None, meaning });
         Some(node)
     }
 

@@ -23,7 +23,13 @@ pub fn entry(states: &[StateDecl]) -> Entry {
                 let (seed, step) = *key.get_or_insert_with(|| {
                     let ty = Type::u32([2]);
                     let meaning = "the seed of all randomness".to_string();
-                    inputs.push(InputDecl { name: SEED.into(), ty: ty.clone(), feed: Feed::Seed, meaning });
+                    inputs.push(InputDecl {
+                        name: SEED.into(),
+                        ty: ty.clone(),
+                        feed: Feed::Seed,
+                        below: None,
+                        meaning,
+                    });
                     let seed = b.named(SEED, Op::Input { name: SEED.into(), ty }, &[]);
                     (seed, b.op(Op::constant(0.0, DType::U32, []), &[]))
                 });

@@ -189,7 +189,7 @@ impl EntryLowering<'_, '_, '_> {
                 let seed = self.add(Op::Input { name: SEED.into(), ty: ty.clone() }, &[], SEED, span);
                 self.scope = scope;
                 let meaning = "the seed of all randomness".to_string();
-                self.inputs.push(InputDecl { name: SEED.into(), ty, feed: Feed::Seed, meaning });
+                self.inputs.push(InputDecl { name: SEED.into(), ty, feed: Feed::Seed, below: None, meaning });
                 self.seed = seed;
                 seed?
             }

@@ -219,6 +219,11 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             self.d().report(diagnostic);
             return None;
         }
+        if let Op::Input { name, .. } = self.graph.op(labels)
+            && let Some(input) = self.inputs.iter_mut().find(|i| i.name == *name)
+        {
+            input.below = Some(input.below.map_or(classes, |other| other.min(classes)));
+        }
         let count = ty.shape[0];
         let labels = self.apply(ScalarOp::ToReal, &[labels], span)?;
         let labels = self.add(Op::Reshape { to: vec![count, 1] }, &[labels], "labels", span)?;

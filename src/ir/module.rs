@@ -26,6 +26,8 @@ pub struct InputDecl {
     pub name: String,
     pub ty: Type,
     pub feed: Feed,
+    /// Integers must be below this, where the entry takes them for one of so many classes.
+    pub below: Option<usize>,
     /// A sentence for people.
     pub meaning: String,
 }

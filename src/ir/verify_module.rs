@@ -89,7 +89,13 @@ mod tests {
             init: Initialiser::Constant(0.0),
             span: None,
         };
-        let input = InputDecl { name: "x".into(), ty: Type::f32([2]), feed: Feed::Caller, meaning: "Anything.".into() };
+        let input = InputDecl {
+            name: "x".into(),
+            ty: Type::f32([2]),
+            feed: Feed::Caller,
+            below: None,
+            meaning: "Anything.".into(),
+        };
         Module {
             name: "tiny".into(),
             states: vec![state("w"), state("unused")],

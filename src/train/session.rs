@@ -141,32 +141,20 @@ impl Session {
     /// When the plan has no entry to train with, or the data set is not what it takes.
     pub fn new(executor: Box<dyn Executor>, data: Dataset, seed: u64) -> Result<Session, SessionError> {
         let plan = executor.plan();
-        let program = plan.name.clone();
-        let missing = |entry, examples, hint| SessionError::NoEntry { program: program.clone(), entry, examples, hint };
-        let whole = plan.entries.iter().position(|e| e.name == entry::TRAIN && e.sizes.is_empty());
-        let Some(whole) = whole else {
-            return Err(missing(entry::TRAIN, 0, "declare `train_step` among the program's entries"));
-        };
-        let batch = examples(&plan.entries[whole]);
-        let misfit =
-            |problem: String| SessionError::Data { data: data.name.clone(), program: program.clone(), problem };
-        if batch == 0 {
-            let problem = "takes no images and no labels: there is nothing to train on".to_string();
-            return Err(SessionError::Entry { program: program.clone(), entry: entry::TRAIN.into(), problem });
-        }
-        let count = data.train.len();
-        if count < batch {
-            return Err(misfit(format!("it has {count} examples, a batch takes {batch}; use --set batch={count}")));
-        }
-        for entry in &plan.entries {
-            check_fit(entry, &data).map_err(&misfit)?;
-        }
+        check_data(plan, &data)?;
+        let whole = whole_step(plan)?;
+        let (count, batch) = (data.train.len(), examples(&plan.entries[whole]));
         let batches = Batches::new(count, batch, seed);
         let mut steps = vec![Feeds::new(whole, &plan.entries[whole])];
         let last = batches.last_size();
         if last != batch {
             let hint = "compile it with `--specialise`, or from its graph";
-            let index = find(plan, entry::TRAIN, last).ok_or_else(|| missing(entry::TRAIN, last, hint))?;
+            let index = find(plan, entry::TRAIN, last).ok_or_else(|| SessionError::NoEntry {
+                program: plan.name.clone(),
+                entry: entry::TRAIN,
+                examples: last,
+                hint,
+            })?;
             steps.push(Feeds::new(index, &plan.entries[index]));
         }
         let evaluations = (plan.entries.iter().enumerate())
@@ -484,6 +472,36 @@ fn find(plan: &Plan, name: &str, wanted: usize) -> Option<usize> {
     plan.entries.iter().position(|e| e.name == name && examples(e) == wanted)
 }
 
+/// The training step for whole batches.
+fn whole_step(plan: &Plan) -> Result<usize, SessionError> {
+    let found = plan.entries.iter().position(|e| e.name == entry::TRAIN && e.sizes.is_empty());
+    found.ok_or_else(|| SessionError::NoEntry {
+        program: plan.name.clone(),
+        entry: entry::TRAIN,
+        examples: 0,
+        hint: "declare `train_step` among the program's entries",
+    })
+}
+
+/// Whether a program can be trained on a data set.
+///
+/// # Errors
+/// What does not fit.
+pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
+    let program = plan.name.clone();
+    let batch = examples(&plan.entries[whole_step(plan)?]);
+    if batch == 0 {
+        let problem = "takes no images and no labels: there is nothing to train on".to_string();
+        return Err(SessionError::Entry { program, entry: entry::TRAIN.into(), problem });
+    }
+    let misfit = |problem: String| SessionError::Data { data: data.name.clone(), program: program.clone(), problem };
+    let count = data.train.len();
+    if count < batch {
+        return Err(misfit(format!("it has {count} examples, a batch takes {batch}; use --set batch={count}")));
+    }
+    plan.entries.iter().try_for_each(|entry| check_fit(entry, data).map_err(misfit))
+}
+
 /// Whether the data set has what an entry takes from it.
 fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
     for input in &entry.inputs {
@@ -500,6 +518,14 @@ fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
             }
             Feed::Labels if data.train.labels.is_none() => {
                 return Err(format!("it has no labels, which `{}` takes", input.name));
+            }
+            Feed::Labels if data.largest_label().zip(input.below).is_some_and(|(found, b)| usize::from(found) >= b) => {
+                return Err(format!(
+                    "it has labels up to {}, the program takes `{}` for one of {} classes",
+                    data.largest_label().unwrap_or_default(),
+                    input.name,
+                    input.below.unwrap_or_default()
+                ));
             }
             Feed::Caller if entry.name == entry::TRAIN => {
                 return Err(format!("the step takes `{}`, which comes from no data set", input.name));

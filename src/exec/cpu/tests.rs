@@ -23,6 +23,7 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
                 name: name.clone(),
                 ty: ty.clone(),
                 feed: Feed::Caller,
+                below: None,
                 meaning: String::new(),
             }),
             Op::State { name, ty } => drop(states.insert(name.clone(), ty.clone())),

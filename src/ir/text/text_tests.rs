@@ -179,6 +179,7 @@ fn a_module_prints_its_states_inputs_and_graphs() {
                 name: "x".into(),
                 ty: Type::f32([2, 3]),
                 feed: Feed::Caller,
+                below: None,
                 meaning: "Anything.".into(),
             }],
         }],

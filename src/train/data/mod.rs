@@ -74,6 +74,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The largest class label, training and test images taken together.
+    pub fn largest_label(&self) -> Option<u8> {
+        let splits = [Some(&self.train), self.test.as_ref()];
+        splits.into_iter().flatten().filter_map(|s| s.labels.as_ref()?.iter().max().copied()).max()
+    }
+
     /// Makes the last `count` training images the test set, if there is none yet. Leaves at least one image on either
     /// side, so a set of one image stays as it is.
     pub fn hold_out(&mut self, count: usize) {
