@@ -217,7 +217,7 @@ fn damaged(text: &str, seed: u64) -> String {
             1 => chars.insert(at, chars[other]),
             2 => chars.swap(at, other),
             3 => chars[at] = choices.pick(&['%', '"', '[', ']', '=', '#', '\\', '\n', '0', '9', '@', '(', 'ß', '\0']),
-            4 => chars.truncate(at.max(1)),
+            4 => chars.truncate(at.max(8)),
             _ => {
                 let mut lines: Vec<String> = chars.iter().collect::<String>().lines().map(str::to_string).collect();
                 let (from, to) = (choices.below(lines.len()), choices.below(lines.len()));
