@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod layout;
 pub mod lower;
 pub mod memory;
+mod multi_tensor;
 pub mod order;
 pub mod view;
 
