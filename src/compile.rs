@@ -4,8 +4,9 @@ use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
 use crate::passes::{self, Pass};
 use crate::plan::{EntryPlan, Plan, Source};
-use crate::schedule::kernel::{Body, Expr, Kernel, KernelKind};
-use crate::schedule::{Buffer, Fusion, ScheduleError, StateLayout, count_kernels, schedule};
+use crate::schedule::cost::{bytes_moved, flops};
+use crate::schedule::kernel::KernelKind;
+use crate::schedule::{Fusion, ScheduleError, StateLayout, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -313,25 +314,4 @@ fn optimise(
         }
     }
     Ok(false)
-}
-
-/// Floating-point operations of one launch: two for each term of a contraction's sums, one for each
-/// scalar operation and reduced element.
-pub fn flops(kernel: &Kernel) -> u64 {
-    let scalar = |exprs: &[Expr]| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
-    let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
-    match &kernel.body {
-        Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
-        Body::Nests(nests) => (nests.iter())
-            .map(|nest| {
-                let reductions = nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>();
-                (scalar(&nest.exprs) + reductions) * points(&nest.space)
-            })
-            .sum(),
-    }
-}
-
-/// Bytes that one launch reads and writes, each buffer once.
-pub fn bytes_moved(kernel: &Kernel, buffers: &[Buffer]) -> u64 {
-    kernel.reads.iter().chain(&kernel.writes).map(|&b| buffers[b].bytes() as u64).sum()
 }

@@ -1,6 +1,6 @@
 //! `gcc-gan compile`.
 
-use super::program::{Found, Program, ProgramArgs, find};
+use super::program::{Found, Program, ProgramArgs, entry_of, find};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
@@ -196,7 +196,7 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
         .collect();
     if emit == Emit::Dot && entries.len() > 1 {
         // A file is one picture.
-        let main = entries.iter().max_by_key(|e| e.schedule.kernels.len()).context("the program has no entries")?;
+        let main = entry_of(&plan, None)?;
         return Ok(schedule_dot(&main.name, &main.schedule));
     }
     let mut text = String::new();

@@ -6,6 +6,8 @@
 mod compile;
 mod data;
 mod inputs;
+mod inspect;
+mod profile;
 mod program;
 mod run;
 mod sample;
@@ -45,6 +47,8 @@ enum Command {
     Verify(verify::Args),
     Run(run::Args),
     Inputs(inputs::Args),
+    Inspect(inspect::Args),
+    Profile(profile::Args),
     Train(train::Args),
     Sample(sample::Args),
     Data(data::Args),
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
         Command::Inputs(args) => inputs::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Data(args) => data::run(args),

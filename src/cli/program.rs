@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
-use gcc_gan::plan::{self, Plan};
+use gcc_gan::inspect::{Observed, main_entry, observe};
+use gcc_gan::plan::{self, EntryPlan, Plan};
 use std::path::{Path, PathBuf};
 
 /// A program's text and its name in messages.
@@ -63,6 +64,29 @@ impl Program {
     pub fn compile_observed(&self, options: &Options, observe: &mut dyn FnMut(Stage)) -> Result<Compiled> {
         Ok(compile(&self.name, &self.text, options, observe)?)
     }
+}
+
+/// Compiles a program and keeps every stage. A plan keeps its own kernels and memory; the stages before them are those
+/// that its program passes now.
+pub fn observed(args: &ProgramArgs) -> Result<Observed> {
+    let (program, plan) = match find(&args.program)? {
+        Found::Source(program) => (program, None),
+        Found::Plan(plan) => {
+            if !args.sets.is_empty() {
+                bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.display());
+            }
+            (Program { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
+        }
+    };
+    let sets = plan.as_ref().map_or(&args.sets, |plan| &plan.source.overrides).clone();
+    Ok(observe(&program.name, &program.text, &sets, plan)?)
+}
+
+/// The entry that was asked for, or the main one.
+pub fn entry_of<'p>(plan: &'p Plan, asked: Option<&str>) -> Result<&'p EntryPlan> {
+    let name = asked.unwrap_or_else(|| main_entry(plan));
+    let known = || plan.entries.iter().filter(|e| e.sizes.is_empty()).map(|e| e.name.as_str()).collect::<Vec<_>>();
+    plan.entry(name).with_context(|| format!("there is no entry `{name}`; the program has {}", known().join(", ")))
 }
 
 /// The plan of a program that was compiled to the end.

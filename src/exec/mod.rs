@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod cuda;
 
 use crate::plan::Plan;
+use std::time::Instant;
 
 /// A tensor's elements, given to an executor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +45,18 @@ pub trait Executor: Send {
     /// # Errors
     /// When an input's type or size is not what the entry takes.
     fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError>;
+
+    /// As [`Executor::run`], and calls `observe` with each kernel (an index into the entry's kernels) once it is
+    /// complete, and when it was started. Kernels are timed one by one, so a device that overlaps them is made to wait.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    fn run_observed(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef],
+        observe: &mut dyn FnMut(usize, Instant),
+    ) -> Result<(), ExecError>;
 
     /// Copies output `output` of the last run, which was of entry `entry`.
     ///

@@ -1,13 +1,21 @@
 //! Looking at programs: every stage as text or as a picture. Nothing here changes anything.
 
+mod condense;
 mod dot;
+mod history;
 mod kernels;
 mod memory;
+pub mod page;
+mod placement;
+pub mod profile;
 mod summary;
 mod table;
 
+pub use condense::{Part, condense};
 pub use dot::{graph_dot, schedule_dot};
+pub use history::{History, Observed, main_entry, observe};
 pub use kernels::{kernel_text, schedule_text};
 pub use memory::memory_text;
+pub use placement::{Placement, kernel_core, placement};
 pub use summary::summary_text;
 pub use table::{Align, Table, bytes, count};

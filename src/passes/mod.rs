@@ -40,32 +40,51 @@ pub struct Report {
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     pub name: &'static str,
+    /// What it does, in a sentence for people.
+    pub about: &'static str,
     pub run: fn(&mut Graph) -> Report,
 }
 
+/// A sentence for each pass; some run several times.
+mod about {
+    pub const STABLE: &str = "Logarithms of sums of exponentials, where written out, become stable operations.";
+    pub const DEAD: &str = "Nodes that no output and no update depends on are removed.";
+    pub const FOLD: &str = "Operations on constants are computed now.";
+    pub const ARITHMETIC: &str = "Neutral and absorbing elements, double negations and the like are simplified away.";
+    pub const MOVEMENT: &str =
+        "Chains of reshapes, transpositions and broadcasts are merged, or removed where they undo each other.";
+    pub const THROUGH: &str =
+        "Movements are moved through elementwise operations, to where they help fusion or vanish.";
+    pub const REDUCTIONS: &str = "Reductions of broadcasts and of other reductions become smaller ones.";
+    pub const CSE: &str = "Nodes that compute the same become one.";
+    pub const DROP_BIASES: &str =
+        "Biases before a batch normalisation in training mode, whose gradient is zero, are no longer updated.";
+}
+
 /// Before differentiation: what makes derivatives finite, and what would be differentiated for nothing.
-pub const FORWARD: &[Pass] = &[Pass { name: "stable", run: stable }, Pass { name: "dead", run: dead }];
+pub const FORWARD: &[Pass] =
+    &[Pass { name: "stable", about: about::STABLE, run: stable }, Pass { name: "dead", about: about::DEAD, run: dead }];
 
 /// After differentiation.
 pub const PIPELINE: &[Pass] = &[
-    Pass { name: "dead-gradients", run: dead },
-    Pass { name: "fold", run: fold },
-    Pass { name: "arithmetic", run: arithmetic },
-    Pass { name: "movement", run: movement },
-    Pass { name: "through", run: through },
-    Pass { name: "reductions", run: reductions },
-    Pass { name: "cse", run: cse },
-    Pass { name: "arithmetic-again", run: arithmetic },
-    Pass { name: "movement-again", run: movement },
-    Pass { name: "reductions-again", run: reductions },
-    Pass { name: "fold-again", run: fold },
-    Pass { name: "arithmetic-at-last", run: arithmetic },
-    Pass { name: "cse-again", run: cse },
-    Pass { name: "dead-at-last", run: dead },
+    Pass { name: "dead-gradients", about: about::DEAD, run: dead },
+    Pass { name: "fold", about: about::FOLD, run: fold },
+    Pass { name: "arithmetic", about: about::ARITHMETIC, run: arithmetic },
+    Pass { name: "movement", about: about::MOVEMENT, run: movement },
+    Pass { name: "through", about: about::THROUGH, run: through },
+    Pass { name: "reductions", about: about::REDUCTIONS, run: reductions },
+    Pass { name: "cse", about: about::CSE, run: cse },
+    Pass { name: "arithmetic-again", about: about::ARITHMETIC, run: arithmetic },
+    Pass { name: "movement-again", about: about::MOVEMENT, run: movement },
+    Pass { name: "reductions-again", about: about::REDUCTIONS, run: reductions },
+    Pass { name: "fold-again", about: about::FOLD, run: fold },
+    Pass { name: "arithmetic-at-last", about: about::ARITHMETIC, run: arithmetic },
+    Pass { name: "cse-again", about: about::CSE, run: cse },
+    Pass { name: "dead-at-last", about: about::DEAD, run: dead },
 ];
 
 /// Passes that run before differentiation where they are asked for.
-pub const OPTIONAL: &[Pass] = &[Pass { name: "drop-biases", run: drop_biases }];
+pub const OPTIONAL: &[Pass] = &[Pass { name: "drop-biases", about: about::DROP_BIASES, run: drop_biases }];
 
 #[cfg(test)]
 mod tests;

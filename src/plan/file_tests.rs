@@ -1,10 +1,11 @@
 //! Files that are cut short, changed or made to do harm.
 
 use super::*;
-use crate::compile::{Options, bytes_moved, compile, flops};
+use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuExecutor;
 use crate::exec::{Executor, TensorRef};
 use crate::plan::DType;
+use crate::schedule::cost::{bytes_moved, flops};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 

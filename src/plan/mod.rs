@@ -5,6 +5,7 @@ mod verify;
 
 pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};
 use crate::ir::{InputDecl, StateDecl};
+pub use crate::schedule::cost::Machine;
 pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
 use crate::schedule::{Schedule, StateLayout};
 pub use file::{PlanError, decode, encode, is_plan, load, save};

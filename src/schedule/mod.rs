@@ -7,6 +7,7 @@
 
 pub mod assemble;
 pub mod check;
+pub mod cost;
 pub mod fuse;
 pub mod kernel;
 pub mod layout;

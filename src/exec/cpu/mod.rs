@@ -4,6 +4,7 @@
 //! workers need beside it. A run allocates nothing. Kernels run one after the other; the tasks of one are
 //! shared out among threads.
 
+mod ceilings;
 mod contraction;
 mod gemm;
 mod nest;
@@ -17,11 +18,13 @@ mod tile;
 use super::{ExecError, Executor, TensorMut, TensorRef};
 use crate::plan::kernel::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
+pub use ceilings::ceilings;
 use contraction::{ContractionProgram, Needs, Phase, Worker};
 use gemm::Isa;
 use nest::{NestProgram, Scratch};
 use pool::Pool;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use tile::Arena;
 
 /// A kernel made ready.
@@ -116,6 +119,22 @@ impl CpuExecutor {
     /// How many threads run a kernel.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    fn write_inputs(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        let program = nth(&self.entries, entry, "entry")?;
+        if inputs.len() != program.inputs.len() {
+            return Err(ExecError::WrongInputs {
+                entry: self.plan.entries[entry].name.clone(),
+                expected: program.inputs.len(),
+                found: inputs.len(),
+            });
+        }
+        let memory = self.memory.all();
+        for ((place, is_used), input) in program.inputs.iter().zip(inputs) {
+            place.write("input", memory, *input, *is_used)?;
+        }
+        Ok(())
     }
 
     fn kernel(kernel: &KernelProgram, arena: Arena, pool: &Pool, workers: &[Mutex<Worker>]) {
@@ -265,21 +284,26 @@ impl Executor for CpuExecutor {
     }
 
     fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
-        let program = nth(&self.entries, entry, "entry")?;
-        if inputs.len() != program.inputs.len() {
-            return Err(ExecError::WrongInputs {
-                entry: self.plan.entries[entry].name.clone(),
-                expected: program.inputs.len(),
-                found: inputs.len(),
-            });
-        }
-        let memory = self.memory.all();
-        for ((place, is_used), input) in program.inputs.iter().zip(inputs) {
-            place.write("input", memory, *input, *is_used)?;
-        }
-        let arena = Arena::new(memory);
-        for kernel in &program.kernels {
+        self.write_inputs(entry, inputs)?;
+        let arena = Arena::new(self.memory.all());
+        for kernel in &self.entries[entry].kernels {
             Self::kernel(kernel, arena, &self.pool, &self.workers);
+        }
+        Ok(())
+    }
+
+    fn run_observed(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef],
+        observe: &mut dyn FnMut(usize, Instant),
+    ) -> Result<(), ExecError> {
+        self.write_inputs(entry, inputs)?;
+        let arena = Arena::new(self.memory.all());
+        for (index, kernel) in self.entries[entry].kernels.iter().enumerate() {
+            let started = Instant::now();
+            Self::kernel(kernel, arena, &self.pool, &self.workers);
+            observe(index, started);
         }
         Ok(())
     }

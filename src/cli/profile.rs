@@ -1,0 +1,90 @@
+//! `gcc-gan profile`.
+
+use super::program::{Found, ProgramArgs, entry_of, find, plan_of};
+use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
+use gcc_gan::compile::Options;
+use gcc_gan::inspect::profile::{KernelTime, Subject, measure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measure every kernel of a step on the CPU
+///
+/// Prints a table: the median time of each kernel, its share, its rates, how close it comes to the ceilings of this
+/// machine (measured first), and what the cost model predicts. With --output, every launch is also written as a
+/// trace that ui.perfetto.dev and chrome://tracing open, and that `gcc-gan inspect --profile` shows.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gcc-gan profile dcgan --steps 20
+  gcc-gan profile graphs/dcgan.ron --steps 20 -o step.json
+  gcc-gan inspect graphs/dcgan.ron --profile step.json -o dcgan.html")]
+pub struct Args {
+    #[command(flatten)]
+    program: ProgramArgs,
+    /// Which entry; the training step where none is named
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+    /// How many steps to measure, after one that is not
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    steps: u16,
+    /// The trace to write
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The seed of initialisation and draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads to use
+    #[arg(long, value_parser = super::thread_count, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    #[serde(flatten)]
+    subject: Subject,
+    step_seconds: f64,
+    kernels: Vec<KernelTime>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let plan = match find(&args.program.program)? {
+        Found::Source(program) => {
+            plan_of(program.compile(&Options { sets: args.program.sets.clone(), ..Options::default() })?)?
+        }
+        Found::Plan(_) if !args.program.sets.is_empty() => {
+            bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.program.display())
+        }
+        Found::Plan(plan) => *plan,
+    };
+    let entry = entry_of(&plan, args.entry.as_deref())?;
+    let style = ProgressStyle::with_template("measuring {bar:30} {pos}/{len} steps  {eta} left")?;
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::with_draw_target(Some(args.steps.into()), ProgressDrawTarget::stderr()).with_style(style);
+    let progress = &mut |step| bar.set_position(step as u64);
+    let profile = measure(&plan, &entry.name, args.steps.into(), super::threads(args.threads), args.seed, progress)?;
+    bar.finish_and_clear();
+    let kernels = profile.kernels(&entry.schedule)?;
+    if let Some(file) = &args.output {
+        let trace = profile.to_trace(&entry.schedule, plan.state_layout.bytes)?;
+        atomic::write(file, |out| out.write_all(trace.as_bytes()))
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    if args.json {
+        super::print_json(&Figures { step_seconds: profile.step_seconds(), subject: profile.subject, kernels })?;
+    } else {
+        super::print(&profile.table(&kernels))?;
+        if let Some(file) = &args.output {
+            super::print(&format!(
+                "\nwrote {}: open it at ui.perfetto.dev, or with `gcc-gan inspect --profile`",
+                file.display()
+            ))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

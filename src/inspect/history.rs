@@ -1,0 +1,79 @@
+//! A compilation with every stage kept, for those who look at how a program came to be what it is.
+
+use crate::compile::{CompileError, Compiled, Options, Stage, compile};
+use crate::ir::Graph;
+use crate::plan::Plan;
+
+/// One entry's graph at every stage, in order; the first is `declared`.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub entry: String,
+    pub stages: Vec<(String, Graph)>,
+}
+
+/// A compiled program with its past.
+#[derive(Debug)]
+pub struct Observed {
+    /// The program's file, for messages.
+    pub file: String,
+    pub text: String,
+    pub sets: Vec<String>,
+    pub histories: Vec<History>,
+    pub compiled: Compiled,
+    pub plan: Plan,
+}
+
+/// Compiles a program and keeps every stage. Where a plan is given, it stands for the one that would be made: it may
+/// have been made by another version or with other options.
+///
+/// # Errors
+/// When the program does not compile.
+pub fn observe(file: &str, text: &str, sets: &[String], given: Option<Plan>) -> Result<Observed, CompileError> {
+    let mut histories: Vec<History> = Vec::new();
+    let options = Options { sets: sets.to_vec(), ..Options::default() };
+    let mut compiled = compile(file, text, &options, &mut |stage: Stage| {
+        let stages = match histories.iter_mut().find(|h| h.entry == stage.entry) {
+            Some(history) => &mut history.stages,
+            None => {
+                histories.push(History { entry: stage.entry.into(), stages: Vec::new() });
+                &mut histories.last_mut().expect("it was pushed just now").stages
+            }
+        };
+        stages.push((stage.name.into(), stage.graph.clone()));
+    })?;
+    let made = compiled.plan.take();
+    let plan = given.or(made).expect("a compilation that is not told to stop makes a plan");
+    Ok(Observed { file: file.into(), text: text.into(), sets: sets.to_vec(), histories, compiled, plan })
+}
+
+impl History {
+    /// The graph that was scheduled.
+    pub fn last(&self) -> &Graph {
+        &self.stages.last().expect("every history begins with what was declared").1
+    }
+}
+
+impl Observed {
+    pub fn history(&self, entry: &str) -> Option<&History> {
+        self.histories.iter().find(|h| h.entry == entry)
+    }
+
+    /// The entry that people mean when they name none: the training step, else the one with most to do.
+    pub fn main_entry(&self) -> &str {
+        main_entry(&self.plan)
+    }
+
+    /// The line of the program's text, counted from 1, that a byte is in.
+    pub fn line_of(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        1 + before.iter().filter(|&&b| b == b'\n').count()
+    }
+}
+
+/// The entry that people mean when they name none: the training step, else the one with most to do.
+pub fn main_entry(plan: &Plan) -> &str {
+    let own = || plan.entries.iter().filter(|e| e.sizes.is_empty());
+    let work = |e: &&crate::plan::EntryPlan| e.schedule.kernels.iter().map(crate::schedule::cost::flops).sum::<u64>();
+    let train = own().find(|e| e.name == crate::train::session::entry::TRAIN);
+    train.or_else(|| own().max_by_key(work)).map_or("", |e| e.name.as_str())
+}

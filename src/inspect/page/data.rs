@@ -1,0 +1,375 @@
+//! What the page shows, as data: every entry at every stage, its kernels, its memory, its times.
+//!
+//! Most nodes are the same from stage to stage, so each is stored once and a stage is a list of indices; names are
+//! indices into one table.
+
+use crate::exec::cuda;
+use crate::inspect::profile::{KernelTime, Profile, ProfileError, live_bytes};
+use crate::inspect::{History, Observed, condense, kernel_core, kernel_text, placement};
+use crate::ir::text::Printer;
+use crate::ir::{Graph, NodeId, Op, Role};
+use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
+use crate::schedule::cost::{bytes_moved, flops, node_bytes, node_flops};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// Everything on the page.
+#[derive(Debug, Serialize)]
+pub struct PageData {
+    pub program: String,
+    pub file: String,
+    pub source: String,
+    pub sets: Vec<String>,
+    /// The ceilings behind predicted times: measured where there is a profile, else nominal.
+    pub machine: Machine,
+    /// The index of the entry to show first.
+    pub main: usize,
+    pub entries: Vec<EntryData>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EntryData {
+    pub name: String,
+    pub names: Vec<String>,
+    pub nodes: Vec<NodeData>,
+    pub stages: Vec<StageData>,
+    pub kernels: Vec<KernelData>,
+    pub buffers: Vec<BufferData>,
+    /// Live bytes at each position of the schedule.
+    pub live: Vec<usize>,
+    pub arena: usize,
+    pub lower_bound: usize,
+    /// Bytes of the state at the start of the arena.
+    pub state: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileData>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub struct NodeData {
+    pub name: usize,
+    /// The line of the text form.
+    pub text: String,
+    pub op: String,
+    pub ty: String,
+    /// Names of the operands, in order.
+    pub operands: Vec<usize>,
+    pub scope: String,
+    pub role: RoleData,
+    /// The line of the source, from 1; 0 where there is none.
+    pub line: usize,
+    pub flops: u64,
+    pub bytes: u64,
+    /// Nodes that a declaration came to, at the stage that shows declarations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<usize>,
+}
+
+/// What a node or kernel is for, and of which loss or network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "of", rename_all = "snake_case")]
+pub enum RoleData {
+    /// Input, state or constant.
+    Leaf,
+    Forward,
+    Gradient(String),
+    Optimiser(String),
+}
+
+#[derive(Debug, Serialize)]
+pub struct StageData {
+    pub name: String,
+    /// A sentence about what happened.
+    pub about: String,
+    /// Indices of nodes, operands before users.
+    pub nodes: Vec<usize>,
+    /// What leaves the graph: its kind and name, and the name of the node.
+    pub results: Vec<(&'static str, String, usize)>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct KernelData {
+    pub name: String,
+    pub kind: &'static str,
+    pub role: RoleData,
+    /// The name of the node that it is built around.
+    pub core: Option<usize>,
+    pub reads: Vec<usize>,
+    pub writes: Vec<usize>,
+    /// Names of the nodes that are computed in it, in the graph's order.
+    pub nodes: Vec<usize>,
+    pub flops: u64,
+    pub bytes: u64,
+    pub predicted: f64,
+    pub body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BufferData {
+    pub name: String,
+    pub role: &'static str,
+    pub ty: String,
+    pub offset: usize,
+    pub bytes: usize,
+    pub live: (usize, usize),
+    /// Names of the nodes whose values it holds.
+    pub nodes: Vec<usize>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProfileData {
+    pub threads: usize,
+    pub steps: usize,
+    pub step_seconds: f64,
+    pub kernels: Vec<KernelTime>,
+    /// Of one step, the one whose length is nearest the median: kernel, start and length in microseconds.
+    pub launches: Vec<(usize, f64, f64)>,
+}
+
+/// Collects what the page shows. A profile belongs to the entry that it names.
+///
+/// # Errors
+/// When the profile is of another program.
+pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageData, ProfileError> {
+    let machine = profile.map_or(Machine::NOMINAL, |p| p.subject.machine);
+    let main = profile.map_or(observed.main_entry(), |p| p.subject.entry.as_str());
+    let mut entries = Vec::new();
+    for history in &observed.histories {
+        let Some(plan) = observed.plan.entry(&history.entry) else { continue };
+        let profile = profile.filter(|p| p.subject.entry == history.entry);
+        entries.push(entry_data(observed, history, plan, &machine, profile)?);
+    }
+    Ok(PageData {
+        program: observed.plan.name.clone(),
+        file: observed.file.clone(),
+        source: observed.text.clone(),
+        sets: observed.sets.clone(),
+        machine,
+        main: entries.iter().position(|e| e.name == main).unwrap_or(0),
+        entries,
+    })
+}
+
+/// Numbers names and nodes, each stored once.
+#[derive(Default)]
+struct Numbered {
+    names: Vec<String>,
+    name_index: HashMap<String, usize>,
+    nodes: Vec<NodeData>,
+    node_index: HashMap<(usize, String, String, usize), Vec<usize>>,
+}
+
+impl Numbered {
+    fn name(&mut self, name: &str) -> usize {
+        if let Some(&index) = self.name_index.get(name) {
+            return index;
+        }
+        self.names.push(name.to_string());
+        self.name_index.insert(name.to_string(), self.names.len() - 1);
+        self.names.len() - 1
+    }
+
+    fn node(&mut self, node: NodeData) -> usize {
+        let alike = self.node_index.entry((node.name, node.text.clone(), node.scope.clone(), node.line)).or_default();
+        if let Some(&same) = alike.iter().find(|&&index| self.nodes[index] == node) {
+            return same;
+        }
+        self.nodes.push(node);
+        alike.push(self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+}
+
+fn entry_data(
+    observed: &Observed,
+    history: &History,
+    plan: &EntryPlan,
+    machine: &Machine,
+    profile: Option<&Profile>,
+) -> Result<EntryData, ProfileError> {
+    let mut numbered = Numbered::default();
+    let mut stages = vec![declarations(observed, &history.stages[0].1, &mut numbered)];
+    for (name, graph) in &history.stages {
+        let nodes = graph.topological().into_iter().map(|id| node_data(observed, graph, id, &mut numbered)).collect();
+        let results = results(graph, &mut numbered);
+        // The first stage of a compilation is what declarations expand to.
+        let name = if name == "declared" { "expanded" } else { name };
+        stages.push(StageData { name: name.into(), about: about(name), nodes, results });
+    }
+    let schedule = &plan.schedule;
+    let graph = history.last();
+    let placed = placement(graph, schedule);
+    let order = graph.topological();
+    let kernels = (schedule.kernels.iter().enumerate())
+        .map(|(index, kernel)| {
+            let name = |id: &NodeId| graph.node(*id).name.as_str();
+            let core = kernel_core(graph, kernel);
+            let is_here = |id: &&NodeId| placed.kernels.get(name(id)).is_some_and(|kernels| kernels.contains(&index));
+            KernelData {
+                name: kernel.name.clone(),
+                kind: kernel.kind().name(),
+                role: core.map_or(RoleData::Forward, |id| role_data(&graph.node(id).origin.role)),
+                core: core.map(|id| numbered.name(name(&id))),
+                reads: kernel.reads.clone(),
+                writes: kernel.writes.clone(),
+                nodes: order.iter().filter(is_here).map(|id| numbered.name(name(id))).collect(),
+                flops: flops(kernel),
+                bytes: bytes_moved(kernel, &schedule.buffers),
+                predicted: machine.kernel_seconds(kernel, &schedule.buffers),
+                body: kernel_text(kernel, &schedule.buffers),
+                cuda: cuda::render(kernel, &schedule.buffers).map(|k| k.source),
+            }
+        })
+        .collect();
+    let mut held: Vec<Vec<usize>> = vec![Vec::new(); schedule.buffers.len()];
+    for &id in &order {
+        let name = &graph.node(id).name;
+        if let Some(&buffer) = placed.buffers.get(name) {
+            held[buffer].push(numbered.name(name));
+        }
+    }
+    let buffers = schedule.buffers.iter().zip(held).map(|(buffer, nodes)| buffer_data(buffer, nodes)).collect();
+    let profile = profile.map(|p| profile_data(p, plan)).transpose()?;
+    Ok(EntryData {
+        name: history.entry.clone(),
+        names: numbered.names,
+        nodes: numbered.nodes,
+        stages,
+        kernels,
+        buffers,
+        live: live_bytes(schedule, observed.plan.state_layout.bytes),
+        arena: schedule.arena_bytes,
+        lower_bound: schedule.lower_bound,
+        state: observed.plan.state_layout.bytes,
+        profile,
+    })
+}
+
+/// The program as it was written: a node for each declaration.
+fn declarations(observed: &Observed, graph: &Graph, numbered: &mut Numbered) -> StageData {
+    let parts = condense(graph);
+    let nodes = (parts.iter())
+        .map(|part| {
+            let result = part.result(graph);
+            let operands: Vec<usize> = part.operands.iter().map(|&o| numbered.name(&parts[o].name)).collect();
+            let listed: Vec<String> = part.operands.iter().map(|&o| format!("%{}", parts[o].name)).collect();
+            let stands_alone = part.members.len() == 1 && graph.node(result).name == part.name;
+            let op = if stands_alone { graph.op(result).name() } else { part.short_name() };
+            let text = format!("%{}: {} = {op} {}", part.name, graph.ty(result), listed.join(" "));
+            let is_leaf = matches!(graph.op(result), Op::Input { .. });
+            let data = NodeData {
+                name: numbered.name(&part.name),
+                text: text.trim_end().to_string(),
+                op: op.to_string(),
+                ty: graph.ty(result).to_string(),
+                operands,
+                scope: part.name.rsplit_once('/').map_or("", |(scope, _)| scope).to_string(),
+                role: if is_leaf { RoleData::Leaf } else { role_data(&part.role) },
+                line: part.span.map_or(0, |s| observed.line_of(s.start)),
+                flops: part.members.iter().map(|&id| node_flops(graph, id)).sum(),
+                bytes: part.members.iter().map(|&id| node_bytes(graph, id)).sum(),
+                of: Some(part.members.len()),
+            };
+            numbered.node(data)
+        })
+        .collect();
+    let part_of = |id: NodeId| parts.iter().find(|part| part.members.contains(&id));
+    let outputs = graph.outputs.iter().filter_map(|o| Some((o, part_of(o.node)?)));
+    let results = outputs.map(|(o, part)| ("output", o.name.clone(), numbered.name(&part.name))).collect();
+    StageData { name: "declared".into(), about: about("declared"), nodes, results }
+}
+
+fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numbered) -> usize {
+    let node = graph.node(id);
+    let op = match &node.op {
+        Op::Constant { value, .. } => value.to_string(),
+        Op::Input { .. }
+        | Op::State { .. }
+        | Op::Iota { .. }
+        | Op::Random { .. }
+        | Op::Scalar(_)
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Broadcast { .. }
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Concat { .. }
+        | Op::Reverse { .. }
+        | Op::Reduce { .. }
+        | Op::MatMul
+        | Op::Conv2d { .. }
+        | Op::Conv2dInputGrad { .. }
+        | Op::Conv2dFilterGrad { .. }
+        | Op::Detach
+        | Op::Gradient => node.op.name().to_string(),
+    };
+    let is_leaf = matches!(node.op, Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
+    let data = NodeData {
+        name: numbered.name(&node.name),
+        text: Printer::default().node(graph, id),
+        op,
+        ty: node.ty.to_string(),
+        operands: graph.operands(id).iter().map(|&o| numbered.name(&graph.node(o).name)).collect(),
+        scope: node.origin.scope.clone(),
+        role: if is_leaf { RoleData::Leaf } else { role_data(&node.origin.role) },
+        line: node.origin.span.map_or(0, |s| observed.line_of(s.start)),
+        flops: node_flops(graph, id),
+        bytes: node_bytes(graph, id),
+        of: None,
+    };
+    numbered.node(data)
+}
+
+fn results(graph: &Graph, numbered: &mut Numbered) -> Vec<(&'static str, String, usize)> {
+    let outputs = graph.outputs.iter().map(|o| ("output", o.name.clone(), o.node));
+    let updates = graph.updates.iter().map(|u| ("update", u.state.clone(), u.node));
+    outputs.chain(updates).map(|(kind, name, node)| (kind, name, numbered.name(&graph.node(node).name))).collect()
+}
+
+fn role_data(role: &Role) -> RoleData {
+    match role {
+        Role::Forward => RoleData::Forward,
+        Role::Gradient(of) => RoleData::Gradient(of.clone()),
+        Role::Optimiser(of) => RoleData::Optimiser(of.clone()),
+    }
+}
+
+fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
+    let (role, name) = match &buffer.role {
+        BufferRole::Input(name) => ("input", name),
+        BufferRole::State(name) => ("state", name),
+        BufferRole::Output => ("output", &buffer.name),
+        BufferRole::Temporary => ("temporary", &buffer.name),
+    };
+    let ty = crate::ir::Type::new(buffer.dtype, buffer.shape.clone()).to_string();
+    BufferData { name: name.clone(), role, ty, offset: buffer.offset, bytes: buffer.bytes(), live: buffer.live, nodes }
+}
+
+fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, ProfileError> {
+    let kernels = profile.kernels(&plan.schedule)?;
+    let typical = profile.typical_step();
+    let launches = profile.launches.iter().filter(|l| l.step == typical);
+    let start = launches.clone().map(|l| l.start).fold(f64::INFINITY, f64::min);
+    let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
+    Ok(ProfileData {
+        threads: profile.subject.threads,
+        steps: profile.subject.steps,
+        step_seconds: profile.step_seconds(),
+        kernels,
+        launches: launches.map(|l| (l.kernel, micros(l.start - start), micros(l.seconds))).collect(),
+    })
+}
+
+/// A sentence about what a stage did.
+fn about(stage: &str) -> String {
+    let pass = crate::passes::FORWARD.iter().chain(crate::passes::PIPELINE).find(|p| p.name == stage);
+    match (stage, pass) {
+        ("declared", _) => "What the program says: layers, losses, updates.".into(),
+        ("expanded", _) => "Every declaration expanded to primitive operations.".into(),
+        (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),
+        (_, Some(pass)) => pass.about.into(),
+        (_, None) => String::new(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the nodes of an optimised graph ended: in which kernels, in which buffer.
+
+use crate::ir::{Graph, NodeId, Op};
+use crate::schedule::fuse::base;
+use crate::schedule::kernel::Kernel;
+use crate::schedule::{BufferRole, Schedule};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// By a node's name, what became of it.
+#[derive(Debug, Clone, Default)]
+pub struct Placement {
+    /// The kernels that compute it: one, or several where it is cheaper to compute again than to keep.
+    pub kernels: BTreeMap<String, BTreeSet<usize>>,
+    /// The buffer that holds its value, where it has one.
+    pub buffers: BTreeMap<String, usize>,
+}
+
+/// Finds where every node of a graph is in the schedule that was made from it.
+pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
+    let mut computed: HashMap<&str, usize> = HashMap::new();
+    for (k, kernel) in schedule.kernels.iter().enumerate() {
+        computed.extend(kernel.nodes.iter().map(|node| (node.as_str(), k)));
+    }
+    let by_name: HashMap<&str, NodeId> = graph.ids().into_iter().map(|id| (graph.node(id).name.as_str(), id)).collect();
+    let is_stored = |id: NodeId| {
+        computed.contains_key(graph.node(id).name.as_str())
+            || matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
+    };
+    let mut found = Placement::default();
+    for (name, &k) in &computed {
+        let Some(&id) = by_name.get(name) else { continue };
+        found.kernels.entry((*name).to_string()).or_default().insert(k);
+        let mut stack = graph.operands(id);
+        while let Some(id) = stack.pop() {
+            if !is_stored(id) && found.kernels.entry(graph.node(id).name.clone()).or_default().insert(k) {
+                stack.extend(graph.operands(id));
+            }
+        }
+    }
+    let buffers: HashMap<&str, usize> =
+        schedule.buffers.iter().enumerate().map(|(i, b)| (b.name.as_str(), i)).collect();
+    for id in graph.ids() {
+        let root = base(graph, id);
+        if let Some(&buffer) = buffers.get(graph.node(root).name.as_str()) {
+            found.buffers.insert(graph.node(id).name.clone(), buffer);
+            // A reshape moves nothing: it is where its operand is.
+            if root != id
+                && let Some(&k) = computed.get(graph.node(root).name.as_str())
+            {
+                found.kernels.entry(graph.node(id).name.clone()).or_default().insert(k);
+            }
+        }
+    }
+    for update in &graph.updates {
+        let state = schedule.buffers.iter().position(|b| b.role == BufferRole::State(update.state.clone()));
+        if let Some(buffer) = state {
+            found.buffers.entry(graph.node(update.node).name.clone()).or_insert(buffer);
+        }
+    }
+    found
+}
+
+/// The node that a kernel is built around: its first contraction or reduction, else its last node.
+pub fn kernel_core(graph: &Graph, kernel: &Kernel) -> Option<NodeId> {
+    let nodes: Vec<NodeId> = kernel.nodes.iter().filter_map(|name| graph.find(name)).collect();
+    let heavy = nodes.iter().find(|&&id| graph.op(id).is_contraction() || matches!(graph.op(id), Op::Reduce { .. }));
+    heavy.or(nodes.last()).copied()
+}

@@ -1,0 +1,447 @@
+//! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
+
+use super::{Align, Table, bytes};
+use crate::exec::cpu::{CpuExecutor, ceilings};
+use crate::exec::{ExecError, Executor, TensorRef};
+use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
+use crate::schedule::Schedule;
+use crate::schedule::cost::{bytes_moved, flops};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What a profile is of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    pub program: String,
+    pub entry: String,
+    pub sets: Vec<String>,
+    pub threads: usize,
+    pub steps: usize,
+    /// Measured in the same process, before the steps.
+    pub machine: Machine,
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Launch {
+    pub step: usize,
+    /// The kernel's position in the schedule.
+    pub kernel: usize,
+    /// Seconds from the first step's start.
+    pub start: f64,
+    pub seconds: f64,
+}
+
+/// The times of some steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    pub subject: Subject,
+    pub launches: Vec<Launch>,
+}
+
+/// One kernel over all steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KernelTime {
+    pub kernel: usize,
+    pub name: String,
+    pub kind: &'static str,
+    /// The median over the steps.
+    pub seconds: f64,
+    /// Of the sum of all kernels' medians.
+    pub share: f64,
+    pub flops: u64,
+    pub bytes: u64,
+    /// The part of the time that the machine needs at the ceiling that binds this kernel.
+    pub of_ceiling: f64,
+    /// What the cost model says for the measured ceilings.
+    pub predicted_seconds: f64,
+}
+
+/// A profile that cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error("this is no profile that `gcc-gan profile` wrote: {0}")]
+    Format(String),
+    #[error("the profile is of another program: {0}; profile this one")]
+    OtherProgram(String),
+}
+
+/// Measures `steps` runs of an entry on the CPU, after one that warms up. State is initialised from `seed`; inputs
+/// are numbers without meaning, which take as long as any others.
+///
+/// # Errors
+/// When there is no such entry, or no memory for the run.
+pub fn measure(
+    plan: &Plan,
+    entry: &str,
+    steps: usize,
+    threads: usize,
+    seed: u64,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Profile, ProfileError> {
+    let machine = ceilings(threads)?;
+    let index = |wanted: &str| {
+        let found = plan.entries.iter().position(|e| e.name == wanted && e.sizes.is_empty());
+        found.ok_or_else(|| ExecError::Unknown { what: "entry", name: wanted.into() })
+    };
+    let (init, entry_index) = (index(INIT)?, index(entry)?);
+    let mut executor = CpuExecutor::new(plan.clone(), threads)?;
+    run(&mut executor, &plan.entries[init], init, seed, &mut |_, _| {})?;
+    let mut launches = Vec::with_capacity(steps * plan.entries[entry_index].schedule.kernels.len());
+    let mut origin = Instant::now();
+    for step in 0..=steps {
+        if step == 1 {
+            origin = Instant::now();
+        }
+        run(&mut executor, &plan.entries[entry_index], entry_index, seed, &mut |kernel, started| {
+            let seconds = started.elapsed().as_secs_f64();
+            if step > 0 {
+                let start = (started - origin).as_secs_f64();
+                launches.push(Launch { step: step - 1, kernel, start, seconds });
+            }
+        })?;
+        progress(step);
+    }
+    let subject = Subject {
+        program: plan.name.clone(),
+        entry: entry.into(),
+        sets: plan.source.overrides.clone(),
+        threads: executor.threads(),
+        steps,
+        machine,
+    };
+    Ok(Profile { subject, launches })
+}
+
+fn run(
+    executor: &mut CpuExecutor,
+    entry: &EntryPlan,
+    index: usize,
+    seed: u64,
+    observe: &mut dyn FnMut(usize, Instant),
+) -> Result<(), ExecError> {
+    let words = [seed as u32, (seed >> 32) as u32];
+    // A multiplicative hash spreads the values; they need not be random.
+    let mixed = |element: usize| (element as u32).wrapping_mul(2_654_435_761) >> 8;
+    let floats: Vec<Vec<f32>> = (entry.inputs.iter())
+        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) as f32 / (1 << 23) as f32 - 1.0).collect())
+        .collect();
+    let integers: Vec<Vec<u32>> = (entry.inputs.iter())
+        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) % i.below.unwrap_or(1 << 24) as u32).collect())
+        .collect();
+    let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&integers)))
+        .map(|(input, (floats, integers))| match (input.feed, input.ty.dtype) {
+            (Feed::Seed, _) => TensorRef::U32(&words),
+            (Feed::Images | Feed::Labels | Feed::Caller, DType::F32) => TensorRef::F32(floats),
+            (Feed::Images | Feed::Labels | Feed::Caller, DType::U32) => TensorRef::U32(integers),
+        })
+        .collect();
+    executor.run_observed(index, &inputs, observe)
+}
+
+impl Profile {
+    /// Every kernel's figures, in the order of the schedule.
+    ///
+    /// # Errors
+    /// When the schedule is not the one that was measured.
+    pub fn kernels(&self, schedule: &Schedule) -> Result<Vec<KernelTime>, ProfileError> {
+        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); schedule.kernels.len()];
+        for launch in &self.launches {
+            let of = samples.get_mut(launch.kernel).ok_or_else(|| {
+                ProfileError::OtherProgram(format!(
+                    "it has a kernel {}, the schedule {}",
+                    launch.kernel,
+                    schedule.kernels.len()
+                ))
+            })?;
+            of.push(launch.seconds);
+        }
+        if let Some(kernel) = samples.iter().position(Vec::is_empty) {
+            return Err(ProfileError::OtherProgram(format!("it has no times of kernel {kernel}")));
+        }
+        let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
+        let total: f64 = medians.iter().sum();
+        let machine = &self.subject.machine;
+        Ok((schedule.kernels.iter().zip(&medians).enumerate())
+            .map(|(index, (kernel, &seconds))| {
+                let (flops, bytes) = (flops(kernel), bytes_moved(kernel, &schedule.buffers));
+                let predicted_seconds = machine.seconds(flops, bytes);
+                KernelTime {
+                    kernel: index,
+                    name: kernel.name.clone(),
+                    kind: kernel.kind().name(),
+                    seconds,
+                    share: seconds / total.max(f64::MIN_POSITIVE),
+                    flops,
+                    bytes,
+                    of_ceiling: (predicted_seconds - machine.launch_seconds) / seconds.max(f64::MIN_POSITIVE),
+                    predicted_seconds,
+                }
+            })
+            .collect())
+    }
+
+    /// The median over the steps of the time from a step's first kernel to the end of its last.
+    pub fn step_seconds(&self) -> f64 {
+        median(&mut self.steps().into_values().collect::<Vec<_>>())
+    }
+
+    /// The step whose length is nearest the median.
+    pub fn typical_step(&self) -> usize {
+        let (median, steps) = (self.step_seconds(), self.steps());
+        let nearest = steps.iter().min_by(|a, b| (a.1 - median).abs().total_cmp(&(b.1 - median).abs()));
+        nearest.map_or(0, |(&step, _)| step)
+    }
+
+    /// The length in seconds of each step.
+    fn steps(&self) -> BTreeMap<usize, f64> {
+        let mut steps: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+        for launch in &self.launches {
+            let end = launch.start + launch.seconds;
+            let range = steps.entry(launch.step).or_insert((launch.start, end));
+            *range = (range.0.min(launch.start), range.1.max(end));
+        }
+        steps.into_iter().map(|(step, (start, end))| (step, end - start)).collect()
+    }
+
+    /// In the Trace Event Format: a complete event for each launch, and the live bytes of the arena as a counter.
+    ///
+    /// # Errors
+    /// When the schedule is not the one that was measured.
+    pub fn to_trace(&self, schedule: &Schedule, state_bytes: usize) -> Result<String, ProfileError> {
+        let live = live_bytes(schedule, state_bytes);
+        let micros = |seconds: f64| (seconds * 1e9).round() / 1e3;
+        let mut events = vec![
+            Event {
+                args: args([("name", format!("{} {}", self.subject.program, self.subject.entry).into())]),
+                ..Event::meta("process_name")
+            },
+            Event {
+                args: args([("name", format!("kernels, {} threads", self.subject.threads).into())]),
+                ..Event::meta("thread_name")
+            },
+        ];
+        for launch in &self.launches {
+            let kernel = schedule
+                .kernels
+                .get(launch.kernel)
+                .ok_or_else(|| ProfileError::OtherProgram("kernels differ".into()))?;
+            let bytes = live.get(launch.kernel).copied().unwrap_or(0);
+            let counter = Event {
+                args: args([("bytes", bytes.into())]),
+                ts: micros(launch.start),
+                ..Event::new("arena, live", "C")
+            };
+            events.push(counter);
+            events.push(Event {
+                cat: kernel.kind().name().into(),
+                ts: micros(launch.start),
+                dur: Some(micros(launch.seconds)),
+                args: args([
+                    ("kernel", launch.kernel.into()),
+                    ("step", launch.step.into()),
+                    ("flops", flops(kernel).into()),
+                    ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
+                ]),
+                ..Event::new(&kernel.name, "X")
+            });
+        }
+        let trace = Trace { display_time_unit: "ms".into(), other_data: self.subject.clone(), trace_events: events };
+        serde_json::to_string(&trace).map_err(|error| ProfileError::Format(error.to_string()))
+    }
+
+    /// What the text that [`Profile::to_trace`] wrote is a profile of.
+    ///
+    /// # Errors
+    /// When the text is something else.
+    pub fn subject_of(text: &str) -> Result<Subject, ProfileError> {
+        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
+        Ok(trace.other_data)
+    }
+
+    /// Reads what [`Profile::to_trace`] wrote.
+    ///
+    /// # Errors
+    /// When the text is something else, or the kernels are not those of the schedule.
+    pub fn from_trace(text: &str, schedule: &Schedule) -> Result<Profile, ProfileError> {
+        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
+        let mut launches = Vec::new();
+        for event in trace.trace_events.iter().filter(|e| e.ph == "X") {
+            let number = |name: &str| {
+                let value =
+                    event.args.get(name).and_then(serde_json::Value::as_u64).and_then(|v| usize::try_from(v).ok());
+                value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", event.name)))
+            };
+            let (step, kernel) = (number("step")?, number("kernel")?);
+            let known = schedule.kernels.get(kernel).map(|k| k.name.as_str());
+            if known != Some(event.name.as_str()) {
+                let here = known.map_or("not there".into(), |name| format!("`{name}`"));
+                return Err(ProfileError::OtherProgram(format!(
+                    "its kernel {kernel} is `{}`, here it is {here}",
+                    event.name
+                )));
+            }
+            let (start, seconds) = (event.ts / 1e6, event.dur.unwrap_or(0.0) / 1e6);
+            if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
+                return Err(ProfileError::Format(format!("the event `{}` has no time", event.name)));
+            }
+            launches.push(Launch { step, kernel, start, seconds });
+        }
+        Ok(Profile { subject: trace.other_data, launches })
+    }
+
+    /// The figures as a table, the dearest kernel first.
+    pub fn table(&self, kernels: &[KernelTime]) -> String {
+        let mut order: Vec<&KernelTime> = kernels.iter().collect();
+        order.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.kernel.cmp(&b.kernel)));
+        let right = [Align::Right; 7];
+        let mut table = Table::new([&right[..], &[Align::Left, Align::Left]].concat());
+        table.row(["ms", "share", "GFLOP/s", "GB/s", "of ceiling", "predicted ms", "at", "kind", "kernel"]);
+        for k in order {
+            table.row([
+                format!("{:.3}", k.seconds * 1e3),
+                format!("{:.1}%", k.share * 100.0),
+                format!("{:.1}", k.flops as f64 / k.seconds / 1e9),
+                format!("{:.1}", k.bytes as f64 / k.seconds / 1e9),
+                format!("{:.0}%", k.of_ceiling * 100.0),
+                format!("{:.3}", k.predicted_seconds * 1e3),
+                k.kernel.to_string(),
+                k.kind.to_string(),
+                k.name.clone(),
+            ]);
+        }
+        let machine = &self.subject.machine;
+        let predicted: f64 = kernels.iter().map(|k| k.predicted_seconds).sum();
+        let (flops, moved) =
+            (kernels.iter().map(|k| k.flops).sum::<u64>(), kernels.iter().map(|k| k.bytes).sum::<u64>());
+        let seconds: f64 = self.step_seconds();
+        format!(
+            "{} of {}: {:.1} ms a step (median of {}), {} kernels, {:.1} GFLOP/s, {} moved; predicted {:.1} ms\n\
+             measured ceilings: {:.1} GFLOP/s, {:.1} GB/s, {:.1} µs a launch, {} threads\n\n{}",
+            self.subject.entry,
+            self.subject.program,
+            seconds * 1e3,
+            self.subject.steps,
+            kernels.len(),
+            flops as f64 / seconds / 1e9,
+            bytes(moved as usize),
+            predicted * 1e3,
+            machine.flops_per_second / 1e9,
+            machine.bytes_per_second / 1e9,
+            machine.launch_seconds * 1e6,
+            self.subject.threads,
+            table.render("")
+        )
+    }
+}
+
+/// By position in the schedule, the bytes that are in use there: all state, and every buffer that is live.
+pub fn live_bytes(schedule: &Schedule, state_bytes: usize) -> Vec<usize> {
+    (0..schedule.kernels.len())
+        .map(|at| {
+            let passing = schedule.buffers.iter().filter(|b| !matches!(b.role, BufferRole::State(_)));
+            let live = passing.filter(|b| b.live.0 <= at && at < b.live.1);
+            state_bytes + live.map(|b| b.bytes().next_multiple_of(ALIGNMENT)).sum::<usize>()
+        })
+        .collect()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values {
+        [] => 0.0,
+        v if v.len() % 2 == 1 => v[v.len() / 2],
+        v => (v[v.len() / 2 - 1] + v[v.len() / 2]) / 2.0,
+    }
+}
+
+/// The Trace Event Format, as far as it is used here.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Trace {
+    display_time_unit: String,
+    other_data: Subject,
+    trace_events: Vec<Event>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Event {
+    name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    cat: String,
+    ph: String,
+    #[serde(default)]
+    pid: u32,
+    #[serde(default)]
+    tid: u32,
+    /// Microseconds.
+    #[serde(default)]
+    ts: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    #[serde(default)]
+    args: BTreeMap<String, serde_json::Value>,
+}
+
+impl Event {
+    fn new(name: &str, phase: &str) -> Event {
+        Event { name: name.into(), ph: phase.into(), pid: 1, tid: 1, ..Event::default() }
+    }
+
+    fn meta(name: &str) -> Event {
+        Event::new(name, "M")
+    }
+}
+
+fn args<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> BTreeMap<String, serde_json::Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Options, compile};
+    use crate::declare::builtin;
+
+    fn profiled() -> (Plan, Profile) {
+        let options = Options { sets: vec!["batch=4".into()], ..Options::default() };
+        let text = builtin::text("lenet").unwrap();
+        let plan = compile("lenet", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+        let profile = measure(&plan, "train_step", 3, 1, 0, &mut |_| {}).unwrap();
+        (plan, profile)
+    }
+
+    #[test]
+    fn a_trace_reads_back_and_times_add_up() {
+        let (plan, profile) = profiled();
+        let schedule = &plan.entry("train_step").unwrap().schedule;
+        assert_eq!(profile.launches.len(), 3 * schedule.kernels.len());
+        let trace = profile.to_trace(schedule, plan.state_layout.bytes).unwrap();
+        let back = Profile::from_trace(&trace, schedule).unwrap();
+        assert_eq!(back.subject, profile.subject);
+        let close =
+            |a: &Launch, b: &Launch| (a.step, a.kernel) == (b.step, b.kernel) && (a.seconds - b.seconds).abs() < 1e-9;
+        assert!(back.launches.iter().zip(&profile.launches).all(|(a, b)| close(a, b)));
+        let kernels = profile.kernels(schedule).unwrap();
+        assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-9);
+        // Kernels run one after the other: a step is no shorter than they are together.
+        let first: f64 = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.seconds).sum();
+        let step_end = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.start + l.seconds).fold(0.0, f64::max);
+        assert!(first <= step_end + 1e-6, "{first} {step_end}");
+        assert!(profile.table(&kernels).lines().count() == kernels.len() + 4);
+    }
+
+    #[test]
+    fn a_profile_of_something_else_is_refused() {
+        let (plan, profile) = profiled();
+        let trace = profile.to_trace(&plan.entry("train_step").unwrap().schedule, 0).unwrap();
+        let other = &plan.entry("evaluate").unwrap().schedule;
+        assert!(matches!(Profile::from_trace(&trace, other), Err(ProfileError::OtherProgram(_))));
+        for text in ["", "{}", "[1]", "{\"traceEvents\":[]}"] {
+            assert!(matches!(Profile::from_trace(text, other), Err(ProfileError::Format(_))), "{text}");
+        }
+    }
+}
