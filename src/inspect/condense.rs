@@ -1,7 +1,7 @@
 //! A graph by its declarations: one box for each layer of each call, as people think of it.
 
 use crate::ir::{Graph, NodeId, Op, Role, Span, Type};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one declaration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +44,10 @@ pub fn condense(graph: &Graph) -> Vec<Part> {
         parts[part].members.push(id);
         part_of[id.index()] = Some(part);
     }
-    for index in 0..parts.len() {
-        let uses = parts[index].members.iter().flat_map(|&id| graph.operands(id));
-        let mut operands: Vec<usize> = uses.filter_map(|o| part_of[o.index()]).filter(|&p| p != index).collect();
-        operands.sort_unstable();
-        operands.dedup();
-        parts[index].operands = operands;
+    for (index, part) in parts.iter_mut().enumerate() {
+        let uses = part.members.iter().flat_map(|&id| graph.operands(id));
+        let operands: BTreeSet<usize> = uses.filter_map(|o| part_of[o.index()]).filter(|&p| p != index).collect();
+        part.operands = operands.into_iter().collect();
     }
     parts
 }

@@ -2,8 +2,10 @@
 
 mod condense;
 mod dot;
+mod groups;
 mod history;
 mod kernels;
+mod layered;
 mod memory;
 pub mod page;
 mod placement;
@@ -13,6 +15,7 @@ mod table;
 
 pub use condense::{Part, condense};
 pub use dot::{graph_dot, schedule_dot};
+pub use groups::{Group, group_path};
 pub use history::{History, Observed, main_entry, observe};
 pub use kernels::{kernel_text, schedule_text};
 pub use memory::memory_text;
