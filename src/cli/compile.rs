@@ -6,10 +6,13 @@ use clap::ValueEnum;
 use gcc_gan::atomic;
 use gcc_gan::compile::{Compiled, Options, Stage, stages};
 use gcc_gan::exec::cuda;
-use gcc_gan::inspect::{graph_dot, memory_text, schedule_dot, schedule_text, summary_text};
+use gcc_gan::inspect::{
+    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
+};
 use gcc_gan::ir::Graph;
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
+use gcc_gan::train::session::entry;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +26,9 @@ Examples:
   gcc-gan compile graphs/dcgan.ron                      figures of the compiled program
   gcc-gan compile graphs/dcgan.ron -o dcgan.plan        the plan, for `run`, `train` and `verify`
   gcc-gan compile dcgan --set batch=64 --set lr_gen=1e-4
-  gcc-gan compile dcgan --emit dot -o dcgan.dot         then: dot -Tsvg dcgan.dot > dcgan.svg
+  gcc-gan compile dcgan --emit svg --stage kernels -o dcgan.svg   a picture
+  gcc-gan compile dcgan --emit svg --stage declared -o dcgan.svg
+  gcc-gan compile dcgan --emit dot -o dcgan.dot         for Graphviz: dot -Tsvg dcgan.dot > dcgan.svg
   gcc-gan compile dcgan --emit text --stage declared --entry train_step
   gcc-gan compile mlp-gan --validate --dump-passes passes/")]
 pub struct Args {
@@ -38,7 +43,10 @@ pub struct Args {
     /// At which stage: declared, a pass, differentiate, optimised or kernels
     #[arg(long, value_name = "STAGE", requires = "emit")]
     stage: Option<String>,
-    /// Only this entry of the program
+    /// What a box of --emit svg is: a layer where there are many nodes, else a node
+    #[arg(long, value_enum, value_name = "WHAT", requires = "emit")]
+    by: Option<By>,
+    /// Only this entry of the program; of several, pictures show the training step
     #[arg(long, value_name = "NAME", requires = "emit")]
     entry: Option<String>,
     /// Write the text of every entry after every pass into this folder
@@ -72,16 +80,25 @@ pub struct Args {
 enum Emit {
     /// One line a node; at the stage `kernels`, the body of each kernel
     Text,
-    /// A graph in RON
+    /// In RON
     Ron,
-    /// A graph in JSON
+    /// In JSON
     Json,
     /// For Graphviz
     Dot,
+    /// A picture, drawn without Graphviz
+    Svg,
     /// The memory map: every buffer's place in the arena and when it is live
     Memory,
     /// CUDA C++ of the elementwise, reduction and random kernels
     Cuda,
+}
+
+/// What a box of a picture stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Layer,
+    Node,
 }
 
 const KERNELS: &str = "kernels";
@@ -154,12 +171,11 @@ fn stage_of(args: &Args) -> Result<Option<String>> {
     let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
     let last = || stages().last().map(ToString::to_string);
     match args.stage.as_deref() {
-        Some(KERNELS) if matches!(emit, Emit::Ron | Emit::Json) => {
-            bail!("kernels are printed as text or dot; --emit json and ron are for graphs")
-        }
         Some(KERNELS) => Ok(None),
         Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
         Some(OPTIMISED) => Ok(last()),
+        // What the declarations expand to is what the compiler starts from.
+        Some("expanded") => Ok(Some("declared".into())),
         Some("differentiated") => Ok(Some(gcc_gan::compile::DIFFERENTIATE.into())),
         Some(stage) if stage == "declared" || stages().contains(&stage) || args.optional.iter().any(|o| o == stage) => {
             Ok(Some(stage.into()))
@@ -185,7 +201,7 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
         kept.retain(|(name, _)| name == entry);
     }
     if !kept.is_empty() {
-        return graphs_text(emit, &kept);
+        return graphs_text(emit, &kept, args.by);
     }
     let plan = compiled.plan.context("--stop-after makes no kernels; drop it")?;
     if emit == Emit::Cuda && args.entry.is_none() {
@@ -194,34 +210,56 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
     let entries: Vec<&EntryPlan> = (plan.entries.iter())
         .filter(|e| args.entry.as_ref().is_none_or(|name| *name == e.name) && e.sizes.is_empty())
         .collect();
-    if emit == Emit::Dot && entries.len() > 1 {
-        // A file is one picture.
-        let main = entry_of(&plan, None)?;
-        return Ok(schedule_dot(&main.name, &main.schedule));
+    // A file is one picture.
+    let main = entry_of(&plan, args.entry.as_deref());
+    match emit {
+        Emit::Dot => return main.map(|main| schedule_dot(&main.name, &main.schedule)),
+        Emit::Svg => {
+            let main = main?;
+            let entry = compiled.module.entries.iter().find(|e| e.graph.name == main.name);
+            let graph = &entry.context("the plan has an entry that the program has not")?.graph;
+            return Ok(schedule_svg(&main.name, &main.schedule, graph));
+        }
+        Emit::Json => return Ok(serde_json::to_string_pretty(&entries)?),
+        Emit::Ron => return Ok(ron::ser::to_string_pretty(&entries, ron::ser::PrettyConfig::new().depth_limit(5))?),
+        Emit::Text | Emit::Memory | Emit::Cuda => {}
     }
     let mut text = String::new();
     for entry in entries {
-        let part = match emit {
-            Emit::Memory => memory_text(&entry.schedule),
-            Emit::Cuda => cuda::render_schedule(&entry.name, &entry.schedule),
-            Emit::Dot => schedule_dot(&entry.name, &entry.schedule),
-            Emit::Text | Emit::Ron | Emit::Json => schedule_text(&entry.schedule),
-        };
-        if !matches!(emit, Emit::Cuda | Emit::Dot) {
+        if emit != Emit::Cuda {
             let _ = writeln!(text, "entry {}", entry.name);
         }
-        text.push_str(&part);
+        text.push_str(&match emit {
+            Emit::Memory => memory_text(&entry.schedule),
+            Emit::Cuda => cuda::render_schedule(&entry.name, &entry.schedule),
+            Emit::Text | Emit::Ron | Emit::Json | Emit::Dot | Emit::Svg => schedule_text(&entry.schedule),
+        });
         text.push('\n');
     }
     Ok(text)
 }
 
-fn graphs_text(emit: Emit, graphs: &[(String, Graph)]) -> Result<String> {
+/// Nodes of a graph of which a picture still fits a page.
+const MOST_NODES: usize = 150;
+
+/// The graph that a picture is of, where there are several: the training step's, else the largest.
+fn pictured(graphs: &[(String, Graph)]) -> Option<&Graph> {
+    let train = graphs.iter().find(|(name, _)| name == entry::TRAIN);
+    train.or_else(|| graphs.iter().max_by_key(|(_, graph)| graph.len())).map(|(_, graph)| graph)
+}
+
+fn graphs_text(emit: Emit, graphs: &[(String, Graph)], by: Option<By>) -> Result<String> {
     Ok(match emit {
-        Emit::Dot => match graphs.iter().max_by_key(|(_, graph)| graph.len()) {
-            Some((_, graph)) => graph_dot(graph),
-            None => String::new(),
-        },
+        Emit::Dot => pictured(graphs).map_or(String::new(), graph_dot),
+        Emit::Svg => pictured(graphs).map_or(String::new(), |graph| {
+            let detail = match by {
+                Some(By::Layer) => Detail::Layers,
+                Some(By::Node) => Detail::Nodes,
+                None if graph.len() > MOST_NODES => Detail::Layers,
+                None => Detail::Nodes,
+            };
+            graph_svg(graph, detail)
+        }),
         Emit::Ron => {
             let graphs: Vec<&Graph> = graphs.iter().map(|(_, g)| g).collect();
             ron::ser::to_string_pretty(&graphs, ron::ser::PrettyConfig::new().depth_limit(3))?

@@ -5,6 +5,8 @@
 
 mod compile;
 mod data;
+mod diff;
+mod explain;
 mod inputs;
 mod inspect;
 mod profile;
@@ -48,6 +50,8 @@ enum Command {
     Run(run::Args),
     Inputs(inputs::Args),
     Inspect(inspect::Args),
+    Explain(explain::Args),
+    Diff(diff::Args),
     Profile(profile::Args),
     Train(train::Args),
     Sample(sample::Args),
@@ -70,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
         Command::Inputs(args) => inputs::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Train(args) => train::run(args),

@@ -34,6 +34,55 @@ const CORNER: f64 = 8.0;
 /// Lays out boxes of the given widths and heights. Arrows may form cycles; an arrow from a box to itself or a second one
 /// between the same boxes is not asked for.
 pub fn layered(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
+    let mut all = Layout {
+        boxes: vec![Point { x: 0.0, y: 0.0 }; sizes.len()],
+        arrows: vec![Vec::new(); arrows.len()],
+        width: 0.0,
+        height: 0.0,
+    };
+    let parts: Vec<(Vec<usize>, Vec<usize>, Layout)> = (parts(sizes.len(), arrows).into_iter())
+        .map(|part| {
+            let local: BTreeMap<usize, usize> = part.iter().enumerate().map(|(i, &v)| (v, i)).collect();
+            let own: Vec<usize> = (0..arrows.len()).filter(|&a| local.contains_key(&arrows[a].0)).collect();
+            let part_sizes: Vec<(f64, f64)> = part.iter().map(|&v| sizes[v]).collect();
+            let part_arrows: Vec<(usize, usize)> =
+                own.iter().map(|&a| (local[&arrows[a].0], local[&arrows[a].1])).collect();
+            let layout = lay_out_part(&part_sizes, &part_arrows);
+            (part, own, layout)
+        })
+        .collect();
+    // What is not connected stands in rows, together about as wide as high.
+    let area: f64 = parts.iter().map(|(.., l)| (l.width + GAP) * (l.height + GAP)).sum();
+    let most = parts.iter().map(|(.., l)| l.width).fold(1.3 * area.sqrt(), f64::max);
+    let mut rows: Vec<(f64, f64, Vec<usize>)> = Vec::new();
+    for (index, (.., layout)) in parts.iter().enumerate() {
+        match rows.last_mut() {
+            Some((width, height, row)) if *width + GAP + layout.width <= most => {
+                *width += GAP + layout.width;
+                *height = height.max(layout.height);
+                row.push(index);
+            }
+            _ => rows.push((layout.width, layout.height, vec![index])),
+        }
+    }
+    all.width = rows.iter().map(|(width, ..)| *width).fold(0.0, f64::max);
+    let mut y = 0.0;
+    for (width, height, row) in rows {
+        let mut x = (all.width - width) / 2.0;
+        for (part, own, layout) in row.into_iter().map(|index| &parts[index]) {
+            let shift = |p: &Point| Point { x: p.x + x, y: p.y + y };
+            part.iter().zip(&layout.boxes).for_each(|(&v, centre)| all.boxes[v] = shift(centre));
+            own.iter().zip(&layout.arrows).for_each(|(&a, points)| all.arrows[a] = points.iter().map(shift).collect());
+            x += layout.width + GAP;
+        }
+        all.height = y + height;
+        y += height + GAP;
+    }
+    all
+}
+
+/// Lays out boxes that are all connected.
+fn lay_out_part(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
     let first = place(sizes, arrows);
     let ranks = Ranks::new(&first, sizes);
     // One vertex for each rank that an arrow passes. Now no arrow passes any, and all ranks stay as they are.
@@ -55,6 +104,7 @@ pub fn layered(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
         ways.push(way);
     }
     let mut centres = place(&all, &steps);
+    draw_together(&mut centres, &all, &steps, sizes.len());
     let left = all.iter().zip(&centres).map(|((w, _), c)| c.x - w / 2.0).fold(f64::INFINITY, f64::min);
     let top = all.iter().zip(&centres).map(|((_, h), c)| c.y - h / 2.0).fold(f64::INFINITY, f64::min);
     for centre in &mut centres {
@@ -70,8 +120,12 @@ pub fn layered(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
     Layout { boxes: centres, arrows, width, height }
 }
 
-/// The middles of boxes; what is not connected stands side by side.
+/// The middles of connected boxes, as the library places them.
 fn place(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Vec<Point> {
+    let mut centres = vec![Point { x: 0.0, y: 0.0 }; sizes.len()];
+    if arrows.is_empty() {
+        return centres;
+    }
     let config = Config {
         minimum_length: 1,
         vertex_spacing: GAP,
@@ -81,30 +135,64 @@ fn place(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Vec<Point> {
         c_minimization: CrossingMinimization::Barycenter,
         transpose: sizes.len() < 400,
     };
-    let mut centres = vec![Point { x: 0.0, y: 0.0 }; sizes.len()];
-    let mut start = 0.0;
-    for part in parts(sizes.len(), arrows) {
-        // The library numbers what it is given from 0 on.
-        let local: BTreeMap<usize, u32> = part.iter().enumerate().map(|(i, &v)| (v, i as u32)).collect();
-        let vertices: Vec<(u32, (f64, f64))> = part.iter().map(|&v| (local[&v], sizes[v])).collect();
-        let edges: Vec<(u32, u32)> =
-            arrows.iter().filter_map(|(from, to)| Some((*local.get(from)?, *local.get(to)?))).collect();
-        let placed: Vec<(usize, (f64, f64))> = if edges.is_empty() {
-            part.iter().map(|&v| (v, (0.0, 0.0))).collect()
-        } else {
-            let layouts = rust_sugiyama::from_vertices_and_edges(&vertices, &edges, &config);
-            let positions = layouts.into_iter().flat_map(|(positions, ..)| positions);
-            positions.filter_map(|(v, at)| Some((*part.get(v)?, at))).collect()
-        };
-        let left = placed.iter().map(|&(v, (x, _))| x - sizes[v].0 / 2.0).fold(f64::INFINITY, f64::min);
-        // Parts hang from the same line.
-        let top = placed.iter().map(|&(v, (_, y))| y - sizes[v].1 / 2.0).fold(f64::INFINITY, f64::min);
-        for &(v, (x, y)) in &placed {
-            centres[v] = Point { x: start + x - left, y: y - top };
+    let vertices: Vec<(u32, (f64, f64))> = sizes.iter().enumerate().map(|(v, &size)| (v as u32, size)).collect();
+    let edges: Vec<(u32, u32)> = arrows.iter().map(|&(from, to)| (from as u32, to as u32)).collect();
+    for (positions, ..) in rust_sugiyama::from_vertices_and_edges(&vertices, &edges, &config) {
+        for (v, (x, y)) in positions {
+            if let Some(centre) = centres.get_mut(v) {
+                *centre = Point { x, y };
+            }
         }
-        start = placed.iter().map(|&(v, _)| centres[v].x + sizes[v].0 / 2.0 + GAP).fold(start, f64::max);
     }
     centres
+}
+
+/// Moves boxes sideways to the middle of what they are connected with, as far as the order in their ranks lets them:
+/// boxes of very different widths leave gaps otherwise. `boxes` are the vertices that are more than a bend of an arrow.
+fn draw_together(centres: &mut [Point], sizes: &[(f64, f64)], steps: &[(usize, usize)], boxes: usize) {
+    const ROUNDS: usize = 30;
+    let mut neighbours: Vec<Vec<(usize, f64)>> = vec![Vec::new(); sizes.len()];
+    for &(from, to) in steps {
+        // Long arrows are kept straight.
+        let weight = [1.0, 2.0, 6.0][usize::from(from >= boxes) + usize::from(to >= boxes)];
+        neighbours[from].push((to, weight));
+        neighbours[to].push((from, weight));
+    }
+    let ranks = Ranks::new(centres, sizes);
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); ranks.half.len()];
+    (0..sizes.len()).for_each(|v| rows[ranks.of[v]].push(v));
+    rows.iter_mut().for_each(|row| row.sort_by(|&a, &b| centres[a].x.total_cmp(&centres[b].x).then(a.cmp(&b))));
+    let gap =
+        |a: usize, b: usize| (sizes[a].0 + sizes[b].0) / 2.0 + if a >= boxes && b >= boxes { LANE } else { GAP * 0.75 };
+    for round in 0..ROUNDS {
+        let order: Vec<usize> =
+            if round % 2 == 0 { (0..rows.len()).collect() } else { (0..rows.len()).rev().collect() };
+        for row in order.into_iter().map(|rank| &rows[rank]) {
+            // The least squares under an order: neighbours that want to pass each other move as one block
+            // (pool adjacent violators).
+            let mut offset = 0.0;
+            let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
+            let mut offsets = Vec::with_capacity(row.len());
+            for (i, &v) in row.iter().enumerate() {
+                offset += if i > 0 { gap(row[i - 1], v) } else { 0.0 };
+                offsets.push(offset);
+                let weight: f64 = neighbours[v].iter().map(|(_, w)| w).sum();
+                let sum: f64 = neighbours[v].iter().map(|&(n, w)| w * centres[n].x).sum();
+                let (wish, weight) = if weight > 0.0 { (sum / weight, weight) } else { (centres[v].x, 0.1) };
+                blocks.push((wish - offset, weight, 1));
+                while let [.., (a, wa, na), (b, wb, nb)] = blocks[..]
+                    && a > b
+                {
+                    blocks.truncate(blocks.len() - 2);
+                    blocks.push(((a * wa + b * wb) / (wa + wb), wa + wb, na + nb));
+                }
+            }
+            let placed = blocks.iter().flat_map(|&(at, _, n)| std::iter::repeat_n(at, n));
+            for ((&v, at), offset) in row.iter().zip(placed).zip(&offsets) {
+                centres[v].x = at + offset;
+            }
+        }
+    }
 }
 
 /// Boxes that arrows connect, each part sorted; the parts by their first box.

@@ -1,7 +1,9 @@
 //! Looking at programs: every stage as text or as a picture. Nothing here changes anything.
 
 mod condense;
+mod diff;
 mod dot;
+mod explain;
 mod groups;
 mod history;
 mod kernels;
@@ -11,14 +13,18 @@ pub mod page;
 mod placement;
 pub mod profile;
 mod summary;
+mod svg;
 mod table;
 
 pub use condense::{Part, condense};
+pub use diff::diff;
 pub use dot::{graph_dot, schedule_dot};
+pub use explain::{ExplainError, explain, explain_pair};
 pub use groups::{Group, group_path};
 pub use history::{History, Observed, main_entry, observe};
 pub use kernels::{kernel_text, schedule_text};
 pub use memory::memory_text;
 pub use placement::{Placement, kernel_core, placement};
 pub use summary::summary_text;
+pub use svg::{Detail, graph_svg, schedule_svg};
 pub use table::{Align, Table, bytes, count};

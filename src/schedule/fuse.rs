@@ -48,14 +48,69 @@ pub enum Fusion {
     On,
 }
 
-/// Groups the nodes that results depend on into kernels, in a topological order of kernels.
-pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
+/// Why two groups of nodes are not one kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotFused {
+    #[error("they update different networks, or only one of them updates parameters")]
+    Optimiser,
+    #[error("one computes a number that every parameter's update needs first")]
+    SharedScalar,
+    #[error("both are contractions, and a kernel holds one")]
+    TwoContractions,
+    #[error("a reduction needs all of the contraction's result before its first element")]
+    ReductionOfContraction,
+    #[error("their index spaces differ in size, and neither is what the other keeps of a reduction")]
+    Spaces,
+    #[error("one kernel would do much elementwise work for few kept points, and leave cores idle")]
+    Serial,
+    #[error("a path leads from one to the other through %{0}, which is in neither")]
+    PathThrough(String),
+    #[error("they do not line up in one index space, or one needs all of the other's result before its first element")]
+    Misaligned,
+    #[error("%{0} must be in memory between them: no view expresses how it is read")]
+    NeedsBuffer(String),
+    #[error(
+        "neither reads what the other computes, and a contraction gains nothing from what only reads the same memory"
+    )]
+    Unrelated,
+    #[error("neither reads what the other computes, nor do they read the same large value")]
+    Apart,
+}
+
+/// Why the kernels that compute two values are two, given that they are: the reason that fusion met last, when all else
+/// had been merged. `None` where one of the nodes has no value of its own.
+pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
+    let (order, rank) = live_order(graph);
+    let (atoms, in_memory) = choose_atoms(graph, &order, Fusion::On);
+    let lowering = Lowering { graph, in_memory: &in_memory };
+    let mut groups = Groups::new(&lowering, &order, &atoms, &rank);
+    for &atom in order.iter().filter(|id| atoms[id.index()]) {
+        groups.merge_around(atom);
+    }
+    let (a, b) = (groups.group_of[a.index()]?, groups.group_of[b.index()]?);
+    let is_near =
+        |a: GroupId, b: GroupId| groups.producers(a).contains(&b) || !groups.reads[a].is_disjoint(&groups.reads[b]);
+    match groups.merged(a, b) {
+        Err(reason) if is_near(a, b) || is_near(b, a) => Some(reason),
+        Err(reason @ (NotFused::Optimiser | NotFused::TwoContractions | NotFused::PathThrough(_))) => Some(reason),
+        _ => Some(NotFused::Apart),
+    }
+}
+
+/// The nodes that results depend on in topological order, and by a node's index its place in it.
+fn live_order(graph: &Graph) -> (Vec<NodeId>, Vec<usize>) {
     let live = graph.live();
     let order: Vec<NodeId> = graph.topological().into_iter().filter(|id| live[id.index()]).collect();
     let mut rank = vec![0; graph.bound()];
     for (i, id) in order.iter().enumerate() {
         rank[id.index()] = i;
     }
+    (order, rank)
+}
+
+/// Groups the nodes that results depend on into kernels, in a topological order of kernels.
+pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
+    let (order, rank) = live_order(graph);
     let (atoms, in_memory) = choose_atoms(graph, &order, fusion);
     let lowering = Lowering { graph, in_memory: &in_memory };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank);
@@ -377,22 +432,36 @@ impl<'l> Groups<'l> {
         }
     }
 
-    /// Merges `b` into `a` where that is one kernel and makes no cycle.
-    fn try_merge(&mut self, a: GroupId, b: GroupId) -> bool {
+    /// What `a` and `b` would be as one kernel, or why they are none.
+    fn merged(&self, a: GroupId, b: GroupId) -> Result<(Core, Vec<NodeId>), NotFused> {
         let (ga, gb) = (&self.groups[a], &self.groups[b]);
-        if ga.optimiser != gb.optimiser || self.is_shared_scalar(a) != self.is_shared_scalar(b) {
-            return false;
+        if ga.optimiser != gb.optimiser {
+            return Err(NotFused::Optimiser);
         }
-        let Some(core) = self.merged_core(ga, gb) else { return false };
+        if self.is_shared_scalar(a) != self.is_shared_scalar(b) {
+            return Err(NotFused::SharedScalar);
+        }
+        let core = self.merged_core(ga, gb)?;
         let mut members: Vec<NodeId> = ga.members.iter().chain(&gb.members).copied().collect();
         members.sort_by_key(|m| self.rank[m.index()]);
-        if self.is_serial(&core, &members) || self.path_around(a, b) || self.path_around(b, a) {
-            return false;
+        if self.is_serial(&core, &members) {
+            return Err(NotFused::Serial);
+        }
+        if let Some(through) = self.path_around(a, b).or_else(|| self.path_around(b, a)) {
+            let first = self.groups[through].members.first();
+            return Err(NotFused::PathThrough(first.map_or(String::new(), |&m| self.graph().node(m).name.clone())));
         }
         match self.lowering.body(&core, &members, &|_| true) {
-            Ok(body) if self.is_worthwhile(&body, a, b) => {}
-            _ => return false,
+            Ok(body) if self.is_worthwhile(&body, a, b) => Ok((core, members)),
+            Ok(_) => Err(NotFused::Unrelated),
+            Err(Refusal::Misaligned) => Err(NotFused::Misaligned),
+            Err(Refusal::NeedsBuffer(node)) => Err(NotFused::NeedsBuffer(self.graph().node(node).name.clone())),
         }
+    }
+
+    /// Merges `b` into `a` where that is one kernel and makes no cycle.
+    fn try_merge(&mut self, a: GroupId, b: GroupId) -> bool {
+        let Ok((core, members)) = self.merged(a, b) else { return false };
         let absorbed = std::mem::take(&mut self.groups[b].members);
         for member in absorbed {
             self.group_of[member.index()] = Some(a);
@@ -413,21 +482,24 @@ impl<'l> Groups<'l> {
         true
     }
 
-    fn merged_core(&self, a: &Group, b: &Group) -> Option<Core> {
+    fn merged_core(&self, a: &Group, b: &Group) -> Result<Core, NotFused> {
         let graph = self.graph();
         match (&a.core, &b.core) {
-            (Core::Contraction(_), Core::Contraction(_)) => None,
+            (Core::Contraction(_), Core::Contraction(_)) => Err(NotFused::TwoContractions),
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
-                let fits = !reduced.contains(&true) && space.iter().product::<usize>() == graph.ty(*main).elements();
-                fits.then_some(Core::Contraction(*main))
+                if reduced.contains(&true) {
+                    return Err(NotFused::ReductionOfContraction);
+                }
+                let fits = space.iter().product::<usize>() == graph.ty(*main).elements();
+                fits.then_some(Core::Contraction(*main)).ok_or(NotFused::Spaces)
             }
             (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
                 let (na, nb): (usize, usize) = (sa.iter().product(), sb.iter().product());
                 let kept = |space: &[usize], reduced: &[bool]| -> usize {
                     super::view::kept_shape(space, reduced).iter().product()
                 };
-                match (ra.contains(&true), rb.contains(&true)) {
+                let core = match (ra.contains(&true), rb.contains(&true)) {
                     (true, true) => {
                         let axes: Vec<usize> = (0..sb.len()).filter(|&d| rb[d]).collect();
                         same_reduction(sb, &axes, sa, ra).then(|| a.core.clone())
@@ -435,7 +507,8 @@ impl<'l> Groups<'l> {
                     (true, false) => (nb == na || nb == kept(sa, ra)).then(|| a.core.clone()),
                     (false, true) => (na == nb || na == kept(sb, rb)).then(|| b.core.clone()),
                     (false, false) => (na == nb).then(|| a.core.clone()),
-                }
+                };
+                core.ok_or(NotFused::Spaces)
             }
         }
     }
@@ -458,22 +531,22 @@ impl<'l> Groups<'l> {
         related || matches!(body, Body::Nests(_))
     }
 
-    /// Whether a path leads from one group to the other through a third.
-    fn path_around(&self, from: GroupId, to: GroupId) -> bool {
+    /// A third group through which a path leads from one group to the other.
+    fn path_around(&self, from: GroupId, to: GroupId) -> Option<GroupId> {
         // Walk from `to` back over producers, skipping the direct edge.
         let mut stack: Vec<GroupId> = self.producers(to).into_iter().filter(|&p| p != from).collect();
         let mut seen: HashSet<GroupId> = stack.iter().copied().collect();
         while let Some(group) = stack.pop() {
             for producer in self.producers(group) {
                 if producer == from {
-                    return true;
+                    return Some(group);
                 }
                 if seen.insert(producer) {
                     stack.push(producer);
                 }
             }
         }
-        false
+        None
     }
 
     /// The groups in a topological order.

@@ -5,7 +5,7 @@
 
 use crate::exec::cuda;
 use crate::inspect::profile::{KernelTime, Profile, ProfileError, live_bytes};
-use crate::inspect::{History, Observed, condense, kernel_core, kernel_text, placement};
+use crate::inspect::{Group, History, Observed, condense, group_path, kernel_core, kernel_text, placement};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
@@ -31,6 +31,7 @@ pub struct PageData {
 pub struct EntryData {
     pub name: String,
     pub names: Vec<String>,
+    pub groups: Vec<Group>,
     pub nodes: Vec<NodeData>,
     pub stages: Vec<StageData>,
     pub kernels: Vec<KernelData>,
@@ -56,6 +57,8 @@ pub struct NodeData {
     pub operands: Vec<usize>,
     pub scope: String,
     pub role: RoleData,
+    /// The groups around it, from the outside in.
+    pub groups: Vec<usize>,
     /// The line of the source, from 1; 0 where there is none.
     pub line: usize,
     pub flops: u64,
@@ -157,6 +160,7 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
 struct Numbered {
     names: Vec<String>,
     name_index: HashMap<String, usize>,
+    groups: Vec<Group>,
     nodes: Vec<NodeData>,
     node_index: HashMap<(usize, String, String, usize), Vec<usize>>,
 }
@@ -169,6 +173,17 @@ impl Numbered {
         self.names.push(name.to_string());
         self.name_index.insert(name.to_string(), self.names.len() - 1);
         self.names.len() - 1
+    }
+
+    fn groups(&mut self, path: Vec<Group>) -> Vec<usize> {
+        path.into_iter()
+            .map(|group| {
+                self.groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                    self.groups.push(group);
+                    self.groups.len() - 1
+                })
+            })
+            .collect()
     }
 
     fn node(&mut self, node: NodeData) -> usize {
@@ -235,6 +250,7 @@ fn entry_data(
     Ok(EntryData {
         name: history.entry.clone(),
         names: numbered.names,
+        groups: numbered.groups,
         nodes: numbered.nodes,
         stages,
         kernels,
@@ -259,13 +275,15 @@ fn declarations(observed: &Observed, graph: &Graph, numbered: &mut Numbered) -> 
             let op = if stands_alone { graph.op(result).name() } else { part.short_name() };
             let text = format!("%{}: {} = {op} {}", part.name, graph.ty(result), listed.join(" "));
             let is_leaf = matches!(graph.op(result), Op::Input { .. });
+            let scope = part.name.rsplit_once('/').map_or("", |(scope, _)| scope);
             let data = NodeData {
                 name: numbered.name(&part.name),
                 text: text.trim_end().to_string(),
                 op: op.to_string(),
                 ty: graph.ty(result).to_string(),
                 operands,
-                scope: part.name.rsplit_once('/').map_or("", |(scope, _)| scope).to_string(),
+                scope: scope.to_string(),
+                groups: if is_leaf { Vec::new() } else { numbered.groups(group_path(scope, &part.role)) },
                 role: if is_leaf { RoleData::Leaf } else { role_data(&part.role) },
                 line: part.span.map_or(0, |s| observed.line_of(s.start)),
                 flops: part.members.iter().map(|&id| node_flops(graph, id)).sum(),
@@ -313,6 +331,7 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
         ty: node.ty.to_string(),
         operands: graph.operands(id).iter().map(|&o| numbered.name(&graph.node(o).name)).collect(),
         scope: node.origin.scope.clone(),
+        groups: if is_leaf { Vec::new() } else { numbered.groups(group_path(&node.origin.scope, &node.origin.role)) },
         role: if is_leaf { RoleData::Leaf } else { role_data(&node.origin.role) },
         line: node.origin.span.map_or(0, |s| observed.line_of(s.start)),
         flops: node_flops(graph, id),

@@ -143,21 +143,7 @@ class GraphView {
 
   /** The groups around a node, from the outside in: ids and labels. */
   pathOf(node) {
-    const role = node.role, scope = node.scope.split('/').filter(Boolean);
-    switch (role.kind) {
-      case 'leaf': return [];
-      case 'optimiser':
-        if (!scope.length) return [{ id: 'u:' + role.of, label: 'update of ' + role.of }];
-        return [{ id: 'u:' + scope[0], label: 'update of ' + role.of }]
-          .concat(scope.length > 1 ? [{ id: 'u:' + scope.join('/'), label: scope.slice(2).join(' · ') || scope[1] }] : []);
-      default: {
-        const prefix = role.kind === 'gradient' ? 'g:' + role.of + ':' : 'f:';
-        const mark = role.kind === 'gradient' ? '∂' + role.of + ' / ' : '';
-        if (!scope.length) return role.kind === 'gradient' ? [{ id: prefix, label: mark + 'rest' }] : [];
-        const call = { id: prefix + scope[0], label: mark + scope[0] + (scope[1] && !/^\d/.test(scope[1]) ? ' · ' + scope[1] : '') };
-        return scope.length > 2 ? [call, { id: prefix + scope.join('/'), label: scope.slice(2).join(' · ') }] : [call];
-      }
-    }
+    return node.groups.map(group => this.app.entry.groups[group]);
   }
 
   build() {

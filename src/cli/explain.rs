@@ -1,0 +1,40 @@
+//! `gcc-gan explain`.
+
+use super::program::{ProgramArgs, entry_of, observed};
+use anyhow::Result;
+use gcc_gan::inspect::{explain, explain_pair};
+use std::process::ExitCode;
+
+/// Tell why a node is where it is, or why two nodes are not in one kernel
+///
+/// Of one node: the line it was declared at, the passes that touched it, the kernel it ended in and the buffer that holds
+/// it. A part of a name is enough where no other node has it. `gcc-gan compile --emit text` lists all names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gcc-gan explain dcgan fake_d/generator/1-batch_norm/centred
+  gcc-gan explain dcgan score_real/discriminator/0-conv/conv score_real/discriminator/3-conv/conv")]
+pub struct Args {
+    #[command(flatten)]
+    program: ProgramArgs,
+    /// The node's name
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// Another node: why are they not fused?
+    #[arg(value_name = "OTHER")]
+    other: Option<String>,
+    /// Which entry; the training step where none is named
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let observed = observed(&args.program)?;
+    let entry = entry_of(&observed.plan, args.entry.as_deref())?;
+    let text = match &args.other {
+        None => explain(&observed, &entry.name, &args.node)?,
+        Some(other) => explain_pair(&observed, &entry.name, &args.node, other)?,
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
