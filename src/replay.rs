@@ -13,8 +13,7 @@ use crate::ir::{
     Bindings, DType, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type,
     Value, evaluate,
 };
-use crate::plan::Source;
-use crate::train::session::entry::INIT;
+use crate::plan::{INIT, Source};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -63,6 +62,12 @@ pub enum ReplayError {
     Missing { entry: String, names: String },
     #[error("`{name}` is given for some steps only: {missing} is missing")]
     SomeSteps { name: String, missing: String },
+    #[error(
+        "`{name}`: state is given once, as `{base}`, and changed by the steps; only inputs and draws differ from step to step"
+    )]
+    StateAtStep { name: String, base: String },
+    #[error("`{name}` is given, but there are {steps} steps, counted from 0: raise --steps or leave it out")]
+    NoSuchStep { name: String, steps: usize },
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(transparent)]
@@ -171,6 +176,17 @@ impl Replay {
                 let hint = hint.map_or(String::new(), |close| format!("; did you mean `{close}`?"));
                 return Err(ReplayError::UnknownName { entry: entry.into(), name: name.clone(), hint });
             };
+            if let Some(step) = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('@'))
+                && expected.name != *name
+            {
+                // A name that is accepted and has no effect would make a comparison wrong without a word.
+                if expected.kind == NameKind::State {
+                    return Err(ReplayError::StateAtStep { name: name.clone(), base: base.into() });
+                }
+                if step.parse::<usize>().is_ok_and(|step| step >= steps) {
+                    return Err(ReplayError::NoSuchStep { name: name.clone(), steps });
+                }
+            }
             if value.ty() != expected.ty {
                 let (expected, found) = (expected.ty.clone(), value.ty());
                 return Err(ReplayError::WrongType { name: name.clone(), expected, found });

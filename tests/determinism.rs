@@ -74,7 +74,13 @@ fn bits_after(plan: &Plan, steps: usize, threads: usize) -> Vec<u32> {
         }
     }
     let mut bits = Vec::new();
-    for (i, state) in plan.states.iter().enumerate().filter(|(_, s)| s.ty.dtype == gcc_gan::ir::DType::F32) {
+    for (i, state) in plan.states.iter().enumerate() {
+        if state.ty.dtype == gcc_gan::ir::DType::U32 {
+            let mut words = vec![0; state.ty.elements()];
+            executor.read_state(i, TensorMut::U32(&mut words)).unwrap();
+            bits.extend(words);
+            continue;
+        }
         let mut values = vec![0.0; state.ty.elements()];
         executor.read_state(i, TensorMut::F32(&mut values)).unwrap();
         assert!(values.iter().all(|v| v.is_finite()), "{}", state.name);

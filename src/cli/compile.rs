@@ -1,6 +1,6 @@
 //! `gcc-gan compile`.
 
-use super::program::{Found, Program, ProgramArgs, entry_of, find};
+use super::program::{ProgramArgs, entry_of, program_and_sets};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
@@ -105,12 +105,9 @@ const KERNELS: &str = "kernels";
 const OPTIMISED: &str = "optimised";
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let program = match find(&args.program.program)? {
-        Found::Source(program) => program,
-        Found::Plan(plan) => Program { name: plan.source.name, text: plan.source.text },
-    };
+    let (program, sets) = program_and_sets(&args.program)?;
     let mut options = Options {
-        sets: args.program.sets.clone(),
+        sets,
         specialise: args.specialise.clone(),
         fusion: if args.no_fusion { Fusion::Off } else { Fusion::On },
         optional: args.optional.clone(),
@@ -132,7 +129,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let file = dir.join(format!("{}.{number:02}-{}.txt", stage.entry, stage.name));
             *number += 1;
             dumped = std::fs::create_dir_all(dir)
-                .and_then(|()| std::fs::write(&file, format!("{}", stage.graph)))
+                .and_then(|()| atomic::write(&file, |out| write!(out, "{}", stage.graph)))
                 .with_context(|| format!("{} cannot be written", file.display()));
         }
     };

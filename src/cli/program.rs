@@ -66,6 +66,17 @@ impl Program {
     }
 }
 
+/// A program's text, and what is set in it: what a plan was compiled with, then what the arguments say.
+pub fn program_and_sets(args: &ProgramArgs) -> Result<(Program, Vec<String>)> {
+    Ok(match find(&args.program)? {
+        Found::Source(program) => (program, args.sets.clone()),
+        Found::Plan(plan) => {
+            let program = Program { name: plan.source.name, text: plan.source.text };
+            (program, [plan.source.overrides, args.sets.clone()].concat())
+        }
+    })
+}
+
 /// Compiles a program and keeps every stage. A plan keeps its own kernels and memory; the stages before them are those
 /// that its program passes now.
 pub fn observed(args: &ProgramArgs) -> Result<Observed> {

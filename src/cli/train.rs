@@ -101,13 +101,14 @@ struct Job {
     name: String,
     sets: Vec<String>,
     data: String,
+    digest: String,
     seed: u64,
     resumed: Option<Checkpoint>,
     run: RunDir,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let (job, plan, mut dataset) = match &args.resume {
+    let (job, plan, dataset) = match &args.resume {
         Some(run) => resume(&args, run.as_deref())?,
         None => start(&args)?,
     };
@@ -120,9 +121,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
             std::process::exit(i32::from(super::INTERRUPTED));
         }
     })?;
-    if plan.entries.iter().any(|e| e.name == session::entry::EVALUATE) {
-        dataset.hold_out(HELD_OUT);
-    }
     let plan = specialised(&job, plan, &dataset)?;
     // `auto` is the processor: no other device is built in yet.
     let (Device::Auto | Device::Cpu) = args.device;
@@ -169,7 +167,9 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
     }
     let data = args.data.clone().unwrap_or_else(|| "auto".into());
-    let dataset = super::data::load(&data, args.offline)?;
+    let mut dataset = super::data::load(&data, args.offline)?;
+    let (data, digest) = (dataset.argument(), dataset.digest());
+    hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
     // Now that nothing else can be wrong with the arguments: no folder is left behind by a mistake.
     let run = RunDir::create(&args.out, args.name.as_deref(), &plan.name)?;
@@ -178,6 +178,7 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
         name: plan.name.clone(),
         sets,
         data,
+        digest,
         seed: args.seed.unwrap_or(DEFAULT_SEED),
         resumed: None,
         run,
@@ -197,18 +198,34 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
     let program = Program { name: format!("{} (in {})", meta.program, run.checkpoint().display()), text: meta.text };
     let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let plan = super::program::plan_of(program.compile(&Options { sets: sets.clone(), ..Options::default() })?)?;
-    let data = args.data.clone().unwrap_or(meta.data);
-    let dataset = super::data::load(&data, args.offline)?;
-    let job = Job { program, name: plan.name.clone(), sets, data, seed: meta.seed, resumed: Some(checkpoint), run };
+    let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
+    let (data, digest) = (dataset.argument(), dataset.digest());
+    if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
+        bail!(
+            "{} was trained on other images than {} holds now ({}): bring those back, or say --data to go on with what you name",
+            run.path().display(),
+            meta.data,
+            dataset.why
+        );
+    }
+    hold_out(&plan, &mut dataset);
+    let (name, seed) = (plan.name.clone(), meta.seed);
+    let job = Job { program, name, sets, data, digest, seed, resumed: Some(checkpoint), run };
     Ok((job, plan, dataset))
+}
+
+/// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without
+/// test images.
+fn hold_out(plan: &Plan, dataset: &mut Dataset) {
+    if plan.entries.iter().any(|e| e.name == session::entry::EVALUATE) {
+        dataset.hold_out(HELD_OUT.min(dataset.train.len() / 10));
+    }
 }
 
 /// The plan with the specialisations that the data set's last batches need.
 fn specialised(job: &Job, plan: Plan, data: &Dataset) -> Result<Plan> {
-    let Some(batch) = plan.entry(session::entry::TRAIN).map(session::examples) else { return Ok(plan) };
-    let has = |n: &usize| plan.entries.iter().any(|e| session::examples(e) == *n);
-    let missing: Vec<usize> = session::leftovers(data, batch).into_iter().filter(|n| !has(n)).collect();
-    if missing.is_empty() || batch == 0 {
+    let missing = session::leftovers(&plan, data);
+    if missing.is_empty() {
         return Ok(plan);
     }
     let options = Options { sets: job.sets.clone(), specialise: missing, ..Options::default() };
@@ -388,6 +405,7 @@ impl<'t> Trainer<'t> {
             text: self.job.program.text.clone(),
             sets: session::sets(self.session.plan()),
             data: self.job.data.clone(),
+            digest: self.job.digest.clone(),
             seed: self.job.seed,
             step: self.session.step_count(),
             position: self.session.position(),

@@ -92,13 +92,14 @@ impl<'n> EntryLowering<'_, '_, 'n> {
                 let x = self.only_operand(args)?;
                 self.flatten(x, span)
             }
-            _ => {
+            "Iota" => {
                 let (shape, axis) = (args.required(self.d(), "shape"), args.required(self.d(), "axis"));
                 args.finish(self.d());
                 let axis = axis.and_then(|n| self.d().usize(n, "a dimension"));
                 let shape = shape.and_then(|n| self.shape_of(n))?;
                 self.add(Op::Iota { axis: axis?, ty: Type::f32(shape) }, &[], "iota", span)
             }
+            other => unreachable!("`{other}` is in the list of operations, but has no arm here"),
         }
     }
 
@@ -164,7 +165,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let count: usize = axes.iter().filter_map(|&a| self.graph.shape(x).get(a)).product();
         let (kind, label) = match name {
             "ReduceMax" => (ReduceKind::Max, "max"),
-            _ => (ReduceKind::Sum, "sum"),
+            "Sum" | "Mean" => (ReduceKind::Sum, "sum"),
+            other => unreachable!("`{other}` is no reduction"),
         };
         let mut value = x;
         if !axes.is_empty() {
@@ -256,7 +258,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let distribution = match name {
             "Normal" => Distribution::Normal,
             "Uniform" => Distribution::Uniform,
-            _ => Distribution::Bernoulli(Real(self.probability(p?, "the probability")?)),
+            "Bernoulli" => Distribution::Bernoulli(Real(self.probability(p?, "the probability")?)),
+            other => unreachable!("`{other}` is no draw"),
         };
         self.draw(distribution, shape?, span)
     }

@@ -259,6 +259,9 @@ fn image(what: &str, ty: &Type) -> Result<(usize, usize, [usize; 2]), String> {
     }
 }
 
+/// Most rows or columns of an image with its padding, and of a stride.
+pub const MAX_PADDED: usize = 1 << 15;
+
 /// Height and width that a convolution gives.
 fn conv_output(window: &Window, size: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2], String> {
     let mut out = [0; 2];
@@ -266,7 +269,13 @@ fn conv_output(window: &Window, size: [usize; 2], kernel: [usize; 2]) -> Result<
         let padded = window.pad[i].checked_mul(2).and_then(|p| p.checked_add(size[i]));
         let room = padded.and_then(|p| p.checked_sub(kernel[i]));
         match (room, window.stride[i]) {
-            (Some(room), stride) if stride > 0 && kernel[i] > 0 => out[i] = room / stride + 1,
+            (Some(room), stride) if stride > 0 && kernel[i] > 0 => {
+                out[i] = room / stride + 1;
+                if padded.is_none_or(|padded| padded.max(stride) > MAX_PADDED) {
+                    let pad = window.pad[i];
+                    return Err(format!("stride {stride} or an image with padding {pad} is over {MAX_PADDED} pixels"));
+                }
+            }
             (_, stride) => {
                 return Err(format!(
                     "kernel {} with stride {stride} and padding {} does not fit size {}",

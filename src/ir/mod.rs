@@ -18,7 +18,7 @@ mod verify_module;
 
 pub use builder::Builder;
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
-pub use infer::{TypeError, infer};
+pub use infer::{MAX_PADDED, TypeError, infer};
 pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
 pub use module::{Entry, Feed, INIT, Initialiser, InputDecl, Module, StateDecl, StateRole};
 pub use op::{Distribution, Op, ReduceKind, Window};

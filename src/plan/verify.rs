@@ -7,7 +7,7 @@
 //! element for element; inputs, outputs and state have the declared types.
 
 use super::{EntryPlan, Plan};
-use crate::ir::DType;
+use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
 use crate::scalar::Lane;
 use crate::schedule::ALIGNMENT;
 use crate::schedule::assemble::writes_where_it_reads;
@@ -105,6 +105,7 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     let mut inputs: BTreeMap<&str, _> = BTreeMap::new();
     for input in &entry.inputs {
         ensure!(inputs.insert(&input.name, &input.ty).is_none(), "input `{}` is declared twice", input.name);
+        check_input(input)?;
     }
     let mut seen = HashSet::new();
     let mut placements = Vec::new();
@@ -143,6 +144,7 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
         placements.push(Placement { start: buffer.live.0, end: buffer.live.1, offset: buffer.offset, size });
     }
     check_no_overlap(&placements, schedule.arena_bytes).map_err(|e| e.to_string())?;
+    check_figures(plan, schedule)?;
     for output in &schedule.outputs {
         let Some(buffer) = schedule.buffers.get(output.buffer) else {
             return Err(format!("output `{}` has no buffer", output.name));
@@ -150,6 +152,44 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
         ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
         ensure!(elements(&output.shape)? == buffer.elements(), "output `{}` has another size", output.name);
     }
+    Ok(())
+}
+
+/// That an input's type is one that what feeds it can give.
+fn check_input(input: &InputDecl) -> Check {
+    elements(&input.ty.shape)?;
+    let (dtype, shape) = (input.ty.dtype, input.ty.shape.as_slice());
+    let fits = match input.feed {
+        Feed::Seed => dtype == DType::U32 && shape == [2],
+        Feed::Images => dtype == DType::F32 && shape.len() > 1,
+        Feed::Labels => dtype == DType::U32 && shape.len() == 1,
+        Feed::Caller => true,
+    };
+    ensure!(fits, "input `{}` cannot be {} of {:?}", input.name, input.ty, input.feed);
+    ensure!(input.below != Some(0), "input `{}` has no values that it may have", input.name);
+    Ok(())
+}
+
+/// That the arena is no larger than what is in it, and the lower bound what the live ranges make it: the first is
+/// allocated, the second is shown to people.
+fn check_figures(plan: &Plan, schedule: &Schedule) -> Check {
+    let mut end = plan.state_layout.bytes;
+    let mut changes: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for buffer in schedule.buffers.iter().filter(|b| !matches!(b.role, BufferRole::State(_))) {
+        let bytes = buffer.bytes().next_multiple_of(ALIGNMENT);
+        end = end.max(buffer.offset + bytes);
+        changes.entry(buffer.live.0).or_default().0 += bytes;
+        changes.entry(buffer.live.1).or_default().1 += bytes;
+    }
+    let (arena, claimed) = (schedule.arena_bytes, schedule.lower_bound);
+    ensure!(arena <= end.next_multiple_of(ALIGNMENT), "the arena of {arena} bytes is larger than the {end} in use");
+    let (mut live, mut most) = (0usize, 0);
+    for (begun, ended) in changes.into_values() {
+        live = (live + begun).saturating_sub(ended);
+        most = most.max(live);
+    }
+    let bound = plan.state_layout.bytes + most;
+    ensure!(claimed == bound, "the lower bound is {bound} bytes, not {claimed}");
     Ok(())
 }
 
@@ -419,7 +459,11 @@ fn check_conv(c: &ConvShape) -> Check {
             room.is_some_and(|room| room / c.window.stride[i] + 1 == c.output[i]),
             "a convolution's sizes do not fit"
         );
+        let padded = c.input[i] + 2 * c.window.pad[i];
+        ensure!(padded.max(c.window.stride[i]) <= MAX_PADDED, "a stride or padding is too large");
     }
+    // What executors make room for: the images with their padding.
+    elements(&[c.n, c.c, c.input[0] + 2 * c.window.pad[0], c.input[1] + 2 * c.window.pad[1]])?;
     for shape in [c.input_shape(), c.filter_shape(), c.output_shape()] {
         elements(&shape)?;
     }

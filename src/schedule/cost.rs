@@ -1,7 +1,8 @@
 //! What work costs: floating-point operations, bytes, and the time that a machine needs for them.
 
 use super::Buffer;
-use super::kernel::{Body, Expr, Kernel};
+use super::kernel::{Body, Expr, Kernel, Nest};
+use super::view::kept_shape;
 use crate::ir::{Graph, NodeId, Op};
 
 /// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
@@ -43,13 +44,28 @@ pub fn flops(kernel: &Kernel) -> u64 {
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
         Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
-        Body::Nests(nests) => (nests.iter())
-            .map(|nest| {
-                let reductions = nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>();
-                (scalar(&nest.exprs) + reductions) * points(&nest.space)
-            })
-            .sum(),
+        Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
     }
+}
+
+/// Of a loop nest: what is needed over the full space at each of its points, the rest once for each kept point.
+fn nest_flops(nest: &Nest) -> u64 {
+    let mut full = vec![false; nest.exprs.len()];
+    for pass in &nest.passes {
+        let roots = pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value));
+        roots.for_each(|root| full[root] = true);
+    }
+    // Operands come before their users.
+    for id in (0..nest.exprs.len()).rev() {
+        if let (true, Expr::Scalar { args, .. }) = (full[id], &nest.exprs[id]) {
+            args.iter().for_each(|&arg| full[arg] = true);
+        }
+    }
+    let points: u64 = nest.space.iter().product::<usize>() as u64;
+    let kept: u64 = kept_shape(&nest.space, &nest.reduced).iter().product::<usize>() as u64;
+    let scalars = nest.exprs.iter().zip(&full).filter(|(expr, _)| matches!(expr, Expr::Scalar { .. }));
+    let work: u64 = scalars.map(|(_, &full)| if full { points } else { kept }).sum();
+    work + nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
 }
 
 /// Bytes that one launch reads and writes, each buffer once.

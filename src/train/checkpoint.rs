@@ -32,6 +32,9 @@ pub struct Meta {
     pub sets: BTreeMap<String, String>,
     /// The `--data` argument that finds the same data again.
     pub data: String,
+    /// The data's digest, by which a resumed run sees that it is the same. Absent in files of older versions.
+    #[serde(default)]
+    pub digest: String,
     /// The seed of all randomness.
     pub seed: u64,
     /// Training steps that are complete.

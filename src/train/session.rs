@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, CheckpointError, Dtype, Expected, TensorRef 
 use super::data::{Dataset, Split};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
 use crate::plan::{DType, EntryPlan, Feed, Plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
 pub mod entry {
@@ -37,6 +37,9 @@ pub enum SessionError {
     )]
     Diverged { step: u64, values: String },
 }
+
+/// Most inputs of an entry that is trained with.
+const MAX_INPUTS: usize = 16;
 
 /// Where an entry's inputs come from, with room for each.
 #[derive(Debug)]
@@ -84,7 +87,6 @@ impl Feeds {
     /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
     /// nothing.
     fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
-        const MAX_INPUTS: usize = 16;
         let mut list = [TensorRef::F32(&[]); MAX_INPUTS];
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
             *slot = match buffer {
@@ -104,6 +106,16 @@ pub fn examples(entry: &EntryPlan) -> usize {
 
 fn seed_words(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
+}
+
+/// The outputs of an entry that are one real number each: its losses and measures.
+fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
+    let schedule = &entry.schedule;
+    let is_scalar = |i: &usize| {
+        let buffer = &schedule.buffers[schedule.outputs[*i].buffer];
+        buffer.elements() == 1 && buffer.dtype == DType::F32
+    };
+    (0..schedule.outputs.len()).filter(is_scalar)
 }
 
 /// A named scalar that an entry gives.
@@ -157,15 +169,24 @@ impl Session {
             })?;
             steps.push(Feeds::new(index, &plan.entries[index]));
         }
-        let evaluations = (plan.entries.iter().enumerate())
+        let evaluations: Vec<Feeds> = (plan.entries.iter().enumerate())
             .filter(|(_, e)| e.name == entry::EVALUATE)
             .map(|(i, e)| Feeds::new(i, e))
             .collect();
+        if let (Some(test), Some(own)) = (&data.test, plan.entry(entry::EVALUATE)) {
+            // An hour into training is too late to find out.
+            let left = test.len().checked_rem(examples(own)).unwrap_or(0);
+            if left > 0 && !evaluations.iter().any(|f| f.examples == left) {
+                return Err(SessionError::NoEntry {
+                    program: plan.name.clone(),
+                    entry: entry::EVALUATE,
+                    examples: left,
+                    hint: "use the size that `train_step`'s batch has for its batch too",
+                });
+            }
+        }
         let outputs = &plan.entries[whole].schedule.outputs;
-        let scalars: Vec<(usize, f32)> = (outputs.iter().enumerate())
-            .filter(|(_, o)| o.shape.iter().product::<usize>() == 1)
-            .map(|(i, _)| (i, 0.0))
-            .collect();
+        let scalars: Vec<(usize, f32)> = scalar_outputs(&plan.entries[whole]).map(|i| (i, 0.0)).collect();
         let names = scalars.iter().map(|&(i, _)| outputs[i].name.clone()).collect();
         Ok(Session { executor, data, seed, batches, steps, evaluations, step: 0, scalars, names })
     }
@@ -263,8 +284,10 @@ impl Session {
         let Some(batch) = self.evaluations.iter().map(|f| f.examples).max() else { return Ok(None) };
         let indices: Vec<u32> = (0..test.len() as u32).collect();
         let mut totals: Vec<(String, f64)> = Vec::new();
-        for part in indices.chunks(batch) {
-            let Some(feeds) = self.evaluations.iter_mut().find(|f| f.examples == part.len()) else {
+        // What takes no data is measured once.
+        for part in indices.chunks(if batch == 0 { test.len() } else { batch }) {
+            let wanted = part.len().min(batch);
+            let Some(feeds) = self.evaluations.iter_mut().find(|f| f.examples == wanted) else {
                 return Err(SessionError::NoEntry {
                     program: self.executor.plan().name.clone(),
                     entry: entry::EVALUATE,
@@ -276,14 +299,16 @@ impl Session {
                 return Ok(None);
             }
             feeds.run(self.executor.as_mut())?;
-            let outputs = self.executor.plan().entries[feeds.entry].schedule.outputs.clone();
-            for (i, output) in outputs.iter().enumerate().filter(|(_, o)| o.shape.iter().product::<usize>() == 1) {
+            let plan = &self.executor.plan().entries[feeds.entry];
+            let outputs: Vec<(usize, String)> =
+                scalar_outputs(plan).map(|i| (i, plan.schedule.outputs[i].name.clone())).collect();
+            for (i, output) in outputs {
                 let mut value = 0.0;
                 self.executor.read_output(feeds.entry, i, TensorMut::F32(std::slice::from_mut(&mut value)))?;
                 let weighted = f64::from(value) * part.len() as f64 / test.len() as f64;
-                match totals.iter_mut().find(|(name, _)| *name == output.name) {
+                match totals.iter_mut().find(|(name, _)| *name == output) {
                     Some((_, total)) => *total += weighted,
-                    None => totals.push((output.name.clone(), weighted)),
+                    None => totals.push((output, weighted)),
                 }
             }
         }
@@ -433,10 +458,16 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
     let mut noise = Noise::new(seed);
     let mut values = Vec::with_capacity(count * image);
     let mut made = vec![0.0; at_once * image];
-    while values.len() < count * image {
+    for round in 0.. {
+        if values.len() >= count * image {
+            break;
+        }
         for (feed, buffer) in &mut feeds.buffers {
             match (feed, buffer) {
-                (Feed::Seed, InputBuffer::U32(words)) => words.copy_from_slice(&seed_words(seed)),
+                // A program that draws its own noise draws other noise in each round.
+                (Feed::Seed, InputBuffer::U32(words)) => {
+                    words.copy_from_slice(&seed_words(seed.wrapping_add(round << 32)))
+                }
                 (_, InputBuffer::F32(values)) => values.iter_mut().for_each(|x| *x = noise.next()),
                 (_, InputBuffer::U32(values)) => values.fill(0),
             }
@@ -504,7 +535,21 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
 
 /// Whether the data set has what an entry takes from it.
 fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
+    if entry.inputs.len() > MAX_INPUTS {
+        return Err(format!(
+            "`{}` takes {} inputs, more than the {MAX_INPUTS} there is room for",
+            entry.name,
+            entry.inputs.len()
+        ));
+    }
+    let batch = examples(entry);
     for input in &entry.inputs {
+        if matches!(input.feed, Feed::Images | Feed::Labels) && input.ty.shape.first() != Some(&batch) {
+            return Err(format!(
+                "`{}` takes {batch} examples at a time, but `{}` is {}: all data of an entry must have one batch size",
+                entry.name, input.name, input.ty
+            ));
+        }
         match input.feed {
             Feed::Images => {
                 let wanted: usize = input.ty.shape[1..].iter().product();
@@ -536,14 +581,17 @@ fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
     Ok(())
 }
 
-/// The sizes of batch that a data set leaves over, beside whole batches of `batch`: the last of an
-/// epoch and of the test set.
-pub fn leftovers(data: &Dataset, batch: usize) -> Vec<usize> {
-    let sizes = [Some(data.train.len()), data.test.as_ref().map(Split::len)];
-    let mut found: Vec<usize> = sizes.into_iter().flatten().map(|n| n % batch.max(1)).filter(|&n| n > 0).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+/// The numbers of examples, beside whole batches, for which a plan lacks an entry that a data set needs: the last batch of
+/// an epoch, and the last of the test set.
+pub fn leftovers(plan: &Plan, data: &Dataset) -> Vec<usize> {
+    let of = |name: &str, count: usize| {
+        let left = plan.entry(name).map_or(0, |e| count.checked_rem(examples(e)).unwrap_or(0));
+        (left > 0 && find(plan, name, left).is_none()).then_some(left)
+    };
+    let test = data.test.as_ref().map_or(0, Split::len);
+    let found: BTreeSet<usize> =
+        [of(entry::TRAIN, data.train.len()), of(entry::EVALUATE, test)].into_iter().flatten().collect();
+    found.into_iter().collect()
 }
 
 /// The sizes and values that a plan was compiled with, as a checkpoint keeps them.

@@ -77,9 +77,16 @@ fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap
         }
         results.insert(format!("output {}", output.name), floats);
     }
-    for (i, state) in plan.states.iter().enumerate().filter(|(_, s)| s.ty.dtype == DType::F32) {
+    for (i, state) in plan.states.iter().enumerate() {
         let mut floats = vec![0.0; state.ty.elements()];
-        executor.read_state(i, TensorMut::F32(&mut floats)).unwrap();
+        match state.ty.dtype {
+            DType::F32 => executor.read_state(i, TensorMut::F32(&mut floats)).unwrap(),
+            DType::U32 => {
+                let mut words = vec![0; floats.len()];
+                executor.read_state(i, TensorMut::U32(&mut words)).unwrap();
+                floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
+            }
+        }
         results.insert(format!("state {}", state.name), floats);
     }
     results
@@ -102,16 +109,24 @@ fn check(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
         plan::verify(&plan).map_err(|e| e.to_string())?;
         for isa in Isa::available() {
             let found = run(&plan, given, 1, isa);
-            if run(&plan, given, 3, isa) != found {
+            let bits = |results: &BTreeMap<String, Vec<f32>>| -> Vec<Vec<u32>> {
+                results.values().map(|values| values.iter().map(|v| v.to_bits()).collect()).collect()
+            };
+            if bits(&run(&plan, given, 3, isa)) != bits(&found) {
                 return Err(format!("{isa:?}, {fusion:?}: other bits on three threads"));
             }
             let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
             let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
             for (name, value) in outputs.chain(updates) {
-                let Some(found) = found.get(&name) else { continue };
-                let scale = value.to_f64().iter().fold(1.0, |a: f64, b| a.max(b.abs()));
+                let found = found.get(&name).ok_or_else(|| format!("{isa:?}, {fusion:?}: {name} is missing"))?;
+                let finite = value.to_f64().into_iter().filter(|x| x.is_finite());
+                let scale = finite.fold(1.0, |a: f64, b| a.max(b.abs()));
                 for (i, (a, b)) in value.to_f64().into_iter().zip(found).enumerate() {
-                    if (a - f64::from(*b)).abs() > 4e-5 * scale && a.is_finite() {
+                    let b64 = f64::from(*b);
+                    // Beyond f32's range the executor has infinities, or what becomes of them.
+                    let in_range = a.abs() < f64::from(f32::MAX) / 1e3;
+                    let same = (a - b64).abs() <= 4e-5 * scale || (a.is_nan() && b64.is_nan()) || a == b64;
+                    if !same && in_range {
                         return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b}, expected {a}"));
                     }
                 }

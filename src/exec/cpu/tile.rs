@@ -45,7 +45,12 @@ impl Arena {
     /// was read, in its own place.
     pub fn store(&self, start: usize, values: &[f32]) {
         assert!(start.checked_add(values.len()).is_some_and(|end| end <= self.floats), "write outside the arena");
-        // SAFETY: in bounds by the assertion; `copy` allows for overlap; no other worker writes there, as in `write`.
+        // Memory that `values` borrows must not be written, not even with what it holds.
+        if values.as_ptr() == self.base.wrapping_add(start) {
+            return;
+        }
+        // SAFETY: in bounds by the assertion; no worker writes what another reads or writes in one kernel, as in `write`,
+        // and this one's values are elsewhere: what is stored where it was read is read at the very same place.
         unsafe { std::ptr::copy(values.as_ptr(), self.base.add(start), values.len()) };
     }
 

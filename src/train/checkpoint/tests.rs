@@ -10,6 +10,7 @@ fn meta(step: u64) -> Meta {
         text: "(sizes: {})".into(),
         sets: [("batch".to_owned(), "64".to_owned())].into(),
         data: "auto".into(),
+        digest: "0123456789abcdef".into(),
         seed: u64::MAX,
         step,
         position: Position { epoch: 2, batch: 7 },

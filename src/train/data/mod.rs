@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub mod download;
@@ -78,6 +79,24 @@ impl Dataset {
     pub fn largest_label(&self) -> Option<u8> {
         let splits = [Some(&self.train), self.test.as_ref()];
         splits.into_iter().flatten().filter_map(|s| s.labels.as_ref()?.iter().max().copied()).max()
+    }
+
+    /// The `--data` argument that finds the same set again.
+    pub fn argument(&self) -> String {
+        match &self.source {
+            Source::Given(path) => fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string(),
+            Source::Environment(_) | Source::Cache(_) | Source::Downloaded(_) => self.name.clone(),
+            Source::Embedded => "embedded".into(),
+        }
+    }
+
+    /// A number in hex that differs where the training images or labels do.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update((self.train.rows as u64).to_le_bytes());
+        hash.update(&self.train.images);
+        hash.update(self.train.labels.as_deref().unwrap_or_default());
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Makes the last `count` training images the test set, if there is none yet. Leaves at least one image on either
