@@ -210,8 +210,8 @@ fn plans_are_compiled_verified_and_trained() {
 #[test]
 fn every_stage_can_be_printed() {
     let dir = TempDir::new().unwrap();
-    for format in ["text", "ron", "json", "dot"] {
-        for stage in ["declared", "differentiated", "optimised"] {
+    for format in ["text", "ron", "json", "dot", "svg"] {
+        for stage in ["declared", "differentiated", "optimised", "kernels"] {
             let out = succeed(dir.path(), &["compile", "lenet", "--emit", format, "--stage", stage]);
             assert!(out.contains("conv"), "{format} {stage}");
         }
@@ -226,6 +226,74 @@ fn every_stage_can_be_printed() {
     let out = succeed(dir.path(), &["compile", "lenet", "--stop-after", "stable", "--emit", "text"]);
     assert!(out.contains("gradient"), "differentiation has not been run");
     succeed(dir.path(), &["compile", "dcgan", "--pass", "drop-biases"]);
+}
+
+#[test]
+fn a_program_is_looked_into() {
+    let dir = TempDir::new().unwrap();
+    let out = succeed(dir.path(), &["profile", "lenet", "--set", "batch=4", "--steps", "2", "-o", "step.json"]);
+    assert!(out.contains("measured ceilings") && out.contains("conv2d"), "{out}");
+    let inspect = ["inspect", "lenet", "--set", "batch=4", "--profile", "step.json", "-o", "lenet.html"];
+    assert!(succeed(dir.path(), &inspect).contains("wrote lenet.html"));
+    let page = fs::read_to_string(dir.path().join("lenet.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("step_seconds"));
+    // A profile of other sizes has the same kernels: their times would be wrong here.
+    for other in ["lenet", "mlp-gan"] {
+        let err = fail(dir.path(), 1, &["inspect", other, "--profile", "step.json", "-o", "x.html"]);
+        assert!(err.contains("step.json") && err.contains("another program"), "{err}");
+    }
+    fs::write(dir.path().join("no.json"), "{}").unwrap();
+    let err = fail(dir.path(), 1, &["inspect", "lenet", "--profile", "no.json", "-o", "x.html"]);
+    assert!(err.contains("no.json") && err.contains("gcc-gan profile"), "{err}");
+    assert!(!dir.path().join("x.html").exists());
+
+    let out = succeed(dir.path(), &["explain", "dcgan", "fake_d/generator/1-batch_norm/centred"]);
+    assert!(out.contains("graphs/dcgan.ron:32") && out.contains("kernel [6]"), "{out}");
+    assert!(fail(dir.path(), 1, &["explain", "dcgan", "1-batch_norm/centred"]).contains("did you mean"));
+
+    succeed(dir.path(), &["compile", "mlp-gan", "--set", "batch=8", "-o", "a.plan"]);
+    assert_eq!(succeed(dir.path(), &["diff", "a.plan", "mlp-gan", "--set-b", "batch=8"]), "");
+    let output = run(dir.path(), &["diff", "a.plan", "mlp-gan"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("entry train_step"), "{}", text(&output.stdout));
+    // A plan keeps what was set in it wherever it is looked at.
+    assert!(succeed(dir.path(), &["inputs", "a.plan"]).contains("f32[8,1,28,28]"));
+    assert!(succeed(dir.path(), &["compile", "a.plan", "--emit", "text"]).contains("f32[8,1,28,28]"));
+}
+
+#[test]
+fn tensors_without_effect_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let zeros = vec![0u8; 4 * 64];
+    let tensor = |shape: &[usize]| {
+        let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap()
+    };
+    for (name, shape, message) in [
+        ("discriminator/0-conv/bias@1", &[64][..], "only inputs and draws differ from step to step"),
+        ("real@7", &[64], "there are 3 steps"),
+    ] {
+        safetensors::serialize_to_file([(name, tensor(shape))], None, &dir.path().join("in")).unwrap();
+        let io = ["run", "dcgan", "train_step", "--steps", "3", "--inputs", "in", "--outputs", "out"];
+        assert!(fail(dir.path(), 1, &io).contains(message));
+    }
+}
+
+#[test]
+fn a_run_sees_that_its_data_was_changed() {
+    let dir = TempDir::new().unwrap();
+    let images = |pixel: u8| {
+        let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, 16, 0, 0, 0, 28, 0, 0, 0, 28];
+        bytes.resize(16 + 16 * 784, pixel);
+        fs::write(dir.path().join("images"), bytes).unwrap();
+    };
+    images(9);
+    succeed(dir.path(), &["train", "mlp-gan", "--set", "batch=8", "--data", "images", "--steps", "1"]);
+    succeed(dir.path(), &["train", "--resume", "--steps", "2"]);
+    images(200);
+    let err = fail(dir.path(), 1, &["train", "--resume", "--steps", "3"]);
+    assert!(err.contains("other images") && err.contains("--data"), "{err}");
+    succeed(dir.path(), &["train", "--resume", "--steps", "3", "--data", "images"]);
 }
 
 #[test]

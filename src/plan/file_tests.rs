@@ -98,6 +98,37 @@ fn refusals_say_what_to_do() {
     insta::assert_snapshot!(errors.join("\n"));
 }
 
+/// Numbers that are allocated or shown are proved, not believed.
+#[test]
+fn doctored_plans_are_refused() {
+    type Change = fn(&mut Plan);
+    let changes: [(&str, Change); 6] = [
+        ("lower bound", |p| p.entries[1].schedule.lower_bound -= 64),
+        ("arena", |p| p.entries[1].schedule.arena_bytes = 1 << 50),
+        ("elements", |p| p.entries[1].inputs[0].ty.shape = vec![usize::MAX, 8]),
+        ("cannot be", |p| p.entries[1].inputs.iter_mut().for_each(|i| i.feed = crate::plan::Feed::Seed)),
+        ("no values", |p| p.entries[1].inputs[0].below = Some(0)),
+        ("stride or padding", |p| {
+            let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);
+            for body in bodies {
+                if let crate::plan::kernel::Body::Contraction(c) = body
+                    && let crate::plan::kernel::ContractionKind::Conv2d(shape) = &mut c.kind
+                {
+                    shape.window.stride = [1 << 40; 2];
+                    shape.window.pad = [1 << 39; 2];
+                    shape.output = [(shape.input[0] + (1 << 40) - shape.kernel[0]) / (1 << 40) + 1; 2];
+                }
+            }
+        }),
+    ];
+    for (message, change) in changes {
+        let mut plan = decode(&ENCODED, "small.plan".as_ref()).unwrap();
+        change(&mut plan);
+        let error = crate::plan::verify(&plan).unwrap_err().to_string();
+        assert!(error.contains(message), "{message}: {error}");
+    }
+}
+
 #[test]
 fn a_failed_save_keeps_what_was_there() {
     let folder = tempfile::tempdir().unwrap();

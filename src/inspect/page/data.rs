@@ -136,6 +136,13 @@ pub struct ProfileData {
 /// # Errors
 /// When the profile is of another program.
 pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageData, ProfileError> {
+    if let Some(Profile { subject, .. }) = profile {
+        let (name, sets) = (&observed.plan.name, &observed.plan.source.overrides);
+        if (&subject.program, &subject.sets) != (name, sets) {
+            let what = format!("`{}` with {:?}, and this is `{name}` with {sets:?}", subject.program, subject.sets);
+            return Err(ProfileError::OtherProgram(what));
+        }
+    }
     let machine = profile.map_or(Machine::NOMINAL, |p| p.subject.machine);
     let main = profile.map_or(observed.main_entry(), |p| p.subject.entry.as_str());
     let mut entries = Vec::new();
