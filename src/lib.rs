@@ -18,14 +18,14 @@
 //! |---|---|---|
 //! | [`declare`] | the graph language: RON with source spans, layers, losses and optimisers expanded to primitive operations, diagnostics | devices, training |
 //! | [`ir`] | [`ir::Graph`], the closed [`ir::Op`], types, verifier, text form, the reference interpreter | what a GAN, a device or a file is |
-//! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling and vector function; Philox, the random numbers | graphs |
+//! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
 //! | [`schedule`] | fusion into kernels, their order, the memory planner, its independent checker | device calls |
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
-//! | [`inspect`] | every stage as text or picture | |
+//! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
 //! Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
 //! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
@@ -48,8 +48,14 @@
 //! # Adding to it
 //!
 //! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one arm in each
-//! exhaustive `match`, which the compiler lists; no `match` on operations has a wildcard where a new one would matter. A
-//! layer or optimiser is one function in [`declare`].
+//! exhaustive `match`, which the compiler lists. A layer or optimiser is one function in [`declare`]. A pass is a function and a
+//! row in [`passes::PIPELINE`]; the page, `--stage` and `--validate` know it from there.
+//!
+//! # Looking at it
+//!
+//! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
+//! counted in [`schedule::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
+//! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
 //!
@@ -59,6 +65,7 @@
 //! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
 //!   by the compiler.
 //! - *Types other than f32 and u32*: f64 exists in the interpreter, as the oracle.
+//! - *A layout engine*: pictures are laid out by `rust-sugiyama` and, in the browser, by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
 pub mod atomic;

@@ -14,7 +14,7 @@ macro_rules! scalar_ops {
         $variant:ident $name:literal ($($arg:ident : $lane:ident),+) -> $result:ident,
         f64: $meaning:expr,
         cuda: $cuda:literal,
-        cpu: $cpu:expr,
+        cpu: $cpu:expr, cost: $cost:literal,
         derivative: |$b:pat_param, $y:pat_param| [$($partial:expr),+];
     )*) => {
         /// An operation on scalars, applied element by element to operands of one shape.
@@ -61,6 +61,11 @@ macro_rules! scalar_ops {
                 match self { $(Self::$variant => $cpu,)* }
             }
 
+            /// What computing one result costs, with an addition as 1: fusion weighs computing again against keeping.
+            pub fn cost(self) -> usize {
+                match self { $(Self::$variant => $cost,)* }
+            }
+
             /// The partial derivatives of the result with respect to each operand, as expressions over
             /// the operands `args` and the result `y`; `None` where the derivative is zero everywhere
             /// it exists.
@@ -84,34 +89,34 @@ use super::vector as v;
 scalar_ops! {
     /// `a + b`
     Add "add" (a: Real, b: Real) -> Real,
-        f64: a + b, cuda: "({0} + {1})", cpu: v::add,
+        f64: a + b, cuda: "({0} + {1})", cpu: v::add, cost: 1,
         derivative: |e, _| [Some(e.constant(1.0)), Some(e.constant(1.0))];
     /// `a - b`
     Sub "sub" (a: Real, b: Real) -> Real,
-        f64: a - b, cuda: "({0} - {1})", cpu: v::sub,
+        f64: a - b, cuda: "({0} - {1})", cpu: v::sub, cost: 1,
         derivative: |e, _| [Some(e.constant(1.0)), Some(e.constant(-1.0))];
     /// `a * b`
     Mul "mul" (a: Real, b: Real) -> Real,
-        f64: a * b, cuda: "({0} * {1})", cpu: v::mul,
+        f64: a * b, cuda: "({0} * {1})", cpu: v::mul, cost: 1,
         derivative: |_, _| [Some(b), Some(a)];
     /// `a / b`
     Div "div" (a: Real, b: Real) -> Real,
-        f64: a / b, cuda: "({0} / {1})", cpu: v::div,
+        f64: a / b, cuda: "({0} / {1})", cpu: v::div, cost: 4,
         derivative: |e, y| [
             { let one = e.constant(1.0); Some(e.apply(ScalarOp::Div, &[one, b])) },
             { let q = e.apply(ScalarOp::Div, &[y, b]); Some(e.apply(ScalarOp::Neg, &[q])) }
         ];
     /// The larger; at a tie the derivative goes to `b`, so `max(x, 0)` has derivative 0 at 0.
     Max "max" (a: Real, b: Real) -> Real,
-        f64: if a > b { a } else { b }, cuda: "({0} > {1} ? {0} : {1})", cpu: v::max,
+        f64: if a > b { a } else { b }, cuda: "({0} > {1} ? {0} : {1})", cpu: v::max, cost: 1,
         derivative: |e, _| [Some(e.apply(ScalarOp::Gt, &[a, b])), Some(e.apply(ScalarOp::Le, &[a, b]))];
     /// The smaller; at a tie the derivative goes to `b`.
     Min "min" (a: Real, b: Real) -> Real,
-        f64: if a < b { a } else { b }, cuda: "({0} < {1} ? {0} : {1})", cpu: v::min,
+        f64: if a < b { a } else { b }, cuda: "({0} < {1} ? {0} : {1})", cpu: v::min, cost: 1,
         derivative: |e, _| [Some(e.apply(ScalarOp::Lt, &[a, b])), Some(e.apply(ScalarOp::Ge, &[a, b]))];
     /// `a` to the power `b`, for `a > 0`.
     Pow "pow" (a: Real, b: Real) -> Real,
-        f64: a.powf(b), cuda: "powf({0}, {1})", cpu: v::pow,
+        f64: a.powf(b), cuda: "powf({0}, {1})", cpu: v::pow, cost: 10,
         derivative: |e, y| [
             { let one = e.constant(1.0); let n = e.apply(ScalarOp::Sub, &[b, one]);
               let p = e.apply(ScalarOp::Pow, &[a, n]); Some(e.apply(ScalarOp::Mul, &[b, p])) },
@@ -119,80 +124,80 @@ scalar_ops! {
         ];
     /// `-a`
     Neg "neg" (a: Real) -> Real,
-        f64: -a, cuda: "(-{0})", cpu: v::neg,
+        f64: -a, cuda: "(-{0})", cpu: v::neg, cost: 1,
         derivative: |e, _| [Some(e.constant(-1.0))];
     /// `|a|`, with derivative 0 at 0.
     Abs "abs" (a: Real) -> Real,
-        f64: a.abs(), cuda: "fabsf({0})", cpu: v::abs,
+        f64: a.abs(), cuda: "fabsf({0})", cpu: v::abs, cost: 1,
         derivative: |e, _| [Some(e.apply(ScalarOp::Sign, &[a]))];
     /// -1, 0 or 1.
     Sign "sign" (a: Real) -> Real,
         f64: if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 },
-        cuda: "(float)(({0} > 0.f) - ({0} < 0.f))", cpu: v::sign,
+        cuda: "(float)(({0} > 0.f) - ({0} < 0.f))", cpu: v::sign, cost: 1,
         derivative: |_, _| [None];
     /// `e^a`
     Exp "exp" (a: Real) -> Real,
-        f64: a.exp(), cuda: "expf({0})", cpu: v::exp,
+        f64: a.exp(), cuda: "expf({0})", cpu: v::exp, cost: 10,
         derivative: |_, y| [Some(y)];
     /// Natural logarithm.
     Log "log" (a: Real) -> Real,
-        f64: a.ln(), cuda: "logf({0})", cpu: v::log,
+        f64: a.ln(), cuda: "logf({0})", cpu: v::log, cost: 10,
         derivative: |e, _| [{ let one = e.constant(1.0); Some(e.apply(ScalarOp::Div, &[one, a])) }];
     /// Square root.
     Sqrt "sqrt" (a: Real) -> Real,
-        f64: a.sqrt(), cuda: "sqrtf({0})", cpu: v::sqrt,
+        f64: a.sqrt(), cuda: "sqrtf({0})", cpu: v::sqrt, cost: 4,
         derivative: |e, y| [{ let half = e.constant(0.5); Some(e.apply(ScalarOp::Div, &[half, y])) }];
     /// `1 / sqrt(a)`
     Rsqrt "rsqrt" (a: Real) -> Real,
-        f64: 1.0 / a.sqrt(), cuda: "(1.f / sqrtf({0}))", cpu: v::rsqrt,
+        f64: 1.0 / a.sqrt(), cuda: "(1.f / sqrtf({0}))", cpu: v::rsqrt, cost: 4,
         derivative: |e, y| [{ let q = e.apply(ScalarOp::Div, &[y, a]); let h = e.constant(-0.5);
             Some(e.apply(ScalarOp::Mul, &[h, q])) }];
     /// Hyperbolic tangent.
     Tanh "tanh" (a: Real) -> Real,
-        f64: a.tanh(), cuda: "tanhf({0})", cpu: v::tanh,
+        f64: a.tanh(), cuda: "tanhf({0})", cpu: v::tanh, cost: 10,
         derivative: |e, y| [{ let one = e.constant(1.0); let yy = e.apply(ScalarOp::Mul, &[y, y]);
             Some(e.apply(ScalarOp::Sub, &[one, yy])) }];
     /// `1 / (1 + e^-a)`
     Sigmoid "sigmoid" (a: Real) -> Real,
-        f64: 1.0 / (1.0 + (-a).exp()), cuda: "(1.f / (1.f + expf(-{0})))", cpu: v::sigmoid,
+        f64: 1.0 / (1.0 + (-a).exp()), cuda: "(1.f / (1.f + expf(-{0})))", cpu: v::sigmoid, cost: 10,
         derivative: |e, y| [{ let one = e.constant(1.0); let z = e.apply(ScalarOp::Sub, &[one, y]);
             Some(e.apply(ScalarOp::Mul, &[y, z])) }];
     /// `log(1 + e^a)`, computed as `max(a, 0) + log1p(e^-|a|)` so that it never overflows.
     Softplus "softplus" (a: Real) -> Real,
         f64: a.max(0.0) + (-a.abs()).exp().ln_1p(),
-        cuda: "(fmaxf({0}, 0.f) + log1pf(expf(-fabsf({0}))))", cpu: v::softplus,
+        cuda: "(fmaxf({0}, 0.f) + log1pf(expf(-fabsf({0}))))", cpu: v::softplus, cost: 10,
         derivative: |e, _| [Some(e.apply(ScalarOp::Sigmoid, &[a]))];
     /// Sine of an angle in radians.
     Sin "sin" (a: Real) -> Real,
-        f64: a.sin(), cuda: "sinf({0})", cpu: v::sin,
+        f64: a.sin(), cuda: "sinf({0})", cpu: v::sin, cost: 10,
         derivative: |e, _| [Some(e.apply(ScalarOp::Cos, &[a]))];
     /// Cosine of an angle in radians.
     Cos "cos" (a: Real) -> Real,
-        f64: a.cos(), cuda: "cosf({0})", cpu: v::cos,
+        f64: a.cos(), cuda: "cosf({0})", cpu: v::cos, cost: 10,
         derivative: |e, _| [{ let s = e.apply(ScalarOp::Sin, &[a]); Some(e.apply(ScalarOp::Neg, &[s])) }];
     /// `a < b` as 1 or 0.
     Lt "lt" (a: Real, b: Real) -> Real,
-        f64: mask(a < b), cuda: "({0} < {1} ? 1.f : 0.f)", cpu: v::lt,
+        f64: mask(a < b), cuda: "({0} < {1} ? 1.f : 0.f)", cpu: v::lt, cost: 1,
         derivative: |_, _| [None, None];
     /// `a <= b` as 1 or 0.
     Le "le" (a: Real, b: Real) -> Real,
-        f64: mask(a <= b), cuda: "({0} <= {1} ? 1.f : 0.f)", cpu: v::le,
+        f64: mask(a <= b), cuda: "({0} <= {1} ? 1.f : 0.f)", cpu: v::le, cost: 1,
         derivative: |_, _| [None, None];
     /// `a > b` as 1 or 0.
     Gt "gt" (a: Real, b: Real) -> Real,
-        f64: mask(a > b), cuda: "({0} > {1} ? 1.f : 0.f)", cpu: v::gt,
+        f64: mask(a > b), cuda: "({0} > {1} ? 1.f : 0.f)", cpu: v::gt, cost: 1,
         derivative: |_, _| [None, None];
     /// `a >= b` as 1 or 0.
     Ge "ge" (a: Real, b: Real) -> Real,
-        f64: mask(a >= b), cuda: "({0} >= {1} ? 1.f : 0.f)", cpu: v::ge,
+        f64: mask(a >= b), cuda: "({0} >= {1} ? 1.f : 0.f)", cpu: v::ge, cost: 1,
         derivative: |_, _| [None, None];
     /// `a == b` as 1 or 0.
     Eq "eq" (a: Real, b: Real) -> Real,
-        f64: mask(a == b), cuda: "({0} == {1} ? 1.f : 0.f)", cpu: v::eq,
+        f64: mask(a == b), cuda: "({0} == {1} ? 1.f : 0.f)", cpu: v::eq, cost: 1,
         derivative: |_, _| [None, None];
     /// `a` where the mask `c` is not zero, else `b`.
     Select "select" (c: Real, a: Real, b: Real) -> Real,
-        f64: if c != 0.0 { a } else { b }, cuda: "({0} != 0.f ? {1} : {2})", cpu: v::select,
+        f64: if c != 0.0 { a } else { b }, cuda: "({0} != 0.f ? {1} : {2})", cpu: v::select, cost: 1,
         derivative: |e, _| [
             None,
             { let (one, zero) = (e.constant(1.0), e.constant(0.0)); Some(e.apply(ScalarOp::Select, &[c, one, zero])) },
@@ -200,10 +205,10 @@ scalar_ops! {
         ];
     /// Wrapping addition of counters.
     AddU32 "add_u32" (a: U32, b: U32) -> U32,
-        f64: f64::from((a as u32).wrapping_add(b as u32)), cuda: "({0} + {1})", cpu: v::add_u32,
+        f64: f64::from((a as u32).wrapping_add(b as u32)), cuda: "({0} + {1})", cpu: v::add_u32, cost: 1,
         derivative: |_, _| [None, None];
     /// The real number nearest to a counter or a class label.
     ToReal "to_real" (a: U32) -> Real,
-        f64: a, cuda: "((float){0})", cpu: v::to_real,
+        f64: a, cuda: "((float){0})", cpu: v::to_real, cost: 1,
         derivative: |_, _| [None];
 }

@@ -8,11 +8,11 @@
 //!    to one kernel and no path leaves the group and comes back.
 //! 3. The elementwise groups that update one network's parameters become one multi-tensor kernel.
 
+use super::atoms::choose_atoms;
 use super::kernel::Body;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::scalar::ScalarOp;
 use std::collections::{BTreeSet, HashSet};
 
 /// The nodes of one kernel.
@@ -33,9 +33,6 @@ pub struct FusedKernel {
     pub members: Vec<NodeId>,
 }
 
-/// An elementwise expression of at most this weight that reads at most one large buffer is computed
-/// again by each user: that costs less than a write and a read of memory.
-const RECOMPUTE_WEIGHT: usize = 8;
 /// A sweep of more than this many elements for so few kept points would leave cores idle.
 const SERIAL_ELEMENTS: usize = 1 << 16;
 const PARALLEL_POINTS: usize = 32;
@@ -164,153 +161,7 @@ pub fn loads(body: &Body) -> Vec<usize> {
     found
 }
 
-/// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
-fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, Vec<bool>) {
-    let mut atoms = vec![false; graph.bound()];
-    let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
-    for id in graph.results() {
-        let id = base(graph, id);
-        atoms[id.index()] |= !leaf(id);
-    }
-    for &id in order {
-        let op = graph.op(id);
-        if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
-            atoms[id.index()] = true;
-        }
-        if fusion == Fusion::Off && (matches!(op, Op::Scalar(_) | Op::Random { .. } | Op::Iota { .. })) {
-            atoms[id.index()] = true;
-        }
-        if op.is_contraction() {
-            for operand in graph.operands(id) {
-                force_operand(graph, operand, &mut atoms);
-            }
-        }
-        if let Op::Random { .. } = op {
-            for operand in graph.operands(id) {
-                let constant = matches!(graph.op(operand), Op::Constant { .. });
-                atoms[operand.index()] |= !leaf(operand) && !constant;
-            }
-        }
-        if let Op::Broadcast { to } = op {
-            // Computed once per repeated element, not once per copy.
-            let operand = source(graph, id);
-            let repeated = graph.ty(operand).elements() < to.iter().product();
-            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_));
-        }
-        if matches!(op, Op::Scalar(_)) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
-            atoms[id.index()] = true;
-        }
-    }
-    // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
-    loop {
-        let in_memory: Vec<bool> = (0..graph.bound())
-            .map(|i| {
-                let id = NodeId::new(i);
-                graph.contains(id) && (atoms[i] || leaf(id))
-            })
-            .collect();
-        let lowering = Lowering { graph, in_memory: &in_memory };
-        let mut more = false;
-        let candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
-        for id in candidates {
-            match lowering.body(&core_of(graph, id), &[id], &|_| true) {
-                Ok(_) => {}
-                Err(Refusal::NeedsBuffer(node)) => {
-                    assert!(!in_memory[node.index()], "{} is in memory already", graph.node(node).name);
-                    atoms[node.index()] = true;
-                    more = true;
-                }
-                Err(Refusal::Misaligned) => panic!("the node {} alone is no kernel", graph.node(id).name),
-            }
-        }
-        if !more {
-            return (atoms, in_memory);
-        }
-    }
-}
-
-/// The first node below movement operations.
-fn source(graph: &Graph, mut id: NodeId) -> NodeId {
-    while graph.op(id).is_movement() && !matches!(graph.op(id), Op::Concat { .. }) {
-        id = graph.operands(id)[0];
-    }
-    id
-}
-
-/// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
-/// small that computing it on the fly costs nothing.
-fn force_operand(graph: &Graph, operand: NodeId, atoms: &mut [bool]) {
-    const SMALL: usize = 4096;
-    let value = source(graph, operand);
-    let small = graph.ty(operand).elements() <= SMALL && graph.users(value).len() == 1;
-    let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
-    if !leaf && !small {
-        atoms[value.index()] = true;
-    }
-}
-
-/// Whether several nodes use the value, looking through movement operations.
-fn is_shared(graph: &Graph, id: NodeId) -> bool {
-    let mut users = 0;
-    let mut stack = vec![id];
-    while let Some(id) = stack.pop() {
-        for user in graph.users(id) {
-            if graph.op(user).is_movement() {
-                stack.push(user);
-            } else {
-                users += 1;
-            }
-        }
-        if users > 1 {
-            return true;
-        }
-    }
-    false
-}
-
-/// Whether computing the value again costs less than keeping it in memory.
-fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
-    let (mut weight, mut large_reads) = (0, HashSet::new());
-    let mut seen = HashSet::new();
-    let mut stack = vec![id];
-    let elements = graph.ty(id).elements();
-    while let Some(node) = stack.pop() {
-        if !seen.insert(node) {
-            continue;
-        }
-        let in_memory =
-            (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
-        if in_memory {
-            if graph.ty(node).elements() * 8 > elements {
-                large_reads.insert(node);
-            }
-            continue;
-        }
-        weight += match graph.op(node) {
-            Op::Scalar(ScalarOp::Div | ScalarOp::Sqrt | ScalarOp::Rsqrt) => 4,
-            Op::Scalar(
-                ScalarOp::Exp
-                | ScalarOp::Log
-                | ScalarOp::Tanh
-                | ScalarOp::Sigmoid
-                | ScalarOp::Softplus
-                | ScalarOp::Sin
-                | ScalarOp::Cos
-                | ScalarOp::Pow,
-            )
-            | Op::Random { .. } => 10,
-            Op::Scalar(_) => 1,
-            _ => 0,
-        };
-        if weight > RECOMPUTE_WEIGHT || large_reads.len() > 1 {
-            return false;
-        }
-        stack.extend(graph.operands(node));
-    }
-    large_reads.len() <= 1
-}
-
-fn core_of(graph: &Graph, id: NodeId) -> Core {
+pub(super) fn core_of(graph: &Graph, id: NodeId) -> Core {
     match graph.op(id) {
         op if op.is_contraction() => Core::Contraction(id),
         Op::Reduce { axes, .. } => {

@@ -6,6 +6,7 @@
 //! buffer its place in the arena.
 
 pub mod assemble;
+mod atoms;
 pub mod check;
 pub mod cost;
 pub mod fuse;

@@ -1,0 +1,164 @@
+//! The first question of fusion: which nodes have a value of their own.
+
+use super::fuse::{Fusion, base, core_of};
+use super::lower::{Lowering, Refusal};
+use crate::ir::{Graph, NodeId, Op};
+use std::collections::HashSet;
+
+/// An elementwise expression of at most this weight that reads at most one large buffer is computed
+/// again by each user: that costs less than a write and a read of memory.
+const RECOMPUTE_WEIGHT: usize = 8;
+
+/// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
+pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, Vec<bool>) {
+    let mut atoms = vec![false; graph.bound()];
+    let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
+    for id in graph.results() {
+        let id = base(graph, id);
+        atoms[id.index()] |= !leaf(id);
+    }
+    for &id in order {
+        let op = graph.op(id);
+        if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
+            atoms[id.index()] = true;
+        }
+        if fusion == Fusion::Off && (matches!(op, Op::Scalar(_) | Op::Random { .. } | Op::Iota { .. })) {
+            atoms[id.index()] = true;
+        }
+        if op.is_contraction() {
+            for operand in graph.operands(id) {
+                force_operand(graph, operand, &mut atoms);
+            }
+        }
+        if let Op::Random { .. } = op {
+            for operand in graph.operands(id) {
+                let constant = matches!(graph.op(operand), Op::Constant { .. });
+                atoms[operand.index()] |= !leaf(operand) && !constant;
+            }
+        }
+        if let Op::Broadcast { to } = op {
+            // Computed once per repeated element, not once per copy.
+            let operand = source(graph, id);
+            let repeated = graph.ty(operand).elements() < to.iter().product();
+            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_));
+        }
+        if matches!(op, Op::Scalar(_)) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+            atoms[id.index()] = true;
+        }
+    }
+    // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
+    loop {
+        let in_memory: Vec<bool> = (0..graph.bound())
+            .map(|i| {
+                let id = NodeId::new(i);
+                graph.contains(id) && (atoms[i] || leaf(id))
+            })
+            .collect();
+        let lowering = Lowering { graph, in_memory: &in_memory };
+        let mut more = false;
+        let candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
+        for id in candidates {
+            match lowering.body(&core_of(graph, id), &[id], &|_| true) {
+                Ok(_) => {}
+                Err(Refusal::NeedsBuffer(node)) => {
+                    assert!(!in_memory[node.index()], "{} is in memory already", graph.node(node).name);
+                    atoms[node.index()] = true;
+                    more = true;
+                }
+                Err(Refusal::Misaligned) => panic!("the node {} alone is no kernel", graph.node(id).name),
+            }
+        }
+        if !more {
+            return (atoms, in_memory);
+        }
+    }
+}
+
+/// The first node below movement operations.
+fn source(graph: &Graph, mut id: NodeId) -> NodeId {
+    while graph.op(id).is_movement() && !matches!(graph.op(id), Op::Concat { .. }) {
+        id = graph.operands(id)[0];
+    }
+    id
+}
+
+/// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
+/// small that computing it on the fly costs nothing.
+fn force_operand(graph: &Graph, operand: NodeId, atoms: &mut [bool]) {
+    const SMALL: usize = 4096;
+    let value = source(graph, operand);
+    let small = graph.ty(operand).elements() <= SMALL && graph.users(value).len() == 1;
+    let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
+    if !leaf && !small {
+        atoms[value.index()] = true;
+    }
+}
+
+/// Whether several nodes use the value, looking through movement operations.
+fn is_shared(graph: &Graph, id: NodeId) -> bool {
+    let mut users = 0;
+    let mut stack = vec![id];
+    while let Some(id) = stack.pop() {
+        for user in graph.users(id) {
+            if graph.op(user).is_movement() {
+                stack.push(user);
+            } else {
+                users += 1;
+            }
+        }
+        if users > 1 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether computing the value again costs less than keeping it in memory.
+fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
+    let (mut weight, mut large_reads) = (0, HashSet::new());
+    let mut seen = HashSet::new();
+    let mut stack = vec![id];
+    let elements = graph.ty(id).elements();
+    while let Some(node) = stack.pop() {
+        if !seen.insert(node) {
+            continue;
+        }
+        let in_memory =
+            (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
+        if in_memory {
+            if graph.ty(node).elements() * 8 > elements {
+                large_reads.insert(node);
+            }
+            continue;
+        }
+        weight += match graph.op(node) {
+            Op::Scalar(op) => op.cost(),
+            // A block of Philox.
+            Op::Random { .. } => 10,
+            // What is not moved in memory is read at other places, and what remains is in memory by now.
+            Op::Input { .. }
+            | Op::State { .. }
+            | Op::Constant { .. }
+            | Op::Iota { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Broadcast { .. }
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Reverse { .. }
+            | Op::Reduce { .. }
+            | Op::MatMul
+            | Op::Conv2d { .. }
+            | Op::Conv2dInputGrad { .. }
+            | Op::Conv2dFilterGrad { .. }
+            | Op::Detach
+            | Op::Gradient => 0,
+        };
+        if weight > RECOMPUTE_WEIGHT || large_reads.len() > 1 {
+            return false;
+        }
+        stack.extend(graph.operands(node));
+    }
+    large_reads.len() <= 1
+}
