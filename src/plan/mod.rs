@@ -1,6 +1,7 @@
 //! The plan: the compiled artifact, which executors run without the compiler.
 
 mod file;
+mod in_place;
 mod verify;
 
 pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};

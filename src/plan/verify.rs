@@ -1,16 +1,16 @@
 //! The independent checker: everything that execution relies on, proved of a plan that may come from
 //! an untrusted file.
 //!
-//! It shares no code with the planner. What it proves: every expression is well-typed and reads only
+//! It shares no code with the planner, nor with what decides that a result may take over its operand's place. What it proves: every expression is well-typed and reads only
 //! inside its buffer and only values that were computed before; every store fills exactly its buffer; no two
 //! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
 //! element for element; inputs, outputs and state have the declared types.
 
+use super::in_place::may_overwrite;
 use super::{EntryPlan, Plan};
 use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
 use crate::scalar::Lane;
 use crate::schedule::ALIGNMENT;
-use crate::schedule::assemble::writes_where_it_reads;
 use crate::schedule::check::{Placement, check_no_overlap};
 use crate::schedule::kernel::{
     Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, ExprId, Kernel, Nest, Operand, Store, Word,
@@ -253,7 +253,7 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
             let ((ws, we), (rs, re)) = (range(w), range(r));
             if ws < re && rs < we {
                 ensure!(
-                    (ws, we) == (rs, re) && writes_where_it_reads(&kernel.body, r, w),
+                    (ws, we) == (rs, re) && may_overwrite(&kernel.body, r, w),
                     "at position {position} `{}` is written over `{}`, which is still read",
                     schedule.buffers[w].name,
                     schedule.buffers[r].name
