@@ -40,7 +40,7 @@ pub struct Args {
     /// Print the program itself
     #[arg(long, value_enum, value_name = "FORMAT")]
     emit: Option<Emit>,
-    /// At which stage: declared, a pass, differentiate, optimised or kernels
+    /// At which stage: declared (or expanded), a pass, differentiated, optimised, kernels (or schedule)
     #[arg(long, value_name = "STAGE", requires = "emit")]
     stage: Option<String>,
     /// What a box of --emit svg is: a layer where there are many nodes, else a node
@@ -102,6 +102,8 @@ enum By {
 }
 
 const KERNELS: &str = "kernels";
+/// Kernels are always given in the order in which they run.
+const SCHEDULE: &str = "schedule";
 const OPTIMISED: &str = "optimised";
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -168,7 +170,7 @@ fn stage_of(args: &Args) -> Result<Option<String>> {
     let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
     let last = || stages().last().map(ToString::to_string);
     match args.stage.as_deref() {
-        Some(KERNELS) => Ok(None),
+        Some(KERNELS | SCHEDULE) => Ok(None),
         Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
         Some(OPTIMISED) => Ok(last()),
         // What the declarations expand to is what the compiler starts from.
