@@ -29,6 +29,18 @@ pub struct Options {
     pub stop_after: Option<String>,
 }
 
+impl Options {
+    /// Those that a plan was compiled with.
+    pub fn of(source: &Source) -> Options {
+        Options {
+            sets: source.overrides.clone(),
+            optional: source.optional.clone(),
+            fusion: source.fusion,
+            ..Options::default()
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
@@ -144,7 +156,13 @@ pub fn compile(
         module.entries.retain(takes_data);
         jobs.push((sizes, module));
     }
-    let source = Source { name: name.to_string(), text: text.to_string(), overrides: options.sets.clone() };
+    let source = Source {
+        name: name.to_string(),
+        text: text.to_string(),
+        overrides: options.sets.clone(),
+        optional: options.optional.clone(),
+        fusion: options.fusion,
+    };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
     compiled.summary.elapsed = started.elapsed();
     Ok(compiled)

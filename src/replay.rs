@@ -299,7 +299,8 @@ impl Replay {
     /// # Errors
     /// When it cannot be compiled or run.
     pub fn run_cpu(&self, source: Source, threads: usize) -> Result<Tensors, ReplayError> {
-        let plan = compile_module(self.module.clone(), source, &Options::default())?;
+        let options = Options::of(&source);
+        let plan = compile_module(self.module.clone(), source, &options)?;
         let mut executor = CpuExecutor::new(plan, threads)?;
         let entries: Vec<(usize, String, Vec<InputDecl>)> =
             (executor.plan().entries.iter().enumerate()).map(|(i, e)| (i, e.name.clone(), e.inputs.clone())).collect();

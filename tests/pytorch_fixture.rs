@@ -67,7 +67,13 @@ fn the_reference_interpreter_agrees_with_pytorch_in_f64() {
 
 #[test]
 fn the_cpu_executor_agrees_with_pytorch() {
-    let source = Source { name: "small.ron".into(), text: PROGRAM.into(), overrides: vec![] };
+    let source = Source {
+        name: "small.ron".into(),
+        text: PROGRAM.into(),
+        overrides: vec![],
+        optional: vec![],
+        fusion: gcc_gan::schedule::Fusion::On,
+    };
     for threads in [1, 2] {
         check(&replay().run_cpu(source.clone(), threads).unwrap(), 1e-4);
     }

@@ -1,10 +1,10 @@
 //! `gcc-gan compile`.
 
-use super::program::{ProgramArgs, entry_of, program_and_sets};
+use super::program::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
-use gcc_gan::compile::{Compiled, Options, Stage, stages};
+use gcc_gan::compile::{Compiled, Stage, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
     Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
@@ -107,16 +107,14 @@ const SCHEDULE: &str = "schedule";
 const OPTIMISED: &str = "optimised";
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let (program, sets) = program_and_sets(&args.program)?;
-    let mut options = Options {
-        sets,
-        specialise: args.specialise.clone(),
-        fusion: if args.no_fusion { Fusion::Off } else { Fusion::On },
-        optional: args.optional.clone(),
-        validate: args.validate.then_some(0),
-        stop_after: args.stop_after.clone(),
-        ..Options::default()
-    };
+    let (program, mut options) = program_and_options(&args.program)?;
+    options.specialise = args.specialise.clone();
+    options.optional.extend(args.optional.iter().cloned());
+    if args.no_fusion {
+        options.fusion = Fusion::Off;
+    }
+    options.validate = args.validate.then_some(0);
+    options.stop_after = args.stop_after.clone();
     options.verify |= args.verify;
     let wanted = stage_of(&args)?;
     let mut kept: Vec<(String, Graph)> = Vec::new();

@@ -1,6 +1,6 @@
 //! `gcc-gan inputs`.
 
-use super::program::{ProgramArgs, program_and_sets};
+use super::program::{ProgramArgs, program_and_options};
 use anyhow::{Result, bail};
 use gcc_gan::declare;
 use gcc_gan::inspect::{Align, Table};
@@ -25,8 +25,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let (program, sets) = program_and_sets(&args.program)?;
-    let module = declare::load(&program.name, &program.text, &sets, &[])?;
+    let (program, options) = program_and_options(&args.program)?;
+    let module = declare::load(&program.name, &program.text, &options.sets, &[])?;
     if let Some(entry) = &args.entry
         && !module.entries.iter().any(|e| e.graph.name == *entry)
     {

@@ -66,15 +66,17 @@ impl Program {
     }
 }
 
-/// A program's text, and what is set in it: what a plan was compiled with, then what the arguments say.
-pub fn program_and_sets(args: &ProgramArgs) -> Result<(Program, Vec<String>)> {
-    Ok(match find(&args.program)? {
-        Found::Source(program) => (program, args.sets.clone()),
+/// A program's text, and what to compile it with: what a plan was compiled with, then what the arguments set.
+pub fn program_and_options(args: &ProgramArgs) -> Result<(Program, Options)> {
+    let (program, mut options) = match find(&args.program)? {
+        Found::Source(program) => (program, Options::default()),
         Found::Plan(plan) => {
-            let program = Program { name: plan.source.name, text: plan.source.text };
-            (program, [plan.source.overrides, args.sets.clone()].concat())
+            let options = Options::of(&plan.source);
+            (Program { name: plan.source.name, text: plan.source.text }, options)
         }
-    })
+    };
+    options.sets.extend(args.sets.iter().cloned());
+    Ok((program, options))
 }
 
 /// Compiles a program and keeps every stage. A plan keeps its own kernels and memory; the stages before them are those

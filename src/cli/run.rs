@@ -3,6 +3,7 @@
 use super::program::source;
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
+use gcc_gan::compile::Options;
 use gcc_gan::declare;
 use gcc_gan::ir::{Data, Value};
 use gcc_gan::plan::{self, Source};
@@ -57,9 +58,10 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let program = source(&args.program)?;
-    let mut sets = args.sets.clone();
+    let (mut sets, mut options) = (args.sets.clone(), Options::default());
     if plan::is_plan(&args.program) {
-        sets.splice(0..0, plan::load(&args.program)?.source.overrides);
+        options = Options::of(&plan::load(&args.program)?.source);
+        sets.splice(0..0, options.sets.clone());
     }
     let mut module = declare::load(&program.name, &program.text, &sets, &[])?;
     let given = match &args.inputs {
@@ -75,7 +77,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let results = if args.f64_reference {
         replay.run_reference()?
     } else {
-        let source = Source { name: program.name, text: program.text, overrides: sets };
+        let Options { optional, fusion, .. } = options;
+        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion };
         replay.run_cpu(source, super::threads(args.threads))?
     };
     write(&args.outputs, &results, args.f64_reference)?;

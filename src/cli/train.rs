@@ -99,7 +99,6 @@ const GRID: Grid = Grid { rows: 6, columns: 6 };
 struct Job {
     program: Program,
     name: String,
-    sets: Vec<String>,
     data: String,
     digest: String,
     seed: u64,
@@ -118,6 +117,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
             // Asked twice: the user does not want to wait for the step and the checkpoint.
+            eprintln!("stopped at once: what came after the last checkpoint is lost");
             std::process::exit(i32::from(super::INTERRUPTED));
         }
     })?;
@@ -176,7 +176,6 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
     let job = Job {
         program,
         name: plan.name.clone(),
-        sets,
         data,
         digest,
         seed: args.seed.unwrap_or(DEFAULT_SEED),
@@ -197,7 +196,8 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
     let meta = checkpoint.meta.clone();
     let program = Program { name: format!("{} (in {})", meta.program, run.checkpoint().display()), text: meta.text };
     let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let plan = super::program::plan_of(program.compile(&Options { sets: sets.clone(), ..Options::default() })?)?;
+    let options = Options { sets, optional: meta.optional.clone(), fusion: meta.fusion, ..Options::default() };
+    let plan = super::program::plan_of(program.compile(&options)?)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let (data, digest) = (dataset.argument(), dataset.digest());
     if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
@@ -208,9 +208,12 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
             dataset.why
         );
     }
+    if args.data.is_some() && !meta.digest.is_empty() && meta.digest != digest {
+        eprintln!("the run goes on with {}: its epochs count in those from now on", dataset.why);
+    }
     hold_out(&plan, &mut dataset);
     let (name, seed) = (plan.name.clone(), meta.seed);
-    let job = Job { program, name, sets, data, digest, seed, resumed: Some(checkpoint), run };
+    let job = Job { program, name, data, digest, seed, resumed: Some(checkpoint), run };
     Ok((job, plan, dataset))
 }
 
@@ -228,7 +231,7 @@ fn specialised(job: &Job, plan: Plan, data: &Dataset) -> Result<Plan> {
     if missing.is_empty() {
         return Ok(plan);
     }
-    let options = Options { sets: job.sets.clone(), specialise: missing, ..Options::default() };
+    let options = Options { specialise: missing, ..Options::of(&plan.source) };
     super::program::plan_of(compile(&job.program.name, &job.program.text, &options, &mut |_| {})?)
 }
 
@@ -406,6 +409,8 @@ impl<'t> Trainer<'t> {
             sets: session::sets(self.session.plan()),
             data: self.job.data.clone(),
             digest: self.job.digest.clone(),
+            optional: self.session.plan().source.optional.clone(),
+            fusion: self.session.plan().source.fusion,
             seed: self.job.seed,
             step: self.session.step_count(),
             position: self.session.position(),

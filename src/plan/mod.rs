@@ -8,7 +8,7 @@ pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, St
 use crate::ir::{InputDecl, StateDecl};
 pub use crate::schedule::cost::Machine;
 pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
-use crate::schedule::{Schedule, StateLayout};
+use crate::schedule::{Fusion, Schedule, StateLayout};
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct Source {
     pub text: String,
     /// The sizes and values that were set, as `name=value`.
     pub overrides: Vec<String>,
+    /// The optional passes that were run.
+    pub optional: Vec<String>,
+    pub fusion: Fusion,
 }
 
 /// One entry point for one choice of sizes.

@@ -38,10 +38,12 @@ const SERIAL_ELEMENTS: usize = 1 << 16;
 const PARALLEL_POINTS: usize = 32;
 
 /// How much fusion may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fusion {
     /// Every operation that computes is a kernel of its own: the baseline that summaries compare with.
     Off,
+    #[default]
     On,
 }
 

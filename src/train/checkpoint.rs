@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::batches::Position;
 use crate::atomic;
+use crate::schedule::Fusion;
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
 const FORMAT: &str = "gcc-gan checkpoint 1";
@@ -35,6 +36,11 @@ pub struct Meta {
     /// The data's digest, by which a resumed run sees that it is the same. Absent in files of older versions.
     #[serde(default)]
     pub digest: String,
+    /// The optional passes that the program was compiled with.
+    #[serde(default)]
+    pub optional: Vec<String>,
+    #[serde(default)]
+    pub fusion: Fusion,
     /// The seed of all randomness.
     pub seed: u64,
     /// Training steps that are complete.

@@ -552,9 +552,16 @@ fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
         }
         match input.feed {
             Feed::Images => {
-                let wanted: usize = input.ty.shape[1..].iter().product();
-                let found = data.train.rows * data.train.columns;
-                if wanted != found {
+                let (rows, columns) = (data.train.rows, data.train.columns);
+                // An image may be taken as rows and columns, or as pixels one after the other.
+                let fits = match input.ty.shape.get(1..).unwrap_or_default() {
+                    [.., height, width] if (*height, *width) == (rows, columns) => {
+                        input.ty.elements() == batch * rows * columns
+                    }
+                    [pixels] => *pixels == rows * columns,
+                    _ => false,
+                };
+                if !fits {
                     return Err(format!(
                         "its images have {}×{} pixels, `{}` takes {}",
                         data.train.rows, data.train.columns, input.name, input.ty

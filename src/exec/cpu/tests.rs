@@ -45,7 +45,7 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
         .collect();
     let schedule = schedule(graph, &layout, fusion).unwrap();
     let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![] };
+    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![], optional: vec![], fusion };
     Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
 }
 

@@ -11,6 +11,8 @@ fn meta(step: u64) -> Meta {
         sets: [("batch".to_owned(), "64".to_owned())].into(),
         data: "auto".into(),
         digest: "0123456789abcdef".into(),
+        optional: Vec::new(),
+        fusion: crate::schedule::Fusion::On,
         seed: u64::MAX,
         step,
         position: Position { epoch: 2, batch: 7 },
