@@ -1,7 +1,7 @@
 //! How long the memory planner takes: a network-like chain (greedy is enough) and hard packings (search).
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gcc_gan::schedule::check::{Placement, check_no_overlap};
+use gcc_gan::plan::overlap::{Placement, check_no_overlap};
 use gcc_gan::schedule::memory::instances::perfect_packing;
 use gcc_gan::schedule::memory::{LiveRange, PlannerOptions, plan_memory};
 use std::hint::black_box;

@@ -2,11 +2,12 @@
 
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
+use crate::kernel::body::KernelKind;
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::StateLayout;
 use crate::passes::{self, Pass};
 use crate::plan::{EntryPlan, Plan, Source};
-use crate::schedule::cost::{bytes_moved, flops};
-use crate::schedule::kernel::KernelKind;
-use crate::schedule::{Fusion, ScheduleError, StateLayout, count_kernels, schedule};
+use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -214,8 +215,8 @@ fn compile_jobs(
     let mut module = jobs[0].1.clone();
     module.entries.clear();
     let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
-    let state_layout =
-        StateLayout::new(states).map_err(|error| CompileError::Schedule { entry: module.name.clone(), error })?;
+    let state_layout = StateLayout::new(states)
+        .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
     let mut entries = Vec::new();
     let mut summaries = Vec::new();
     for (sizes, job) in jobs {

@@ -21,8 +21,9 @@
 //! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
-//! | [`schedule`] | fusion into kernels, their order, the memory planner, its independent checker | device calls |
-//! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on | the compiler: a plan runs without it |
+//! | [`kernel`] | the kernel IR: bodies, accesses, contractions, costs; buffers and schedules as data | graphs, devices |
+//! | [`schedule`] | fusion into kernels, their order, the memory planner | device calls |
+//! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
@@ -54,7 +55,7 @@
 //! # Looking at it
 //!
 //! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`schedule::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
+//! counted in [`kernel::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
 //! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
@@ -75,6 +76,7 @@ pub mod declare;
 pub mod exec;
 pub mod inspect;
 pub mod ir;
+pub mod kernel;
 pub mod passes;
 pub mod plan;
 pub mod replay;

@@ -3,7 +3,7 @@
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
 use gcc_gan::ir::{Op, Role};
-use gcc_gan::schedule::Schedule;
+use gcc_gan::kernel::schedule::Schedule;
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -3,9 +3,9 @@
 use super::{Align, Observed, Table, bytes, count, kernel_text};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, Op};
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{EntryPlan, Machine};
-use crate::schedule::Schedule;
-use crate::schedule::cost::{bytes_moved, flops};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -56,7 +56,7 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
         row("nodes", g.len() as f64, h.len() as f64, &whole);
     }
     let (s, t) = (&left.schedule, &right.schedule);
-    let sum = |s: &Schedule, of: &dyn Fn(&crate::plan::kernel::Kernel) -> f64| s.kernels.iter().map(of).sum::<f64>();
+    let sum = |s: &Schedule, of: &dyn Fn(&crate::kernel::body::Kernel) -> f64| s.kernels.iter().map(of).sum::<f64>();
     row("kernels", s.kernels.len() as f64, t.kernels.len() as f64, &whole);
     row("FLOPs", sum(s, &|k| flops(k) as f64), sum(t, &|k| flops(k) as f64), &|x| count(x as u64));
     let moved = |s: &Schedule| sum(s, &|k| bytes_moved(k, &s.buffers) as f64);
@@ -101,7 +101,7 @@ fn lines(graph: &Graph) -> BTreeMap<String, String> {
 }
 
 fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
-    let about = |k: &crate::plan::kernel::Kernel| {
+    let about = |k: &crate::kernel::body::Kernel| {
         // Bodies are long; that they differ is said by a short digest of theirs.
         let body = kernel_text(k, &schedule.buffers);
         let digest =

@@ -1,8 +1,8 @@
 //! Graphs and schedules in the language of Graphviz.
 
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::schedule::kernel::KernelKind;
-use crate::schedule::{BufferRole, Schedule};
+use crate::kernel::body::KernelKind;
+use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -1,11 +1,11 @@
 //! Why a node is where it is.
 
+use super::node_cost::{node_bytes, node_flops};
 use super::{History, Observed, bytes, count, placement};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Role};
-use crate::schedule::cost::{node_bytes, node_flops};
+use crate::kernel::schedule::{BufferRole, Schedule};
 use crate::schedule::fuse::why_not_fused;
-use crate::schedule::{BufferRole, Schedule};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 

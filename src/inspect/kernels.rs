@@ -1,11 +1,11 @@
 //! Kernels as text.
 
 use crate::ir::Type;
-use crate::schedule::kernel::{
+use crate::kernel::body::{
     Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, Kernel, Nest, Operand, ReduceKind, Store, Word,
 };
-use crate::schedule::view::View;
-use crate::schedule::{Buffer, BufferRole, Schedule};
+use crate::kernel::schedule::{Buffer, BufferRole, Schedule};
+use crate::kernel::view::View;
 use std::fmt::Write as _;
 
 /// Every kernel of a schedule in the order in which they run.

@@ -1,7 +1,7 @@
 //! The memory map as text.
 
 use super::table::{Align, Table, bytes};
-use crate::schedule::{BufferRole, Schedule};
+use crate::kernel::schedule::{BufferRole, Schedule};
 
 /// Every buffer by its place in the arena: offset, size, and the kernels from the first to the last that
 /// need its contents.

@@ -9,6 +9,7 @@ mod history;
 mod kernels;
 mod layered;
 mod memory;
+mod node_cost;
 pub mod page;
 mod placement;
 pub mod profile;

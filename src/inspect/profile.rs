@@ -3,9 +3,9 @@
 use super::{Align, Table, bytes};
 use crate::exec::cpu::{CpuExecutor, ceilings};
 use crate::exec::{ExecError, Executor, TensorRef};
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
-use crate::schedule::Schedule;
-use crate::schedule::cost::{bytes_moved, flops};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -3,7 +3,7 @@
 use super::layered::{Layout, Point, layered};
 use super::{Group, condense, group_path, kernel_core};
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::schedule::{BufferRole, Schedule};
+use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 

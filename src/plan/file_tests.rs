@@ -4,8 +4,8 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuExecutor;
 use crate::exec::{Executor, TensorRef};
+use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::DType;
-use crate::schedule::cost::{bytes_moved, flops};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -54,7 +54,7 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 /// Runs every entry of a plan that passed its verification, where that takes no great memory or time.
 fn run(plan: &Plan) {
-    let work = |k: &crate::plan::kernel::Kernel, b: &[crate::plan::Buffer]| flops(k).saturating_add(bytes_moved(k, b));
+    let work = |k: &crate::kernel::body::Kernel, b: &[crate::plan::Buffer]| flops(k).saturating_add(bytes_moved(k, b));
     let total = plan.entries.iter().flat_map(|e| e.schedule.kernels.iter().map(|k| work(k, &e.schedule.buffers)));
     if plan.arena_bytes() > 1 << 24 || total.fold(0u64, u64::saturating_add) > 1 << 26 {
         return;
@@ -111,8 +111,8 @@ fn doctored_plans_are_refused() {
         ("stride or padding", |p| {
             let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);
             for body in bodies {
-                if let crate::plan::kernel::Body::Contraction(c) = body
-                    && let crate::plan::kernel::ContractionKind::Conv2d(shape) = &mut c.kind
+                if let crate::kernel::body::Body::Contraction(c) = body
+                    && let crate::kernel::body::ContractionKind::Conv2d(shape) = &mut c.kind
                 {
                     shape.window.stride = [1 << 40; 2];
                     shape.window.pad = [1 << 39; 2];

@@ -4,8 +4,8 @@
 //! in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the tile, so a
 //! read is safe where it is of the element about to be written, and comes no later than that write.
 
-use crate::schedule::kernel::{Body, BufferId, Contraction, Expr, ExprId, Nest, Operand};
-use crate::schedule::view::kept_shape;
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Nest, Operand};
+use crate::kernel::view::kept_shape;
 
 /// Something that a nest does with the value of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn contraction_may(c: &Contraction, old: BufferId, result: BufferId) -> bool {
 
 /// Whether an expression itself reads the buffer.
 fn touches(expr: &Expr, buffer: BufferId) -> bool {
-    use crate::schedule::kernel::Word;
+    use crate::kernel::body::Word;
     match expr {
         Expr::Load { buffer: read, .. } => *read == buffer,
         Expr::Random { seed: [a, b], step, .. } => {
@@ -131,9 +131,9 @@ fn depends(exprs: &[Expr], root: ExprId, wanted: ExprId) -> bool {
 mod tests {
     use super::*;
     use crate::ir::ReduceKind;
+    use crate::kernel::body::{Pass, Reduction, Store};
+    use crate::kernel::view::View;
     use crate::scalar::ScalarOp;
-    use crate::schedule::kernel::{Pass, Reduction, Store};
-    use crate::schedule::view::View;
 
     const OLD: BufferId = 0;
     const NEW: BufferId = 1;

@@ -9,14 +9,14 @@
 use super::in_place::may_overwrite;
 use super::{EntryPlan, Plan};
 use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
-use crate::scalar::Lane;
-use crate::schedule::ALIGNMENT;
-use crate::schedule::check::{Placement, check_no_overlap};
-use crate::schedule::kernel::{
+use crate::kernel::body::{
     Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, ExprId, Kernel, Nest, Operand, Store, Word,
 };
-use crate::schedule::view::{View, kept_shape};
-use crate::schedule::{BufferRole, Schedule};
+use crate::kernel::schedule::ALIGNMENT;
+use crate::kernel::schedule::{BufferRole, Schedule};
+use crate::kernel::view::{View, kept_shape};
+use crate::plan::overlap::{Placement, check_no_overlap};
+use crate::scalar::Lane;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -196,7 +196,7 @@ fn check_figures(plan: &Plan, schedule: &Schedule) -> Check {
 /// Values are written before they are read, and read before they are overwritten.
 fn order(entry: &EntryPlan) -> Check {
     let schedule = &entry.schedule;
-    let given = |b: &crate::schedule::Buffer| matches!(b.role, BufferRole::Input(_) | BufferRole::State(_));
+    let given = |b: &crate::kernel::schedule::Buffer| matches!(b.role, BufferRole::Input(_) | BufferRole::State(_));
     let mut written: Vec<bool> = schedule.buffers.iter().map(given).collect();
     for (position, kernel) in schedule.kernels.iter().enumerate() {
         for &b in &kernel.reads {

@@ -1,10 +1,11 @@
 //! Numbering the buffers of fused kernels, and letting state be updated in place.
 
+use super::ScheduleError;
 use super::fuse::{FusedKernel, base, loads};
-use super::kernel::{Body, Expr, Kernel, Nest, Operand, Pass, Store};
-use super::view::{View, kept_shape};
-use super::{Buffer, BufferRole, ScheduleError, ScheduleOutput, StateLayout};
 use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::body::{Body, Expr, Kernel, Nest, Operand, Pass, Store};
+use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
+use crate::kernel::view::{View, kept_shape};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Kernels with numbered buffers and the orders between them, not yet sorted.

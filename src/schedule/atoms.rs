@@ -1,8 +1,9 @@
 //! The first question of fusion: which nodes have a value of their own.
 
-use super::fuse::{Fusion, base, core_of};
+use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::target::Fusion;
 use std::collections::HashSet;
 
 /// An elementwise expression of at most this weight that reads at most one large buffer is computed

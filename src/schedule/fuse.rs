@@ -9,10 +9,11 @@
 //! 3. The elementwise groups that update one network's parameters become one multi-tensor kernel.
 
 use super::atoms::choose_atoms;
-use super::kernel::Body;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
 use crate::ir::{Graph, NodeId, Op, Role};
+use crate::kernel::body::Body;
+use crate::kernel::target::Fusion;
 use std::collections::{BTreeSet, HashSet};
 
 /// The nodes of one kernel.
@@ -36,16 +37,6 @@ pub struct FusedKernel {
 /// A sweep of more than this many elements for so few kept points would leave cores idle.
 const SERIAL_ELEMENTS: usize = 1 << 16;
 const PARALLEL_POINTS: usize = 32;
-
-/// How much fusion may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fusion {
-    /// Every operation that computes is a kernel of its own: the baseline that summaries compare with.
-    Off,
-    #[default]
-    On,
-}
 
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -350,7 +341,7 @@ impl<'l> Groups<'l> {
             (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
                 let (na, nb): (usize, usize) = (sa.iter().product(), sb.iter().product());
                 let kept = |space: &[usize], reduced: &[bool]| -> usize {
-                    super::view::kept_shape(space, reduced).iter().product()
+                    crate::kernel::view::kept_shape(space, reduced).iter().product()
                 };
                 let core = match (ra.contains(&true), rb.contains(&true)) {
                     (true, true) => {
@@ -370,7 +361,7 @@ impl<'l> Groups<'l> {
     fn is_serial(&self, core: &Core, members: &[NodeId]) -> bool {
         let Core::Nest { space, reduced } = core else { return false };
         let full: usize = space.iter().product();
-        let kept: usize = super::view::kept_shape(space, reduced).iter().product();
+        let kept: usize = crate::kernel::view::kept_shape(space, reduced).iter().product();
         let writes_full = members
             .iter()
             .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full);

@@ -1,8 +1,9 @@
 //! Places in the arena: live ranges, in-place reuse, offsets.
 
+use super::ScheduleError;
 use super::assemble::{Assembled, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
-use super::{ALIGNMENT, BufferRole, Schedule, ScheduleError, StateLayout};
+use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 
 /// Gives every buffer of sorted kernels its live range and its offset.
 ///

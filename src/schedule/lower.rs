@@ -4,11 +4,12 @@
 //! the nodes that depend on them are sorted into passes. Lowering fails, without harm, where a group
 //! cannot be one kernel, so that fusion simply tries.
 
-use super::kernel::{
+use super::movement::through;
+use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::kernel::body::{
     Body, Contraction, ContractionKind, ConvShape, Expr, ExprId, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
 };
-use super::view::{View, kept_shape};
-use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::kernel::view::{View, kept_shape};
 use crate::scalar::ScalarOp;
 use std::collections::HashMap;
 
@@ -368,7 +369,7 @@ impl BodyBuilder<'_> {
         let mut view = View::contiguous(shape);
         while chain != 0 {
             let (parent, step) = &self.chains[chain];
-            view = match view.through(&step.op, &step.from, &step.to) {
+            view = match through(&view, &step.op, &step.from, &step.to) {
                 Some(view) => view,
                 None => return Err(step.operand.map_or(Refusal::Misaligned, Refusal::NeedsBuffer)),
             };

@@ -1,7 +1,7 @@
 //! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, in one launch.
 
 use super::fuse::{FusedKernel, loads};
-use super::kernel::Body;
+use crate::kernel::body::Body;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

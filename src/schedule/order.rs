@@ -4,8 +4,8 @@
 //! greedy one that always runs the ready kernel after which the fewest bytes are live. Finding the
 //! best order is NP-hard (Sethi, SIAM J. Computing 1975).
 
-use super::BufferRole;
 use super::assemble::Assembled;
+use crate::kernel::schedule::BufferRole;
 use std::collections::BTreeSet;
 
 /// Sorts the kernels of a schedule.

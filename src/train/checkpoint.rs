@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::batches::Position;
 use crate::atomic;
-use crate::schedule::Fusion;
+use crate::kernel::target::Fusion;
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
 const FORMAT: &str = "gcc-gan checkpoint 1";

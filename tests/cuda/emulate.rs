@@ -4,7 +4,8 @@
 use crate::graphs;
 use gcc_gan::exec::cuda::{PRELUDE, render};
 use gcc_gan::ir::{Bindings, Data, Graph, Op, Value, evaluate};
-use gcc_gan::schedule::{Buffer, BufferRole, Fusion, Schedule, StateLayout, schedule};
+use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
+use gcc_gan::schedule::{Fusion, schedule};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -157,7 +158,7 @@ fn random_graphs_compute_what_the_interpreter_computes() {
     let options = GraphOptions { contractions: false, ..GraphOptions::default() };
     let cases: Vec<Case> = (0..60).map(|seed| case(random_graph(seed, options), Fusion::On, seed)).collect();
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
-    let kind = gcc_gan::schedule::kernel::KernelKind::Reduction;
+    let kind = gcc_gan::kernel::body::KernelKind::Reduction;
     assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
     check(&cases);
 }

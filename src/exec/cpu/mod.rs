@@ -16,7 +16,7 @@ mod tests;
 mod tile;
 
 use super::{ExecError, Executor, TensorMut, TensorRef};
-use crate::plan::kernel::{Body, BufferId, Kernel};
+use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 pub use ceilings::ceilings;
 use contraction::{ContractionProgram, Needs, Phase, Worker};

@@ -5,9 +5,9 @@
 
 use super::program::{Program, TILE, TileSpace};
 use super::tile::{Arena, Registers, Segment, Surroundings};
+use crate::kernel::body::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
+use crate::kernel::view::kept_shape;
 use crate::plan::ReduceKind;
-use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
-use crate::plan::view::kept_shape;
 use crate::scalar::simd::multiversion;
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.

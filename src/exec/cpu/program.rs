@@ -1,7 +1,7 @@
 //! Expressions made ready for tiles: which are computed when, and in which register.
 
-use crate::plan::kernel::{BufferId, Expr, ExprId, SlotId, Word};
-use crate::plan::view::View;
+use crate::kernel::body::{BufferId, Expr, ExprId, SlotId, Word};
+use crate::kernel::view::View;
 use crate::plan::{DType, Distribution};
 use crate::scalar::VectorFn;
 use std::collections::BTreeMap;

@@ -5,10 +5,11 @@ use crate::ir::{
     Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
 };
 use crate::ir::{Initialiser, StateRole, Update, evaluate};
+use crate::kernel::schedule::StateLayout;
 use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
-use crate::schedule::{Fusion, StateLayout, schedule};
+use crate::schedule::{Fusion, schedule};
 use crate::testing::{GraphOptions, graphs, random_bindings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::program::{Access, Action, Key, Program, Step, TILE};
 use super::random::{Draw, fill};
+use crate::kernel::body::ExprId;
 use crate::plan::DType;
-use crate::plan::kernel::ExprId;
 
 /// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
 /// plans are verified for.

@@ -2,7 +2,7 @@
 
 use super::index::{Level, Space};
 use super::names::Names;
-use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, SlotId, Word};
+use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Word};
 use crate::plan::{Buffer, DType, Distribution};
 use crate::scalar::{Lane, ScalarOp};
 use std::collections::{BTreeMap, HashMap};
@@ -170,7 +170,7 @@ impl<'n> Expressions<'n> {
     }
 
     /// `text` inside the view's mask, else 0.
-    fn inside(&mut self, view: &crate::plan::view::View, level: Level, text: String, dtype: DType) -> String {
+    fn inside(&mut self, view: &crate::kernel::view::View, level: Level, text: String, dtype: DType) -> String {
         match self.space.condition(view, level) {
             None => text,
             Some(condition) => format!("{condition} ? {text} : {}", literal(0.0, dtype)),

@@ -1,6 +1,6 @@
 //! Index arithmetic: views over an index space as text.
 
-use crate::plan::view::View;
+use crate::kernel::view::View;
 use std::collections::BTreeSet;
 
 /// Whether something is over a nest's full space or over its kept points alone.

@@ -12,9 +12,9 @@ mod index;
 mod names;
 mod nest;
 
-use crate::plan::kernel::{Body, Contraction, ContractionKind, ConvShape, Kernel};
+use crate::kernel::body::{Body, Contraction, ContractionKind, ConvShape, Kernel};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
-use crate::schedule::Schedule;
 use nest::{NestCode, indented, render_nest, sizes};
 
 /// What every kernel's text relies on: random draws and block-wide reductions.

@@ -1,7 +1,7 @@
 //! Identifiers of C++ for buffers and values.
 
+use crate::kernel::body::BufferId;
 use crate::plan::Buffer;
-use crate::plan::kernel::BufferId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a local name must not be: words of the language, and functions and types that bodies use.

@@ -3,8 +3,8 @@
 use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, Level, POINT, REDUCED, Space};
 use super::names::Names;
-use crate::plan::kernel::{BufferId, Expr, Nest, Pass, Store, Word};
-use crate::plan::view::View;
+use crate::kernel::body::{BufferId, Expr, Nest, Pass, Store, Word};
+use crate::kernel::view::View;
 use crate::plan::{Buffer, BufferRole, ReduceKind};
 use std::collections::BTreeSet;
 
@@ -260,7 +260,7 @@ fn view_of(expr: &Expr) -> Option<&View> {
 fn describe(nest: &Nest) -> String {
     let full = format!("over {}", sizes(&nest.space));
     if nest.reduced.contains(&true) {
-        format!("{full}, reduced to {}", sizes(&crate::plan::view::kept_shape(&nest.space, &nest.reduced)))
+        format!("{full}, reduced to {}", sizes(&crate::kernel::view::kept_shape(&nest.space, &nest.reduced)))
     } else {
         full
     }

@@ -4,12 +4,13 @@
 //! indices into one table.
 
 use crate::exec::cuda;
+use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Profile, ProfileError, live_bytes};
 use crate::inspect::{Group, History, Observed, condense, group_path, kernel_core, kernel_text, placement};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
+use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
-use crate::schedule::cost::{bytes_moved, flops, node_bytes, node_flops};
 use serde::Serialize;
 use std::collections::HashMap;
 

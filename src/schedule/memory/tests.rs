@@ -1,6 +1,6 @@
 use super::instances::perfect_packing;
 use super::*;
-use crate::schedule::check::{Placement, check_no_overlap};
+use crate::plan::overlap::{Placement, check_no_overlap};
 use proptest::prelude::*;
 
 fn range(start: usize, end: usize, size: usize) -> LiveRange {

@@ -12,7 +12,7 @@ fn meta(step: u64) -> Meta {
         data: "auto".into(),
         digest: "0123456789abcdef".into(),
         optional: Vec::new(),
-        fusion: crate::schedule::Fusion::On,
+        fusion: crate::kernel::target::Fusion::On,
         seed: u64::MAX,
         step,
         position: Position { epoch: 2, batch: 7 },

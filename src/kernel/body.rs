@@ -3,8 +3,8 @@
 //! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
 //! evaluates it tile by tile, CUDA gets C++ text. No device's habits are in here.
 
-use super::view::View;
 use crate::ir::{DType, Distribution, Real, Shape, Window};
+use crate::kernel::view::View;
 use crate::scalar::ScalarOp;
 use serde::{Deserialize, Serialize};
 
