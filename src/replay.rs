@@ -323,7 +323,7 @@ impl Replay {
             for step in 0..self.steps {
                 run(&mut executor, *index, inputs, step)?;
                 for (i, output) in outputs.iter().enumerate() {
-                    let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer].dtype;
+                    let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer.index()].dtype;
                     let value = read(dtype, &output.shape, |into| executor.read_output(*index, i, into))?;
                     self.collect(&mut results, step, &output.name, value);
                 }

@@ -1,7 +1,7 @@
 //! Graphs and schedules in the language of Graphviz.
 
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::kernel::body::KernelKind;
+use crate::kernel::body::{BufferId, KernelKind};
 use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -43,18 +43,18 @@ pub fn graph_dot(graph: &Graph) -> String {
 /// and another reads.
 pub fn schedule_dot(name: &str, schedule: &Schedule) -> String {
     let mut text = heading(name);
-    let mut writer: BTreeMap<usize, String> = BTreeMap::new();
+    let mut writer: BTreeMap<BufferId, String> = BTreeMap::new();
     for (i, buffer) in schedule.buffers.iter().enumerate() {
         let (kind, label) = match &buffer.role {
             BufferRole::Input(name) => ("input", name),
             BufferRole::State(name) => ("state", name),
             BufferRole::Output | BufferRole::Temporary => continue,
         };
-        let read = schedule.kernels.iter().any(|k| k.reads.contains(&i));
+        let read = schedule.kernels.iter().any(|k| k.reads.contains(&BufferId::new(i)));
         if read && kind == "input" {
             let label = escape(&format!("{kind} {label}\n{}[{}]", buffer.dtype, sizes(&buffer.shape)));
             let _ = writeln!(text, "  b{i} [label=\"{label}\", shape=ellipse, fillcolor=\"{LEAF}\"];");
-            writer.insert(i, format!("b{i}"));
+            writer.insert(BufferId::new(i), format!("b{i}"));
         }
     }
     let mut last_writer = writer;

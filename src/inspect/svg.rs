@@ -3,6 +3,7 @@
 use super::layered::{Layout, Point, layered};
 use super::{Group, condense, group_path, kernel_core};
 use crate::ir::{Graph, NodeId, Op, Role};
+use crate::kernel::body::BufferId;
 use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -55,15 +56,15 @@ pub fn graph_svg(graph: &Graph, detail: Detail) -> String {
 /// scheduled.
 pub fn schedule_svg(name: &str, schedule: &Schedule, graph: &Graph) -> String {
     let mut picture = Picture::default();
-    let mut writer: HashMap<usize, usize> = HashMap::new();
+    let mut writer: HashMap<BufferId, usize> = HashMap::new();
     for (index, buffer) in schedule.buffers.iter().enumerate() {
-        let is_read = schedule.kernels.iter().any(|kernel| kernel.reads.contains(&index));
+        let is_read = schedule.kernels.iter().any(|kernel| kernel.reads.contains(&BufferId::new(index)));
         if let BufferRole::Input(input) = &buffer.role
             && is_read
             && buffer.elements() > 2
         {
             let ty = format!("{}[{}]", buffer.dtype, sizes(&buffer.shape));
-            writer.insert(index, picture.boxes.len());
+            writer.insert(BufferId::new(index), picture.boxes.len());
             picture.boxes.push(Box {
                 lines: vec![input.clone(), ty.clone()],
                 colour: Colour::Leaf,

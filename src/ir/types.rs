@@ -1,5 +1,6 @@
 //! Types of tensors, and where a node comes from.
 
+use crate::scalar::Lane;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -17,6 +18,14 @@ impl DType {
     /// Bytes of one element on a device.
     pub fn size(self) -> usize {
         4
+    }
+
+    /// What elements are while they are computed with.
+    pub fn lane(self) -> Lane {
+        match self {
+            DType::F32 => Lane::Real,
+            DType::U32 => Lane::U32,
+        }
     }
 }
 

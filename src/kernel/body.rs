@@ -1,58 +1,22 @@
 //! Kernels: what one launch computes, as data.
 //!
 //! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
-//! evaluates it tile by tile, CUDA gets C++ text. No device's habits are in here.
+//! evaluates it tile by tile, CUDA gets C++ text.
 
-use crate::ir::{DType, Distribution, Real, Shape, Window};
-use crate::kernel::view::View;
-use crate::scalar::ScalarOp;
+use super::access::Access;
+use super::contraction::ContractionKind;
+pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
+pub use crate::ir::ReduceKind;
+use crate::ir::Shape;
 use serde::{Deserialize, Serialize};
 
-/// An index into the buffers of a schedule.
-pub type BufferId = usize;
-/// An index into the expressions of a body.
-pub type ExprId = usize;
-/// An index into the slots of a nest: see [`Nest`].
-pub type SlotId = usize;
-
-/// A 32-bit word that a random draw is keyed with.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Word {
-    Constant(u32),
-    /// Element `offset` of a u32 buffer.
-    Load {
-        buffer: BufferId,
-        offset: usize,
-    },
-}
-
-/// One value for each point of an index space. Operands come before their users.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Expr {
-    /// The same value everywhere.
-    Constant { value: Real, dtype: DType },
-    /// What the view reads of the buffer.
-    Load { buffer: BufferId, view: View },
-    /// 1 inside the view's mask, 0 outside: pads what is computed in the kernel.
-    Inside { view: View },
-    /// `(element / divisor) % modulus`, where `element` is what the view reads of the row-major positions
-    /// of an iota's shape: the index along one axis. 0 outside the mask.
-    Iota { view: View, divisor: usize, modulus: usize, dtype: DType },
-    /// Element `view` of a draw (see `ir::Op::Random`); 0 outside the mask.
-    Random { distribution: Distribution, stream: u64, seed: [Word; 2], step: Word, view: View },
-    /// A value of the nest's kept space, repeated along the reduced dimensions.
-    Slot(SlotId),
-    /// The complete sum of the contraction at this point of its output.
-    Accumulator,
-    /// An operation from the scalar table.
-    Scalar { op: ScalarOp, args: Vec<ExprId> },
-}
-
-/// Writes a value of each point of a space into a buffer, at the point's row-major position.
+/// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
+/// buffer's elements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Store {
+pub struct Store<B> {
     pub value: ExprId,
-    pub buffer: BufferId,
+    pub buffer: B,
+    pub access: Access,
 }
 
 /// How a pass combines a value over the reduced dimensions.
@@ -64,20 +28,18 @@ pub struct Reduction {
     pub slot: SlotId,
 }
 
-pub use crate::ir::ReduceKind;
-
 /// One sweep over the reduced dimensions, for one point of the kept space.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass<B> {
     /// Over the full space: combined into slots.
     pub reductions: Vec<Reduction>,
-    /// Over the full space: written at the full space's row-major positions.
-    pub stores: Vec<Store>,
+    /// Over the full space: written.
+    pub stores: Vec<Store<B>>,
     /// Over the kept space, after the sweep and in order: values computed into slots. Their
-    /// expressions are over the kept shape (`Load` views have stride 0 on reduced dimensions).
+    /// expressions are over the kept shape (accesses have stride 0 on reduced dimensions).
     pub kept: Vec<(SlotId, ExprId)>,
-    /// Over the kept space, after `kept`: written at the kept shape's row-major positions.
-    pub kept_stores: Vec<Store>,
+    /// Over the kept space, after `kept`: written; their accesses are over the kept shape.
+    pub kept_stores: Vec<Store<B>>,
 }
 
 /// A loop nest over an index space, some of whose dimensions are reduced.
@@ -87,72 +49,46 @@ pub struct Pass {
 /// passes (mean, variance, normalise) that reads its input from memory once, where a kept point's data
 /// fits a cache. A purely elementwise kernel has nothing reduced and one pass with `stores` only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nest {
+pub struct Nest<B> {
     pub space: Shape,
     /// For each dimension of the space, whether it is reduced.
     pub reduced: Vec<bool>,
-    pub exprs: Vec<Expr>,
+    pub exprs: Exprs<B>,
     /// How many kept values there are.
     pub slots: usize,
-    pub passes: Vec<Pass>,
-}
-
-/// A contraction and its sizes. All images are NCHW, filters OIHW.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContractionKind {
-    /// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
-    MatMul { batch: usize, m: usize, n: usize, k: usize },
-    /// Operands input and filter; output `[n, o, oh, ow]`.
-    Conv2d(ConvShape),
-    /// Operands output gradient and filter; output `[n, c, h, w]`.
-    Conv2dInputGrad(ConvShape),
-    /// Operands input and output gradient; output `[o, c, kh, kw]`.
-    Conv2dFilterGrad(ConvShape),
-}
-
-/// The sizes of the convolution `[n,c,h,w] * [o,c,kh,kw] → [n,o,oh,ow]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConvShape {
-    pub n: usize,
-    pub c: usize,
-    /// Height and width of the input, the kernel and the output.
-    pub input: [usize; 2],
-    pub o: usize,
-    pub kernel: [usize; 2],
-    pub output: [usize; 2],
-    pub window: Window,
+    pub passes: Vec<Pass<B>>,
 }
 
 /// Where a contraction's operand comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Operand {
-    /// A buffer: of a matrix product under any unmasked view over `[batch, rows, columns]`, of a
+pub enum Operand<B> {
+    /// A buffer: of a matrix product under any unbounded access over `[batch, rows, columns]`, of a
     /// convolution row-major.
-    Buffer { buffer: BufferId, view: View },
+    Buffer { buffer: B, access: Access },
     /// A prologue: expressions over the operand's shape, the last of which is the operand.
-    Computed { exprs: Vec<Expr> },
+    Computed { exprs: Exprs<B> },
 }
 
 /// A matrix product or convolution with what is fused around it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contraction {
+pub struct Contraction<B> {
     pub kind: ContractionKind,
-    pub operands: [Operand; 2],
+    pub operands: [Operand<B>; 2],
     /// The shape of the output, which is the index space of the epilogue (coalesced).
     pub space: Shape,
     /// The epilogue: expressions over the output.
-    pub exprs: Vec<Expr>,
-    pub stores: Vec<Store>,
+    pub exprs: Exprs<B>,
+    pub stores: Vec<Store<B>>,
 }
 
 /// What a kernel does.
 // There are some hundred bodies in a program: their size does not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Body {
+pub enum Body<B> {
     /// Loop nests that do not depend on each other. More than one is a multi-tensor kernel.
-    Nests(Vec<Nest>),
-    Contraction(Contraction),
+    Nests(Vec<Nest<B>>),
+    Contraction(Contraction<B>),
 }
 
 /// One launch.
@@ -160,7 +96,7 @@ pub enum Body {
 pub struct Kernel {
     /// Unique in the schedule; an identifier in C.
     pub name: String,
-    pub body: Body,
+    pub body: Body<BufferId>,
     /// The buffers that are read, each once, in ascending order.
     pub reads: Vec<BufferId>,
     /// The buffers that are written, each once, in ascending order.
@@ -203,85 +139,101 @@ impl Kernel {
     }
 }
 
-impl ContractionKind {
-    /// The shapes of the two operands and of the output.
-    pub fn shapes(&self) -> ([Shape; 2], Shape) {
-        match *self {
-            ContractionKind::MatMul { batch, m, n, k } => ([vec![batch, m, k], vec![batch, k, n]], vec![batch, m, n]),
-            ContractionKind::Conv2d(c) => ([c.input_shape(), c.filter_shape()], c.output_shape()),
-            ContractionKind::Conv2dInputGrad(c) => ([c.output_shape(), c.filter_shape()], c.input_shape()),
-            ContractionKind::Conv2dFilterGrad(c) => ([c.input_shape(), c.output_shape()], c.filter_shape()),
-        }
-    }
-
-    /// Multiplications and additions, not counting those with padding as saved.
-    pub fn flops(&self) -> u64 {
-        match *self {
-            ContractionKind::MatMul { batch, m, n, k } => 2 * (batch * m) as u64 * (n * k) as u64,
-            ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c) => {
-                2 * (c.n * c.o * c.output[0] * c.output[1]) as u64 * (c.c * c.kernel[0] * c.kernel[1]) as u64
-            }
-        }
+impl<B> Default for Pass<B> {
+    fn default() -> Self {
+        Pass { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
     }
 }
 
-impl ConvShape {
-    pub fn input_shape(&self) -> Shape {
-        vec![self.n, self.c, self.input[0], self.input[1]]
+impl<B> Pass<B> {
+    /// What is evaluated at every point of the full space.
+    pub fn swept(&self) -> impl Iterator<Item = ExprId> {
+        self.reductions.iter().map(|r| r.value).chain(self.stores.iter().map(|s| s.value))
     }
 
-    pub fn filter_shape(&self) -> Shape {
-        vec![self.o, self.c, self.kernel[0], self.kernel[1]]
-    }
-
-    pub fn output_shape(&self) -> Shape {
-        vec![self.n, self.o, self.output[0], self.output[1]]
+    /// What is evaluated at every kept point.
+    pub fn kept_values(&self) -> impl Iterator<Item = ExprId> {
+        self.kept.iter().map(|(_, value)| *value).chain(self.kept_stores.iter().map(|s| s.value))
     }
 }
 
-impl Body {
-    /// Calls `f` with every reference to a buffer that is read.
-    pub fn each_read(&mut self, f: &mut dyn FnMut(&mut BufferId)) {
-        fn expr(expr: &mut Expr, f: &mut dyn FnMut(&mut BufferId)) {
-            match expr {
-                Expr::Load { buffer, .. } => f(buffer),
-                Expr::Random { seed: [a, b], step, .. } => {
-                    for word in [a, b, step] {
-                        if let Word::Load { buffer, .. } = word {
-                            f(buffer);
-                        }
-                    }
-                }
-                Expr::Constant { .. }
-                | Expr::Inside { .. }
-                | Expr::Iota { .. }
-                | Expr::Slot(_)
-                | Expr::Accumulator
-                | Expr::Scalar { .. } => {}
+impl<B> Nest<B> {
+    pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
+        self.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+    }
+}
+
+impl<B> Operand<B> {
+    /// What computes the operand of a prologue.
+    pub fn exprs(&self) -> Option<&Exprs<B>> {
+        match self {
+            Operand::Buffer { .. } => None,
+            Operand::Computed { exprs } => Some(exprs),
+        }
+    }
+
+    pub fn reads(&self) -> impl Iterator<Item = &B> {
+        let buffer = match self {
+            Operand::Buffer { buffer, .. } => Some(buffer),
+            Operand::Computed { .. } => None,
+        };
+        buffer.into_iter().chain(self.exprs().into_iter().flat_map(Exprs::reads))
+    }
+}
+
+impl<B> Body<B> {
+    /// Every reference to what is read, in order and repeated as often as it is read.
+    pub fn reads(&self) -> Box<dyn Iterator<Item = &B> + '_> {
+        match self {
+            Body::Nests(nests) => Box::new(nests.iter().flat_map(|n| n.exprs.reads())),
+            Body::Contraction(c) => Box::new(c.operands.iter().flat_map(Operand::reads).chain(c.exprs.reads())),
+        }
+    }
+
+    /// Every store, in order.
+    pub fn stores(&self) -> Box<dyn Iterator<Item = &Store<B>> + '_> {
+        match self {
+            Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
+            Body::Contraction(c) => Box::new(c.stores.iter()),
+        }
+    }
+
+    /// The body with what it reads and writes named in another way.
+    pub fn map<C>(self, name: &mut impl FnMut(B) -> C) -> Body<C> {
+        fn stores<B, C>(stores: Vec<Store<B>>, name: &mut impl FnMut(B) -> C) -> Vec<Store<C>> {
+            let stores = stores.into_iter();
+            stores.map(|s| Store { value: s.value, buffer: name(s.buffer), access: s.access }).collect()
+        }
+        fn nest<B, C>(nest: Nest<B>, name: &mut impl FnMut(B) -> C) -> Nest<C> {
+            let passes = (nest.passes.into_iter())
+                .map(|pass| Pass {
+                    reductions: pass.reductions,
+                    stores: stores(pass.stores, name),
+                    kept: pass.kept,
+                    kept_stores: stores(pass.kept_stores, name),
+                })
+                .collect();
+            let exprs = nest.exprs.map(name);
+            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, passes }
+        }
+        fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
+            match operand {
+                Operand::Buffer { buffer, access } => Operand::Buffer { buffer: name(buffer), access },
+                Operand::Computed { exprs } => Operand::Computed { exprs: exprs.map(name) },
             }
         }
         match self {
-            Body::Nests(nests) => nests.iter_mut().flat_map(|n| &mut n.exprs).for_each(|e| expr(e, f)),
+            Body::Nests(nests) => Body::Nests(nests.into_iter().map(|n| nest(n, name)).collect()),
             Body::Contraction(c) => {
-                for operand in &mut c.operands {
-                    match operand {
-                        Operand::Buffer { buffer, .. } => f(buffer),
-                        Operand::Computed { exprs } => exprs.iter_mut().for_each(|e| expr(e, f)),
-                    }
-                }
-                c.exprs.iter_mut().for_each(|e| expr(e, f));
+                let [a, b] = c.operands;
+                Body::Contraction(Contraction {
+                    kind: c.kind,
+                    operands: [operand(a, name), operand(b, name)],
+                    space: c.space,
+                    exprs: c.exprs.map(name),
+                    stores: stores(c.stores, name),
+                })
             }
-        }
-    }
-
-    /// Calls `f` with every store.
-    pub fn each_store(&mut self, f: &mut dyn FnMut(&mut Store)) {
-        match self {
-            Body::Nests(nests) => {
-                let passes = nests.iter_mut().flat_map(|n| &mut n.passes);
-                passes.flat_map(|p| p.stores.iter_mut().chain(&mut p.kept_stores)).for_each(f);
-            }
-            Body::Contraction(c) => c.stores.iter_mut().for_each(f),
         }
     }
 }

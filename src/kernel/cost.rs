@@ -1,8 +1,8 @@
 //! What work costs: floating-point operations, bytes, and the time that a machine needs for them.
 
-use super::body::{Body, Expr, Kernel, Nest};
+use super::access::kept_shape;
+use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest};
 use super::schedule::Buffer;
-use super::view::kept_shape;
 
 /// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
 /// performance model for multicore architectures", CACM 52(4), 2009).
@@ -39,7 +39,7 @@ impl Machine {
 /// Floating-point operations of one launch: two for each term of a contraction's sums, one for each
 /// scalar operation and reduced element.
 pub fn flops(kernel: &Kernel) -> u64 {
-    let scalar = |exprs: &[Expr]| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
+    let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
         Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
@@ -48,18 +48,8 @@ pub fn flops(kernel: &Kernel) -> u64 {
 }
 
 /// Of a loop nest: what is needed over the full space at each of its points, the rest once for each kept point.
-fn nest_flops(nest: &Nest) -> u64 {
-    let mut full = vec![false; nest.exprs.len()];
-    for pass in &nest.passes {
-        let roots = pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value));
-        roots.for_each(|root| full[root] = true);
-    }
-    // Operands come before their users.
-    for id in (0..nest.exprs.len()).rev() {
-        if let (true, Expr::Scalar { args, .. }) = (full[id], &nest.exprs[id]) {
-            args.iter().for_each(|&arg| full[arg] = true);
-        }
-    }
+fn nest_flops(nest: &Nest<BufferId>) -> u64 {
+    let full = nest.exprs.needed(nest.passes.iter().flat_map(|pass| pass.swept()));
     let points: u64 = nest.space.iter().product::<usize>() as u64;
     let kept: u64 = kept_shape(&nest.space, &nest.reduced).iter().product::<usize>() as u64;
     let scalars = nest.exprs.iter().zip(&full).filter(|(expr, _)| matches!(expr, Expr::Scalar { .. }));
@@ -69,7 +59,7 @@ fn nest_flops(nest: &Nest) -> u64 {
 
 /// Bytes that one launch reads and writes, each buffer once.
 pub fn bytes_moved(kernel: &Kernel, buffers: &[Buffer]) -> u64 {
-    kernel.reads.iter().chain(&kernel.writes).map(|&b| buffers[b].bytes() as u64).sum()
+    kernel.reads.iter().chain(&kernel.writes).map(|&b| buffers[b.index()].bytes() as u64).sum()
 }
 
 #[cfg(test)]

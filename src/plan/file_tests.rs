@@ -112,7 +112,7 @@ fn doctored_plans_are_refused() {
             let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);
             for body in bodies {
                 if let crate::kernel::body::Body::Contraction(c) = body
-                    && let crate::kernel::body::ContractionKind::Conv2d(shape) = &mut c.kind
+                    && let crate::kernel::contraction::ContractionKind::Conv2d(shape) = &mut c.kind
                 {
                     shape.window.stride = [1 << 40; 2];
                     shape.window.pad = [1 << 39; 2];

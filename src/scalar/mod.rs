@@ -27,7 +27,8 @@ pub trait ScalarBuilder {
 }
 
 /// The element type a scalar operation takes or gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// A real number: f32 on devices, f64 in the reference.
     Real,

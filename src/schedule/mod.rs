@@ -14,6 +14,7 @@ pub mod memory;
 pub mod movement;
 mod multi_tensor;
 pub mod order;
+pub mod value;
 
 use crate::ir::{Graph, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};

@@ -112,7 +112,7 @@ fn seed_words(seed: u64) -> [u32; 2] {
 fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
     let schedule = &entry.schedule;
     let is_scalar = |i: &usize| {
-        let buffer = &schedule.buffers[schedule.outputs[*i].buffer];
+        let buffer = &schedule.buffers[schedule.outputs[*i].buffer.index()];
         buffer.elements() == 1 && buffer.dtype == DType::F32
     };
     (0..schedule.outputs.len()).filter(is_scalar)

@@ -136,7 +136,7 @@ fn check(cases: &[Case]) {
         let schedule = &case.schedule;
         for (output, (_, value)) in schedule.outputs.iter().zip(&expected.outputs) {
             let what = format!("output {} of {name}", output.name);
-            compare(&what, schedule, &schedule.buffers[output.buffer], arenas, value);
+            compare(&what, schedule, &schedule.buffers[output.buffer.index()], arenas, value);
         }
         for (state, value) in &expected.updates {
             let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(s) if s == state);

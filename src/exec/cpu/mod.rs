@@ -168,7 +168,7 @@ fn place(name: &str, ty: &Type, offset: usize) -> Place {
 impl EntryProgram {
     fn new(entry: &EntryPlan, isa: Isa, shared: usize) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
-        let first = |id: BufferId| buffers[id].offset / size_of::<f32>();
+        let first = |id: BufferId| buffers[id.index()].offset / size_of::<f32>();
         let of_buffer = |name: &str, b: &Buffer| Place {
             name: name.into(),
             dtype: b.dtype,
@@ -184,7 +184,7 @@ impl EntryProgram {
         EntryProgram {
             kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &first, shared)).collect(),
             inputs,
-            outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer])).collect(),
+            outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer.index()])).collect(),
         }
     }
 }

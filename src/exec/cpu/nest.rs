@@ -3,10 +3,10 @@
 //! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
 //! bits do not depend on the number of threads.
 
-use super::program::{Program, TILE, TileSpace};
+use super::program::{Program, Reader, TILE, TileSpace};
 use super::tile::{Arena, Registers, Segment, Surroundings};
-use crate::kernel::body::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
-use crate::kernel::view::kept_shape;
+use crate::kernel::access::kept_shape;
+use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
 use crate::plan::ReduceKind;
 use crate::scalar::simd::multiversion;
 
@@ -23,15 +23,26 @@ pub struct Write {
     pub value: ExprId,
     /// The buffer's first float.
     pub base: usize,
+    /// Where each point goes in the buffer, unless point `i` goes to element `i`.
+    pub to: Option<Reader>,
+}
+
+impl Write {
+    /// `place` gives a buffer's first float in the arena.
+    pub fn new(store: &Store<BufferId>, space: &[usize], place: &dyn Fn(BufferId) -> usize) -> Write {
+        let to = Some(Reader::new(&store.access, space)).filter(|reader| !reader.is_direct());
+        Write { value: store.value, base: place(store.buffer), to }
+    }
 }
 
 /// One pass made ready.
 #[derive(Debug)]
 struct PassProgram {
     full: Program,
-    reductions: Vec<(ReduceKind, ExprId, SlotId)>,
+    /// The last is the slot.
+    reductions: Vec<(ReduceKind, ExprId, usize)>,
     stores: Vec<Write>,
-    kept: Vec<(SlotId, Program, ExprId)>,
+    kept: Vec<(usize, Program, ExprId)>,
     kept_stores: Vec<(Program, Write)>,
 }
 
@@ -100,7 +111,7 @@ impl Scratch {
 
 impl NestProgram {
     /// `place` gives a buffer's first float in the arena.
-    pub fn new(nest: &Nest, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
+    pub fn new(nest: &Nest<BufferId>, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
         let kept_shape = kept_shape(&nest.space, &nest.reduced);
         let strides = row_major(&nest.space);
         let dims = |reduced: bool| -> Vec<(usize, usize)> {
@@ -307,24 +318,22 @@ impl OwnedLanes for [f32] {
 }
 
 fn pass_program(
-    exprs: &[Expr],
-    pass: &Pass,
+    exprs: &Exprs<BufferId>,
+    pass: &Pass<BufferId>,
     full: TileSpace,
     kept: TileSpace,
     place: &dyn Fn(BufferId) -> usize,
 ) -> PassProgram {
-    let roots: Vec<ExprId> =
-        pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value)).collect();
-    let write = |store: &Store| Write { value: store.value, base: place(store.buffer) };
+    let roots: Vec<ExprId> = pass.swept().collect();
     PassProgram {
         full: Program::new(exprs, &roots, full, place),
-        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot)).collect(),
-        stores: pass.stores.iter().map(write).collect(),
+        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot.index())).collect(),
+        stores: pass.stores.iter().map(|store| Write::new(store, full.shape, place)).collect(),
         kept: (pass.kept.iter())
-            .map(|&(slot, value)| (slot, Program::new(exprs, &[value], kept, place), value))
+            .map(|&(slot, value)| (slot.index(), Program::new(exprs, &[value], kept, place), value))
             .collect(),
         kept_stores: (pass.kept_stores.iter())
-            .map(|store| (Program::new(exprs, &[store.value], kept, place), write(store)))
+            .map(|store| (Program::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
             .collect(),
     }
 }
@@ -346,10 +355,29 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            around.arena.store(store.base + segment.start, head);
+            match &store.to {
+                None => around.arena.store(store.base + segment.start, head),
+                Some(to) => scatter(around.arena, store.base, to, segment, head),
+            }
             value = tail;
         }
     }
+}
+
+/// Writes values to the elements that a reader gives to the points of a segment.
+fn scatter(arena: Arena, base: usize, to: &Reader, segment: &Segment, values: &[f32]) {
+    to.spans(segment.start, segment.len, |first, len, place| {
+        let Some((element, stride)) = place else { return };
+        let start = base.wrapping_add_signed(element);
+        match stride {
+            1 => arena.store(start, &values[first..][..len]),
+            _ => {
+                for (i, value) in values[first..][..len].iter().enumerate() {
+                    arena.put(start.wrapping_add_signed(i as isize * stride), *value);
+                }
+            }
+        }
+    });
 }
 
 fn identity(kind: ReduceKind) -> f32 {

@@ -66,7 +66,7 @@ fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap
     executor.run(0, &inputs).unwrap();
     let mut results = BTreeMap::new();
     for (i, output) in plan.entries[0].schedule.outputs.iter().enumerate() {
-        let buffer = &plan.entries[0].schedule.buffers[output.buffer];
+        let buffer = &plan.entries[0].schedule.buffers[output.buffer.index()];
         let mut floats = vec![0.0; buffer.elements()];
         match buffer.dtype {
             DType::F32 => executor.read_output(0, i, TensorMut::F32(&mut floats)).unwrap(),

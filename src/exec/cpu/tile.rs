@@ -1,9 +1,10 @@
 //! Evaluating a program on one tile.
 
-use super::program::{Access, Action, Key, Program, Step, TILE};
+use super::program::{Action, JointBound, Key, Program, Reader, Step, TILE};
 use super::random::{Draw, fill};
+use crate::kernel::access::solve;
 use crate::kernel::body::ExprId;
-use crate::plan::DType;
+use crate::plan::{DType, MAX_RANK};
 
 /// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
 /// plans are verified for.
@@ -121,7 +122,7 @@ impl Registers {
                         self.step(step, around, &first, 1);
                         let value = self.value(step.expr, around, 1)[0];
                         self.lanes[step.register * TILE..][..TILE].fill(value);
-                        self.places[step.expr] = (Place::Register, step.register);
+                        self.places[step.expr.index()] = (Place::Register, step.register);
                     }
                 }
             } else {
@@ -143,7 +144,7 @@ impl Registers {
 
     /// The first `points` lanes of a value that was computed.
     pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
-        let (place, register) = self.places[expr];
+        let (place, register) = self.places[expr.index()];
         match place {
             Place::Register => &self.lanes[register * TILE..][..points],
             Place::Arena(start) => {
@@ -165,7 +166,7 @@ impl Registers {
             let (out, after) = rest.split_at_mut(TILE);
             let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
             for (operand, &arg) in operands.iter_mut().zip(args) {
-                let (place, register) = self.places[arg];
+                let (place, register) = self.places[arg.index()];
                 *operand = match place {
                     Place::Register if register < step.register => &before[register * TILE..][..points],
                     Place::Register => &after[(register - step.register - 1) * TILE..][..points],
@@ -175,29 +176,29 @@ impl Registers {
                 };
             }
             function(&mut out[..points], &operands[..args.len()]);
-            self.places[step.expr] = (Place::Register, step.register);
+            self.places[step.expr.index()] = (Place::Register, step.register);
             return;
         }
         let out = &mut self.lanes[step.register * TILE..][..points];
         match &step.action {
             Action::Fill(value) => out.fill(*value),
-            Action::Load { base, access } => {
-                if let ([segment], true) = (segments, access.is_direct()) {
-                    place = Place::Arena(access.element(*base, segment.start));
+            Action::Load { base, reader } => {
+                if let ([segment], true) = (segments, reader.is_direct()) {
+                    place = Place::Arena(reader.element(*base, segment.start));
                 } else {
                     let mut out = out;
                     for segment in segments {
                         let (head, tail) = out.split_at_mut(segment.len);
-                        access.runs(segment.start, head, |element, stride, out| {
+                        reader.runs(segment.start, head, |element, stride, out| {
                             gather(around.arena, *base, element, stride, out);
                         });
                         out = tail;
                     }
                 }
             }
-            Action::Inside { access } => each_run(access, segments, out, |_, _, out| out.fill(1.0)),
-            Action::Iota { access, divisor, modulus, dtype } => {
-                each_run(access, segments, out, |element, stride, out| {
+            Action::Inside { reader } => each_run(reader, segments, out, |_, _, out| out.fill(1.0)),
+            Action::Iota { reader, divisor, modulus, dtype } => {
+                each_run(reader, segments, out, |element, stride, out| {
                     for (i, x) in out.iter_mut().enumerate() {
                         let element = (element + i as isize * stride) as usize;
                         let index = element / divisor % modulus;
@@ -208,13 +209,13 @@ impl Registers {
                     }
                 });
             }
-            Action::Random { distribution, stream, seed, step, access } => {
+            Action::Random { distribution, stream, seed, step, reader } => {
                 let word = |key: Key| match key {
                     Key::Known(value) => value,
                     Key::At(float) => around.arena.read(float, 1)[0].to_bits(),
                 };
                 let draw = Draw { seed: [word(seed[0]), word(seed[1])], step: word(*step), stream: *stream };
-                each_run(access, segments, out, |element, stride, out| match stride {
+                each_run(reader, segments, out, |element, stride, out| match stride {
                     1 => fill(draw, *distribution, element as usize, out),
                     0 => {
                         fill(draw, *distribution, element as usize, &mut out[..1]);
@@ -233,7 +234,7 @@ impl Registers {
             Action::Accumulator => place = Place::Accumulator,
             Action::Apply { .. } => unreachable!("handled above"),
         }
-        self.places[step.expr] = (place, step.register);
+        self.places[step.expr.index()] = (place, step.register);
     }
 }
 
@@ -255,48 +256,65 @@ fn gather(arena: Arena, base: usize, element: isize, stride: isize, out: &mut [f
     }
 }
 
-fn each_run(access: &Access, segments: &[Segment], out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
+fn each_run(reader: &Reader, segments: &[Segment], out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
     let mut out = out;
     for segment in segments {
         let (head, tail) = out.split_at_mut(segment.len);
-        access.runs(segment.start, head, &mut f);
+        reader.runs(segment.start, head, &mut f);
         out = tail;
     }
 }
 
-impl Access {
+impl Reader {
     /// The float of the arena that point `start` of a direct access reads.
     fn element(&self, base: usize, start: usize) -> usize {
         (base as isize + self.offset) as usize + start
     }
 
     /// Cuts the points from `start` on into runs of one stride: `f(element, stride, out)` fills each;
-    /// points outside the mask become 0.
+    /// points outside the bounds become 0.
     fn runs(&self, start: usize, out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
-        const MAX_DIMS: usize = 16;
+        self.spans(start, out.len(), |from, len, place| match place {
+            Some((element, stride)) => f(element, stride, &mut out[from..][..len]),
+            None => out[from..][..len].fill(0.0),
+        });
+    }
+
+    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first point
+    /// and the stride, or `None` outside the bounds.
+    pub fn spans(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, Option<(isize, isize)>)) {
         let dims = self.dims.as_slice();
-        let mut index = [0usize; MAX_DIMS];
+        let mut index = [0usize; MAX_RANK];
         let mut rest = start;
         for (i, d) in index.iter_mut().zip(dims).rev() {
             *i = rest % d.size;
             rest /= d.size;
         }
         let Some((inner, outer)) = dims.split_last() else { return };
-        let mut out = out;
-        while !out.is_empty() {
+        let mut done = 0;
+        while done < len {
             let at = index[outer.len()];
-            let run = (inner.size - at).min(out.len());
-            let (head, tail) = std::mem::take(&mut out).split_at_mut(run);
-            out = tail;
+            let run = (inner.size - at).min(len - done);
             let inside = outer.iter().zip(&index).all(|(d, &i)| d.valid.0 <= i && i < d.valid.1);
-            let lo = inner.valid.0.clamp(at, at + run);
-            let hi = if inside { inner.valid.1.clamp(lo, at + run) } else { lo };
-            head[..lo - at].fill(0.0);
-            head[hi - at..].fill(0.0);
+            let (mut first, mut end) = inner.valid;
+            for bound in &self.joint {
+                let (lo, hi) = bound.inner_range(&index[..outer.len()], inner.size);
+                (first, end) = (first.max(lo), end.min(hi));
+            }
+            let lo = first.clamp(at, at + run);
+            let hi = if inside { end.clamp(lo, at + run) } else { lo };
+            if lo > at {
+                f(done, lo - at, None);
+            }
             if hi > lo {
                 let outside: isize = outer.iter().zip(&index).map(|(d, &i)| i as isize * d.stride).sum();
-                f(self.offset + outside + lo as isize * inner.stride, inner.stride, &mut head[lo - at..hi - at]);
+                let element = self.offset + outside + lo as isize * inner.stride;
+                f(done + lo - at, hi - lo, Some((element, inner.stride)));
             }
+            if at + run > hi {
+                f(done + hi - at, at + run - hi, None);
+            }
+            done += run;
             index[outer.len()] = 0;
             for d in (0..outer.len()).rev() {
                 index[d] += 1;
@@ -305,6 +323,18 @@ impl Access {
                 }
                 index[d] = 0;
             }
+        }
+    }
+}
+
+impl JointBound {
+    /// The range of the innermost index, of `size`, in which the bound holds for given outer indices.
+    fn inner_range(&self, outer: &[usize], size: usize) -> (usize, usize) {
+        let around: isize = self.strides.iter().zip(outer).map(|(&s, &i)| s * i as isize).sum();
+        match self.strides[outer.len()] {
+            0 if (0..self.below as isize).contains(&(self.offset + around)) => (0, size),
+            0 => (0, 0),
+            stride => solve(self.offset + around, stride, self.below, size),
         }
     }
 }

@@ -119,11 +119,11 @@ impl Names {
     /// Names for the pointers to buffers: the last part of each buffer's name (after `/`) where that is
     /// unlike the others', else the whole.
     pub fn pointers(&mut self, used: &[BufferId], buffers: &[Buffer]) -> BTreeMap<BufferId, String> {
-        let last = |b: BufferId| buffers[b].name.rsplit('/').next().unwrap_or_default();
+        let last = |b: BufferId| buffers[b.index()].name.rsplit('/').next().unwrap_or_default();
         let is_unlike = |b: BufferId| used.iter().filter(|&&other| last(other) == last(b)).count() == 1;
         let mut pointers = BTreeMap::new();
         for &b in used {
-            let name = if is_unlike(b) { last(b) } else { &buffers[b].name };
+            let name = if is_unlike(b) { last(b) } else { &buffers[b.index()].name };
             pointers.insert(b, self.fresh(name));
         }
         pointers

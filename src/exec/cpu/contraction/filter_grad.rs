@@ -5,7 +5,7 @@ use super::layout::Frame;
 use super::{DEPTH, Needs, Worker, parts};
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
 use crate::exec::cpu::tile::Arena;
-use crate::kernel::body::ConvShape;
+use crate::kernel::contraction::ConvShape;
 use std::sync::Arc;
 
 /// Most rows and panels of one task's block, which stays in a second-level cache.

@@ -9,7 +9,7 @@ use super::layout::{Frame, TOGETHER};
 use super::{DEPTH, Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::gemm::{self, Isa, Rows};
 use crate::exec::cpu::tile::Arena;
-use crate::kernel::body::ConvShape;
+use crate::kernel::contraction::ConvShape;
 use std::sync::Arc;
 
 /// Rows of the product that one task computes, about.

@@ -39,8 +39,8 @@ struct Matrix {
 
 impl Matrix {
     fn new(source: &Source) -> Matrix {
-        let stride = |d: usize| source.view.strides[d];
-        let base = source.base.wrapping_add_signed(source.view.offset);
+        let stride = |d: usize| source.access.strides[d];
+        let base = source.base.wrapping_add_signed(source.access.offset);
         Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
     }
 
