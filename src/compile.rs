@@ -2,7 +2,7 @@
 
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
-use crate::passes::{self, Pass};
+use crate::passes::{self, Pass, PassContext};
 use crate::plan::{EntryPlan, Plan, Source};
 use crate::schedule::cost::{bytes_moved, flops};
 use crate::schedule::kernel::KernelKind;
@@ -288,6 +288,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
+    let context = PassContext::default();
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),
@@ -299,7 +300,7 @@ fn optimise(
     observe(Stage { entry: &name, name: "declared", graph });
     let run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
-        (pass.run)(graph);
+        (pass.run)(graph, &context);
         if options.verify {
             verify(graph, pass.name)?;
         }

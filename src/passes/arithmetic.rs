@@ -1,8 +1,8 @@
 //! Algebraic simplification of scalar operations.
 
-use super::Report;
 use super::fold::holds;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op};
 use crate::scalar::ScalarOp::{self, *};
 
@@ -19,8 +19,8 @@ use crate::scalar::ScalarOp::{self, *};
 /// %zero: f32[4] = constant 0           →
 /// %y: f32[4] = sub %zero %a
 /// ```
-pub fn arithmetic(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn arithmetic(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[

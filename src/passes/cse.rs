@@ -1,7 +1,7 @@
 //! Common subexpressions.
 
-use super::Report;
 use super::rewrite::differentiated;
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use std::collections::hash_map::Entry;
 /// %b: f32[2] = mul %y %x               →      %z: f32[2] = add %a %a
 /// %z: f32[2] = add %a %b
 /// ```
-pub fn cse(graph: &mut Graph) -> Report {
+pub fn cse(graph: &mut Graph, _: &PassContext) -> Report {
     let nodes_before = graph.len();
     let opaque = differentiated(graph);
     let mut seen: HashMap<(Op, Vec<NodeId>), NodeId> = HashMap::new();

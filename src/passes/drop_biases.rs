@@ -1,7 +1,7 @@
 //! Biases that a batch normalisation takes away again.
 
-use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Mul, Sub};
 
@@ -18,8 +18,8 @@ use crate::scalar::ScalarOp::{Add, Mul, Sub};
 /// %m: f32[8,4] = broadcast %mean
 /// %z: f32[8,4] = sub %y %m
 /// ```
-pub fn drop_biases(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn drop_biases(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[mean_of_shifted, shifted_both];

@@ -1,7 +1,7 @@
 //! Constant folding.
 
-use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
 
 /// Computes what depends on constants alone. A constant is one value in every element, so movement and
@@ -19,8 +19,8 @@ use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
 /// %r: f32[1] = reshape %y [1]
 /// %z: f32[4] = broadcast %r [4]
 /// ```
-pub fn fold(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn fold(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[scalar, movement, concat, reduce, iota];

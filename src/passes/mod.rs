@@ -36,13 +36,17 @@ pub struct Report {
     pub nodes_after: usize,
 }
 
+/// What passes need to know besides the graph.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PassContext {}
+
 /// A pass and its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     pub name: &'static str,
     /// What it does, in a sentence for people.
     pub about: &'static str,
-    pub run: fn(&mut Graph) -> Report,
+    pub run: fn(&mut Graph, &PassContext) -> Report,
 }
 
 /// A sentence for each pass; some run several times.

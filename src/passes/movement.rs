@@ -1,7 +1,7 @@
 //! Movement operations that undo each other, do nothing, or can be one.
 
-use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 
 /// Cancels and merges movement operations. Broadcasts go last in a chain of movements, so that what
@@ -14,8 +14,8 @@ use crate::ir::{Graph, NodeId, Op};
 /// %c: f32[3,2] = reshape %b [3,2]      →
 /// %y: f32[6] = reshape %c [6]
 /// ```
-pub fn movement(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[identity, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];

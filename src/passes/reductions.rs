@@ -1,7 +1,7 @@
 //! Reductions of less.
 
-use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
 
@@ -13,8 +13,8 @@ use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
 /// %m: f32[64,4] = mul %x %b            →      %y: f32[1,4] = mul %s %c
 /// %y: f32[1,4] = reduce_sum %m [0]
 /// ```
-pub fn reductions(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn reductions(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[trim, merge, of_broadcast, of_movement, of_centred, factor_out];

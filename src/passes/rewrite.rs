@@ -1,6 +1,6 @@
 //! The driver of all passes that are tables of local rules.
 
-use super::Report;
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, Origin, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{HashSet, VecDeque};
@@ -35,7 +35,7 @@ pub(super) fn differentiated(graph: &Graph) -> HashSet<NodeId> {
 ///
 /// A replacement that is new takes the name of the node it replaces. Nodes that are left without a use
 /// go.
-pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule]) -> Report {
+pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], _: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);

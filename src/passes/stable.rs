@@ -1,7 +1,7 @@
 //! Forms of the logistic function and its logarithm that neither overflow nor cancel.
 
-use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 use crate::scalar::ScalarOp::{Add, Div, Exp, Log, Neg, Sigmoid, Softplus, Sub};
 
@@ -19,8 +19,8 @@ use crate::scalar::ScalarOp::{Add, Div, Exp, Log, Neg, Sigmoid, Softplus, Sub};
 /// %y: f32[8] = log %p                  →      %s: f32[8] = softplus %negated
 ///                                             %y: f32[8] = neg %s
 /// ```
-pub fn stable(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn stable(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
 const RULES: &[Rule] = &[sigmoid, softplus, log_sigmoid];

@@ -9,11 +9,11 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 /// The lines of a graph before and after a pass. The pass is validated on the way.
-fn rewritten(run: fn(&mut Graph) -> Report, lines: &str) -> String {
+fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
     assert_eq!(verify(&before), Ok(()));
     let mut after = before.clone();
-    let report = run(&mut after);
+    let report = run(&mut after, &PassContext::default());
     assert_eq!(verify(&after), Ok(()));
     assert_eq!((report.nodes_before, report.nodes_after), (before.len(), after.len()));
     assert_eq!(report.changed > 0, before != after);
@@ -184,11 +184,11 @@ fn reductions_come_before_repetition_and_factors_after() {
 #[test]
 fn reductions_of_what_is_centred_are_zero() {
     assert_snapshot!(rewritten(
-        |graph| {
-            reductions(graph);
-            fold(graph);
-            arithmetic(graph);
-            let report = dead(graph);
+        |graph, context| {
+            reductions(graph, context);
+            fold(graph, context);
+            arithmetic(graph, context);
+            let report = dead(graph, context);
             Report { changed: 1, nodes_before: 7, ..report }
         },
         r#"
@@ -269,7 +269,7 @@ fn stable_binary_cross_entropy_is_finite_where_the_written_one_is_not() {
         output y = %lq }"#;
     let before = parse(lines).unwrap();
     let mut after = before.clone();
-    stable(&mut after);
+    stable(&mut after, &PassContext::default());
     let x = crate::ir::Value::real(vec![3], vec![-100.0f32, 0.0, 100.0]);
     let inputs = crate::ir::Bindings::from([("x".to_string(), x)]);
     let y = |graph: &Graph| crate::ir::evaluate(graph, &inputs).unwrap().outputs[0].1.to_f64();
@@ -281,9 +281,9 @@ fn stable_binary_cross_entropy_is_finite_where_the_written_one_is_not() {
 #[test]
 fn biases_before_a_batch_norm_are_dropped_where_asked_for() {
     assert_snapshot!(rewritten(
-        |graph| {
-            let report = drop_biases(graph);
-            assert_eq!(dead(graph).changed, 0);
+        |graph, context| {
+            let report = drop_biases(graph, context);
+            assert_eq!(dead(graph, context).changed, 0);
             report
         },
         r#"
@@ -325,14 +325,14 @@ proptest! {
     fn every_pass_keeps_what_random_graphs_compute(graph in graphs(GraphOptions::default()), seed: u64) {
         for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
             let mut after = graph.clone();
-            (pass.run)(&mut after);
+            (pass.run)(&mut after, &PassContext::default());
             prop_assert_eq!(verify(&after), Ok(()), "{}", pass.name);
             if let Err(error) = validate(&graph, &after, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{graph}\n{after}", pass.name)));
             }
             // A pass is done when it says so.
             let mut again = after.clone();
-            (pass.run)(&mut again);
+            (pass.run)(&mut again, &PassContext::default());
             prop_assert!(again.len() <= after.len(), "{} grows a graph each time", pass.name);
         }
     }
@@ -344,13 +344,13 @@ proptest! {
         seed: u64,
     ) {
         let mut now = graph.clone();
-        FORWARD.iter().for_each(|pass| { (pass.run)(&mut now); });
+        FORWARD.iter().for_each(|pass| { (pass.run)(&mut now, &PassContext::default()); });
         prop_assert_eq!(validate(&graph, &now, seed), Ok(()), "before differentiation");
         differentiate(&mut now);
         prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
         for pass in PIPELINE {
             let before = now.clone();
-            (pass.run)(&mut now);
+            (pass.run)(&mut now, &PassContext::default());
             prop_assert_eq!(verify(&now), Ok(()), "{}", pass.name);
             if let Err(error) = validate(&before, &now, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{before}\n{now}", pass.name)));

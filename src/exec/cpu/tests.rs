@@ -263,7 +263,7 @@ proptest! {
         prop_assert_eq!(check(&graph, &given), Ok(()), "as declared");
         let mut optimised = graph.clone();
         for pass in passes::FORWARD.iter().chain(passes::PIPELINE) {
-            (pass.run)(&mut optimised);
+            (pass.run)(&mut optimised, &passes::PassContext::default());
         }
         prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised");
     }
