@@ -1,6 +1,6 @@
 //! Biases that a batch normalisation takes away again.
 
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Mul, Sub};
@@ -22,7 +22,10 @@ pub fn drop_biases(graph: &mut Graph, context: &PassContext) -> Report {
     rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[mean_of_shifted, shifted_both];
+pub(super) const RULES: &[Rule] = rules! {
+    mean_of_shifted: Nothing, "sum(x + b) / n → sum(x) / n + b";
+    shifted_both: Finite, "(x + b) - (m + b) → x - m";
+};
 
 /// `x` and the small `b` of `x + broadcast b`.
 fn shifted(r: &Rewriter, id: NodeId) -> Vec<(NodeId, NodeId)> {

@@ -1,6 +1,6 @@
 //! Constant folding.
 
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
 
@@ -23,7 +23,13 @@ pub fn fold(graph: &mut Graph, context: &PassContext) -> Report {
     rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[scalar, movement, concat, reduce, iota];
+pub(super) const RULES: &[Rule] = rules! {
+    scalar: Nothing, "op(c, d) → its value, where a float holds it";
+    movement: Nothing, "a movement of c → c";
+    concat: Nothing, "concat(c, c) → c";
+    reduce: Nothing, "max(c, …, c) → c, c + … + c → n · c, where a float holds it";
+    iota: Nothing, "an iota along an axis of size 1 → 0";
+};
 
 /// Whether a device can hold a value.
 pub(super) fn holds(value: f64, dtype: DType) -> bool {

@@ -23,6 +23,7 @@ pub use drop_biases::drop_biases;
 pub use fold::fold;
 pub use movement::movement;
 pub use reductions::reductions;
+pub use rewrite::Rule;
 pub use stable::stable;
 pub use through::through;
 pub use validate::{Mismatch, validate};
@@ -39,6 +40,21 @@ pub struct Report {
 /// What passes need to know besides the graph.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PassContext {}
+
+/// What a rewrite assumes about numbers that are not finite. In exact arithmetic every rewrite is an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assumes {
+    /// Nothing: NaN and infinities come out as they do without it.
+    Nothing,
+    /// That all that is not finite is alike: what is not finite stays so, but a NaN may become an infinity or
+    /// the other way.
+    Alike,
+    /// That nothing in between leaves the range of floats. The rewrite is right for NaN and infinite operands;
+    /// where the written form overflows or underflows on the way, the result is the finite one it stands for.
+    Range,
+    /// That operands and all in between are finite and where the operations are defined.
+    Finite,
+}
 
 /// A pass and its name.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Movement operations that undo each other, do nothing, or can be one.
 
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 
@@ -18,7 +18,19 @@ pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
     rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[identity, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];
+pub(super) const RULES: &[Rule] = rules! {
+    identity: Nothing, "a movement that moves nothing → its operand";
+    reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
+    transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
+        transpose x → reshape x where only dimensions of size 1 move";
+    broadcast: Nothing, "broadcast(broadcast x) → broadcast x";
+    pad: Nothing, "pad(pad x) → pad x";
+    slice: Nothing, "slice(slice x) → slice x, slice(pad x) → slice x or 0, slice(concat(x, y)) → slice x, \
+        slice(broadcast x) → broadcast(slice x)";
+    reverse: Nothing, "reverse(reverse x) → x or reverse x, reverse(broadcast x) → broadcast(reverse x)";
+    concat: Nothing, "concat(concat(x, y), z) → concat(x, y, z)";
+    iota: Nothing, "iota → broadcast(iota)";
+};
 
 /// A movement that leaves every element where it is.
 fn identity(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {

@@ -1,6 +1,6 @@
 //! Reductions of less.
 
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
@@ -17,7 +17,14 @@ pub fn reductions(graph: &mut Graph, context: &PassContext) -> Report {
     rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[trim, merge, of_broadcast, of_movement, of_centred, factor_out];
+pub(super) const RULES: &[Rule] = rules! {
+    trim: Nothing, "a reduction along axes of size 1 → its operand";
+    merge: Nothing, "sum(sum x) → sum x, max(max x) → max x";
+    of_broadcast: Nothing, "sum(broadcast x) → broadcast(sum x · n), max(broadcast x) → broadcast(max x)";
+    of_movement: Nothing, "sum(move x) → move(sum x), max(move x) → move(max x)";
+    of_centred: Alike, "sum(x + c · sum x) → sum x · (1 + n · c)";
+    factor_out: Alike, "sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x";
+};
 
 /// The kind, axes and operand of a reduction.
 fn root(r: &Rewriter, id: NodeId) -> Option<(ReduceKind, Vec<usize>, NodeId)> {

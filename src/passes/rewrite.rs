@@ -1,13 +1,37 @@
 //! The driver of all passes that are tables of local rules.
 
-use super::{PassContext, Report};
+use super::{Assumes, PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, Origin, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{HashSet, VecDeque};
 
-/// A local rule: looks at the operation of one node and at what feeds it, and gives a node of the same
-/// type that may stand in its place. It builds nodes only when it gives one.
-pub(super) type Rule = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
+/// Looks at the operation of one node and at what feeds it, and gives a node of the same type that may
+/// stand in its place. It builds nodes only when it gives one.
+type Apply = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
+
+/// A local rule: a row of its pass's table.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The name of the function behind it.
+    pub name: &'static str,
+    /// What it rewrites, each as `before → after`, separated by `, `.
+    pub rewrites: &'static str,
+    pub assumes: Assumes,
+    pub(super) apply: Apply,
+}
+
+/// A table of rules: the function, what it assumes, and what it rewrites.
+macro_rules! rules {
+    ($($apply:ident: $assumes:ident, $rewrites:literal;)+) => {
+        &[$($crate::passes::rewrite::Rule {
+            name: stringify!($apply),
+            rewrites: $rewrites,
+            assumes: $crate::passes::Assumes::$assumes,
+            apply: $apply,
+        }),+]
+    };
+}
+pub(super) use rules;
 
 /// A graph under rewriting, as rules see it.
 ///
@@ -67,7 +91,7 @@ impl Rewriter<'_> {
         for rule in rules {
             self.created.clear();
             self.origin.clone_from(&self.graph.node(id).origin);
-            let Some(new) = rule(self, id).filter(|&new| new != id) else {
+            let Some(new) = (rule.apply)(self, id).filter(|&new| new != id) else {
                 debug_assert!(self.created.is_empty(), "a rule built nodes for nothing");
                 continue;
             };

@@ -1,6 +1,6 @@
 //! Movement operations through scalar operations.
 
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 
@@ -16,7 +16,12 @@ pub fn through(graph: &mut Graph, context: &PassContext) -> Report {
     rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[after_broadcast, after_reshape, after_transpose, before_slice];
+pub(super) const RULES: &[Rule] = rules! {
+    after_broadcast: Nothing, "op(broadcast x, broadcast y) → broadcast(op(x, y))";
+    after_reshape: Nothing, "op(reshape x, reshape y) → reshape(op(x, y))";
+    after_transpose: Nothing, "op(transpose x, transpose y) → transpose(op(x, y))";
+    before_slice: Nothing, "slice(op(x, y)) → op(slice x, slice y)";
+};
 
 /// The operands of a scalar operation; nothing where all are constants, which folding is for.
 fn moving(r: &Rewriter, id: NodeId) -> Option<(Op, Vec<NodeId>)> {
