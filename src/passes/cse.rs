@@ -47,8 +47,8 @@ pub fn cse(graph: &mut Graph, _: &PassContext) -> Report {
     Report { changed, nodes_before, nodes_after: graph.len() }
 }
 
-/// `max` and `min` do not commute: at a tie their derivative goes to the second operand, and where one
-/// operand is not a number they give the second.
+/// `max` and `min` do not commute: at a tie their derivative goes to the second operand, and of 0 and -0 they give
+/// the second.
 fn commutes(op: &Op) -> bool {
     matches!(op, Op::Scalar(ScalarOp::Add | ScalarOp::Mul | ScalarOp::Eq | ScalarOp::AddU32))
 }

@@ -9,7 +9,7 @@ use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
 use crate::schedule::{Fusion, StateLayout, schedule};
-use crate::testing::{GraphOptions, graphs, random_bindings};
+use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -45,7 +45,14 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
         .collect();
     let schedule = schedule(graph, &layout, fusion).unwrap();
     let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![], optional: vec![], fusion };
+    let source = Source {
+        name: "test.ron".into(),
+        text: String::new(),
+        overrides: vec![],
+        optional: vec![],
+        fusion,
+        fast_math: false,
+    };
     Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
 }
 
@@ -277,6 +284,68 @@ proptest! {
         let mut graph = graph;
         crate::autodiff::differentiate(&mut graph);
         prop_assert_eq!(check(&graph, &given), Ok(()));
+    }
+}
+
+/// Results on values that are not finite: NaN where the interpreter in f32 has NaN, infinities where it has them.
+fn check_special(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
+    let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(graph, fusion);
+        for isa in Isa::available() {
+            let found = run(&plan, given, 1, isa);
+            let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
+            let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
+            for (name, value) in outputs.chain(updates) {
+                let values = value.to_f64();
+                let scale = values.iter().filter(|x| x.is_finite()).fold(1.0, |a: f64, b| a.max(b.abs()));
+                for (i, (&a, &b)) in values.iter().zip(&found[&name]).enumerate() {
+                    let b = f64::from(b);
+                    let same = (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= 4e-5 * scale;
+                    if !same {
+                        return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b}, expected {a}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn special_values_in_random_graphs(
+        graph in graphs(GraphOptions { contractions: false, ..GraphOptions::default() }),
+        seed: u64, rarity in 2usize..40,
+    ) {
+        prop_assert_eq!(check_special(&graph, &special_bindings(&graph, seed, rarity)), Ok(()));
+    }
+}
+
+/// A maximum over rows, columns and everything, of lengths that fill vectors and tiles and do not, with one NaN at
+/// any place: it comes out where it went in and nowhere else.
+#[test]
+fn a_maximum_keeps_what_is_not_a_number() {
+    for (shape, axes) in [([3, 37], vec![1]), ([3, 1000], vec![1]), ([70, 37], vec![0]), ([5, 33], vec![0, 1])] {
+        let mut f = Fixture::new();
+        let x = f.input("x", &shape);
+        let zero = f.builder().constant(0.0, &shape);
+        let relu = f.builder().scalar(ScalarOp::Max, &[x, zero]);
+        let largest = f.builder().op(Op::Reduce { kind: crate::ir::ReduceKind::Max, axes }, &[x]);
+        f.output("relu", relu);
+        f.output("largest", largest);
+        let count = shape[0] * shape[1];
+        for at in [0, 1, 15, 16, 17, 31, 32, 36, count / 2, count - 1] {
+            for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut given = f.given.clone();
+                if let Data::Real(values) = &mut given.get_mut("x").unwrap().data {
+                    values[at] = special;
+                }
+                check_special(&f.graph, &given).unwrap();
+            }
+        }
     }
 }
 
