@@ -14,6 +14,13 @@ fn one_unless<B: ScalarBuilder>(e: &mut B, mask: B::Value) -> B::Value {
     e.apply(ScalarOp::Select, &[mask, zero, one])
 }
 
+/// `factor · (y + 1)`: the derivative of `y = e^(factor·x) − 1`.
+fn growth<B: ScalarBuilder>(e: &mut B, factor: B::Value, y: B::Value) -> B::Value {
+    let one = e.constant(1.0);
+    let power = e.apply(ScalarOp::Add, &[y, one]);
+    e.apply(ScalarOp::Mul, &[factor, power])
+}
+
 macro_rules! scalar_ops {
     ($(
         $(#[$doc:meta])*
@@ -160,6 +167,15 @@ scalar_ops! {
     Exp "exp" (a: Real) -> Real,
         f64: a.exp(), cuda: "expf({0})", cpu: v::exp, cost: 10,
         derivative: |_, y| [Some(y)];
+    /// `e^(a·(b + c)) − 1`, exact to the last place also where it is near 0. The factor comes in two parts because one
+    /// f32 does not hold the logarithm of a decay well enough: `1 − βᵗ = -expm1_product(t, high, low)`.
+    Expm1Product "expm1_product" (a: Real, b: Real, c: Real) -> Real,
+        f64: (a * (b + c)).exp_m1(),
+        cuda: "(float)expm1((double){0} * ((double){1} + (double){2}))", cpu: v::expm1_product, cost: 20,
+        derivative: |e, y| [
+            { let f = e.apply(ScalarOp::Add, &[b, c]); Some(growth(e, f, y)) },
+            Some(growth(e, a, y)), Some(growth(e, a, y))
+        ];
     /// Natural logarithm.
     Log "log" (a: Real) -> Real,
         f64: a.ln(), cuda: "logf({0})", cpu: v::log, cost: 10,

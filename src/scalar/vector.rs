@@ -44,6 +44,7 @@ lanes! {
     abs(a) = a.abs();
     sign(a) = if a.is_nan() { a } else { mask(a > 0.0) - mask(a < 0.0) };
     exp(a) = approximate::exp(a);
+    expm1_product(a, b, c) = (f64::from(a) * (f64::from(b) + f64::from(c))).exp_m1() as f32;
     log(a) = approximate::log(a);
     sqrt(a) = a.sqrt();
     rsqrt(a) = 1.0 / a.sqrt();
