@@ -21,6 +21,8 @@ pub struct Options {
     pub fusion: Fusion,
     /// Names of [`passes::OPTIONAL`] to run.
     pub optional: Vec<String>,
+    /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
+    pub fast_math: bool,
     /// Verify the graph after every pass.
     pub verify: bool,
     /// Prove every pass against the interpreter on random inputs drawn from this seed.
@@ -36,6 +38,7 @@ impl Options {
             sets: source.overrides.clone(),
             optional: source.optional.clone(),
             fusion: source.fusion,
+            fast_math: source.fast_math,
             ..Options::default()
         }
     }
@@ -48,6 +51,7 @@ impl Default for Options {
             specialise: Vec::new(),
             fusion: Fusion::On,
             optional: Vec::new(),
+            fast_math: false,
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
@@ -162,6 +166,7 @@ pub fn compile(
         overrides: options.sets.clone(),
         optional: options.optional.clone(),
         fusion: options.fusion,
+        fast_math: options.fast_math,
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
     compiled.summary.elapsed = started.elapsed();
@@ -288,7 +293,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
-    let context = PassContext::default();
+    let context = PassContext { fast_math: options.fast_math };
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),

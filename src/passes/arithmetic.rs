@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule] = rules! {
     extremum: Nothing, "max(x, x) → x, max(max(x, c), d) → max(x, max(c, d)), the same of min";
     pow: Nothing, "x⁰ → 1, x¹ → x, x² → x · x, x⁻¹ → 1 / x";
     pow_of_half: Finite, "x^½ → √x, x^-½ → rsqrt x";
-    inverse: Finite, "exp(log x) → x, log(exp x) → x, √(x · x) → |x|";
+    inverse: Finite, "exp(log x) → x, log(exp x) → x, √(x · x) → abs x";
     even: Nothing, "|-x| → |x|, ||x|| → |x|, cos(-x) → cos x, cos |x| → cos x";
     select: Nothing, "select(m, x, x) → x, select(c, x, y) → x or y, select(x < y, 1, 0) → x < y";
     select_extremum: Finite, "select(x > y, x, y) → max(x, y), select(x < y, x, y) → min(x, y)";
@@ -56,6 +56,20 @@ fn root<const N: usize>(r: &Rewriter, id: NodeId, op: ScalarOp) -> Option<[NodeI
 /// A combined constant, where f32 holds it without overflow or loss of precision to underflow.
 fn exact_enough(value: f64) -> Option<f64> {
     (value == 0.0 || (value.is_normal() && (value as f32).is_normal())).then_some(value)
+}
+
+/// `c + d`, where `x + c` cannot have overflown unless the sum does too.
+fn joined_sum(c: f64, d: f64) -> Option<f64> {
+    // Half a unit in the last place of the largest float: less does not take any finite float beyond it.
+    let harmless = |c: f64| c.abs() < 2f64.powi(102);
+    if harmless(c) && harmless(d) { exact_enough(c + d) } else { None }
+}
+
+/// `c · d`, where `x · c` cannot have overflown unless `x · c · d` does too.
+fn joined_product(c: f64, d: f64) -> Option<f64> {
+    let (size, product) = (c.abs(), c * d);
+    let underflows = product == 0.0 && c != 0.0 && d != 0.0;
+    if !underflows && (size <= 1.0 || size <= product.abs()) { exact_enough(product) } else { None }
 }
 
 /// `op(x, c)`.
@@ -77,12 +91,12 @@ fn add(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             return Some(a);
         }
         if let Some([x, c]) = r.scalar(a, Add)
-            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+            && let Some(sum) = r.constant(c).and_then(|c| joined_sum(c, d))
         {
             return Some(with_constant(r, Add, x, sum));
         }
         if let Some([c, x]) = r.scalar(a, Sub)
-            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+            && let Some(sum) = r.constant(c).and_then(|c| joined_sum(c, d))
         {
             let c = r.constant_like(sum, x);
             return Some(r.apply(Sub, &[c, x]));
@@ -107,12 +121,12 @@ fn sub(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             return Some(r.apply(Neg, &[b]));
         }
         if let Some([d, x]) = r.scalar(b, Sub)
-            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+            && let Some(difference) = r.constant(d).and_then(|d| joined_sum(c, -d))
         {
             return Some(with_constant(r, Add, x, difference));
         }
         if let Some([x, d]) = r.scalar(b, Add)
-            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+            && let Some(difference) = r.constant(d).and_then(|d| joined_sum(c, -d))
         {
             let c = r.constant_like(difference, x);
             return Some(r.apply(Sub, &[c, x]));
@@ -146,12 +160,12 @@ fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             return Some(with_constant(r, Mul, x, -d));
         }
         if let Some([x, c]) = r.scalar(a, Mul)
-            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+            && let Some(product) = r.constant(c).and_then(|c| joined_product(c, d))
         {
             return Some(with_constant(r, Mul, x, product));
         }
         if let Some([c, x]) = r.scalar(a, Div)
-            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+            && let Some(product) = r.constant(c).and_then(|c| joined_product(c, d))
         {
             let c = r.constant_like(product, x);
             return Some(r.apply(Div, &[c, x]));

@@ -9,7 +9,7 @@ use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
 ///
 /// Values are computed in f64 and kept so: executors round them to f32 once, which is at least as near
 /// to the declared computation as rounding after every operation. A value that no f32 can hold (a
-/// result beyond its range, an infinity, not a number) is left for the device to compute, which then
+/// result beyond its range or below, an infinity, not a number) is left for the device to compute, which then
 /// shows what it shows without this pass.
 ///
 /// ```text
@@ -31,10 +31,10 @@ pub(super) const RULES: &[Rule] = rules! {
     iota: Nothing, "an iota along an axis of size 1 → 0";
 };
 
-/// Whether a device can hold a value.
+/// Whether a device can hold a value: neither beyond the range of floats nor rounded away near zero.
 pub(super) fn holds(value: f64, dtype: DType) -> bool {
     match dtype {
-        DType::F32 => value.abs() <= f64::from(f32::MAX),
+        DType::F32 => value == 0.0 || (value as f32).is_normal(),
         DType::U32 => true,
     }
 }

@@ -54,12 +54,12 @@ pub(super) fn differentiated(graph: &Graph) -> HashSet<NodeId> {
     graph.ids().into_iter().filter(|&id| *graph.op(id) == Op::Gradient).map(|id| graph.operands(id)[1]).collect()
 }
 
-/// Applies rules until none applies. Nodes are first visited operands before users, and again when
+/// Applies rules until none applies: those that the context allows. Nodes are first visited operands before users, and again when
 /// they, or what feeds them, are replaced.
 ///
 /// A replacement that is new takes the name of the node it replaces. Nodes that are left without a use
 /// go.
-pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], _: &PassContext) -> Report {
+pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);
@@ -67,12 +67,14 @@ pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], _: &PassContext) -> Rep
     // No set of rules here undoes what another does, so this is never reached; if it ever were, a
     // valid graph and an unfinished rewrite would be the result.
     let limit = 256 + 16 * nodes_before;
+    let rules: Vec<Rule> =
+        rules.iter().copied().filter(|rule| context.fast_math || rule.assumes != Assumes::Finite).collect();
     let mut changed = 0;
     while let Some(id) = queue.pop_front() {
         if !rewriter.graph.contains(id) {
             continue;
         }
-        let Some(new) = rewriter.apply_first(rules, id) else { continue };
+        let Some(new) = rewriter.apply_first(&rules, id) else { continue };
         changed += 1;
         queue.extend(rewriter.created.drain(..));
         queue.push_back(new);
