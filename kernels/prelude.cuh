@@ -62,7 +62,8 @@ struct Sum {
 
 struct Max {
     static __device__ float identity() { return -__int_as_float(0x7f800000); }
-    static __device__ float combine(float a, float b) { return fmaxf(a, b); }
+    // NaN where either is; fmaxf would give the other.
+    static __device__ float combine(float a, float b) { return a > b || a != a ? a : b; }
 };
 
 template <class Op>

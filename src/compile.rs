@@ -5,7 +5,7 @@ use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
 use crate::kernel::body::KernelKind;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::StateLayout;
-use crate::passes::{self, Pass};
+use crate::passes::{self, Pass, PassContext};
 use crate::plan::{EntryPlan, Plan, Source};
 use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
 use serde::Serialize;
@@ -22,6 +22,8 @@ pub struct Options {
     pub fusion: Fusion,
     /// Names of [`passes::OPTIONAL`] to run.
     pub optional: Vec<String>,
+    /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
+    pub fast_math: bool,
     /// Verify the graph after every pass.
     pub verify: bool,
     /// Prove every pass against the interpreter on random inputs drawn from this seed.
@@ -37,6 +39,7 @@ impl Options {
             sets: source.overrides.clone(),
             optional: source.optional.clone(),
             fusion: source.fusion,
+            fast_math: source.fast_math,
             ..Options::default()
         }
     }
@@ -49,6 +52,7 @@ impl Default for Options {
             specialise: Vec::new(),
             fusion: Fusion::On,
             optional: Vec::new(),
+            fast_math: false,
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
@@ -163,6 +167,7 @@ pub fn compile(
         overrides: options.sets.clone(),
         optional: options.optional.clone(),
         fusion: options.fusion,
+        fast_math: options.fast_math,
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
     compiled.summary.elapsed = started.elapsed();
@@ -289,6 +294,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
+    let context = PassContext { fast_math: options.fast_math };
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),
@@ -300,7 +306,7 @@ fn optimise(
     observe(Stage { entry: &name, name: "declared", graph });
     let run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
-        (pass.run)(graph);
+        (pass.run)(graph, &context);
         if options.verify {
             verify(graph, pass.name)?;
         }

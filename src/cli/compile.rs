@@ -64,6 +64,9 @@ pub struct Args {
     /// Also run an optional pass: drop-biases
     #[arg(long = "pass", value_name = "PASS")]
     optional: Vec<String>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Make every operation a kernel of its own
     #[arg(long)]
     no_fusion: bool,
@@ -110,6 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (program, mut options) = program_and_options(&args.program)?;
     options.specialise = args.specialise.clone();
     options.optional.extend(args.optional.iter().cloned());
+    options.fast_math |= args.fast_math;
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }

@@ -51,6 +51,9 @@ pub struct Args {
     /// Threads to use; the results do not depend on it
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
@@ -78,7 +81,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         replay.run_reference()?
     } else {
         let Options { optional, fusion, .. } = options;
-        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion };
+        let fast_math = options.fast_math || args.fast_math;
+        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion, fast_math };
         replay.run_cpu(source, super::threads(args.threads))?
     };
     write(&args.outputs, &results, args.f64_reference)?;

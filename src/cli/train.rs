@@ -53,6 +53,9 @@ pub struct Args {
     /// Threads to use; the results do not depend on it [default: one for each core]
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
@@ -69,7 +72,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     device: Device,
     /// Go on with a run: its folder, or the one under --out that was saved last
-    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "sets", "seed", "name"])]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "sets", "seed", "name", "fast_math"])]
     resume: Option<Option<PathBuf>>,
     /// Never use the network
     #[arg(long)]
@@ -148,20 +151,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
     let default = PathBuf::from("dcgan");
-    let (program, sets, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
-        Found::Source(program) => (program, args.sets.clone(), None),
-        Found::Plan(plan) if args.sets.is_empty() => {
-            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
-            (program, plan.source.overrides.clone(), Some(*plan))
-        }
+    let (program, mut options, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
+        Found::Source(program) => (program, Options { sets: args.sets.clone(), ..Options::default() }, None),
         Found::Plan(plan) => {
-            let program = Program { name: plan.source.name, text: plan.source.text };
-            (program, [plan.source.overrides, args.sets.clone()].concat(), None)
+            let mut options = Options::of(&plan.source);
+            options.sets.extend(args.sets.iter().cloned());
+            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
+            // What it was compiled with is what was asked for: it is used as it is.
+            let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math);
+            (program, options, stays.then_some(*plan))
         }
     };
+    options.fast_math |= args.fast_math;
     let plan = match plan {
         Some(plan) => plan,
-        None => super::program::plan_of(program.compile(&Options { sets: sets.clone(), ..Options::default() })?)?,
+        None => super::program::plan_of(program.compile(&options)?)?,
     };
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
@@ -196,7 +200,13 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
     let meta = checkpoint.meta.clone();
     let program = Program { name: format!("{} (in {})", meta.program, run.checkpoint().display()), text: meta.text };
     let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let options = Options { sets, optional: meta.optional.clone(), fusion: meta.fusion, ..Options::default() };
+    let options = Options {
+        sets,
+        optional: meta.optional.clone(),
+        fusion: meta.fusion,
+        fast_math: meta.fast_math,
+        ..Options::default()
+    };
     let plan = super::program::plan_of(program.compile(&options)?)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let (data, digest) = (dataset.argument(), dataset.digest());
@@ -411,6 +421,7 @@ impl<'t> Trainer<'t> {
             digest: self.job.digest.clone(),
             optional: self.session.plan().source.optional.clone(),
             fusion: self.session.plan().source.fusion,
+            fast_math: self.session.plan().source.fast_math,
             seed: self.job.seed,
             step: self.session.step_count(),
             position: self.session.position(),

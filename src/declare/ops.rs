@@ -233,13 +233,15 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         self.apply_as(ScalarOp::Eq, &[labels, index], "one_hot", span)
     }
 
-    /// Over the last dimension; the largest is taken away first, so that nothing overflows.
+    /// Over the last dimension; the largest is taken away first, so that nothing overflows. The result does not depend
+    /// on what is taken away, so no gradient goes through it.
     fn softmax(&mut self, log: bool, x: NodeId, span: Span) -> Option<NodeId> {
         let Some(last) = self.graph.shape(x).len().checked_sub(1) else {
             self.d().report(Diagnostic::new("shape-mismatch", "a scalar has no classes").label(span, "in this"));
             return None;
         };
         let max = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![last] }, &[x], "max", span)?;
+        let max = self.add(Op::Detach, &[max], "shift", span)?;
         let shifted = self.apply_as(ScalarOp::Sub, &[x, max], "shifted", span)?;
         let exp = self.apply(ScalarOp::Exp, &[shifted], span)?;
         let sum = self.add(Op::Reduce { kind: ReduceKind::Sum, axes: vec![last] }, &[exp], "sum", span)?;

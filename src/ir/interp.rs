@@ -7,7 +7,7 @@
 use super::op::{Distribution, Op, ReduceKind, Window};
 use super::types::{DType, Shape, Type};
 use super::{Graph, NodeId};
-use crate::scalar::{philox, stream_hash};
+use crate::scalar::{ScalarOp, philox, stream_hash};
 use std::collections::{BTreeMap, HashMap};
 
 /// A number that the interpreter computes with.
@@ -339,7 +339,7 @@ fn reduce<T: Element>(operand: &Value<T>, kind: ReduceKind, ty: &Type) -> Vec<T>
         let slot = &mut result[ravel(&index, &ty.shape)];
         *slot = match kind {
             ReduceKind::Sum => *slot + value.to_f64(),
-            ReduceKind::Max => slot.max(value.to_f64()),
+            ReduceKind::Max => ScalarOp::Max.eval(&[*slot, value.to_f64()]),
         };
     }
     result.into_iter().map(T::from_f64).collect()

@@ -1,7 +1,7 @@
 //! Movement operations that undo each other, do nothing, or can be one.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 
 /// Cancels and merges movement operations. Broadcasts go last in a chain of movements, so that what
@@ -14,11 +14,23 @@ use crate::ir::{Graph, NodeId, Op};
 /// %c: f32[3,2] = reshape %b [3,2]      →
 /// %y: f32[6] = reshape %c [6]
 /// ```
-pub fn movement(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[identity, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];
+pub(super) const RULES: &[Rule] = rules! {
+    identity: Nothing, "a movement that moves nothing → its operand";
+    reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
+    transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
+        transpose x → reshape x where only dimensions of size 1 move";
+    broadcast: Nothing, "broadcast(broadcast x) → broadcast x";
+    pad: Nothing, "pad(pad x) → pad x";
+    slice: Nothing, "slice(slice x) → slice x, slice(pad x) → slice x or 0, slice(concat(x, y)) → slice x, \
+        slice(broadcast x) → broadcast(slice x)";
+    reverse: Nothing, "reverse(reverse x) → x or reverse x, reverse(broadcast x) → broadcast(reverse x)";
+    concat: Nothing, "concat(concat(x, y), z) → concat(x, y, z)";
+    iota: Nothing, "iota → broadcast(iota)";
+};
 
 /// A movement that leaves every element where it is.
 fn identity(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {

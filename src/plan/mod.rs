@@ -27,6 +27,8 @@ pub struct Source {
     /// The optional passes that were run.
     pub optional: Vec<String>,
     pub fusion: Fusion,
+    /// Whether rewrites were allowed to assume that all numbers are finite.
+    pub fast_math: bool,
 }
 
 /// One entry point for one choice of sizes.

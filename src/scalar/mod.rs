@@ -7,11 +7,14 @@
 mod approximate;
 pub mod philox;
 pub(crate) mod simd;
+#[cfg(test)]
+mod special_tests;
 mod table;
 mod vector;
 
 pub use philox::stream_hash;
 pub use table::ScalarOp;
+pub(crate) use vector::larger;
 
 /// What a derivative rule may build: scalar expressions over the values of some graph.
 ///

@@ -41,6 +41,9 @@ pub struct Meta {
     pub optional: Vec<String>,
     #[serde(default)]
     pub fusion: Fusion,
+    /// Whether it was compiled under the assumption that all numbers are finite.
+    #[serde(default)]
+    pub fast_math: bool,
     /// The seed of all randomness.
     pub seed: u64,
     /// Training steps that are complete.

@@ -6,7 +6,7 @@ use gcc_gan::exec::cuda::{PRELUDE, render};
 use gcc_gan::ir::{Bindings, Data, Graph, Op, Value, evaluate};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::schedule::{Fusion, schedule};
-use gcc_gan::testing::{GraphOptions, random_bindings, random_graph};
+use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,7 +21,11 @@ struct Case {
 }
 
 fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
-    let bindings: Bindings<f32> = random_bindings(&graph, seed);
+    let bindings = random_bindings(&graph, seed);
+    case_of(graph, fusion, bindings)
+}
+
+fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
     let states: BTreeMap<_, _> = (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {
             Op::State { name, ty } => Some((name.clone(), ty.clone())),
@@ -115,11 +119,12 @@ fn compare(what: &str, schedule: &Schedule, buffer: &Buffer, arenas: [&[u8]; 2],
         Data::U32(values) => assert_eq!(&found, values, "{what}"),
         Data::Real(values) => {
             // Sums are taken in another order than the interpreter's.
-            let largest = values.iter().fold(1f32, |m, v| m.max(v.abs()));
+            let largest = values.iter().filter(|v| v.is_finite()).fold(1f32, |m, v| m.max(v.abs()));
             for (i, (&bits, &expected)) in found.iter().zip(values).enumerate() {
                 let x = f32::from_bits(bits);
-                let near = (x - expected).abs() <= 3e-6 * largest + 1e-5 * expected.abs();
-                assert!(near, "{what}, element {i}: {x}, expected {expected}; kernels {kernels:?}");
+                let near = expected.is_finite() && (x - expected).abs() <= 3e-6 * largest + 1e-5 * expected.abs();
+                let same = near || x == expected || (x.is_nan() && expected.is_nan());
+                assert!(same, "{what}, element {i}: {x}, expected {expected}; kernels {kernels:?}");
             }
         }
     }
@@ -160,5 +165,23 @@ fn random_graphs_compute_what_the_interpreter_computes() {
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
     let kind = gcc_gan::kernel::body::KernelKind::Reduction;
     assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
+    check(&cases);
+}
+
+#[test]
+fn special_values_come_out_as_the_interpreter_has_them() {
+    let mut cases: Vec<Case> = Vec::new();
+    for seed in 0..4 {
+        for graph in [graphs::scalar_operations(), graphs::extrema([5, 70]), graphs::extrema([64, 33])] {
+            let bindings = special_bindings(&graph, seed, 8);
+            cases.push(case_of(graph, Fusion::On, bindings));
+        }
+    }
+    let options = GraphOptions { contractions: false, ..GraphOptions::default() };
+    cases.extend((0..40).map(|seed| {
+        let graph = random_graph(seed, options);
+        let bindings = special_bindings(&graph, seed, 12);
+        case_of(graph, Fusion::On, bindings)
+    }));
     check(&cases);
 }

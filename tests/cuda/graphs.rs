@@ -198,6 +198,16 @@ pub fn scalar_operations() -> Graph {
     })
 }
 
+/// The larger, the smaller, and the largest along either dimension and both.
+pub fn extrema(shape: [usize; 2]) -> Graph {
+    graph("extrema", |b| {
+        let (x, y) = (input(b, "x", Type::f32(shape)), input(b, "y", Type::f32(shape)));
+        let (larger, smaller) = (b.scalar(ScalarOp::Max, &[x, y]), b.scalar(ScalarOp::Min, &[x, y]));
+        let (rows, columns, all) = (max(b, x, &[1]), max(b, x, &[0]), max(b, y, &[0, 1]));
+        vec![("larger", larger), ("smaller", smaller), ("rows", rows), ("columns", columns), ("all", all)]
+    })
+}
+
 pub fn all() -> Vec<Graph> {
     vec![
         chain(),

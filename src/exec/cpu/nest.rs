@@ -8,7 +8,7 @@ use super::tile::{Arena, Registers, Segment, Surroundings};
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
 use crate::plan::ReduceKind;
-use crate::scalar::simd::multiversion;
+use crate::scalar::{larger, simd::multiversion};
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
@@ -224,7 +224,7 @@ impl NestProgram {
                         let lanes = registers.value(*value, around, points);
                         match kind {
                             ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
-                            ReduceKind::Max => *sum = sum.max(max_lanes(lanes).into()),
+                            ReduceKind::Max => *sum = larger(*sum as f32, max_lanes(lanes)).into(),
                         }
                     }
                     write(registers, &pass.stores, around, segments);
@@ -390,7 +390,7 @@ fn identity(kind: ReduceKind) -> f32 {
 fn combine(kind: ReduceKind, into: &mut [f32], lanes: &[f32]) {
     match kind {
         ReduceKind::Sum => into.iter_mut().zip(lanes).for_each(|(a, b)| *a += b),
-        ReduceKind::Max => into.iter_mut().zip(lanes).for_each(|(a, b)| *a = a.max(*b)),
+        ReduceKind::Max => combine_max(into, lanes),
     }
 }
 
@@ -418,8 +418,34 @@ multiversion! {
     }
 }
 
-fn max_lanes(lanes: &[f32]) -> f32 {
-    lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+multiversion! {
+    /// The largest, or NaN where there is one; in the same tree as sums, so that equal bits come out everywhere.
+    fn max_lanes(lanes: &[f32]) -> f32 {
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let chunks = lanes.chunks_exact(LANES);
+        for (a, &b) in largest.iter_mut().zip(chunks.remainder()) {
+            *a = larger(*a, b);
+        }
+        for chunk in chunks {
+            for i in 0..LANES {
+                largest[i] = larger(largest[i], chunk[i]);
+            }
+        }
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                largest[i] = larger(largest[i], largest[i + width]);
+            }
+        }
+        largest[0]
+    }
+}
+
+multiversion! {
+    fn combine_max(into: &mut [f32], lanes: &[f32]) {
+        for (a, &b) in into.iter_mut().zip(lanes) {
+            *a = larger(*a, b);
+        }
+    }
 }
 
 fn row_major(shape: &[usize]) -> Vec<usize> {

@@ -10,7 +10,7 @@ use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
 use crate::schedule::{Fusion, schedule};
-use crate::testing::{GraphOptions, graphs, random_bindings};
+use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -46,7 +46,14 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
         .collect();
     let schedule = schedule(graph, &layout, fusion).unwrap();
     let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![], optional: vec![], fusion };
+    let source = Source {
+        name: "test.ron".into(),
+        text: String::new(),
+        overrides: vec![],
+        optional: vec![],
+        fusion,
+        fast_math: false,
+    };
     Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
 }
 
@@ -264,7 +271,7 @@ proptest! {
         prop_assert_eq!(check(&graph, &given), Ok(()), "as declared");
         let mut optimised = graph.clone();
         for pass in passes::FORWARD.iter().chain(passes::PIPELINE) {
-            (pass.run)(&mut optimised);
+            (pass.run)(&mut optimised, &passes::PassContext::default());
         }
         prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised");
     }
@@ -278,6 +285,101 @@ proptest! {
         let mut graph = graph;
         crate::autodiff::differentiate(&mut graph);
         prop_assert_eq!(check(&graph, &given), Ok(()));
+    }
+}
+
+/// Results on values that are not finite: NaN where the interpreter in f32 has NaN, infinities where it has them.
+fn check_special(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
+    let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(graph, fusion);
+        for isa in Isa::available() {
+            let found = run(&plan, given, 1, isa);
+            let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
+            let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
+            for (name, value) in outputs.chain(updates) {
+                let values = value.to_f64();
+                let scale = values.iter().filter(|x| x.is_finite()).fold(1.0, |a: f64, b| a.max(b.abs()));
+                for (i, (&a, &b)) in values.iter().zip(&found[&name]).enumerate() {
+                    let b = f64::from(b);
+                    let same = (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= 4e-5 * scale;
+                    if !same {
+                        return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b}, expected {a}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn special_values_in_random_graphs(
+        graph in graphs(GraphOptions { contractions: false, ..GraphOptions::default() }),
+        seed: u64, rarity in 2usize..40,
+    ) {
+        prop_assert_eq!(check_special(&graph, &special_bindings(&graph, seed, rarity)), Ok(()));
+    }
+}
+
+/// A maximum over rows, columns and everything, of lengths that fill vectors and tiles and do not, with one NaN at
+/// any place: it comes out where it went in and nowhere else.
+#[test]
+fn a_maximum_keeps_what_is_not_a_number() {
+    for (shape, axes) in [([3, 37], vec![1]), ([3, 1000], vec![1]), ([70, 37], vec![0]), ([5, 33], vec![0, 1])] {
+        let mut f = Fixture::new();
+        let x = f.input("x", &shape);
+        let zero = f.builder().constant(0.0, &shape);
+        let relu = f.builder().scalar(ScalarOp::Max, &[x, zero]);
+        let largest = f.builder().op(Op::Reduce { kind: crate::ir::ReduceKind::Max, axes }, &[x]);
+        f.output("relu", relu);
+        f.output("largest", largest);
+        let count = shape[0] * shape[1];
+        for at in [0, 1, 15, 16, 17, 31, 32, 36, count / 2, count - 1] {
+            for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut given = f.given.clone();
+                if let Data::Real(values) = &mut given.get_mut("x").unwrap().data {
+                    values[at] = special;
+                }
+                check_special(&f.graph, &given).unwrap();
+            }
+        }
+    }
+}
+
+/// `1 − βᵗ` as the optimiser computes it, in f32, against f64 for the first hundred thousand steps.
+#[test]
+fn the_bias_correction_of_adam_is_right_to_the_last_place() {
+    let text = include_str!("../../../tests/pytorch/small.ron");
+    let module = crate::declare::load("small.ron", text, &[], &[]).unwrap();
+    let mut graph = module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph.clone();
+    let node = |label: &str| {
+        let named =
+            |id: &NodeId| graph.node(*id).name.contains(label) && graph.node(*id).origin.scope.contains("loss_g");
+        graph.ids().into_iter().find(named).unwrap_or_else(|| panic!("no {label}"))
+    };
+    let outputs = [("first", node("correction1")), ("second", node("correction2"))];
+    graph.outputs = outputs.map(|(name, node)| Output { name: name.into(), node }).to_vec();
+    graph.updates.clear();
+    graph.probes.clear();
+    graph.remove_dead();
+    for pass in passes::PIPELINE {
+        (pass.run)(&mut graph, &passes::PassContext::default());
+    }
+    let mut executor = CpuExecutor::new(plan_of(&graph, Fusion::On), 1).unwrap();
+    for t in 1..=100_000u32 {
+        executor.write_state(0, TensorRef::F32(&[(t - 1) as f32])).unwrap();
+        executor.run(0, &[]).unwrap();
+        for (i, beta) in [0.9f64, 0.999].into_iter().enumerate() {
+            let mut found = [0.0];
+            executor.read_output(0, i, TensorMut::F32(&mut found)).unwrap();
+            let exact = -(f64::from(t) * beta.ln()).exp_m1();
+            let error = (f64::from(found[0]) / exact - 1.0).abs();
+            assert!(error < 1e-7, "step {t}, beta {beta}: {} is off by {error:e}", found[0]);
+        }
     }
 }
 

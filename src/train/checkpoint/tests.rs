@@ -13,6 +13,7 @@ fn meta(step: u64) -> Meta {
         digest: "0123456789abcdef".into(),
         optional: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
+        fast_math: false,
         seed: u64::MAX,
         step,
         position: Position { epoch: 2, batch: 7 },
