@@ -1,4 +1,4 @@
-use super::super::syntax;
+use super::super::ron;
 use super::*;
 
 fn at(text: &str, part: &str) -> Span {
@@ -99,7 +99,7 @@ fn spans_that_do_not_fit_the_text_do_no_harm() {
 #[test]
 fn colour_and_box_characters_are_for_terminals() {
     let text = "[1 2]";
-    let all = Diagnostics::new("a.ron", text, syntax::parse(text).unwrap_err());
+    let all = Diagnostics::new("a.ron", text, ron::parse(text).unwrap_err());
     assert!(all.render(80, false).is_ascii());
     assert!(all.render(80, true).contains('\u{1b}'));
 }
@@ -107,7 +107,7 @@ fn colour_and_box_characters_are_for_terminals() {
 #[test]
 fn a_program_may_hand_the_whole_to_miette() {
     let text = "[1 2 3]";
-    let all = Diagnostics::new("a.ron", text, syntax::parse(text).unwrap_err());
+    let all = Diagnostics::new("a.ron", text, ron::parse(text).unwrap_err());
     let mut drawn = String::new();
     GraphicalReportHandler::new_themed(GraphicalTheme::none()).render_report(&mut drawn, &all).unwrap();
     assert_eq!(drawn.matches("missing-comma").count(), 2, "{drawn}");

@@ -1,11 +1,11 @@
 //! Entries: inputs, steps and outputs to one graph each.
 
-use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Span, one_of};
 use super::lowering::{Binding, Frame, Lowering, SEED, STEP};
 use super::program::{self, duplicate};
+use super::ron::decode::Decoder;
+use super::ron::{Name, Node};
 use super::sizes::unused;
-use super::syntax::{Name, Node};
 use crate::ir::{DType, Entry, Feed, Graph, InputDecl, NodeId, Op, Output, Role, Type, Update};
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,5 @@
 //! Expressions: names, numbers, operations, calls of functions and networks.
 
-use super::decode::Args;
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
 use super::layers::{LAYERS, Mode};
@@ -8,8 +7,9 @@ use super::lowering::{Binding, Frame};
 use super::nodes::{scalar_named, written};
 use super::ops::OPERATIONS;
 use super::program::Function;
+use super::ron::decode::Args;
+use super::ron::{Name, Node, Value};
 use super::sizes::{cycle, unused};
-use super::syntax::{Name, Node, Value};
 use crate::ir::NodeId;
 use crate::scalar::ScalarOp;
 

@@ -1,10 +1,10 @@
 //! Layers for images: convolutions and pooling.
 
-use super::decode::Args;
 use super::diagnostic::Diagnostic;
 use super::entry::EntryLowering;
 use super::layers::Layer;
-use super::syntax::{Node, Value};
+use super::ron::decode::Args;
+use super::ron::{Node, Value};
 use crate::ir::{NodeId, Op, ReduceKind, Window};
 use crate::scalar::ScalarOp;
 

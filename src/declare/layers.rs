@@ -1,11 +1,11 @@
 //! Layers, expanded to primitive operations.
 
-use super::decode::Args;
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
 use super::nodes::written;
 use super::program::Network;
-use super::syntax::Node;
+use super::ron::Node;
+use super::ron::decode::Args;
 use crate::ir::{Distribution, Initialiser, NodeId, Op, Real, ReduceKind, StateRole, Type};
 use crate::scalar::{Lane, ScalarOp};
 

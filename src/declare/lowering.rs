@@ -1,10 +1,10 @@
 //! A program on its way to a module.
 
-use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
 use super::expr;
 use super::program::Program;
+use super::ron::decode::Decoder;
 use super::sizes::{Sizes, unused};
 use crate::ir::{Entry, Module, NodeId, StateDecl};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,30 +4,25 @@
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
 pub mod builtin;
-pub mod decode;
 pub mod diagnostic;
 mod entry;
 mod expr;
 mod images;
 mod init;
 mod layers;
-mod lexer;
 mod lowering;
 mod nodes;
-mod number;
 mod ops;
 mod optimisers;
-mod parser;
 mod program;
-mod recover;
+pub mod ron;
 mod sizes;
-pub mod syntax;
 
 use crate::ir::{DType, Module, Type};
-use decode::Decoder;
 use diagnostic::{Diagnostic, Diagnostics, Span};
 use lowering::Lowering;
 use program::Program;
+use ron::decode::Decoder;
 pub use sizes::Number;
 use sizes::Sizes;
 use std::collections::BTreeMap;
@@ -63,7 +58,7 @@ impl Error {
 /// Everything that is wrong with the text, or a `set` or data size that does not fit it.
 pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usize)]) -> Result<Module, Error> {
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     if let Some((size, _)) = data_sizes.iter().find(|(size, _)| !program.sizes.iter().any(|(n, _)| n.text == *size)) {
@@ -79,11 +74,11 @@ pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usiz
 /// When the text is no program.
 pub fn callables(name: &str, text: &str) -> Result<Vec<(String, Vec<String>)>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let networks = program.networks.iter().map(|n| (n.name.text.clone(), vec![NETWORK_INPUT.to_string()]));
-    let params = |params: &[syntax::Name]| params.iter().map(|p| p.text.clone()).collect();
+    let params = |params: &[ron::Name]| params.iter().map(|p| p.text.clone()).collect();
     Ok(networks.chain(program.functions.iter().map(|f| (f.name.text.clone(), params(&f.params)))).collect())
 }
 
@@ -118,7 +113,7 @@ pub fn load_call(
         })
         .collect();
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(mut program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let call = if program.network(callee).is_some() {
@@ -128,16 +123,15 @@ pub fn load_call(
     };
     let inputs = inputs.join(", ");
     let entry = format!("Entry(inputs: {{{inputs}}}, steps: [Let(\"output\", {call})], outputs: [\"output\"])");
-    let entry_tree = syntax::parse(&entry).map_err(failed)?;
+    let entry_tree = ron::parse(&entry).map_err(failed)?;
     // What is wrong with the call is shown at the callee's name.
     let span = (program.networks.iter().map(|n| &n.name))
         .chain(program.functions.iter().map(|f| &f.name))
         .find(|n| n.text == callee)
         .map_or(Span { start: 0, end: 0 }, |n| n.span);
     let entry_tree = entry_tree.at(span);
-    program.entries = program::Entry::decode(syntax::Name { text: callee.to_string(), span }, &entry_tree, &mut d)
-        .into_iter()
-        .collect();
+    program.entries =
+        program::Entry::decode(ron::Name { text: callee.to_string(), span }, &entry_tree, &mut d).into_iter().collect();
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
     Lowering::new(&program, sizes, &[], d).lower_call().map_err(failed)
 }
@@ -148,7 +142,7 @@ pub fn load_call(
 /// As [`load`], as far as names and numbers go: networks and entries are not looked into.
 pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Number)>, Error> {
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
@@ -162,7 +156,7 @@ pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Num
 /// When the text is no program.
 pub fn data_size(name: &str, text: &str) -> Result<Option<String>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     Ok(program.entries.iter().flat_map(|e| &e.inputs).find_map(program::Input::examples))

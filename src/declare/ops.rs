@@ -1,9 +1,9 @@
 //! Operations that are not in the scalar table, expanded to primitives.
 
-use super::decode::Args;
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
-use super::syntax::Node;
+use super::ron::Node;
+use super::ron::decode::Args;
 use crate::ir::{DType, Distribution, NodeId, Op, Real, ReduceKind, Type};
 use crate::scalar::ScalarOp;
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
-use super::syntax::{Node, Value};
+use super::ron::{Node, Value};
 use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
 

@@ -1,8 +1,8 @@
 //! A program as it is written: its declarations, each with its place.
 
-use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Span};
-use super::syntax::{Name, Node, Value};
+use super::ron::decode::Decoder;
+use super::ron::{Name, Node, Value};
 use crate::ir::{Feed, INIT};
 use std::collections::BTreeMap;
 
@@ -236,7 +236,7 @@ impl<'n> Input<'n> {
 }
 
 /// The arguments of `wanted(...)`.
-fn named_struct<'n>(node: &'n Node, wanted: &str, d: &mut Decoder) -> Option<super::decode::Args<'n>> {
+fn named_struct<'n>(node: &'n Node, wanted: &str, d: &mut Decoder) -> Option<super::ron::decode::Args<'n>> {
     let (name, args) = d.call(node, &format!("a {}", wanted.to_lowercase()))?;
     if name.text == wanted {
         return Some(args);

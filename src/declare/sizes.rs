@@ -1,10 +1,10 @@
 //! Named sizes and values, and the other numbers that a user puts in their place.
 
 use super::Error;
-use super::decode::{Decoder, OrName};
 use super::diagnostic::{Diagnostic, Span, closest};
 use super::program::Program;
-use super::syntax::{Name, Node, Value};
+use super::ron::decode::{Decoder, OrName};
+use super::ron::{Name, Node, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
