@@ -17,7 +17,7 @@
 //! assert!(d.diags.is_empty());
 //! ```
 
-use super::{Name, Node, Value};
+use super::value::{Name, Node, Value};
 use crate::declare::diagnostic::{Diagnostic, Span, closest, one_of};
 
 /// Integers up to here are exact as `f64`, too.

@@ -1,7 +1,8 @@
 //! Tokens of RON, with their spans. Lexical errors are reported here once; the parser sees a
 //! [`TokenKind::Invalid`] in their place and stays silent about it.
 
-use super::{MAX_ERRORS, Value};
+use super::number;
+use super::value::{MAX_ERRORS, Value};
 use crate::declare::diagnostic::{Diagnostic, Span};
 
 /// A kind of bracket.
@@ -454,7 +455,7 @@ impl<'s> Lexer<'s, '_> {
                 .help("write the two ends as two values");
             return self.report(unsupported);
         }
-        match super::number::parse(text) {
+        match number::parse(text) {
             Ok(value) => TokenKind::Literal(value),
             Err(problem) => {
                 let span = self.span_from(start);

@@ -1,6 +1,6 @@
 //! Number literals of RON: `12`, `-0x1F`, `1_000u32`, `.5`, `2e-4`, `1.5f32`, `-inf`.
 
-use super::Value;
+use super::value::Value;
 use crate::declare::diagnostic::Diagnostic;
 
 /// Reads a number from its whole text. The error has no label yet.

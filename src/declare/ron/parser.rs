@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::lexer::{Bracket, Token, TokenKind};
+use super::number;
 use super::recover::{malformed_some, mixed, stray};
-use super::{Name, Node, Value};
+use super::value::{Name, Node, Value};
 use crate::declare::diagnostic::{Diagnostic, Span};
 
 pub(super) struct Parser<'t, 's> {
@@ -183,7 +184,7 @@ impl<'t, 's> Parser<'t, 's> {
             _ if raw => None,
             "true" => Some(Value::Bool(true)),
             "false" => Some(Value::Bool(false)),
-            _ => super::number::word(text).map(Value::Float),
+            _ => number::word(text).map(Value::Float),
         };
         if let Some(value) = keyword {
             return Some(Node { span, value });

@@ -2,7 +2,7 @@
 
 use super::lexer::{Bracket, TokenKind};
 use super::parser::Parser;
-use super::{MAX_DEPTH, MAX_ERRORS};
+use super::value::{MAX_DEPTH, MAX_ERRORS};
 use crate::declare::diagnostic::{Diagnostic, Span};
 
 /// The end of a closing bracket.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use ron::ser::PrettyConfig;
 use ron::value::{F64, Map, Number, Value as Ron};
 
+use super::value::MAX_ERRORS;
 use super::*;
 use crate::declare::diagnostic::Diagnostics;
 
