@@ -1,34 +1,28 @@
 //! A program on its way to a module.
 
-use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
+use super::diagnostic::Diagnostic;
+use super::entry::{DataSizes, EntryLowering, Shared};
 use super::expr;
 use super::program::Program;
 use super::ron::decode::Decoder;
 use super::sizes::{Sizes, unused};
-use crate::ir::{Entry, Module, NodeId, StateDecl};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ir::{Entry, Module, StateDecl};
+use std::collections::BTreeSet;
 
-/// The name of the state that counts steps.
-pub const STEP: &str = "step";
-/// The name of the input that holds the seed.
-pub const SEED: &str = "seed";
-
-/// What all entries share: numbers, state, and what was found to be wrong.
+/// A program, its numbers and what was found to be wrong so far.
 pub struct Lowering<'p, 'n> {
-    pub program: &'p Program<'n>,
-    pub sizes: Sizes,
-    /// Sizes of the data alone, by the name of the size that they stand in for.
-    pub data_sizes: &'p [(String, usize)],
-    pub d: Decoder,
+    program: &'p Program<'n>,
+    sizes: Sizes,
+    data_sizes: &'p DataSizes,
+    d: Decoder,
     /// In the order in which the entries come to them.
-    pub states: Vec<StateDecl>,
+    states: Vec<StateDecl>,
     /// Names of networks and functions that some entry uses.
-    pub used: BTreeSet<String>,
+    used: BTreeSet<String>,
 }
 
 impl<'p, 'n> Lowering<'p, 'n> {
-    pub fn new(program: &'p Program<'n>, sizes: Sizes, data_sizes: &'p [(String, usize)], d: Decoder) -> Self {
+    pub fn new(program: &'p Program<'n>, sizes: Sizes, data_sizes: &'p DataSizes, d: Decoder) -> Self {
         Lowering { program, sizes, data_sizes, d, states: Vec::new(), used: BTreeSet::new() }
     }
 
@@ -56,7 +50,19 @@ impl<'p, 'n> Lowering<'p, 'n> {
                 );
             }
         }
-        program.entries.iter().map(|entry| EntryLowering::new(self, &entry.name.text).lower(entry)).collect()
+        let mut entries = Vec::new();
+        for entry in &program.entries {
+            let shared = Shared {
+                program,
+                sizes: &self.sizes,
+                data_sizes: self.data_sizes,
+                d: &mut self.d,
+                states: &mut self.states,
+                used: &mut self.used,
+            };
+            entries.push(EntryLowering::new(shared, &entry.name.text).lower(entry));
+        }
+        entries
     }
 
     fn finish(self, mut entries: Vec<Entry>) -> Result<Module, Vec<Diagnostic>> {
@@ -83,15 +89,3 @@ impl<'p, 'n> Lowering<'p, 'n> {
         }
     }
 }
-
-/// What a name stands for: a node, or nothing where its expression is wrong.
-#[derive(Debug, Clone, Copy)]
-pub struct Binding {
-    pub node: Option<NodeId>,
-    /// Where the name is given.
-    pub span: Span,
-    pub used: bool,
-}
-
-/// Names that expressions may use.
-pub type Frame = BTreeMap<String, Binding>;

@@ -11,11 +11,13 @@ mod images;
 mod init;
 mod layers;
 mod lowering;
+mod networks;
 mod nodes;
 mod ops;
 mod optimisers;
 mod program;
 pub mod ron;
+mod rows;
 mod sizes;
 
 use crate::ir::{DType, Module, Type};

@@ -134,7 +134,7 @@ impl Sizes {
     fn computed(&mut self, program: &Program, node: &Node, path: &mut Vec<String>, d: &mut Decoder) -> Option<usize> {
         if self.depth >= MAX_DEPTH {
             let message = format!("sizes depend on one another more than {MAX_DEPTH} deep");
-            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+            d.report(Diagnostic::new("too-large", message).label(node.span, "too large from here on"));
             return None;
         }
         self.depth += 1;
@@ -188,7 +188,7 @@ impl Sizes {
             cycle(d, "value", path, &name.text, name.span);
         } else if path.len() >= MAX_DEPTH {
             let message = format!("values depend on one another more than {MAX_DEPTH} deep");
-            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+            d.report(Diagnostic::new("too-large", message).label(node.span, "too large from here on"));
         } else {
             path.push(name.text.clone());
             value = match d.f64_or_name(node, "a value") {
@@ -283,7 +283,7 @@ pub fn unused(d: &mut Decoder, what: &str, name: &str, span: Span) {
     d.report(
         Diagnostic::new("unused", format!("the {what} `{name}` is never used"))
             .label(span, "declared here")
-            .help("use it, or take it away"),
+            .help("use it or remove it"),
     );
 }
 
@@ -292,7 +292,7 @@ pub fn cycle(d: &mut Decoder, what: &str, path: &[String], name: &str, span: Spa
     let start = path.iter().position(|p| p == name).unwrap_or(0);
     let path: Vec<String> = path[start..].iter().chain([&name.to_string()]).map(|n| format!("`{n}`")).collect();
     d.report(
-        Diagnostic::new("cycle", format!("the {what} `{name}` needs itself"))
-            .label(span, format!("{} makes a circle", path.join(" → "))),
+        Diagnostic::new("cycle", format!("the {what} `{name}` depends on itself"))
+            .label(span, format!("{}", path.join(" → "))),
     );
 }
