@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod inputs;
 mod inspect;
+mod ops;
 mod profile;
 mod program;
 mod run;
@@ -49,6 +50,7 @@ enum Command {
     Verify(verify::Args),
     Run(run::Args),
     Inputs(inputs::Args),
+    Ops(ops::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
     Diff(diff::Args),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
         Command::Inputs(args) => inputs::run(args),
+        Command::Ops(args) => ops::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Inspect(args) => inspect::run(args),

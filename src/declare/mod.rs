@@ -19,6 +19,7 @@ mod program;
 pub mod ron;
 mod rows;
 mod sizes;
+pub mod vocabulary;
 
 use crate::ir::{DType, Module, Type};
 use diagnostic::{Diagnostic, Diagnostics, Span};
