@@ -38,6 +38,9 @@ pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet [default: dcgan]
     #[arg(value_name = "PROGRAM")]
     program: Option<PathBuf>,
+    /// Refuse a program that has warnings, such as a size that nothing uses (a plan is not read again)
+    #[arg(long)]
+    deny_warnings: bool,
     /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
@@ -161,7 +164,11 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
     };
     let plan = match plan {
         Some(plan) => plan,
-        None => super::program::plan_of(program.compile(&Options { sets: sets.clone(), ..Options::default() })?)?,
+        None => super::program::plan_of(program.compile(&Options {
+            sets: sets.clone(),
+            deny_warnings: args.deny_warnings,
+            ..Options::default()
+        })?)?,
     };
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
@@ -196,7 +203,13 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
     let meta = checkpoint.meta.clone();
     let program = Program { name: format!("{} (in {})", meta.program, run.checkpoint().display()), text: meta.text };
     let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let options = Options { sets, optional: meta.optional.clone(), fusion: meta.fusion, ..Options::default() };
+    let options = Options {
+        sets,
+        optional: meta.optional.clone(),
+        fusion: meta.fusion,
+        deny_warnings: args.deny_warnings,
+        ..Options::default()
+    };
     let plan = super::program::plan_of(program.compile(&options)?)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let (data, digest) = (dataset.argument(), dataset.digest());

@@ -3,6 +3,7 @@
 use super::diagnostic::{Diagnostic, Span};
 use super::expr::Expressions;
 use super::nodes::{Nodes, SEED, STEP};
+use super::optimisers::Trained;
 use super::program::{self, InputType, Program, duplicate};
 use super::ron::decode::Decoder;
 use super::ron::{Name, Node};
@@ -51,20 +52,27 @@ pub struct Shared<'l, 'n> {
     pub states: &'l mut Vec<StateDecl>,
     /// Names of networks and functions that some entry uses.
     pub used: &'l mut BTreeSet<String>,
+    pub trained: &'l mut Trained,
 }
 
 /// One entry on its way to a graph.
 pub struct EntryLowering<'l, 'n> {
     expressions: Expressions<'l, 'n>,
     data_sizes: &'l DataSizes,
+    trained: &'l mut Trained,
     minimises: bool,
 }
 
 impl<'l, 'n> EntryLowering<'l, 'n> {
     pub fn new(shared: Shared<'l, 'n>, name: &str) -> Self {
-        let Shared { program, sizes, data_sizes, d, states, used } = shared;
+        let Shared { program, sizes, data_sizes, d, states, used, trained } = shared;
         let nodes = Nodes::new(name, d, states);
-        EntryLowering { expressions: Expressions::new(nodes, program, sizes, used), data_sizes, minimises: false }
+        EntryLowering {
+            expressions: Expressions::new(nodes, program, sizes, used),
+            data_sizes,
+            trained,
+            minimises: false,
+        }
     }
 
     fn d(&mut self) -> &mut Decoder {
@@ -147,7 +155,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
     fn minimise(&mut self, span: Span, args: &[&'n Node]) {
         self.minimises = true;
         if let [loss, network, optimiser] = args {
-            self.expressions.minimise(span, loss, network, optimiser);
+            self.expressions.minimise(span, loss, network, optimiser, self.trained);
         }
     }
 

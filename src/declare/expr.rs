@@ -8,8 +8,8 @@ use super::program::{Function, Program};
 use super::ron::decode::{Args, Decoder};
 use super::ron::{Name, Node, Value};
 use super::rows::{Arg, At, Kind, Param, Row, find, names};
-use super::sizes::{Sizes, cycle, unused};
-use crate::ir::NodeId;
+use super::sizes::{Sizes, cycle, held, unused};
+use crate::ir::{MAX_PADDED, NodeId};
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,7 +150,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Dimension => Arg::Dimension(self.d().usize(node, &what)?),
             Kind::Dimensions => Arg::Dimensions(self.whole_numbers(node, &what)?),
             Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
-            Kind::Number => Arg::Number(self.number(node, &what)?),
+            Kind::Number => Arg::Number(self.number_in(node, &what, param.kind, f64::is_finite)?),
             Kind::NotNegative => {
                 Arg::NotNegative(self.number_in(node, &what, param.kind, |x| x >= 0.0 && x < f64::INFINITY)?)
             }
@@ -169,10 +169,12 @@ impl<'l, 'n> Expressions<'l, 'n> {
 
     fn number_in(&mut self, node: &Node, what: &str, kind: Kind, fits: fn(f64) -> bool) -> Option<f64> {
         let value = self.number(node, what)?;
-        if fits(value) {
+        // What is near 1 may be 1 as f32, which a moving average must not be.
+        if fits(value) && fits(f64::from(value as f32)) {
             return Some(value);
         }
-        let diagnostic = Diagnostic::new("bad-value", format!("{what} is {value}"))
+        let rounded = if fits(value) { format!(", which f32 rounds to {:?}", value as f32) } else { String::new() };
+        let diagnostic = Diagnostic::new("bad-value", format!("{what} is {value}{rounded}"))
             .label(node.span, format!("expected {}", kind.words()));
         self.d().report(diagnostic);
         None
@@ -194,6 +196,12 @@ impl<'l, 'n> Expressions<'l, 'n> {
             }
             _ => [self.size_or_zero(node, what)?; 2],
         };
+        if let Some(large) = pair.iter().find(|&&p| p > MAX_PADDED) {
+            let diagnostic = Diagnostic::new("too-large", format!("{what} is {large}"))
+                .label(node.span, format!("expected at most {MAX_PADDED}"));
+            self.d().report(diagnostic);
+            return None;
+        }
         if pair.iter().all(|&p| p >= least) {
             return Some(pair);
         }
@@ -216,7 +224,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
         let value = match &node.value {
             Value::Str(text) => self.name(&Name { text: text.clone(), span: node.span }),
             Value::Int(x) => self.nodes.constant(*x as f64, node.span),
-            Value::Float(x) => self.nodes.constant(*x, node.span),
+            Value::Float(x) => held(*x, node.span, self.d()).and_then(|x| self.nodes.constant(x, node.span)),
             Value::Tuple { name: Some(name), .. } | Value::Struct { name: Some(name), .. } => {
                 self.operation(name, node)
             }

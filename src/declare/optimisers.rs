@@ -5,8 +5,19 @@ use super::expr::Expressions;
 use super::nodes::Nodes;
 use super::ron::{Node, Value};
 use super::rows::{Arg, At, Kind, Param, Row, find, names, rows};
+use crate::autodiff::flows;
 use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the entries of a program train.
+#[derive(Debug, Default)]
+pub struct Trained {
+    /// Networks that some `Minimise` updates, each with the place where the first one names it.
+    pub networks: BTreeMap<String, Span>,
+    /// Parameters that some loss has a gradient in.
+    pub parameters: BTreeSet<String>,
+}
 
 /// An optimiser and its settings.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +52,20 @@ struct Shared {
 
 impl<'n> Expressions<'_, 'n> {
     /// Updates the parameters of a network that the loss depends on. Whatever comes after sees them updated.
-    pub fn minimise(&mut self, span: Span, loss: &'n Node, network: &'n Node, optimiser: &'n Node) -> Option<()> {
+    pub fn minimise(
+        &mut self,
+        span: Span,
+        loss: &'n Node,
+        network: &'n Node,
+        optimiser: &'n Node,
+        trained: &mut Trained,
+    ) -> Option<()> {
         let name = match &loss.value {
             Value::Str(name) => name.clone(),
             _ => "loss".to_string(),
         };
         self.nodes().push_scope(&format!("minimise-{name}"));
-        let done = self.updates(&name, span, loss, network, optimiser);
+        let done = self.updates(&name, span, loss, network, optimiser, trained);
         self.nodes().pop_scope();
         self.nodes().set_role(Role::Forward);
         done
@@ -60,6 +78,7 @@ impl<'n> Expressions<'_, 'n> {
         loss: &'n Node,
         network: &'n Node,
         optimiser: &'n Node,
+        trained: &mut Trained,
     ) -> Option<()> {
         let value = self.expr(loss);
         let optimiser = self.optimiser(optimiser);
@@ -68,6 +87,7 @@ impl<'n> Expressions<'_, 'n> {
         self.nodes().expect_scalar(value, "a loss must be a single number", loss.span)?;
         let (network, at) = network?;
         let parameters = self.parameters(network, value, loss.span, at)?;
+        self.note_trained(network, at, value, &parameters, trained);
         let optimiser = optimiser?;
         let nodes = self.nodes();
         nodes.set_role(Role::Gradient(loss_name.to_string()));
@@ -89,6 +109,22 @@ impl<'n> Expressions<'_, 'n> {
             nodes.current.insert(parameter, updated?);
         }
         Some(())
+    }
+
+    /// Notes which parameters the loss has a gradient in.
+    fn note_trained(&mut self, network: &str, at: Span, loss: NodeId, parameters: &[String], trained: &mut Trained) {
+        trained.networks.entry(network.to_string()).or_insert(at);
+        let nodes = self.nodes();
+        let mut reached = BTreeSet::new();
+        let mut stack = vec![loss];
+        while let Some(node) = stack.pop() {
+            if reached.insert(node) {
+                let operands = nodes.graph.operands(node).into_iter().enumerate();
+                stack.extend(operands.filter(|&(i, _)| flows(&nodes.graph, node, i)).map(|(_, operand)| operand));
+            }
+        }
+        let found = parameters.iter().filter(|p| reached.contains(&nodes.current[*p]));
+        trained.parameters.extend(found.cloned());
     }
 
     /// The parameters of a network that the loss depends on.

@@ -8,7 +8,7 @@
 
 use super::in_place::may_overwrite;
 use super::{EntryPlan, Plan};
-use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
+use crate::ir::{DType, Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use crate::scalar::Lane;
 use crate::schedule::ALIGNMENT;
 use crate::schedule::check::{Placement, check_no_overlap};
@@ -27,11 +27,6 @@ pub struct VerifyError {
     pub place: String,
     pub problem: String,
 }
-
-/// Most dimensions of an index space: executors walk them with fixed-size counters.
-pub const MAX_RANK: usize = 12;
-/// Most elements of one index space or buffer.
-const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 type Check = Result<(), String>;
 

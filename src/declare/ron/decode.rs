@@ -28,6 +28,8 @@ const MAX_SIZE: i64 = 1 << 53;
 #[derive(Debug, Default)]
 pub struct Decoder {
     pub diags: Vec<Diagnostic>,
+    /// What does not keep the text from being used.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A value given outright, or by the name of something declared elsewhere.
@@ -41,6 +43,11 @@ impl Decoder {
     /// Adds a diagnostic.
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.diags.push(diagnostic);
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, diagnostic: Diagnostic) {
+        self.warnings.push(diagnostic.warning());
     }
 
     /// Reports that a value is of the wrong kind.
@@ -89,7 +96,7 @@ impl Decoder {
                 let problem = if x < 0 { "negative" } else { "so large" };
                 self.report(
                     Diagnostic::new("number-out-of-range", format!("{what} cannot be {problem}"))
-                        .label(span, "expected a whole number from 0 on"),
+                        .label(span, "expected a non-negative whole number"),
                 );
                 None
             }

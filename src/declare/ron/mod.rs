@@ -23,8 +23,8 @@ use lexer::tokenize;
 use parser::Parser;
 pub use value::{MAX_DEPTH, Name, Node, Value};
 
-/// A longer text is refused, in bytes. Declared models are some kilobytes.
-pub const MAX_SOURCE: usize = 1 << 20;
+/// A longer text is refused, in bytes. Models written by hand are some kilobytes, generated ones more.
+pub const MAX_SOURCE: usize = 4 << 20;
 
 /// Reads a text.
 ///

@@ -101,7 +101,7 @@ fn float(text: &str) -> Result<Value, Diagnostic> {
         Ok(value) if value.is_finite() => Ok(Value::Float(value)),
         // The standard library rounds to infinity, which nobody writes that way.
         Ok(_) => {
-            Err(Diagnostic::new("number-out-of-range", "this float is out of range").help("infinity is written `inf`"))
+            Err(Diagnostic::new("number-out-of-range", "this number is too large").help("the largest is about 3.4e38"))
         }
         Err(_) => Err(invalid(text, "a float is written as in `0.5`, `2e-4` or `1.5f32`")),
     }
