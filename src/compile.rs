@@ -6,7 +6,7 @@ use crate::kernel::body::KernelKind;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::StateLayout;
 use crate::passes::{self, Pass, PassContext};
-use crate::plan::{EntryPlan, Plan, Source};
+use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub struct Options {
     pub validate: Option<u64>,
     /// The pass (or `differentiate`) after which to stop.
     pub stop_after: Option<String>,
+    /// Refuse a program that has warnings.
+    pub deny_warnings: bool,
 }
 
 impl Options {
@@ -56,6 +58,7 @@ impl Default for Options {
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
+            deny_warnings: false,
         }
     }
 }
@@ -73,6 +76,8 @@ pub enum CompileError {
     UnknownPass { name: String, known: String },
     #[error("entry `{entry}`: {error}")]
     Schedule { entry: String, error: ScheduleError },
+    #[error("the plan is not fit to run, which is a mistake of the compiler: {0}")]
+    Plan(plan::VerifyError),
     #[error("nothing can be compiled for {0} examples: the program has no entry that takes data")]
     NoData(usize),
 }
@@ -93,6 +98,8 @@ pub struct Compiled {
     /// Absent where compilation was to stop after a pass.
     pub plan: Option<Plan>,
     pub summary: Summary,
+    /// What is odd about the program's text, where it was read.
+    pub warnings: Option<declare::diagnostic::Diagnostics>,
 }
 
 /// Figures of a compilation.
@@ -152,7 +159,11 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let started = Instant::now();
     let optional = chosen(options)?;
-    let mut jobs = vec![(Vec::new(), declare::load(name, text, &options.sets, &[])?)];
+    let declare::Loaded { module, warnings } = declare::load_with_warnings(name, text, &options.sets, &[])?;
+    if options.deny_warnings && !warnings.is_empty() {
+        return Err(declare::Error::Text(warnings.denied()).into());
+    }
+    let mut jobs = vec![(Vec::new(), module)];
     let data_size = declare::data_size(name, text)?;
     for &examples in &options.specialise {
         let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
@@ -171,6 +182,7 @@ pub fn compile(
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
     compiled.summary.elapsed = started.elapsed();
+    compiled.warnings = Some(warnings);
     Ok(compiled)
 }
 
@@ -274,7 +286,11 @@ fn compile_jobs(
         state_layout,
         entries,
     });
-    Ok(Compiled { module, plan, summary })
+    if let Some(plan) = &plan {
+        // What is written must load again: loading verifies.
+        plan::verify(plan).map_err(CompileError::Plan)?;
+    }
+    Ok(Compiled { module, plan, summary, warnings: None })
 }
 
 fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {

@@ -318,7 +318,7 @@ fn networks_functions_and_entries_run_on_given_tensors() {
 }
 
 #[test]
-fn mistakes_are_told_with_the_way_out() {
+fn mistakes_are_told_with_how_to_fix_them() {
     let dir = TempDir::new().unwrap();
     let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     put("text.ron", b"not a graph");

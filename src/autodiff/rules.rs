@@ -10,7 +10,7 @@ use crate::scalar::ScalarOp;
 
 /// Whether a derivative passes from node `id` to its operand number `operand`. It does not where the
 /// operand is an integer, nor where the result is constant between jumps, as a comparison is.
-pub(super) fn flows(graph: &Graph, id: NodeId, operand: usize) -> bool {
+pub fn flows(graph: &Graph, id: NodeId, operand: usize) -> bool {
     match graph.op(id) {
         Op::Scalar(op) => partials::exists(*op, operand),
         Op::Detach => false,

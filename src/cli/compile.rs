@@ -73,6 +73,9 @@ pub struct Args {
     /// Also compile the entries that take data for so many examples at a time
     #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
     specialise: Vec<usize>,
+    /// Refuse a program that has warnings, such as a size that nothing uses
+    #[arg(long)]
+    deny_warnings: bool,
     /// Print the figures as JSON
     #[arg(long, conflicts_with = "emit")]
     json: bool,
@@ -120,6 +123,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     options.validate = args.validate.then_some(0);
     options.stop_after = args.stop_after.clone();
     options.verify |= args.verify;
+    options.deny_warnings = args.deny_warnings;
     let wanted = stage_of(&args)?;
     let mut kept: Vec<(String, Graph)> = Vec::new();
     let mut dumped = Ok(());

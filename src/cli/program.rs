@@ -62,7 +62,11 @@ impl Program {
     }
 
     pub fn compile_observed(&self, options: &Options, observe: &mut dyn FnMut(Stage)) -> Result<Compiled> {
-        Ok(compile(&self.name, &self.text, options, observe)?)
+        let compiled = compile(&self.name, &self.text, options, observe)?;
+        if let Some(warnings) = &compiled.warnings {
+            super::show_warnings(warnings);
+        }
+        Ok(compiled)
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Args {
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
+    /// Refuse a program that has warnings, such as a size that nothing uses
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -66,7 +69,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         options = Options::of(&plan::load(&args.program)?.source);
         sets.splice(0..0, options.sets.clone());
     }
-    let mut module = declare::load(&program.name, &program.text, &sets, &[])?;
+    let declare::Loaded { mut module, warnings } =
+        declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
+    if args.deny_warnings && !warnings.is_empty() {
+        return Err(declare::Error::Text(warnings.denied()).into());
+    }
+    super::show_warnings(&warnings);
     let given = match &args.inputs {
         Some(file) => read(file)?,
         None => Tensors::new(),

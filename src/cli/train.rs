@@ -38,6 +38,9 @@ pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet [default: dcgan]
     #[arg(value_name = "PROGRAM")]
     program: Option<PathBuf>,
+    /// Refuse a program that has warnings, such as a size that nothing uses (a plan is not read again)
+    #[arg(long)]
+    deny_warnings: bool,
     /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
@@ -163,6 +166,7 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
         }
     };
     options.fast_math |= args.fast_math;
+    options.deny_warnings = args.deny_warnings;
     let plan = match plan {
         Some(plan) => plan,
         None => super::program::plan_of(program.compile(&options)?)?,
@@ -205,6 +209,7 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
         optional: meta.optional.clone(),
         fusion: meta.fusion,
         fast_math: meta.fast_math,
+        deny_warnings: args.deny_warnings,
         ..Options::default()
     };
     let plan = super::program::plan_of(program.compile(&options)?)?;

@@ -1,19 +1,45 @@
 //! `Minimise`: gradients and the updates that optimisers make of them.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
-use super::syntax::{Node, Value};
+use super::expr::Expressions;
+use super::nodes::Nodes;
+use super::ron::{Node, Value};
+use super::rows::{Arg, At, Kind, Param, Row, find, names, rows};
+use crate::autodiff::flows;
 use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the entries of a program train.
+#[derive(Debug, Default)]
+pub struct Trained {
+    /// Networks that some `Minimise` updates, each with the place where the first one names it.
+    pub networks: BTreeMap<String, Span>,
+    /// Parameters that some loss has a gradient in.
+    pub parameters: BTreeSet<String>,
+}
 
 /// An optimiser and its settings.
 #[derive(Debug, Clone, Copy)]
-enum Optimiser {
+pub enum Optimiser {
     /// Kingma & Ba, "Adam", ICLR 2015, algorithm 1, with ε outside of the root as PyTorch has it:
     /// `p − (rate / (1 − β₁ᵗ)) · m / (√v / √(1 − β₂ᵗ) + ε)`.
     Adam { rate: f64, beta1: f64, beta2: f64, epsilon: f64 },
     /// Stochastic gradient descent; with momentum as PyTorch has it: `m = μ·m + g`, `p − rate·m`.
     Sgd { rate: f64, momentum: f64 },
+}
+
+/// Puts an optimiser's settings together.
+pub type Settings = fn(&mut Nodes<'_>, &At, &[Arg]) -> Option<Optimiser>;
+
+rows! {
+    /// The optimisers.
+    OPTIMISERS: Settings; |_n, _at|
+    /// Adam (Kingma & Ba, 2015): each parameter by the ratio of its gradient's running mean and root mean square.
+    Adam(lr: NotNegative, beta1: Fraction = 0.9, beta2: Fraction = 0.999, epsilon: NotNegative = 1e-8),
+        "Adam(lr: 1e-3)" => Some(Optimiser::Adam { rate: lr, beta1, beta2, epsilon });
+    /// Stochastic gradient descent, with momentum where it is given.
+    Sgd(lr: NotNegative, momentum: Fraction = 0.0), "Sgd(lr: 0.1, momentum: 0.9)" => Some(Optimiser::Sgd { rate: lr, momentum });
 }
 
 /// What an optimiser has worked out for all parameters together.
@@ -24,17 +50,24 @@ struct Shared {
     root: Option<NodeId>,
 }
 
-impl<'n> EntryLowering<'_, '_, 'n> {
+impl<'n> Expressions<'_, 'n> {
     /// Updates the parameters of a network that the loss depends on. Whatever comes after sees them updated.
-    pub fn minimise(&mut self, span: Span, loss: &'n Node, network: &'n Node, optimiser: &'n Node) -> Option<()> {
+    pub fn minimise(
+        &mut self,
+        span: Span,
+        loss: &'n Node,
+        network: &'n Node,
+        optimiser: &'n Node,
+        trained: &mut Trained,
+    ) -> Option<()> {
         let name = match &loss.value {
             Value::Str(name) => name.clone(),
             _ => "loss".to_string(),
         };
-        self.scope = vec![format!("minimise-{name}")];
-        let done = self.updates(&name, span, loss, network, optimiser);
-        self.scope.clear();
-        self.role = Role::Forward;
+        self.nodes().push_scope(&format!("minimise-{name}"));
+        let done = self.updates(&name, span, loss, network, optimiser, trained);
+        self.nodes().pop_scope();
+        self.nodes().set_role(Role::Forward);
         done
     }
 
@@ -45,47 +78,62 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         loss: &'n Node,
         network: &'n Node,
         optimiser: &'n Node,
+        trained: &mut Trained,
     ) -> Option<()> {
         let value = self.expr(loss);
         let optimiser = self.optimiser(optimiser);
         let network = self.network_name(network);
         let value = value?;
-        self.expect_scalar(value, "a loss must be a single number", loss.span)?;
+        self.nodes().expect_scalar(value, "a loss must be a single number", loss.span)?;
         let (network, at) = network?;
         let parameters = self.parameters(network, value, loss.span, at)?;
+        self.note_trained(network, at, value, &parameters, trained);
         let optimiser = optimiser?;
-        self.role = Role::Gradient(loss_name.to_string());
+        let nodes = self.nodes();
+        nodes.set_role(Role::Gradient(loss_name.to_string()));
         let mut gradients: Vec<(String, NodeId)> = Vec::new();
         for parameter in parameters {
-            let of = self.current[&parameter];
-            let gradient = self.add(Op::Gradient, &[value, of], &format!("gradient/{parameter}"), span)?;
-            self.graph.probes.push(Probe { name: format!("gradient/{loss_name}/{parameter}"), node: gradient });
+            let of = nodes.current[&parameter];
+            let gradient = nodes.add(Op::Gradient, &[value, of], &format!("gradient/{parameter}"), span)?;
+            nodes.graph.probes.push(Probe { name: format!("gradient/{loss_name}/{parameter}"), node: gradient });
             gradients.push((parameter, gradient));
         }
-        self.role = Role::Optimiser(network.to_string());
-        let shared = self.shared(optimiser, network, span)?;
+        nodes.set_role(Role::Optimiser(network.to_string()));
+        let shared = nodes.shared(optimiser, network, span)?;
         for (parameter, gradient) in gradients {
-            self.descend(span)?;
-            self.scope.push(parameter.clone());
-            let updated = self.update(optimiser, &shared, &parameter, gradient, span);
-            self.scope.pop();
-            self.leave();
-            self.current.insert(parameter, updated?);
+            nodes.descend(span)?;
+            nodes.push_scope(&parameter);
+            let updated = nodes.update(optimiser, &shared, &parameter, gradient, span);
+            nodes.pop_scope();
+            nodes.leave();
+            nodes.current.insert(parameter, updated?);
         }
         Some(())
     }
 
+    /// Notes which parameters the loss has a gradient in.
+    fn note_trained(&mut self, network: &str, at: Span, loss: NodeId, parameters: &[String], trained: &mut Trained) {
+        trained.networks.entry(network.to_string()).or_insert(at);
+        let nodes = self.nodes();
+        let mut reached = BTreeSet::new();
+        let mut stack = vec![loss];
+        while let Some(node) = stack.pop() {
+            if reached.insert(node) {
+                let operands = nodes.graph.operands(node).into_iter().enumerate();
+                stack.extend(operands.filter(|&(i, _)| flows(&nodes.graph, node, i)).map(|(_, operand)| operand));
+            }
+        }
+        let found = parameters.iter().filter(|p| reached.contains(&nodes.current[*p]));
+        trained.parameters.extend(found.cloned());
+    }
+
     /// The parameters of a network that the loss depends on.
     fn parameters(&mut self, network: &str, loss: NodeId, span: Span, at: Span) -> Option<Vec<String>> {
-        let prefix = format!("{network}/");
-        let all: Vec<String> = (self.lowering.states.iter())
-            .filter(|s| s.role == StateRole::Parameter && s.name.starts_with(&prefix))
-            .map(|s| s.name.clone())
-            .filter(|name| self.current.contains_key(name))
-            .collect();
-        let reached = self.reached_from(loss);
-        let was_reached = all.iter().any(|p| reached.contains(&self.leaves[p]));
-        let found: Vec<String> = all.into_iter().filter(|p| reached.contains(&self.current[p])).collect();
+        let nodes = self.nodes();
+        let all = nodes.parameters_of(network);
+        let reached = nodes.reached_from(loss);
+        let was_reached = all.iter().any(|p| reached.contains(&nodes.leaf(p)));
+        let found: Vec<String> = all.into_iter().filter(|p| reached.contains(&nodes.current[p])).collect();
         if !found.is_empty() {
             return Some(found);
         }
@@ -101,6 +149,21 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         None
     }
 
+    fn optimiser(&mut self, node: &'n Node) -> Option<Optimiser> {
+        let (name, args) = self.d().call(node, "an optimiser")?;
+        let Some(row) = find(OPTIMISERS, &name.text) else {
+            let diagnostic = Diagnostic::new("unknown-optimiser", format!("there is no optimiser `{}`", name.text))
+                .label(name.span, "not known")
+                .suggest(&name.text, &names(OPTIMISERS));
+            self.d().report(diagnostic);
+            return None;
+        };
+        let (args, spans) = self.arguments(row, args, node.span)?;
+        (row.expand)(self.nodes(), &At { span: node.span, args: spans }, &args)
+    }
+}
+
+impl Nodes<'_> {
     fn shared(&mut self, optimiser: Optimiser, network: &str, span: Span) -> Option<Shared> {
         match optimiser {
             Optimiser::Sgd { rate, .. } => Some(Shared { rate: self.constant(rate, span)?, root: None }),
@@ -184,36 +247,5 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let next = self.apply_as(ScalarOp::Add, &[kept, followed], label, span)?;
         self.current.insert(name.to_string(), next);
         Some(next)
-    }
-
-    fn optimiser(&mut self, node: &'n Node) -> Option<Optimiser> {
-        const OPTIMISERS: [&str; 2] = ["Adam", "Sgd"];
-        let (name, mut args) = self.d().call(node, "an optimiser")?;
-        if !OPTIMISERS.contains(&name.text.as_str()) {
-            let diagnostic = Diagnostic::new("unknown-optimiser", format!("there is no optimiser `{}`", name.text))
-                .label(name.span, "not known")
-                .suggest(&name.text, &OPTIMISERS);
-            self.d().report(diagnostic);
-            return None;
-        }
-        let is_adam = name.text == "Adam";
-        let rate = args.required(self.d(), "lr");
-        let rate = rate.and_then(|n| self.number_in(n, "the learning rate", 0.0..f64::INFINITY));
-        let mut setting = |name: &'static str, default: f64, end: f64| match args.optional(name) {
-            Some(node) => self.number_in(node, &format!("`{name}`"), 0.0..end),
-            None => Some(default),
-        };
-        let optimiser = if is_adam {
-            let (beta1, beta2) = (setting("beta1", 0.9, 1.0), setting("beta2", 0.999, 1.0));
-            let epsilon = setting("epsilon", 1e-8, f64::INFINITY);
-            let all = || Some(Optimiser::Adam { rate: rate?, beta1: beta1?, beta2: beta2?, epsilon: epsilon? });
-            all()
-        } else {
-            let momentum = setting("momentum", 0.0, 1.0);
-            let all = || Some(Optimiser::Sgd { rate: rate?, momentum: momentum? });
-            all()
-        };
-        args.finish(self.d());
-        optimiser
     }
 }

@@ -8,6 +8,7 @@ mod builder;
 mod graph;
 mod infer;
 mod interp;
+mod limits;
 mod module;
 mod op;
 mod serial;
@@ -18,8 +19,9 @@ mod verify_module;
 
 pub use builder::Builder;
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
-pub use infer::{MAX_PADDED, TypeError, infer};
+pub use infer::{TypeError, infer};
 pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
+pub use limits::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 pub use module::{Entry, Feed, INIT, Initialiser, InputDecl, Module, StateDecl, StateRole};
 pub use op::{Distribution, Op, ReduceKind, Window};
 pub use types::{DType, Origin, Real, Role, Shape, Span, Type};

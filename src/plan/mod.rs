@@ -13,7 +13,7 @@ use crate::kernel::target::Fusion;
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 
-pub use verify::{MAX_RANK, VerifyError, verify};
+pub use verify::{VerifyError, verify};
 
 /// The program that a plan was compiled from, so that a plan can be looked into and compiled anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 
 use super::in_place::may_overwrite;
 use super::{EntryPlan, Plan};
-use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
+use crate::ir::{DType, Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
@@ -29,12 +29,8 @@ pub struct VerifyError {
     pub problem: String,
 }
 
-/// Most dimensions of an index space: executors walk them with fixed-size counters.
-pub const MAX_RANK: usize = 12;
 /// Most kept values of a nest.
 const MAX_SLOTS: usize = 1024;
-/// Most elements of one index space or buffer.
-const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 type Check = Result<(), String>;
 

@@ -23,7 +23,7 @@ fn growth<B: ScalarBuilder>(e: &mut B, factor: B::Value, y: B::Value) -> B::Valu
 
 macro_rules! scalar_ops {
     ($(
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])+
         $variant:ident $name:literal ($($arg:ident : $lane:ident),+) -> $result:ident,
         f64: $meaning:expr,
         cuda: $cuda:literal,
@@ -33,7 +33,7 @@ macro_rules! scalar_ops {
         /// An operation on scalars, applied element by element to operands of one shape.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
-        pub enum ScalarOp { $($(#[$doc])* $variant,)* }
+        pub enum ScalarOp { $($(#[doc = $doc])+ $variant,)* }
 
         impl ScalarOp {
             /// Every operation, in table order.
@@ -42,6 +42,11 @@ macro_rules! scalar_ops {
             /// The name in the text form and in the graph language.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it computes, in one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)* }
             }
 
             /// The lane types of the operands, in order.

@@ -4,7 +4,8 @@ use super::program::{Action, JointBound, Key, Program, Reader, Step, TILE};
 use super::random::{Draw, fill};
 use crate::kernel::access::solve;
 use crate::kernel::body::ExprId;
-use crate::plan::{DType, MAX_RANK};
+use crate::ir::MAX_RANK;
+use crate::plan::DType;
 
 /// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
 /// plans are verified for.
