@@ -80,6 +80,8 @@ pub mod plan;
 pub mod replay;
 pub mod scalar;
 pub mod schedule;
+pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
 pub mod train;
+pub mod types;

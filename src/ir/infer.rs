@@ -1,8 +1,9 @@
 //! The type of an operation's result from the types of its operands.
 
-use super::op::Window;
+use super::Window;
 use super::{DType, Op, Shape, Type};
 use crate::scalar::Lane;
+use crate::types::MAX_PADDED;
 
 /// Operands that do not fit an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -258,9 +259,6 @@ fn image(what: &str, ty: &Type) -> Result<(usize, usize, [usize; 2]), String> {
         _ => Err(format!("the {what} must be f32 of rank 4, got {ty}")),
     }
 }
-
-/// Most rows or columns of an image with its padding, and of a stride.
-pub const MAX_PADDED: usize = 1 << 15;
 
 /// Height and width that a convolution gives.
 fn conv_output(window: &Window, size: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2], String> {

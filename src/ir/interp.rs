@@ -4,10 +4,9 @@
 //! to speed is the order of the contractions' loops, without which a full training step would take
 //! hours.
 
-use super::op::{Distribution, Op, ReduceKind, Window};
-use super::types::{DType, Shape, Type};
-use super::{Graph, NodeId};
+use super::{Distribution, Graph, NodeId, Op, ReduceKind, Window};
 use crate::scalar::{philox, stream_hash};
+use crate::tensor::{DType, Shape, Type};
 use std::collections::{BTreeMap, HashMap};
 
 /// A number that the interpreter computes with.

@@ -1,35 +1,9 @@
 //! The primitives: one closed enum.
 
-use super::types::{DType, Real, Shape, Type};
 use crate::scalar::ScalarOp;
+use crate::tensor::{DType, Shape, Type};
+use crate::types::{Distribution, Real, ReduceKind, Window};
 use serde::{Deserialize, Serialize};
-
-/// How a reduction combines elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReduceKind {
-    Sum,
-    Max,
-}
-
-/// What a random draw is distributed as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Distribution {
-    /// Uniform on [0, 1), in steps of 2^-24.
-    Uniform,
-    /// Standard normal, by the Box–Muller transform of pairs of uniform draws.
-    Normal,
-    /// 1 with the given probability, else 0.
-    Bernoulli(Real),
-}
-
-/// Stride and symmetric zero padding of a two-dimensional convolution, as (height, width).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Window {
-    pub stride: [usize; 2],
-    pub pad: [usize; 2],
-}
 
 /// A primitive operation. Operands are the node's incoming edges, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

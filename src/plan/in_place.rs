@@ -130,10 +130,10 @@ fn depends(exprs: &[Expr], root: ExprId, wanted: ExprId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::ReduceKind;
     use crate::scalar::ScalarOp;
     use crate::schedule::kernel::{Pass, Reduction, Store};
     use crate::schedule::view::View;
+    use crate::types::ReduceKind;
 
     const OLD: BufferId = 0;
     const NEW: BufferId = 1;

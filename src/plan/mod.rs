@@ -4,11 +4,12 @@ mod file;
 mod in_place;
 mod verify;
 
-pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};
-use crate::ir::{InputDecl, StateDecl};
 pub use crate::schedule::cost::Machine;
 pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
 use crate::schedule::{Fusion, Schedule, StateLayout};
+pub use crate::tensor::{DType, Type};
+pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
+use crate::types::{InputDecl, StateDecl};
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 

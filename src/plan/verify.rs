@@ -8,7 +8,6 @@
 
 use super::in_place::may_overwrite;
 use super::{EntryPlan, Plan};
-use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
 use crate::scalar::Lane;
 use crate::schedule::ALIGNMENT;
 use crate::schedule::check::{Placement, check_no_overlap};
@@ -17,6 +16,8 @@ use crate::schedule::kernel::{
 };
 use crate::schedule::view::{View, kept_shape};
 use crate::schedule::{BufferRole, Schedule};
+use crate::tensor::DType;
+use crate::types::{Feed, InputDecl, MAX_PADDED};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
