@@ -134,9 +134,9 @@ fn run(
         .collect();
     let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&integers)))
         .map(|(input, (floats, integers))| match (input.feed, input.ty.dtype) {
-            (Feed::Seed, _) => TensorRef::U32(&words),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::F32) => TensorRef::F32(floats),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::U32) => TensorRef::U32(integers),
+            (Feed::Seed, _) => TensorRef::u32(&words),
+            (Feed::Images | Feed::Labels | Feed::Caller, DType::F32) => TensorRef::f32(floats),
+            (Feed::Images | Feed::Labels | Feed::Caller, DType::U32) => TensorRef::u32(integers),
         })
         .collect();
     executor.run_observed(index, &inputs, observe)

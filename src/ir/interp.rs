@@ -6,7 +6,7 @@
 
 use super::{Distribution, Graph, NodeId, Op, ReduceKind, Window};
 use crate::scalar::{philox, stream_hash};
-use crate::tensor::{DType, Shape, Type};
+use crate::tensor::{DType, Shape, Tensor, Type};
 use std::collections::{BTreeMap, HashMap};
 
 /// A number that the interpreter computes with.
@@ -66,6 +66,26 @@ impl<T: Element> Value<T> {
             Data::Real(values) => values.iter().map(|v| v.to_f64()).collect(),
             Data::U32(values) => values.iter().map(|&v| f64::from(v)).collect(),
         }
+    }
+
+    /// The value as executors and files hold it: reals rounded to f32.
+    pub fn to_tensor(&self) -> Tensor {
+        match &self.data {
+            Data::Real(values) => {
+                Tensor::new(self.shape.clone(), &values.iter().map(|v| v.to_f64() as f32).collect::<Vec<_>>())
+            }
+            Data::U32(values) => Tensor::new(self.shape.clone(), values),
+        }
+    }
+
+    pub fn from_tensor(tensor: &Tensor) -> Self {
+        let data = match tensor.dtype() {
+            DType::F32 => {
+                Data::Real(tensor.values::<f32>().into_iter().flatten().map(|&v| T::from_f64(f64::from(v))).collect())
+            }
+            DType::U32 => Data::U32(tensor.values::<u32>().into_iter().flatten().copied().collect()),
+        };
+        Value { shape: tensor.shape().to_vec(), data }
     }
 
     fn reals(&self) -> &[T] {

@@ -64,7 +64,7 @@ fn run(plan: &Plan) {
         let floats: Vec<Vec<f32>> = entry.inputs.iter().map(|i| vec![0.5; i.ty.elements()]).collect();
         let words: Vec<Vec<u32>> = entry.inputs.iter().map(|i| vec![1; i.ty.elements()]).collect();
         let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&words)))
-            .map(|(i, (f, w))| if i.ty.dtype == DType::F32 { TensorRef::F32(f) } else { TensorRef::U32(w) })
+            .map(|(i, (f, w))| if i.ty.dtype == DType::F32 { TensorRef::f32(f) } else { TensorRef::u32(w) })
             .collect();
         executor.run(index, &inputs).unwrap();
     }

@@ -240,36 +240,18 @@ impl Place {
     }
 
     fn write(&self, what: &'static str, memory: &mut [f32], from: TensorRef, is_used: bool) -> Result<(), ExecError> {
-        match from {
-            TensorRef::F32(values) => {
-                self.check(what, DType::F32, values.len())?;
-                if is_used {
-                    memory[self.first..][..self.elements].copy_from_slice(values);
-                }
-            }
-            TensorRef::U32(values) => {
-                self.check(what, DType::U32, values.len())?;
-                if is_used {
-                    let to = &mut memory[self.first..][..self.elements];
-                    to.iter_mut().zip(values).for_each(|(to, &from)| *to = f32::from_bits(from));
-                }
-            }
+        self.check(what, from.dtype(), from.len())?;
+        if is_used {
+            let to = &mut memory[self.first..][..self.elements];
+            bytemuck::cast_slice_mut(to).copy_from_slice(from.bytes());
         }
         Ok(())
     }
 
     fn read(&self, what: &'static str, memory: &[f32], into: TensorMut) -> Result<(), ExecError> {
+        self.check(what, into.dtype(), into.len())?;
         let from = &memory[self.first..][..self.elements];
-        match into {
-            TensorMut::F32(values) => {
-                self.check(what, DType::F32, values.len())?;
-                values.copy_from_slice(from);
-            }
-            TensorMut::U32(values) => {
-                self.check(what, DType::U32, values.len())?;
-                values.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_bits());
-            }
-        }
+        into.into_bytes().copy_from_slice(bytemuck::cast_slice(from));
         Ok(())
     }
 }

@@ -53,8 +53,8 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
 fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
     let mut executor = CpuExecutor::with_isa(plan.clone(), threads, isa).unwrap();
     let tensor = |name: &str| match &given[name].data {
-        Data::Real(values) => TensorRef::F32(values),
-        Data::U32(values) => TensorRef::U32(values),
+        Data::Real(values) => TensorRef::f32(values),
+        Data::U32(values) => TensorRef::u32(values),
     };
     for (i, state) in plan.states.iter().enumerate() {
         if given.contains_key(&state.name) {
@@ -68,10 +68,10 @@ fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap
         let buffer = &plan.entries[0].schedule.buffers[output.buffer];
         let mut floats = vec![0.0; buffer.elements()];
         match buffer.dtype {
-            DType::F32 => executor.read_output(0, i, TensorMut::F32(&mut floats)).unwrap(),
+            DType::F32 => executor.read_output(0, i, TensorMut::f32(&mut floats)).unwrap(),
             DType::U32 => {
                 let mut words = vec![0; floats.len()];
-                executor.read_output(0, i, TensorMut::U32(&mut words)).unwrap();
+                executor.read_output(0, i, TensorMut::u32(&mut words)).unwrap();
                 floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
             }
         }
@@ -80,10 +80,10 @@ fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap
     for (i, state) in plan.states.iter().enumerate() {
         let mut floats = vec![0.0; state.ty.elements()];
         match state.ty.dtype {
-            DType::F32 => executor.read_state(i, TensorMut::F32(&mut floats)).unwrap(),
+            DType::F32 => executor.read_state(i, TensorMut::f32(&mut floats)).unwrap(),
             DType::U32 => {
                 let mut words = vec![0; floats.len()];
-                executor.read_state(i, TensorMut::U32(&mut words)).unwrap();
+                executor.read_state(i, TensorMut::u32(&mut words)).unwrap();
                 floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
             }
         }
@@ -304,12 +304,12 @@ fn state_is_updated_in_place_and_stays() {
     let next = f.builder().add(total, x);
     f.graph.updates.push(Update { state: "total".into(), node: next });
     let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 2).unwrap();
-    executor.write_state(0, TensorRef::F32(&[1.0; 5])).unwrap();
+    executor.write_state(0, TensorRef::f32(&[1.0; 5])).unwrap();
     for _ in 0..3 {
-        executor.run(0, &[TensorRef::F32(&[2.0; 5])]).unwrap();
+        executor.run(0, &[TensorRef::f32(&[2.0; 5])]).unwrap();
     }
     let mut found = [0.0; 5];
-    executor.read_state(0, TensorMut::F32(&mut found)).unwrap();
+    executor.read_state(0, TensorMut::f32(&mut found)).unwrap();
     assert_eq!(found, [7.0; 5]);
 }
 
@@ -321,10 +321,10 @@ fn tensors_that_do_not_fit_are_refused() {
     let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 1).unwrap();
     let error = |r: Result<(), ExecError>| r.unwrap_err().to_string();
     assert_eq!(error(executor.run(0, &[])), "entry `g` takes 1 inputs, got 0");
-    let short = executor.run(0, &[TensorRef::F32(&[0.0; 4])]);
+    let short = executor.run(0, &[TensorRef::f32(&[0.0; 4])]);
     assert_eq!(error(short), "input `x` takes 5 elements of f32, got 4 of f32");
-    let words = executor.run(0, &[TensorRef::U32(&[0; 5])]);
+    let words = executor.run(0, &[TensorRef::u32(&[0; 5])]);
     assert_eq!(error(words), "input `x` takes 5 elements of f32, got 5 of u32");
     assert_eq!(error(executor.run(1, &[])), "the plan has no entry `number 1`");
-    assert_eq!(error(executor.read_output(0, 1, TensorMut::F32(&mut []))), "the plan has no output `number 1`");
+    assert_eq!(error(executor.read_output(0, 1, TensorMut::f32(&mut []))), "the plan has no output `number 1`");
 }
