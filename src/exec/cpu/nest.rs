@@ -3,11 +3,12 @@
 //! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
 //! bits do not depend on the number of threads.
 
+use super::arena::{Arena, Location};
 use super::program::{Program, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
-use crate::plan::ReduceKind;
+use super::tile::{Registers, Segment, Surroundings};
 use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
 use crate::plan::view::kept_shape;
+use crate::plan::ReduceKind;
 use crate::scalar::simd::multiversion;
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
@@ -21,8 +22,7 @@ const PARTIAL_ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Write {
     pub value: ExprId,
-    /// The buffer's first float.
-    pub base: usize,
+    pub base: Location,
 }
 
 /// One pass made ready.
@@ -99,8 +99,8 @@ impl Scratch {
 }
 
 impl NestProgram {
-    /// `place` gives a buffer's first float in the arena.
-    pub fn new(nest: &Nest, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
+    /// `place` says where a buffer is.
+    pub fn new(nest: &Nest, place: &dyn Fn(BufferId) -> Location) -> NestProgram {
         let kept_shape = kept_shape(&nest.space, &nest.reduced);
         let strides = row_major(&nest.space);
         let dims = |reduced: bool| -> Vec<(usize, usize)> {
@@ -311,7 +311,7 @@ fn pass_program(
     pass: &Pass,
     full: TileSpace,
     kept: TileSpace,
-    place: &dyn Fn(BufferId) -> usize,
+    place: &dyn Fn(BufferId) -> Location,
 ) -> PassProgram {
     let roots: Vec<ExprId> =
         pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value)).collect();
@@ -346,7 +346,9 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            around.arena.store(store.base + segment.start, head);
+            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
+            // where a result does only if it is of the same elements, by the plan's verification.
+            unsafe { around.arena.store(store.base.first() + segment.start, head) };
             value = tail;
         }
     }

@@ -1,5 +1,6 @@
 //! Expressions made ready for tiles: which are computed when, and in which register.
 
+use super::arena::Location;
 use crate::plan::kernel::{BufferId, Expr, ExprId, SlotId, Word};
 use crate::plan::view::View;
 use crate::plan::{DType, Distribution};
@@ -58,7 +59,7 @@ impl Access {
     }
 }
 
-/// A word that keys a draw: known, or at a float index of the arena.
+/// A word that keys a draw: known, or that u32 of the arena.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
     Known(u32),
@@ -69,9 +70,9 @@ pub enum Key {
 #[derive(Debug, Clone)]
 pub enum Action {
     Fill(f32),
-    /// Reads the buffer that starts at float `base` of the arena.
+    /// Reads the buffer that starts at `base`.
     Load {
-        base: usize,
+        base: Location,
         access: Access,
     },
     Inside {
@@ -129,11 +130,11 @@ pub struct TileSpace<'s> {
 }
 
 impl Program {
-    /// The steps that compute `roots`; `place` gives a buffer's first float in the arena.
+    /// The steps that compute `roots`; `place` says where a buffer is.
     ///
     /// Values that are the same in all tiles of a sweep (constants; in a nest, what does not vary along
     /// the reduced dimensions) are computed once and keep their registers; others share registers.
-    pub fn new(exprs: &[Expr], roots: &[ExprId], space: TileSpace, place: &dyn Fn(BufferId) -> usize) -> Program {
+    pub fn new(exprs: &[Expr], roots: &[ExprId], space: TileSpace, place: &dyn Fn(BufferId) -> Location) -> Program {
         let mut needed = vec![false; exprs.len()];
         roots.iter().for_each(|&r| needed[r] = true);
         for id in (0..exprs.len()).rev() {
@@ -201,10 +202,10 @@ impl Program {
     }
 }
 
-fn action(expr: &Expr, shape: &[usize], place: &dyn Fn(BufferId) -> usize) -> Action {
+fn action(expr: &Expr, shape: &[usize], place: &dyn Fn(BufferId) -> Location) -> Action {
     let key = |word: &Word| match word {
         Word::Constant(value) => Key::Known(*value),
-        Word::Load { buffer, offset } => Key::At(place(*buffer) + offset),
+        Word::Load { buffer, offset } => Key::At(place(*buffer).first() + offset),
     };
     match expr {
         Expr::Constant { value, dtype } => Action::Fill(match dtype {

@@ -10,10 +10,12 @@ mod images;
 mod layout;
 mod matmul;
 
+use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
 use super::program::{Program, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
+use super::tile::{Registers, Segment, Surroundings};
+use crate::plan::DType;
 use crate::plan::kernel::{BufferId, Contraction, ContractionKind, Expr, Nest, Operand, Pass, Store};
 use crate::plan::view::View;
 use crate::tensor::Shape;
@@ -106,7 +108,9 @@ impl Epilogue {
     /// Where the product is stored as it is, and nothing else.
     fn plain(&self, exprs: &[Expr]) -> Option<usize> {
         match self.stores.as_slice() {
-            [store] if exprs[store.value] == Expr::Accumulator => Some(store.base),
+            [store] if exprs[store.value] == Expr::Accumulator => {
+                Some(store.base.first())
+            }
             _ => None,
         }
     }
@@ -151,14 +155,14 @@ impl SharedMemory {
 }
 
 impl ContractionProgram {
-    /// `place` gives a buffer's first float in the arena, `shared` is the first float behind it that
+    /// `place` says where a buffer is, `shared` is the first float behind it that
     /// contractions may use while they run.
-    pub fn new(c: &Contraction, isa: Isa, place: &dyn Fn(BufferId) -> usize, shared: usize) -> ContractionProgram {
+    pub fn new(c: &Contraction, isa: Isa, place: &dyn Fn(BufferId) -> Location, shared: usize) -> ContractionProgram {
         let mut memory = SharedMemory { base: shared, used: 0 };
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
         let mut source = |operand: &Operand, shape: &Shape| match operand {
-            Operand::Buffer { buffer, view } => Source { base: place(*buffer), view: view.clone() },
+            Operand::Buffer { buffer, view } => Source { base: place(*buffer).first(), view: view.clone() },
             Operand::Computed { exprs } => {
                 let base = memory.take(shape.iter().product());
                 let store = Store { value: exprs.len() - 1, buffer: OUTSIDE };
@@ -223,9 +227,10 @@ fn sweep(
     exprs: Vec<Expr>,
     space: &Shape,
     stores: Vec<Store>,
-    place: &dyn Fn(BufferId) -> usize,
+    place: &dyn Fn(BufferId) -> Location,
     outside: usize,
 ) -> NestProgram {
+    let outside = Location::new(outside * size_of::<f32>(), DType::F32);
     let pass = Pass { stores, ..Pass::default() };
     let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, passes: vec![pass] };
     NestProgram::new(&nest, &|buffer| if buffer == OUTSIDE { outside } else { place(buffer) })
