@@ -41,7 +41,7 @@ fn train_steps(c: &mut Criterion) {
         let inputs: Vec<TensorRef> = (declared.iter().zip(floats.iter().zip(&words)))
             .map(|(i, (f, w))| match (i.feed, i.ty.dtype) {
                 (Feed::Seed, _) => TensorRef::u32(&seeds[0]),
-                (_, DType::F32) => TensorRef::f32(f),
+                (_, DType::F32 | DType::Bf16) => TensorRef::f32(f),
                 (_, DType::U32) => TensorRef::u32(w),
             })
             .collect();

@@ -187,7 +187,7 @@ impl Replay {
                     return Err(ReplayError::NoSuchStep { name: name.clone(), steps });
                 }
             }
-            if value.ty() != expected.ty {
+            if !value.fits(&expected.ty) {
                 let (expected, found) = (expected.ty.clone(), value.ty());
                 return Err(ReplayError::WrongType { name: name.clone(), expected, found });
             }
@@ -306,7 +306,7 @@ impl Replay {
             (executor.plan().entries.iter().enumerate()).map(|(i, e)| (i, e.name.clone(), e.inputs.clone())).collect();
         let mut results = Tensors::new();
         let run = |executor: &mut CpuExecutor, index: usize, inputs: &[InputDecl], step: usize| {
-            let values: Vec<Tensor> = inputs.iter().map(|i| self.input(i, step).to_tensor()).collect();
+            let values: Vec<Tensor> = inputs.iter().map(|i| self.input(i, step).to_tensor(i.ty.dtype)).collect();
             let values: Vec<TensorRef> = values.iter().map(Tensor::view).collect();
             executor.run(index, &values)
         };
@@ -315,7 +315,7 @@ impl Replay {
         }
         for (i, state) in self.module.states.iter().enumerate() {
             if let Some(value) = self.given.get(&state.name) {
-                executor.write_state(i, value.to_tensor().view())?;
+                executor.write_state(i, value.to_tensor(state.ty.dtype).view())?;
             }
         }
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| *name == self.entry.graph.name) {

@@ -15,12 +15,26 @@ pub enum DType {
     F32,
     /// An unsigned 32-bit integer: step counters, random seeds and class labels.
     U32,
+    /// The upper half of an f32: its range with 8 bits of precision. For storage: values are computed in f32 after
+    /// widening, and rounded when they are stored.
+    Bf16,
 }
 
 impl DType {
     /// Bytes of one element on a device.
     pub fn size(self) -> usize {
-        4
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::Bf16 => 2,
+        }
+    }
+
+    /// Whether the elements are real numbers.
+    pub fn is_real(self) -> bool {
+        match self {
+            DType::F32 | DType::Bf16 => true,
+            DType::U32 => false,
+        }
     }
 }
 
@@ -29,6 +43,7 @@ impl fmt::Display for DType {
         f.write_str(match self {
             DType::F32 => "f32",
             DType::U32 => "u32",
+            DType::Bf16 => "bf16",
         })
     }
 }
@@ -99,6 +114,43 @@ macro_rules! native {
 native! {
     F32: f32
     U32: u32
+    Bf16: Bf16
+}
+
+/// A bfloat16 number: sign, 8 bits of exponent and 7 of fraction, the upper half of an f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+// SAFETY: a transparent wrapper of a u16: all its bits may be 0.
+unsafe impl bytemuck::Zeroable for Bf16 {}
+// SAFETY: as above: any bits are a value, there is no padding, and nothing is borrowed.
+unsafe impl bytemuck::Pod for Bf16 {}
+
+impl Bf16 {
+    /// The nearest number, of two the one whose last bit is 0; beyond the largest an infinity. NaN stays NaN.
+    #[inline(always)]
+    pub fn from_f32(value: f32) -> Bf16 {
+        Bf16((round_to_bf16(value).to_bits() >> 16) as u16)
+    }
+
+    /// Exact.
+    #[inline(always)]
+    pub fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
+/// [`Bf16::from_f32`] as the f32 of the same value.
+#[inline(always)]
+pub fn round_to_bf16(value: f32) -> f32 {
+    let bits = value.to_bits();
+    // Half of the last place that stays, a tie's excess taken off where that place is even. A carry goes to the exponent,
+    // and at last to infinity.
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // A NaN whose fraction is in the lower half alone would become an infinity.
+    let bits = if value.is_nan() { bits | 0x0040_0000 } else { rounded };
+    f32::from_bits(bits & 0xffff_0000)
 }
 
 /// A tensor in the host's memory, row-major. Two are equal where their types and bits are.
@@ -243,6 +295,10 @@ impl<'t> TensorRef<'t> {
         match self.dtype {
             DType::F32 => f.debug_list().entries(self.values::<f32>().into_iter().flatten()).finish(),
             DType::U32 => f.debug_list().entries(self.values::<u32>().into_iter().flatten()).finish(),
+            DType::Bf16 => {
+                let values = self.values::<Bf16>().into_iter().flatten();
+                f.debug_list().entries(values.map(|v| v.to_f32())).finish()
+            }
         }
     }
 }
@@ -314,6 +370,44 @@ mod tests {
         assert_ne!(tensor, Tensor::new([3, 1], &[1.0f32, -0.0, 7.0]));
         assert_eq!((tensor.view().len(), tensor.view_mut().len()), (3, 3));
         assert_eq!(format!("{:?}", Tensor::new([2], &[1u32, 2])), "u32[2] [1, 2]");
+    }
+
+    #[test]
+    fn bf16_is_the_nearest_and_of_two_the_even() {
+        for (value, expected) in [
+            (1.0, 0x3f80),
+            (-0.0, 0x8000),
+            // Ties between 0x3f80 and 0x3f81, and between 0x3f81 and 0x3f82.
+            (f32::from_bits(0x3f80_8000), 0x3f80),
+            (f32::from_bits(0x3f81_8000), 0x3f82),
+            (f32::from_bits(0x3f80_8001), 0x3f81),
+            (f32::from_bits(0x3f81_7fff), 0x3f81),
+            (f32::MAX, 0x7f80),
+            (f32::MIN, 0xff80),
+            (f32::from_bits(0x7f7f_7fff), 0x7f7f),
+            (f32::NEG_INFINITY, 0xff80),
+            // The smallest denormals: those of f32 vanish, that of bf16 is a tie's other side.
+            (f32::from_bits(1), 0),
+            (f32::from_bits(0x8000), 0),
+            (f32::from_bits(0x8001), 1),
+            (f32::MIN_POSITIVE, 0x0080),
+        ] {
+            assert_eq!(Bf16::from_f32(value).0, expected, "{value:e}");
+        }
+        for bits in [0x7f80_0001u32, 0x7fff_ffff, 0xff80_8000, 0x7fc0_0000] {
+            let narrow = Bf16::from_f32(f32::from_bits(bits));
+            assert!(narrow.to_f32().is_nan(), "{bits:x}");
+            assert_eq!(narrow.0 >> 15, (bits >> 31) as u16, "the sign stays");
+        }
+    }
+
+    #[test]
+    fn every_bf16_comes_back() {
+        for bits in 0..=u16::MAX {
+            let value = Bf16(bits);
+            let back = Bf16::from_f32(value.to_f32());
+            assert!(back == value || (back.to_f32().is_nan() && value.to_f32().is_nan()), "{bits:x}");
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn load_call(
     }
     let inputs: Vec<String> = (params.iter())
         .map(|p| match &types[p] {
-            Type { dtype: DType::F32, shape } => format!("{p:?}: Tensor({shape:?})"),
+            Type { dtype: DType::F32 | DType::Bf16, shape } => format!("{p:?}: Tensor({shape:?})"),
             Type { dtype: DType::U32, shape } => format!("{p:?}: Labels({shape:?})"),
         })
         .collect();

@@ -9,7 +9,7 @@ use crate::scalar::ScalarOp;
 use std::collections::BTreeSet;
 
 /// Their names.
-pub const OPERATIONS: [&str; 19] = [
+pub const OPERATIONS: [&str; 20] = [
     "Mean",
     "Sum",
     "ReduceMax",
@@ -27,6 +27,7 @@ pub const OPERATIONS: [&str; 19] = [
     "Bernoulli",
     "Gradient",
     "Detach",
+    "Convert",
     "Flatten",
     "Iota",
 ];
@@ -87,6 +88,14 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             "Detach" => {
                 let x = self.only_operand(args)?;
                 self.add(Op::Detach, &[x], "detach", span)
+            }
+            "Convert" => {
+                let (x, to) = (args.required(self.d(), "x"), args.required(self.d(), "to"));
+                args.finish(self.d());
+                let x = x.and_then(|n| self.expr(n));
+                let types = [("F32", DType::F32), ("Bf16", DType::Bf16)];
+                let to = to.and_then(|n| self.d().choice(n, "an element type", &types))?;
+                self.add(Op::Convert { to }, &[x?], "convert", span)
             }
             "Flatten" => {
                 let x = self.only_operand(args)?;

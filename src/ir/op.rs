@@ -42,6 +42,10 @@ pub enum Op {
     /// The order of elements turned around along each of `axes`.
     Reverse { axes: Vec<usize> },
 
+    /// The same numbers as elements of another real type, f32 or bf16; rounded to nearest, ties to even, where that is
+    /// narrower. Scalar operations, reductions and contractions take f32: what is stored as bf16 is converted before.
+    Convert { to: DType },
+
     /// Elements along `axes` (sorted) combined; these dimensions stay, with size 1.
     Reduce { kind: ReduceKind, axes: Vec<usize> },
 
@@ -85,6 +89,7 @@ impl Op {
             Op::Slice { .. } => "slice",
             Op::Concat { .. } => "concat",
             Op::Reverse { .. } => "reverse",
+            Op::Convert { .. } => "convert",
             Op::Reduce { kind: ReduceKind::Sum, .. } => "reduce_sum",
             Op::Reduce { kind: ReduceKind::Max, .. } => "reduce_max",
             Op::MatMul => "matmul",

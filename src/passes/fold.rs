@@ -3,6 +3,7 @@
 use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
 use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
+use crate::tensor::round_to_bf16;
 
 /// Computes what depends on constants alone. A constant is one value in every element, so movement and
 /// reductions of constants fold too, whatever their size.
@@ -23,12 +24,13 @@ pub fn fold(graph: &mut Graph) -> Report {
     rewrite(graph, RULES)
 }
 
-const RULES: &[Rule] = &[scalar, movement, concat, reduce, iota];
+const RULES: &[Rule] = &[scalar, convert, movement, concat, reduce, iota];
 
 /// Whether a device can hold a value.
 pub(super) fn holds(value: f64, dtype: DType) -> bool {
     match dtype {
         DType::F32 => value.abs() <= f64::from(f32::MAX),
+        DType::Bf16 => round_to_bf16(value as f32).is_finite(),
         DType::U32 => true,
     }
 }
@@ -38,6 +40,14 @@ fn scalar(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let args: Option<Vec<f64>> = r.operands(id).into_iter().map(|x| r.constant(x)).collect();
     let value = op.eval(&args?);
     holds(value, r.ty(id).dtype).then(|| r.constant_like(value, id))
+}
+
+/// A constant is rounded as its device would round it.
+fn convert(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Convert { to } = r.root(id) else { return None };
+    let value = r.constant(r.operand(id))?;
+    let value = if to == DType::Bf16 { f64::from(round_to_bf16(value as f32)) } else { value };
+    holds(value, to).then(|| r.constant_like(value, id))
 }
 
 fn movement(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {

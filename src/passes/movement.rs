@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::rewrite::{Rewriter, Rule, rewrite};
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op};
 
 /// Cancels and merges movement operations. Broadcasts go last in a chain of movements, so that what
 /// moves is small and the broadcast can go on through scalar operations; a transposition that only
@@ -18,19 +18,29 @@ pub fn movement(graph: &mut Graph) -> Report {
     rewrite(graph, RULES)
 }
 
-const RULES: &[Rule] = &[identity, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];
+const RULES: &[Rule] = &[identity, convert, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];
 
 /// A movement that leaves every element where it is.
 fn identity(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let still = match r.root(id) {
         Op::Reshape { .. } | Op::Broadcast { .. } | Op::Slice { .. } => r.ty(r.operand(id)) == r.ty(id),
         Op::Transpose { permutation } => permutation.iter().enumerate().all(|(i, &p)| i == p),
+        Op::Convert { to } => r.ty(r.operand(id)).dtype == *to,
         Op::Pad { low, high } => low.iter().chain(high).all(|&n| n == 0),
         Op::Reverse { axes } => axes.iter().all(|&a| r.shape(id)[a] == 1),
         Op::Concat { .. } => r.operands(id).len() == 1,
         _ => false,
     };
     still.then(|| r.operand(id))
+}
+
+/// bf16 to f32 and back is exact. The other way round it rounds, and stays.
+fn convert(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Convert { to } = r.root(id) else { return None };
+    let wide = r.operand(id);
+    let &Op::Convert { to: DType::F32 } = r.op(wide)? else { return None };
+    let narrow = r.operand(wide);
+    (r.ty(narrow).dtype == to).then_some(narrow)
 }
 
 /// Ranges of dimensions of two shapes with equal products, as short as possible, in order.

@@ -249,12 +249,13 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
     }
     let range = |b: BufferId| (schedule.buffers[b].offset, schedule.buffers[b].offset + schedule.buffers[b].bytes());
+    let size = |b: BufferId| schedule.buffers[b].dtype.size();
     for &w in &writes {
         for &r in &reads {
             let ((ws, we), (rs, re)) = (range(w), range(r));
             if ws < re && rs < we {
                 ensure!(
-                    (ws, we) == (rs, re) && may_overwrite(&kernel.body, r, w),
+                    (ws, we) == (rs, re) && size(r) == size(w) && may_overwrite(&kernel.body, r, w),
                     "at position {position} `{}` is written over `{}`, which is still read",
                     schedule.buffers[w].name,
                     schedule.buffers[r].name
@@ -272,7 +273,7 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
 /// The lane type of every expression; arguments come first and fit.
 fn lanes(schedule: &Schedule, exprs: &[Expr], slots: usize, accumulator: bool) -> Result<Vec<Lane>, String> {
     let lane = |dtype: DType| match dtype {
-        DType::F32 => Lane::Real,
+        DType::F32 | DType::Bf16 => Lane::Real,
         DType::U32 => Lane::U32,
     };
     let mut found: Vec<Lane> = Vec::with_capacity(exprs.len());

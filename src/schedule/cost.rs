@@ -3,7 +3,7 @@
 use super::Buffer;
 use super::kernel::{Body, Expr, Kernel, Nest};
 use super::view::kept_shape;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op};
 
 /// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
 /// performance model for multicore architectures", CACM 52(4), 2009).
@@ -80,7 +80,8 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
     let shape = |operand: usize| operands.get(operand).map_or(&[][..], |&o| graph.shape(o));
     let own = size(graph.shape(id));
     match graph.op(id) {
-        Op::Scalar(_) => own,
+        Op::Scalar(_) | Op::Convert { to: DType::Bf16 } => own,
+        Op::Convert { to: DType::F32 | DType::U32 } => 0,
         Op::Reduce { .. } => size(shape(0)),
         Op::MatMul => 2 * own * shape(0).last().map_or(0, |&k| k as u64),
         // Every element of the convolution's output is a sum over the filter of one output channel.

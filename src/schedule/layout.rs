@@ -54,6 +54,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
                     && buffers[old].live.1 == position + 1
                     && buffers[old].live.0 < position
                     && buffers[old].bytes() == buffers[new].bytes()
+                    && buffers[old].dtype.size() == buffers[new].dtype.size()
                     && !kernel.writes.contains(&old)
                     && writes_where_it_reads(&kernel.body, old, new)
             });

@@ -99,7 +99,7 @@ pub enum Problem {
     #[error("is damaged: its content does not have the SHA-256 in its header")]
     Checksum,
     /// A tensor of a type that no state has.
-    #[error("tensor {name}: f32 or u32 expected, {found} found")]
+    #[error("tensor {name}: f32, u32 or bf16 expected, {found} found")]
     Dtype {
         /// The tensor.
         name: String,
@@ -179,6 +179,7 @@ fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[(&str, &Tensor)]) -> R
         let dtype = match tensor.dtype() {
             DType::F32 => safetensors::Dtype::F32,
             DType::U32 => safetensors::Dtype::U32,
+            DType::Bf16 => safetensors::Dtype::BF16,
         };
         let data_offsets = (offset, offset + tensor.ty().bytes());
         offset = data_offsets.1;
@@ -255,6 +256,7 @@ fn decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
         let dtype = match info.dtype {
             safetensors::Dtype::F32 => DType::F32,
             safetensors::Dtype::U32 => DType::U32,
+            safetensors::Dtype::BF16 => DType::Bf16,
             other => return Err(Problem::Dtype { name, found: other.to_string() }),
         };
         let tensor = Tensor::from_le_bytes(Type::new(dtype, info.shape.clone()), part)

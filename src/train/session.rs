@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, Split};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
 use crate::plan::{DType, EntryPlan, Feed, Plan, Type};
-use crate::tensor::Tensor;
+use crate::tensor::{Bf16, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
@@ -425,6 +425,9 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
                 }
                 (_, DType::F32) => {
                     buffer.values_mut().into_iter().flatten().for_each(|x: &mut f32| *x = noise.next());
+                }
+                (_, DType::Bf16) => {
+                    buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
                 }
                 // Labels are 0.
                 (_, DType::U32) => {}

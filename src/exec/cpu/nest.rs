@@ -8,8 +8,9 @@ use super::program::{Program, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
 use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
 use crate::plan::view::kept_shape;
-use crate::plan::ReduceKind;
+use crate::plan::{DType, ReduceKind};
 use crate::scalar::simd::multiversion;
+use crate::tensor::Bf16;
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
@@ -348,8 +349,22 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
             let (head, tail) = value.split_at(segment.len);
             // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
             // where a result does only if it is of the same elements, by the plan's verification.
-            unsafe { around.arena.store(store.base.first() + segment.start, head) };
+            unsafe {
+                let first = store.base.first() + segment.start;
+                match store.base.dtype {
+                    DType::F32 | DType::U32 => around.arena.store(first, head),
+                    DType::Bf16 => narrow(around.arena.write(first, head.len()), head),
+                }
+            }
             value = tail;
+        }
+    }
+}
+
+multiversion! {
+    fn narrow(out: &mut [Bf16], lanes: &[f32]) {
+        for (out, &x) in out.iter_mut().zip(lanes) {
+            *out = Bf16::from_f32(x);
         }
     }
 }

@@ -209,7 +209,7 @@ fn action(expr: &Expr, shape: &[usize], place: &dyn Fn(BufferId) -> Location) ->
     };
     match expr {
         Expr::Constant { value, dtype } => Action::Fill(match dtype {
-            DType::F32 => value.0 as f32,
+            DType::F32 | DType::Bf16 => value.0 as f32,
             DType::U32 => f32::from_bits(value.0 as u32),
         }),
         Expr::Load { buffer, view } => Action::Load { base: place(*buffer), access: Access::new(view, shape) },

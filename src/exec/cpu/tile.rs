@@ -5,6 +5,7 @@ use super::program::{Access, Action, Key, Program, Step, TILE};
 use super::random::{Draw, fill};
 use crate::plan::DType;
 use crate::plan::kernel::ExprId;
+use crate::tensor::{Bf16, Native};
 
 /// A run of points of a space, consecutive in row-major order.
 #[derive(Debug, Clone, Copy)]
@@ -126,13 +127,18 @@ impl Registers {
         match &step.action {
             Action::Fill(value) => out.fill(*value),
             Action::Load { base, access } => {
-                if let ([segment], true) = (segments, access.is_direct()) {
+                if let ([segment], true) = (segments, access.is_direct() && base.dtype != DType::Bf16) {
                     place = Place::Arena(access.element(base.first(), segment.start));
                 } else {
                     let mut out = out;
                     for segment in segments {
                         let (head, tail) = out.split_at_mut(segment.len);
-                        access.runs(segment.start, head, |element, stride, out| gather(around.arena, base.first(), element, stride, out););
+                        access.runs(segment.start, head, |element, stride, out| match base.dtype {
+                            DType::F32 | DType::U32 => {
+                                gather(around.arena, base.first(), element, stride, out, |x: f32| x);
+                            }
+                            DType::Bf16 => gather(around.arena, base.first(), element, stride, out, Bf16::to_f32),
+                        });
                         out = tail;
                     }
                 }
@@ -144,7 +150,7 @@ impl Registers {
                         let element = (element + i as isize * stride) as usize;
                         let index = element / divisor % modulus;
                         *x = match dtype {
-                            DType::F32 => index as f32,
+                            DType::F32 | DType::Bf16 => index as f32,
                             DType::U32 => f32::from_bits(index as u32),
                         };
                     }
@@ -179,18 +185,29 @@ impl Registers {
     }
 }
 
-fn gather(arena: Arena, base: usize, element: isize, stride: isize, out: &mut [f32]) {
+/// Elements one stride apart, as lanes.
+fn gather<T: Native>(
+    arena: Arena,
+    base: usize,
+    element: isize,
+    stride: isize,
+    out: &mut [f32],
+    lane: impl Fn(T) -> f32,
+) {
     let at = |i: usize| (base as isize + element + i as isize * stride) as usize;
     match stride {
-        0 => out.fill(arena.read(at(0), 1)[0]),
-        1 => out.copy_from_slice(arena.read(at(0), out.len())),
+        0 => out.fill(lane(arena.read(at(0), 1)[0])),
+        1 => {
+            let from = arena.read(at(0), out.len());
+            out.iter_mut().zip(from).for_each(|(x, &value)| *x = lane(value));
+        }
         _ => {
             let last = at(out.len() - 1);
             let least = at(0).min(last);
             let span = arena.read(least, at(0).max(last) - least + 1);
             let mut position = at(0) - least;
             for x in out.iter_mut() {
-                *x = span[position];
+                *x = lane(span[position]);
                 position = position.wrapping_add_signed(stride);
             }
         }

@@ -181,6 +181,7 @@ impl Writer<'_> {
         let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
         for (store, value) in pass.stores.iter().zip(stored) {
             let position = self.expressions.space.position(Level::Full);
+            let value = self.expressions.stored(store.buffer, value);
             let pointer = &self.expressions.pointers[&store.buffer];
             inner.lines.push(format!("{guard}{pointer}[{position}] = {value};"));
         }
@@ -204,6 +205,7 @@ impl Writer<'_> {
         outer.lines.push(format!("if ({first}) {{"));
         for (store, value) in pass.kept_stores.iter().zip(values) {
             let position = self.expressions.space.position(Level::Kept);
+            let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
         }
         outer.lines.push("}".to_string());

@@ -28,6 +28,8 @@ const ALL_FORMS: &str = r#"graph step {
   %flat: f32[2,5] = reshape %rev
   %turned: f32[5,2] = transpose %flat permutation=[1,0]
   %product: f32[2,2] = matmul %flat %turned
+  %narrow: bf16[2,2] = convert %product
+  %wide.1: f32[2,2] = convert %narrow
   %sum: f32[1,1] = reduce_sum %product axes=[0,1]
   %slope: f32[2,5] = gradient %sum %flat
   output loss_d = %sum

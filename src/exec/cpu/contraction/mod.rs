@@ -108,7 +108,7 @@ impl Epilogue {
     /// Where the product is stored as it is, and nothing else.
     fn plain(&self, exprs: &[Expr]) -> Option<usize> {
         match self.stores.as_slice() {
-            [store] if exprs[store.value] == Expr::Accumulator => {
+            [store] if exprs[store.value] == Expr::Accumulator && store.base.dtype == DType::F32 => {
                 Some(store.base.first())
             }
             _ => None,
