@@ -157,7 +157,7 @@ fn bf16_halves_what_is_stored() {
     let output = |i: usize| &schedule.buffers[schedule.outputs[i].buffer];
     assert_eq!((output(0).dtype, output(0).bytes()), (DType::Bf16, 64 * 64 * 2));
     assert_eq!((output(1).dtype, output(1).bytes()), (DType::F32, 64 * 64 * 4));
-    for (wrong, complaint) in [("Convert(Exp(\"x\"), U32)", "F32"), ("Exp(Convert(\"x\", Bf16))", "must be f32")] {
+    for (wrong, complaint) in [("Convert(Exp(\"x\"), U32)", "F32"), ("Exp(Convert(\"x\", Bf16))", "takes f32")] {
         let text = text.replace("Convert(Exp(\"x\"), Bf16)", wrong);
         let error = compile("program.ron", &text, &Options::default(), &mut |_| {}).unwrap_err();
         assert!(format!("{error:?}").contains(complaint), "{error:?}");
