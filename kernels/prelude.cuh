@@ -1,4 +1,4 @@
-// What every generated kernel may use: random draws and reductions in a fixed order.
+// What every generated kernel may use: random draws, bf16, and reductions in a fixed order.
 
 // --- Random draws -----------------------------------------------------------------------------
 // Counter-based: element i of a draw is word i % 4 of the Philox4x32-10 block (Salmon et al., SC 2011)
@@ -49,6 +49,23 @@ static __device__ float normal(const Draw& draw, unsigned element) {
 
 static __device__ float bernoulli(const Draw& draw, unsigned element, float p) {
     return uniform(draw, element) < p ? 1.0f : 0.0f;
+}
+
+// --- bf16 -------------------------------------------------------------------------------------
+// The upper half of a float, as its bits. Rounded to nearest, ties to even; NaN stays NaN.
+
+static __device__ float round_bf16(float x) {
+    const unsigned bits = (unsigned)__float_as_int(x);
+    const unsigned rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    return __int_as_float((int)((x != x ? bits | 0x00400000u : rounded) & 0xffff0000u));
+}
+
+static __device__ unsigned short to_bf16(float x) {
+    return (unsigned short)((unsigned)__float_as_int(round_bf16(x)) >> 16);
+}
+
+static __device__ float from_bf16(unsigned short bits) {
+    return __int_as_float((int)((unsigned)bits << 16));
 }
 
 // --- Reductions -------------------------------------------------------------------------------

@@ -28,7 +28,8 @@
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
-//! Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
+//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room to room;
+//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
 //! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
 //!
 //! # Decisions
@@ -65,7 +66,8 @@
 //! - *Control flow*: a program is one static graph for each entry; the loop over steps is the host's.
 //! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
 //!   by the compiler.
-//! - *Types other than f32 and u32*: f64 exists in the interpreter, as the oracle.
+//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64 exists in the
+//!   interpreter, as the oracle.
 //! - *A layout engine*: pictures are laid out by `rust-sugiyama` and, in the browser, by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
@@ -82,6 +84,8 @@ pub mod plan;
 pub mod replay;
 pub mod scalar;
 pub mod schedule;
+pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
 pub mod train;
+pub mod types;

@@ -2,7 +2,7 @@
 
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
-use gcc_gan::ir::{Op, Role};
+use gcc_gan::ir::{DType, Op, Role};
 use gcc_gan::kernel::schedule::Schedule;
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
@@ -133,4 +133,33 @@ fn dcgan_arena_is_at_the_lower_bound() {
     let compiled = compiled(DCGAN);
     let schedule = schedule(&compiled, "train_step");
     assert_eq!(schedule.arena_bytes, schedule.lower_bound);
+}
+
+/// What is kept as bf16 takes half the bytes, and an element type that there is none of is refused at its line.
+#[test]
+fn bf16_halves_what_is_stored() {
+    let text = r#"Program(
+    name: "halves",
+    sizes: { "n": 64 },
+    entries: {
+        "half": Entry(
+            inputs: { "x": Tensor(["n", "n"]) },
+            steps: [
+                Let("h", Convert(Exp("x"), Bf16)),
+                Let("y", MatMul(Convert("h", F32), "x")),
+            ],
+            outputs: ["h", "y"],
+        ),
+    },
+)"#;
+    let compiled = compiled(text);
+    let schedule = schedule(&compiled, "half");
+    let output = |i: usize| &schedule.buffers[schedule.outputs[i].buffer.index()];
+    assert_eq!((output(0).dtype, output(0).bytes()), (DType::Bf16, 64 * 64 * 2));
+    assert_eq!((output(1).dtype, output(1).bytes()), (DType::F32, 64 * 64 * 4));
+    for (wrong, complaint) in [("Convert(Exp(\"x\"), U32)", "F32"), ("Exp(Convert(\"x\", Bf16))", "takes f32")] {
+        let text = text.replace("Convert(Exp(\"x\"), Bf16)", wrong);
+        let error = compile("program.ron", &text, &Options::default(), &mut |_| {}).unwrap_err();
+        assert!(format!("{error:?}").contains(complaint), "{error:?}");
+    }
 }

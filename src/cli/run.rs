@@ -8,6 +8,7 @@ use gcc_gan::declare;
 use gcc_gan::ir::{Data, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{Replay, Tensors};
+use gcc_gan::tensor::Bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -115,10 +116,11 @@ fn read(file: &Path) -> Result<Tensors> {
         let value = match view.dtype() {
             Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),
             Dtype::F32 => Value::real(shape, numbers(data, |b| f64::from(f32::from_le_bytes(b)))),
+            Dtype::BF16 => Value::real(shape, numbers(data, |b| Bf16(u16::from_le_bytes(b)).to_f32().into())),
             Dtype::U32 => Value::u32(shape, numbers(data, u32::from_le_bytes)),
             Dtype::I64 => Value::u32(shape, words(numbers(data, i64::from_le_bytes))?),
             Dtype::I32 => Value::u32(shape, words(numbers(data, |b| i64::from(i32::from_le_bytes(b))))?),
-            other => bail!("{}: `{name}` is {other:?}; f64, f32, u32, i64 and i32 are read", file.display()),
+            other => bail!("{}: `{name}` is {other:?}; f64, f32, bf16, u32, i64 and i32 are read", file.display()),
         };
         given.insert(name.to_string(), value);
     }

@@ -9,11 +9,12 @@ use super::ron::decode::{Args, Decoder};
 use super::ron::{Name, Node, Value};
 use super::rows::{Arg, At, Kind, Param, Row, find, names};
 use super::sizes::{Sizes, cycle, held, unused};
-use crate::ir::{MAX_PADDED, NodeId};
+use crate::ir::{DType, MAX_PADDED, NodeId};
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The modes in which a network is called, as they are written.
+const ELEMENT_TYPES: [(&str, DType); 2] = [("F32", DType::F32), ("Bf16", DType::Bf16)];
 const MODES: [(&str, Mode); 2] = [("Training", Mode::Training), ("Inference", Mode::Inference)];
 
 /// Calls a network. It is the only operation that needs the program.
@@ -159,6 +160,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
                 Arg::Probability(self.number_in(node, &what, param.kind, |x| (0.0..=1.0).contains(&x))?)
             }
             Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
+            Kind::ElementType => Arg::ElementType(self.d().choice(node, &what, &ELEMENT_TYPES)?),
             Kind::Written(_) => Arg::Written,
         })
     }

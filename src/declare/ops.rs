@@ -38,6 +38,8 @@ rows! {
     Softmax(x: Value), r#"Softmax("x")"# => n.softmax(false, x, at.span);
     /// The logarithm of the softmax, without overflow.
     LogSoftmax(x: Value), r#"LogSoftmax("x")"# => n.softmax(true, x, at.span);
+    /// Rounded to bfloat16 (`Bf16`), which halves what a stored value takes, or widened again (`F32`).
+    Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# => n.add(Op::Convert { to }, &[x], "convert", at.span);
     /// [n, ...] as [n, all the rest].
     Flatten(x: Value), r#"Flatten("x")"# => n.flatten(x, at.span);
     /// The index along a dimension, as numbers.

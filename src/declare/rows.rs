@@ -3,7 +3,7 @@
 //! Everything else is made from the rows: how arguments are read, what an unknown name could have been, what
 //! `gcc-gan ops` prints, and the table of the README.
 
-use crate::ir::{NodeId, Span};
+use crate::ir::{DType, NodeId, Span};
 
 /// A word of the language. `T` is what it stands for: most often the function that expands it.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub enum Kind {
     /// A number from 0 to 1.
     Probability,
     Flag,
+    /// `F32` or `Bf16`.
+    ElementType,
     /// What the row reads by itself, in words.
     Written(&'static str),
 }
@@ -78,6 +80,7 @@ pub enum Arg {
     Fraction(f64),
     Probability(f64),
     Flag(bool),
+    ElementType(DType),
     Written,
 }
 
@@ -107,6 +110,7 @@ impl Kind {
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
             Kind::Flag => "true or false",
+            Kind::ElementType => "an element type, F32 or Bf16",
             Kind::Written(words) => words,
         }
     }
@@ -123,6 +127,7 @@ impl std::fmt::Display for Arg {
             Arg::Axes(None) => write!(f, "all"),
             Arg::Number(x) | Arg::NotNegative(x) | Arg::Fraction(x) | Arg::Probability(x) => write!(f, "{x:?}"),
             Arg::Flag(x) => write!(f, "{x}"),
+            Arg::ElementType(dtype) => write!(f, "{dtype:?}"),
             Arg::Value(_) | Arg::Values(_) | Arg::Written => write!(f, "..."),
         }
     }

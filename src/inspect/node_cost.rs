@@ -1,6 +1,6 @@
 //! What a node costs by itself, where nothing is fused.
 
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op};
 
 /// Floating-point operations of one node by itself, counted as [`crate::kernel::cost::flops`] does.
 pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
@@ -9,7 +9,8 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
     let shape = |operand: usize| operands.get(operand).map_or(&[][..], |&o| graph.shape(o));
     let own = size(graph.shape(id));
     match graph.op(id) {
-        Op::Scalar(_) => own,
+        Op::Scalar(_) | Op::Convert { to: DType::Bf16 } => own,
+        Op::Convert { to: DType::F32 | DType::U32 } => 0,
         Op::Reduce { .. } => size(shape(0)),
         Op::MatMul => 2 * own * shape(0).last().map_or(0, |&k| k as u64),
         // Every element of the convolution's output is a sum over the filter of one output channel.

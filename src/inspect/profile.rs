@@ -6,6 +6,7 @@ use crate::exec::{ExecError, Executor, TensorRef};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
+use crate::tensor::{Bf16, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -126,19 +127,22 @@ fn run(
     let words = [seed as u32, (seed >> 32) as u32];
     // A multiplicative hash spreads the values; they need not be random.
     let mixed = |element: usize| (element as u32).wrapping_mul(2_654_435_761) >> 8;
-    let floats: Vec<Vec<f32>> = (entry.inputs.iter())
-        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) as f32 / (1 << 23) as f32 - 1.0).collect())
-        .collect();
-    let integers: Vec<Vec<u32>> = (entry.inputs.iter())
-        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) % i.below.unwrap_or(1 << 24) as u32).collect())
-        .collect();
-    let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&integers)))
-        .map(|(input, (floats, integers))| match (input.feed, input.ty.dtype) {
-            (Feed::Seed, _) => TensorRef::U32(&words),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::F32) => TensorRef::F32(floats),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::U32) => TensorRef::U32(integers),
+    let real = |element: usize| mixed(element) as f32 / (1 << 23) as f32 - 1.0;
+    let tensors: Vec<Tensor> = (entry.inputs.iter())
+        .map(|i| {
+            let (shape, elements) = (i.ty.shape.clone(), 0..i.ty.elements());
+            match (i.feed, i.ty.dtype) {
+                (Feed::Seed, _) => Tensor::new([2], &words),
+                (_, DType::F32) => Tensor::new(shape, &elements.map(real).collect::<Vec<_>>()),
+                (_, DType::Bf16) => Tensor::new(shape, &elements.map(|e| Bf16::from_f32(real(e))).collect::<Vec<_>>()),
+                (_, DType::U32) => {
+                    let below = i.below.unwrap_or(1 << 24) as u32;
+                    Tensor::new(shape, &elements.map(|e| mixed(e) % below).collect::<Vec<_>>())
+                }
+            }
         })
         .collect();
+    let inputs: Vec<TensorRef> = tensors.iter().map(Tensor::view).collect();
     executor.run_observed(index, &inputs, observe)
 }
 

@@ -1,9 +1,10 @@
 //! The type of an operation's result from the types of its operands.
 
-use super::limits::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
-use super::op::Window;
+use super::Window;
 use super::{DType, Op, Shape, Type};
 use crate::scalar::Lane;
+use crate::tensor::round_to_bf16;
+use crate::types::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 
 /// Operands that do not fit an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +39,16 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if ty.dtype == DType::U32 && (v.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&v)) {
                 return Err(err(format!("{v} is not a u32")));
             }
+            if ty.dtype == DType::Bf16 && !v.is_nan() && f64::from(round_to_bf16(v as f32)) != v {
+                return Err(err(format!("{v} is not a bf16")));
+            }
             ty.clone()
         }
         Op::Iota { axis, ty } => {
             axis_in(*axis, ty.rank())?;
+            if ty.dtype == DType::Bf16 {
+                return Err(err("gives f32 or u32, not bf16".into()));
+            }
             ty.clone()
         }
         Op::Random { shape, .. } => {
@@ -140,6 +147,12 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             strictly_increasing(axes).map_err(err)?;
             operands[0].clone()
         }
+        Op::Convert { to } => {
+            if !(operands[0].dtype.is_real() && to.is_real()) {
+                return Err(err(format!("is between f32 and bf16, not from {} to {to}", operands[0])));
+            }
+            Type::new(*to, operands[0].shape.clone())
+        }
         Op::Reduce { axes, .. } => {
             if operands[0].dtype != DType::F32 {
                 return Err(err(format!("takes f32, got {}", operands[0])));
@@ -233,6 +246,7 @@ fn arity(op: &Op) -> Option<usize> {
         | Op::Pad { .. }
         | Op::Slice { .. }
         | Op::Reverse { .. }
+        | Op::Convert { .. }
         | Op::Reduce { .. }
         | Op::Detach => 1,
         Op::Random { .. }

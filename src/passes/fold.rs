@@ -3,6 +3,7 @@
 use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op, ReduceKind};
+use crate::tensor::round_to_bf16;
 
 /// Computes what depends on constants alone. A constant is one value in every element, so movement and
 /// reductions of constants fold too, whatever their size.
@@ -25,6 +26,7 @@ pub fn fold(graph: &mut Graph, context: &PassContext) -> Report {
 
 pub(super) const RULES: &[Rule] = rules! {
     scalar: Nothing, "op(c, d) → its value, where a float holds it";
+    convert: Nothing, "convert c → c rounded, where a float holds it";
     movement: Nothing, "a movement of c → c";
     concat: Nothing, "concat(c, c) → c";
     reduce: Nothing, "max(c, …, c) → c, c + … + c → n · c, where a float holds it";
@@ -35,6 +37,7 @@ pub(super) const RULES: &[Rule] = rules! {
 pub(super) fn holds(value: f64, dtype: DType) -> bool {
     match dtype {
         DType::F32 => value == 0.0 || (value as f32).is_normal(),
+        DType::Bf16 => value == 0.0 || round_to_bf16(value as f32).is_normal(),
         DType::U32 => true,
     }
 }
@@ -44,6 +47,14 @@ fn scalar(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let args: Option<Vec<f64>> = r.operands(id).into_iter().map(|x| r.constant(x)).collect();
     let value = op.eval(&args?);
     holds(value, r.ty(id).dtype).then(|| r.constant_like(value, id))
+}
+
+/// A constant is rounded as its device would round it.
+fn convert(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Convert { to } = r.root(id) else { return None };
+    let value = r.constant(r.operand(id))?;
+    let value = if to == DType::Bf16 { f64::from(round_to_bf16(value as f32)) } else { value };
+    holds(value, to).then(|| r.constant_like(value, id))
 }
 
 fn movement(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {

@@ -2,7 +2,7 @@
 
 use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op};
 
 /// Cancels and merges movement operations. Broadcasts go last in a chain of movements, so that what
 /// moves is small and the broadcast can go on through scalar operations; a transposition that only
@@ -20,6 +20,7 @@ pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
 
 pub(super) const RULES: &[Rule] = rules! {
     identity: Nothing, "a movement that moves nothing → its operand";
+    convert: Nothing, "convert(convert x) → x, from bf16 to f32 and back";
     reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
     transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
         transpose x → reshape x where only dimensions of size 1 move";
@@ -37,12 +38,22 @@ fn identity(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let still = match r.root(id) {
         Op::Reshape { .. } | Op::Broadcast { .. } | Op::Slice { .. } => r.ty(r.operand(id)) == r.ty(id),
         Op::Transpose { permutation } => permutation.iter().enumerate().all(|(i, &p)| i == p),
+        Op::Convert { to } => r.ty(r.operand(id)).dtype == *to,
         Op::Pad { low, high } => low.iter().chain(high).all(|&n| n == 0),
         Op::Reverse { axes } => axes.iter().all(|&a| r.shape(id)[a] == 1),
         Op::Concat { .. } => r.operands(id).len() == 1,
         _ => false,
     };
     still.then(|| r.operand(id))
+}
+
+/// bf16 to f32 and back is exact. The other way round it rounds, and stays.
+fn convert(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Convert { to } = r.root(id) else { return None };
+    let wide = r.operand(id);
+    let &Op::Convert { to: DType::F32 } = r.op(wide)? else { return None };
+    let narrow = r.operand(wide);
+    (r.ty(narrow).dtype == to).then_some(narrow)
 }
 
 /// Ranges of dimensions of two shapes with equal products, as short as possible, in order.

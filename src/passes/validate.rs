@@ -62,7 +62,9 @@ fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
     let value = |name: &str, ty: &Type, real: &dyn Fn(f64) -> f64| {
         let elements = 0..ty.elements();
         match ty.dtype {
-            DType::F32 => Value::real(ty.shape.clone(), elements.map(|i| real(uniform(name, i))).collect()),
+            DType::F32 | DType::Bf16 => {
+                Value::real(ty.shape.clone(), elements.map(|i| real(uniform(name, i))).collect())
+            }
             DType::U32 => Value::u32(ty.shape.clone(), elements.map(|i| (10.0 * uniform(name, i)) as u32).collect()),
         }
     };

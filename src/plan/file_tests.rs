@@ -6,6 +6,7 @@ use crate::exec::cpu::CpuExecutor;
 use crate::exec::{Executor, TensorRef};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::DType;
+use crate::tensor::{Bf16, Tensor};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -61,11 +62,14 @@ fn run(plan: &Plan) {
     }
     let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
     for (index, entry) in plan.entries.iter().enumerate() {
-        let floats: Vec<Vec<f32>> = entry.inputs.iter().map(|i| vec![0.5; i.ty.elements()]).collect();
-        let words: Vec<Vec<u32>> = entry.inputs.iter().map(|i| vec![1; i.ty.elements()]).collect();
-        let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&words)))
-            .map(|(i, (f, w))| if i.ty.dtype == DType::F32 { TensorRef::F32(f) } else { TensorRef::U32(w) })
+        let inputs: Vec<Tensor> = (entry.inputs.iter())
+            .map(|i| match i.ty.dtype {
+                DType::F32 => Tensor::new(i.ty.shape.clone(), &vec![0.5f32; i.ty.elements()]),
+                DType::U32 => Tensor::new(i.ty.shape.clone(), &vec![1u32; i.ty.elements()]),
+                DType::Bf16 => Tensor::new(i.ty.shape.clone(), &vec![Bf16(0x3f00); i.ty.elements()]),
+            })
             .collect();
+        let inputs: Vec<TensorRef> = inputs.iter().map(Tensor::view).collect();
         executor.run(index, &inputs).unwrap();
     }
 }

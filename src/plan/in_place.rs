@@ -104,9 +104,9 @@ fn loads_at(expr: &Expr<BufferId>, old: BufferId, at: &Access) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::ReduceKind;
     use crate::kernel::body::{Pass, Reduction, SlotId, Store};
     use crate::scalar::{Lane, ScalarOp};
+    use crate::types::ReduceKind;
 
     fn buffer(index: usize) -> BufferId {
         BufferId::new(index)

@@ -5,11 +5,12 @@ mod in_place;
 pub mod overlap;
 mod verify;
 
-pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};
-use crate::ir::{InputDecl, StateDecl};
 pub use crate::kernel::cost::Machine;
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout};
 use crate::kernel::target::Fusion;
+pub use crate::tensor::{DType, Type};
+pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
+use crate::types::{InputDecl, StateDecl};
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 

@@ -7,17 +7,17 @@
 //! element for element; inputs, outputs and state have the declared types.
 
 use super::in_place::may_overwrite;
+use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
-use crate::ir::{DType, Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
-use crate::kernel::schedule::ALIGNMENT;
-use crate::kernel::schedule::{BufferRole, Schedule};
-use crate::plan::overlap::{Placement, check_no_overlap};
+use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule};
 use crate::scalar::Lane;
+use crate::tensor::DType;
+use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -242,12 +242,13 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     }
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
+    let size = |b: BufferId| buffer(b).dtype.size();
     for &w in &writes {
         for &r in &reads {
             let ((ws, we), (rs, re)) = (range(w), range(r));
             if ws < re && rs < we {
                 ensure!(
-                    (ws, we) == (rs, re) && may_overwrite(&kernel.body, r, w),
+                    (ws, we) == (rs, re) && size(r) == size(w) && may_overwrite(&kernel.body, r, w),
                     "at position {position} `{}` is written over `{}`, which is still read",
                     buffer(w).name,
                     buffer(r).name

@@ -1,6 +1,7 @@
 //! The table itself, and what is generated from it.
 
 use super::{Lane, ScalarBuilder, VectorFn};
+use crate::tensor::round_to_bf16;
 use serde::{Deserialize, Serialize};
 
 /// Comparisons give 1 where they hold and 0 elsewhere, so that masks multiply.
@@ -252,5 +253,9 @@ scalar_ops! {
     /// The real number nearest to a counter or a class label.
     ToReal "to_real" (a: U32) -> Real,
         f64: a, cuda: "((float){0})", cpu: v::to_real, cost: 1,
+        derivative: |_, _| [None];
+    /// The nearest number that bf16 holds, as an f32: what a value becomes that is stored so and read back.
+    RoundBf16 "round_bf16" (a: Real) -> Real,
+        f64: f64::from(round_to_bf16(a as f32)), cuda: "round_bf16({0})", cpu: v::round_bf16, cost: 1,
         derivative: |_, _| [None];
 }

@@ -3,6 +3,7 @@
 
 use super::approximate;
 use super::simd::multiversion;
+use crate::tensor::round_to_bf16;
 
 macro_rules! lanes {
     ($($name:ident($($arg:ident),+) = $value:expr;)*) => {$(
@@ -61,4 +62,5 @@ lanes! {
     select(c, a, b) = if c != 0.0 { a } else { b };
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
+    round_bf16(a) = round_to_bf16(a);
 }

@@ -23,7 +23,9 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
         if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
             atoms[id.index()] = true;
         }
-        if fusion == Fusion::Off && (matches!(op, Op::Scalar(_) | Op::Random { .. } | Op::Iota { .. })) {
+        if fusion == Fusion::Off
+            && (matches!(op, Op::Scalar(_) | Op::Convert { .. } | Op::Random { .. } | Op::Iota { .. }))
+        {
             atoms[id.index()] = true;
         }
         if op.is_contraction() {
@@ -41,9 +43,9 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
             // Computed once per repeated element, not once per copy.
             let operand = source(graph, id);
             let repeated = graph.ty(operand).elements() < to.iter().product();
-            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_));
+            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
-        if matches!(op, Op::Scalar(_)) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+        if matches!(op, Op::Scalar(_) | Op::Convert { .. }) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
             atoms[id.index()] = true;
         }
     }
@@ -134,6 +136,7 @@ fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
         }
         weight += match graph.op(node) {
             Op::Scalar(op) => op.cost(),
+            Op::Convert { .. } => 1,
             // A block of Philox.
             Op::Random { .. } => 10,
             // What is not moved in memory is read at other places, and what remains is in memory by now.

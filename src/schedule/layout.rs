@@ -57,6 +57,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
                     && old.live.1 == position + 1
                     && old.live.0 < position
                     && old.bytes() == buffers[new].bytes()
+                    && old.dtype.size() == buffers[new].dtype.size()
                     && !kernel.writes.contains(&read)
                     && writes_where_it_reads(&kernel.body, read, result)
             });

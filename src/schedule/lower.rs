@@ -177,7 +177,7 @@ impl Lowering<'_> {
                 if stored(member) {
                     passes[pass].stores.push(b.store(value, member, Level::Full)?);
                 }
-            } else if elements == kept && self.graph.ty(member).dtype == DType::F32 {
+            } else if elements == kept && self.graph.ty(member).dtype.is_real() {
                 let value = b.aligned(member, Level::Kept)?;
                 // Evaluated after the sweep that gives its last slot.
                 let pass = b.ready[value.index()].saturating_sub(1);
@@ -244,10 +244,13 @@ impl Lowering<'_> {
         let mut b = self.builder(shape, vec![false; rank]);
         let value = b.aligned(operand, Level::Full)?;
         if let Expr::Load { buffer, access, .. } = &b.exprs[value] {
-            let readable = match kind {
-                ContractionKind::MatMul { .. } => access.bounds.is_empty(),
-                _ => access.is_contiguous(&b.space),
-            };
+            // What is stored as bf16 is widened by a prologue.
+            let is_f32 = self.graph.ty(NodeId::new(buffer.index())).dtype == DType::F32;
+            let readable = is_f32
+                && match kind {
+                    ContractionKind::MatMul { .. } => access.bounds.is_empty(),
+                    _ => access.is_contiguous(&b.space),
+                };
             if readable {
                 return Ok(Operand::Buffer { buffer: *buffer, access: access.clone() });
             }
@@ -412,7 +415,9 @@ impl BodyBuilder<'_> {
         }
         match graph.op(node) {
             Op::Constant { value, ty } => {
-                let value = self.expr(Expr::Constant { value: *value, dtype: ty.dtype });
+                // Expressions compute in f32: bf16 is in buffers only.
+                let dtype = if ty.dtype == DType::U32 { DType::U32 } else { DType::F32 };
+                let value = self.expr(Expr::Constant { value: *value, dtype });
                 let shape = ty.shape.clone();
                 self.inside_only(value, &shape, chain)
             }
@@ -436,6 +441,13 @@ impl BodyBuilder<'_> {
                     .map(|operand| self.value(operand, chain, level))
                     .collect::<Result<_, _>>()?;
                 Ok(self.expr(Expr::Scalar { op: *op, args }))
+            }
+            Op::Convert { to } => {
+                let value = self.value(graph.operands(node)[0], chain, level)?;
+                Ok(match to {
+                    DType::Bf16 => self.expr(Expr::Scalar { op: ScalarOp::RoundBf16, args: vec![value] }),
+                    DType::F32 | DType::U32 => value,
+                })
             }
             op @ (Op::Reshape { .. }
             | Op::Transpose { .. }

@@ -13,7 +13,7 @@ pub fn random_bindings<T: Element>(graph: &Graph, seed: u64) -> Bindings<T> {
         let mut choices = Choices::new(seed ^ crate::scalar::stream_hash(name));
         let elements = 0..ty.elements();
         let value = match ty.dtype {
-            DType::F32 => {
+            DType::F32 | DType::Bf16 => {
                 Value::real(ty.shape.clone(), elements.map(|_| T::from_f64(choices.real())).collect::<Vec<_>>())
             }
             DType::U32 => Value::u32(ty.shape.clone(), elements.map(|_| choices.below(10) as u32).collect()),

@@ -1,10 +1,11 @@
 //! One program in training: a plan's executor fed from a data set.
 
 use super::batches::{Batches, Position, fill_images, fill_labels};
-use super::checkpoint::{Checkpoint, CheckpointError, Dtype, Expected, TensorRef as SavedTensor, Values};
+use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, Split};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
-use crate::plan::{DType, EntryPlan, Feed, Plan};
+use crate::plan::{DType, EntryPlan, Feed, Plan, Type};
+use crate::tensor::{Bf16, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
@@ -47,26 +48,12 @@ struct Feeds {
     entry: usize,
     /// Examples in one run; 0 where no input comes from the data set.
     examples: usize,
-    buffers: Vec<(Feed, InputBuffer)>,
-}
-
-#[derive(Debug)]
-enum InputBuffer {
-    F32(Vec<f32>),
-    U32(Vec<u32>),
+    buffers: Vec<(Feed, Tensor)>,
 }
 
 impl Feeds {
     fn new(index: usize, entry: &EntryPlan) -> Feeds {
-        let buffers = (entry.inputs.iter())
-            .map(|input| {
-                let buffer = match input.ty.dtype {
-                    DType::F32 => InputBuffer::F32(vec![0.0; input.ty.elements()]),
-                    DType::U32 => InputBuffer::U32(vec![0; input.ty.elements()]),
-                };
-                (input.feed, buffer)
-            })
-            .collect();
+        let buffers = entry.inputs.iter().map(|input| (input.feed, Tensor::zeros(input.ty.clone()))).collect();
         Feeds { entry: index, examples: examples(entry), buffers }
     }
 
@@ -74,12 +61,12 @@ impl Feeds {
     fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
         let mut filled = true;
         for (feed, buffer) in &mut self.buffers {
-            match (feed, buffer) {
-                (Feed::Images, InputBuffer::F32(values)) => fill_images(split, indices, values),
-                (Feed::Labels, InputBuffer::U32(values)) => filled &= fill_labels(split, indices, values),
-                (Feed::Seed, InputBuffer::U32(values)) => values.copy_from_slice(&seed_words(seed)),
-                _ => filled = false,
-            }
+            filled &= match feed {
+                Feed::Images => buffer.values_mut().map(|values| fill_images(split, indices, values)).is_some(),
+                Feed::Labels => buffer.values_mut().is_some_and(|values| fill_labels(split, indices, values)),
+                Feed::Seed => buffer.values_mut().map(|values| values.copy_from_slice(&seed_words(seed))).is_some(),
+                Feed::Caller => false,
+            };
         }
         filled
     }
@@ -87,12 +74,9 @@ impl Feeds {
     /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
     /// nothing.
     fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
-        let mut list = [TensorRef::F32(&[]); MAX_INPUTS];
+        let mut list = [TensorRef::f32(&[]); MAX_INPUTS];
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
-            *slot = match buffer {
-                InputBuffer::F32(values) => TensorRef::F32(values),
-                InputBuffer::U32(values) => TensorRef::U32(values),
-            };
+            *slot = buffer.view();
         }
         executor.run(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
     }
@@ -252,7 +236,7 @@ impl Session {
         let entry = feeds.entry;
         self.step += 1;
         for (output, value) in &mut self.scalars {
-            self.executor.read_output(entry, *output, TensorMut::F32(std::slice::from_mut(value)))?;
+            self.executor.read_output(entry, *output, TensorMut::f32(std::slice::from_mut(value)))?;
         }
         Ok(StepDone { examples, ends_epoch })
     }
@@ -304,7 +288,7 @@ impl Session {
                 scalar_outputs(plan).map(|i| (i, plan.schedule.outputs[i].name.clone())).collect();
             for (i, output) in outputs {
                 let mut value = 0.0;
-                self.executor.read_output(feeds.entry, i, TensorMut::F32(std::slice::from_mut(&mut value)))?;
+                self.executor.read_output(feeds.entry, i, TensorMut::f32(std::slice::from_mut(&mut value)))?;
                 let weighted = f64::from(value) * part.len() as f64 / test.len() as f64;
                 match totals.iter_mut().find(|(name, _)| *name == output) {
                     Some((_, total)) => *total += weighted,
@@ -334,7 +318,7 @@ impl Session {
 
 /// The values of all state tensors.
 pub struct State {
-    tensors: Vec<(String, Vec<usize>, InputBuffer)>,
+    tensors: Vec<(String, Tensor)>,
 }
 
 impl State {
@@ -346,34 +330,16 @@ impl State {
         let declared = executor.plan().states.clone();
         let mut tensors = Vec::new();
         for (i, state) in declared.into_iter().enumerate() {
-            let values = match state.ty.dtype {
-                DType::F32 => {
-                    let mut values = vec![0.0; state.ty.elements()];
-                    executor.read_state(i, TensorMut::F32(&mut values))?;
-                    InputBuffer::F32(values)
-                }
-                DType::U32 => {
-                    let mut values = vec![0; state.ty.elements()];
-                    executor.read_state(i, TensorMut::U32(&mut values))?;
-                    InputBuffer::U32(values)
-                }
-            };
-            tensors.push((state.name, state.ty.shape, values));
+            let mut tensor = Tensor::zeros(state.ty);
+            executor.read_state(i, tensor.view_mut())?;
+            tensors.push((state.name, tensor));
         }
         Ok(State { tensors })
     }
 
     /// The tensors as a checkpoint takes them.
-    pub fn tensors(&self) -> Vec<SavedTensor<'_>> {
-        (self.tensors.iter())
-            .map(|(name, shape, values)| {
-                let values = match values {
-                    InputBuffer::F32(values) => Values::F32(values),
-                    InputBuffer::U32(values) => Values::U32(values),
-                };
-                SavedTensor { name, shape, values }
-            })
-            .collect()
+    pub fn tensors(&self) -> Vec<(&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
     }
 }
 
@@ -396,7 +362,7 @@ pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionE
     };
     let mut feeds = Feeds::new(index, &plan.entries[index]);
     for (feed, buffer) in &mut feeds.buffers {
-        if let (Feed::Seed, InputBuffer::U32(values)) = (feed, buffer) {
+        if let (Feed::Seed, Some(values)) = (feed, buffer.values_mut()) {
             values.copy_from_slice(&seed_words(seed));
         }
     }
@@ -409,22 +375,10 @@ pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionE
 /// When a state tensor is missing or of another type or shape.
 pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(), SessionError> {
     let declared = executor.plan().states.clone();
-    let expected: Vec<Expected> = (declared.iter())
-        .map(|state| {
-            let dtype = match state.ty.dtype {
-                DType::F32 => Dtype::F32,
-                DType::U32 => Dtype::U32,
-            };
-            Expected { name: &state.name, dtype, shape: &state.ty.shape }
-        })
-        .collect();
+    let expected: Vec<(&str, &Type)> = declared.iter().map(|state| (state.name.as_str(), &state.ty)).collect();
     checkpoint.check(&expected)?;
     for (i, state) in declared.iter().enumerate() {
-        let values = match checkpoint.tensors[&state.name].values() {
-            Values::F32(values) => TensorRef::F32(values),
-            Values::U32(values) => TensorRef::U32(values),
-        };
-        executor.write_state(i, values)?;
+        executor.write_state(i, checkpoint.tensors[&state.name].view())?;
     }
     Ok(())
 }
@@ -463,17 +417,24 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
             break;
         }
         for (feed, buffer) in &mut feeds.buffers {
-            match (feed, buffer) {
+            match (feed, buffer.dtype()) {
                 // A program that draws its own noise draws other noise in each round.
-                (Feed::Seed, InputBuffer::U32(words)) => {
-                    words.copy_from_slice(&seed_words(seed.wrapping_add(round << 32)))
+                (Feed::Seed, DType::U32) => {
+                    let words = seed_words(seed.wrapping_add(round << 32));
+                    buffer.values_mut().into_iter().for_each(|own: &mut [u32]| own.copy_from_slice(&words));
                 }
-                (_, InputBuffer::F32(values)) => values.iter_mut().for_each(|x| *x = noise.next()),
-                (_, InputBuffer::U32(values)) => values.fill(0),
+                (_, DType::F32) => {
+                    buffer.values_mut().into_iter().flatten().for_each(|x: &mut f32| *x = noise.next());
+                }
+                (_, DType::Bf16) => {
+                    buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
+                }
+                // Labels are 0.
+                (_, DType::U32) => {}
             }
         }
         feeds.run(executor)?;
-        executor.read_output(index, 0, TensorMut::F32(&mut made))?;
+        executor.read_output(index, 0, TensorMut::f32(&mut made))?;
         let wanted = (count * image - values.len()).min(made.len());
         values.extend_from_slice(&made[..wanted]);
     }

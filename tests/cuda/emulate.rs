@@ -3,7 +3,7 @@
 
 use crate::graphs;
 use gcc_gan::exec::cuda::{PRELUDE, render};
-use gcc_gan::ir::{Bindings, Data, Graph, Op, Value, evaluate};
+use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, Value, evaluate};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::schedule::{Fusion, schedule};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
@@ -38,11 +38,9 @@ fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
     let mut arena = vec![0xff; schedule.arena_bytes];
     for buffer in &schedule.buffers {
         if let BufferRole::Input(name) | BufferRole::State(name) = &buffer.role {
-            let bytes: Vec<u8> = match &bindings[name].data {
-                Data::Real(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-                Data::U32(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-            };
-            arena[buffer.offset..][..bytes.len()].copy_from_slice(&bytes);
+            let tensor = bindings[name].to_tensor(buffer.dtype);
+            let bytes = tensor.view().bytes();
+            arena[buffer.offset..][..bytes.len()].copy_from_slice(bytes);
         }
     }
     Case { graph, schedule, bindings, arena }
@@ -106,8 +104,12 @@ fn run(cases: &[Case]) -> Option<[Vec<u8>; 2]> {
     }))
 }
 
+/// The bits of each element: of bf16, those of the f32 of the same value.
 fn words(arena: &[u8], buffer: &Buffer) -> Vec<u32> {
     let bytes = &arena[buffer.offset..][..buffer.bytes()];
+    if buffer.dtype == DType::Bf16 {
+        return bytes.chunks_exact(2).map(|b| u32::from(u16::from_ne_bytes([b[0], b[1]])) << 16).collect();
+    }
     bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 

@@ -50,9 +50,9 @@ fn arithmetic(pool: &Pool) -> Result<f64, ExecError> {
     let (rows, columns) = isa.tile();
     let starts: Vec<usize> = (0..rows).map(|row| row * DEPTH).collect();
     let a = vec![0.5f32; rows * DEPTH];
-    let mut b = Memory::new(DEPTH * columns)?;
-    b.all().fill(0.25);
-    let b = &*b.all();
+    let mut b = Memory::new(DEPTH * columns * size_of::<f32>())?;
+    b.floats().fill(0.25);
+    let b = &*b.floats();
     let seconds = best(|| {
         pool.run(pool.threads(), &|_, _| {
             let mut c = [0f32; gemm::MAX_ROWS * 64];
@@ -69,8 +69,8 @@ fn arithmetic(pool: &Pool) -> Result<f64, ExecError> {
 }
 
 fn bandwidth(pool: &Pool) -> Result<f64, ExecError> {
-    let mut memory = Memory::new(3 * STREAM)?;
-    let (a, rest) = memory.all().split_at_mut(STREAM);
+    let mut memory = Memory::new(3 * STREAM * size_of::<f32>())?;
+    let (a, rest) = memory.floats().split_at_mut(STREAM);
     let (b, c) = rest.split_at_mut(STREAM);
     b.fill(1.0);
     c.fill(2.0);

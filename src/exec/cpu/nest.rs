@@ -3,12 +3,14 @@
 //! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
 //! bits do not depend on the number of threads.
 
+use super::arena::{Arena, Location};
 use super::program::{Program, Reader, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
+use super::tile::{Registers, Segment, Surroundings};
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
-use crate::plan::ReduceKind;
+use crate::plan::{DType, ReduceKind};
 use crate::scalar::{larger, simd::multiversion};
+use crate::tensor::{Bf16, Native};
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
@@ -21,15 +23,14 @@ const PARTIAL_ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Write {
     pub value: ExprId,
-    /// The buffer's first float.
-    pub base: usize,
+    pub base: Location,
     /// Where each point goes in the buffer, unless point `i` goes to element `i`.
     pub to: Option<Reader>,
 }
 
 impl Write {
-    /// `place` gives a buffer's first float in the arena.
-    pub fn new(store: &Store<BufferId>, space: &[usize], place: &dyn Fn(BufferId) -> usize) -> Write {
+    /// `place` says where a buffer is.
+    pub fn new(store: &Store<BufferId>, space: &[usize], place: &dyn Fn(BufferId) -> Location) -> Write {
         let to = Some(Reader::new(&store.access, space)).filter(|reader| !reader.is_direct());
         Write { value: store.value, base: place(store.buffer), to }
     }
@@ -110,8 +111,8 @@ impl Scratch {
 }
 
 impl NestProgram {
-    /// `place` gives a buffer's first float in the arena.
-    pub fn new(nest: &Nest<BufferId>, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
+    /// `place` says where a buffer is.
+    pub fn new(nest: &Nest<BufferId>, place: &dyn Fn(BufferId) -> Location) -> NestProgram {
         let kept_shape = kept_shape(&nest.space, &nest.reduced);
         let strides = row_major(&nest.space);
         let dims = |reduced: bool| -> Vec<(usize, usize)> {
@@ -322,7 +323,7 @@ fn pass_program(
     pass: &Pass<BufferId>,
     full: TileSpace,
     kept: TileSpace,
-    place: &dyn Fn(BufferId) -> usize,
+    place: &dyn Fn(BufferId) -> Location,
 ) -> PassProgram {
     let roots: Vec<ExprId> = pass.swept().collect();
     PassProgram {
@@ -355,9 +356,16 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            match &store.to {
-                None => around.arena.store(store.base + segment.start, head),
-                Some(to) => scatter(around.arena, store.base, to, segment, head),
+            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
+            // where a result does only if it is of the same elements, by the plan's verification.
+            unsafe {
+                let first = store.base.first();
+                match (&store.to, store.base.dtype) {
+                    (None, DType::F32 | DType::U32) => around.arena.store(first + segment.start, head),
+                    (None, DType::Bf16) => narrow(around.arena.write(first + segment.start, head.len()), head),
+                    (Some(to), DType::F32 | DType::U32) => scatter(around.arena, first, to, segment, head, |x: f32| x),
+                    (Some(to), DType::Bf16) => scatter(around.arena, first, to, segment, head, Bf16::from_f32),
+                }
             }
             value = tail;
         }
@@ -365,19 +373,33 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
 }
 
 /// Writes values to the elements that a reader gives to the points of a segment.
-fn scatter(arena: Arena, base: usize, to: &Reader, segment: &Segment, values: &[f32]) {
+///
+/// # Safety
+/// The elements must be the calling task's alone, and no slice of them may be in use.
+unsafe fn scatter<T: Native>(
+    arena: Arena,
+    base: usize,
+    to: &Reader,
+    segment: &Segment,
+    values: &[f32],
+    narrow: impl Fn(f32) -> T,
+) {
     to.spans(segment.start, segment.len, |first, len, place| {
         let Some((element, stride)) = place else { return };
         let start = base.wrapping_add_signed(element);
-        match stride {
-            1 => arena.store(start, &values[first..][..len]),
-            _ => {
-                for (i, value) in values[first..][..len].iter().enumerate() {
-                    arena.put(start.wrapping_add_signed(i as isize * stride), *value);
-                }
-            }
+        for (i, &value) in values[first..][..len].iter().enumerate() {
+            // SAFETY: by the caller's word.
+            unsafe { arena.put(start.wrapping_add_signed(i as isize * stride), narrow(value)) };
         }
     });
+}
+
+multiversion! {
+    fn narrow(out: &mut [Bf16], lanes: &[f32]) {
+        for (out, &x) in out.iter_mut().zip(lanes) {
+            *out = Bf16::from_f32(x);
+        }
+    }
 }
 
 fn identity(kind: ReduceKind) -> f32 {

@@ -1,5 +1,6 @@
 //! Expressions made ready for tiles: which are computed when, and in which register.
 
+use super::arena::Location;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Word};
 use crate::plan::{DType, Distribution};
@@ -91,7 +92,7 @@ impl Reader {
     }
 }
 
-/// A word that keys a draw: known, or at a float index of the arena.
+/// A word that keys a draw: known, or that u32 of the arena.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
     Known(u32),
@@ -102,9 +103,9 @@ pub enum Key {
 #[derive(Debug, Clone)]
 pub enum Action {
     Fill(f32),
-    /// Reads the buffer that starts at float `base` of the arena.
+    /// Reads the buffer that starts at `base`.
     Load {
-        base: usize,
+        base: Location,
         reader: Reader,
     },
     Inside {
@@ -162,7 +163,7 @@ pub struct TileSpace<'s> {
 }
 
 impl Program {
-    /// The steps that compute `roots`; `place` gives a buffer's first float in the arena.
+    /// The steps that compute `roots`; `place` says where a buffer is.
     ///
     /// Values that are the same in all tiles of a sweep (constants; in a nest, what does not vary along
     /// the reduced dimensions) are computed once and keep their registers; others share registers.
@@ -170,7 +171,7 @@ impl Program {
         exprs: &Exprs<BufferId>,
         roots: &[ExprId],
         space: TileSpace,
-        place: &dyn Fn(BufferId) -> usize,
+        place: &dyn Fn(BufferId) -> Location,
     ) -> Program {
         let needed = exprs.needed(roots.iter().copied());
         let mut is_shared = vec![false; exprs.len()];
@@ -226,14 +227,14 @@ impl Program {
     }
 }
 
-fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> usize) -> Action {
+fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Location) -> Action {
     let key = |word: &Word<BufferId>| match word {
         Word::Constant(value) => Key::Known(*value),
-        Word::Load { buffer, offset } => Key::At(place(*buffer) + offset),
+        Word::Load { buffer, offset } => Key::At(place(*buffer).first() + offset),
     };
     match expr {
         Expr::Constant { value, dtype } => Action::Fill(match dtype {
-            DType::F32 => value.0 as f32,
+            DType::F32 | DType::Bf16 => value.0 as f32,
             DType::U32 => f32::from_bits(value.0 as u32),
         }),
         Expr::Load { buffer, access, .. } => Action::Load { base: place(*buffer), reader: Reader::new(access, shape) },

@@ -1,68 +1,13 @@
 //! Evaluating a program on one tile.
 
+use super::arena::Arena;
 use super::program::{Action, JointBound, Key, Program, Reader, Step, TILE};
 use super::random::{Draw, fill};
 use crate::kernel::access::solve;
 use crate::kernel::body::ExprId;
-use crate::ir::MAX_RANK;
 use crate::plan::DType;
-
-/// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
-/// plans are verified for.
-#[derive(Clone, Copy)]
-pub struct Arena {
-    base: *mut f32,
-    floats: usize,
-}
-
-// SAFETY: the pointer is to memory that outlives the kernel launch that shares it, and each worker
-// writes only the elements of its own tiles.
-unsafe impl Send for Arena {}
-// SAFETY: as above.
-unsafe impl Sync for Arena {}
-
-impl Arena {
-    pub fn new(memory: &mut [f32]) -> Arena {
-        Arena { base: memory.as_mut_ptr(), floats: memory.len() }
-    }
-
-    /// `len` floats from float `start`.
-    pub fn read(&self, start: usize, len: usize) -> &[f32] {
-        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "read outside the arena");
-        // SAFETY: in bounds by the assertion; no worker writes what another reads in one kernel, by
-        // the plan's verification, and a worker copies its tile's results only after it has read.
-        unsafe { std::slice::from_raw_parts(self.base.add(start), len) }
-    }
-
-    /// `len` floats from float `start`, to be written.
-    #[allow(clippy::mut_from_ref)]
-    pub fn write(&self, start: usize, len: usize) -> &mut [f32] {
-        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "write outside the arena");
-        // SAFETY: in bounds by the assertion; each element of a kernel's stores belongs to one tile,
-        // and so to one worker.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
-    }
-
-    /// Writes floats from float `start` on. They may be what is there already: a value that is stored as it
-    /// was read, in its own place.
-    pub fn store(&self, start: usize, values: &[f32]) {
-        assert!(start.checked_add(values.len()).is_some_and(|end| end <= self.floats), "write outside the arena");
-        // Memory that `values` borrows must not be written, not even with what it holds.
-        if values.as_ptr() == self.base.wrapping_add(start) {
-            return;
-        }
-        // SAFETY: in bounds by the assertion; no worker writes what another reads or writes in one kernel, as in `write`,
-        // and this one's values are elsewhere: what is stored where it was read is read at the very same place.
-        unsafe { std::ptr::copy(values.as_ptr(), self.base.add(start), values.len()) };
-    }
-
-    /// Writes one float.
-    pub fn put(&self, at: usize, value: f32) {
-        assert!(at < self.floats, "write outside the arena");
-        // SAFETY: in bounds by the assertion; each element belongs to one task.
-        unsafe { self.base.add(at).write(value) };
-    }
-}
+use crate::tensor::{Bf16, Native};
+use crate::types::MAX_RANK;
 
 /// A run of points of a space, consecutive in row-major order.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +31,7 @@ pub struct Surroundings<'t> {
 enum Place {
     #[default]
     Register,
-    /// At a float of the arena.
+    /// At an f32 of the arena.
     Arena(usize),
     Slot(usize),
     Accumulator,
@@ -184,14 +129,17 @@ impl Registers {
         match &step.action {
             Action::Fill(value) => out.fill(*value),
             Action::Load { base, reader } => {
-                if let ([segment], true) = (segments, reader.is_direct()) {
-                    place = Place::Arena(reader.element(*base, segment.start));
+                if let ([segment], true) = (segments, reader.is_direct() && base.dtype != DType::Bf16) {
+                    place = Place::Arena(reader.element(base.first(), segment.start));
                 } else {
                     let mut out = out;
                     for segment in segments {
                         let (head, tail) = out.split_at_mut(segment.len);
-                        reader.runs(segment.start, head, |element, stride, out| {
-                            gather(around.arena, *base, element, stride, out);
+                        reader.runs(segment.start, head, |element, stride, out| match base.dtype {
+                            DType::F32 | DType::U32 => {
+                                gather(around.arena, base.first(), element, stride, out, |x: f32| x);
+                            }
+                            DType::Bf16 => gather(around.arena, base.first(), element, stride, out, Bf16::to_f32),
                         });
                         out = tail;
                     }
@@ -204,7 +152,7 @@ impl Registers {
                         let element = (element + i as isize * stride) as usize;
                         let index = element / divisor % modulus;
                         *x = match dtype {
-                            DType::F32 => index as f32,
+                            DType::F32 | DType::Bf16 => index as f32,
                             DType::U32 => f32::from_bits(index as u32),
                         };
                     }
@@ -213,7 +161,7 @@ impl Registers {
             Action::Random { distribution, stream, seed, step, reader } => {
                 let word = |key: Key| match key {
                     Key::Known(value) => value,
-                    Key::At(float) => around.arena.read(float, 1)[0].to_bits(),
+                    Key::At(float) => around.arena.read::<u32>(float, 1)[0],
                 };
                 let draw = Draw { seed: [word(seed[0]), word(seed[1])], step: word(*step), stream: *stream };
                 each_run(reader, segments, out, |element, stride, out| match stride {
@@ -239,18 +187,29 @@ impl Registers {
     }
 }
 
-fn gather(arena: Arena, base: usize, element: isize, stride: isize, out: &mut [f32]) {
+/// Elements one stride apart, as lanes.
+fn gather<T: Native>(
+    arena: Arena,
+    base: usize,
+    element: isize,
+    stride: isize,
+    out: &mut [f32],
+    lane: impl Fn(T) -> f32,
+) {
     let at = |i: usize| (base as isize + element + i as isize * stride) as usize;
     match stride {
-        0 => out.fill(arena.read(at(0), 1)[0]),
-        1 => out.copy_from_slice(arena.read(at(0), out.len())),
+        0 => out.fill(lane(arena.read(at(0), 1)[0])),
+        1 => {
+            let from = arena.read(at(0), out.len());
+            out.iter_mut().zip(from).for_each(|(x, &value)| *x = lane(value));
+        }
         _ => {
             let last = at(out.len() - 1);
             let least = at(0).min(last);
             let span = arena.read(least, at(0).max(last) - least + 1);
             let mut position = at(0) - least;
             for x in out.iter_mut() {
-                *x = span[position];
+                *x = lane(span[position]);
                 position = position.wrapping_add_signed(stride);
             }
         }

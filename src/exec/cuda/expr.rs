@@ -113,7 +113,10 @@ impl<'n> Expressions<'n> {
                 let pointer = &self.pointers[buffer];
                 let at = if level == Level::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
-                let load = format!("{pointer}[{element}]");
+                let load = match self.buffers[buffer.index()].dtype {
+                    DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
+                    DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
+                };
                 (hint, self.inside(access, level, load, dtype))
             }
             Expr::Inside { access } => {
@@ -123,8 +126,8 @@ impl<'n> Expressions<'n> {
             Expr::Iota { access, divisor, modulus, .. } => {
                 let index = self.space.quotient(access, level, *divisor, *modulus);
                 let index = match dtype {
-                    DType::F32 if index.contains(' ') => format!("(float)({index})"),
-                    DType::F32 => format!("(float){index}"),
+                    DType::F32 | DType::Bf16 if index.contains(' ') => format!("(float)({index})"),
+                    DType::F32 | DType::Bf16 => format!("(float){index}"),
                     DType::U32 => index,
                 };
                 ("index".to_string(), self.inside(access, level, index, dtype))
@@ -177,6 +180,14 @@ impl<'n> Expressions<'n> {
         }
     }
 
+    /// A value as it is written to a buffer.
+    pub fn stored(&self, buffer: BufferId, value: String) -> String {
+        match self.buffers[buffer.index()].dtype {
+            DType::F32 | DType::U32 => value,
+            DType::Bf16 => format!("to_bf16({value})"),
+        }
+    }
+
     fn word(&self, word: &Word<BufferId>) -> String {
         match word {
             Word::Constant(value) => format!("{value}u"),
@@ -214,10 +225,12 @@ pub fn literal(value: f64, dtype: DType) -> String {
     let x = value as f32;
     match dtype {
         DType::U32 => format!("{}u", value as u32),
-        DType::F32 if x.is_nan() => "__int_as_float(0x7fc00000)".to_string(),
-        DType::F32 if x.is_infinite() => format!("{}__int_as_float(0x7f800000)", if x > 0.0 { "" } else { "-" }),
-        DType::F32 if x.is_sign_negative() => format!("({x:?}f)"),
-        DType::F32 => format!("{x:?}f"),
+        DType::F32 | DType::Bf16 if x.is_nan() => "__int_as_float(0x7fc00000)".to_string(),
+        DType::F32 | DType::Bf16 if x.is_infinite() => {
+            format!("{}__int_as_float(0x7f800000)", if x > 0.0 { "" } else { "-" })
+        }
+        DType::F32 | DType::Bf16 if x.is_sign_negative() => format!("({x:?}f)"),
+        DType::F32 | DType::Bf16 => format!("{x:?}f"),
     }
 }
 
@@ -225,6 +238,8 @@ pub fn c_type(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "float",
         DType::U32 => "unsigned",
+        // Its bits: arithmetic is in float.
+        DType::Bf16 => "unsigned short",
     }
 }
 

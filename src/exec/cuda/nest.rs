@@ -182,6 +182,7 @@ impl Writer<'_> {
         let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
         for (store, value) in pass.stores.iter().zip(stored) {
             let position = self.expressions.space.element(&store.access, Level::Full);
+            let value = self.expressions.stored(store.buffer, value);
             let pointer = &self.expressions.pointers[&store.buffer];
             inner.lines.push(format!("{guard}{pointer}[{position}] = {value};"));
         }
@@ -205,6 +206,7 @@ impl Writer<'_> {
         outer.lines.push(format!("if ({first}) {{"));
         for (store, value) in pass.kept_stores.iter().zip(values) {
             let position = self.expressions.space.element(&store.access, Level::Kept);
+            let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
         }
         outer.lines.push("}".to_string());

@@ -323,6 +323,7 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
         | Op::Slice { .. }
         | Op::Concat { .. }
         | Op::Reverse { .. }
+        | Op::Convert { .. }
         | Op::Reduce { .. }
         | Op::MatMul
         | Op::Conv2d { .. }

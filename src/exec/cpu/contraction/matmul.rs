@@ -1,8 +1,8 @@
 //! Batched matrix products of strided operands.
 
 use super::{DEPTH, Epilogue, Needs, Source, Worker, parts};
+use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
-use crate::exec::cpu::tile::Arena;
 
 /// Most rows and columns of one task's block.
 const BLOCK_ROWS: usize = 192;
@@ -128,7 +128,8 @@ impl MatMul {
         let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
         if let Some(base) = self.plain {
             for (i, line) in lines.enumerate() {
-                arena.write(base + first + i * self.n, columns).copy_from_slice(line);
+                // SAFETY: a task's block of the product is its own, and lies apart from both operands.
+                unsafe { arena.store(base + first + i * self.n, line) };
             }
             return;
         }

@@ -10,14 +10,16 @@ mod images;
 mod layout;
 mod matmul;
 
+use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
 use super::program::{Program, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
-use crate::ir::Shape;
+use super::tile::{Registers, Segment, Surroundings};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Store};
 use crate::kernel::contraction::ContractionKind;
+use crate::plan::DType;
+use crate::tensor::Shape;
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
 use matmul::MatMul;
@@ -107,7 +109,11 @@ impl Epilogue {
     /// Where the product is stored as it is, and nothing else.
     fn plain(&self, exprs: &Exprs<BufferId>) -> Option<usize> {
         match self.stores.as_slice() {
-            [store] if exprs[store.value] == Expr::Accumulator && store.to.is_none() => Some(store.base),
+            [store]
+                if exprs[store.value] == Expr::Accumulator && store.to.is_none() && store.base.dtype == DType::F32 =>
+            {
+                Some(store.base.first())
+            }
             _ => None,
         }
     }
@@ -152,19 +158,19 @@ impl SharedMemory {
 }
 
 impl ContractionProgram {
-    /// `place` gives a buffer's first float in the arena, `shared` is the first float behind it that
+    /// `place` says where a buffer is, `shared` is the first float behind it that
     /// contractions may use while they run.
     pub fn new(
         c: &Contraction<BufferId>,
         isa: Isa,
-        place: &dyn Fn(BufferId) -> usize,
+        place: &dyn Fn(BufferId) -> Location,
         shared: usize,
     ) -> ContractionProgram {
         let mut memory = SharedMemory { base: shared, used: 0 };
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
         let mut source = |operand: &Operand<BufferId>, shape: &Shape| match operand {
-            Operand::Buffer { buffer, access } => Source { base: place(*buffer), access: access.clone() },
+            Operand::Buffer { buffer, access } => Source { base: place(*buffer).first(), access: access.clone() },
             Operand::Computed { exprs } => {
                 let base = memory.take(shape.iter().product());
                 let access = Access::contiguous(shape);
@@ -232,9 +238,10 @@ fn sweep(
     exprs: Exprs<BufferId>,
     space: &Shape,
     stores: Vec<Store<BufferId>>,
-    place: &dyn Fn(BufferId) -> usize,
+    place: &dyn Fn(BufferId) -> Location,
     base: usize,
 ) -> NestProgram {
+    let base = Location::new(base * size_of::<f32>(), DType::F32);
     let pass = Pass { stores, ..Pass::default() };
     let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, passes: vec![pass] };
     NestProgram::new(&nest, &|buffer| if buffer == outside() { base } else { place(buffer) })
