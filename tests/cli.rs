@@ -376,3 +376,21 @@ fn a_full_disk_is_told() {
     assert_eq!(output.unwrap().status.code(), Some(1));
     assert!(!fs::metadata("/dev/full").unwrap().is_file());
 }
+
+/// Rewrites that assume finite values are asked for, and a plan remembers that they were.
+#[test]
+fn fast_math_is_asked_for_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let program = r#"Program(
+        name: "p",
+        entries: { "f": Entry(inputs: { "x": Tensor([4]) }, steps: [Let("y", Sub("x", "x"))], outputs: ["y"]) },
+    )"#;
+    fs::write(dir.path().join("p.ron"), program).unwrap();
+    let optimised = |args: &[&str]| {
+        succeed(dir.path(), &[&["compile"], args, &["--emit", "text", "--stage", "optimised"]].concat())
+    };
+    assert!(optimised(&["p.ron"]).contains("= sub "));
+    assert!(!optimised(&["p.ron", "--fast-math"]).contains("= sub "));
+    succeed(dir.path(), &["compile", "p.ron", "--fast-math", "-o", "p.plan"]);
+    assert!(!optimised(&["p.plan"]).contains("= sub "));
+}

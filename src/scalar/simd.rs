@@ -26,7 +26,7 @@ pub(crate) fn level() -> Level {
     #[cfg(not(target_arch = "x86_64"))]
     let widest = Level::Generic;
     #[cfg(test)]
-    let widest = widest.min(tests::LIMIT.get());
+    let widest = widest.min(LIMIT.get());
     widest
 }
 
@@ -34,19 +34,18 @@ pub(crate) fn level() -> Level {
 #[cfg(test)]
 pub(crate) fn at_each_level(mut f: impl FnMut(Level)) {
     for limit in [Level::Generic, Level::Avx2, Level::Avx512] {
-        tests::LIMIT.set(limit);
+        LIMIT.set(limit);
         if level() == limit {
             f(limit);
         }
     }
-    tests::LIMIT.set(Level::Avx512);
+    LIMIT.set(Level::Avx512);
 }
 
 #[cfg(test)]
-mod tests {
-    thread_local! {
-        pub(super) static LIMIT: std::cell::Cell<super::Level> = const { std::cell::Cell::new(super::Level::Avx512) };
-    }
+thread_local! {
+    /// The widest level that functions called on this thread take.
+    static LIMIT: std::cell::Cell<Level> = const { std::cell::Cell::new(Level::Avx512) };
 }
 
 /// Compiles a function's body once for each instruction set and picks the widest that the processor

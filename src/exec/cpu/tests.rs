@@ -317,6 +317,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Blocks, panels and what they are filled up with bring nothing in and keep nothing out.
+    #[test]
+    fn special_values_in_matrix_products(
+        batch in 1usize..3, m in 1usize..70, n in 1usize..70, k in 1usize..70,
+        transposed: [bool; 2], seed: u64, rarity in 2usize..400,
+    ) {
+        let mut f = Fixture::new();
+        let mut operand = |name: &str, rows: usize, columns: usize, transposed: bool| {
+            let shape = if transposed { [batch, columns, rows] } else { [batch, rows, columns] };
+            let x = f.input(name, &shape);
+            if transposed { f.builder().transpose(x, &[0, 2, 1]) } else { x }
+        };
+        let (a, b) = (operand("a", m, k, transposed[0]), operand("b", k, n, transposed[1]));
+        let product = f.builder().matmul(a, b);
+        f.output("product", product);
+        prop_assert_eq!(check_special(&f.graph, &special_bindings(&f.graph, seed, rarity)), Ok(()));
+    }
+}
+
 /// A maximum over rows, columns and everything, of lengths that fill vectors and tiles and do not, with one NaN at
 /// any place: it comes out where it went in and nowhere else.
 #[test]
