@@ -426,7 +426,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             .label(node.span, "not declared")
             .suggest(name, &known);
         if program.function(name).is_some() {
-            diagnostic = diagnostic.help(format!("a function is applied: `{name}(...)`"));
+            diagnostic = diagnostic.help(format!("`{name}` is a function, not a network"));
         }
         self.d().report(diagnostic);
         None
