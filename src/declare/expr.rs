@@ -152,7 +152,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
             Kind::Number => Arg::Number(self.number_in(node, &what, param.kind, f64::is_finite)?),
             Kind::NotNegative => {
-                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| x >= 0.0 && x < f64::INFINITY)?)
+                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| (0.0..f64::INFINITY).contains(&x))?)
             }
             Kind::Fraction => Arg::Fraction(self.number_in(node, &what, param.kind, |x| (0.0..1.0).contains(&x))?),
             Kind::Probability => {
