@@ -68,3 +68,24 @@ fn the_readme_lists_every_word() {
     }
     assert_eq!(readme[start..end], table, "the README's table is old: UPDATE_README=1 cargo test --test language");
 }
+
+fn ops(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gcc-gan")).arg("ops").args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn ops_prints_every_word_one_in_full_and_what_a_wrong_one_could_be() {
+    let (code, all, _) = ops(&[]);
+    assert_eq!(code, Some(0));
+    for group in vocabulary() {
+        assert!(all.contains(&format!("{}, ", group.title)), "{all}");
+        assert!(group.words.iter().all(|w| all.contains(&w.signature) && all.contains(&w.meaning)), "{all}");
+    }
+    insta::assert_snapshot!(ops(&["ConvTranspose"]).1);
+    let (code, _, told) = ops(&["Rleu"]);
+    assert_eq!((code, told.contains("did you mean `Relu`?")), (Some(1), true), "{told}");
+    let json: serde_json::Value = serde_json::from_str(&ops(&["Adam", "--json"]).1).unwrap();
+    assert_eq!(json[0]["words"][0]["arguments"][1]["default"], "0.9");
+}

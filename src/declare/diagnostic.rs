@@ -251,7 +251,7 @@ impl miette::Diagnostic for Diagnostics {
     }
 }
 
-/// A diagnostic beside its source, which is what miette draws.
+/// A diagnostic with its source, which is what miette draws.
 #[derive(Debug)]
 struct Located<'a> {
     entry: &'a Diagnostic,

@@ -153,7 +153,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
             Kind::Number => Arg::Number(self.number_in(node, &what, param.kind, f64::is_finite)?),
             Kind::NotNegative => {
-                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| x >= 0.0 && x < f64::INFINITY)?)
+                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| (0.0..f64::INFINITY).contains(&x))?)
             }
             Kind::Fraction => Arg::Fraction(self.number_in(node, &what, param.kind, |x| (0.0..1.0).contains(&x))?),
             Kind::Probability => {
@@ -428,7 +428,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             .label(node.span, "not declared")
             .suggest(name, &known);
         if program.function(name).is_some() {
-            diagnostic = diagnostic.help(format!("a function is applied: `{name}(...)`"));
+            diagnostic = diagnostic.help(format!("`{name}` is a function, not a network"));
         }
         self.d().report(diagnostic);
         None

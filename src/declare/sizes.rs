@@ -316,8 +316,5 @@ pub fn unused(d: &mut Decoder, what: &str, name: &str, span: Span) {
 pub fn cycle(d: &mut Decoder, what: &str, path: &[String], name: &str, span: Span) {
     let start = path.iter().position(|p| p == name).unwrap_or(0);
     let path: Vec<String> = path[start..].iter().chain([&name.to_string()]).map(|n| format!("`{n}`")).collect();
-    d.report(
-        Diagnostic::new("cycle", format!("the {what} `{name}` depends on itself"))
-            .label(span, format!("{}", path.join(" → "))),
-    );
+    d.report(Diagnostic::new("cycle", format!("the {what} `{name}` depends on itself")).label(span, path.join(" → ")));
 }

@@ -359,10 +359,12 @@ impl<'n> Args<'n> {
                         [] => "it takes none".to_owned(),
                         asked => format!("expected {}", one_of(asked)),
                     };
+                    let given = |known: &str| fields.iter().any(|(field, _)| field.text == known);
+                    let free: Vec<&str> = self.asked.iter().copied().filter(|known| !given(known)).collect();
                     d.report(
                         Diagnostic::new("unknown-field", format!("{} has no argument `{}`", self.what, name.text))
                             .label(name.span, allowed)
-                            .did_you_mean(&name.text, &self.asked),
+                            .did_you_mean(&name.text, &free),
                     );
                 }
             }

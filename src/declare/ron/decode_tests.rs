@@ -43,7 +43,15 @@ fn a_misspelt_argument_is_one_error() {
 }
 
 #[test]
-fn a_missing_argument_is_reported_beside_a_given_one_of_similar_name() {
+fn an_argument_that_is_given_already_is_not_proposed() {
+    let node = parse("Adam(rate: 0.5, rates: 1)").unwrap();
+    let mut d = Decoder::default();
+    adam(&mut d, &node);
+    assert_eq!(d.diags.iter().map(|d| (d.code, d.help.as_deref())).collect::<Vec<_>>(), [("unknown-field", None)]);
+}
+
+#[test]
+fn a_missing_argument_is_reported_besides_a_given_one_of_similar_name() {
     let node = parse("Pair(beta1: 1)").unwrap();
     let mut d = Decoder::default();
     let (_, mut args) = d.call(&node, "a pair").unwrap();
