@@ -15,6 +15,7 @@
 
 mod greedy;
 pub mod instances;
+mod occupied;
 mod partial;
 mod problem;
 mod rng;
