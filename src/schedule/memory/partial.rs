@@ -87,12 +87,14 @@ impl<'a> Partial<'a> {
                 members[s].push(i as u32);
             }
         }
-        let neighbours = (0..rects.len())
-            .map(|i| {
-                let others = (0..rects.len()).filter(|&j| j != i && rects[i].overlaps(&rects[j]));
-                others.map(|j| j as u32).collect()
-            })
-            .collect();
+        let mut neighbours = vec![Vec::new(); rects.len()];
+        for (i, rect) in rects.iter().enumerate() {
+            let later = rects[i + 1..].iter().take_while(|other| other.first <= rect.last).count();
+            for j in i + 1..=i + later {
+                neighbours[i].push(j as u32);
+                neighbours[j].push(i as u32);
+            }
+        }
         Self {
             component,
             neighbours,

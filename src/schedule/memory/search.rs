@@ -13,11 +13,13 @@ use super::problem::{Component, Rect};
 use super::rng::SplitMix64;
 use super::tree::{Order, Outcome, Rule, Search};
 
-/// Components with more buffers are left as greedy placed them: the search keeps who overlaps whom, which takes
-/// quadratic memory (64 MiB at this size, if all do).
-const MOST_BUFFERS: usize = 4096;
+/// Components in which more pairs of buffers overlap are left as greedy placed them: the search lists them all, in
+/// 8 bytes a pair.
+const MOST_OVERLAPS: usize = 8 << 20;
 /// Nodes of the shortest searches, for each buffer: enough to place all and to go back a few times.
 const NODES_PER_BUFFER: u64 = 2;
+/// One of how many nodes is visited to see how long a search takes.
+const SAMPLE: u64 = 16;
 /// How many scores there are: see [`plain_score`].
 const SCORES: u64 = 5;
 /// The noise on them, in turn, once all were tried without under both rules.
@@ -32,13 +34,20 @@ struct Track {
 }
 
 /// Lowers `offsets` towards height `goal` with about `budget` steps at most (over by one node of the tree); returns
-/// the steps taken.
+/// the steps taken. Gives up at once where the budget is too small for the component.
 pub(super) fn improve(component: &Component, offsets: &mut Vec<u64>, goal: u64, budget: u64) -> u64 {
     let mut height = component.height(offsets);
-    if budget == 0 || height <= goal || offsets.len() > MOST_BUFFERS {
+    if budget == 0 || height <= goal || component.overlaps() > MOST_OVERLAPS {
         return 0;
     }
     let mut search = Search::new(component);
+    // Placing all once must not take more than half of the budget, or the other half of it finds nothing either. A
+    // sample shows it: a node takes hundreds of times longer where thousands of buffers live at once.
+    let most = budget / 2 / SAMPLE;
+    search.run(height - 1, &order(component, 0), offsets.len() as u64 / SAMPLE + 1, most);
+    if search.steps() >= most {
+        return search.steps();
+    }
     let mut proven = goal; // lower than this is impossible, or of no use
     let (mut at_bound, mut descent) = (Track::default(), Track::default());
     while height > proven && search.steps() < budget {
