@@ -65,7 +65,7 @@
 //! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
 //!   by the compiler.
 //! - *Types other than f32 and u32*: f64 exists in the interpreter, as the oracle.
-//! - *A layout engine*: pictures are laid out by `rust-sugiyama` and, in the browser, by dagre.
+//! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
 pub mod atomic;

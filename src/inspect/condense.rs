@@ -1,7 +1,7 @@
 //! A graph by its declarations: one box for each layer of each call, as people think of it.
 
 use crate::ir::{Graph, NodeId, Op, Role, Span, Type};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What one declaration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +81,9 @@ impl Part {
 
     /// The members' last node whose value leaves the part.
     pub fn result(&self, graph: &Graph) -> NodeId {
+        let members: HashSet<NodeId> = self.members.iter().copied().collect();
         let leaves =
-            |id: &&NodeId| graph.is_result(**id) || graph.users(**id).iter().any(|user| !self.members.contains(user));
+            |id: &&NodeId| graph.is_result(**id) || graph.users(**id).iter().any(|user| !members.contains(user));
         *self.members.iter().rev().find(leaves).unwrap_or(&self.members[self.members.len() - 1])
     }
 }

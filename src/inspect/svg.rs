@@ -116,8 +116,10 @@ fn layers(graph: &Graph) -> Picture {
     for (to, part) in parts.iter().enumerate() {
         picture.arrows.extend(part.operands.iter().map(|&from| (from, to)));
     }
+    let part_of: HashMap<NodeId, usize> =
+        parts.iter().enumerate().flat_map(|(i, part)| part.members.iter().map(move |&id| (id, i))).collect();
     for output in &graph.outputs {
-        if let Some(from) = parts.iter().position(|part| part.members.contains(&output.node)) {
+        if let Some(&from) = part_of.get(&output.node) {
             picture.arrows.insert((from, picture.boxes.len()));
             picture.boxes.push(result(&output.name));
         }
@@ -270,9 +272,10 @@ fn tree(picture: &Picture) -> Vec<Tree> {
             arrows.insert((a[shared - 1], from, to));
         }
     }
+    let mut position = vec![0; all.len()];
+    all.iter().for_each(|node| node.children.iter().enumerate().for_each(|(i, &child)| position[child] = i));
     for (group, from, to) in arrows {
-        let position = |child: usize| all[group].children.iter().position(|&c| c == child).unwrap_or(0);
-        let arrow = (position(from), position(to));
+        let arrow = (position[from], position[to]);
         all[group].arrows.push(arrow);
     }
     all
