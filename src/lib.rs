@@ -54,7 +54,7 @@
 //! # Looking at it
 //!
 //! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`schedule::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
+//! counted in [`schedule::cost`]; the same numbers are in summaries and profiles, and in the least time that a machine's ceilings allow. Why two nodes are not in one
 //! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent

@@ -70,15 +70,6 @@ fn is_detail(graph: &Graph, id: NodeId) -> bool {
 }
 
 impl Part {
-    /// The declaration's last name without its number: `batch_norm` of `fake_d/generator/1-batch_norm`.
-    pub fn short_name(&self) -> &str {
-        let last = self.name.rsplit('/').next().unwrap_or(&self.name);
-        match last.split_once('-') {
-            Some((number, name)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => last,
-        }
-    }
-
     /// The members' last node whose value leaves the part.
     pub fn result(&self, graph: &Graph) -> NodeId {
         let members: HashSet<NodeId> = self.members.iter().copied().collect();

@@ -25,7 +25,7 @@ pub use movement::movement;
 pub use reductions::reductions;
 pub use stable::stable;
 pub use through::through;
-pub use validate::{Mismatch, validate};
+pub use validate::{Compared, Mismatch, validate};
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod tile;
 use super::{ExecError, Executor, TensorMut, TensorRef};
 use crate::plan::kernel::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
-pub use ceilings::ceilings;
+pub use ceilings::{Ceilings, Spread, ceilings};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
 use gemm::Isa;
 use nest::{NestProgram, Scratch};
