@@ -17,7 +17,7 @@ class KernelsView {
       { name: 'FLOPs', text: k => count(k.flops), value: k => k.flops },
       { name: 'bytes', text: k => bytes(k.bytes), value: k => k.bytes },
       { name: 'FLOP/byte', text: k => k.intensity.toFixed(2), value: k => k.intensity },
-      { name: 'at the ceiling', text: k => time(k.ceiling), value: k => k.ceiling },
+      { name: 'at ceiling', text: k => time(k.ceiling), value: k => k.ceiling },
       ...(measured ? [
         { name: 'measured', text: k => time(k.time.seconds), value: k => k.time.seconds },
         { name: 'share', text: k => (100 * k.time.share).toFixed(1) + ' %', value: k => k.time.share },
