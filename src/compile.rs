@@ -26,7 +26,7 @@ pub struct Options {
     pub fast_math: bool,
     /// Verify the graph after every pass.
     pub verify: bool,
-    /// Prove every pass against the interpreter on random inputs drawn from this seed.
+    /// Check every pass against the interpreter on random inputs drawn from this seed.
     pub validate: Option<u64>,
     /// The pass (or `differentiate`) after which to stop.
     pub stop_after: Option<String>,
@@ -110,9 +110,23 @@ pub struct Summary {
     pub parameter_tensors: usize,
     pub parameters: usize,
     pub state_bytes: usize,
+    pub fusion: Fusion,
     pub entries: Vec<EntrySummary>,
+    /// With `validate`: what was compared after each pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<PassCheck>,
     #[serde(serialize_with = "seconds")]
     pub elapsed: Duration,
+}
+
+/// A pass that was checked against the interpreter.
+#[derive(Debug, Clone, Serialize)]
+pub struct PassCheck {
+    pub entry: String,
+    pub sizes: Vec<(String, usize)>,
+    pub pass: String,
+    #[serde(flatten)]
+    pub compared: passes::Compared,
 }
 
 /// Figures of one entry.
@@ -236,15 +250,25 @@ fn compile_jobs(
         .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
     let mut entries = Vec::new();
     let mut summaries = Vec::new();
+    let mut checks = Vec::new();
     for (sizes, job) in jobs {
         for mut entry in job.entries {
             let mut stages = Vec::new();
-            let stopped = optimise(&mut entry, options, optional, &mut |stage| {
-                stages.push((stage.name.to_string(), stage.graph.len()));
-                observe(stage);
-            })?;
+            let name = entry.graph.name.clone();
+            let stopped = optimise(
+                &mut entry,
+                options,
+                optional,
+                &mut |stage| {
+                    stages.push((stage.name.to_string(), stage.graph.len()));
+                    observe(stage);
+                },
+                &mut |pass, compared| {
+                    let entry = name.clone();
+                    checks.push(PassCheck { entry, sizes: sizes.clone(), pass: pass.into(), compared });
+                },
+            )?;
             if !stopped {
-                let name = entry.graph.name.clone();
                 let schedule = schedule(&entry.graph, &state_layout, options.fusion)
                     .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
                 let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off)
@@ -276,7 +300,9 @@ fn compile_jobs(
         parameter_tensors: parameters.clone().count(),
         parameters: parameters.map(|s| s.ty.elements()).sum(),
         state_bytes: state_layout.bytes,
+        fusion: options.fusion,
         entries: summaries,
+        checks,
         elapsed: started.elapsed(),
     };
     let plan = options.stop_after.is_none().then(|| Plan {
@@ -307,6 +333,7 @@ fn optimise(
     options: &Options,
     optional: &[&Pass],
     observe: &mut dyn FnMut(Stage),
+    checked: &mut dyn FnMut(&str, passes::Compared),
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
@@ -320,18 +347,19 @@ fn optimise(
     };
     verify(graph, "declare")?;
     observe(Stage { entry: &name, name: "declared", graph });
-    let run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
+    let mut run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
         (pass.run)(graph, &context);
         if options.verify {
             verify(graph, pass.name)?;
         }
         if let Some((seed, before)) = before {
-            passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
+            let compared = passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
                 entry: name.clone(),
                 pass: pass.name.to_string(),
                 error: Box::new(error),
             })?;
+            checked(pass.name, compared);
         }
         observe(Stage { entry: &name, name: pass.name, graph });
         Ok::<bool, CompileError>(options.stop_after.as_deref() == Some(pass.name))

@@ -57,7 +57,7 @@
 //! # Looking at it
 //!
 //! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`kernel::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
+//! counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time that a machine's ceilings allow. Why two nodes are not in one
 //! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
@@ -69,7 +69,7 @@
 //!   by the compiler.
 //! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64 exists in the
 //!   interpreter, as the oracle.
-//! - *A layout engine*: pictures are laid out by `rust-sugiyama` and, in the browser, by dagre.
+//! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
 pub mod atomic;

@@ -2,7 +2,7 @@
 
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
-use gcc_gan::ir::{DType, Op, Role};
+use gcc_gan::ir::{DType, Graph, Op, Role};
 use gcc_gan::kernel::schedule::Schedule;
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
@@ -16,6 +16,10 @@ fn compiled(text: &str) -> Compiled {
 
 fn schedule<'c>(compiled: &'c Compiled, entry: &str) -> &'c Schedule {
     &compiled.plan.as_ref().unwrap().entry(entry).unwrap().schedule
+}
+
+fn graph<'c>(compiled: &'c Compiled, entry: &str) -> &'c Graph {
+    &compiled.module.entries.iter().find(|e| e.graph.name == entry).unwrap().graph
 }
 
 /// Everything but how long it took.
@@ -117,7 +121,7 @@ fn small_program_kernels_and_memory() {
     let schedule = schedule(&compiled, "train_step");
     assert_snapshot!("small_program_kernels", schedule_text(schedule));
     assert_snapshot!("small_program_memory", memory_text(schedule));
-    assert_snapshot!("small_program_dot", schedule_dot("train_step", schedule));
+    assert_snapshot!("small_program_dot", schedule_dot("train_step", schedule, graph(&compiled, "train_step")));
 }
 
 /// `compile` of the same text gives the same bytes.

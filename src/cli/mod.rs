@@ -19,7 +19,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use gcc_gan::declare::diagnostic::escaped;
+use gcc_gan::inspect::visible;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -106,15 +106,22 @@ fn report(error: &anyhow::Error) {
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
     if let Some(diagnostics) = program::diagnostics(error) {
-        let _ = write!(err, "{}", diagnostics.render(width(), is_terminal));
+        // Where the text holds what a terminal would obey, that is written out, and colours are done without.
+        let plain = diagnostics.render(width(), false);
+        let is_coloured = is_terminal && visible(&plain) == plain;
+        let _ = if is_coloured {
+            write!(err, "{}", diagnostics.render(width(), true))
+        } else {
+            write!(err, "{}", visible(&plain))
+        };
         return;
     }
     let (on, off) = if is_terminal { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
-    let _ = writeln!(err, "{on}error:{off} {}", escaped(&error.to_string()));
+    let _ = writeln!(err, "{on}error:{off} {}", visible(&error.to_string()));
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !last.contains(&cause) {
-            let _ = writeln!(err, "  because: {}", escaped(&cause));
+            let _ = writeln!(err, "  caused by: {}", visible(&cause));
         }
         last = cause;
     }

@@ -1,6 +1,6 @@
 //! What differs between two programs, as lines for a code review.
 
-use super::{Align, Observed, Table, bytes, count, kernel_text};
+use super::{Align, Observed, Table, bytes, count, kernel_text, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, Op};
 use crate::kernel::cost::{bytes_moved, flops};
@@ -63,8 +63,8 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
     row("bytes moved", moved(s), moved(t), &|x| bytes(x as usize));
     row("arena", s.arena_bytes as f64, t.arena_bytes as f64, &|x| bytes(x as usize));
     row("lower bound", s.lower_bound as f64, t.lower_bound as f64, &|x| bytes(x as usize));
-    let predicted = |s: &Schedule| sum(s, &|k| Machine::NOMINAL.kernel_seconds(k, &s.buffers));
-    row("predicted", predicted(s), predicted(t), &|x| format!("{:.3} ms", x * 1e3));
+    let at_ceiling = |s: &Schedule| sum(s, &|k| Machine::NOMINAL.kernel_seconds(k, &s.buffers));
+    row("time at the ceiling", at_ceiling(s), at_ceiling(t), &|x| format!("{:.3} ms", x * 1e3));
     text.push_str(&table.render("  "));
     if let (Some(g), Some(h)) = &graphs {
         listed(&mut text, "nodes", &lines(g), &lines(h), most);
@@ -107,9 +107,9 @@ fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
         let digest =
             body.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         format!(
-            "{}, {} values, {} FLOPs, {} moved, body {:08x}",
+            "{}, {}, {} FLOPs, {} moved, body {:08x}",
             k.kind().name(),
-            k.nodes.len(),
+            if value_count(k) == 1 { "1 value".to_string() } else { format!("{} values", value_count(k)) },
             count(flops(k)),
             bytes(bytes_moved(k, &schedule.buffers) as usize),
             digest as u32

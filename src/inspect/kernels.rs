@@ -1,5 +1,6 @@
 //! Kernels as text.
 
+use super::hand_overs;
 use crate::ir::Type;
 use crate::kernel::access::Access;
 use crate::kernel::body::{
@@ -12,13 +13,23 @@ use std::fmt::Write as _;
 /// Every kernel of a schedule in the order in which they run.
 pub fn schedule_text(schedule: &Schedule) -> String {
     let mut text = String::new();
+    let hand_overs = hand_overs(schedule);
     for (position, kernel) in schedule.kernels.iter().enumerate() {
         let _ = write!(text, "[{position}] {}", kernel_text(kernel, &schedule.buffers));
+        for pair in hand_overs.iter().filter(|pair| pair.kernel == position) {
+            let of = |b| name(&schedule.buffers, b);
+            let _ = writeln!(text, "  in place: {} is written over {}", of(pair.new), of(pair.old));
+        }
     }
     for output in &schedule.outputs {
         let _ = writeln!(text, "output {} = {}", output.name, name(&schedule.buffers, output.buffer));
     }
     text
+}
+
+/// How many values a kernel is there for: those that it computes and no other does. One that only copies has that one.
+pub fn value_count(kernel: &Kernel) -> usize {
+    kernel.nodes.len().max(1)
 }
 
 /// One kernel: a line about it, then a line for each of its expressions and stores.

@@ -50,7 +50,7 @@ pub use reductions::reductions;
 pub use rewrite::Rule;
 pub use stable::stable;
 pub use through::through;
-pub use validate::{Mismatch, validate};
+pub use validate::{Compared, Mismatch, validate};
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -355,7 +355,7 @@ proptest! {
     ) {
         let mut now = graph.clone();
         FORWARD.iter().for_each(|pass| { (pass.run)(&mut now, &PassContext::default()); });
-        prop_assert_eq!(validate(&graph, &now, seed), Ok(()), "before differentiation");
+        prop_assert!(validate(&graph, &now, seed).is_ok(), "before differentiation");
         differentiate(&mut now);
         prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
         for pass in PIPELINE {

@@ -20,7 +20,7 @@ use super::{ExecError, Executor, TensorMut, TensorRef};
 use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use arena::{Arena, Location, Memory};
-pub use ceilings::ceilings;
+pub use ceilings::{Ceilings, Spread, ceilings};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
 use gemm::Isa;
 use nest::{NestProgram, Scratch};
