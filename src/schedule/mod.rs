@@ -14,6 +14,7 @@ pub mod memory;
 pub mod movement;
 mod multi_tensor;
 pub mod order;
+mod topological;
 pub mod value;
 
 use crate::ir::{Graph, Op, Origin};
