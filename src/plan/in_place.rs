@@ -6,6 +6,7 @@
 
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Nest};
+use std::collections::{BTreeSet, HashMap};
 
 /// Something that a nest does with the value of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +27,26 @@ impl Event {
     }
 }
 
-/// Whether `result` may lie where `old` does, which the kernel reads.
-pub(super) fn may_overwrite(body: &Body<BufferId>, old: BufferId, result: BufferId) -> bool {
+/// For each buffer that a body of nests reads, the nests that do.
+pub(super) fn nests_reading(body: &Body<BufferId>) -> HashMap<BufferId, BTreeSet<usize>> {
+    let mut reading: HashMap<BufferId, BTreeSet<usize>> = HashMap::new();
+    if let Body::Nests(nests) = body {
+        for (n, nest) in nests.iter().enumerate() {
+            nest.exprs.reads().for_each(|&b| drop(reading.entry(b).or_default().insert(n)));
+        }
+    }
+    reading
+}
+
+/// Whether `result` may lie where `old` does, which the kernel reads; `reading` is what [`nests_reading`] gives.
+pub(super) fn may_overwrite(
+    body: &Body<BufferId>,
+    reading: &HashMap<BufferId, BTreeSet<usize>>,
+    old: BufferId,
+    result: BufferId,
+) -> bool {
     match body {
-        Body::Nests(nests) => nests.iter().all(|nest| nest_may(nest, old, result)),
+        Body::Nests(nests) => reading.get(&old).into_iter().flatten().all(|&n| nest_may(&nests[n], old, result)),
         Body::Contraction(contraction) => contraction_may(contraction, old, result),
     }
 }
@@ -142,7 +159,10 @@ mod tests {
     }
 
     fn may(nest: Nest<BufferId>) -> bool {
-        may_overwrite(&Body::Nests(vec![nest]), buffer(0), buffer(1))
+        {
+            let body = Body::Nests(vec![nest]);
+            may_overwrite(&body, &nests_reading(&body), buffer(0), buffer(1))
+        }
     }
 
     #[test]

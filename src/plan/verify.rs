@@ -6,7 +6,7 @@
 //! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
 //! element for element; inputs, outputs and state have the declared types.
 
-use super::in_place::may_overwrite;
+use super::in_place::{may_overwrite, nests_reading};
 use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
 use crate::kernel::access::{Access, kept_shape};
@@ -243,22 +243,28 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
     let size = |b: BufferId| buffer(b).dtype.size();
-    for &w in &writes {
-        for &r in &reads {
-            let ((ws, we), (rs, re)) = (range(w), range(r));
-            if ws < re && rs < we {
-                ensure!(
-                    (ws, we) == (rs, re) && size(r) == size(w) && may_overwrite(&kernel.body, r, w),
-                    "at position {position} `{}` is written over `{}`, which is still read",
-                    buffer(w).name,
-                    buffer(r).name
-                );
+    let reading = nests_reading(&kernel.body);
+    let reads = reads.into_iter().map(|b| (range(b), b, false));
+    let mut places: Vec<_> = reads.chain(writes.into_iter().map(|b| (range(b), b, true))).collect();
+    places.sort_unstable();
+    // Those that begin before the next one and have not ended: one or two, or the kernel is wrong.
+    let mut open: Vec<((usize, usize), BufferId, bool)> = Vec::new();
+    for (place, b, is_written) in places {
+        open.retain(|&((_, end), ..)| end > place.0);
+        for &(other_place, other, other_is_written) in &open {
+            ensure!(!(is_written && other_is_written), "two results overlap");
+            if is_written == other_is_written {
+                continue;
             }
+            let (r, w) = if is_written { (other, b) } else { (b, other) };
+            ensure!(
+                place == other_place && size(r) == size(w) && may_overwrite(&kernel.body, &reading, r, w),
+                "at position {position} `{}` is written over `{}`, which is still read",
+                buffer(w).name,
+                buffer(r).name
+            );
         }
-        for &other in writes.iter().filter(|&&other| other > w) {
-            let ((ws, we), (os, oe)) = (range(w), range(other));
-            ensure!(we <= os || oe <= ws, "two results overlap");
-        }
+        open.push((place, b, is_written));
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 use super::ScheduleError;
 use super::fuse::{FusedKernel, base};
+use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Pass, Store};
 use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 /// Kernels with numbered buffers and the orders between them, not yet sorted.
 #[derive(Debug, Clone)]
@@ -27,8 +29,9 @@ pub struct Assembled {
 pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) -> Result<Assembled, ScheduleError> {
     let mut work = Work::new(graph, fused);
     work.keep_old_states(graph);
+    let state_nodes = state_nodes(graph);
     for update in &graph.updates {
-        let Some(state) = state_node(graph, &update.state) else {
+        let Some(&state) = state_nodes.get(update.state.as_str()) else {
             return Err(ScheduleError::UnknownState(update.state.clone()));
         };
         let value = base(graph, update.node);
@@ -44,7 +47,14 @@ pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) ->
 struct Work {
     kernels: Vec<FusedKernel>,
     before: Vec<BTreeSet<usize>>,
-    reads: Vec<HashSet<ValueId>>,
+    /// For each kernel, those of which it is known that they must run after it.
+    after: Vec<Vec<usize>>,
+    /// An order of the kernels that is right by `before`.
+    order: Topological,
+    /// The kernels that read each value.
+    readers: HashMap<ValueId, Vec<usize>>,
+    /// For each kernel of which it was asked, which of its nests read each value.
+    nests_reading: HashMap<usize, HashMap<ValueId, Vec<usize>>>,
     /// The kernel that computes each value.
     writer: HashMap<ValueId, usize>,
     /// Values that are written into the place of a state tensor, by the state node's index.
@@ -61,7 +71,10 @@ impl Work {
         let mut work = Work {
             kernels: Vec::new(),
             before: Vec::new(),
-            reads: Vec::new(),
+            after: Vec::new(),
+            order: Topological::default(),
+            readers: HashMap::new(),
+            nests_reading: HashMap::new(),
             writer: HashMap::new(),
             in_place: BTreeMap::new(),
             copies: HashMap::new(),
@@ -79,40 +92,76 @@ impl Work {
         let index = self.kernels.len();
         let reads: HashSet<ValueId> = kernel.body.reads().copied().collect();
         self.writer.extend(kernel.body.stores().map(|store| (store.buffer, index)));
+        let mut late = Vec::new();
+        let before: BTreeSet<usize> =
+            reads.iter().filter_map(|r| self.writer.get(r).copied()).filter(|&w| w != index).collect();
+        self.after.push(Vec::new());
+        self.order.push();
+        before.iter().for_each(|&k| self.after[k].push(index));
+        self.before.push(before);
         for (value, state) in &self.in_place {
             if reads.contains(state) {
-                self.before[self.writer[value]].insert(index);
+                late.push(self.writer[value]);
             }
         }
-        self.before.push(reads.iter().filter_map(|r| self.writer.get(r).copied()).filter(|&w| w != index).collect());
-        self.reads.push(reads);
+        reads.into_iter().for_each(|read| self.readers.entry(read).or_default().push(index));
         self.kernels.push(kernel);
+        late.into_iter().for_each(|writer| self.run_before(index, writer));
     }
 
     /// Whether `later` must run after `earlier` already.
     fn follows(&self, later: usize, earlier: usize) -> bool {
-        let mut stack = vec![later];
-        let mut seen = HashSet::from([later]);
-        while let Some(kernel) = stack.pop() {
-            if kernel == earlier {
-                return true;
-            }
-            stack.extend(self.before[kernel].iter().copied().filter(|k| seen.insert(*k)));
+        later == earlier || self.needed(later, earlier).iter().any(|&k| self.before[k].contains(&earlier))
+    }
+
+    /// The kernel and those that must run before it, as far as their places in the order are after that of `since`.
+    fn needed(&self, kernel: usize, since: usize) -> Vec<usize> {
+        let (mut found, mut seen) = (vec![kernel], HashSet::from([kernel]));
+        for i in 0.. {
+            let Some(&kernel) = found.get(i) else { break };
+            let before = self.before[kernel].iter().copied();
+            found.extend(before.filter(|&k| self.order.is_before(since, k) && seen.insert(k)));
         }
-        false
+        found
+    }
+
+    /// Makes `earlier` run before `later`, which it does not follow.
+    fn run_before(&mut self, earlier: usize, later: usize) {
+        if !self.before[later].insert(earlier) {
+            return;
+        }
+        self.after[earlier].push(later);
+        if self.order.is_before(earlier, later) {
+            return;
+        }
+        // What the earlier one needs comes before the later one and what needs that.
+        let mut sorted = self.needed(earlier, later);
+        let (mut users, mut seen) = (vec![later], HashSet::from([later]));
+        for i in 0.. {
+            let Some(&kernel) = users.get(i) else { break };
+            let after = self.after[kernel].iter().copied();
+            users.extend(after.filter(|&k| self.order.is_before(k, earlier) && seen.insert(k)));
+        }
+        self.order.sort(&mut sorted);
+        self.order.sort(&mut users);
+        sorted.extend(users);
+        self.order.rearrange(&sorted);
     }
 
     /// Lets the kernel that computes `value` write it over the state's old value, if every other reader
     /// of the old value can run before, and the kernel itself reads it only where it writes.
     fn write_in_place(&mut self, value: ValueId, state: ValueId) -> bool {
         let Some(&writer) = self.writer.get(&value) else { return false };
-        let readers: Vec<usize> =
-            (0..self.kernels.len()).filter(|&k| k != writer && self.reads[k].contains(&state)).collect();
-        let possible = !self.in_place.contains_key(&value)
-            && !readers.iter().any(|&reader| self.follows(reader, writer))
-            && writes_where_it_reads(&self.kernels[writer].body, state, value);
+        let readers = self.readers.get(&state).into_iter().flatten().copied().filter(|&k| k != writer);
+        let readers: Vec<usize> = readers.collect();
+        if self.in_place.contains_key(&value) || readers.iter().any(|&reader| self.follows(reader, writer)) {
+            return false;
+        }
+        let body = &self.kernels[writer].body;
+        let nests = self.nests_reading.entry(writer).or_insert_with(|| nests_reading(body));
+        let possible = writes_where_it_reads(body, nests, state, value);
         if possible {
-            self.before[writer].extend(readers);
+            readers.into_iter().for_each(|reader| self.run_before(reader, writer));
             self.in_place.insert(value, state);
         }
         possible
@@ -195,14 +244,14 @@ impl Work {
                 buffer_of.insert(value, buffer);
             }
         }
-        let mut names = HashSet::new();
+        let (mut names, mut next) = (HashSet::new(), HashMap::new());
         let mut kernels = Vec::new();
         for FusedKernel { body, members } in self.kernels {
             let body = body.map(&mut |value| buffer_of[&value]);
             let reads: BTreeSet<BufferId> = body.reads().copied().collect();
             let writes: BTreeSet<BufferId> = body.stores().map(|store| store.buffer).collect();
             kernels.push(Kernel {
-                name: unique(kernel_name(graph, &members), &mut names),
+                name: unique(kernel_name(graph, &members), &mut names, &mut next),
                 body,
                 reads: reads.into_iter().collect(),
                 writes: writes.into_iter().collect(),
@@ -227,8 +276,15 @@ impl Work {
     }
 }
 
-fn state_node(graph: &Graph, state: &str) -> Option<NodeId> {
-    graph.ids().into_iter().find(|&id| matches!(graph.op(id), Op::State { name, .. } if name == state))
+/// The first node of each state tensor.
+fn state_nodes(graph: &Graph) -> HashMap<&str, NodeId> {
+    let mut nodes = HashMap::new();
+    for id in graph.ids() {
+        if let Op::State { name, .. } = graph.op(id) {
+            nodes.entry(name.as_str()).or_insert(id);
+        }
+    }
+    nodes
 }
 
 /// A name for people: the operation around which the kernel is built, and what its result is called.
@@ -245,22 +301,53 @@ fn kernel_name(graph: &Graph, members: &[NodeId]) -> String {
     named.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-fn unique(name: String, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.clone();
-    let mut suffix = 1;
-    while !taken.insert(candidate.clone()) {
-        suffix += 1;
-        candidate = format!("{name}_{suffix}");
+/// A name that is not taken; `next` holds the number to try next for each name that was.
+fn unique(name: String, taken: &mut HashSet<String>, next: &mut HashMap<String, usize>) -> String {
+    if taken.insert(name.clone()) {
+        return name;
     }
-    candidate
+    let suffix = next.entry(name.clone()).or_insert(2);
+    loop {
+        let candidate = format!("{name}_{suffix}");
+        *suffix += 1;
+        if taken.insert(candidate.clone()) {
+            return candidate;
+        }
+    }
+}
+
+/// For each value that a body of nests reads, the nests that do.
+pub fn nests_reading<B: Copy + Eq + Hash>(body: &Body<B>) -> HashMap<B, Vec<usize>> {
+    let mut reading: HashMap<B, Vec<usize>> = HashMap::new();
+    let nests: &[Nest<B>] = match body {
+        Body::Nests(nests) => nests,
+        Body::Contraction(_) => &[],
+    };
+    for (n, nest) in nests.iter().enumerate() {
+        for &read in nest.exprs.reads() {
+            let nests = reading.entry(read).or_default();
+            if nests.last() != Some(&n) {
+                nests.push(n);
+            }
+        }
+    }
+    reading
 }
 
 /// Whether a kernel that stores `value` may write it over `old`, which it may read: every read of
 /// `old` is of the very element that is written in the same step of the same nest, no later pass reads
-/// it, and it is not stored elsewhere as it is (a device may then read it after the write).
-pub fn writes_where_it_reads<B: Copy + PartialEq>(body: &Body<B>, old: B, value: B) -> bool {
+/// it, and it is not stored elsewhere as it is (a device may then read it after the write). `reading` is what
+/// [`nests_reading`] gives for the body: a kernel that updates a thousand tensors is asked a thousand times.
+pub fn writes_where_it_reads<B: Copy + Eq + Hash>(
+    body: &Body<B>,
+    reading: &HashMap<B, Vec<usize>>,
+    old: B,
+    value: B,
+) -> bool {
     match body {
-        Body::Nests(nests) => nests.iter().all(|nest| nest_writes_where_it_reads(nest, old, value)),
+        Body::Nests(nests) => {
+            reading.get(&old).into_iter().flatten().all(|&n| nest_writes_where_it_reads(&nests[n], old, value))
+        }
         Body::Contraction(c) => contraction_writes_where_it_reads(c, old, value),
     }
 }

@@ -16,7 +16,7 @@ use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::Fusion;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The nodes of one kernel.
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ const PARALLEL_POINTS: usize = 32;
 /// A group whose expressions come from this many nodes takes no more: what a kernel saves is saved by then, and its
 /// registers and its source stay of a size that devices and their compilers are made for.
 const FULL_WEIGHT: usize = 256;
+
+/// Of the groups that read one value, how many are tried at most with each atom: those next to its own.
+const MOST_SIBLINGS: usize = 64;
 
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +192,9 @@ struct Groups<'l> {
     moved: Vec<BTreeSet<NodeId>>,
     /// A topological order of the groups.
     order: Topological,
+    /// Paths of atoms, each of which reads the one before; every atom is on one. For each group by a path the first and
+    /// the last place that it has there.
+    on_paths: Vec<BTreeMap<usize, (usize, usize)>>,
 }
 
 /// What two groups would be as one kernel.
@@ -211,7 +217,10 @@ impl<'l> Groups<'l> {
             weight: Vec::new(),
             moved: Vec::new(),
             order: Topological::default(),
+            on_paths: Vec::new(),
         };
+        // The last atom of each path, and by an atom its path and place there.
+        let (mut last, mut place) = (Vec::new(), vec![(0, 0); graph.bound()]);
         for &id in order.iter().filter(|id| atoms[id.index()]) {
             let group = this.groups.len();
             let optimiser = match &graph.node(id).origin.role {
@@ -225,6 +234,20 @@ impl<'l> Groups<'l> {
             this.order.push();
             let (reads, weight) = in_memory_operands(lowering, id);
             this.weight.push(weight);
+            // On from the latest atom that it reads, where that ends a path.
+            let latest = reads.iter().filter(|read| atoms[read.index()]).max_by_key(|read| rank[read.index()]);
+            let (path, at) = match latest.map(|&read| (read, place[read.index()])) {
+                Some((read, (path, at))) if last[path] == read => {
+                    last[path] = id;
+                    (path, at + 1)
+                }
+                _ => {
+                    last.push(id);
+                    (last.len() - 1, 0)
+                }
+            };
+            place[id.index()] = (path, at);
+            this.on_paths.push(BTreeMap::from([(path, (at, at))]));
             for read in &reads {
                 this.readers[read.index()].insert(group);
             }
@@ -250,13 +273,12 @@ impl<'l> Groups<'l> {
             producers.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.last().map(|m| self.rank[m.index()])));
             let full = self.graph().ty(atom).elements().max(self.space_elements(group));
             let large = self.reads[group].iter().filter(|read| self.graph().ty(**read).elements() * 2 > full);
-            let siblings = large.flat_map(|read| self.readers[read.index()].iter().copied());
-            let siblings = siblings.filter(|&g| g != group && !self.groups[g].members.is_empty());
+            let siblings = large.flat_map(|read| self.siblings(group, *read));
             let found = producers.into_iter().chain(siblings).find_map(|other| {
                 if refused.contains(&other) {
                     return None;
                 }
-                let merged = self.merged(other, group).ok();
+                let merged = if self.is_surely_around(other, group) { None } else { self.merged(other, group).ok() };
                 if merged.is_none() {
                     refused.insert(other);
                 }
@@ -265,6 +287,32 @@ impl<'l> Groups<'l> {
             let Some((other, merged)) = found else { return };
             self.merge(other, group, merged);
         }
+    }
+
+    /// Groups that read the same value and take more: all in their order, or of many those with the nearest numbers, which
+    /// is next to the group in the program.
+    fn siblings(&self, group: GroupId, read: NodeId) -> Vec<GroupId> {
+        let readers = &self.readers[read.index()];
+        let is_open = |&g: &GroupId| g != group && self.weight[g] < FULL_WEIGHT;
+        let most = if readers.len() <= MOST_SIBLINGS { MOST_SIBLINGS } else { MOST_SIBLINGS / 2 };
+        let mut siblings: Vec<GroupId> = readers.range(..group).rev().copied().filter(is_open).take(most).collect();
+        siblings.reverse();
+        siblings.extend(readers.range(group..).copied().filter(is_open).take(most));
+        siblings
+    }
+
+    /// Whether a path through a third group is known without a walk: what the later group reads is further on a path
+    /// on which the earlier one is. In a deep network's step nearly all pairs that are asked for are such, and a walk would
+    /// go through most of the network.
+    fn is_surely_around(&self, a: GroupId, b: GroupId) -> bool {
+        let (from, to) = if self.order.is_before(a, b) { (a, b) } else { (b, a) };
+        let starts = &self.on_paths[from];
+        let mut producers = self.reads[to].iter().filter_map(|r| self.group_of[r.index()]).filter(|&p| p != from);
+        producers.any(|p| {
+            let is_further =
+                |(path, (_, last)): (&usize, &(usize, usize))| starts.get(path).is_some_and(|(first, _)| first < last);
+            self.on_paths[p].iter().any(is_further)
+        })
     }
 
     fn graph(&self) -> &'l Graph {
@@ -371,6 +419,10 @@ impl<'l> Groups<'l> {
         self.groups[a].members = merged.members;
         self.moved[a] = merged.moved;
         self.weight[a] += self.weight[b];
+        for (path, (first, last)) in std::mem::take(&mut self.on_paths[b]) {
+            let (least, most) = self.on_paths[a].entry(path).or_insert((first, last));
+            (*least, *most) = (first.min(*least), last.max(*most));
+        }
     }
 
     /// Gives both groups a place in the order that is right for the two as one. Nothing is both between them and

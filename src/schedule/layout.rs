@@ -1,7 +1,7 @@
 //! Places in the arena: live ranges, in-place reuse, offsets.
 
 use super::ScheduleError;
-use super::assemble::{Assembled, writes_where_it_reads};
+use super::assemble::{Assembled, nests_reading, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
 use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 
@@ -26,7 +26,9 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
             last_use[b.index()] = Some(position);
         }
     }
-    let is_output = |b: usize| outputs.iter().any(|o| o.buffer.index() == b);
+    let mut output = vec![false; buffers.len()];
+    outputs.iter().for_each(|o| output[o.buffer.index()] = true);
+    let is_output = |b: usize| output[b];
     for (b, buffer) in buffers.iter_mut().enumerate() {
         let after_use = last_use[b].map_or(1, |p: usize| p + 1);
         buffer.live = match buffer.role {
@@ -41,6 +43,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
     // Which allocation each buffer is in: its own, or that of the buffer it takes over from.
     let mut allocation: Vec<usize> = (0..buffers.len()).collect();
     for (position, kernel) in kernels.iter().enumerate() {
+        let reading = nests_reading(&kernel.body);
         for &result in &kernel.writes {
             let new = result.index();
             let fresh = buffers[new].live.0 == position
@@ -58,8 +61,8 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
                     && old.live.0 < position
                     && old.bytes() == buffers[new].bytes()
                     && old.dtype.size() == buffers[new].dtype.size()
-                    && !kernel.writes.contains(&read)
-                    && writes_where_it_reads(&kernel.body, read, result)
+                    && kernel.writes.binary_search(&read).is_err()
+                    && writes_where_it_reads(&kernel.body, &reading, read, result)
             });
             if let Some(old) = dying {
                 allocation[new] = allocation[old.index()];
