@@ -74,11 +74,12 @@ pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) 
         if !rewriter.graph.contains(id) {
             continue;
         }
-        let Some(new) = rewriter.apply_first(&rules, id) else { continue };
+        let Some((new, users)) = rewriter.apply_first(&rules, id) else { continue };
         changed += 1;
         queue.extend(rewriter.created.drain(..));
         queue.push_back(new);
-        queue.extend(rewriter.graph.users(new));
+        // Those that used `new` before are fed by what fed them.
+        queue.extend(users);
         debug_assert!(changed < limit, "rules of {} do not come to an end", rewriter.graph.name);
         if changed >= limit {
             break;
@@ -88,8 +89,8 @@ pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) 
 }
 
 impl Rewriter<'_> {
-    /// Applies the first rule that fits, and gives what now stands for the node.
-    fn apply_first(&mut self, rules: &[Rule], id: NodeId) -> Option<NodeId> {
+    /// Applies the first rule that fits, and gives what now stands for the node, and its users.
+    fn apply_first(&mut self, rules: &[Rule], id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
         for rule in rules {
             self.created.clear();
             self.origin.clone_from(&self.graph.node(id).origin);
@@ -104,6 +105,7 @@ impl Rewriter<'_> {
                 }
                 continue;
             }
+            let users = self.graph.users(id);
             self.graph.replace_uses(id, new);
             if self.opaque.remove(&id) {
                 self.opaque.insert(new);
@@ -113,7 +115,7 @@ impl Rewriter<'_> {
             if fresh && !self.graph.contains(id) {
                 self.graph.rename(new, &name);
             }
-            return Some(new);
+            return Some((new, users));
         }
         None
     }

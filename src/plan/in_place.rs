@@ -32,7 +32,9 @@ pub(super) fn nests_reading(body: &Body<BufferId>) -> HashMap<BufferId, BTreeSet
     let mut reading: HashMap<BufferId, BTreeSet<usize>> = HashMap::new();
     if let Body::Nests(nests) = body {
         for (n, nest) in nests.iter().enumerate() {
-            nest.exprs.reads().for_each(|&b| drop(reading.entry(b).or_default().insert(n)));
+            for &b in nest.exprs.reads() {
+                reading.entry(b).or_default().insert(n);
+            }
         }
     }
     reading

@@ -59,6 +59,8 @@ struct Work {
     writer: HashMap<ValueId, usize>,
     /// Values that are written into the place of a state tensor, by the state node's index.
     in_place: BTreeMap<ValueId, ValueId>,
+    /// For each state tensor the kernels that write into its place.
+    overwritten: HashMap<ValueId, Vec<usize>>,
     /// What the values beyond the graph's nodes are copies of.
     copies: HashMap<ValueId, NodeId>,
     /// For state that is returned and updated: the copy that is returned.
@@ -77,6 +79,7 @@ impl Work {
             nests_reading: HashMap::new(),
             writer: HashMap::new(),
             in_place: BTreeMap::new(),
+            overwritten: HashMap::new(),
             copies: HashMap::new(),
             returned: HashMap::new(),
             next_value: graph.bound(),
@@ -92,18 +95,13 @@ impl Work {
         let index = self.kernels.len();
         let reads: HashSet<ValueId> = kernel.body.reads().copied().collect();
         self.writer.extend(kernel.body.stores().map(|store| (store.buffer, index)));
-        let mut late = Vec::new();
         let before: BTreeSet<usize> =
             reads.iter().filter_map(|r| self.writer.get(r).copied()).filter(|&w| w != index).collect();
         self.after.push(Vec::new());
         self.order.push();
         before.iter().for_each(|&k| self.after[k].push(index));
         self.before.push(before);
-        for (value, state) in &self.in_place {
-            if reads.contains(state) {
-                late.push(self.writer[value]);
-            }
-        }
+        let late: Vec<usize> = reads.iter().filter_map(|read| self.overwritten.get(read)).flatten().copied().collect();
         reads.into_iter().for_each(|read| self.readers.entry(read).or_default().push(index));
         self.kernels.push(kernel);
         late.into_iter().for_each(|writer| self.run_before(index, writer));
@@ -163,6 +161,7 @@ impl Work {
         if possible {
             readers.into_iter().for_each(|reader| self.run_before(reader, writer));
             self.in_place.insert(value, state);
+            self.overwritten.entry(state).or_default().push(writer);
         }
         possible
     }
