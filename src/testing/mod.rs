@@ -6,6 +6,7 @@ mod bindings;
 mod choices;
 mod graphs;
 mod ops;
+pub mod programs;
 
 pub use bindings::{random_bindings, special_bindings};
 pub use choices::Choices;
