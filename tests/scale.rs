@@ -67,6 +67,7 @@ fn many_outputs_branches_and_parts() {
         check(&programs::outputs(1_000));
         check(&programs::branches(1_000));
         check(&programs::concat(500));
+        check(&programs::shifts(500));
     });
 }
 
@@ -106,11 +107,13 @@ fn time_grows_with_size() {
         };
         (0..3).map(|_| once()).min().unwrap()
     };
-    let forms: [(&str, fn(usize) -> String, usize); 5] = [
+    type Form = fn(usize) -> String;
+    let forms: [(&str, Form, usize); 6] = [
         ("chain", |n| programs::chain(n, false), 1_000),
         ("gradient", |n| programs::chain(n, true), 250),
         ("outputs", programs::outputs, 500),
         ("branches", programs::branches, 250),
+        ("shifts", programs::shifts, 60),
         ("layers", |n| programs::network("Dense(8), Relu()", n), 20),
     ];
     for (name, form, small) in forms {

@@ -50,6 +50,16 @@ pub fn concat(count: usize) -> String {
     program("", "[8]", &steps, "\"c\"")
 }
 
+/// A value that is shifted by one place `count` times, which no one view expresses.
+pub fn shifts(count: usize) -> String {
+    let mut steps = String::from("Let(\"v0\", Mul(\"x\", 0.5)),\n");
+    for i in 1..=count {
+        let before = i - 1;
+        let _ = writeln!(steps, "Let(\"v{i}\", Concat([Slice(\"v{before}\", [1], [8]), Slice(\"x\", [0], [1])], 0)),");
+    }
+    program("", "[8]", &steps, &format!("\"v{count}\""))
+}
+
 /// A training step, by Adam, of a network in which a layer is repeated `count` times: `"Dense(8), Relu()"`, say. It takes
 /// four rows of eight numbers.
 pub fn network(layer: &str, count: usize) -> String {
