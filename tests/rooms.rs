@@ -25,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
         "inspect",
         &[
             "compile", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
-            "types",
+            "train", "types",
         ],
     ),
     ("testing", &["ir", "kernel", "scalar", "tensor", "types"]),
