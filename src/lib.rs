@@ -8,10 +8,12 @@
 //!
 //! ```text
 //! graphs/*.ron ─▶ declare ─▶ ir ─▶ autodiff ─▶ passes ─▶ schedule ─▶ plan ─▶ exec ─▶ train
-//!                 (parse,    (typed  (graph →   (graph →  (kernels,    (the     (cpu,   (the loop,
-//!                  expand)    SSA)    graph)     graph)    order,       file)    cuda)   data, runs)
+//!                 (parse,    (typed  (graph →   (graph →  (fuse,       (the     (cpu,   (the loop,
+//!                  expand)    SSA)    graph)     graph)    select,      file)    cuda)   data, runs)
+//!                                                          order,
 //!                                                          memory)
-//!                                  inspect: looks at every stage, changes none
+//!                             kernel: what one launch computes, as data; below schedule, plan, exec and inspect
+//!                             inspect: looks at every stage, changes none
 //! ```
 //!
 //! | room | holds | must not know |
@@ -21,16 +23,17 @@
 //! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
-//! | [`kernel`] | the kernel IR: bodies, accesses, contractions, costs; buffers and schedules as data | graphs, devices |
-//! | [`schedule`] | fusion into kernels, their order, the memory planner | device calls |
+//! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data | graphs, devices |
+//! | [`schedule`] | fusion into kernels, the choice of an algorithm and workspace for each, their order, the memory planner | device calls |
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
 //! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room to room;
-//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
-//! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
+//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler
+//! as one call, from text to plan; [`replay`] runs one entry on given tensors, as `gcc-gan run` does; [`atomic`] writes files
+//! whole or not at all. `tests/rooms.rs` reads from the sources what each room uses, and holds it to this table.
 //!
 //! # Decisions
 //!
@@ -44,7 +47,12 @@
 //!   by a given tensor.
 //! - **What changes from step to step is state in tensors**, Adam's count of steps included, never a number baked in.
 //! - **A kernel's body is data**: a small expression graph over an index space. The CPU evaluates it
-//!   tile by tile in cache, [`exec::cuda`] writes it as C++.
+//!   tile by tile in cache, [`exec::cuda`] writes it as C++. It reads and writes by affine accesses with bounds
+//!   ([`kernel::access::Access`]), so padding, windows and movement cost no memory, and what is touched can be checked.
+//! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
+//!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
+//!   again when a plan is loaded. Beside it each thread has blocks of its own, about a megabyte.
+//! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it
