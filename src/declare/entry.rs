@@ -118,11 +118,7 @@ impl<'l, 'p, 'n> EntryLowering<'l, 'p, 'n> {
 
     fn input_node(&mut self, input: &program::Input<'n>) -> Option<NodeId> {
         let program = self.lowering.program;
-        let mut shape = self.lowering.sizes.shape(program, input.shape, "a size", &mut self.lowering.d)?;
-        let replaced = input.examples().and_then(|n| self.lowering.data_sizes.iter().find(|(name, _)| *name == n));
-        if let (Some((_, size)), Some(first)) = (replaced, shape.first_mut()) {
-            *first = *size;
-        }
+        let shape = self.lowering.sizes.shape(program, input.shape, "a size", &mut self.lowering.d)?;
         let (rank, form, meaning) = match input.feed {
             Feed::Images => (4, "[examples, channels, height, width]", "images of the data set, in [-1, 1]"),
             Feed::Labels => (1, "[examples]", "class labels of the data set"),

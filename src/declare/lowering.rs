@@ -18,8 +18,6 @@ pub const SEED: &str = "seed";
 pub struct Lowering<'p, 'n> {
     pub program: &'p Program<'n>,
     pub sizes: Sizes,
-    /// Sizes of the data alone, by the name of the size that they stand in for.
-    pub data_sizes: &'p [(String, usize)],
     pub d: Decoder,
     /// In the order in which the entries come to them.
     pub states: Vec<StateDecl>,
@@ -28,8 +26,8 @@ pub struct Lowering<'p, 'n> {
 }
 
 impl<'p, 'n> Lowering<'p, 'n> {
-    pub fn new(program: &'p Program<'n>, sizes: Sizes, data_sizes: &'p [(String, usize)], d: Decoder) -> Self {
-        Lowering { program, sizes, data_sizes, d, states: Vec::new(), used: BTreeSet::new() }
+    pub fn new(program: &'p Program<'n>, sizes: Sizes, d: Decoder) -> Self {
+        Lowering { program, sizes, d, states: Vec::new(), used: BTreeSet::new() }
     }
 
     /// The module, or everything that is wrong.
