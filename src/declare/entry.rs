@@ -30,6 +30,8 @@ pub struct EntryLowering<'l, 'p, 'n> {
     pub scopes: BTreeSet<String>,
     pub streams: BTreeSet<String>,
     minimises: bool,
+    /// The networks that this entry updates, and where it says so first.
+    pub updated: BTreeMap<String, Span>,
     /// Functions that are being expanded, from the outside in.
     pub expanding: Vec<String>,
     /// See [`EntryLowering::descend`].
@@ -53,6 +55,7 @@ impl<'l, 'p, 'n> EntryLowering<'l, 'p, 'n> {
             scopes: BTreeSet::new(),
             streams: BTreeSet::new(),
             minimises: false,
+            updated: BTreeMap::new(),
             expanding: Vec::new(),
             expansions: 0,
             depth: 0,
@@ -78,6 +81,7 @@ impl<'l, 'p, 'n> EntryLowering<'l, 'p, 'n> {
             self.report_unused(entry);
         }
         if self.minimises {
+            self.flag_non_finite();
             self.count_step(entry.name.span);
         }
         for (name, node) in &self.current {

@@ -3,8 +3,11 @@
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::EntryLowering;
 use super::syntax::{Node, Value};
-use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
+use crate::ir::{Initialiser, NodeId, Op, Probe, ReduceKind, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
+
+/// The name of a network's flag among its state: see [`EntryLowering::flag_non_finite`].
+const NON_FINITE: &str = "non_finite";
 
 /// An optimiser and its settings.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +65,7 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             self.graph.probes.push(Probe { name: format!("gradient/{loss_name}/{parameter}"), node: gradient });
             gradients.push((parameter, gradient));
         }
+        self.updated.entry(network.to_string()).or_insert(span);
         self.role = Role::Optimiser(network.to_string());
         let shared = self.shared(optimiser, network, span)?;
         for (parameter, gradient) in gradients {
@@ -72,6 +76,51 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             self.leave();
             self.current.insert(parameter, updated?);
         }
+        Some(())
+    }
+
+    /// Adds to each updated network its flag: whether an element of what the entry made of its parameters and running
+    /// statistics is infinite or NaN, now or at an earlier step.
+    ///
+    /// Losses alone do not tell: a maximum, a comparison or a saturated unit can hide what has happened behind it. The
+    /// optimiser's memory is left out, since what is infinite or NaN in it is so in the parameter too (but for an infinite
+    /// second moment, whose parameter stands still), and a step would read twice as much more.
+    pub fn flag_non_finite(&mut self) -> Option<()> {
+        for (network, span) in std::mem::take(&mut self.updated) {
+            self.scope = vec![network.clone(), NON_FINITE.to_string()];
+            self.role = Role::Optimiser(network.clone());
+            self.flag_network(&network, span)?;
+            self.scope.clear();
+            self.role = Role::Forward;
+        }
+        Some(())
+    }
+
+    fn flag_network(&mut self, network: &str, span: Span) -> Option<()> {
+        let prefix = format!("{network}/");
+        let changed: Vec<(String, NodeId)> = (self.current.iter())
+            .filter(|(name, node)| name.starts_with(&prefix) && self.leaves.get(*name) != Some(node))
+            .filter(|(name, _)| self.lowering.states.iter().any(|s| s.name == **name && s.role != StateRole::Optimiser))
+            .map(|(name, &node)| (name.clone(), node))
+            .collect();
+        let name = format!("{network}/{NON_FINITE}");
+        let mut flag = self.state(&name, Type::f32([]), StateRole::NonFinite, Initialiser::Constant(0.0), span)?;
+        let (largest, zero, one) =
+            (self.constant(f32::MAX.into(), span)?, self.constant(0.0, span)?, self.constant(1.0, span)?);
+        for (state, node) in changed {
+            self.scope.push(state.strip_prefix(&prefix).unwrap_or(&state).to_string());
+            // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
+            let size = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
+            let finite = self.apply_as(ScalarOp::Le, &[size, largest], "finite", span)?;
+            let mark = self.apply_as(ScalarOp::Select, &[finite, zero, one], "mark", span)?;
+            let rank = self.graph.shape(mark).len();
+            let reduce = Op::Reduce { kind: ReduceKind::Max, axes: (0..rank).collect() };
+            let mark = if rank > 0 { self.add(reduce, &[mark], "any", span)? } else { mark };
+            let mark = self.add(Op::Reshape { to: vec![] }, &[mark], "found", span)?;
+            self.scope.pop();
+            flag = self.apply_as(ScalarOp::Max, &[flag, mark], "flag", span)?;
+        }
+        self.current.insert(name, flag);
         Some(())
     }
 
