@@ -16,7 +16,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::batches::Position;
+use super::data::Dataset;
 use crate::atomic;
+use crate::plan::Plan;
 use crate::schedule::Fusion;
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
@@ -47,6 +49,25 @@ pub struct Meta {
     pub step: u64,
     /// Where the next batch begins.
     pub position: Position,
+}
+
+impl Meta {
+    /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data for
+    /// testing, which changes its digest.
+    pub fn new(plan: &Plan, data: &Dataset, seed: u64) -> Meta {
+        let source = &plan.source;
+        Meta {
+            program: plan.name.clone(),
+            text: source.text.clone(),
+            sets: super::session::sets(plan),
+            data: data.argument(),
+            digest: data.digest(),
+            optional: source.optional.clone(),
+            fusion: source.fusion,
+            seed,
+            ..Meta::default()
+        }
+    }
 }
 
 /// An element type that a state can have.
@@ -339,7 +360,7 @@ impl Content {
 
 /// Reads and verifies a checkpoint. The file is untrusted: nothing in it can cause more than an error.
 pub fn load(file: &Path) -> Result<Checkpoint, CheckpointError> {
-    fs::read(file)
+    atomic::read(file)
         .map_err(Problem::Read)
         .and_then(|bytes| decode(&bytes))
         .map(|(meta, tensors)| Checkpoint { file: file.to_owned(), meta, tensors })
