@@ -1,6 +1,7 @@
 //! Which program a user means, and compiling it.
 
 use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
@@ -39,7 +40,7 @@ pub fn source(path: &Path) -> Result<Program> {
         let plan = plan::load(path)?;
         return Ok(Program { name: plan.source.name, text: plan.source.text });
     }
-    let bytes = std::fs::read(path).with_context(|| {
+    let bytes = atomic::read(path).with_context(|| {
         format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
     })?;
     const MOST: usize = 16 << 20;
