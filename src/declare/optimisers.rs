@@ -5,7 +5,11 @@ use super::entry::EntryLowering;
 use super::syntax::{Node, Value};
 use crate::ir::{Initialiser, NodeId, Op, Probe, ReduceKind, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
+use std::collections::BTreeMap;
 
+/// Most tensors whose elements are added up to see whether one is not finite. What is near the largest f32 in all of them
+/// together counts as infinite: it would be so a step later.
+const MOST_TOGETHER: usize = 8;
 /// The name of a network's flag among its state: see [`EntryLowering::flag_non_finite`].
 const NON_FINITE: &str = "non_finite";
 
@@ -98,27 +102,37 @@ impl<'n> EntryLowering<'_, '_, 'n> {
 
     fn flag_network(&mut self, network: &str, span: Span) -> Option<()> {
         let prefix = format!("{network}/");
-        let changed: Vec<(String, NodeId)> = (self.current.iter())
-            .filter(|(name, node)| name.starts_with(&prefix) && self.leaves.get(*name) != Some(node))
-            .filter(|(name, _)| self.lowering.states.iter().any(|s| s.name == **name && s.role != StateRole::Optimiser))
-            .map(|(name, &node)| (name.clone(), node))
-            .collect();
+        // Tensors of one shape are looked at together: a reduction for each bias would be many launches for few bytes.
+        let mut changed: BTreeMap<Vec<usize>, Vec<NodeId>> = BTreeMap::new();
+        for state in self.lowering.states.iter().filter(|s| s.name.starts_with(&prefix)) {
+            let looked_at = matches!(state.role, StateRole::Parameter | StateRole::Statistic);
+            let node = self.current.get(&state.name).filter(|&node| self.leaves.get(&state.name) != Some(node));
+            if let (true, Some(&node)) = (looked_at, node) {
+                changed.entry(state.ty.shape.clone()).or_default().push(node);
+            }
+        }
         let name = format!("{network}/{NON_FINITE}");
         let mut flag = self.state(&name, Type::f32([]), StateRole::NonFinite, Initialiser::Constant(0.0), span)?;
         let (largest, zero, one) =
             (self.constant(f32::MAX.into(), span)?, self.constant(0.0, span)?, self.constant(1.0, span)?);
-        for (state, node) in changed {
-            self.scope.push(state.strip_prefix(&prefix).unwrap_or(&state).to_string());
-            // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
-            let size = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
-            let finite = self.apply_as(ScalarOp::Le, &[size, largest], "finite", span)?;
-            let mark = self.apply_as(ScalarOp::Select, &[finite, zero, one], "mark", span)?;
-            let rank = self.graph.shape(mark).len();
-            let reduce = Op::Reduce { kind: ReduceKind::Max, axes: (0..rank).collect() };
-            let mark = if rank > 0 { self.add(reduce, &[mark], "any", span)? } else { mark };
-            let mark = self.add(Op::Reshape { to: vec![] }, &[mark], "found", span)?;
-            self.scope.pop();
-            flag = self.apply_as(ScalarOp::Max, &[flag, mark], "flag", span)?;
+        for (shape, nodes) in &changed {
+            for together in nodes.chunks(MOST_TOGETHER) {
+                let mut total = None;
+                for &node in together {
+                    let size = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
+                    total = Some(match total {
+                        Some(total) => self.apply_as(ScalarOp::Add, &[total, size], "total", span)?,
+                        None => size,
+                    });
+                }
+                // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
+                let finite = self.apply_as(ScalarOp::Le, &[total?, largest], "finite", span)?;
+                let mark = self.apply_as(ScalarOp::Select, &[finite, zero, one], "mark", span)?;
+                let reduce = Op::Reduce { kind: ReduceKind::Max, axes: (0..shape.len()).collect() };
+                let mark = if shape.is_empty() { mark } else { self.add(reduce, &[mark], "any", span)? };
+                let mark = self.add(Op::Reshape { to: vec![] }, &[mark], "found", span)?;
+                flag = self.apply_as(ScalarOp::Max, &[flag, mark], "flag", span)?;
+            }
         }
         self.current.insert(name, flag);
         Some(())
