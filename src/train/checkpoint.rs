@@ -1,4 +1,4 @@
-//! Checkpoints: every tensor of a training run's state, and what else is needed to go on, in one safetensors file.
+//! Checkpoints: every tensor of a training run's state, and what else is needed to resume, in one safetensors file.
 //!
 //! The facts about the run are in the file's own header, so tensors and facts cannot disagree, and one rename replaces
 //! both. The file that was there before stays beside it with `.prev` added. A SHA-256 over all of it tells a damaged
@@ -174,7 +174,7 @@ pub enum Problem {
     /// The tensors to be saved contradict themselves; a caller's mistake.
     #[error("cannot be written: tensor {0}")]
     Unfit(String),
-    /// The file ends too early, or goes on after its end.
+    /// The file ends too early, or continues after its end.
     #[error("is truncated, or has bytes after its end ({0} bytes found)")]
     Length(usize),
     /// The header is not that of a safetensors file.
@@ -442,7 +442,7 @@ fn way_out(file: &Path, problem: &Problem) -> String {
         Problem::Format { .. } => "; give the checkpoint of a run of gcc-gan train".into(),
         _ if previous(file).exists() => {
             let previous = previous(file);
-            format!("; the checkpoint saved before it may be sound: rename {} to go on from there", previous.display())
+            format!("; the checkpoint saved before it may be sound: rename {} to resume from there", previous.display())
         }
         _ => "; start a new run if there is no copy of it".into(),
     }

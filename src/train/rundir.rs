@@ -21,7 +21,7 @@ use crate::atomic;
 /// Why a run's folder cannot be used.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A name that is no folder name.
+    /// A name that is not a folder name.
     #[error("\"{0}\" cannot name a run: letters, digits, '-', '_' and '.' were expected, and no '.' in front")]
     Name(String),
     /// A new run under a name that is taken.

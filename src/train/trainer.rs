@@ -291,8 +291,14 @@ impl Training<'_> {
             }
             let mut values: BTreeMap<String, f32> = self.session.scalars()?.into_iter().collect();
             if measures || is_unsaved {
-                // Not when the observer looks: whether a run stops must not depend on the time of day.
                 self.check_finite(&values)?;
+            } else if values.values().any(|v| !v.is_finite()) {
+                // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on the
+                // time of day. A flag stays, a loss can recover.
+                let networks = self.session.non_finite()?;
+                if !networks.is_empty() {
+                    return Err(self.non_finite(networks, values));
+                }
             }
             // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
             if is_unsaved && (samples || measures) {
