@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::atomic;
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Record {
@@ -64,6 +66,11 @@ impl Metrics {
     /// removed. A new run starts after step 0.
     pub fn open(path: &Path, step: u64) -> Result<Metrics, MetricsError> {
         let io = |error| MetricsError::Io { file: path.to_owned(), error };
+        // The end of a device or a pipe might never come.
+        match atomic::check_ordinary(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         let keep = keep(&mut file, path, step)?;
         file.set_len(keep).map_err(io)?;
