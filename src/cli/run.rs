@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
-use gcc_gan::ir::{Data, Module, Value};
+use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{NameKind, Replay, Tensors, names};
 use gcc_gan::train::checkpoint::{self, Tensor};
@@ -90,8 +90,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(checkpoint) = checkpoint {
         let mut found = false;
         for (name, tensor) in checkpoint.tensors {
-            if module.states.iter().any(|s| s.name == name) && uses(&module, &args.entry, &name) {
-                found = true;
+            let state = module.states.iter().find(|s| s.name == name);
+            if let Some(state) = state.filter(|_| uses(&module, &args.entry, &name)) {
+                // Every program counts its steps.
+                found |= state.role != StateRole::Counter;
                 given.entry(name).or_insert_with(|| value(tensor));
             }
         }
