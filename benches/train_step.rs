@@ -40,13 +40,13 @@ fn train_steps(c: &mut Criterion) {
             declared.iter().map(|i| (0..i.ty.elements()).map(|e| e as u32 % 10).collect()).collect();
         let inputs: Vec<TensorRef> = (declared.iter().zip(floats.iter().zip(&words)))
             .map(|(i, (f, w))| match (i.feed, i.ty.dtype) {
-                (Feed::Seed, _) => TensorRef::U32(&seeds[0]),
-                (_, DType::F32) => TensorRef::F32(f),
-                (_, DType::U32) => TensorRef::U32(w),
+                (Feed::Seed, _) => TensorRef::u32(&seeds[0]),
+                (_, DType::F32 | DType::Bf16) => TensorRef::f32(f),
+                (_, DType::U32) => TensorRef::u32(w),
             })
             .collect();
         let mut executor = CpuExecutor::new(plan, threads).expect("a verified plan");
-        executor.run(init, &[TensorRef::U32(&seeds[0])]).expect("initialisation");
+        executor.run(init, &[TensorRef::u32(&seeds[0])]).expect("initialisation");
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(format!("{name}/{threads}-threads"), |b| {
             b.iter(|| executor.run(step, &inputs).expect("a step"));

@@ -1,4 +1,4 @@
-// What every generated kernel may use: random draws and reductions in a fixed order.
+// What every generated kernel may use: random draws, bf16, and reductions in a fixed order.
 
 // --- Random draws -----------------------------------------------------------------------------
 // Counter-based: element i of a draw is word i % 4 of the Philox4x32-10 block (Salmon et al., SC 2011)
@@ -51,6 +51,23 @@ static __device__ float bernoulli(const Draw& draw, unsigned element, float p) {
     return uniform(draw, element) < p ? 1.0f : 0.0f;
 }
 
+// --- bf16 -------------------------------------------------------------------------------------
+// The upper half of a float, as its bits. Rounded to nearest, ties to even; NaN stays NaN.
+
+static __device__ float round_bf16(float x) {
+    const unsigned bits = (unsigned)__float_as_int(x);
+    const unsigned rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    return __int_as_float((int)((x != x ? bits | 0x00400000u : rounded) & 0xffff0000u));
+}
+
+static __device__ unsigned short to_bf16(float x) {
+    return (unsigned short)((unsigned)__float_as_int(round_bf16(x)) >> 16);
+}
+
+static __device__ float from_bf16(unsigned short bits) {
+    return __int_as_float((int)((unsigned)bits << 16));
+}
+
 // --- Reductions -------------------------------------------------------------------------------
 // Every sum is a tree of one shape, so a run gives the same bits each time. All threads of the block
 // take part, and blocks are whole warps.
@@ -62,7 +79,8 @@ struct Sum {
 
 struct Max {
     static __device__ float identity() { return -__int_as_float(0x7f800000); }
-    static __device__ float combine(float a, float b) { return fmaxf(a, b); }
+    // NaN where either is; fmaxf would give the other.
+    static __device__ float combine(float a, float b) { return a > b || a != a ? a : b; }
 };
 
 template <class Op>

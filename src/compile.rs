@@ -2,11 +2,12 @@
 
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
-use crate::passes::{self, Pass};
-use crate::plan::{EntryPlan, Plan, Source};
-use crate::schedule::cost::{bytes_moved, flops};
-use crate::schedule::kernel::KernelKind;
-use crate::schedule::{Fusion, ScheduleError, StateLayout, count_kernels, schedule};
+use crate::kernel::body::KernelKind;
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::StateLayout;
+use crate::passes::{self, Pass, PassContext};
+use crate::plan::{self, EntryPlan, Plan, Source};
+use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,12 +22,16 @@ pub struct Options {
     pub fusion: Fusion,
     /// Names of [`passes::OPTIONAL`] to run.
     pub optional: Vec<String>,
+    /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
+    pub fast_math: bool,
     /// Verify the graph after every pass.
     pub verify: bool,
-    /// Prove every pass against the interpreter on random inputs drawn from this seed.
+    /// Check every pass against the interpreter on random inputs drawn from this seed.
     pub validate: Option<u64>,
     /// The pass (or `differentiate`) after which to stop.
     pub stop_after: Option<String>,
+    /// Refuse a program that has warnings.
+    pub deny_warnings: bool,
 }
 
 impl Options {
@@ -36,6 +41,7 @@ impl Options {
             sets: source.overrides.clone(),
             optional: source.optional.clone(),
             fusion: source.fusion,
+            fast_math: source.fast_math,
             ..Options::default()
         }
     }
@@ -48,9 +54,11 @@ impl Default for Options {
             specialise: Vec::new(),
             fusion: Fusion::On,
             optional: Vec::new(),
+            fast_math: false,
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
+            deny_warnings: false,
         }
     }
 }
@@ -68,6 +76,8 @@ pub enum CompileError {
     UnknownPass { name: String, known: String },
     #[error("entry `{entry}`: {error}")]
     Schedule { entry: String, error: ScheduleError },
+    #[error("the plan is not fit to run, which is a mistake of the compiler: {0}")]
+    Plan(plan::VerifyError),
     #[error(
         "nothing can be compiled for {0} examples: no entry takes data, or the size that counts its examples has no name"
     )]
@@ -92,6 +102,8 @@ pub struct Compiled {
     /// Absent where compilation was to stop after a pass.
     pub plan: Option<Plan>,
     pub summary: Summary,
+    /// What is odd about the program's text, where it was read.
+    pub warnings: Option<declare::diagnostic::Diagnostics>,
 }
 
 /// Figures of a compilation.
@@ -102,9 +114,23 @@ pub struct Summary {
     pub parameter_tensors: usize,
     pub parameters: usize,
     pub state_bytes: usize,
+    pub fusion: Fusion,
     pub entries: Vec<EntrySummary>,
+    /// With `validate`: what was compared after each pass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<PassCheck>,
     #[serde(serialize_with = "seconds")]
     pub elapsed: Duration,
+}
+
+/// A pass that was checked against the interpreter.
+#[derive(Debug, Clone, Serialize)]
+pub struct PassCheck {
+    pub entry: String,
+    pub sizes: Vec<(String, usize)>,
+    pub pass: String,
+    #[serde(flatten)]
+    pub compared: passes::Compared,
 }
 
 /// Figures of one entry.
@@ -151,7 +177,11 @@ pub fn compile(
 ) -> Result<Compiled, CompileError> {
     let started = Instant::now();
     let optional = chosen(options)?;
-    let mut jobs = vec![(Vec::new(), declare::load(name, text, &options.sets, &[])?)];
+    let declare::Loaded { module, warnings } = declare::load_with_warnings(name, text, &options.sets, &[])?;
+    if options.deny_warnings && !warnings.is_empty() {
+        return Err(declare::Error::Text(warnings.denied()).into());
+    }
+    let mut jobs = vec![(Vec::new(), module)];
     let data_size = declare::data_size(name, text, None)?;
     for &examples in &options.specialise {
         let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
@@ -165,9 +195,11 @@ pub fn compile(
         overrides: options.sets.clone(),
         optional: options.optional.clone(),
         fusion: options.fusion,
+        fast_math: options.fast_math,
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
     compiled.summary.elapsed = started.elapsed();
+    compiled.warnings = Some(warnings);
     Ok(compiled)
 }
 
@@ -254,19 +286,29 @@ fn compile_jobs(
     let mut module = jobs[0].1.clone();
     module.entries.clear();
     let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
-    let state_layout =
-        StateLayout::new(states).map_err(|error| CompileError::Schedule { entry: module.name.clone(), error })?;
+    let state_layout = StateLayout::new(states)
+        .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
     let mut entries = Vec::new();
     let mut summaries = Vec::new();
+    let mut checks = Vec::new();
     for (sizes, job) in jobs {
         for mut entry in job.entries {
             let mut stages = Vec::new();
-            let stopped = optimise(&mut entry, options, optional, &mut |stage| {
-                stages.push((stage.name.to_string(), stage.graph.len()));
-                observe(stage);
-            })?;
+            let name = entry.graph.name.clone();
+            let stopped = optimise(
+                &mut entry,
+                options,
+                optional,
+                &mut |stage| {
+                    stages.push((stage.name.to_string(), stage.graph.len()));
+                    observe(stage);
+                },
+                &mut |pass, compared| {
+                    let entry = name.clone();
+                    checks.push(PassCheck { entry, sizes: sizes.clone(), pass: pass.into(), compared });
+                },
+            )?;
             if !stopped {
-                let name = entry.graph.name.clone();
                 let schedule = schedule(&entry.graph, &state_layout, options.fusion)
                     .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
                 let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off)
@@ -298,7 +340,9 @@ fn compile_jobs(
         parameter_tensors: parameters.clone().count(),
         parameters: parameters.map(|s| s.ty.elements()).sum(),
         state_bytes: state_layout.bytes,
+        fusion: options.fusion,
         entries: summaries,
+        checks,
         elapsed: started.elapsed(),
     };
     let plan = options.stop_after.is_none().then(|| Plan {
@@ -308,7 +352,11 @@ fn compile_jobs(
         state_layout,
         entries,
     });
-    Ok(Compiled { module, plan, summary })
+    if let Some(plan) = &plan {
+        // What is written must load again: loading verifies.
+        plan::verify(plan).map_err(CompileError::Plan)?;
+    }
+    Ok(Compiled { module, plan, summary, warnings: None })
 }
 
 fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
@@ -325,9 +373,11 @@ fn optimise(
     options: &Options,
     optional: &[&Pass],
     observe: &mut dyn FnMut(Stage),
+    checked: &mut dyn FnMut(&str, passes::Compared),
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
+    let context = PassContext { fast_math: options.fast_math };
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),
@@ -337,18 +387,19 @@ fn optimise(
     };
     verify(graph, "declare")?;
     observe(Stage { entry: &name, name: "declared", graph });
-    let run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
+    let mut run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
-        (pass.run)(graph);
+        (pass.run)(graph, &context);
         if options.verify {
             verify(graph, pass.name)?;
         }
         if let Some((seed, before)) = before {
-            passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
+            let compared = passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
                 entry: name.clone(),
                 pass: pass.name.to_string(),
                 error: Box::new(error),
             })?;
+            checked(pass.name, compared);
         }
         observe(Stage { entry: &name, name: pass.name, graph });
         Ok::<bool, CompileError>(options.stop_after.as_deref() == Some(pass.name))

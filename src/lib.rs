@@ -21,13 +21,15 @@
 //! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
-//! | [`schedule`] | fusion into kernels, their order, the memory planner, its independent checker | device calls |
-//! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on | the compiler: a plan runs without it |
+//! | [`kernel`] | the kernel IR: bodies, accesses, contractions, costs; buffers and schedules as data | graphs, devices |
+//! | [`schedule`] | fusion into kernels, their order, the memory planner | device calls |
+//! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
-//! Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
+//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room to room;
+//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
 //! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
 //!
 //! # Decisions
@@ -48,13 +50,14 @@
 //! # Adding to it
 //!
 //! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one arm in each
-//! exhaustive `match`, which the compiler lists. A layer or optimiser is one function in [`declare`]. A pass is a function and a
+//! exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
+//! of a table in [`declare`]. A pass is a function and a
 //! row in [`passes::PIPELINE`]; the page, `--stage` and `--validate` know it from there.
 //!
 //! # Looking at it
 //!
 //! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`schedule::cost`]; the same numbers are in summaries, predictions and profiles. Why two nodes are not in one
+//! counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time that a machine's ceilings allow. Why two nodes are not in one
 //! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
@@ -64,8 +67,9 @@
 //! - *Control flow*: a program is one static graph for each entry; the loop over steps is the host's.
 //! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
 //!   by the compiler.
-//! - *Types other than f32 and u32*: f64 exists in the interpreter, as the oracle.
-//! - *A layout engine*: pictures are laid out by `rust-sugiyama` and, in the browser, by dagre.
+//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64 exists in the
+//!   interpreter, as the oracle.
+//! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
 pub mod atomic;
@@ -75,11 +79,14 @@ pub mod declare;
 pub mod exec;
 pub mod inspect;
 pub mod ir;
+pub mod kernel;
 pub mod passes;
 pub mod plan;
 pub mod replay;
 pub mod scalar;
 pub mod schedule;
+pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
 pub mod train;
+pub mod types;

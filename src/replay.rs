@@ -8,12 +8,13 @@
 use crate::autodiff::differentiate;
 use crate::compile::{CompileError, Options, compile_module};
 use crate::exec::cpu::CpuExecutor;
-use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
+use crate::exec::{ExecError, Executor, TensorRef};
 use crate::ir::{
-    Bindings, DType, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type,
-    Value, evaluate,
+    Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value,
+    evaluate,
 };
 use crate::plan::{INIT, Source};
+use crate::tensor::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -196,7 +197,7 @@ impl Replay {
                     return Err(ReplayError::NoSuchStep { name: name.clone(), steps });
                 }
             }
-            if value.ty() != expected.ty {
+            if !value.fits(&expected.ty) {
                 let (expected, found) = (expected.ty.clone(), value.ty());
                 return Err(ReplayError::WrongType { name: name.clone(), expected, found });
             }
@@ -315,8 +316,8 @@ impl Replay {
             (executor.plan().entries.iter().enumerate()).map(|(i, e)| (i, e.name.clone(), e.inputs.clone())).collect();
         let mut results = Tensors::new();
         let run = |executor: &mut CpuExecutor, index: usize, inputs: &[InputDecl], step: usize| {
-            let values: Vec<Flat> = inputs.iter().map(|i| Flat::new(&self.input(i, step))).collect();
-            let values: Vec<TensorRef> = values.iter().map(Flat::tensor).collect();
+            let values: Vec<Tensor> = inputs.iter().map(|i| self.input(i, step).to_tensor(i.ty.dtype)).collect();
+            let values: Vec<TensorRef> = values.iter().map(Tensor::view).collect();
             executor.run(index, &values)
         };
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| name == INIT && *name != self.entry.graph.name) {
@@ -324,7 +325,7 @@ impl Replay {
         }
         for (i, state) in self.module.states.iter().enumerate() {
             if let Some(value) = self.given.get(&state.name) {
-                executor.write_state(i, Flat::new(value).tensor())?;
+                executor.write_state(i, value.to_tensor(state.ty.dtype).view())?;
             }
         }
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| *name == self.entry.graph.name) {
@@ -332,58 +333,18 @@ impl Replay {
             for step in 0..self.steps {
                 run(&mut executor, *index, inputs, step)?;
                 for (i, output) in outputs.iter().enumerate() {
-                    let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer].dtype;
-                    let value = read(dtype, &output.shape, |into| executor.read_output(*index, i, into))?;
-                    self.collect(&mut results, step, &output.name, value);
+                    let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer.index()].dtype;
+                    let mut tensor = Tensor::zeros(Type::new(dtype, output.shape.clone()));
+                    executor.read_output(*index, i, tensor.view_mut())?;
+                    self.collect(&mut results, step, &output.name, Value::from_tensor(&tensor));
                 }
             }
         }
         for (i, state) in self.module.states.iter().enumerate() {
-            let value = read(state.ty.dtype, &state.ty.shape, |into| executor.read_state(i, into))?;
-            results.insert(state.name.clone(), value);
+            let mut tensor = Tensor::zeros(state.ty.clone());
+            executor.read_state(i, tensor.view_mut())?;
+            results.insert(state.name.clone(), Value::from_tensor(&tensor));
         }
         Ok(results)
-    }
-}
-
-/// A tensor as executors take it.
-enum Flat {
-    F32(Vec<f32>),
-    U32(Vec<u32>),
-}
-
-impl Flat {
-    fn new(value: &Value<f64>) -> Flat {
-        match &value.data {
-            Data::Real(values) => Flat::F32(values.iter().map(|&v| v as f32).collect()),
-            Data::U32(values) => Flat::U32(values.clone()),
-        }
-    }
-
-    fn tensor(&self) -> TensorRef<'_> {
-        match self {
-            Flat::F32(values) => TensorRef::F32(values),
-            Flat::U32(values) => TensorRef::U32(values),
-        }
-    }
-}
-
-fn read(
-    dtype: DType,
-    shape: &[usize],
-    read: impl FnOnce(TensorMut) -> Result<(), ExecError>,
-) -> Result<Value<f64>, ExecError> {
-    let elements = shape.iter().product();
-    match dtype {
-        DType::F32 => {
-            let mut values = vec![0f32; elements];
-            read(TensorMut::F32(&mut values))?;
-            Ok(Value::real(shape, values.into_iter().map(f64::from).collect()))
-        }
-        DType::U32 => {
-            let mut values = vec![0u32; elements];
-            read(TensorMut::U32(&mut values))?;
-            Ok(Value::u32(shape, values))
-        }
     }
 }

@@ -241,7 +241,7 @@ fn a_program_is_looked_into() {
     let inspect = ["inspect", "lenet", "--set", "batch=4", "--profile", "step.json", "-o", "lenet.html"];
     assert!(succeed(dir.path(), &inspect).contains("wrote lenet.html"));
     let page = fs::read_to_string(dir.path().join("lenet.html")).unwrap();
-    assert!(page.starts_with("<!doctype html>") && page.contains("step_seconds"));
+    assert!(page.starts_with("<!doctype html>") && page.contains("between_seconds"));
     // A profile of other sizes has the same kernels: their times would be wrong here.
     for other in ["lenet", "mlp-gan"] {
         let err = fail(dir.path(), 1, &["inspect", other, "--profile", "step.json", "-o", "x.html"]);
@@ -496,7 +496,7 @@ fn networks_functions_and_entries_run_on_given_tensors() {
     let out = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(out.tensor("output").unwrap().shape(), [5, 1, 28, 28]);
     let err = fail(dir.path(), 1, &[&["run", "dcgan", "discriminator"][..], &io].concat());
-    assert!(err.contains("this is no input for `discriminator`"), "{err}");
+    assert!(err.contains("`discriminator` can't take this input"), "{err}");
     let err = fail(dir.path(), 1, &[&["run", "dcgan", "BinaryCrossEntropy"][..], &io].concat());
     assert!(err.contains("`BinaryCrossEntropy` takes `x` and `t`, which must be given"), "{err}");
     let err = fail(dir.path(), 1, &[&["run", "dcgan", "train_step"][..], &io].concat());
@@ -506,7 +506,7 @@ fn networks_functions_and_entries_run_on_given_tensors() {
 }
 
 #[test]
-fn mistakes_are_told_with_the_way_out() {
+fn mistakes_are_told_with_how_to_fix_them() {
     let dir = TempDir::new().unwrap();
     let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     put("text.ron", b"not a graph");
@@ -563,4 +563,101 @@ fn a_full_disk_is_told() {
     let output = gcc_gan(dir.path(), &["compile", "mlp-gan"]).stdout(fs::File::create("/dev/full").unwrap()).output();
     assert_eq!(output.unwrap().status.code(), Some(1));
     assert!(!fs::metadata("/dev/full").unwrap().is_file());
+}
+
+/// Rewrites that assume finite values are asked for, and a plan remembers that they were.
+#[test]
+fn fast_math_is_asked_for_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let program = r#"Program(
+        name: "p",
+        entries: { "f": Entry(inputs: { "x": Tensor([4]) }, steps: [Let("y", Sub("x", "x"))], outputs: ["y"]) },
+    )"#;
+    fs::write(dir.path().join("p.ron"), program).unwrap();
+    let optimised = |args: &[&str]| {
+        succeed(dir.path(), &[&["compile"], args, &["--emit", "text", "--stage", "optimised"]].concat())
+    };
+    assert!(optimised(&["p.ron"]).contains("= sub "));
+    assert!(!optimised(&["p.ron", "--fast-math"]).contains("= sub "));
+    succeed(dir.path(), &["compile", "p.ron", "--fast-math", "-o", "p.plan"]);
+    assert!(!optimised(&["p.plan"]).contains("= sub "));
+}
+
+const NETWORK: &str = r#"networks: { "NAME": Network(input: [3], layers: [Dense(2), Relu()]) },
+    entries: { "train_step": Entry(
+        inputs: { "x": Tensor([2, 3]) },
+        steps: [Let("loss", Mean(Call("NAME", "x", Training))), Minimise("loss", "NAME", Sgd(lr: 0.1))],
+        outputs: ["loss"],
+    ) }"#;
+
+/// `--validate` says what it compared, as a table and in JSON, and that fusion is off where it is.
+#[test]
+fn validation_is_a_table() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("a.ron"), format!("Program(name: \"a\", {})", NETWORK.replace("NAME", "net"))).unwrap();
+    let out = succeed(dir.path(), &["compile", "a.ron", "--validate", "--no-fusion"]);
+    let header = out.lines().find(|line| line.contains("values compared")).unwrap_or_else(|| panic!("{out}"));
+    assert!(header.contains("worst relative error") && header.contains("entry"), "{out}");
+    assert!(out.lines().any(|line| line.contains("train_step") && line.contains("fold")), "{out}");
+    assert!(out.contains(", fusion off:"), "{out}");
+    let json = succeed(dir.path(), &["compile", "a.ron", "--validate", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let checks = json["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["values"].as_u64() > Some(0)), "{json}");
+    assert!(checks.iter().all(|check| check["worst_relative_error"].as_f64().unwrap() <= 1e-9), "{json}");
+    let plain = succeed(dir.path(), &["compile", "a.ron", "--json"]);
+    assert!(!plain.contains("checks"), "{plain}");
+}
+
+/// A name from a file moves no cursor: neither one in a program, which is refused, nor one in a plan.
+#[test]
+fn control_characters_in_names_are_shown() {
+    let dir = TempDir::new().unwrap();
+    let program = |name: &str| format!("Program(name: \"{name}\", {})", NETWORK.replace("NAME", "net"));
+    fs::write(dir.path().join("escape.ron"), program(r"red\u{1b}[31m\u{9b}2J")).unwrap();
+    let compiled = gcc_gan::compile::compile("a.ron", &program("a"), &Default::default(), &mut |_| {}).unwrap();
+    let mut plan = compiled.plan.unwrap();
+    plan.name = "\u{1b}[31mred\u{202e}".into();
+    for entry in &mut plan.entries {
+        entry.schedule.kernels.iter_mut().for_each(|kernel| kernel.name.push_str("\u{7}\r"));
+        entry.schedule.buffers.iter_mut().for_each(|buffer| buffer.name.push('\u{9b}'));
+    }
+    gcc_gan::plan::save(&plan, &dir.path().join("escape.plan")).unwrap();
+    let is_clean = |text: &str| text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
+    let mut shown = 0;
+    for args in [
+        &["compile", "escape.ron"][..],
+        &["compile", "escape.plan", "--emit", "text", "--stage", "kernels"],
+        &["profile", "escape.plan", "--steps", "1"],
+        &["explain", "escape.plan", "loss/sum"],
+        &["diff", "escape.plan", "escape.plan"],
+        &["diff", "escape.plan", "lenet"],
+    ] {
+        let out = run(dir.path(), args);
+        let (out, err) = (text(&out.stdout), text(&out.stderr));
+        assert!(is_clean(&out) && is_clean(&err), "{args:?}\n{out:?}\n{err:?}");
+        shown += (out + &err).matches("\\u{").count();
+    }
+    assert!(shown > 3, "names are shown with what is in them");
+}
+
+/// One vocabulary: what the page calls a stage is its name here, and the other names lead to it.
+#[test]
+fn stages_have_one_name() {
+    let dir = TempDir::new().unwrap();
+    for (asked, meant) in [("schedule", "--stage kernels"), ("expanded", "the stage declared")] {
+        let err = fail(dir.path(), 1, &["compile", "lenet", "--emit", "text", "--stage", asked]);
+        assert!(err.contains(meant), "{err}");
+    }
+    let err = fail(dir.path(), 1, &["compile", "lenet", "--emit", "text", "--by", "layer"]);
+    assert!(err.contains("--emit svg"), "{err}");
+    let page = succeed(dir.path(), &["inspect", "lenet", "--json"]);
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let entry = &page["entries"][page["main"].as_u64().unwrap() as usize];
+    let declared = &entry["stages"][0];
+    assert_eq!(declared["name"], "declared");
+    let text = succeed(dir.path(), &["compile", "lenet", "--json"]);
+    let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let same = summary["entries"].as_array().unwrap().iter().find(|e| e["name"] == entry["name"]).unwrap();
+    assert_eq!(same["stages"][0][1].as_u64(), Some(declared["nodes"].as_array().unwrap().len() as u64));
 }

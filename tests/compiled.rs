@@ -2,8 +2,8 @@
 
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
-use gcc_gan::ir::{Op, Role};
-use gcc_gan::schedule::Schedule;
+use gcc_gan::ir::{DType, Graph, Op, Role};
+use gcc_gan::kernel::schedule::Schedule;
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,6 +16,10 @@ fn compiled(text: &str) -> Compiled {
 
 fn schedule<'c>(compiled: &'c Compiled, entry: &str) -> &'c Schedule {
     &compiled.plan.as_ref().unwrap().entry(entry).unwrap().schedule
+}
+
+fn graph<'c>(compiled: &'c Compiled, entry: &str) -> &'c Graph {
+    &compiled.module.entries.iter().find(|e| e.graph.name == entry).unwrap().graph
 }
 
 /// Everything but how long it took.
@@ -117,7 +121,7 @@ fn small_program_kernels_and_memory() {
     let schedule = schedule(&compiled, "train_step");
     assert_snapshot!("small_program_kernels", schedule_text(schedule));
     assert_snapshot!("small_program_memory", memory_text(schedule));
-    assert_snapshot!("small_program_dot", schedule_dot("train_step", schedule));
+    assert_snapshot!("small_program_dot", schedule_dot("train_step", schedule, graph(&compiled, "train_step")));
 }
 
 /// `compile` of the same text gives the same bytes.
@@ -133,4 +137,33 @@ fn dcgan_arena_is_at_the_lower_bound() {
     let compiled = compiled(DCGAN);
     let schedule = schedule(&compiled, "train_step");
     assert_eq!(schedule.arena_bytes, schedule.lower_bound);
+}
+
+/// What is kept as bf16 takes half the bytes, and an element type that there is none of is refused at its line.
+#[test]
+fn bf16_halves_what_is_stored() {
+    let text = r#"Program(
+    name: "halves",
+    sizes: { "n": 64 },
+    entries: {
+        "half": Entry(
+            inputs: { "x": Tensor(["n", "n"]) },
+            steps: [
+                Let("h", Convert(Exp("x"), Bf16)),
+                Let("y", MatMul(Convert("h", F32), "x")),
+            ],
+            outputs: ["h", "y"],
+        ),
+    },
+)"#;
+    let compiled = compiled(text);
+    let schedule = schedule(&compiled, "half");
+    let output = |i: usize| &schedule.buffers[schedule.outputs[i].buffer.index()];
+    assert_eq!((output(0).dtype, output(0).bytes()), (DType::Bf16, 64 * 64 * 2));
+    assert_eq!((output(1).dtype, output(1).bytes()), (DType::F32, 64 * 64 * 4));
+    for (wrong, complaint) in [("Convert(Exp(\"x\"), U32)", "F32"), ("Exp(Convert(\"x\", Bf16))", "takes f32")] {
+        let text = text.replace("Convert(Exp(\"x\"), Bf16)", wrong);
+        let error = compile("program.ron", &text, &Options::default(), &mut |_| {}).unwrap_err();
+        assert!(format!("{error:?}").contains(complaint), "{error:?}");
+    }
 }

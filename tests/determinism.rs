@@ -52,8 +52,8 @@ impl Inputs {
 
     fn tensors(&self, plan: &Plan, entry: usize) -> Vec<TensorRef<'_>> {
         let tensor = |feed: Feed| match feed {
-            Feed::Seed => TensorRef::U32(&self.seed),
-            _ => TensorRef::F32(&self.images),
+            Feed::Seed => TensorRef::u32(&self.seed),
+            _ => TensorRef::f32(&self.images),
         };
         plan.entries[entry].inputs.iter().map(|i| tensor(i.feed)).collect()
     }
@@ -77,12 +77,12 @@ fn bits_after(plan: &Plan, steps: usize, threads: usize) -> Vec<u32> {
     for (i, state) in plan.states.iter().enumerate() {
         if state.ty.dtype == gcc_gan::ir::DType::U32 {
             let mut words = vec![0; state.ty.elements()];
-            executor.read_state(i, TensorMut::U32(&mut words)).unwrap();
+            executor.read_state(i, TensorMut::u32(&mut words)).unwrap();
             bits.extend(words);
             continue;
         }
         let mut values = vec![0.0; state.ty.elements()];
-        executor.read_state(i, TensorMut::F32(&mut values)).unwrap();
+        executor.read_state(i, TensorMut::f32(&mut values)).unwrap();
         assert!(values.iter().all(|v| v.is_finite()), "{}", state.name);
         bits.extend(values.iter().map(|v| v.to_bits()));
     }

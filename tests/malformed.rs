@@ -1,6 +1,8 @@
 //! Programs that are wrong: what their authors are told, one kind of error each.
 
-use gcc_gan::declare::load;
+use gcc_gan::compile::{CompileError, Options, compile};
+use gcc_gan::declare::{load, load_call, load_with_warnings};
+use gcc_gan::ir::Type;
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
@@ -70,10 +72,6 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("too_many_arguments", "Dense(\"classes\")", "Dense(\"classes\", true, 3)"),
     ("non_scalar_loss", "Minimise(\"loss\"", "Minimise(\"score\""),
     ("independent_loss", "Loss(\"score\", \"labels\")", "Mean(Add(Mean(\"images\"), ToReal(\"labels\"), 0.0))"),
-    ("unused_input", "\"labels\": Labels([\"batch\"]) }", "\"labels\": Labels([\"batch\"]), \"more\": Tensor([2]) }"),
-    ("unused_value", "{ \"rate\": 0.1 }", "{ \"rate\": 0.1, \"decay\": 0.9 }"),
-    ("unused_let", "Let(\"loss\", L", "Let(\"probability\", Softmax(\"score\")), Let(\"loss\", L"),
-    ("unused_network", "\"net\": Network(", "\"other\": Network(input: [1], layers: [Relu()]), \"net\": Network("),
     ("duplicate_name", "Let(\"loss\", ", "Let(\"score\", "),
     ("duplicate_key", "\"classes\": 3", "\"classes\": 3, \"batch\": 5"),
     ("bad_size", "\"batch\": 4", "\"batch\": 0"),
@@ -86,6 +84,50 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("too_large", "Dense(\"classes\")", "Dense(2000000000)"),
     ("number_out_of_range", "\"rate\": 0.1", "\"rate\": 1e999"),
+    ("number_too_large_for_f32", "\"rate\": 0.1", "\"rate\": 1e39"),
+    ("number_too_small_for_f32", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", epsilon: 1e-60)"),
+    ("literal_too_large_for_f32", "Mean(Mul(\"x\"", "Mean(Mul(-1e300"),
+    ("fraction_that_rounds_to_one", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", beta1: 0.99999999999)"),
+    (
+        "too_many_dimensions",
+        "Labels([\"batch\"]) }",
+        "Labels([\"batch\"]), \"t\": Tensor([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]) }",
+    ),
+    ("too_much_padding", "pad: 1", "pad: 40000"),
+    ("too_large_with_padding", "pad: 1", "pad: 16000"),
+    ("too_many_elements", "\"batch\": 4, \"classes\": 3", "\"batch\": 2000000000, \"classes\": 3"),
+    ("control_characters_in_a_name", "Loss(\"score\"", "Loss(\"sco\\u{1b}[31mre\u{1b}[0m\""),
+    ("too_deep", "Loss(\"score\", \"labels\")", DEEP),
+];
+
+/// Brackets within brackets.
+const DEEP: &str = concat!(
+    "Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(",
+    "Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(",
+    "Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(",
+    "Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(Neg(",
+    "\"score\"))))))))))))))))))))))))))))))))))))))))))))))))))))))",
+    "))))))))))))))))))))))))))))))))))))))))))))))))))))))",
+);
+
+/// What is odd, in the same form.
+const ODDITIES: &[(&str, &str, &str)] = &[
+    ("unused_input", "\"labels\": Labels([\"batch\"]) }", "\"labels\": Labels([\"batch\"]), \"more\": Tensor([2]) }"),
+    ("unused_value", "{ \"rate\": 0.1 }", "{ \"rate\": 0.1, \"decay\": 0.9 }"),
+    ("unused_let", "Let(\"loss\", L", "Let(\"probability\", Softmax(\"score\")), Let(\"loss\", L"),
+    ("unused_network", "\"net\": Network(", "\"other\": Network(input: [1], layers: [Relu()]), \"net\": Network("),
+    ("unused_size", "\"classes\": 3", "\"classes\": 3, \"heads\": 2"),
+    (
+        "unused_function",
+        "    functions: {\n",
+        "    functions: {\n        \"Half\": Function(params: [\"x\"], body: Mul(\"x\", 0.5)),\n",
+    ),
+    (
+        "unused_parameter",
+        "params: [\"x\", \"y\"], body: Mean(Mul(\"x\", OneHot(\"y\", \"classes\")))",
+        "params: [\"x\", \"y\"], body: Mean(Mul(\"x\", \"classes\"))",
+    ),
+    ("no_gradient_behind_a_comparison", "Flatten(),", "Flatten(), Dense(4), Sign(),"),
 ];
 
 #[test]
@@ -102,6 +144,48 @@ fn each_mistake_is_told_where_it_is() {
 }
 
 #[test]
+fn each_oddity_is_a_warning_where_it_is() {
+    for (name, sound, odd) in ODDITIES {
+        assert_eq!(SOUND.matches(sound).count(), 1, "{name}: {sound}");
+        let text = SOUND.replacen(sound, odd, 1);
+        let loaded = load_with_warnings("tiny.ron", &text, &[], &[]).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let told = loaded.warnings.render(100, false);
+        assert!(told.contains("tiny.ron:"), "{name} has no place:\n{told}");
+        assert_snapshot!(*name, told);
+        let denied = Options { deny_warnings: true, ..Options::default() };
+        let error = compile("tiny.ron", &text, &denied, &mut |_| {}).expect_err(name);
+        assert!(matches!(error, CompileError::Declare(_)), "{name}: {error}");
+    }
+    let denied = Options { deny_warnings: true, ..Options::default() };
+    compile("tiny.ron", SOUND, &denied, &mut |_| {}).unwrap();
+    let unused = SOUND.replace("\"classes\": 3", "\"classes\": 3, \"_heads\": 2");
+    assert!(load_with_warnings("tiny.ron", &unused, &[], &[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn a_function_takes_labels_of_any_rank() {
+    let text = SOUND
+        .replace("OneHot(\"y\", \"classes\")", "ToReal(\"y\")")
+        .replace("Loss(\"score\"", "Loss(ReduceMax(\"score\", [1])");
+    let types = [("x".to_string(), Type::f32([2, 3])), ("y".to_string(), Type::u32([2, 3]))].into();
+    let module = load_call("tiny.ron", &text, &[], "Loss", &types).unwrap();
+    assert_eq!(module.entries[1].inputs[1].ty, Type::u32([2, 3]));
+}
+
+#[test]
+fn a_chain_of_30_000_steps_is_read() {
+    let mut steps = String::from("Let(\"v0\", Mean(\"images\")),");
+    for i in 1..30_000 {
+        steps += &format!("Let(\"v{i}\", Add(\"v{}\", 1)),", i - 1);
+    }
+    let text = SOUND
+        .replace("Let(\"loss\", ", &format!("{steps} Let(\"loss\", "))
+        .replace("outputs: [", "outputs: [\"v29999\", ");
+    let module = load("tiny.ron", &text, &[], &[]).unwrap();
+    assert!(module.entries[1].graph.len() > 30_000);
+}
+
+#[test]
 fn several_mistakes_are_told_at_once() {
     let mut text = SOUND.to_string();
     for (sound, wrong) in [("pad: 1", "padding: 1"), ("Call(\"net\"", "Call(\"nets\""), ("Adam(", "Adan(")] {
@@ -113,10 +197,20 @@ fn several_mistakes_are_told_at_once() {
 
 #[test]
 fn sets_that_do_not_fit() {
-    let told: Vec<String> = ["bach=3", "batch=0", "batch=1.5", "batch", "rate=fast", "rate=nan", "batch=99999999999"]
-        .iter()
-        .map(|set| format!("{set}: {}", load("tiny.ron", SOUND, &[set.to_string()], &[]).unwrap_err()))
-        .collect();
+    let told: Vec<String> = [
+        "bach=3",
+        "batch=0",
+        "batch=1.5",
+        "batch",
+        "rate=fast",
+        "rate=nan",
+        "batch=99999999999",
+        "rate=1e39",
+        "rate=1e-60",
+    ]
+    .iter()
+    .map(|set| format!("{set}: {}", load("tiny.ron", SOUND, &[set.to_string()], &[]).unwrap_err()))
+    .collect();
     assert_snapshot!(told.join("\n"));
 }
 

@@ -73,6 +73,7 @@ fn the_cpu_executor_agrees_with_pytorch() {
         overrides: vec![],
         optional: vec![],
         fusion: gcc_gan::schedule::Fusion::On,
+        fast_math: false,
     };
     for threads in [1, 2] {
         check(&replay().run_cpu(source.clone(), threads).unwrap(), 1e-4);

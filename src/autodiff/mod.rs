@@ -17,6 +17,7 @@ mod sweep;
 mod tests;
 
 use crate::ir::{Graph, NodeId, Op};
+pub use rules::flows;
 use std::collections::HashMap;
 
 /// What [`differentiate`] did.

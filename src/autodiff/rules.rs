@@ -10,11 +10,11 @@ use crate::scalar::ScalarOp;
 
 /// Whether a derivative passes from node `id` to its operand number `operand`. It does not where the
 /// operand is an integer, nor where the result is constant between jumps, as a comparison is.
-pub(super) fn flows(graph: &Graph, id: NodeId, operand: usize) -> bool {
+pub fn flows(graph: &Graph, id: NodeId, operand: usize) -> bool {
     match graph.op(id) {
         Op::Scalar(op) => partials::exists(*op, operand),
         Op::Detach => false,
-        _ => graph.ty(graph.operands(id)[operand]).dtype == DType::F32,
+        _ => graph.ty(graph.operands(id)[operand]).dtype.is_real(),
     }
 }
 
@@ -46,7 +46,11 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
         Op::Broadcast { to } => {
             let from = shape(b, 0);
             let axes: Vec<usize> = (0..to.len()).filter(|&axis| from[axis] != to[axis]).collect();
-            vec![Some(b.sum(dy, &axes))]
+            // Sums are taken in f32.
+            let dtype = b.graph.ty(dy).dtype;
+            let dy = convert(b, dy, DType::F32);
+            let sum = b.sum(dy, &axes);
+            vec![Some(convert(b, sum, dtype))]
         }
         Op::Pad { low, .. } => {
             let end = low.iter().zip(shape(b, 0)).map(|(l, size)| l + size).collect();
@@ -68,6 +72,12 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
             parts
         }
         Op::Reverse { axes } => vec![Some(b.op(Op::Reverse { axes }, &[dy]))],
+
+        // Straight through: the steps of rounding have no derivative of their own.
+        Op::Convert { .. } => {
+            let back = b.graph.ty(operands[0]).dtype;
+            vec![Some(convert(b, dy, back))]
+        }
 
         Op::Reduce { kind: ReduceKind::Sum, .. } => {
             let to = shape(b, 0);
@@ -127,6 +137,11 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
 
         Op::Gradient => unreachable!("gradients are expanded operands first"),
     }
+}
+
+/// `x` as that type.
+pub(super) fn convert(b: &mut Builder<'_>, x: NodeId, to: DType) -> NodeId {
+    if b.graph.ty(x).dtype == to { x } else { b.op(Op::Convert { to }, &[x]) }
 }
 
 /// `x` with its last two dimensions swapped.

@@ -41,7 +41,7 @@ pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
         let mut b = Builder::new(graph, origin);
         // Contributions come in the order of the walk, so the order of additions is fixed.
         let parts = std::mem::take(&mut contributions[id.index()]);
-        let Some(adjoint) = parts.into_iter().reduce(|sum, part| b.add(sum, part)) else { continue };
+        let Some(adjoint) = parts.into_iter().reduce(|sum, part| add(&mut b, sum, part)) else { continue };
         debug_assert_eq!(b.graph.ty(adjoint), b.graph.ty(id), "adjoint of {}", b.graph.node(id).name);
         // An adjoint can be a forward node, which keeps its name, or that of several nodes.
         let is_forward = forward.get(adjoint.index()).is_some_and(|&f| f);
@@ -71,6 +71,14 @@ pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
         }
     }
     sweep
+}
+
+/// The sum of two adjoints, taken in f32 and of their type.
+fn add(b: &mut Builder<'_>, x: NodeId, y: NodeId) -> NodeId {
+    let dtype = b.graph.ty(x).dtype;
+    let [x, y] = [x, y].map(|part| rules::convert(b, part, DType::F32));
+    let sum = b.add(x, y);
+    rules::convert(b, sum, dtype)
 }
 
 /// Which nodes, by index, depend on a node of `wanted` through differentiable operations alone.

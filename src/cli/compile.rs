@@ -7,17 +7,18 @@ use gcc_gan::atomic;
 use gcc_gan::compile::{Compiled, Stage, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
-    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
+    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text, visible,
 };
 use gcc_gan::ir::Graph;
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Compile a program to a plan, and print what became of it
+/// Compile a program to a plan, and print a summary
 ///
 /// With --emit, what is printed (or written to --output) is the program at some stage instead.
 #[derive(Debug, clap::Args)]
@@ -40,10 +41,10 @@ pub struct Args {
     /// Print the program itself
     #[arg(long, value_enum, value_name = "FORMAT")]
     emit: Option<Emit>,
-    /// At which stage: declared (or expanded), a pass, differentiated, optimised, kernels (or schedule)
+    /// At which stage: declared, a pass by its name (differentiate among them), optimised (after the last), kernels
     #[arg(long, value_name = "STAGE", requires = "emit")]
     stage: Option<String>,
-    /// What a box of --emit svg is: a layer where there are many nodes, else a node
+    /// What a box of --emit svg is: a layer where there are many nodes, else a node; at the stage kernels, a kernel
     #[arg(long, value_enum, value_name = "WHAT", requires = "emit")]
     by: Option<By>,
     /// Only this entry of the program; of several, pictures show the training step
@@ -58,18 +59,24 @@ pub struct Args {
     /// Verify the graph after every pass
     #[arg(long)]
     verify: bool,
-    /// Prove every pass against the reference interpreter in f64 on random inputs (slow for large graphs)
+    /// Check every pass against the reference interpreter in f64 on random inputs (slow for large graphs)
     #[arg(long)]
     validate: bool,
     /// Also run an optional pass: drop-biases
     #[arg(long = "pass", value_name = "PASS")]
     optional: Vec<String>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Make every operation a kernel of its own
     #[arg(long)]
     no_fusion: bool,
-    /// Also compile the entries that take data for so many examples at a time
+    /// Also compile the entries that take data for batches of this size: an epoch's smaller last one
     #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
     specialise: Vec<usize>,
+    /// Refuse a program that has warnings, such as a size that nothing uses
+    #[arg(long)]
+    deny_warnings: bool,
     /// Print the figures as JSON
     #[arg(long, conflicts_with = "emit")]
     json: bool,
@@ -102,25 +109,29 @@ enum By {
 }
 
 const KERNELS: &str = "kernels";
-/// Kernels are always given in the order in which they run.
-const SCHEDULE: &str = "schedule";
 const OPTIMISED: &str = "optimised";
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let (program, mut options) = program_and_options(&args.program)?;
     options.specialise = args.specialise.clone();
     options.optional.extend(args.optional.iter().cloned());
+    options.fast_math |= args.fast_math;
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }
     options.validate = args.validate.then_some(0);
     options.stop_after = args.stop_after.clone();
     options.verify |= args.verify;
+    options.deny_warnings = args.deny_warnings;
     let wanted = stage_of(&args)?;
     let mut kept: Vec<(String, Graph)> = Vec::new();
     let mut dumped = Ok(());
     let mut number = std::collections::BTreeMap::<String, usize>::new();
+    let progress = checking(args.validate);
+    let mut passes_checked = 0;
     let mut observe = |stage: Stage| {
+        passes_checked += usize::from(stage.name != "declared");
+        progress.set_message(visible(&format!("{passes_checked}, {} after {}", stage.entry, stage.name)).into_owned());
         if wanted.as_deref() == Some(stage.name) {
             kept.push((stage.entry.to_string(), stage.graph.clone()));
         }
@@ -133,12 +144,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 .with_context(|| format!("{} cannot be written", file.display()));
         }
     };
-    let compiled = program.compile_observed(&options, &mut observe)?;
+    let compiled = program.compile_observed(&options, &mut observe);
+    progress.finish_and_clear();
+    let compiled = compiled?;
     dumped?;
     if let Some(emit) = args.emit {
         let text = emitted(emit, &args, compiled, kept)?;
         match &args.output {
-            None => super::print(&text)?,
+            // What is for people may come from a stranger's file; RON and JSON write control characters as escapes.
+            None if matches!(emit, Emit::Ron | Emit::Json) => super::print(&text)?,
+            None => super::print(&visible(&text))?,
             Some(file) => {
                 atomic::write(file, |out| out.write_all(text.as_bytes()))
                     .with_context(|| format!("{} cannot be written", file.display()))?;
@@ -154,7 +169,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.json {
         super::print_json(&compiled.summary)?;
     } else {
-        super::print(&summary_text(&compiled.summary))?;
+        super::print(&visible(&summary_text(&compiled.summary)))?;
         if let Some(file) = &args.output {
             super::print(&format!("\nwrote {}", file.display()))?;
         }
@@ -162,25 +177,46 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A line that tells how far --validate is; hidden where standard error is no terminal.
+fn checking(validate: bool) -> ProgressBar {
+    if !validate {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} passes checked: {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}
+
 /// The stage to be kept for --emit, where it is a graph's.
 fn stage_of(args: &Args) -> Result<Option<String>> {
     let Some(emit) = args.emit else { return Ok(None) };
+    if args.by.is_some() && emit != Emit::Svg {
+        bail!("--by says what is a box of --emit svg; other formats have none");
+    }
     let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
     let last = || stages().last().map(ToString::to_string);
     match args.stage.as_deref() {
-        Some(KERNELS | SCHEDULE) => Ok(None),
+        Some(KERNELS) => Ok(None),
         Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
         Some(OPTIMISED) => Ok(last()),
-        // What the declarations expand to is what the compiler starts from.
-        Some("expanded") => Ok(Some("declared".into())),
         Some("differentiated") => Ok(Some(gcc_gan::compile::DIFFERENTIATE.into())),
         Some(stage) if stage == "declared" || stages().contains(&stage) || args.optional.iter().any(|o| o == stage) => {
             Ok(Some(stage.into()))
         }
-        Some(stage) => bail!(
-            "there is no stage `{stage}`; the stages are declared, {}, {OPTIMISED}, {KERNELS}",
-            stages().join(", ")
-        ),
+        Some(stage) => {
+            let hint = match stage {
+                "schedule" => "; kernels are always given in the order in which they run: --stage kernels",
+                "expanded" => "; what declarations expand to is the stage declared",
+                _ => "",
+            };
+            bail!(
+                "there is no stage `{stage}`; the stages are declared, {}, {OPTIMISED}, {KERNELS}{hint}",
+                stages().join(", ")
+            )
+        }
         None if of_kernels => Ok(None),
         None => Ok(args.stop_after.clone().or_else(last)),
     }
@@ -210,12 +246,12 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
     // A file is one picture.
     let main = entry_of(&plan, args.entry.as_deref());
     match emit {
-        Emit::Dot => return main.map(|main| schedule_dot(&main.name, &main.schedule)),
-        Emit::Svg => {
+        Emit::Dot | Emit::Svg => {
             let main = main?;
             let entry = compiled.module.entries.iter().find(|e| e.graph.name == main.name);
             let graph = &entry.context("the plan has an entry that the program has not")?.graph;
-            return Ok(schedule_svg(&main.name, &main.schedule, graph));
+            let draw = if emit == Emit::Dot { schedule_dot } else { schedule_svg };
+            return Ok(draw(&main.name, &main.schedule, graph));
         }
         Emit::Json => return Ok(serde_json::to_string_pretty(&entries)?),
         Emit::Ron => return Ok(ron::ser::to_string_pretty(&entries, ron::ser::PrettyConfig::new().depth_limit(5))?),

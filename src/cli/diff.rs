@@ -2,13 +2,13 @@
 
 use super::program::{ProgramArgs, observed};
 use anyhow::Result;
-use gcc_gan::inspect::diff;
+use gcc_gan::inspect::{diff, visible};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Tell what differs between two programs, or a plan and a program
+/// Show what differs between two programs, or a plan and a program
 ///
-/// State, and for each entry its nodes after all passes, kernels, memory and predicted time (on a nominal machine).
+/// State, and for each entry its nodes after all passes, kernels, memory and time at the ceilings of a nominal machine.
 /// Exit status 0: nothing differs. 1: something does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match diff(&a, &b, if args.all { usize::MAX } else { MOST }) {
         None => Ok(ExitCode::SUCCESS),
         Some(text) => {
-            super::print(&text)?;
+            super::print(&visible(&text))?;
             Ok(ExitCode::from(1))
         }
     }

@@ -2,10 +2,10 @@
 
 use super::program::{ProgramArgs, entry_of, observed};
 use anyhow::Result;
-use gcc_gan::inspect::{explain, explain_pair};
+use gcc_gan::inspect::{explain, explain_pair, visible};
 use std::process::ExitCode;
 
-/// Tell why a node is where it is, or why two nodes are not in one kernel
+/// Explain where a node came from and where it went, or why two nodes are not in one kernel
 ///
 /// Of one node: the line it was declared at, the passes that touched it, the kernel it ended in and the buffer that holds
 /// it. A part of a name is enough where no other node has it. `gcc-gan compile --emit text` lists all names.
@@ -35,6 +35,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => explain(&observed, &entry.name, &args.node)?,
         Some(other) => explain_pair(&observed, &entry.name, &args.node, other)?,
     };
-    super::print(&text)?;
+    super::print(&visible(&text))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod inputs;
 mod inspect;
+mod ops;
 mod profile;
 mod program;
 mod run;
@@ -18,6 +19,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use gcc_gan::inspect::visible;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -49,6 +51,7 @@ enum Command {
     Verify(verify::Args),
     Run(run::Args),
     Inputs(inputs::Args),
+    Ops(ops::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
     Diff(diff::Args),
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
         Command::Inputs(args) => inputs::run(args),
+        Command::Ops(args) => ops::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -102,18 +106,32 @@ fn report(error: &anyhow::Error) {
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
     if let Some(diagnostics) = program::diagnostics(error) {
-        let _ = write!(err, "{}", diagnostics.render(width(), is_terminal));
+        // Where the text holds what a terminal would obey, that is written out, and colours are done without.
+        let plain = diagnostics.render(width(), false);
+        let is_coloured = is_terminal && visible(&plain) == plain;
+        let _ = if is_coloured {
+            write!(err, "{}", diagnostics.render(width(), true))
+        } else {
+            write!(err, "{}", visible(&plain))
+        };
         return;
     }
     let (on, off) = if is_terminal { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
-    let _ = writeln!(err, "{on}error:{off} {error}");
+    let _ = writeln!(err, "{on}error:{off} {}", visible(&error.to_string()));
     let mut last = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !last.contains(&cause) {
-            let _ = writeln!(err, "  because: {cause}");
+            let _ = writeln!(err, "  caused by: {}", visible(&cause));
         }
         last = cause;
     }
+}
+
+/// Shows warnings about a program on standard error.
+fn show_warnings(warnings: &gcc_gan::declare::diagnostic::Diagnostics) {
+    let mut err = io::stderr();
+    let is_terminal = err.is_terminal();
+    let _ = write!(err, "{}", warnings.render(width(), is_terminal));
 }
 
 /// Columns to write in.

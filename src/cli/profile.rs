@@ -4,7 +4,8 @@ use super::program::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
-use gcc_gan::inspect::profile::{KernelTime, Subject, measure};
+use gcc_gan::inspect::profile::{KernelTime, StepTime, Subject, measure};
+use gcc_gan::inspect::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -12,9 +13,10 @@ use std::process::ExitCode;
 
 /// Measure every kernel of a step on the CPU
 ///
-/// Prints a table: the median time of each kernel, its share, its rates, how close it comes to the ceilings of this
-/// machine (measured first), and what the cost model predicts. With --output, every launch is also written as a
-/// trace that ui.perfetto.dev and chrome://tracing open, and that `gcc-gan inspect --profile` shows.
+/// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the ceilings
+/// of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the
+/// time between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev
+/// and chrome://tracing open, and that `gcc-gan inspect --profile` shows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +35,7 @@ pub struct Args {
     /// The trace to write
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The seed of initialisation and draws
+    /// The seed of initialisation and draws (times hardly depend on it)
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads to use
@@ -48,7 +50,10 @@ pub struct Args {
 struct Figures {
     #[serde(flatten)]
     subject: Subject,
-    step_seconds: f64,
+    step: StepTime,
+    /// Why the measured ceilings may be too low.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    busy: Option<String>,
     kernels: Vec<KernelTime>,
 }
 
@@ -76,9 +81,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
             .with_context(|| format!("{} cannot be written", file.display()))?;
     }
     if args.json {
-        super::print_json(&Figures { step_seconds: profile.step_seconds(), subject: profile.subject, kernels })?;
+        super::print_json(&Figures {
+            step: profile.step_time(),
+            busy: profile.subject.spread.busy(),
+            subject: profile.subject,
+            kernels,
+        })?;
     } else {
-        super::print(&profile.table(&kernels))?;
+        super::print(&visible(&profile.table(&kernels)))?;
         if let Some(file) = &args.output {
             super::print(&format!(
                 "\nwrote {}: open it at ui.perfetto.dev, or with `gcc-gan inspect --profile`",

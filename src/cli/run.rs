@@ -8,7 +8,8 @@ use gcc_gan::declare;
 use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{NameKind, Replay, Tensors, names};
-use gcc_gan::train::checkpoint::{self, Tensor};
+use gcc_gan::tensor::Bf16;
+use gcc_gan::train::checkpoint;
 use gcc_gan::train::rundir;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
@@ -57,9 +58,15 @@ pub struct Args {
     /// Threads to use; the results do not depend on it
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
+    /// Refuse a program that has warnings, such as a size that nothing uses
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -77,7 +84,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         // The sizes that the state has.
         sets.splice(0..0, meta.sets.iter().map(|(name, value)| format!("{name}={value}")));
     }
-    let mut module = declare::load(&program.name, &program.text, &sets, &[])?;
+    let declare::Loaded { mut module, warnings } =
+        declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
+    if args.deny_warnings && !warnings.is_empty() {
+        return Err(declare::Error::Text(warnings.denied()).into());
+    }
+    super::show_warnings(&warnings);
     let mut given = match &args.inputs {
         Some(file) => read(file)?,
         None => Tensors::new(),
@@ -94,7 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             if let Some(state) = state.filter(|_| uses(&module, &args.entry, &name)) {
                 // Every program counts its steps.
                 found |= state.role != StateRole::Counter;
-                given.entry(name).or_insert_with(|| value(tensor));
+                given.entry(name).or_insert_with(|| Value::from_tensor(&tensor));
             }
         }
         if !found {
@@ -111,7 +123,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         replay.run_reference()?
     } else {
         let Options { optional, fusion, .. } = options;
-        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion };
+        let fast_math = options.fast_math || args.fast_math;
+        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion, fast_math };
         replay.run_cpu(source, super::threads(args.threads))?
     };
     write(&args.outputs, &results, args.f64_reference)?;
@@ -122,14 +135,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
 /// Whether an entry takes a state tensor.
 fn uses(module: &Module, entry: &str, state: &str) -> bool {
     names(module, Some(entry)).iter().any(|n| n.kind == NameKind::State && n.name == state)
-}
-
-/// A tensor of a checkpoint.
-fn value(tensor: Tensor) -> Value<f64> {
-    match tensor {
-        Tensor::F32(shape, values) => Value::real(shape, values.into_iter().map(f64::from).collect()),
-        Tensor::U32(shape, values) => Value::u32(shape, values),
-    }
 }
 
 fn read(file: &Path) -> Result<Tensors> {
@@ -149,10 +154,11 @@ fn read(file: &Path) -> Result<Tensors> {
         let value = match view.dtype() {
             Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),
             Dtype::F32 => Value::real(shape, numbers(data, |b| f64::from(f32::from_le_bytes(b)))),
+            Dtype::BF16 => Value::real(shape, numbers(data, |b| Bf16(u16::from_le_bytes(b)).to_f32().into())),
             Dtype::U32 => Value::u32(shape, numbers(data, u32::from_le_bytes)),
             Dtype::I64 => Value::u32(shape, words(numbers(data, i64::from_le_bytes))?),
             Dtype::I32 => Value::u32(shape, words(numbers(data, |b| i64::from(i32::from_le_bytes(b))))?),
-            other => bail!("{}: `{name}` is {other:?}; f64, f32, u32, i64 and i32 are read", file.display()),
+            other => bail!("{}: `{name}` is {other:?}; f64, f32, bf16, u32, i64 and i32 are read", file.display()),
         };
         given.insert(name.to_string(), value);
     }

@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let plan = session::plan_of(&checkpoint, &[])?;
+    let plan = super::program::plan_again(&checkpoint, &[], false)?;
     let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
     session::restore(&mut executor, &checkpoint)?;
     let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {

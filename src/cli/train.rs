@@ -41,6 +41,9 @@ pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet [default: dcgan]
     #[arg(value_name = "PROGRAM")]
     program: Option<PathBuf>,
+    /// Refuse a program that has warnings, such as a size that nothing uses (a plan is not read again)
+    #[arg(long)]
+    deny_warnings: bool,
     /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
@@ -57,6 +60,9 @@ pub struct Args {
     /// Threads to use; the results do not depend on it [default: one for each core]
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
     /// Another value for one of the program's sizes or values; may be given several times. With --resume, for one of
     /// its values, such as a learning rate
     #[arg(long = "set", value_name = "NAME=VALUE")]
@@ -74,7 +80,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     device: Device,
     /// Resume a run: its folder, or the one under --out that was saved last
-    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name"])]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math"])]
     resume: Option<Option<PathBuf>>,
     /// Never use the network
     #[arg(long)]
@@ -160,20 +166,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn start(args: &Args) -> Result<Job> {
     let default = PathBuf::from("dcgan");
-    let (program, sets, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
-        Found::Source(program) => (program, args.sets.clone(), None),
-        Found::Plan(plan) if args.sets.is_empty() => {
-            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
-            (program, plan.source.overrides.clone(), Some(*plan))
-        }
+    let (program, mut options, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
+        Found::Source(program) => (program, Options { sets: args.sets.clone(), ..Options::default() }, None),
         Found::Plan(plan) => {
-            let program = Program { name: plan.source.name, text: plan.source.text };
-            (program, [plan.source.overrides, args.sets.clone()].concat(), None)
+            let mut options = Options::of(&plan.source);
+            options.sets.extend(args.sets.iter().cloned());
+            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
+            // What it was compiled with is what was asked for: it is used as it is.
+            let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math);
+            (program, options, stays.then_some(*plan))
         }
     };
+    options.fast_math |= args.fast_math;
+    options.deny_warnings = args.deny_warnings;
     let plan = match plan {
         Some(plan) => plan,
-        None => super::program::plan_of(program.compile(&Options { sets, ..Options::default() })?)?,
+        None => super::program::plan_of(program.compile(&options)?)?,
     };
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
@@ -207,7 +215,7 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
             );
         }
     }
-    let plan = session::plan_of(&checkpoint, &args.sets)?;
+    let plan = super::program::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
     if !meta.digest.is_empty() && meta.digest != now.digest {

@@ -1,4 +1,4 @@
-//! Diagnostics of the graph language: what is wrong, where in the user's text, and the way out.
+//! Diagnostics of the graph language: what is wrong, where in the user's text, and how to fix it.
 //!
 //! Readers and lowering collect [`Diagnostic`]s and go on as far as they can; [`Diagnostics`] then
 //! binds them to the source they speak of and draws them with miette: file, line and column, the
@@ -22,24 +22,39 @@ const MAX_LINE_BYTES: usize = 240;
 /// Bytes kept on either side of the label of such a line.
 const WINDOW_MARGIN: usize = 60;
 
+/// Whether a program can be used in spite of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
 /// One thing that is wrong with a declaration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnostic {
     /// A stable kebab-case name of the kind of error, such as `unknown-op`: what tests, scripts and
     /// documentation refer to.
     pub code: &'static str,
+    pub severity: Severity,
     /// One sentence without a full stop.
     pub message: String,
-    /// Where, with a word on each place. The first one gives the position that is reported.
+    /// Where, with a label for each place. The first one gives the position that is reported.
     pub labels: Vec<(Span, String)>,
-    /// What was expected, or the way out.
+    /// What was expected, or how to fix it.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
     /// A diagnostic with no place yet.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), labels: Vec::new(), help: None }
+        Self { code, severity: Severity::Error, message: message.into(), labels: Vec::new(), help: None }
+    }
+
+    /// Makes a warning of it.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
     }
 
     /// Adds a place. An empty `text` underlines without a word.
@@ -49,7 +64,7 @@ impl Diagnostic {
         self
     }
 
-    /// Says what was expected, or the way out.
+    /// Says what was expected, or how to fix it.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
@@ -94,6 +109,13 @@ impl miette::Diagnostic for Diagnostic {
         Some(Box::new(self.code))
     }
 
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|text| Box::new(text) as Box<dyn fmt::Display + 'a>)
     }
@@ -128,9 +150,14 @@ impl Diagnostics {
     /// error about a forty-line block does not print forty lines, and a span outside the text (a bug
     /// of ours, but no reason to crash while reporting an error) is moved to its end.
     pub fn new(name: impl Into<String>, text: impl Into<String>, mut entries: Vec<Diagnostic>) -> Self {
-        let source = Source::new(name.into(), text.into());
-        for (span, _) in entries.iter_mut().flat_map(|d| &mut d.labels) {
-            *span = source.fit(*span);
+        let source = Source::new(escaped(&name.into()), text.into());
+        for entry in &mut entries {
+            entry.message = escaped(&entry.message);
+            entry.help = entry.help.take().map(|help| escaped(&help));
+            for (span, text) in &mut entry.labels {
+                *span = source.fit(*span);
+                *text = escaped(text);
+            }
         }
         entries.sort_by_key(|d| d.span().map_or(0, |s| s.start));
         Self { source, entries }
@@ -139,6 +166,18 @@ impl Diagnostics {
     /// The diagnostics, sorted by position.
     pub fn entries(&self) -> &[Diagnostic] {
         &self.entries
+    }
+
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The same with every warning as an error.
+    #[must_use]
+    pub fn denied(mut self) -> Self {
+        self.entries.iter_mut().for_each(|d| d.severity = Severity::Error);
+        self
     }
 
     /// The name the source was given.
@@ -212,7 +251,7 @@ impl miette::Diagnostic for Diagnostics {
     }
 }
 
-/// A diagnostic beside its source, which is what miette draws.
+/// A diagnostic with its source, which is what miette draws.
 #[derive(Debug)]
 struct Located<'a> {
     entry: &'a Diagnostic,
@@ -227,15 +266,33 @@ impl fmt::Display for Located<'_> {
 
 impl std::error::Error for Located<'_> {}
 
+impl Located<'_> {
+    /// Whether the label of this number is drawn: it must fit in one picture with the first.
+    fn is_drawn(&self, number: usize) -> bool {
+        let labels = &self.entry.labels;
+        self.source.are_near(labels[0].0, labels[number].0)
+    }
+}
+
 impl miette::Diagnostic for Located<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         miette::Diagnostic::code(self.entry)
     }
+    fn severity(&self) -> Option<miette::Severity> {
+        miette::Diagnostic::severity(self.entry)
+    }
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        miette::Diagnostic::help(self.entry)
+        let far =
+            (self.entry.labels.iter().enumerate()).filter(|(i, _)| !self.is_drawn(*i)).map(|(_, (span, text))| {
+                let (line, column) = self.source.line_column(span.start);
+                format!("{}:{line}:{column}: {text}", self.source.name)
+            });
+        let lines: Vec<String> = far.chain(self.entry.help.clone()).collect();
+        (!lines.is_empty()).then(|| Box::new(lines.join("\n")) as Box<dyn fmt::Display + 'a>)
     }
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        miette::Diagnostic::labels(self.entry)
+        let labels = miette::Diagnostic::labels(self.entry)?;
+        Some(Box::new(labels.enumerate().filter(|(i, _)| self.is_drawn(*i)).map(|(_, label)| label)))
     }
     fn source_code(&self) -> Option<&dyn SourceCode> {
         Some(self.source)
@@ -254,7 +311,17 @@ struct Source {
 impl Source {
     fn new(name: String, text: String) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
-        Self { name, text, line_starts }
+        Self { name, text: disarmed(text), line_starts }
+    }
+
+    /// Whether two places can be drawn in one picture: what lies between them is not too long for it.
+    fn are_near(&self, a: Span, b: Span) -> bool {
+        let (first, last) = if a.start <= b.start { (a, b) } else { (b, a) };
+        let (top, bottom) = (self.line_of(first.start), self.line_of(last.start));
+        if top == bottom && !self.is_short(top) {
+            return last.end.max(first.end) - first.start <= MAX_LINE_BYTES;
+        }
+        (top..=bottom).all(|line| self.is_short(line))
     }
 
     /// The 0-based line that holds a byte offset.
@@ -280,11 +347,12 @@ impl Source {
         (line + 1, column + 1)
     }
 
-    /// Cuts a span to its first line, to the text, and to character boundaries.
+    /// Cuts a span to its first line, to the text, to what is shown of a long line, and to character boundaries.
     fn fit(&self, span: Span) -> Span {
         let start = floor_char(&self.text, span.start);
         let (_, line_end) = self.line_range(self.line_of(start));
         let end = ceil_char(&self.text, span.end).min(line_end).max(start);
+        let end = if end - start > MAX_LINE_BYTES { floor_char(&self.text, start + MAX_LINE_BYTES) } else { end };
         Span { start, end }
     }
 }
@@ -356,6 +424,38 @@ fn ceil_char(text: &str, offset: usize) -> usize {
     at
 }
 
+/// Whether a character acts on a terminal instead of being shown: control characters, and those that turn the
+/// direction of the text around them.
+fn acts(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text of a user's for a message: what would act on a terminal is spelled out.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// A source for drawing: what would act on a terminal gives way to as many bytes that do nothing, so that places
+/// stay where they are.
+fn disarmed(text: String) -> String {
+    let harmless = |c: char| !acts(c) || c == '\r';
+    if text.chars().all(harmless) {
+        return text;
+    }
+    (text.chars())
+        .map(|c| match c.len_utf8() {
+            _ if harmless(c) => c,
+            1 => '?',
+            2 => '\u{b7}',
+            _ => '\u{fffd}',
+        })
+        .collect()
+}
+
 /// "`a`", "`a` or `b`", "`a`, `b` or `c`".
 pub fn one_of(names: &[&str]) -> String {
     match names {
@@ -376,44 +476,26 @@ pub fn one_of(names: &[&str]) -> String {
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer names are no typing errors of ours; the table is quadratic.
     const MAX_CHARS: usize = 64;
-    let fold = |s: &str| -> Vec<char> { s.chars().flat_map(char::to_lowercase).collect() };
+    let fold = |s: &str| -> String { s.chars().flat_map(char::to_lowercase).collect() };
     let name = fold(name);
-    if name.is_empty() || name.len() > MAX_CHARS {
+    let length = name.chars().count();
+    if length == 0 || length > MAX_CHARS {
         return None;
     }
-    let limit = (name.len() / 3).max(1);
+    let limit = (length / 3).max(1);
     candidates
         .into_iter()
         .filter_map(|candidate| {
             let folded = fold(candidate);
-            let near = folded.len() <= MAX_CHARS && folded.len().abs_diff(name.len()) <= limit;
-            let distance = near.then(|| edit_distance(&name, &folded))?;
+            let other = folded.chars().count();
+            let near = other <= MAX_CHARS && other.abs_diff(length) <= limit;
+            let distance = near.then(|| strsim::osa_distance(&name, &folded))?;
             // A one-letter name shares nothing with another one-letter name.
-            let allowed = distance <= limit && distance < name.len().max(folded.len());
+            let allowed = distance <= limit && distance < length.max(other);
             allowed.then_some((distance, candidate))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
-}
-
-fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut before_previous = vec![0; b.len() + 1];
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    let mut current = vec![0; b.len() + 1];
-    for i in 0..a.len() {
-        current[0] = i + 1;
-        for j in 0..b.len() {
-            let substitution = previous[j] + usize::from(a[i] != b[j]);
-            let mut best = substitution.min(previous[j + 1] + 1).min(current[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                best = best.min(before_previous[j - 1] + 1);
-            }
-            current[j + 1] = best;
-        }
-        std::mem::swap(&mut before_previous, &mut previous);
-        std::mem::swap(&mut previous, &mut current);
-    }
-    previous[b.len()]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::super::syntax;
+use super::super::ron;
 use super::*;
 
 fn at(text: &str, part: &str) -> Span {
@@ -22,15 +22,9 @@ fn the_nearest_name_within_a_third_of_its_length_is_proposed() {
 }
 
 #[test]
-fn edit_distance_counts_a_swap_as_one() {
-    let distance = |a: &str, b: &str| {
-        let chars = |s: &str| s.chars().collect::<Vec<_>>();
-        edit_distance(&chars(a), &chars(b))
-    };
-    assert_eq!(distance("abc", "abc"), 0);
-    assert_eq!(distance("abcd", "acbd"), 1);
-    assert_eq!(distance("", "abc"), 3);
-    assert_eq!(distance("kitten", "sitting"), 3);
+fn a_swap_of_neighbours_is_one_edit() {
+    assert_eq!(closest("acbd", ["abcd"]), Some("abcd"));
+    assert_eq!(closest("kitten", ["sitting"]), None);
 }
 
 #[test]
@@ -99,7 +93,7 @@ fn spans_that_do_not_fit_the_text_do_no_harm() {
 #[test]
 fn colour_and_box_characters_are_for_terminals() {
     let text = "[1 2]";
-    let all = Diagnostics::new("a.ron", text, syntax::parse(text).unwrap_err());
+    let all = Diagnostics::new("a.ron", text, ron::parse(text).unwrap_err());
     assert!(all.render(80, false).is_ascii());
     assert!(all.render(80, true).contains('\u{1b}'));
 }
@@ -107,9 +101,36 @@ fn colour_and_box_characters_are_for_terminals() {
 #[test]
 fn a_program_may_hand_the_whole_to_miette() {
     let text = "[1 2 3]";
-    let all = Diagnostics::new("a.ron", text, syntax::parse(text).unwrap_err());
+    let all = Diagnostics::new("a.ron", text, ron::parse(text).unwrap_err());
     let mut drawn = String::new();
     GraphicalReportHandler::new_themed(GraphicalTheme::none()).render_report(&mut drawn, &all).unwrap();
     assert_eq!(drawn.matches("missing-comma").count(), 2, "{drawn}");
     assert!(drawn.contains("a.ron:1:2"), "{drawn}");
+}
+
+#[test]
+fn places_far_apart_in_one_line_are_told_in_words() {
+    let text = format!("(a: 1, {}b: 2)", "c: 0, ".repeat(20_000));
+    let d =
+        Diagnostic::new("duplicate-name", "twice").label(at(&text, "b: 2"), "again").label(at(&text, "a: 1"), "first");
+    let drawn = Diagnostics::new("a.ron", text, vec![d]).render(80, false);
+    assert!(drawn.contains("a.ron:1:2: first") && drawn.len() < 2_000, "{drawn}");
+    // A label as long as that, and one across a line like that.
+    let text = format!("a\n{}\nb", "x".repeat(100_000));
+    let whole = Span { start: 2, end: 100_002 };
+    let long = Diagnostic::new("wrong-type", "long").label(whole, "here");
+    let across = Diagnostic::new("wrong-type", "across").label(at(&text, "a"), "one").label(at(&text, "b"), "two");
+    let drawn = Diagnostics::new("a.ron", text, vec![long, across]).render(80, true);
+    assert!(drawn.contains("a.ron:3:1: two") && drawn.len() < 4_000, "{drawn}");
+}
+
+#[test]
+fn nothing_of_a_text_acts_on_the_terminal() {
+    let text = "(\u{1b}[2J\u{7}\u{9b}31m\u{202e}: oops)";
+    let d = Diagnostic::new("unknown-name", format!("no `{text}`")).label(at(text, "oops"), text).help(text);
+    let all = Diagnostics::new(text, text, vec![d]);
+    for drawn in [all.render(200, false), all.to_string()] {
+        assert!(drawn.chars().all(|c| c == '\n' || !acts(c)), "{drawn:?}");
+        assert!(drawn.contains("\\u{1b}[2J"), "{drawn}");
+    }
 }

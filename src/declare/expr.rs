@@ -1,34 +1,232 @@
 //! Expressions: names, numbers, operations, calls of functions and networks.
 
-use super::decode::Args;
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
 use super::layers::{LAYERS, Mode};
-use super::lowering::{Binding, Frame};
-use super::nodes::{scalar_named, written};
-use super::ops::OPERATIONS;
-use super::program::Function;
-use super::sizes::{cycle, unused};
-use super::syntax::{Name, Node, Value};
-use crate::ir::NodeId;
+use super::nodes::{Nodes, scalar_named, written};
+use super::ops::{DRAWS, Expand, GRADIENTS, TENSORS};
+use super::program::{Function, Program};
+use super::ron::decode::{Args, Decoder};
+use super::ron::{Name, Node, Value};
+use super::rows::{Arg, At, Kind, Param, Row, find, names};
+use super::sizes::{Sizes, cycle, held, unused};
+use crate::ir::{DType, MAX_PADDED, NodeId};
 use crate::scalar::ScalarOp;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The modes in which a network is called, as they are written.
+const ELEMENT_TYPES: [(&str, DType); 2] = [("F32", DType::F32), ("Bf16", DType::Bf16)];
 const MODES: [(&str, Mode); 2] = [("Training", Mode::Training), ("Inference", Mode::Inference)];
+
+/// Calls a network. It is the only operation that needs the program.
+type Call = for<'l, 'n> fn(&mut Expressions<'l, 'n>, Span, &[&'n Node]) -> Option<NodeId>;
+
+/// The call of a network.
+pub const CALLS: &[Row<Call>] = &[Row {
+    name: "Call",
+    params: &[
+        Param { name: "network", kind: Kind::Written("the name of a network"), default: None },
+        Param { name: "input", kind: Kind::Value, default: None },
+        Param { name: "mode", kind: Kind::Written("Training or Inference"), default: None },
+    ],
+    meaning: "The output of a network, with batch statistics and dropout (Training) or without (Inference).",
+    example: r#"Call("net", "images", Training)"#,
+    expand: |expressions, span, args| expressions.call_network(args, span),
+}];
+
+/// The operation of that name.
+fn operation(name: &str) -> Option<&'static Row<Expand>> {
+    [TENSORS, DRAWS, GRADIENTS].into_iter().find_map(|table| find(table, name))
+}
 
 /// Whether an operation of the language is called so.
 pub fn is_operation(name: &str) -> bool {
-    name == "Call" || OPERATIONS.contains(&name) || scalar_named(name).is_some()
+    find(CALLS, name).is_some() || operation(name).is_some() || scalar_named(name).is_some()
 }
 
-impl<'n> EntryLowering<'_, '_, 'n> {
+/// What a name stands for: a node, or nothing where its expression is wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    pub node: Option<NodeId>,
+    /// Where the name is given.
+    pub span: Span,
+    pub used: bool,
+}
+
+/// Names that expressions may use.
+type Frame = BTreeMap<String, Binding>;
+
+/// Expressions of an entry, which become nodes.
+pub struct Expressions<'l, 'n> {
+    nodes: Nodes<'l>,
+    program: &'l Program<'n>,
+    sizes: &'l Sizes,
+    /// Names of networks and functions that some entry uses.
+    used: &'l mut BTreeSet<String>,
+    /// The names that the expression at hand may use: the entry's, or a function's parameters.
+    frame: Frame,
+    /// Functions that are being expanded, from the outside in.
+    expanding: Vec<String>,
+}
+
+impl<'l, 'n> Expressions<'l, 'n> {
+    pub fn new(nodes: Nodes<'l>, program: &'l Program<'n>, sizes: &'l Sizes, used: &'l mut BTreeSet<String>) -> Self {
+        Expressions { nodes, program, sizes, used, frame: Frame::new(), expanding: Vec::new() }
+    }
+
+    pub fn nodes(&mut self) -> &mut Nodes<'l> {
+        &mut self.nodes
+    }
+
+    pub fn into_nodes(self) -> Nodes<'l> {
+        self.nodes
+    }
+
+    /// Where mistakes are reported.
+    pub fn d(&mut self) -> &mut Decoder {
+        self.nodes.d()
+    }
+
+    pub fn program(&self) -> &'l Program<'n> {
+        self.program
+    }
+
+    /// The names that may be used.
+    pub fn bound(&self) -> &BTreeMap<String, Binding> {
+        &self.frame
+    }
+
+    /// Lets a name stand for a node.
+    pub fn bind(&mut self, name: &Name, node: Option<NodeId>) {
+        self.frame.insert(name.text.clone(), Binding { node, span: name.span, used: false });
+    }
+
+    /// What a name stands for, which is then used.
+    pub fn look_up(&mut self, name: &str) -> Option<Binding> {
+        let binding = self.frame.get_mut(name)?;
+        binding.used = true;
+        Some(*binding)
+    }
+
+    /// A list of sizes.
+    pub fn shape(&mut self, node: &Node, what: &str) -> Option<Vec<usize>> {
+        self.sizes.shape(self.program, node, what, self.nodes.d())
+    }
+
+    fn size(&mut self, node: &Node, what: &str) -> Option<usize> {
+        self.sizes.size(self.program, node, what, self.nodes.d())
+    }
+
+    /// The arguments of a row, and where they stand. All are read before the first that is wrong ends it.
+    pub fn arguments<T>(&mut self, row: &Row<T>, mut args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
+        let given: Vec<Option<&'n Node>> = (row.params.iter())
+            .map(|param| match param.default {
+                Some(_) => args.optional(param.name),
+                None => args.required(self.d(), param.name),
+            })
+            .collect();
+        args.finish(self.d());
+        let spans = given.iter().map(|node| node.map_or(span, |n| n.span)).collect();
+        let read: Vec<Option<Arg>> = (row.params.iter().zip(given))
+            .map(|(param, node)| match (node, param.default) {
+                (Some(node), _) => self.argument(param, node),
+                (None, default) => default.map(|default| default()),
+            })
+            .collect();
+        Some((read.into_iter().collect::<Option<_>>()?, spans))
+    }
+
+    fn argument(&mut self, param: &Param, node: &'n Node) -> Option<Arg> {
+        let what = format!("`{}`", param.name);
+        Some(match param.kind {
+            Kind::Value => Arg::Value(self.expr(node)?),
+            Kind::Values => {
+                let items = self.d().list(node, &what)?;
+                let items: Vec<Option<NodeId>> = items.iter().map(|n| self.expr(n)).collect();
+                Arg::Values(items.into_iter().collect::<Option<_>>()?)
+            }
+            Kind::Size => Arg::Size(self.size(node, &what)?),
+            Kind::Sizes => Arg::Sizes(self.shape(node, &what)?),
+            Kind::Pair => Arg::Pair(self.pair(node, &what, 1)?),
+            Kind::Padding => Arg::Padding(self.pair(node, &what, 0)?),
+            Kind::Dimension => Arg::Dimension(self.d().usize(node, &what)?),
+            Kind::Dimensions => Arg::Dimensions(self.whole_numbers(node, &what)?),
+            Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
+            Kind::Number => Arg::Number(self.number_in(node, &what, param.kind, f64::is_finite)?),
+            Kind::NotNegative => {
+                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| (0.0..f64::INFINITY).contains(&x))?)
+            }
+            Kind::Fraction => Arg::Fraction(self.number_in(node, &what, param.kind, |x| (0.0..1.0).contains(&x))?),
+            Kind::Probability => {
+                Arg::Probability(self.number_in(node, &what, param.kind, |x| (0.0..=1.0).contains(&x))?)
+            }
+            Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
+            Kind::ElementType => Arg::ElementType(self.d().choice(node, &what, &ELEMENT_TYPES)?),
+            Kind::Written(_) => Arg::Written,
+        })
+    }
+
+    fn number(&mut self, node: &Node, what: &str) -> Option<f64> {
+        self.sizes.number(self.program, node, what, self.nodes.d())
+    }
+
+    fn number_in(&mut self, node: &Node, what: &str, kind: Kind, fits: fn(f64) -> bool) -> Option<f64> {
+        let value = self.number(node, what)?;
+        // What is near 1 may be 1 as f32, which a moving average must not be.
+        if fits(value) && fits(f64::from(value as f32)) {
+            return Some(value);
+        }
+        let rounded = if fits(value) { format!(", which f32 rounds to {:?}", value as f32) } else { String::new() };
+        let diagnostic = Diagnostic::new("bad-value", format!("{what} is {value}{rounded}"))
+            .label(node.span, format!("expected {}", kind.words()));
+        self.d().report(diagnostic);
+        None
+    }
+
+    fn whole_numbers(&mut self, node: &Node, what: &str) -> Option<Vec<usize>> {
+        let items = self.d().list(node, what)?;
+        let each = format!("an element of {what}");
+        let numbers: Vec<Option<usize>> = items.iter().map(|n| self.d().usize(n, &each)).collect();
+        numbers.into_iter().collect()
+    }
+
+    /// One size for both dimensions, or a list of two.
+    fn pair(&mut self, node: &Node, what: &str, least: usize) -> Option<[usize; 2]> {
+        let pair = match &node.value {
+            Value::List(items) | Value::Tuple { name: None, items } if items.len() == 2 => {
+                let sizes = [self.size_or_zero(&items[0], what), self.size_or_zero(&items[1], what)];
+                [sizes[0]?, sizes[1]?]
+            }
+            _ => [self.size_or_zero(node, what)?; 2],
+        };
+        if let Some(large) = pair.iter().find(|&&p| p > MAX_PADDED) {
+            let diagnostic = Diagnostic::new("too-large", format!("{what} is {large}"))
+                .label(node.span, format!("expected at most {MAX_PADDED}"));
+            self.d().report(diagnostic);
+            return None;
+        }
+        if pair.iter().all(|&p| p >= least) {
+            return Some(pair);
+        }
+        let diagnostic =
+            Diagnostic::new("bad-value", format!("{what} must be at least {least}")).label(node.span, "too small");
+        self.d().report(diagnostic);
+        None
+    }
+
+    fn size_or_zero(&mut self, node: &Node, what: &str) -> Option<usize> {
+        match node.value {
+            Value::Int(0) => Some(0),
+            _ => self.size(node, what),
+        }
+    }
+
     /// The value of an expression: a name in quotes, a number, or an operation on expressions.
     pub fn expr(&mut self, node: &'n Node) -> Option<NodeId> {
-        self.descend(node.span)?;
+        self.nodes.descend(node.span)?;
         let value = match &node.value {
             Value::Str(text) => self.name(&Name { text: text.clone(), span: node.span }),
-            Value::Int(x) => self.constant(*x as f64, node.span),
-            Value::Float(x) => self.constant(*x, node.span),
+            Value::Int(x) => self.nodes.constant(*x as f64, node.span),
+            Value::Float(x) => held(*x, node.span, self.d()).and_then(|x| self.nodes.constant(x, node.span)),
             Value::Tuple { name: Some(name), .. } | Value::Struct { name: Some(name), .. } => {
                 self.operation(name, node)
             }
@@ -42,21 +240,20 @@ impl<'n> EntryLowering<'_, '_, 'n> {
                 None
             }
         };
-        self.leave();
+        self.nodes.leave();
         value
     }
 
     /// The node that a name stands for.
     fn name(&mut self, name: &Name) -> Option<NodeId> {
-        if let Some(binding) = self.frame.get_mut(&name.text) {
-            binding.used = true;
+        if let Some(binding) = self.look_up(&name.text) {
             return binding.node;
         }
-        if let Some(number) = self.lowering.sizes.named_number(&name.text) {
-            return self.constant(number, name.span);
+        if let Some(number) = self.sizes.named_number(&name.text) {
+            return self.nodes.constant(number, name.span);
         }
-        let program = self.lowering.program;
-        if self.lowering.sizes.is_declared(&name.text) {
+        let program = self.program;
+        if self.sizes.is_declared(&name.text) {
             // Its own declaration is wrong, and told there.
             return None;
         }
@@ -78,27 +275,27 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             return self.scalar(op, node);
         }
         let (_, args) = self.d().call(node, "an operation")?;
-        if name.text == "Call" {
-            return self.call_network(args, node.span);
+        if let Some(row) = find(CALLS, &name.text) {
+            return self.call(row, args, node.span);
         }
-        if OPERATIONS.contains(&name.text.as_str()) {
-            return self.primitive(&name.text, args, node.span);
+        if let Some(row) = operation(&name.text) {
+            let (args, spans) = self.arguments(row, args, node.span)?;
+            return (row.expand)(&mut self.nodes, &At { span: node.span, args: spans }, &args);
         }
-        let program = self.lowering.program;
+        let program = self.program;
         if let Some(function) = program.function(&name.text) {
             return self.call_function(function, name, node);
         }
         let scalars: Vec<String> = ScalarOp::ALL.iter().map(|&op| written(op)).collect();
         let functions = program.functions.iter().map(|f| f.name.text.as_str());
-        let known: Vec<&str> = (OPERATIONS.into_iter().chain(["Call"]))
-            .chain(scalars.iter().map(String::as_str))
-            .chain(functions)
-            .collect();
+        let tables = [names(TENSORS), names(DRAWS), names(GRADIENTS), names(CALLS)].concat();
+        let known: Vec<&str> =
+            (tables.into_iter()).chain(scalars.iter().map(String::as_str)).chain(functions).collect();
         let text = name.text.as_str();
         let mut diagnostic = Diagnostic::new("unknown-op", format!("there is no operation `{text}`"))
             .label(name.span, "not known")
             .did_you_mean(text, &known);
-        if LAYERS.contains(&text) {
+        if find(LAYERS, text).is_some() {
             diagnostic = diagnostic.help(format!("`{text}` is a layer: it stands among the `layers` of a network"));
         } else if program.network(text).is_some() {
             diagnostic = diagnostic.help(format!("a network is called: Call(\"{text}\", ..., Training)"));
@@ -137,14 +334,14 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let operands: Vec<NodeId> = operands.into_iter().collect::<Option<_>>()?;
         if folds && operands.len() > arity {
             let (first, rest) = operands.split_first()?;
-            return rest.iter().try_fold(*first, |a, &b| self.apply(op, &[a, b], node.span));
+            return rest.iter().try_fold(*first, |a, &b| self.nodes.apply(op, &[a, b], node.span));
         }
-        self.apply(op, &operands, node.span)
+        self.nodes.apply(op, &operands, node.span)
     }
 
     fn call_function(&mut self, function: &Function<'n>, name: &Name, node: &'n Node) -> Option<NodeId> {
-        self.lowering.used.insert(name.text.clone());
-        let args = self.arguments(function, node);
+        self.used.insert(name.text.clone());
+        let args = self.function_arguments(function, node);
         if self.expanding.contains(&name.text) {
             let path = self.expanding.clone();
             cycle(self.d(), "function", &path, &name.text, name.span);
@@ -175,7 +372,7 @@ impl<'n> EntryLowering<'_, '_, 'n> {
     }
 
     /// The arguments of a function in the order of its parameters, given by position or by name.
-    fn arguments(&mut self, function: &Function<'n>, node: &'n Node) -> Option<Vec<&'n Node>> {
+    fn function_arguments(&mut self, function: &Function<'n>, node: &'n Node) -> Option<Vec<&'n Node>> {
         let params: Vec<&str> = function.params.iter().map(|p| p.text.as_str()).collect();
         let given = match &node.value {
             Value::Tuple { items, .. } => items.len(),
@@ -203,25 +400,27 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         }
     }
 
-    fn call_network(&mut self, mut args: Args<'n>, span: Span) -> Option<NodeId> {
-        let network = args.required(self.d(), "network");
-        let x = args.required(self.d(), "input");
-        let mode = args.required(self.d(), "mode");
+    fn call(&mut self, row: &Row<Call>, mut args: Args<'n>, span: Span) -> Option<NodeId> {
+        let given: Vec<Option<&'n Node>> = row.params.iter().map(|p| args.required(self.d(), p.name)).collect();
         args.finish(self.d());
-        let mode = mode.and_then(|n| self.d().choice(n, "the mode", &MODES));
-        let x = x.and_then(|n| self.expr(n));
-        let (name, _) = self.network_name(network?)?;
-        let program = self.lowering.program;
-        let network = program.network(name)?;
+        (row.expand)(self, span, &given.into_iter().collect::<Option<Vec<_>>>()?)
+    }
+
+    fn call_network(&mut self, args: &[&'n Node], span: Span) -> Option<NodeId> {
+        let [network, x, mode] = args else { return None };
+        let mode = self.d().choice(mode, "the mode", &MODES);
+        let x = self.expr(x);
+        let (name, _) = self.network_name(network)?;
+        let network = self.program.network(name)?;
         self.network(network, x?, mode?, span)
     }
 
     /// The name of a network that there is, and its place.
     pub fn network_name(&mut self, node: &'n Node) -> Option<(&'n str, Span)> {
         let name = self.d().str(node, "the network")?;
-        let program = self.lowering.program;
+        let program = self.program;
         if program.network(name).is_some() {
-            self.lowering.used.insert(name.to_string());
+            self.used.insert(name.to_string());
             return Some((name, node.span));
         }
         let known: Vec<&str> = program.networks.iter().map(|n| n.name.text.as_str()).collect();
@@ -229,7 +428,7 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             .label(node.span, "not declared")
             .suggest(name, &known);
         if program.function(name).is_some() {
-            diagnostic = diagnostic.help(format!("a function is applied: `{name}(...)`"));
+            diagnostic = diagnostic.help(format!("`{name}` is a function, not a network"));
         }
         self.d().report(diagnostic);
         None

@@ -1,57 +1,27 @@
 //! Layers for images: convolutions and pooling.
 
-use super::decode::Args;
 use super::diagnostic::Diagnostic;
-use super::entry::EntryLowering;
 use super::layers::Layer;
-use super::syntax::{Node, Value};
+use super::nodes::Nodes;
 use crate::ir::{NodeId, Op, ReduceKind, Window};
 use crate::scalar::ScalarOp;
 
 /// What these layers take, in words.
 const IMAGES: &str = "images [batch, channels, height, width]";
 
-impl<'n> EntryLowering<'_, '_, 'n> {
-    /// One size for both dimensions, or a list of two.
-    fn pair(&mut self, node: &Node, what: &str, least: usize) -> Option<[usize; 2]> {
-        let pair = match &node.value {
-            Value::List(items) | Value::Tuple { name: None, items } if items.len() == 2 => {
-                let sizes = [self.whole(&items[0], what), self.whole(&items[1], what)];
-                [sizes[0]?, sizes[1]?]
-            }
-            _ => [self.whole(node, what)?; 2],
-        };
-        if pair.iter().all(|&p| p >= least) {
-            return Some(pair);
-        }
-        let diagnostic =
-            Diagnostic::new("bad-value", format!("{what} must be at least {least}")).label(node.span, "too small");
-        self.d().report(diagnostic);
-        None
-    }
-
-    /// A whole number from 0, or the name of a size.
-    fn whole(&mut self, node: &Node, what: &str) -> Option<usize> {
-        match node.value {
-            Value::Int(0) => Some(0),
-            _ => self.size_of(node, what),
-        }
-    }
-
+impl Nodes<'_> {
     /// A convolution, or its transpose, which is the gradient of a convolution in its input. Weights are laid
     /// out as PyTorch has them: `[out, in, height, width]`, transposed `[in, out, height, width]`.
-    pub fn conv(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId, is_transposed: bool) -> Option<NodeId> {
-        let channels = args.required(self.d(), "channels");
-        let kernel = args.required(self.d(), "kernel");
-        let stride = args.optional("stride");
-        let pad = args.optional("pad");
-        let bias = self.bias_wanted(&mut args);
-        args.finish(self.d());
-        let channels = channels.and_then(|n| self.size_of(n, "the number of channels"));
-        let kernel = kernel.and_then(|n| self.pair(n, "the kernel", 1));
-        let stride = stride.map_or(Some([1, 1]), |n| self.pair(n, "the stride", 1));
-        let pad = pad.map_or(Some([0, 0]), |n| self.pair(n, "the padding", 0));
-        let (channels, kernel, window) = (channels?, kernel?, Window { stride: stride?, pad: pad? });
+    pub fn conv(
+        &mut self,
+        layer: &Layer,
+        channels: usize,
+        kernel: [usize; 2],
+        window: Window,
+        bias: bool,
+        is_transposed: bool,
+    ) -> Option<NodeId> {
+        let x = layer.input;
         self.expect_rank(layer, x, 4, IMAGES, "`Reshape([channels, height, width])` in front of it makes images")?;
         let [_, input, height, width] = self.graph.shape(x)[..] else { return None };
         let fans = (input + channels) as f64 * kernel[0] as f64 * kernel[1] as f64;
@@ -61,9 +31,9 @@ impl<'n> EntryLowering<'_, '_, 'n> {
             // Sizes are below 2^31, so nothing overflows.
             let size = |d: usize, n: usize| ((n - 1) * window.stride[d] + kernel[d]).checked_sub(2 * window.pad[d]);
             let (Some(height @ 1..), Some(width @ 1..)) = (size(0, height), size(1, width)) else {
-                let diagnostic = Diagnostic::new("shape-mismatch", "nothing is left of the image")
+                let diagnostic = Diagnostic::new("shape-mismatch", "the output would be empty")
                     .label(layer.span, format!("its input is {}", self.graph.ty(x)))
-                    .help("the padding takes away all that the kernel adds");
+                    .help("the padding removes everything the kernel adds");
                 self.d().report(diagnostic);
                 return None;
             };
@@ -77,11 +47,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
     }
 
     /// Windows of `size` × `size` that do not overlap.
-    pub fn pool(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId) -> Option<NodeId> {
-        let size = args.required(self.d(), "size");
-        args.finish(self.d());
-        let size = self.size_of(size?, "the size")?;
-        let span = layer.span;
+    pub fn pool(&mut self, layer: &Layer, size: usize, kind: ReduceKind) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
         self.expect_rank(layer, x, 4, IMAGES, "pooling is for images")?;
         let [batch, channels, height, width] = self.graph.shape(x)[..] else { return None };
         if height % size != 0 || width % size != 0 {
@@ -94,7 +61,6 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let (rows, columns) = (height / size, width / size);
         let windows = Op::Reshape { to: vec![batch, channels, rows, size, columns, size] };
         let windows = self.add(windows, &[x], "windows", span)?;
-        let kind = if layer.name == "MaxPool" { ReduceKind::Max } else { ReduceKind::Sum };
         let pooled = self.add(
             Op::Reduce { kind, axes: vec![3, 5] },
             &[windows],

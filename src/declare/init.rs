@@ -1,6 +1,6 @@
 //! The entry `init`, which every program has: state before the first step.
 
-use super::lowering::SEED;
+use super::nodes::SEED;
 use crate::ir::{
     Builder, DType, Distribution, Entry, Feed, Graph, INIT, Initialiser, InputDecl, Op, Origin, StateDecl, Type, Update,
 };

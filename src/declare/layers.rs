@@ -1,13 +1,10 @@
 //! Layers, expanded to primitive operations.
 
-use super::decode::Args;
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
-use super::nodes::written;
-use super::program::Network;
-use super::syntax::Node;
-use crate::ir::{Distribution, Initialiser, NodeId, Op, Real, ReduceKind, StateRole, Type};
-use crate::scalar::{Lane, ScalarOp};
+use super::nodes::Nodes;
+use super::rows::{Arg, Kind, Param, Row, rows};
+use crate::ir::{Distribution, Initialiser, NodeId, Op, Real, ReduceKind, StateRole, Type, Window};
+use crate::scalar::ScalarOp;
 
 /// How a network is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,147 +15,69 @@ pub enum Mode {
     Inference,
 }
 
-/// The names of the layers, beside which every scalar function of one real number is a layer too.
-pub const LAYERS: [&str; 13] = [
-    "Dense",
-    "Conv",
-    "ConvTranspose",
-    "BatchNorm",
-    "Dropout",
-    "Relu",
-    "LeakyRelu",
-    "Tanh",
-    "Sigmoid",
-    "Flatten",
-    "Reshape",
-    "MaxPool",
-    "AvgPool",
-];
-
-/// The scalar function that is a layer of this name.
-fn activation(name: &str) -> Option<ScalarOp> {
-    let is_real = |op: &ScalarOp| op.operand_lanes() == [Lane::Real];
-    ScalarOp::ALL.iter().copied().filter(is_real).find(|&op| written(op) == name)
-}
-
-/// `ConvTranspose` as `conv_transpose`.
-fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for (i, c) in name.chars().enumerate() {
-        if c.is_ascii_uppercase() && i > 0 {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
-}
-
 /// The layer that is being expanded.
 pub struct Layer {
     /// `generator/3-conv_transpose`: what its state is named after.
-    path: String,
+    pub path: String,
     /// For messages.
     pub name: String,
     pub span: Span,
-    mode: Mode,
+    pub mode: Mode,
+    pub input: NodeId,
 }
 
-impl<'n> EntryLowering<'_, '_, 'n> {
-    /// The output of a network for the input `x`: `[batch, ...]`.
-    pub fn network(&mut self, network: &Network<'n>, x: NodeId, mode: Mode, span: Span) -> Option<NodeId> {
-        let expected = self.shape_of(network.input)?;
-        let found = self.graph.shape(x).to_vec();
-        let fits = found.split_first().map(|(_, rest)| rest) == Some(&expected[..]);
-        if !fits || *self.graph.ty(x) != Type::f32(found) {
-            let sizes: Vec<String> =
-                ["batch".to_string()].into_iter().chain(expected.iter().map(usize::to_string)).collect();
-            let diagnostic = Diagnostic::new("shape-mismatch", format!("this is no input for `{}`", network.name.text))
-                .label(span, format!("the input is {}", self.graph.ty(x)))
-                .label(network.input.span, format!("expected f32[{}]", sizes.join(",")));
-            self.d().report(diagnostic);
-            return None;
-        }
-        self.enter(&network.name.text);
-        let mut value = Some(x);
-        for (number, layer) in network.layers.iter().enumerate() {
-            match value {
-                Some(x) => value = self.layer(network, number, layer, x, mode),
-                // What comes after a mistake is looked at only as far as it does not depend on it.
-                None => drop(self.known_layer(layer)),
-            }
-        }
-        self.scope.pop();
-        value
+/// Adds the nodes of a layer.
+pub type Expand = fn(&mut Nodes<'_>, &Layer, &[Arg]) -> Option<NodeId>;
+
+rows! {
+    /// The layers; every scalar function of one real number is a layer too.
+    LAYERS: Expand; |n, layer|
+    /// Each of `units` results is a weighted sum of all features, [batch, features].
+    Dense(units: Size, bias: Flag = true), "Dense(units: 10)" => n.dense(layer, units, bias);
+    /// A convolution of images [batch, channels, height, width].
+    Conv(channels: Size, kernel: Pair, stride: Pair = [1, 1], pad: Padding = [0, 0], bias: Flag = true),
+        "Conv(channels: 4, kernel: 4, stride: 2, pad: 1)" => n.conv(layer, channels, kernel, Window { stride, pad }, bias, false);
+    /// A transposed convolution: with a stride of 2 images become twice as high and wide.
+    ConvTranspose(channels: Size, kernel: Pair, stride: Pair = [1, 1], pad: Padding = [0, 0], bias: Flag = true),
+        "ConvTranspose(channels: 4, kernel: 4, stride: 2, pad: 1)" => n.conv(layer, channels, kernel, Window { stride, pad }, bias, true);
+    /// Each channel to mean 0 and variance 1 over the batch, then scaled and shifted by learned numbers.
+    BatchNorm(epsilon: NotNegative = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" => n.batch_norm(layer, epsilon, momentum);
+    /// In training, elements become 0 with the probability `rate`; the others are scaled up.
+    Dropout(rate: Fraction), "Dropout(0.25)" => n.dropout(layer, rate);
+    /// Negative numbers become 0.
+    Relu(), "Relu()" => n.relu(layer);
+    /// Negative numbers are multiplied by `slope`.
+    LeakyRelu(slope: Number), "LeakyRelu(0.2)" => n.leaky_relu(layer, slope);
+    /// [batch, ...] as [batch, all the rest].
+    Flatten(), "Flatten()" => n.flatten(layer.input, layer.span);
+    /// The same elements of each example in another shape, written without the batch.
+    Reshape(shape: Sizes), "Reshape([4, 16])" => n.reshape_examples(layer, &shape);
+    /// The largest of each `size` x `size` window; windows do not overlap.
+    MaxPool(size: Size), "MaxPool(2)" => n.pool(layer, size, ReduceKind::Max);
+    /// The mean of each `size` x `size` window; windows do not overlap.
+    AvgPool(size: Size), "AvgPool(2)" => n.pool(layer, size, ReduceKind::Sum);
+}
+
+impl Nodes<'_> {
+    fn relu(&mut self, layer: &Layer) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let zero = self.constant(0.0, span)?;
+        self.apply(ScalarOp::Max, &[x, zero], span)
     }
 
-    fn known_layer(&mut self, node: &'n Node) -> Option<(&'n str, Args<'n>)> {
-        let (name, args) = self.d().call(node, "a layer")?;
-        let text = name.text.as_str();
-        if LAYERS.contains(&text) || activation(text).is_some() {
-            return Some((text, args));
-        }
-        let mut diagnostic = Diagnostic::new("unknown-layer", format!("there is no layer `{text}`"))
-            .label(name.span, "not known")
-            .suggest(text, &LAYERS);
-        if self.lowering.program.network(text).is_some() {
-            diagnostic = diagnostic.help("networks do not hold networks: call one after the other in a step");
-        }
-        self.d().report(diagnostic);
-        None
+    fn leaky_relu(&mut self, layer: &Layer, slope: f64) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let (zero, slope) = (self.constant(0.0, span)?, self.constant(slope, span)?);
+        let is_positive = self.apply_as(ScalarOp::Gt, &[x, zero], "is_positive", span)?;
+        let scaled = self.apply_as(ScalarOp::Mul, &[x, slope], "scaled", span)?;
+        self.apply(ScalarOp::Select, &[is_positive, x, scaled], span)
     }
 
-    fn layer(&mut self, network: &Network<'n>, number: usize, node: &'n Node, x: NodeId, mode: Mode) -> Option<NodeId> {
-        let (name, args) = self.known_layer(node)?;
-        let short = format!("{number}-{}", snake(name));
-        let path = format!("{}/{short}", network.name.text);
-        let layer = Layer { path, name: name.to_string(), span: node.span, mode };
-        self.descend(node.span)?;
-        self.scope.push(short);
-        let value = self.expand(&layer, args, x);
-        self.scope.pop();
-        self.leave();
-        value
-    }
-
-    fn expand(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId) -> Option<NodeId> {
-        let span = layer.span;
-        match layer.name.as_str() {
-            "Dense" => self.dense(layer, args, x),
-            "Conv" => self.conv(layer, args, x, false),
-            "ConvTranspose" => self.conv(layer, args, x, true),
-            "BatchNorm" => self.batch_norm(layer, args, x),
-            "Dropout" => self.dropout(layer, args, x),
-            "MaxPool" | "AvgPool" => self.pool(layer, args, x),
-            "LeakyRelu" => {
-                let slope = args.required(self.d(), "slope");
-                args.finish(self.d());
-                let slope = self.number_of(slope?, "the slope")?;
-                let (zero, slope) = (self.constant(0.0, span)?, self.constant(slope, span)?);
-                let is_positive = self.apply_as(ScalarOp::Gt, &[x, zero], "is_positive", span)?;
-                let scaled = self.apply_as(ScalarOp::Mul, &[x, slope], "scaled", span)?;
-                self.apply(ScalarOp::Select, &[is_positive, x, scaled], span)
-            }
-            "Reshape" => {
-                let shape = args.required(self.d(), "shape");
-                args.finish(self.d());
-                let mut to = vec![self.graph.shape(x)[0]];
-                to.extend(self.shape_of(shape?)?);
-                self.add(Op::Reshape { to }, &[x], "reshape", span)
-            }
-            "Relu" => {
-                args.finish(self.d());
-                let zero = self.constant(0.0, span)?;
-                self.apply(ScalarOp::Max, &[x, zero], span)
-            }
-            "Flatten" => {
-                args.finish(self.d());
-                self.flatten(x, span)
-            }
-            name => {
-                args.finish(self.d());
-                self.apply(activation(name)?, &[x], span)
-            }
-        }
+    fn reshape_examples(&mut self, layer: &Layer, shape: &[usize]) -> Option<NodeId> {
+        let x = layer.input;
+        let mut to = vec![self.graph.shape(x)[0]];
+        to.extend(shape);
+        self.add(Op::Reshape { to }, &[x], "reshape", layer.span)
     }
 
     /// Reports an input of another rank than a layer takes.
@@ -198,16 +117,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         self.add(Op::Reshape { to }, &[vector], name, span)
     }
 
-    /// Whether a bias is added: yes, where nothing is said.
-    pub fn bias_wanted(&mut self, args: &mut Args<'n>) -> bool {
-        args.optional("bias").and_then(|n| self.d().bool(n, "`bias`")).unwrap_or(true)
-    }
-
-    fn dense(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId) -> Option<NodeId> {
-        let units = args.required(self.d(), "units");
-        let bias = self.bias_wanted(&mut args);
-        args.finish(self.d());
-        let units = self.size_of(units?, "the number of units")?;
+    fn dense(&mut self, layer: &Layer, units: usize, bias: bool) -> Option<NodeId> {
+        let x = layer.input;
         self.expect_rank(layer, x, 2, "[batch, features]", "`Flatten()` in front of it makes one row of each example")?;
         let features = self.graph.shape(x)[1];
         let weight = self.weight(layer, vec![features, units], (features + units) as f64)?;
@@ -217,14 +128,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
 
     /// Ioffe & Szegedy, "Batch Normalization", ICML 2015, algorithms 1 and 2: each channel (dimension 1) is
     /// normalised over all other dimensions. The running variance is the unbiased one, as PyTorch has it.
-    fn batch_norm(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId) -> Option<NodeId> {
-        let epsilon = args.optional("epsilon");
-        let momentum = args.optional("momentum");
-        args.finish(self.d());
-        let epsilon = epsilon.map_or(Some(1e-5), |n| self.number_in(n, "`epsilon`", 0.0..f64::INFINITY));
-        let momentum = momentum.map_or(Some(0.1), |n| self.number_in(n, "`momentum`", 0.0..1.0));
-        let (epsilon, momentum) = (epsilon?, momentum?);
-        let span = layer.span;
+    fn batch_norm(&mut self, layer: &Layer, epsilon: f64, momentum: f64) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
         let shape = self.graph.shape(x).to_vec();
         if shape.len() < 2 {
             let hint = "there is one value for each example: nothing to tell channels by";
@@ -298,10 +203,8 @@ impl<'n> EntryLowering<'_, '_, 'n> {
     }
 
     /// Srivastava et al., "Dropout", JMLR 15 (2014), in the form that scales while training.
-    fn dropout(&mut self, layer: &Layer, mut args: Args<'n>, x: NodeId) -> Option<NodeId> {
-        let rate = args.required(self.d(), "rate");
-        args.finish(self.d());
-        let rate = self.number_in(rate?, "the rate", 0.0..1.0)?;
+    fn dropout(&mut self, layer: &Layer, rate: f64) -> Option<NodeId> {
+        let x = layer.input;
         if layer.mode == Mode::Inference || rate == 0.0 {
             return Some(x);
         }

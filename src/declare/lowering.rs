@@ -1,44 +1,48 @@
 //! A program on its way to a module.
 
-use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
+use super::entry::{EntryLowering, Shared};
 use super::expr;
+use super::optimisers::Trained;
 use super::program::Program;
+use super::ron::decode::Decoder;
 use super::sizes::{Sizes, unused};
-use crate::ir::{Entry, Module, NodeId, StateDecl};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ir::{Entry, Module, StateDecl, StateRole};
+use std::collections::BTreeSet;
 
-/// The name of the state that counts steps.
-pub const STEP: &str = "step";
-/// The name of the input that holds the seed.
-pub const SEED: &str = "seed";
+/// A module, and what does not keep it from being used.
+pub struct Lowered {
+    pub module: Module,
+    pub warnings: Vec<Diagnostic>,
+}
 
-/// What all entries share: numbers, state, and what was found to be wrong.
+/// A program, its numbers and what was found to be wrong so far.
 pub struct Lowering<'p, 'n> {
-    pub program: &'p Program<'n>,
-    pub sizes: Sizes,
-    pub d: Decoder,
+    program: &'p Program<'n>,
+    sizes: Sizes,
+    d: Decoder,
     /// In the order in which the entries come to them.
-    pub states: Vec<StateDecl>,
+    states: Vec<StateDecl>,
     /// Names of networks and functions that some entry uses.
-    pub used: BTreeSet<String>,
+    used: BTreeSet<String>,
+    trained: Trained,
 }
 
 impl<'p, 'n> Lowering<'p, 'n> {
     pub fn new(program: &'p Program<'n>, sizes: Sizes, d: Decoder) -> Self {
-        Lowering { program, sizes, d, states: Vec::new(), used: BTreeSet::new() }
+        Lowering { program, sizes, d, states: Vec::new(), used: BTreeSet::new(), trained: Trained::default() }
     }
 
     /// The module, or everything that is wrong.
-    pub fn lower(mut self) -> Result<Module, Vec<Diagnostic>> {
+    pub fn lower(mut self) -> Result<Lowered, Vec<Diagnostic>> {
         let entries = self.entries();
         self.report_unused();
+        self.report_untrained();
         self.finish(entries)
     }
 
     /// [`Lowering::lower`] for an entry that needs only a part of the program.
-    pub fn lower_call(mut self) -> Result<Module, Vec<Diagnostic>> {
+    pub fn lower_call(mut self) -> Result<Lowered, Vec<Diagnostic>> {
         let entries = self.entries();
         self.finish(entries)
     }
@@ -54,18 +58,62 @@ impl<'p, 'n> Lowering<'p, 'n> {
                 );
             }
         }
-        program.entries.iter().map(|entry| EntryLowering::new(self, &entry.name.text).lower(entry)).collect()
+        let mut entries = Vec::new();
+        for entry in &program.entries {
+            let shared = Shared {
+                program,
+                sizes: &self.sizes,
+                d: &mut self.d,
+                states: &mut self.states,
+                used: &mut self.used,
+                trained: &mut self.trained,
+            };
+            entries.push(EntryLowering::new(shared, &entry.name.text).lower(entry));
+        }
+        entries
     }
 
-    fn finish(self, mut entries: Vec<Entry>) -> Result<Module, Vec<Diagnostic>> {
+    fn finish(self, mut entries: Vec<Entry>) -> Result<Lowered, Vec<Diagnostic>> {
         if !self.d.diags.is_empty() {
             return Err(self.d.diags);
         }
         entries.insert(0, super::init::entry(&self.states));
-        Ok(Module { name: self.program.name.clone(), states: self.states, entries })
+        let module = Module { name: self.program.name.clone(), states: self.states, entries };
+        Ok(Lowered { module, warnings: self.d.warnings })
     }
 
-    /// Reports what no entry uses. Not where something else is wrong: what is used only in an expression
+    /// Warns of parameters that no `Minimise` of their network gives a gradient, once for each layer.
+    fn report_untrained(&mut self) {
+        if !self.d.diags.is_empty() {
+            return;
+        }
+        for (network, at) in &self.trained.networks {
+            let prefix = format!("{network}/");
+            let idle = |s: &&StateDecl| {
+                s.role == StateRole::Parameter
+                    && s.name.starts_with(&prefix)
+                    && !self.trained.parameters.contains(&s.name)
+            };
+            let mut layers: Vec<(Option<Span>, Vec<String>)> = Vec::new();
+            for state in self.states.iter().filter(idle) {
+                match layers.iter_mut().find(|(span, _)| *span == state.span) {
+                    Some((_, names)) => names.push(format!("`{}`", state.name)),
+                    None => layers.push((state.span, vec![format!("`{}`", state.name)])),
+                }
+            }
+            for (span, names) in layers {
+                let verb = if names.len() == 1 { "gets" } else { "get" };
+                let message = format!("{} {verb} no gradient", names.join(" and "));
+                let warning = Diagnostic::new("no-gradient", message)
+                    .label(span.unwrap_or(*at), "this layer learns nothing")
+                    .label(*at, "no loss depends on it in a way that can be differentiated")
+                    .help("a comparison, `Sign` or `Detach` on the way to the loss lets no gradient through");
+                self.d.warn(warning);
+            }
+        }
+    }
+
+    /// Warns of what no entry uses. Not where something else is wrong: what is used only in an expression
     /// that could not be read would be called unused.
     fn report_unused(&mut self) {
         if !self.d.diags.is_empty() {
@@ -81,15 +129,3 @@ impl<'p, 'n> Lowering<'p, 'n> {
         }
     }
 }
-
-/// What a name stands for: a node, or nothing where its expression is wrong.
-#[derive(Debug, Clone, Copy)]
-pub struct Binding {
-    pub node: Option<NodeId>,
-    /// Where the name is given.
-    pub span: Span,
-    pub used: bool,
-}
-
-/// Names that expressions may use.
-pub type Frame = BTreeMap<String, Binding>;

@@ -4,30 +4,29 @@
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
 pub mod builtin;
-pub mod decode;
 pub mod diagnostic;
 mod entry;
 mod expr;
 mod images;
 mod init;
 mod layers;
-mod lexer;
 mod lowering;
+mod networks;
 mod nodes;
-mod number;
+mod non_finite;
 mod ops;
 mod optimisers;
-mod parser;
 mod program;
-mod recover;
+pub mod ron;
+mod rows;
 mod sizes;
-pub mod syntax;
+pub mod vocabulary;
 
-use crate::ir::{DType, Module, Type};
-use decode::Decoder;
+use crate::ir::{Module, Type};
 use diagnostic::{Diagnostic, Diagnostics, Span};
 use lowering::Lowering;
 use program::Program;
+use ron::decode::Decoder;
 pub use sizes::Number;
 use sizes::Sizes;
 use std::collections::BTreeMap;
@@ -53,6 +52,22 @@ impl Error {
     }
 }
 
+/// A program that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    pub module: Module,
+    /// What is odd about the text, such as a size that nothing uses.
+    pub warnings: Diagnostics,
+}
+
+/// [`load_with_warnings`], for those who want the module alone.
+///
+/// # Errors
+/// As there.
+pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usize)]) -> Result<Module, Error> {
+    Ok(load_with_warnings(name, text, sets, data_sizes)?.module)
+}
+
 /// Reads a program. `name` is shown as the file in messages.
 ///
 /// `sets` are sizes and values, as `name=value`, in the place of the program's own. `data_sizes` are sizes of
@@ -62,9 +77,14 @@ impl Error {
 ///
 /// # Errors
 /// Everything that is wrong with the text, or a `set` or data size that does not fit it.
-pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usize)]) -> Result<Module, Error> {
+pub fn load_with_warnings(
+    name: &str,
+    text: &str,
+    sets: &[String],
+    data_sizes: &[(String, usize)],
+) -> Result<Loaded, Error> {
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     if let Some((size, _)) = data_sizes.iter().find(|(size, _)| !program.sizes.iter().any(|(n, _)| n.text == *size)) {
@@ -72,20 +92,22 @@ pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usiz
     }
     let mut sizes = Sizes::resolve(&program, sets, &mut d)?;
     data_sizes.iter().for_each(|(name, size)| sizes.replace(name, *size));
-    Lowering::new(&program, sizes, d).lower().map_err(failed)
+    let lowered = Lowering::new(&program, sizes, d).lower().map_err(failed)?;
+    let warnings = Diagnostics::new(name, text, unique(lowered.warnings));
+    Ok(Loaded { module: lowered.module, warnings })
 }
 
 /// What [`load_call`] can make an entry of: networks and functions, with the names of what they take.
 ///
 /// # Errors
-/// When the text is no program.
+/// When the text is not a program.
 pub fn callables(name: &str, text: &str) -> Result<Vec<(String, Vec<String>)>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let networks = program.networks.iter().map(|n| (n.name.text.clone(), vec![NETWORK_INPUT.to_string()]));
-    let params = |params: &[syntax::Name]| params.iter().map(|p| p.text.clone()).collect();
+    let params = |params: &[ron::Name]| params.iter().map(|p| p.text.clone()).collect();
     Ok(networks.chain(program.functions.iter().map(|f| (f.name.text.clone(), params(&f.params)))).collect())
 }
 
@@ -113,14 +135,9 @@ pub fn load_call(
     if !missing.is_empty() {
         return Err(Error::Set(format!("`{callee}` takes {}, which must be given", missing.join(" and "))));
     }
-    let inputs: Vec<String> = (params.iter())
-        .map(|p| match &types[p] {
-            Type { dtype: DType::F32, shape } => format!("{p:?}: Tensor({shape:?})"),
-            Type { dtype: DType::U32, shape } => format!("{p:?}: Labels({shape:?})"),
-        })
-        .collect();
+    let inputs: Vec<String> = (params.iter()).map(|p| format!("{p:?}: Tensor({:?})", types[p].shape)).collect();
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, unique(diagnostics)));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(mut program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let call = if program.network(callee).is_some() {
@@ -130,18 +147,21 @@ pub fn load_call(
     };
     let inputs = inputs.join(", ");
     let entry = format!("Entry(inputs: {{{inputs}}}, steps: [Let(\"output\", {call})], outputs: [\"output\"])");
-    let entry_tree = syntax::parse(&entry).map_err(failed)?;
+    let entry_tree = ron::parse(&entry).map_err(failed)?;
     // What is wrong with the call is shown at the callee's name.
     let span = (program.networks.iter().map(|n| &n.name))
         .chain(program.functions.iter().map(|f| &f.name))
         .find(|n| n.text == callee)
         .map_or(Span { start: 0, end: 0 }, |n| n.span);
     let entry_tree = entry_tree.at(span);
-    program.entries = program::Entry::decode(syntax::Name { text: callee.to_string(), span }, &entry_tree, &mut d)
-        .into_iter()
-        .collect();
+    program.entries =
+        program::Entry::decode(ron::Name { text: callee.to_string(), span }, &entry_tree, &mut d).into_iter().collect();
+    // The language has no word for whole numbers of any shape that a caller gives.
+    for input in program.entries.iter_mut().flat_map(|e| &mut e.inputs) {
+        input.ty.dtype = types[&input.name.text].dtype;
+    }
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
-    Lowering::new(&program, sizes, d).lower_call().map_err(failed)
+    Ok(Lowering::new(&program, sizes, d).lower_call().map_err(failed)?.module)
 }
 
 /// Every named size and value of a program with its number, in the order of declaration, sizes first.
@@ -150,7 +170,7 @@ pub fn load_call(
 /// As [`load`], as far as names and numbers go: networks and entries are not looked into.
 pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Number)>, Error> {
     let failed = |diagnostics: Vec<Diagnostic>| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
@@ -164,7 +184,7 @@ pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Num
 /// When the text is not a program.
 pub fn data_size(name: &str, text: &str, entry: Option<&str>) -> Result<Option<String>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = syntax::parse(text).map_err(failed)?;
+    let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
     let entries = program.entries.iter().filter(|e| entry.is_none_or(|name| e.name.text == name));

@@ -1,12 +1,18 @@
 //! Adding nodes to an entry's graph: names, origins, state and random draws.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
-use super::lowering::{SEED, STEP};
+use super::ron::decode::Decoder;
 use crate::ir::{
-    DType, Distribution, Feed, Initialiser, InputDecl, NodeId, Op, Origin, Role, StateDecl, StateRole, Type,
+    DType, Distribution, Entry, Feed, Graph, Initialiser, InputDecl, NodeId, Op, Origin, Role, StateDecl, StateRole,
+    Type, Update,
 };
 use crate::scalar::{Lane, ScalarOp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The name of the state that counts steps.
+pub const STEP: &str = "step";
+/// The name of the input that holds the seed.
+pub const SEED: &str = "seed";
 
 /// Expressions and layers that one entry may be expanded to. A program of a few lines can ask for
 /// billions, with functions that call functions; the largest useful step has some thousands.
@@ -14,8 +20,168 @@ const MAX_EXPANSIONS: usize = 1 << 17;
 /// Expressions may nest this deep, functions expanded, so that a hostile text cannot exhaust the stack.
 const MAX_DEPTH: usize = 200;
 
-impl EntryLowering<'_, '_, '_> {
-    /// Counts one expansion and goes one level down; [`EntryLowering::leave`] goes up again. `None` where there
+/// An entry's graph while it is built: where the next node stands, the state and the random draws. What the text of
+/// the program says is not known here.
+pub struct Nodes<'l> {
+    d: &'l mut Decoder,
+    /// The state of all entries, in the order in which they come to it.
+    states: &'l mut Vec<StateDecl>,
+    pub(super) graph: Graph,
+    inputs: Vec<InputDecl>,
+    /// The present value of each state tensor.
+    pub(super) current: BTreeMap<String, NodeId>,
+    /// The leaf of each state tensor.
+    leaves: BTreeMap<String, NodeId>,
+    /// The input that holds the seed, once something draws.
+    seed: Option<NodeId>,
+    /// The declarations around the node that is being built, and what the node is for.
+    scope: Vec<String>,
+    role: Role,
+    /// Scopes and streams that are taken.
+    scopes: BTreeSet<String>,
+    streams: BTreeSet<String>,
+    /// See [`Nodes::descend`].
+    expansions: usize,
+    depth: usize,
+    exhausted: bool,
+}
+
+impl<'l> Nodes<'l> {
+    pub fn new(name: &str, d: &'l mut Decoder, states: &'l mut Vec<StateDecl>) -> Self {
+        Nodes {
+            d,
+            states,
+            graph: Graph::new(name),
+            inputs: Vec::new(),
+            current: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            seed: None,
+            scope: Vec::new(),
+            role: Role::Forward,
+            scopes: BTreeSet::new(),
+            streams: BTreeSet::new(),
+            expansions: 0,
+            depth: 0,
+            exhausted: false,
+        }
+    }
+
+    /// Where mistakes are reported.
+    pub fn d(&mut self) -> &mut Decoder {
+        self.d
+    }
+
+    /// The graph with its state after the run.
+    pub fn finish(mut self) -> Entry {
+        for (name, node) in &self.current {
+            if self.leaves.get(name) != Some(node) {
+                self.graph.updates.push(Update { state: name.clone(), node: *node });
+            }
+        }
+        // Constants that were given another shape where they are used.
+        self.graph.remove_dead();
+        Entry { graph: self.graph, inputs: self.inputs }
+    }
+
+    pub fn shape(&self, x: NodeId) -> &[usize] {
+        self.graph.shape(x)
+    }
+
+    pub fn ty(&self, x: NodeId) -> &Type {
+        self.graph.ty(x)
+    }
+
+    /// An input of the entry.
+    pub fn input(&mut self, decl: InputDecl, span: Span) -> Option<NodeId> {
+        let op = Op::Input { name: decl.name.clone(), ty: decl.ty.clone() };
+        let node = self.add(op, &[], &decl.name, span)?;
+        self.inputs.push(decl);
+        Some(node)
+    }
+
+    /// Says that values of `x` are used as class labels below `classes`, where it is an input.
+    pub fn limit_labels(&mut self, x: NodeId, classes: usize) {
+        if let Op::Input { name, .. } = self.graph.op(x)
+            && let Some(input) = self.inputs.iter_mut().find(|i| i.name == *name)
+        {
+            input.below = Some(input.below.map_or(classes, |other| other.min(classes)));
+        }
+    }
+
+    /// What nodes are for from here on.
+    pub fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
+    /// Goes into a declaration whose name is free.
+    pub fn push_scope(&mut self, name: &str) {
+        self.scope.push(name.to_string());
+    }
+
+    pub fn pop_scope(&mut self) {
+        self.scope.pop();
+    }
+
+    /// The parameters of a network that there are so far, in the order of its layers.
+    pub fn parameters_of(&self, network: &str) -> Vec<String> {
+        let prefix = format!("{network}/");
+        (self.states.iter())
+            .filter(|s| s.role == StateRole::Parameter && s.name.starts_with(&prefix))
+            .map(|s| s.name.clone())
+            .filter(|name| self.current.contains_key(name))
+            .collect()
+    }
+
+    /// What the run so far made of a network's state tensors of some roles, as far as it changed them.
+    pub fn changed_state(&self, network: &str, looked_at: impl Fn(&StateRole) -> bool) -> Vec<NodeId> {
+        let prefix = format!("{network}/");
+        (self.states.iter())
+            .filter(|s| looked_at(&s.role) && s.name.starts_with(&prefix))
+            .filter_map(|s| self.current.get(&s.name).filter(|&node| self.leaves.get(&s.name) != Some(node)))
+            .copied()
+            .collect()
+    }
+
+    /// A state tensor as it was before the run.
+    pub fn leaf(&self, state: &str) -> NodeId {
+        self.leaves[state]
+    }
+
+    /// Every node that a value depends on, itself included.
+    pub fn reached_from(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let mut reached = BTreeSet::new();
+        let mut stack = vec![node];
+        while let Some(node) = stack.pop() {
+            if reached.insert(node) {
+                stack.extend(self.graph.operands(node));
+            }
+        }
+        reached
+    }
+
+    /// Reports anything but f32[].
+    pub fn expect_scalar(&mut self, x: NodeId, message: &str, span: Span) -> Option<()> {
+        let ty = self.graph.ty(x);
+        if *ty == Type::f32([]) {
+            return Some(());
+        }
+        let diagnostic = Diagnostic::new("non-scalar-loss", message)
+            .label(span, format!("this is {ty}"))
+            .help("`Mean(...)` or `Sum(...)` makes one number of many");
+        self.d().report(diagnostic);
+        None
+    }
+
+    /// An entry that learns counts its runs, so that the next one draws other numbers.
+    pub fn count_step(&mut self, span: Span) -> Option<()> {
+        let step = self.step_count(span)?;
+        let one = self.add(Op::constant(1.0, DType::U32, []), &[], "one", span)?;
+        let next = self.add(Op::Scalar(ScalarOp::AddU32), &[step, one], "next_step", span)?;
+        self.current.insert(STEP.into(), next);
+        Some(())
+    }
+
+    /// Counts one expansion and goes one level down; [`Nodes::leave`] goes up again. `None` where there
     /// are too many.
     pub fn descend(&mut self, span: Span) -> Option<()> {
         if self.exhausted {
@@ -31,7 +197,7 @@ impl EntryLowering<'_, '_, '_> {
                 format!("the entry `{}` comes to more than {MAX_EXPANSIONS} expressions", self.graph.name)
             };
             let help = "the bodies of functions count at each of their calls";
-            self.d().report(Diagnostic::new("too-large", message).label(span, "given up here").help(help));
+            self.d().report(Diagnostic::new("too-large", message).label(span, "too large from here on").help(help));
             return None;
         }
         self.depth += 1;
@@ -42,7 +208,7 @@ impl EntryLowering<'_, '_, '_> {
         self.depth -= 1;
     }
 
-    /// Goes into a declaration; a path that was taken before gets a number.
+    /// Goes into a declaration, see [`Nodes::pop_scope`]; a path that was taken before gets a number.
     pub fn enter(&mut self, name: &str) {
         let path = self.scope.join("/");
         let mut unique = name.to_string();
@@ -83,7 +249,7 @@ impl EntryLowering<'_, '_, '_> {
         self.add(Op::constant(value, DType::F32, []), &[], "constant", span)
     }
 
-    /// A scalar operation, named after it: see [`EntryLowering::apply_as`].
+    /// A scalar operation, named after it: see [`Nodes::apply_as`].
     pub fn apply(&mut self, op: ScalarOp, operands: &[NodeId], span: Span) -> Option<NodeId> {
         self.apply_as(op, operands, op.name(), span)
     }
@@ -158,8 +324,8 @@ impl EntryLowering<'_, '_, '_> {
         let node = self.add(Op::State { name: name.into(), ty: ty.clone() }, &[], name, span);
         (self.scope, self.role) = (scope, outer);
         let node = node?;
-        if !self.lowering.states.iter().any(|s| s.name == name) {
-            self.lowering.states.push(StateDecl { name: name.into(), ty, role, init, span: Some(span) });
+        if !self.states.iter().any(|s| s.name == name) {
+            self.states.push(StateDecl { name: name.into(), ty, role, init, span: Some(span) });
         }
         self.current.insert(name.into(), node);
         self.leaves.insert(name.into(), node);

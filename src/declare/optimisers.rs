@@ -1,26 +1,45 @@
 //! `Minimise`: gradients and the updates that optimisers make of them.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::EntryLowering;
-use super::syntax::{Node, Value};
-use crate::ir::{Initialiser, NodeId, Op, Probe, ReduceKind, Role, StateRole, Type};
+use super::expr::Expressions;
+use super::nodes::Nodes;
+use super::ron::{Node, Value};
+use super::rows::{Arg, At, Kind, Param, Row, find, names, rows};
+use crate::autodiff::flows;
+use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Most tensors whose elements are added up to see whether one is not finite. What is near the largest f32 in all of them
-/// together counts as infinite: it would be so a step later.
-const MOST_TOGETHER: usize = 8;
-/// The name of a network's flag among its state: see [`EntryLowering::flag_non_finite`].
-const NON_FINITE: &str = "non_finite";
+/// What the entries of a program train.
+#[derive(Debug, Default)]
+pub struct Trained {
+    /// Networks that some `Minimise` updates, each with the place where the first one names it.
+    pub networks: BTreeMap<String, Span>,
+    /// Parameters that some loss has a gradient in.
+    pub parameters: BTreeSet<String>,
+}
 
 /// An optimiser and its settings.
 #[derive(Debug, Clone, Copy)]
-enum Optimiser {
+pub enum Optimiser {
     /// Kingma & Ba, "Adam", ICLR 2015, algorithm 1, with ε outside of the root as PyTorch has it:
     /// `p − (rate / (1 − β₁ᵗ)) · m / (√v / √(1 − β₂ᵗ) + ε)`.
     Adam { rate: f64, beta1: f64, beta2: f64, epsilon: f64 },
     /// Stochastic gradient descent; with momentum as PyTorch has it: `m = μ·m + g`, `p − rate·m`.
     Sgd { rate: f64, momentum: f64 },
+}
+
+/// Puts an optimiser's settings together.
+pub type Settings = fn(&mut Nodes<'_>, &At, &[Arg]) -> Option<Optimiser>;
+
+rows! {
+    /// The optimisers.
+    OPTIMISERS: Settings; |_n, _at|
+    /// Adam (Kingma & Ba, 2015): each parameter by the ratio of its gradient's running mean and root mean square.
+    Adam(lr: NotNegative, beta1: Fraction = 0.9, beta2: Fraction = 0.999, epsilon: NotNegative = 1e-8),
+        "Adam(lr: 1e-3)" => Some(Optimiser::Adam { rate: lr, beta1, beta2, epsilon });
+    /// Stochastic gradient descent, with momentum where it is given.
+    Sgd(lr: NotNegative, momentum: Fraction = 0.0), "Sgd(lr: 0.1, momentum: 0.9)" => Some(Optimiser::Sgd { rate: lr, momentum });
 }
 
 /// What an optimiser has worked out for all parameters together.
@@ -31,17 +50,25 @@ struct Shared {
     root: Option<NodeId>,
 }
 
-impl<'n> EntryLowering<'_, '_, 'n> {
-    /// Updates the parameters of a network that the loss depends on. Whatever comes after sees them updated.
-    pub fn minimise(&mut self, span: Span, loss: &'n Node, network: &'n Node, optimiser: &'n Node) -> Option<()> {
+impl<'n> Expressions<'_, 'n> {
+    /// Updates the parameters of a network that the loss depends on, and gives the network's name. Whatever comes after
+    /// sees them updated.
+    pub fn minimise(
+        &mut self,
+        span: Span,
+        loss: &'n Node,
+        network: &'n Node,
+        optimiser: &'n Node,
+        trained: &mut Trained,
+    ) -> Option<&'n str> {
         let name = match &loss.value {
             Value::Str(name) => name.clone(),
             _ => "loss".to_string(),
         };
-        self.scope = vec![format!("minimise-{name}")];
-        let done = self.updates(&name, span, loss, network, optimiser);
-        self.scope.clear();
-        self.role = Role::Forward;
+        self.nodes().push_scope(&format!("minimise-{name}"));
+        let done = self.updates(&name, span, loss, network, optimiser, trained);
+        self.nodes().pop_scope();
+        self.nodes().set_role(Role::Forward);
         done
     }
 
@@ -52,103 +79,62 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         loss: &'n Node,
         network: &'n Node,
         optimiser: &'n Node,
-    ) -> Option<()> {
+        trained: &mut Trained,
+    ) -> Option<&'n str> {
         let value = self.expr(loss);
         let optimiser = self.optimiser(optimiser);
         let network = self.network_name(network);
         let value = value?;
-        self.expect_scalar(value, "a loss must be a single number", loss.span)?;
+        self.nodes().expect_scalar(value, "a loss must be a single number", loss.span)?;
         let (network, at) = network?;
         let parameters = self.parameters(network, value, loss.span, at)?;
+        self.note_trained(network, at, value, &parameters, trained);
         let optimiser = optimiser?;
-        self.role = Role::Gradient(loss_name.to_string());
+        let nodes = self.nodes();
+        nodes.set_role(Role::Gradient(loss_name.to_string()));
         let mut gradients: Vec<(String, NodeId)> = Vec::new();
         for parameter in parameters {
-            let of = self.current[&parameter];
-            let gradient = self.add(Op::Gradient, &[value, of], &format!("gradient/{parameter}"), span)?;
-            self.graph.probes.push(Probe { name: format!("gradient/{loss_name}/{parameter}"), node: gradient });
+            let of = nodes.current[&parameter];
+            let gradient = nodes.add(Op::Gradient, &[value, of], &format!("gradient/{parameter}"), span)?;
+            nodes.graph.probes.push(Probe { name: format!("gradient/{loss_name}/{parameter}"), node: gradient });
             gradients.push((parameter, gradient));
         }
-        self.updated.entry(network.to_string()).or_insert(span);
-        self.role = Role::Optimiser(network.to_string());
-        let shared = self.shared(optimiser, network, span)?;
+        nodes.set_role(Role::Optimiser(network.to_string()));
+        let shared = nodes.shared(optimiser, network, span)?;
         for (parameter, gradient) in gradients {
-            self.descend(span)?;
-            self.scope.push(parameter.clone());
-            let updated = self.update(optimiser, &shared, &parameter, gradient, span);
-            self.scope.pop();
-            self.leave();
-            self.current.insert(parameter, updated?);
+            nodes.descend(span)?;
+            nodes.push_scope(&parameter);
+            let updated = nodes.update(optimiser, &shared, &parameter, gradient, span);
+            nodes.pop_scope();
+            nodes.leave();
+            nodes.current.insert(parameter, updated?);
         }
-        Some(())
+        Some(network)
     }
 
-    /// Adds to each updated network its flag: whether an element of what the entry made of its parameters and running
-    /// statistics is infinite or NaN, now or at an earlier step.
-    ///
-    /// Losses alone do not tell: a maximum, a comparison or a saturated unit can hide what has happened behind it. The
-    /// optimiser's memory is left out, since what is infinite or NaN in it is so in the parameter too (but for an infinite
-    /// second moment, whose parameter stands still), and a step would read twice as much more.
-    pub fn flag_non_finite(&mut self) -> Option<()> {
-        for (network, span) in std::mem::take(&mut self.updated) {
-            self.scope = vec![network.clone(), NON_FINITE.to_string()];
-            self.role = Role::Optimiser(network.clone());
-            self.flag_network(&network, span)?;
-            self.scope.clear();
-            self.role = Role::Forward;
-        }
-        Some(())
-    }
-
-    fn flag_network(&mut self, network: &str, span: Span) -> Option<()> {
-        let prefix = format!("{network}/");
-        // Tensors of one shape are looked at together: a reduction for each bias would be many launches for few bytes.
-        let mut changed: BTreeMap<Vec<usize>, Vec<NodeId>> = BTreeMap::new();
-        for state in self.lowering.states.iter().filter(|s| s.name.starts_with(&prefix)) {
-            let looked_at = matches!(state.role, StateRole::Parameter | StateRole::Statistic);
-            let node = self.current.get(&state.name).filter(|&node| self.leaves.get(&state.name) != Some(node));
-            if let (true, Some(&node)) = (looked_at, node) {
-                changed.entry(state.ty.shape.clone()).or_default().push(node);
+    /// Notes which parameters the loss has a gradient in.
+    fn note_trained(&mut self, network: &str, at: Span, loss: NodeId, parameters: &[String], trained: &mut Trained) {
+        trained.networks.entry(network.to_string()).or_insert(at);
+        let nodes = self.nodes();
+        let mut reached = BTreeSet::new();
+        let mut stack = vec![loss];
+        while let Some(node) = stack.pop() {
+            if reached.insert(node) {
+                let operands = nodes.graph.operands(node).into_iter().enumerate();
+                stack.extend(operands.filter(|&(i, _)| flows(&nodes.graph, node, i)).map(|(_, operand)| operand));
             }
         }
-        let name = format!("{network}/{NON_FINITE}");
-        let mut flag = self.state(&name, Type::f32([]), StateRole::NonFinite, Initialiser::Constant(0.0), span)?;
-        let (largest, zero, one) =
-            (self.constant(f32::MAX.into(), span)?, self.constant(0.0, span)?, self.constant(1.0, span)?);
-        for (shape, nodes) in &changed {
-            for together in nodes.chunks(MOST_TOGETHER) {
-                let mut total = None;
-                for &node in together {
-                    let size = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
-                    total = Some(match total {
-                        Some(total) => self.apply_as(ScalarOp::Add, &[total, size], "total", span)?,
-                        None => size,
-                    });
-                }
-                // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
-                let finite = self.apply_as(ScalarOp::Le, &[total?, largest], "finite", span)?;
-                let mark = self.apply_as(ScalarOp::Select, &[finite, zero, one], "mark", span)?;
-                let reduce = Op::Reduce { kind: ReduceKind::Max, axes: (0..shape.len()).collect() };
-                let mark = if shape.is_empty() { mark } else { self.add(reduce, &[mark], "any", span)? };
-                let mark = self.add(Op::Reshape { to: vec![] }, &[mark], "found", span)?;
-                flag = self.apply_as(ScalarOp::Max, &[flag, mark], "flag", span)?;
-            }
-        }
-        self.current.insert(name, flag);
-        Some(())
+        let found = parameters.iter().filter(|p| reached.contains(&nodes.current[*p]));
+        trained.parameters.extend(found.cloned());
     }
 
     /// The parameters of a network that the loss depends on.
     fn parameters(&mut self, network: &str, loss: NodeId, span: Span, at: Span) -> Option<Vec<String>> {
-        let prefix = format!("{network}/");
-        let all: Vec<String> = (self.lowering.states.iter())
-            .filter(|s| s.role == StateRole::Parameter && s.name.starts_with(&prefix))
-            .map(|s| s.name.clone())
-            .filter(|name| self.current.contains_key(name))
-            .collect();
-        let reached = self.reached_from(loss);
-        let was_reached = all.iter().any(|p| reached.contains(&self.leaves[p]));
-        let found: Vec<String> = all.into_iter().filter(|p| reached.contains(&self.current[p])).collect();
+        let nodes = self.nodes();
+        let all = nodes.parameters_of(network);
+        let reached = nodes.reached_from(loss);
+        let was_reached = all.iter().any(|p| reached.contains(&nodes.leaf(p)));
+        let found: Vec<String> = all.into_iter().filter(|p| reached.contains(&nodes.current[p])).collect();
         if !found.is_empty() {
             return Some(found);
         }
@@ -164,6 +150,21 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         None
     }
 
+    fn optimiser(&mut self, node: &'n Node) -> Option<Optimiser> {
+        let (name, args) = self.d().call(node, "an optimiser")?;
+        let Some(row) = find(OPTIMISERS, &name.text) else {
+            let diagnostic = Diagnostic::new("unknown-optimiser", format!("there is no optimiser `{}`", name.text))
+                .label(name.span, "not known")
+                .suggest(&name.text, &names(OPTIMISERS));
+            self.d().report(diagnostic);
+            return None;
+        };
+        let (args, spans) = self.arguments(row, args, node.span)?;
+        (row.expand)(self.nodes(), &At { span: node.span, args: spans }, &args)
+    }
+}
+
+impl Nodes<'_> {
     fn shared(&mut self, optimiser: Optimiser, network: &str, span: Span) -> Option<Shared> {
         match optimiser {
             Optimiser::Sgd { rate, .. } => Some(Shared { rate: self.constant(rate, span)?, root: None }),
@@ -173,17 +174,25 @@ impl<'n> EntryLowering<'_, '_, 'n> {
                 let one = self.constant(1.0, span)?;
                 let t = self.apply_as(ScalarOp::Add, &[t, one], "t", span)?;
                 self.current.insert(name, t);
-                let mut correction = |beta: f64, label: &str| {
-                    let beta = self.constant(beta, span)?;
-                    let power = self.apply(ScalarOp::Pow, &[beta, t], span)?;
-                    self.apply_as(ScalarOp::Sub, &[one, power], label, span)
-                };
-                let (first, second) = (correction(beta1, "correction1")?, correction(beta2, "correction2")?);
+                let first = self.bias_correction(beta1, t, "correction1", span)?;
+                let second = self.bias_correction(beta2, t, "correction2", span)?;
                 let rate = self.constant(rate, span)?;
                 let rate = self.apply_as(ScalarOp::Div, &[rate, first], "rate", span)?;
                 Some(Shared { rate, root: Some(self.apply(ScalarOp::Sqrt, &[second], span)?) })
             }
         }
+    }
+
+    /// `1 − βᵗ`, to the last place of f32 for every `t`. Written as such it cancels: f32 holds 0.999 with an error that is
+    /// 1e-5 of `1 − 0.999`. So it is `-(e^(t·ln β) − 1)`, with `ln β` as the sum of two f32.
+    fn bias_correction(&mut self, beta: f64, t: NodeId, label: &str, span: Span) -> Option<NodeId> {
+        if beta == 0.0 {
+            return self.constant(1.0, span);
+        }
+        let high = f64::from(beta.ln() as f32);
+        let (high, low) = (self.constant(high, span)?, self.constant(beta.ln() - high, span)?);
+        let negative = self.apply(ScalarOp::Expm1Product, &[t, high, low], span)?;
+        self.apply_as(ScalarOp::Neg, &[negative], label, span)
     }
 
     /// The parameter after the step.
@@ -239,36 +248,5 @@ impl<'n> EntryLowering<'_, '_, 'n> {
         let next = self.apply_as(ScalarOp::Add, &[kept, followed], label, span)?;
         self.current.insert(name.to_string(), next);
         Some(next)
-    }
-
-    fn optimiser(&mut self, node: &'n Node) -> Option<Optimiser> {
-        const OPTIMISERS: [&str; 2] = ["Adam", "Sgd"];
-        let (name, mut args) = self.d().call(node, "an optimiser")?;
-        if !OPTIMISERS.contains(&name.text.as_str()) {
-            let diagnostic = Diagnostic::new("unknown-optimiser", format!("there is no optimiser `{}`", name.text))
-                .label(name.span, "not known")
-                .suggest(&name.text, &OPTIMISERS);
-            self.d().report(diagnostic);
-            return None;
-        }
-        let is_adam = name.text == "Adam";
-        let rate = args.required(self.d(), "lr");
-        let rate = rate.and_then(|n| self.number_in(n, "the learning rate", 0.0..f64::INFINITY));
-        let mut setting = |name: &'static str, default: f64, end: f64| match args.optional(name) {
-            Some(node) => self.number_in(node, &format!("`{name}`"), 0.0..end),
-            None => Some(default),
-        };
-        let optimiser = if is_adam {
-            let (beta1, beta2) = (setting("beta1", 0.9, 1.0), setting("beta2", 0.999, 1.0));
-            let epsilon = setting("epsilon", 1e-8, f64::INFINITY);
-            let all = || Some(Optimiser::Adam { rate: rate?, beta1: beta1?, beta2: beta2?, epsilon: epsilon? });
-            all()
-        } else {
-            let momentum = setting("momentum", 0.0, 1.0);
-            let all = || Some(Optimiser::Sgd { rate: rate?, momentum: momentum? });
-            all()
-        };
-        args.finish(self.d());
-        optimiser
     }
 }

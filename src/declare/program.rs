@@ -1,9 +1,10 @@
 //! A program as it is written: its declarations, each with its place.
 
-use super::decode::Decoder;
 use super::diagnostic::{Diagnostic, Span};
-use super::syntax::{Name, Node, Value};
-use crate::ir::{Feed, INIT};
+use super::ron::decode::Decoder;
+use super::ron::{Name, Node, Value};
+use super::rows::{Arg, Kind, Param, Row, find, names as row_names};
+use crate::ir::{DType, Feed, INIT};
 use std::collections::BTreeMap;
 
 /// `Program(name, sizes, values, networks, functions, entries)`.
@@ -44,11 +45,60 @@ pub struct Entry<'n> {
     pub outputs_span: Span,
 }
 
-/// `Images(shape)`, `Labels(shape)` or `Tensor(shape)`.
+/// What an input is: who gives it, and the names of its dimensions where they are laid down.
+#[derive(Debug, Clone, Copy)]
+pub struct InputType {
+    pub feed: Feed,
+    pub dtype: DType,
+    pub form: Option<&'static [&'static str]>,
+    /// For `gcc-gan inputs`, where the program has no words of its own.
+    pub meaning: &'static str,
+}
+
+const SHAPE: Param = Param { name: "shape", kind: Kind::Sizes, default: None };
+const MEANING: Param =
+    Param { name: "meaning", kind: Kind::Written("words for `gcc-gan inputs`"), default: Some(|| Arg::Written) };
+
+/// The kinds of inputs.
+pub const INPUTS: &[Row<InputType>] = &[
+    Row {
+        name: "Images",
+        params: &[SHAPE, MEANING],
+        meaning: "Images of the data set in [-1, 1]: [examples, channels, height, width].",
+        example: r#""images": Images(["batch", 1, 28, 28])"#,
+        expand: InputType {
+            feed: Feed::Images,
+            dtype: DType::F32,
+            form: Some(&["examples", "channels", "height", "width"]),
+            meaning: "images of the data set, in [-1, 1]",
+        },
+    },
+    Row {
+        name: "Labels",
+        params: &[SHAPE, MEANING],
+        meaning: "Class labels of the data set, u32[examples].",
+        example: r#""labels": Labels(["batch"])"#,
+        expand: InputType {
+            feed: Feed::Labels,
+            dtype: DType::U32,
+            form: Some(&["examples"]),
+            meaning: "class labels of the data set",
+        },
+    },
+    Row {
+        name: "Tensor",
+        params: &[SHAPE, MEANING],
+        meaning: "Numbers of any shape, given by whoever runs the entry.",
+        example: r#""noise": Tensor(["samples", 64], "standard normal noise")"#,
+        expand: InputType { feed: Feed::Caller, dtype: DType::F32, form: None, meaning: "given by the caller" },
+    },
+];
+
+/// One input of an entry.
 #[derive(Debug)]
 pub struct Input<'n> {
     pub name: Name,
-    pub feed: Feed,
+    pub ty: InputType,
     pub shape: &'n Node,
     pub meaning: Option<&'n str>,
     pub span: Span,
@@ -58,7 +108,7 @@ impl Input<'_> {
     /// The name of the size of the first dimension, where the input comes from a data set.
     pub fn examples(&self) -> Option<String> {
         let Value::List(sizes) = &self.shape.value else { return None };
-        match (self.feed, &sizes.first()?.value) {
+        match (self.ty.feed, &sizes.first()?.value) {
             (Feed::Images | Feed::Labels, Value::Str(name)) => Some(name.clone()),
             _ => None,
         }
@@ -77,7 +127,7 @@ impl<'n> Program<'n> {
         let (name, mut args) = d.call(tree, "a program")?;
         if name.text != "Program" {
             d.report(
-                Diagnostic::new("not-a-program", format!("`{}` is no program", name.text))
+                Diagnostic::new("not-a-program", format!("`{}` is not a program", name.text))
                     .label(name.span, "expected `Program(...)`"),
             );
             return None;
@@ -127,10 +177,10 @@ fn program_name(node: &Node, d: &mut Decoder) -> Option<String> {
     None
 }
 
-/// Reports a name that is none.
+/// Reports a name that is not valid.
 pub fn bad_name(name: &str, span: Span, d: &mut Decoder) {
     d.report(
-        Diagnostic::new("bad-name", format!("`{name}` is no name"))
+        Diagnostic::new("bad-name", format!("`{name}` is not a valid name"))
             .label(span, "letters, digits and any of `_ - .`, starting with a letter"),
     );
 }
@@ -218,25 +268,24 @@ impl<'n> Entry<'n> {
 
 impl<'n> Input<'n> {
     fn decode(name: Name, node: &'n Node, d: &mut Decoder) -> Option<Input<'n>> {
-        const FEEDS: [(&str, Feed); 3] = [("Images", Feed::Images), ("Labels", Feed::Labels), ("Tensor", Feed::Caller)];
         let (kind, mut args) = d.call(node, "an input")?;
         let shape = args.required(d, "shape");
         let meaning = args.optional("meaning").and_then(|n| d.str(n, "`meaning`"));
         args.finish(d);
-        let Some((_, feed)) = FEEDS.iter().find(|(word, _)| *word == kind.text) else {
+        let Some(row) = find(INPUTS, &kind.text) else {
             d.report(
                 Diagnostic::new("unknown-input", format!("there is no kind of input called `{}`", kind.text))
                     .label(kind.span, "not known")
-                    .suggest(&kind.text, &FEEDS.map(|(word, _)| word)),
+                    .suggest(&kind.text, &row_names(INPUTS)),
             );
             return None;
         };
-        Some(Input { name, feed: *feed, shape: shape?, meaning, span: node.span })
+        Some(Input { name, ty: row.expand, shape: shape?, meaning, span: node.span })
     }
 }
 
 /// The arguments of `wanted(...)`.
-fn named_struct<'n>(node: &'n Node, wanted: &str, d: &mut Decoder) -> Option<super::decode::Args<'n>> {
+fn named_struct<'n>(node: &'n Node, wanted: &str, d: &mut Decoder) -> Option<super::ron::decode::Args<'n>> {
     let (name, args) = d.call(node, &format!("a {}", wanted.to_lowercase()))?;
     if name.text == wanted {
         return Some(args);

@@ -1,10 +1,10 @@
 //! Named sizes and values, and the other numbers that a user puts in their place.
 
 use super::Error;
-use super::decode::{Decoder, OrName};
 use super::diagnostic::{Diagnostic, Span, closest};
 use super::program::Program;
-use super::syntax::{Name, Node, Value};
+use super::ron::decode::{Decoder, OrName};
+use super::ron::{Name, Node, Value};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,9 +99,12 @@ impl Sizes {
         }
         if program.values.iter().any(|(n, _)| n.text == name) {
             return match number.parse::<f64>() {
-                Ok(value) if value.is_finite() => {
+                Ok(value) if value.is_finite() && unheld(value).is_none() => {
                     self.values.insert(name.into(), Some(value));
                     Ok(())
+                }
+                Ok(value) if value.is_finite() => {
+                    failed(unheld(value).unwrap_or_default().to_string() + "; numbers are f32")
                 }
                 _ => failed(format!("`{name}` is a number, for instance 1e-4")),
             };
@@ -139,7 +142,7 @@ impl Sizes {
     fn computed(&mut self, program: &Program, node: &Node, path: &mut Vec<String>, d: &mut Decoder) -> Option<usize> {
         if self.depth >= MAX_DEPTH {
             let message = format!("sizes depend on one another more than {MAX_DEPTH} deep");
-            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+            d.report(Diagnostic::new("too-large", message).label(node.span, "too large from here on"));
             return None;
         }
         self.depth += 1;
@@ -193,11 +196,11 @@ impl Sizes {
             cycle(d, "value", path, &name.text, name.span);
         } else if path.len() >= MAX_DEPTH {
             let message = format!("values depend on one another more than {MAX_DEPTH} deep");
-            d.report(Diagnostic::new("too-large", message).label(node.span, "given up here"));
+            d.report(Diagnostic::new("too-large", message).label(node.span, "too large from here on"));
         } else {
             path.push(name.text.clone());
             value = match d.f64_or_name(node, "a value") {
-                Some(OrName::Value(value)) => Some(value),
+                Some(OrName::Value(value)) => held(value, node.span, d),
                 Some(OrName::Name { text, span }) => self.value_of(program, &Name { text: text.into(), span }, path, d),
                 None => None,
             };
@@ -232,7 +235,7 @@ impl Sizes {
     /// A number given in the text.
     pub fn number(&self, program: &Program, node: &Node, what: &str, d: &mut Decoder) -> Option<f64> {
         match d.f64_or_name(node, what)? {
-            OrName::Value(value) => Some(value),
+            OrName::Value(value) => held(value, node.span, d),
             OrName::Name { text, span } => {
                 let value = self.named_number(text);
                 if value.is_none() && !self.is_declared(text) {
@@ -265,6 +268,25 @@ impl Sizes {
     }
 }
 
+/// Why f32 cannot hold a number, where it can't: it would become infinite, or 0.
+fn unheld(value: f64) -> Option<&'static str> {
+    match value as f32 {
+        near if near.is_infinite() && value.is_finite() => {
+            Some("this number is too large: the largest is about 3.4e38")
+        }
+        near if near == 0.0 && value != 0.0 => Some("this number is too small: the smallest is about 1.4e-45"),
+        _ => None,
+    }
+}
+
+/// The number, where f32 can hold it; reports it where not.
+pub fn held(value: f64, span: Span, d: &mut Decoder) -> Option<f64> {
+    let Some(problem) = unheld(value) else { return Some(value) };
+    let label = format!("as f32 it would be {:?}", value as f32);
+    d.report(Diagnostic::new("number-out-of-range", problem).label(span, label));
+    None
+}
+
 fn in_range(size: usize, span: Span, d: &mut Decoder) -> Option<usize> {
     if (1..=MAX).contains(&size) {
         return Some(size);
@@ -283,12 +305,15 @@ fn unknown(d: &mut Decoder, what: &str, name: &Name, known: &[(Name, &Node)]) {
     );
 }
 
-/// Reports what is declared and never used.
+/// Warns of what is declared and never used, except where its name starts with `_`.
 pub fn unused(d: &mut Decoder, what: &str, name: &str, span: Span) {
-    d.report(
+    if name.starts_with('_') {
+        return;
+    }
+    d.warn(
         Diagnostic::new("unused", format!("the {what} `{name}` is never used"))
             .label(span, "declared here")
-            .help("use it, or take it away"),
+            .help("use it or remove it"),
     );
 }
 
@@ -296,8 +321,5 @@ pub fn unused(d: &mut Decoder, what: &str, name: &str, span: Span) {
 pub fn cycle(d: &mut Decoder, what: &str, path: &[String], name: &str, span: Span) {
     let start = path.iter().position(|p| p == name).unwrap_or(0);
     let path: Vec<String> = path[start..].iter().chain([&name.to_string()]).map(|n| format!("`{n}`")).collect();
-    d.report(
-        Diagnostic::new("cycle", format!("the {what} `{name}` needs itself"))
-            .label(span, format!("{} makes a circle", path.join(" → "))),
-    );
+    d.report(Diagnostic::new("cycle", format!("the {what} `{name}` depends on itself")).label(span, path.join(" → ")));
 }

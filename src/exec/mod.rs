@@ -4,21 +4,8 @@ pub mod cpu;
 pub mod cuda;
 
 use crate::plan::Plan;
+pub use crate::tensor::{TensorMut, TensorRef};
 use std::time::Instant;
-
-/// A tensor's elements, given to an executor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum TensorRef<'t> {
-    F32(&'t [f32]),
-    U32(&'t [u32]),
-}
-
-/// Room for a tensor's elements, filled by an executor.
-#[derive(Debug, PartialEq)]
-pub enum TensorMut<'t> {
-    F32(&'t mut [f32]),
-    U32(&'t mut [u32]),
-}
 
 /// Why an executor did not do what it was told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! A graph by its declarations: one box for each layer of each call, as people think of it.
 
 use crate::ir::{Graph, NodeId, Op, Role, Span, Type};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What one declaration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,19 +70,11 @@ fn is_detail(graph: &Graph, id: NodeId) -> bool {
 }
 
 impl Part {
-    /// The declaration's last name without its number: `batch_norm` of `fake_d/generator/1-batch_norm`.
-    pub fn short_name(&self) -> &str {
-        let last = self.name.rsplit('/').next().unwrap_or(&self.name);
-        match last.split_once('-') {
-            Some((number, name)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => last,
-        }
-    }
-
     /// The members' last node whose value leaves the part.
     pub fn result(&self, graph: &Graph) -> NodeId {
+        let members: HashSet<NodeId> = self.members.iter().copied().collect();
         let leaves =
-            |id: &&NodeId| graph.is_result(**id) || graph.users(**id).iter().any(|user| !self.members.contains(user));
+            |id: &&NodeId| graph.is_result(**id) || graph.users(**id).iter().any(|user| !members.contains(user));
         *self.members.iter().rev().find(leaves).unwrap_or(&self.members[self.members.len() - 1])
     }
 }

@@ -1,11 +1,11 @@
 //! What differs between two programs, as lines for a code review.
 
-use super::{Align, Observed, Table, bytes, count, kernel_text};
+use super::{Align, Observed, Table, bytes, count, kernel_text, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, Op};
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{EntryPlan, Machine};
-use crate::schedule::Schedule;
-use crate::schedule::cost::{bytes_moved, flops};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -56,15 +56,15 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
         row("nodes", g.len() as f64, h.len() as f64, &whole);
     }
     let (s, t) = (&left.schedule, &right.schedule);
-    let sum = |s: &Schedule, of: &dyn Fn(&crate::plan::kernel::Kernel) -> f64| s.kernels.iter().map(of).sum::<f64>();
+    let sum = |s: &Schedule, of: &dyn Fn(&crate::kernel::body::Kernel) -> f64| s.kernels.iter().map(of).sum::<f64>();
     row("kernels", s.kernels.len() as f64, t.kernels.len() as f64, &whole);
     row("FLOPs", sum(s, &|k| flops(k) as f64), sum(t, &|k| flops(k) as f64), &|x| count(x as u64));
     let moved = |s: &Schedule| sum(s, &|k| bytes_moved(k, &s.buffers) as f64);
     row("bytes moved", moved(s), moved(t), &|x| bytes(x as usize));
     row("arena", s.arena_bytes as f64, t.arena_bytes as f64, &|x| bytes(x as usize));
     row("lower bound", s.lower_bound as f64, t.lower_bound as f64, &|x| bytes(x as usize));
-    let predicted = |s: &Schedule| sum(s, &|k| Machine::NOMINAL.kernel_seconds(k, &s.buffers));
-    row("predicted", predicted(s), predicted(t), &|x| format!("{:.3} ms", x * 1e3));
+    let at_ceiling = |s: &Schedule| sum(s, &|k| Machine::NOMINAL.kernel_seconds(k, &s.buffers));
+    row("time at the ceiling", at_ceiling(s), at_ceiling(t), &|x| format!("{:.3} ms", x * 1e3));
     text.push_str(&table.render("  "));
     if let (Some(g), Some(h)) = &graphs {
         listed(&mut text, "nodes", &lines(g), &lines(h), most);
@@ -101,15 +101,15 @@ fn lines(graph: &Graph) -> BTreeMap<String, String> {
 }
 
 fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
-    let about = |k: &crate::plan::kernel::Kernel| {
+    let about = |k: &crate::kernel::body::Kernel| {
         // Bodies are long; that they differ is said by a short digest of theirs.
         let body = kernel_text(k, &schedule.buffers);
         let digest =
             body.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         format!(
-            "{}, {} values, {} FLOPs, {} moved, body {:08x}",
+            "{}, {}, {} FLOPs, {} moved, body {:08x}",
             k.kind().name(),
-            k.nodes.len(),
+            if value_count(k) == 1 { "1 value".to_string() } else { format!("{} values", value_count(k)) },
             count(flops(k)),
             bytes(bytes_moved(k, &schedule.buffers) as usize),
             digest as u32

@@ -1,17 +1,11 @@
 //! Graphs and schedules in the language of Graphviz.
 
-use crate::ir::{Graph, NodeId, Op, Role};
-use crate::schedule::kernel::KernelKind;
-use crate::schedule::{BufferRole, Schedule};
+use super::{Colour, kernel_core, value_count};
+use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::body::BufferId;
+use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-
-/// Fills for the roles, light enough for black text; readable in grey as well.
-const FORWARD: &str = "#d6e6f4";
-const GRADIENT: &str = "#fbdcc4";
-const OPTIMISER: &str = "#dcecd2";
-const LEAF: &str = "#f4f1e4";
-const RESULT: &str = "#e6dcf0";
 
 /// A graph: one box a node, nested in boxes for what it was declared in; forward, backward and optimiser
 /// told apart by colour.
@@ -32,7 +26,7 @@ pub fn graph_dot(graph: &Graph) -> String {
         .chain(graph.updates.iter().map(|u| (u.state.as_str(), "update", u.node)));
     for (i, (name, kind, node)) in results.enumerate() {
         let label = escape(&format!("{kind} {name}"));
-        let _ = writeln!(text, "  r{i} [label=\"{label}\", shape=cds, fillcolor=\"{RESULT}\"];");
+        let _ = writeln!(text, "  r{i} [label=\"{label}\", shape=cds, {}];", style(Colour::Result));
         let _ = writeln!(text, "  n{} -> r{i};", node.index());
     }
     text.push_str("}\n");
@@ -40,34 +34,31 @@ pub fn graph_dot(graph: &Graph) -> String {
 }
 
 /// A schedule: one box a kernel in the order in which they run, an arrow for each buffer that one writes
-/// and another reads.
-pub fn schedule_dot(name: &str, schedule: &Schedule) -> String {
+/// and another reads. `graph` is what was scheduled.
+pub fn schedule_dot(name: &str, schedule: &Schedule, graph: &Graph) -> String {
     let mut text = heading(name);
-    let mut writer: BTreeMap<usize, String> = BTreeMap::new();
+    let mut writer: BTreeMap<BufferId, String> = BTreeMap::new();
     for (i, buffer) in schedule.buffers.iter().enumerate() {
         let (kind, label) = match &buffer.role {
             BufferRole::Input(name) => ("input", name),
             BufferRole::State(name) => ("state", name),
             BufferRole::Output | BufferRole::Temporary => continue,
         };
-        let read = schedule.kernels.iter().any(|k| k.reads.contains(&i));
+        let read = schedule.kernels.iter().any(|k| k.reads.contains(&BufferId::new(i)));
         if read && kind == "input" {
             let label = escape(&format!("{kind} {label}\n{}[{}]", buffer.dtype, sizes(&buffer.shape)));
-            let _ = writeln!(text, "  b{i} [label=\"{label}\", shape=ellipse, fillcolor=\"{LEAF}\"];");
-            writer.insert(i, format!("b{i}"));
+            let _ = writeln!(text, "  b{i} [label=\"{label}\", shape=ellipse, {}];", style(Colour::Leaf));
+            writer.insert(BufferId::new(i), format!("b{i}"));
         }
     }
     let mut last_writer = writer;
     for (k, kernel) in schedule.kernels.iter().enumerate() {
-        let fill = match kernel.kind() {
-            KernelKind::Contraction => GRADIENT,
-            KernelKind::Reduction => OPTIMISER,
-            KernelKind::Elementwise => FORWARD,
-            KernelKind::MultiTensor => RESULT,
-        };
-        let label =
-            escape(&format!("[{k}] {}\n{}, {} nodes", kernel.name, kernel.kind().name(), kernel.nodes.len().max(1)));
-        let _ = writeln!(text, "  k{k} [label=\"{label}\", fillcolor=\"{fill}\"];");
+        let colour =
+            kernel_core(graph, kernel).map_or(Colour::Forward, |id| Colour::of_role(&graph.node(id).origin.role));
+        let values = value_count(kernel);
+        let plural = if values == 1 { "" } else { "s" };
+        let label = escape(&format!("[{k}] {}\n{}, {values} value{plural}", kernel.name, kernel.kind().name()));
+        let _ = writeln!(text, "  k{k} [label=\"{label}\", {}];", style(colour));
         let sources: BTreeSet<&String> = kernel.reads.iter().filter_map(|b| last_writer.get(b)).collect();
         for source in sources {
             let _ = writeln!(text, "  {source} -> k{k};");
@@ -78,7 +69,7 @@ pub fn schedule_dot(name: &str, schedule: &Schedule) -> String {
     }
     for (i, output) in schedule.outputs.iter().enumerate() {
         let label = escape(&format!("output {}", output.name));
-        let _ = writeln!(text, "  o{i} [label=\"{label}\", shape=cds, fillcolor=\"{RESULT}\"];");
+        let _ = writeln!(text, "  o{i} [label=\"{label}\", shape=cds, {}];", style(Colour::Result));
         if let Some(source) = last_writer.get(&output.buffer) {
             let _ = writeln!(text, "  {source} -> o{i};");
         }
@@ -90,10 +81,15 @@ pub fn schedule_dot(name: &str, schedule: &Schedule) -> String {
 fn heading(name: &str) -> String {
     format!(
         "digraph \"{}\" {{\n  graph [rankdir=TB, fontname=\"Helvetica\", nodesep=0.25, ranksep=0.35];\n  \
-         node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10, color=\"#8a8a8a\"];\n  \
+         node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=10];\n  \
          edge [color=\"#6f6f6f\", arrowsize=0.6];\n",
         escape(name)
     )
+}
+
+fn style(colour: Colour) -> String {
+    let row = colour.row();
+    format!("fillcolor=\"{}\", color=\"{}\"", row.fill, row.stroke)
 }
 
 fn escape(text: &str) -> String {
@@ -123,12 +119,7 @@ impl Scope {
         let indent = "  ".repeat(depth);
         for &id in &self.nodes {
             let node = graph.node(id);
-            let fill = match (&node.op, &node.origin.role) {
-                (Op::Input { .. } | Op::State { .. } | Op::Constant { .. }, _) => LEAF,
-                (_, Role::Forward) => FORWARD,
-                (_, Role::Gradient(_)) => GRADIENT,
-                (_, Role::Optimiser(_)) => OPTIMISER,
-            };
+            let colour = Colour::of_node(&node.op, &node.origin.role);
             // The scope is drawn around the node: the name's last part is enough.
             let short = node.name.rsplit('/').next().unwrap_or(&node.name);
             let what = match &node.op {
@@ -139,7 +130,7 @@ impl Scope {
             };
             let first = if short == what { String::new() } else { format!("{short}\n") };
             let label = escape(&format!("{first}{what}\n{}", node.ty));
-            let _ = writeln!(text, "{indent}n{} [label=\"{label}\", fillcolor=\"{fill}\"];", id.index());
+            let _ = writeln!(text, "{indent}n{} [label=\"{label}\", {}];", id.index(), style(colour));
         }
         for (name, scope) in &self.inner {
             let _ = writeln!(text, "{indent}subgraph cluster_{clusters} {{");

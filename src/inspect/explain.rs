@@ -1,11 +1,11 @@
 //! Why a node is where it is.
 
-use super::{History, Observed, bytes, count, placement};
+use super::node_cost::{node_bytes, node_flops};
+use super::{History, Observed, bytes, count, hand_overs, placement, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Role};
-use crate::schedule::cost::{node_bytes, node_flops};
+use crate::kernel::schedule::{BufferRole, Schedule};
 use crate::schedule::fuse::why_not_fused;
-use crate::schedule::{BufferRole, Schedule};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -16,13 +16,13 @@ pub enum ExplainError {
     NoEntry(String),
     #[error("no stage of `{entry}` has a node `{name}`{}", near(.similar))]
     NoNode { entry: String, name: String, similar: Vec<String> },
-    #[error("`{0}` is removed by a pass: only what is left at last is fused")]
+    #[error("`{0}` is removed by a pass; only remaining nodes are fused")]
     Removed(String),
 }
 
 fn near(similar: &[String]) -> String {
     match similar {
-        [] => String::new(),
+        [] => "; `gcc-gan compile PROGRAM --emit text` lists all names".into(),
         names => format!("; did you mean one of\n  {}", names.join("\n  ")),
     }
 }
@@ -54,7 +54,7 @@ pub fn explain(observed: &Observed, entry: &str, name: &str) -> Result<String, E
             let source = observed.text.lines().nth(line - 1).unwrap_or_default().trim();
             let _ = writeln!(text, "declared  {}:{line}\n          {line} | {source}", observed.file);
         }
-        None => text.push_str("declared  nowhere by itself: it belongs to the program's state or to a run\n"),
+        None => text.push_str("declared  on no line of its own: it is part of the program's state or inputs\n"),
     }
     let (flops, moved) = (node_flops(graph, id), node_bytes(graph, id));
     let _ = writeln!(text, "cost      {} FLOPs, {} in and out", count(flops), bytes(moved as usize));
@@ -92,7 +92,7 @@ pub fn explain_pair(observed: &Observed, entry: &str, a: &str, b: &str) -> Resul
     for (name, kernels) in [(&a, &of_a), (&b, &of_b)] {
         let titles: Vec<String> = kernels.iter().map(title).collect();
         let place = if titles.is_empty() {
-            "is not computed: it is given".into()
+            "is not computed: it is an input or state".into()
         } else {
             format!("is in {}", titles.join(", "))
         };
@@ -164,7 +164,7 @@ fn passes(history: &History, name: &str) -> String {
         let now = graph.find(name).map(|id| (graph, id, Printer::default().node(graph, id)));
         match (&before, &now) {
             (None, Some((_, _, line))) => {
-                let verb = if stage == "declared" { "is there" } else { "is made" };
+                let verb = if stage == "declared" { "at the start" } else { "adds it" };
                 let _ = writeln!(text, "  {stage:20} {verb}: {}", body(line));
             }
             (Some((_, _, old)), Some((_, _, new))) if old != new => {
@@ -214,21 +214,31 @@ fn place(graph: &Graph, schedule: &Schedule, name: &str) -> String {
         let kernel = &schedule.kernels[k];
         let own = kernel.nodes.iter().any(|node| node == name);
         let how = if own { "is computed in" } else { "is computed where it is used, in" };
-        let others = kernel.nodes.iter().filter(|node| *node != name).count();
+        let values = value_count(kernel);
+        let plural = if values == 1 { "" } else { "s" };
         let _ =
-            writeln!(text, "  {how} kernel [{k}] {} ({}, {others} other values)", kernel.name, kernel.kind().name());
+            writeln!(text, "  {how} kernel [{k}] {} ({}, {values} value{plural})", kernel.name, kernel.kind().name());
     }
     if kernels.is_empty() {
-        text.push_str("  is computed by no kernel: it is given, or a view of what is\n");
+        text.push_str("  is computed by no kernel: it is an input, state, or a view of one\n");
     }
-    match placed.buffers.get(name).map(|&b| &schedule.buffers[b]) {
-        Some(buffer) => {
+    match placed.buffers.get(name).map(|&b| (b, &schedule.buffers[b])) {
+        Some((index, buffer)) => {
             let live = match &buffer.role {
                 BufferRole::State(state) => format!("the state `{state}`, from run to run"),
                 _ => format!("live from kernel {} to {}", buffer.live.0, buffer.live.1.saturating_sub(1)),
             };
             let _ =
                 writeln!(text, "  is held at offset {} of the arena, {}: {live}", buffer.offset, bytes(buffer.bytes()));
+            for pair in hand_overs(schedule) {
+                let (of, k) = (|b: usize| &schedule.buffers[b].name, pair.kernel);
+                if pair.new.index() == index {
+                    let _ = writeln!(text, "  is written in place by kernel [{k}], over {}", of(pair.old.index()));
+                }
+                if pair.old.index() == index {
+                    let _ = writeln!(text, "  is overwritten in place by kernel [{k}], with {}", of(pair.new.index()));
+                }
+            }
         }
         None => text.push_str("  is never in memory: it lives in its kernel's tiles\n"),
     }

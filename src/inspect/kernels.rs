@@ -1,23 +1,35 @@
 //! Kernels as text.
 
+use super::hand_overs;
 use crate::ir::Type;
-use crate::schedule::kernel::{
-    Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, Kernel, Nest, Operand, ReduceKind, Store, Word,
+use crate::kernel::access::Access;
+use crate::kernel::body::{
+    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, ReduceKind, Store, Word,
 };
-use crate::schedule::view::View;
-use crate::schedule::{Buffer, BufferRole, Schedule};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::schedule::{Buffer, BufferRole, Schedule};
 use std::fmt::Write as _;
 
 /// Every kernel of a schedule in the order in which they run.
 pub fn schedule_text(schedule: &Schedule) -> String {
     let mut text = String::new();
+    let hand_overs = hand_overs(schedule);
     for (position, kernel) in schedule.kernels.iter().enumerate() {
         let _ = write!(text, "[{position}] {}", kernel_text(kernel, &schedule.buffers));
+        for pair in hand_overs.iter().filter(|pair| pair.kernel == position) {
+            let of = |b| name(&schedule.buffers, b);
+            let _ = writeln!(text, "  in place: {} is written over {}", of(pair.new), of(pair.old));
+        }
     }
     for output in &schedule.outputs {
         let _ = writeln!(text, "output {} = {}", output.name, name(&schedule.buffers, output.buffer));
     }
     text
+}
+
+/// How many values a kernel is there for: those that it computes and no other does. One that only copies has that one.
+pub fn value_count(kernel: &Kernel) -> usize {
+    kernel.nodes.len().max(1)
 }
 
 /// One kernel: a line about it, then a line for each of its expressions and stores.
@@ -32,7 +44,7 @@ pub fn kernel_text(kernel: &Kernel, buffers: &[Buffer]) -> String {
 
 /// A buffer's name, marked where it outlives the run.
 fn name(buffers: &[Buffer], id: BufferId) -> String {
-    let Some(buffer) = buffers.get(id) else { return format!("buffer {id}") };
+    let Some(buffer) = buffers.get(id.index()) else { return format!("buffer {id}") };
     match &buffer.role {
         BufferRole::Input(name) => format!("input {name}"),
         BufferRole::State(name) => format!("state {name}"),
@@ -44,7 +56,7 @@ fn sizes(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn nest_text(nest: &Nest, buffers: &[Buffer], text: &mut String) {
+fn nest_text(nest: &Nest<BufferId>, buffers: &[Buffer], text: &mut String) {
     let space: Vec<String> = (nest.space.iter().zip(&nest.reduced))
         .map(|(size, reduced)| if *reduced { format!("({size})") } else { size.to_string() })
         .collect();
@@ -53,7 +65,7 @@ fn nest_text(nest: &Nest, buffers: &[Buffer], text: &mut String) {
         (nest.space.iter().zip(&nest.reduced)).map(|(&s, &r)| if r && kept { 1 } else { s }).collect()
     };
     let mut said = vec![false; nest.exprs.len()];
-    let mut say = |root: usize, kept: bool, text: &mut String| {
+    let mut say = |root: ExprId, kept: bool, text: &mut String| {
         exprs_text(&nest.exprs, root, &shape(kept), buffers, &mut said, text);
     };
     for (number, pass) in nest.passes.iter().enumerate() {
@@ -70,7 +82,7 @@ fn nest_text(nest: &Nest, buffers: &[Buffer], text: &mut String) {
         }
         for store in &pass.stores {
             say(store.value, false, text);
-            store_text(store, buffers, text);
+            store_text(store, &shape(false), buffers, text);
         }
         for (slot, value) in &pass.kept {
             say(*value, true, text);
@@ -78,16 +90,17 @@ fn nest_text(nest: &Nest, buffers: &[Buffer], text: &mut String) {
         }
         for store in &pass.kept_stores {
             say(store.value, true, text);
-            store_text(store, buffers, text);
+            store_text(store, &shape(true), buffers, text);
         }
     }
 }
 
-fn store_text(store: &Store, buffers: &[Buffer], text: &mut String) {
-    let _ = writeln!(text, "    store %{} to {}", store.value, name(buffers, store.buffer));
+fn store_text(store: &Store<BufferId>, space: &[usize], buffers: &[Buffer], text: &mut String) {
+    let access = access_text(&store.access, space);
+    let _ = writeln!(text, "    store %{} to {}{access}", store.value, name(buffers, store.buffer));
 }
 
-fn contraction_text(c: &Contraction, buffers: &[Buffer], text: &mut String) {
+fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut String) {
     let ([a, b], out) = c.kind.shapes();
     let window = |c: &ConvShape| format!(" stride {} pad {}", sizes(&c.window.stride), sizes(&c.window.pad));
     let (kind, window) = match &c.kind {
@@ -99,14 +112,16 @@ fn contraction_text(c: &Contraction, buffers: &[Buffer], text: &mut String) {
     let mut operands = Vec::new();
     for (operand, shape) in c.operands.iter().zip([&a, &b]) {
         match operand {
-            Operand::Buffer { buffer, view } => {
-                operands.push(format!("{}{}", name(buffers, *buffer), view_text(view, shape)));
+            Operand::Buffer { buffer, access } => {
+                operands.push(format!("{}{}", name(buffers, *buffer), access_text(access, shape)));
             }
             Operand::Computed { exprs } => {
                 let _ = writeln!(text, "  prologue for [{}]", sizes(shape));
                 let mut said = vec![false; exprs.len()];
-                exprs_text(exprs, exprs.len() - 1, shape, buffers, &mut said, text);
-                operands.push(format!("prologue %{}", exprs.len() - 1));
+                if let Some(value) = exprs.last() {
+                    exprs_text(exprs, value, shape, buffers, &mut said, text);
+                    operands.push(format!("prologue %{value}"));
+                }
             }
         }
     }
@@ -117,42 +132,44 @@ fn contraction_text(c: &Contraction, buffers: &[Buffer], text: &mut String) {
     let mut said = vec![false; c.exprs.len()];
     for store in &c.stores {
         exprs_text(&c.exprs, store.value, &c.space, buffers, &mut said, text);
-        store_text(store, buffers, text);
+        store_text(store, &c.space, buffers, text);
     }
 }
 
 /// What a root needs and has not been said yet, operands first.
-fn exprs_text(exprs: &[Expr], root: usize, space: &[usize], buffers: &[Buffer], said: &mut [bool], text: &mut String) {
-    let mut needed = vec![false; exprs.len()];
-    needed[root] = true;
-    for id in (0..=root).rev().filter(|&id| !said[id]) {
-        if let (true, Expr::Scalar { args, .. }) = (needed[id], &exprs[id]) {
-            args.iter().for_each(|&arg| needed[arg] = true);
-        }
-    }
-    for id in (0..=root).filter(|&id| needed[id]) {
-        if !std::mem::replace(&mut said[id], true) {
+fn exprs_text(
+    exprs: &Exprs<BufferId>,
+    root: ExprId,
+    space: &[usize],
+    buffers: &[Buffer],
+    said: &mut [bool],
+    text: &mut String,
+) {
+    for (id, needed) in exprs.ids().zip(exprs.needed([root])) {
+        if needed && !std::mem::replace(&mut said[id.index()], true) {
             let _ = writeln!(text, "    %{id} = {}", expr_text(&exprs[id], space, buffers));
         }
     }
 }
 
-fn expr_text(expr: &Expr, space: &[usize], buffers: &[Buffer]) -> String {
-    let word = |word: &Word| match word {
+fn expr_text(expr: &Expr<BufferId>, space: &[usize], buffers: &[Buffer]) -> String {
+    let word = |word: &Word<BufferId>| match word {
         Word::Constant(value) => value.to_string(),
         Word::Load { buffer, offset } => format!("{}[{offset}]", name(buffers, *buffer)),
     };
     match expr {
         Expr::Constant { value, dtype } => format!("{value} {}", Type::new(*dtype, []).dtype),
-        Expr::Load { buffer, view } => format!("load {}{}", name(buffers, *buffer), view_text(view, space)),
-        Expr::Inside { view } => format!("inside{}", view_text(view, space)),
-        Expr::Iota { view, divisor, modulus, .. } => format!("iota / {divisor} % {modulus}{}", view_text(view, space)),
-        Expr::Random { distribution, stream, seed, step, view } => format!(
+        Expr::Load { buffer, access, .. } => format!("load {}{}", name(buffers, *buffer), access_text(access, space)),
+        Expr::Inside { access } => format!("inside{}", access_text(access, space)),
+        Expr::Iota { access, divisor, modulus, .. } => {
+            format!("iota / {divisor} % {modulus}{}", access_text(access, space))
+        }
+        Expr::Random { distribution, stream, seed, step, access } => format!(
             "random {distribution:?} stream {stream:016x} seed {} {} step {}{}",
             word(&seed[0]),
             word(&seed[1]),
             word(step),
-            view_text(view, space)
+            access_text(access, space)
         ),
         Expr::Slot(slot) => format!("kept {slot}"),
         Expr::Accumulator => "the sum".to_string(),
@@ -163,20 +180,25 @@ fn expr_text(expr: &Expr, space: &[usize], buffers: &[Buffer]) -> String {
     }
 }
 
-/// Nothing for a view that reads each point's own element; else its strides, offset and mask.
-fn view_text(view: &View, space: &[usize]) -> String {
-    if view.is_contiguous(space) {
+/// Nothing for an access of each point's own element; else its strides, offset and bounds.
+fn access_text(access: &Access, space: &[usize]) -> String {
+    if access.is_contiguous(space) {
         return String::new();
     }
-    let mut text = format!(" strides [{}]", view.strides.iter().map(isize::to_string).collect::<Vec<_>>().join(","));
-    if view.offset != 0 {
-        let _ = write!(text, " from {}", view.offset);
+    let list = |strides: &[isize]| strides.iter().map(isize::to_string).collect::<Vec<_>>().join(",");
+    let mut text = format!(" strides [{}]", list(&access.strides));
+    if access.offset != 0 {
+        let _ = write!(text, " from {}", access.offset);
     }
-    if let Some(mask) = &view.mask {
-        let ranges: Vec<String> = (mask.iter().zip(space))
+    let (ranges, joint) = access.ranges(space);
+    if ranges.iter().zip(space).any(|(&range, &size)| range != (0, size)) {
+        let ranges: Vec<String> = (ranges.iter().zip(space))
             .map(|(&(lo, hi), &size)| if (lo, hi) == (0, size) { "..".into() } else { format!("{lo}..{hi}") })
             .collect();
         let _ = write!(text, " within [{}]", ranges.join(","));
+    }
+    for bound in joint {
+        let _ = write!(text, " where strides [{}] from {} in 0..{}", list(&bound.strides), bound.offset, bound.below);
     }
     text
 }

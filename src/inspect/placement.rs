@@ -1,9 +1,9 @@
 //! Where the nodes of an optimised graph ended: in which kernels, in which buffer.
 
 use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::body::Kernel;
+use crate::kernel::schedule::{BufferRole, Schedule};
 use crate::schedule::fuse::base;
-use crate::schedule::kernel::Kernel;
-use crate::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// By a node's name, what became of it.

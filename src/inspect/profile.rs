@@ -1,13 +1,14 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
 use super::{Align, Table, bytes};
-use crate::exec::cpu::{CpuExecutor, ceilings};
+use crate::exec::cpu::{Ceilings, CpuExecutor, Spread, ceilings};
 use crate::exec::{ExecError, Executor, TensorRef};
+use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
-use crate::schedule::Schedule;
-use crate::schedule::cost::{bytes_moved, flops};
+use crate::tensor::{Bf16, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// What a profile is of.
@@ -20,6 +21,9 @@ pub struct Subject {
     pub steps: usize,
     /// Measured in the same process, before the steps.
     pub machine: Machine,
+    /// How well those ceilings repeat.
+    #[serde(default)]
+    pub spread: Spread,
 }
 
 /// One launch of a kernel.
@@ -46,16 +50,33 @@ pub struct KernelTime {
     pub kernel: usize,
     pub name: String,
     pub kind: &'static str,
-    /// The median over the steps.
+    /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the step.
     pub seconds: f64,
-    /// Of the sum of all kernels' medians.
+    /// Over all steps.
+    pub min_seconds: f64,
+    pub median_seconds: f64,
+    pub max_seconds: f64,
+    /// Of the step.
     pub share: f64,
     pub flops: u64,
     pub bytes: u64,
     /// The part of the time that the machine needs at the ceiling that binds this kernel.
     pub of_ceiling: f64,
-    /// What the cost model says for the measured ceilings.
-    pub predicted_seconds: f64,
+    /// The least time that the measured ceilings allow.
+    pub ceiling_seconds: f64,
+}
+
+/// A whole step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StepTime {
+    /// From the start of the first kernel to the end of the last: the mean over the typical steps.
+    pub seconds: f64,
+    /// Of those, what passes between kernels.
+    pub between_seconds: f64,
+    /// Over all steps.
+    pub min_seconds: f64,
+    pub median_seconds: f64,
+    pub max_seconds: f64,
 }
 
 /// A profile that cannot be made or read.
@@ -63,7 +84,7 @@ pub struct KernelTime {
 pub enum ProfileError {
     #[error(transparent)]
     Exec(#[from] ExecError),
-    #[error("this is no profile that `gcc-gan profile` wrote: {0}")]
+    #[error("this is not a profile that `gcc-gan profile` wrote: {0}")]
     Format(String),
     #[error("the profile is of another program: {0}; profile this one")]
     OtherProgram(String),
@@ -82,7 +103,7 @@ pub fn measure(
     seed: u64,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Profile, ProfileError> {
-    let machine = ceilings(threads)?;
+    let Ceilings { machine, spread } = ceilings(threads)?;
     let index = |wanted: &str| {
         let found = plan.entries.iter().position(|e| e.name == wanted && e.sizes.is_empty());
         found.ok_or_else(|| ExecError::Unknown { what: "entry", name: wanted.into() })
@@ -112,6 +133,7 @@ pub fn measure(
         threads: executor.threads(),
         steps,
         machine,
+        spread,
     };
     Ok(Profile { subject, launches })
 }
@@ -126,19 +148,22 @@ fn run(
     let words = [seed as u32, (seed >> 32) as u32];
     // A multiplicative hash spreads the values; they need not be random.
     let mixed = |element: usize| (element as u32).wrapping_mul(2_654_435_761) >> 8;
-    let floats: Vec<Vec<f32>> = (entry.inputs.iter())
-        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) as f32 / (1 << 23) as f32 - 1.0).collect())
-        .collect();
-    let integers: Vec<Vec<u32>> = (entry.inputs.iter())
-        .map(|i| (0..i.ty.elements()).map(|e| mixed(e) % i.below.unwrap_or(1 << 24) as u32).collect())
-        .collect();
-    let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&integers)))
-        .map(|(input, (floats, integers))| match (input.feed, input.ty.dtype) {
-            (Feed::Seed, _) => TensorRef::U32(&words),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::F32) => TensorRef::F32(floats),
-            (Feed::Images | Feed::Labels | Feed::Caller, DType::U32) => TensorRef::U32(integers),
+    let real = |element: usize| mixed(element) as f32 / (1 << 23) as f32 - 1.0;
+    let tensors: Vec<Tensor> = (entry.inputs.iter())
+        .map(|i| {
+            let (shape, elements) = (i.ty.shape.clone(), 0..i.ty.elements());
+            match (i.feed, i.ty.dtype) {
+                (Feed::Seed, _) => Tensor::new([2], &words),
+                (_, DType::F32) => Tensor::new(shape, &elements.map(real).collect::<Vec<_>>()),
+                (_, DType::Bf16) => Tensor::new(shape, &elements.map(|e| Bf16::from_f32(real(e))).collect::<Vec<_>>()),
+                (_, DType::U32) => {
+                    let below = i.below.unwrap_or(1 << 24) as u32;
+                    Tensor::new(shape, &elements.map(|e| mixed(e) % below).collect::<Vec<_>>())
+                }
+            }
         })
         .collect();
+    let inputs: Vec<TensorRef> = tensors.iter().map(Tensor::view).collect();
     executor.run_observed(index, &inputs, observe)
 }
 
@@ -148,7 +173,9 @@ impl Profile {
     /// # Errors
     /// When the schedule is not the one that was measured.
     pub fn kernels(&self, schedule: &Schedule) -> Result<Vec<KernelTime>, ProfileError> {
+        let typical = self.typical_steps();
         let mut samples: Vec<Vec<f64>> = vec![Vec::new(); schedule.kernels.len()];
+        let mut sums = vec![0.0; schedule.kernels.len()];
         for launch in &self.launches {
             let of = samples.get_mut(launch.kernel).ok_or_else(|| {
                 ProfileError::OtherProgram(format!(
@@ -158,42 +185,75 @@ impl Profile {
                 ))
             })?;
             of.push(launch.seconds);
+            if typical.contains(&launch.step) {
+                sums[launch.kernel] += launch.seconds;
+            }
         }
         if let Some(kernel) = samples.iter().position(Vec::is_empty) {
             return Err(ProfileError::OtherProgram(format!("it has no times of kernel {kernel}")));
         }
-        let medians: Vec<f64> = samples.iter_mut().map(|s| median(s)).collect();
-        let total: f64 = medians.iter().sum();
+        let step = self.step_time().seconds;
         let machine = &self.subject.machine;
-        Ok((schedule.kernels.iter().zip(&medians).enumerate())
-            .map(|(index, (kernel, &seconds))| {
+        Ok((schedule.kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
+            .map(|(index, (kernel, (samples, sum)))| {
+                let seconds = sum / typical.len() as f64;
                 let (flops, bytes) = (flops(kernel), bytes_moved(kernel, &schedule.buffers));
-                let predicted_seconds = machine.seconds(flops, bytes);
+                let ceiling_seconds = machine.seconds(flops, bytes);
+                let median_seconds = median(samples);
                 KernelTime {
                     kernel: index,
                     name: kernel.name.clone(),
                     kind: kernel.kind().name(),
                     seconds,
-                    share: seconds / total.max(f64::MIN_POSITIVE),
+                    // The median left them in order.
+                    min_seconds: samples[0],
+                    median_seconds,
+                    max_seconds: samples[samples.len() - 1],
+                    share: seconds / step.max(f64::MIN_POSITIVE),
                     flops,
                     bytes,
-                    of_ceiling: (predicted_seconds - machine.launch_seconds) / seconds.max(f64::MIN_POSITIVE),
-                    predicted_seconds,
+                    of_ceiling: (ceiling_seconds - machine.launch_seconds) / seconds.max(f64::MIN_POSITIVE),
+                    ceiling_seconds,
                 }
             })
             .collect())
     }
 
-    /// The median over the steps of the time from a step's first kernel to the end of its last.
-    pub fn step_seconds(&self) -> f64 {
-        median(&mut self.steps().into_values().collect::<Vec<_>>())
+    /// The times of the steps as a whole.
+    pub fn step_time(&self) -> StepTime {
+        let (steps, typical) = (self.steps(), self.typical_steps());
+        let of = typical.len().max(1) as f64;
+        let seconds = typical.iter().filter_map(|step| steps.get(step)).sum::<f64>() / of;
+        let in_kernels: f64 = self.launches.iter().filter(|l| typical.contains(&l.step)).map(|l| l.seconds).sum();
+        let mut lengths: Vec<f64> = steps.into_values().collect();
+        let median_seconds = median(&mut lengths);
+        StepTime {
+            seconds,
+            between_seconds: seconds - in_kernels / of,
+            min_seconds: lengths.first().copied().unwrap_or(0.0),
+            median_seconds,
+            max_seconds: lengths.last().copied().unwrap_or(0.0),
+        }
+    }
+
+    /// The half of the steps whose lengths are nearest the median: a step in which the machine did something else is not
+    /// among them, and the means over the same steps add up.
+    pub fn typical_steps(&self) -> BTreeSet<usize> {
+        self.by_distance().map_or(BTreeSet::new(), |steps| steps[..steps.len().div_ceil(2)].iter().copied().collect())
     }
 
     /// The step whose length is nearest the median.
     pub fn typical_step(&self) -> usize {
-        let (median, steps) = (self.step_seconds(), self.steps());
-        let nearest = steps.iter().min_by(|a, b| (a.1 - median).abs().total_cmp(&(b.1 - median).abs()));
-        nearest.map_or(0, |(&step, _)| step)
+        self.by_distance().map_or(0, |steps| steps[0])
+    }
+
+    /// All steps, the one whose length is nearest the median first.
+    fn by_distance(&self) -> Option<Vec<usize>> {
+        let steps = self.steps();
+        let median = median(&mut steps.values().copied().collect::<Vec<_>>());
+        let mut order: Vec<usize> = steps.keys().copied().collect();
+        order.sort_by(|a, b| (steps[a] - median).abs().total_cmp(&(steps[b] - median).abs()));
+        (!order.is_empty()).then_some(order)
     }
 
     /// The length in seconds of each step.
@@ -293,46 +353,85 @@ impl Profile {
         Ok(Profile { subject: trace.other_data, launches })
     }
 
-    /// The figures as a table, the dearest kernel first.
+    /// The figures as a table, the slowest kernel first. Its first column adds up to the step.
     pub fn table(&self, kernels: &[KernelTime]) -> String {
         let mut order: Vec<&KernelTime> = kernels.iter().collect();
         order.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.kernel.cmp(&b.kernel)));
-        let right = [Align::Right; 7];
+        let step = self.step_time();
+        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
+        let percent = |part: f64| format!("{:.1}%", part * 100.0);
+        let right = [Align::Right; 10];
         let mut table = Table::new([&right[..], &[Align::Left, Align::Left]].concat());
-        table.row(["ms", "share", "GFLOP/s", "GB/s", "of ceiling", "predicted ms", "at", "kind", "kernel"]);
+        table.row([
+            "ms",
+            "share",
+            "min",
+            "median",
+            "max",
+            "at ceiling",
+            "of ceiling",
+            "GFLOP/s",
+            "GB/s",
+            "#",
+            "kind",
+            "kernel",
+        ]);
         for k in order {
             table.row([
-                format!("{:.3}", k.seconds * 1e3),
-                format!("{:.1}%", k.share * 100.0),
-                format!("{:.1}", k.flops as f64 / k.seconds / 1e9),
-                format!("{:.1}", k.bytes as f64 / k.seconds / 1e9),
+                ms(k.seconds),
+                percent(k.share),
+                ms(k.min_seconds),
+                ms(k.median_seconds),
+                ms(k.max_seconds),
+                ms(k.ceiling_seconds),
                 format!("{:.0}%", k.of_ceiling * 100.0),
-                format!("{:.3}", k.predicted_seconds * 1e3),
+                format!("{:.1}", k.flops as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
+                format!("{:.1}", k.bytes as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
                 k.kernel.to_string(),
                 k.kind.to_string(),
                 k.name.clone(),
             ]);
         }
-        let machine = &self.subject.machine;
-        let predicted: f64 = kernels.iter().map(|k| k.predicted_seconds).sum();
+        let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
+        let blank = || String::new();
+        let rest = |name: &str, seconds: f64, spread: [String; 3], ceiling: String| {
+            let share = percent(seconds / step.seconds.max(f64::MIN_POSITIVE));
+            let [min, median, max] = spread;
+            let start = [ms(seconds), share, min, median, max, ceiling];
+            let end = [blank(), blank(), blank(), blank(), blank(), name.to_string()];
+            [start, end].concat()
+        };
+        table.row(rest("between kernels", step.between_seconds, [blank(), blank(), blank()], blank()));
+        let whole = [step.min_seconds, step.median_seconds, step.max_seconds].map(ms);
+        table.row(rest("the step", step.seconds, whole, ms(ceiling)));
+        let Subject { machine, spread, .. } = &self.subject;
         let (flops, moved) =
             (kernels.iter().map(|k| k.flops).sum::<u64>(), kernels.iter().map(|k| k.bytes).sum::<u64>());
-        let seconds: f64 = self.step_seconds();
+        let within = |part: f64| format!("(±{:.1}%)", part * 100.0);
+        let busy = spread.busy().map_or(String::new(), |why| {
+            format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")
+        });
         format!(
-            "{} of {}: {:.1} ms a step (median of {}), {} kernels, {:.1} GFLOP/s, {} moved; predicted {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s, {:.1} GB/s, {:.1} µs a launch, {} threads\n\n{}",
+            "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
+             ceilings {:.1} ms\n\
+             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}, {} thread{}\n{busy}\n{}",
             self.subject.entry,
             self.subject.program,
-            seconds * 1e3,
+            step.seconds * 1e3,
+            self.typical_steps().len(),
             self.subject.steps,
             kernels.len(),
-            flops as f64 / seconds / 1e9,
+            flops as f64 / step.seconds.max(f64::MIN_POSITIVE) / 1e9,
             bytes(moved as usize),
-            predicted * 1e3,
+            ceiling * 1e3,
             machine.flops_per_second / 1e9,
+            within(spread.arithmetic),
             machine.bytes_per_second / 1e9,
+            within(spread.memory),
             machine.launch_seconds * 1e6,
+            within(spread.launch),
             self.subject.threads,
+            if self.subject.threads == 1 { "" } else { "s" },
             table.render("")
         )
     }
@@ -426,12 +525,47 @@ mod tests {
             |a: &Launch, b: &Launch| (a.step, a.kernel) == (b.step, b.kernel) && (a.seconds - b.seconds).abs() < 1e-9;
         assert!(back.launches.iter().zip(&profile.launches).all(|(a, b)| close(a, b)));
         let kernels = profile.kernels(schedule).unwrap();
-        assert!((kernels.iter().map(|k| k.share).sum::<f64>() - 1.0).abs() < 1e-9);
+        // The kernels and the time between them are the step.
+        let step = profile.step_time();
+        let sum = kernels.iter().map(|k| k.seconds).sum::<f64>() + step.between_seconds;
+        assert!((sum / step.seconds - 1.0).abs() < 1e-9, "{sum} {step:?}");
+        assert!(step.between_seconds >= 0.0 && step.min_seconds <= step.median_seconds);
+        for k in &kernels {
+            assert!(k.min_seconds <= k.median_seconds && k.median_seconds <= k.max_seconds, "{k:?}");
+            assert!(k.min_seconds <= k.seconds && k.seconds <= k.max_seconds, "{k:?}");
+        }
         // Kernels run one after the other: a step is no shorter than they are together.
         let first: f64 = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.seconds).sum();
         let step_end = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.start + l.seconds).fold(0.0, f64::max);
         assert!(first <= step_end + 1e-6, "{first} {step_end}");
-        assert!(profile.table(&kernels).lines().count() == kernels.len() + 4);
+        let table = profile.table(&kernels);
+        let rows = table.lines().skip_while(|line| !line.is_empty()).skip(2);
+        let all: Vec<f64> = rows.map(|row| row.split_whitespace().next().unwrap().parse().unwrap()).collect();
+        let (whole, parts) = all.split_last().unwrap();
+        assert_eq!(parts.len(), kernels.len() + 1);
+        let rounding = 0.0005 * all.len() as f64;
+        assert!((parts.iter().sum::<f64>() - whole).abs() <= rounding, "{table}");
+    }
+
+    /// A step in which the machine did something else counts in the longest time alone.
+    #[test]
+    fn a_disturbed_step_is_not_typical() {
+        let (plan, mut profile) = profiled();
+        let schedule = &plan.entry("train_step").unwrap().schedule;
+        let launch = |step: usize, kernel: usize| Launch {
+            step,
+            kernel,
+            start: step as f64 * 1000.0 + kernel as f64 * 1.25,
+            // The step ends with it.
+            seconds: if (step, kernel) == (1, 2) { 400.0 } else { 1.0 },
+        };
+        let count = schedule.kernels.len();
+        profile.launches = (0..4).flat_map(|step| (0..count).map(move |kernel| launch(step, kernel))).collect();
+        let kernels = profile.kernels(schedule).unwrap();
+        assert_eq!(profile.typical_steps().len(), 2);
+        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 400.0]);
+        let step = profile.step_time();
+        assert!((step.between_seconds - 0.25 * (count - 1) as f64).abs() < 1e-9, "{step:?}");
     }
 
     #[test]

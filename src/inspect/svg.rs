@@ -1,9 +1,10 @@
 //! Pictures of graphs and schedules as SVG, for print and for pages that run no script.
 
 use super::layered::{Layout, Point, layered};
-use super::{Group, condense, group_path, kernel_core};
-use crate::ir::{Graph, NodeId, Op, Role};
-use crate::schedule::{BufferRole, Schedule};
+use super::{COLOURS, Colour, Group, condense, group_path, kernel_core, value_count, visible};
+use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::body::BufferId;
+use crate::kernel::schedule::{BufferRole, Schedule};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
@@ -14,16 +15,6 @@ pub enum Detail {
     Layers,
     /// A box for each node, those of a layer together.
     Nodes,
-}
-
-/// What a box is for, which is its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Colour {
-    Forward,
-    Backward,
-    Optimiser,
-    Leaf,
-    Result,
 }
 
 #[derive(Debug, Clone)]
@@ -55,15 +46,15 @@ pub fn graph_svg(graph: &Graph, detail: Detail) -> String {
 /// scheduled.
 pub fn schedule_svg(name: &str, schedule: &Schedule, graph: &Graph) -> String {
     let mut picture = Picture::default();
-    let mut writer: HashMap<usize, usize> = HashMap::new();
+    let mut writer: HashMap<BufferId, usize> = HashMap::new();
     for (index, buffer) in schedule.buffers.iter().enumerate() {
-        let is_read = schedule.kernels.iter().any(|kernel| kernel.reads.contains(&index));
+        let is_read = schedule.kernels.iter().any(|kernel| kernel.reads.contains(&BufferId::new(index)));
         if let BufferRole::Input(input) = &buffer.role
             && is_read
             && buffer.elements() > 2
         {
             let ty = format!("{}[{}]", buffer.dtype, sizes(&buffer.shape));
-            writer.insert(index, picture.boxes.len());
+            writer.insert(BufferId::new(index), picture.boxes.len());
             picture.boxes.push(Box {
                 lines: vec![input.clone(), ty.clone()],
                 colour: Colour::Leaf,
@@ -79,10 +70,15 @@ pub fn schedule_svg(name: &str, schedule: &Schedule, graph: &Graph) -> String {
         let this = picture.boxes.len();
         let lines = vec![
             format!("{position} {}", kernel.name),
-            format!("{}, {}", kernel.kind().name(), counted(kernel.nodes.len(), "value")),
+            format!("{}, {}", kernel.kind().name(), counted(value_count(kernel), "value")),
         ];
         let title = kernel.nodes.join("\n");
-        picture.boxes.push(Box { lines, colour: core.map_or(Colour::Forward, |o| colour(&o.role)), title, groups });
+        picture.boxes.push(Box {
+            lines,
+            colour: core.map_or(Colour::Forward, |o| Colour::of_role(&o.role)),
+            title,
+            groups,
+        });
         picture.arrows.extend(kernel.reads.iter().filter_map(|buffer| Some((*writer.get(buffer)?, this))));
         writer.extend(kernel.writes.iter().map(|&buffer| (buffer, this)));
     }
@@ -108,7 +104,7 @@ fn layers(graph: &Graph) -> Picture {
         let size = if part.members.len() > 1 { format!(", {} nodes", part.members.len()) } else { String::new() };
         picture.boxes.push(Box {
             lines: vec![last.to_string(), format!("{}{size}", graph.ty(node))],
-            colour: if is_input { Colour::Leaf } else { colour(&part.role) },
+            colour: if is_input { Colour::Leaf } else { Colour::of_role(&part.role) },
             title: part.name.clone(),
             groups,
         });
@@ -116,8 +112,10 @@ fn layers(graph: &Graph) -> Picture {
     for (to, part) in parts.iter().enumerate() {
         picture.arrows.extend(part.operands.iter().map(|&from| (from, to)));
     }
+    let part_of: HashMap<NodeId, usize> =
+        parts.iter().enumerate().flat_map(|(i, part)| part.members.iter().map(move |&id| (id, i))).collect();
     for output in &graph.outputs {
-        if let Some(from) = parts.iter().position(|part| part.members.contains(&output.node)) {
+        if let Some(&from) = part_of.get(&output.node) {
             picture.arrows.insert((from, picture.boxes.len()));
             picture.boxes.push(result(&output.name));
         }
@@ -142,7 +140,7 @@ fn nodes(graph: &Graph) -> Picture {
         let first = if short.starts_with(op) { short.to_string() } else { format!("{short} = {op}") };
         picture.boxes.push(Box {
             lines: vec![first, node.ty.to_string()],
-            colour: colour(&node.origin.role),
+            colour: Colour::of_role(&node.origin.role),
             title: node.name.clone(),
             groups: groups.clone(),
         });
@@ -188,14 +186,6 @@ fn result(name: &str) -> Box {
         colour: Colour::Result,
         title: format!("output {name}"),
         groups: Vec::new(),
-    }
-}
-
-fn colour(role: &Role) -> Colour {
-    match role {
-        Role::Forward => Colour::Forward,
-        Role::Gradient(_) => Colour::Backward,
-        Role::Optimiser(_) => Colour::Optimiser,
     }
 }
 
@@ -270,9 +260,10 @@ fn tree(picture: &Picture) -> Vec<Tree> {
             arrows.insert((a[shared - 1], from, to));
         }
     }
+    let mut position = vec![0; all.len()];
+    all.iter().for_each(|node| node.children.iter().enumerate().for_each(|(i, &child)| position[child] = i));
     for (group, from, to) in arrows {
-        let position = |child: usize| all[group].children.iter().position(|&c| c == child).unwrap_or(0);
-        let arrow = (position(from), position(to));
+        let arrow = (position[from], position[to]);
         all[group].arrows.push(arrow);
     }
     all
@@ -308,8 +299,7 @@ fn lay_out(all: &mut Vec<Tree>, picture: &Picture, at: usize) {
 // Drawing
 
 const STYLE: &str = "text{font-family:Helvetica,Arial,'DejaVu Sans',sans-serif;fill:#1b1f24}\
-.f{fill:#e3eefa;stroke:#2f73b8}.b{fill:#fdebd9;stroke:#c05d0b}.o{fill:#dcf3e9;stroke:#137a56}.l{fill:#eef0f3;stroke:#747d89}\
-.r{fill:#fff;stroke:#747d89;stroke-dasharray:3 2}.g{fill-opacity:.28;stroke-opacity:.6}\
+.r{stroke-dasharray:3 2}.g{fill-opacity:.28;stroke-opacity:.6}\
 .t{font-size:12px;text-anchor:middle}.s{font-size:10.5px;text-anchor:middle;fill:#5c6672}.h{font-size:11px}\
 path{fill:none;stroke:#8b94a0;stroke-width:1.1}";
 
@@ -328,21 +318,18 @@ fn render(name: &str, picture: &Picture) -> String {
     const FOOT: f64 = 34.0;
     let mut all = tree(picture);
     lay_out(&mut all, picture, 0);
-    let legend: Vec<(Colour, &str)> = [
-        (Colour::Forward, "forward"),
-        (Colour::Backward, "backward"),
-        (Colour::Optimiser, "optimiser"),
-        (Colour::Leaf, "input, state, constant"),
-        (Colour::Result, "output"),
-    ]
-    .into_iter()
-    .filter(|(colour, _)| picture.boxes.iter().any(|b| b.colour == *colour))
-    .collect();
+    let legend: Vec<(Colour, &str)> = (COLOURS.iter())
+        .filter(|row| picture.boxes.iter().any(|b| b.colour == row.colour))
+        .map(|row| (row.colour, row.name))
+        .collect();
+    let colours: String = (COLOURS.iter())
+        .map(|row| format!(".{}{{fill:{};stroke:{}}}", class(row.colour), row.fill, row.stroke))
+        .collect();
     let legend_width: f64 = legend.iter().map(|(_, text)| text_width(text, 11.0) + 36.0).sum();
     let (width, height) = (all[0].size.0.max(legend_width) + 2.0 * MARGIN, all[0].size.1 + 2.0 * MARGIN + FOOT);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\">\n\
-         <title>{}</title>\n<style>{STYLE}</style>\n\
+         <title>{}</title>\n<style>{colours}{STYLE}</style>\n\
          <defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
          <path d=\"M0,.5L8,4L0,7.5z\" style=\"fill:#8b94a0;stroke:none\"/></marker></defs>\n\
          <rect width=\"{w}\" height=\"{h}\" fill=\"#fff\"/>\n",
@@ -373,7 +360,7 @@ fn draw(out: &mut String, all: &[Tree], picture: &Picture, at: usize, corner: Po
     let Some(layout) = &all[at].layout else { return };
     let inner = if at == 0 { (0.0, 0.0) } else { ((all[at].size.0 - layout.width) / 2.0, HEAD) };
     let origin = Point { x: corner.x + inner.0, y: corner.y + inner.1 };
-    for points in &layout.arrows {
+    for points in layout.arrows.iter().filter(|points| !points.is_empty()) {
         let shifted: Vec<Point> = points.iter().map(|p| Point { x: p.x + origin.x, y: p.y + origin.y }).collect();
         let _ = writeln!(out, "<path d=\"{}\" marker-end=\"url(#a)\"/>", curve(&shifted));
     }
@@ -464,8 +451,9 @@ fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * size
 }
 
+/// XML has no place for control characters.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

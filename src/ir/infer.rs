@@ -1,8 +1,10 @@
 //! The type of an operation's result from the types of its operands.
 
-use super::op::Window;
+use super::Window;
 use super::{DType, Op, Shape, Type};
 use crate::scalar::Lane;
+use crate::tensor::round_to_bf16;
+use crate::types::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 
 /// Operands that do not fit an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,9 +14,6 @@ pub struct TypeError {
     /// What was expected and what was found.
     pub problem: String,
 }
-
-/// Largest number of elements in one tensor: the indices of a kernel stay within 31 bits.
-const MAX_ELEMENTS: usize = i32::MAX as usize;
 
 /// The result type of `op` applied to operands of the given types.
 ///
@@ -40,10 +39,16 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if ty.dtype == DType::U32 && (v.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&v)) {
                 return Err(err(format!("{v} is not a u32")));
             }
+            if ty.dtype == DType::Bf16 && !v.is_nan() && f64::from(round_to_bf16(v as f32)) != v {
+                return Err(err(format!("{v} is not a bf16")));
+            }
             ty.clone()
         }
         Op::Iota { axis, ty } => {
             axis_in(*axis, ty.rank())?;
+            if ty.dtype == DType::Bf16 {
+                return Err(err("gives f32 or u32, not bf16".into()));
+            }
             ty.clone()
         }
         Op::Random { shape, .. } => {
@@ -142,6 +147,12 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             strictly_increasing(axes).map_err(err)?;
             operands[0].clone()
         }
+        Op::Convert { to } => {
+            if !(operands[0].dtype.is_real() && to.is_real()) {
+                return Err(err(format!("is between f32 and bf16, not from {} to {to}", operands[0])));
+            }
+            Type::new(*to, operands[0].shape.clone())
+        }
         Op::Reduce { axes, .. } => {
             if operands[0].dtype != DType::F32 {
                 return Err(err(format!("takes f32, got {}", operands[0])));
@@ -177,6 +188,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
                 return Err(err(format!("the input has {c} channels, the filter takes {wc}")));
             }
             let out = conv_output(window, hw, kernel).map_err(err)?;
+            padded_fits(window, [n, c], hw).map_err(err)?;
             Type::f32([n, o, out[0], out[1]])
         }
         Op::Conv2dInputGrad { window, size } => {
@@ -188,6 +200,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if conv_output(window, *size, kernel).map_err(err)? != out {
                 return Err(err(format!("a convolution of {size:?} does not give {out:?}")));
             }
+            padded_fits(window, [n, c], *size).map_err(err)?;
             Type::f32([n, c, size[0], size[1]])
         }
         Op::Conv2dFilterGrad { window, kernel } => {
@@ -199,6 +212,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if conv_output(window, hw, *kernel).map_err(err)? != out {
                 return Err(err(format!("a convolution of {hw:?} with kernel {kernel:?} does not give {out:?}")));
             }
+            padded_fits(window, [n, c], hw).map_err(err)?;
             Type::f32([o, c, kernel[0], kernel[1]])
         }
         Op::Detach => operands[0].clone(),
@@ -212,6 +226,9 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             operands[1].clone()
         }
     };
+    if ty.rank() > MAX_RANK {
+        return Err(err(format!("{} dimensions are more than {MAX_RANK}", ty.rank())));
+    }
     match checked_elements(&ty.shape) {
         Some(0) => Err(err(format!("{ty} has no elements"))),
         Some(n) if n <= MAX_ELEMENTS => Ok(ty),
@@ -229,6 +246,7 @@ fn arity(op: &Op) -> Option<usize> {
         | Op::Pad { .. }
         | Op::Slice { .. }
         | Op::Reverse { .. }
+        | Op::Convert { .. }
         | Op::Reduce { .. }
         | Op::Detach => 1,
         Op::Random { .. }
@@ -259,8 +277,14 @@ fn image(what: &str, ty: &Type) -> Result<(usize, usize, [usize; 2]), String> {
     }
 }
 
-/// Most rows or columns of an image with its padding, and of a stride.
-pub const MAX_PADDED: usize = 1 << 15;
+/// Whether images with their padding are small enough: executors make room for them.
+fn padded_fits(window: &Window, [n, c]: [usize; 2], size: [usize; 2]) -> Result<(), String> {
+    let padded = [n, c, size[0] + 2 * window.pad[0], size[1] + 2 * window.pad[1]];
+    match checked_elements(&padded) {
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
+        _ => Err(format!("images with their padding, {padded:?}, have more than {MAX_ELEMENTS} elements")),
+    }
+}
 
 /// Height and width that a convolution gives.
 fn conv_output(window: &Window, size: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2], String> {
@@ -273,7 +297,10 @@ fn conv_output(window: &Window, size: [usize; 2], kernel: [usize; 2]) -> Result<
                 out[i] = room / stride + 1;
                 if padded.is_none_or(|padded| padded.max(stride) > MAX_PADDED) {
                     let pad = window.pad[i];
-                    return Err(format!("stride {stride} or an image with padding {pad} is over {MAX_PADDED} pixels"));
+                    let size = size[i];
+                    return Err(format!(
+                        "a stride of {stride}, or {size} pixels with a padding of {pad}, is over {MAX_PADDED} pixels"
+                    ));
                 }
             }
             (_, stride) => {

@@ -4,10 +4,9 @@
 //! to speed is the order of the contractions' loops, without which a full training step would take
 //! hours.
 
-use super::op::{Distribution, Op, ReduceKind, Window};
-use super::types::{DType, Shape, Type};
-use super::{Graph, NodeId};
-use crate::scalar::{philox, stream_hash};
+use super::{Distribution, Graph, NodeId, Op, ReduceKind, Window};
+use crate::scalar::{ScalarOp, philox, stream_hash};
+use crate::tensor::{Bf16, DType, Shape, Tensor, Type, round_to_bf16};
 use std::collections::{BTreeMap, HashMap};
 
 /// A number that the interpreter computes with.
@@ -67,6 +66,39 @@ impl<T: Element> Value<T> {
             Data::Real(values) => values.iter().map(|v| v.to_f64()).collect(),
             Data::U32(values) => values.iter().map(|&v| f64::from(v)).collect(),
         }
+    }
+
+    /// Whether it can be given for a tensor of that type: reals are, for any real type.
+    pub fn fits(&self, ty: &Type) -> bool {
+        let is_real = matches!(self.data, Data::Real(_));
+        is_real == ty.dtype.is_real() && self.shape == ty.shape && self.len() == ty.elements()
+    }
+
+    /// The value as executors and files hold it: reals rounded to f32, or to bf16 where that is asked for.
+    pub fn to_tensor(&self, dtype: DType) -> Tensor {
+        match &self.data {
+            Data::Real(values) if dtype == DType::Bf16 => {
+                let narrow = values.iter().map(|v| Bf16::from_f32(v.to_f64() as f32));
+                Tensor::new(self.shape.clone(), &narrow.collect::<Vec<_>>())
+            }
+            Data::Real(values) => {
+                Tensor::new(self.shape.clone(), &values.iter().map(|v| v.to_f64() as f32).collect::<Vec<_>>())
+            }
+            Data::U32(values) => Tensor::new(self.shape.clone(), values),
+        }
+    }
+
+    pub fn from_tensor(tensor: &Tensor) -> Self {
+        let data = match tensor.dtype() {
+            DType::F32 => {
+                Data::Real(tensor.values::<f32>().into_iter().flatten().map(|&v| T::from_f64(f64::from(v))).collect())
+            }
+            DType::Bf16 => Data::Real(
+                tensor.values::<Bf16>().into_iter().flatten().map(|&v| T::from_f64(f64::from(v.to_f32()))).collect(),
+            ),
+            DType::U32 => Data::U32(tensor.values::<u32>().into_iter().flatten().copied().collect()),
+        };
+        Value { shape: tensor.shape().to_vec(), data }
     }
 
     fn reals(&self) -> &[T] {
@@ -168,7 +200,9 @@ fn bound<T: Element>(
     match bindings.get(name) {
         None if kind == "draw" => Ok(None),
         None => Err(InterpError::Unbound { kind, name: name.into() }),
-        Some(value) if value.ty() == *ty && value.len() == ty.elements() => Ok(Some(value.clone())),
+        Some(value) if value.fits(ty) => {
+            Ok(Some(Value { shape: value.shape.clone(), data: stored_as(value.data.clone(), ty.dtype) }))
+        }
         Some(value) => Err(InterpError::WrongType { name: name.into(), expected: ty.clone(), found: value.ty() }),
     }
 }
@@ -252,6 +286,7 @@ fn node_value<T: Element>(
             Some(ravel(&index, &ty.shape))
         }),
         Op::Concat { axis } => concat(operands, *axis, ty),
+        Op::Convert { .. } => stored_as(operands[0].data.clone(), ty.dtype),
         Op::Reduce { kind, .. } => Data::Real(reduce(operands[0], *kind, ty)),
         Op::MatMul => Data::Real(matmul(operands[0], operands[1], ty)),
         Op::Conv2d { window } => {
@@ -272,8 +307,18 @@ fn node_value<T: Element>(
 
 fn fill<T: Element>(ty: &Type, mut f: impl FnMut(usize) -> f64) -> Data<T> {
     match ty.dtype {
-        DType::F32 => Data::Real((0..ty.elements()).map(|i| T::from_f64(f(i))).collect()),
+        DType::F32 | DType::Bf16 => Data::Real((0..ty.elements()).map(|i| T::from_f64(f(i))).collect()),
         DType::U32 => Data::U32((0..ty.elements()).map(|i| f(i) as u32).collect()),
+    }
+}
+
+/// The elements as a type holds them: bf16 is rounded to by way of f32, as devices do.
+fn stored_as<T: Element>(data: Data<T>, dtype: DType) -> Data<T> {
+    match (data, dtype) {
+        (Data::Real(values), DType::Bf16) => {
+            Data::Real(values.into_iter().map(|v| T::from_f64(f64::from(round_to_bf16(v.to_f64() as f32)))).collect())
+        }
+        (data, DType::F32 | DType::U32 | DType::Bf16) => data,
     }
 }
 
@@ -313,7 +358,7 @@ fn concat<T: Element>(operands: &[&Value<T>], axis: usize, ty: &Type) -> Data<T>
         joined
     }
     match ty.dtype {
-        DType::F32 => Data::Real(join(outer, &operands.iter().map(|o| o.reals()).collect::<Vec<_>>())),
+        DType::F32 | DType::Bf16 => Data::Real(join(outer, &operands.iter().map(|o| o.reals()).collect::<Vec<_>>())),
         DType::U32 => {
             let parts: Vec<&[u32]> = (operands.iter())
                 .map(|o| match &o.data {
@@ -339,7 +384,7 @@ fn reduce<T: Element>(operand: &Value<T>, kind: ReduceKind, ty: &Type) -> Vec<T>
         let slot = &mut result[ravel(&index, &ty.shape)];
         *slot = match kind {
             ReduceKind::Sum => *slot + value.to_f64(),
-            ReduceKind::Max => slot.max(value.to_f64()),
+            ReduceKind::Max => ScalarOp::Max.eval(&[*slot, value.to_f64()]),
         };
     }
     result.into_iter().map(T::from_f64).collect()

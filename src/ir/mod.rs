@@ -16,12 +16,16 @@ mod types;
 mod verify;
 mod verify_module;
 
+pub use crate::tensor::{DType, Shape, Type};
+pub use crate::types::{
+    Distribution, Feed, INIT, Initialiser, InputDecl, MAX_PADDED, Real, ReduceKind, Span, StateDecl, StateRole, Window,
+};
 pub use builder::Builder;
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
-pub use infer::{MAX_PADDED, TypeError, infer};
+pub use infer::{TypeError, infer};
 pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
-pub use module::{Entry, Feed, INIT, Initialiser, InputDecl, Module, StateDecl, StateRole};
-pub use op::{Distribution, Op, ReduceKind, Window};
-pub use types::{DType, Origin, Real, Role, Shape, Span, Type};
+pub use module::{Entry, Module};
+pub use op::Op;
+pub use types::{Origin, Role};
 pub use verify::{VerifyError, is_legal_name, verify};
 pub use verify_module::{ModuleError, verify_module};

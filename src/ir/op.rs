@@ -1,35 +1,9 @@
 //! The primitives: one closed enum.
 
-use super::types::{DType, Real, Shape, Type};
 use crate::scalar::ScalarOp;
+use crate::tensor::{DType, Shape, Type};
+use crate::types::{Distribution, Real, ReduceKind, Window};
 use serde::{Deserialize, Serialize};
-
-/// How a reduction combines elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReduceKind {
-    Sum,
-    Max,
-}
-
-/// What a random draw is distributed as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Distribution {
-    /// Uniform on [0, 1), in steps of 2^-24.
-    Uniform,
-    /// Standard normal, by the Box–Muller transform of pairs of uniform draws.
-    Normal,
-    /// 1 with the given probability, else 0.
-    Bernoulli(Real),
-}
-
-/// Stride and symmetric zero padding of a two-dimensional convolution, as (height, width).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Window {
-    pub stride: [usize; 2],
-    pub pad: [usize; 2],
-}
 
 /// A primitive operation. Operands are the node's incoming edges, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +41,10 @@ pub enum Op {
     Concat { axis: usize },
     /// The order of elements turned around along each of `axes`.
     Reverse { axes: Vec<usize> },
+
+    /// The same numbers as elements of another real type, f32 or bf16; rounded to nearest, ties to even, where that is
+    /// narrower. Scalar operations, reductions and contractions take f32: what is stored as bf16 is converted before.
+    Convert { to: DType },
 
     /// Elements along `axes` (sorted) combined; these dimensions stay, with size 1.
     Reduce { kind: ReduceKind, axes: Vec<usize> },
@@ -111,6 +89,7 @@ impl Op {
             Op::Slice { .. } => "slice",
             Op::Concat { .. } => "concat",
             Op::Reverse { .. } => "reverse",
+            Op::Convert { .. } => "convert",
             Op::Reduce { kind: ReduceKind::Sum, .. } => "reduce_sum",
             Op::Reduce { kind: ReduceKind::Max, .. } => "reduce_max",
             Op::MatMul => "matmul",

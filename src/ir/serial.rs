@@ -4,12 +4,11 @@
 //! are indices into it. What is read is rebuilt node by node with every check that building has, so
 //! a damaged file gives an error and never a broken graph.
 
-use super::{AddError, Graph, NodeId, Op, Origin, Output, Probe, Real, Type, Update};
-use serde::de::{Error as _, Visitor};
+use super::{AddError, Graph, NodeId, Op, Origin, Output, Probe, Type, Update};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Graph")]
@@ -123,55 +122,6 @@ impl Serialize for Graph {
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         FlatGraph::deserialize(deserializer)?.rebuild().map_err(D::Error::custom)
-    }
-}
-
-/// A number; in formats for people, which may have no other way (JSON has none), infinities and NaNs
-/// are strings.
-impl Serialize for Real {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() && !self.0.is_finite() {
-            serializer.collect_str(&super::text::Number(self.0))
-        } else {
-            serializer.serialize_f64(self.0)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Real {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            deserializer.deserialize_any(RealVisitor)
-        } else {
-            f64::deserialize(deserializer).map(Real)
-        }
-    }
-}
-
-struct RealVisitor;
-
-impl Visitor<'_> for RealVisitor {
-    type Value = Real;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, \"inf\", \"-inf\" or \"NaN\"")
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Real, E> {
-        Ok(Real(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Real, E> {
-        Ok(Real(value as f64))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Real, E> {
-        Ok(Real(value as f64))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Real, E> {
-        let number = super::text::Number::parse(value);
-        number.map(|n| Real(n.0)).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(value), &self))
     }
 }
 

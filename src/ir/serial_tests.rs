@@ -1,6 +1,6 @@
 use super::*;
 use crate::ir::text::parse;
-use crate::ir::{Entry, Initialiser, Module, StateDecl, StateRole};
+use crate::ir::{Entry, Initialiser, Module, Real, StateDecl, StateRole};
 use crate::testing::{Choices, GraphOptions, graphs};
 use proptest::prelude::*;
 

@@ -1,8 +1,8 @@
 //! Algebraic simplification of scalar operations.
 
-use super::Report;
 use super::fold::holds;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op};
 use crate::scalar::ScalarOp::{self, *};
 
@@ -19,28 +19,34 @@ use crate::scalar::ScalarOp::{self, *};
 /// %zero: f32[4] = constant 0           →
 /// %y: f32[4] = sub %zero %a
 /// ```
-pub fn arithmetic(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn arithmetic(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[
-    constant_second,
-    add,
-    sub,
-    mul,
-    absorb,
-    div,
-    neg,
-    hoist_negation,
-    extremum,
-    pow,
-    inverse,
-    even,
-    select,
-    select_extremum,
-    compare_same,
-    counter,
-];
+pub(super) const RULES: &[Rule] = rules! {
+    constant_second: Nothing, "c + x → x + c, c · x → x · c";
+    add: Nothing, "x + 0 → x, (x + c) + d → x + (c + d), (c - x) + d → (c + d) - x, x + -y → x - y, x + x → x · 2";
+    sub: Nothing, "x - c → x + -c, 0 - x → -x, x - -y → x + y, c - (d - x) → x + (c - d), \
+        c - (x + d) → (c - d) - x, -x - y → -(x + y)";
+    sub_same: Finite, "x - x → 0";
+    mul: Nothing, "x · 1 → x, x · -1 → -x, (x · c) · d → x · (c · d), -x · c → x · -c, (c / x) · d → (c · d) / x, \
+        -x · -y → x · y, x · (1 / y) → x / y";
+    square_of_root: Finite, "√x · √x → x";
+    absorb: Finite, "x · 0 → 0, 0 / x → 0, a contraction with zeros → 0";
+    div: Nothing, "x / 1 → x, x / -1 → -x, x / 2ⁿ → x · 2⁻ⁿ, -x / -y → x / y, 1 / √x → rsqrt x";
+    neg: Nothing, "-(-x) → x, -(x - y) → y - x, -(x · c) → x · -c, -(c / x) → -c / x, -(x + c) → -c - x";
+    hoist_negation: Nothing, "-x · y → -(x · y), -x / y → -(x / y), x / -y → -(x / y)";
+    extremum: Nothing, "max(x, x) → x, max(max(x, c), d) → max(x, max(c, d)), the same of min";
+    pow: Nothing, "x⁰ → 1, x¹ → x, x² → x · x, x⁻¹ → 1 / x";
+    pow_of_half: Finite, "x^½ → √x, x^-½ → rsqrt x";
+    inverse: Finite, "exp(log x) → x, log(exp x) → x, √(x · x) → abs x";
+    even: Nothing, "|-x| → |x|, ||x|| → |x|, cos(-x) → cos x, cos |x| → cos x";
+    select: Nothing, "select(m, x, x) → x, select(c, x, y) → x or y, select(x < y, 1, 0) → x < y";
+    select_extremum: Finite, "select(x > y, x, y) → max(x, y), select(x < y, x, y) → min(x, y)";
+    compare_same: Nothing, "x < x → 0, x > x → 0";
+    compare_same_or_equal: Finite, "x = x → 1, x ≤ x → 1, x ≥ x → 1";
+    counter: Nothing, "n + 0 → n, (n + c) + d → n + (c + d) of counters";
+};
 
 /// The operands of the node under the rule, where that is `op`.
 fn root<const N: usize>(r: &Rewriter, id: NodeId, op: ScalarOp) -> Option<[NodeId; N]> {
@@ -52,20 +58,32 @@ fn exact_enough(value: f64) -> Option<f64> {
     (value == 0.0 || (value.is_normal() && (value as f32).is_normal())).then_some(value)
 }
 
+/// `c + d`, where `x + c` cannot have overflown unless the sum does too.
+fn joined_sum(c: f64, d: f64) -> Option<f64> {
+    // Half a unit in the last place of the largest float: less does not take any finite float beyond it.
+    let harmless = |c: f64| c.abs() < 2f64.powi(102);
+    if harmless(c) && harmless(d) { exact_enough(c + d) } else { None }
+}
+
+/// `c · d`, where `x · c` cannot have overflown unless `x · c · d` does too.
+fn joined_product(c: f64, d: f64) -> Option<f64> {
+    let (size, product) = (c.abs(), c * d);
+    let underflows = product == 0.0 && c != 0.0 && d != 0.0;
+    if !underflows && (size <= 1.0 || size <= product.abs()) { exact_enough(product) } else { None }
+}
+
 /// `op(x, c)`.
 fn with_constant(r: &mut Rewriter, op: ScalarOp, x: NodeId, c: f64) -> NodeId {
     let c = r.constant_like(c, x);
     r.apply(op, &[x, c])
 }
 
-/// `c ∘ x → x ∘ c` for sums and products.
 fn constant_second(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let &Op::Scalar(op @ (Add | Mul | AddU32)) = r.root(id) else { return None };
     let [a, b] = r.operands(id).try_into().ok()?;
     (r.constant(a).is_some() && r.constant(b).is_none()).then(|| r.apply(op, &[b, a]))
 }
 
-/// `x + 0 → x`, `(x + c) + d → x + (c + d)`, `x + -y → x - y`, `x + x → x · 2`.
 fn add(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a, b] = root(r, id, Add)?;
     if let Some(d) = r.constant(b) {
@@ -73,12 +91,12 @@ fn add(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             return Some(a);
         }
         if let Some([x, c]) = r.scalar(a, Add)
-            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+            && let Some(sum) = r.constant(c).and_then(|c| joined_sum(c, d))
         {
             return Some(with_constant(r, Add, x, sum));
         }
         if let Some([c, x]) = r.scalar(a, Sub)
-            && let Some(sum) = r.constant(c).and_then(|c| exact_enough(c + d))
+            && let Some(sum) = r.constant(c).and_then(|c| joined_sum(c, d))
         {
             let c = r.constant_like(sum, x);
             return Some(r.apply(Sub, &[c, x]));
@@ -93,27 +111,22 @@ fn add(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     (a == b).then(|| with_constant(r, Mul, a, 2.0))
 }
 
-/// `x - c → x + -c`, `0 - x → -x`, `x - x → 0`, `x - -y → x + y`, `c - (d - x) → x + (c - d)`,
-/// `c - (x + d) → (c - d) - x`, `-x - y → -(x + y)`.
 fn sub(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a, b] = root(r, id, Sub)?;
     if let Some(c) = r.constant(b) {
         return Some(with_constant(r, Add, a, -c));
-    }
-    if a == b {
-        return Some(r.constant_like(0.0, id));
     }
     if let Some(c) = r.constant(a) {
         if c == 0.0 {
             return Some(r.apply(Neg, &[b]));
         }
         if let Some([d, x]) = r.scalar(b, Sub)
-            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+            && let Some(difference) = r.constant(d).and_then(|d| joined_sum(c, -d))
         {
             return Some(with_constant(r, Add, x, difference));
         }
         if let Some([x, d]) = r.scalar(b, Add)
-            && let Some(difference) = r.constant(d).and_then(|d| exact_enough(c - d))
+            && let Some(difference) = r.constant(d).and_then(|d| joined_sum(c, -d))
         {
             let c = r.constant_like(difference, x);
             return Some(r.apply(Sub, &[c, x]));
@@ -129,8 +142,11 @@ fn sub(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     None
 }
 
-/// `x · 1 → x`, `x · -1 → -x`, `(x · c) · d → x · (c · d)`, `-x · c → x · -c`, `(c / x) · d → (c · d) / x`,
-/// `-x · -y → x · y`, `x · (1 / y) → x / y`, `√x · √x → x`.
+fn sub_same(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Sub)?;
+    (a == b).then(|| r.constant_like(0.0, id))
+}
+
 fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a, b] = root(r, id, Mul)?;
     if let Some(d) = r.constant(b) {
@@ -144,12 +160,12 @@ fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             return Some(with_constant(r, Mul, x, -d));
         }
         if let Some([x, c]) = r.scalar(a, Mul)
-            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+            && let Some(product) = r.constant(c).and_then(|c| joined_product(c, d))
         {
             return Some(with_constant(r, Mul, x, product));
         }
         if let Some([c, x]) = r.scalar(a, Div)
-            && let Some(product) = r.constant(c).and_then(|c| exact_enough(c * d))
+            && let Some(product) = r.constant(c).and_then(|c| joined_product(c, d))
         {
             let c = r.constant_like(product, x);
             return Some(r.apply(Div, &[c, x]));
@@ -158,9 +174,6 @@ fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     }
     if let (Some(x), Some(y)) = (r.unary(a, Neg), r.unary(b, Neg)) {
         return Some(r.apply(Mul, &[x, y]));
-    }
-    if a == b {
-        return r.unary(a, Sqrt);
     }
     for [x, q] in [[a, b], [b, a]] {
         if let Some([one, y]) = r.scalar(q, Div)
@@ -171,6 +184,11 @@ fn mul(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         }
     }
     None
+}
+
+fn square_of_root(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [a, b] = root(r, id, Mul)?;
+    if a == b { r.unary(a, Sqrt) } else { None }
 }
 
 /// Zero times anything, by itself or in a contraction, and zero divided by anything, is zero.
@@ -186,7 +204,6 @@ fn absorb(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     zero.then(|| r.constant_like(0.0, id))
 }
 
-/// `x / 1 → x`, `x / -1 → -x`, `x / 2ⁿ → x · 2⁻ⁿ`, `-x / -y → x / y`, `1 / √x → rsqrt x`.
 fn div(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a, b] = root(r, id, Div)?;
     if let Some(c) = r.constant(b) {
@@ -206,8 +223,7 @@ fn div(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     r.is(a, 1.0).then(|| r.apply(Rsqrt, &[x]))
 }
 
-/// `-(-x) → x`, `-(x - y) → y - x`, and, where the inner result has no other use, `-(x · c) → x · -c`,
-/// `-(c / x) → -c / x`, `-(x + c) → -c - x`.
+/// A negation goes into a product, quotient or sum with a constant where that has no other use.
 fn neg(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a] = root(r, id, Neg)?;
     if let Some(x) = r.unary(a, Neg) {
@@ -239,7 +255,7 @@ fn neg(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     None
 }
 
-/// `-x · y → -(x · y)` and `-x / y`, `x / -y → -(x / y)` where the only user is a sum, difference,
+/// A negation comes out of a product or quotient where the only user is a sum, difference,
 /// product with a constant or negation, into which the sign then goes.
 fn hoist_negation(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let &Op::Scalar(op @ (Mul | Div)) = r.root(id) else { return None };
@@ -264,7 +280,6 @@ fn hoist_negation(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     Some(r.apply(Neg, &[result]))
 }
 
-/// `max(x, x) → x`, `max(max(x, c), d) → max(x, max(c, d))`, and so for `min`.
 fn extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let &Op::Scalar(op @ (Max | Min)) = r.root(id) else { return None };
     let [a, b] = r.operands(id).try_into().ok()?;
@@ -277,7 +292,6 @@ fn extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     Some(with_constant(r, op, x, op.eval(&[c, d])))
 }
 
-/// `x⁰ → 1`, `x¹ → x`, `x² → x · x`, `x^½ → √x`, `x⁻¹ → 1 / x`, `x^-½ → rsqrt x`.
 fn pow(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [x, c] = root(r, id, Pow)?;
     let exponent = r.constant(c)?;
@@ -287,19 +301,26 @@ fn pow(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         Some(x)
     } else if exponent == 2.0 {
         Some(r.apply(Mul, &[x, x]))
-    } else if exponent == 0.5 {
-        Some(r.apply(Sqrt, &[x]))
     } else if exponent == -1.0 {
         let one = r.constant_like(1.0, x);
         Some(r.apply(Div, &[one, x]))
-    } else if exponent == -0.5 {
+    } else {
+        None
+    }
+}
+
+/// A power of -∞ is ∞ or 0, but its root is not a number.
+fn pow_of_half(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let [x, c] = root(r, id, Pow)?;
+    if r.is(c, 0.5) {
+        Some(r.apply(Sqrt, &[x]))
+    } else if r.is(c, -0.5) {
         Some(r.apply(Rsqrt, &[x]))
     } else {
         None
     }
 }
 
-/// `exp(log x) → x`, `log(exp x) → x`, `√(x · x) → |x|`.
 fn inverse(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let &Op::Scalar(op) = r.root(id) else { return None };
     let a = *r.operands(id).first()?;
@@ -314,7 +335,6 @@ fn inverse(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     }
 }
 
-/// `|-x|`, `||x||` and `cos(-x)` without the inner sign.
 fn even(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let &Op::Scalar(op @ (Abs | Cos)) = r.root(id) else { return None };
     let a = r.operand(id);
@@ -335,7 +355,7 @@ fn select(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     (comparison && r.is(a, 1.0) && r.is(b, 0.0)).then_some(mask)
 }
 
-/// `select(a > b, a, b) → max(a, b)`, `select(a < b, a, b) → min(a, b)`: their definitions.
+/// Where an operand is not a number, the selection gives `b` and the extremum NaN.
 fn select_extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [mask, a, b] = root(r, id, Select)?;
     for (comparison, op) in [(Gt, Max), (Lt, Min)] {
@@ -346,14 +366,18 @@ fn select_extremum(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     None
 }
 
-/// A value compared with itself.
 fn compare_same(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
-    let &Op::Scalar(op @ (Lt | Le | Gt | Ge | Eq)) = r.root(id) else { return None };
+    let Op::Scalar(Lt | Gt) = r.root(id) else { return None };
     let [a, b] = r.operands(id).try_into().ok()?;
-    (a == b).then(|| r.constant_like(op.eval(&[0.0, 0.0]), id))
+    (a == b).then(|| r.constant_like(0.0, id))
 }
 
-/// `n + 0 → n`, `(n + c) + d → n + (c + d)` of counters.
+fn compare_same_or_equal(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let Op::Scalar(Le | Ge | Eq) = r.root(id) else { return None };
+    let [a, b] = r.operands(id).try_into().ok()?;
+    (a == b).then(|| r.constant_like(1.0, id))
+}
+
 fn counter(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let [a, b] = root(r, id, AddU32)?;
     let d = r.constant(b)?;

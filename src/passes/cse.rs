@@ -1,7 +1,7 @@
 //! Common subexpressions.
 
-use super::Report;
 use super::rewrite::differentiated;
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use std::collections::hash_map::Entry;
 /// %b: f32[2] = mul %y %x               →      %z: f32[2] = add %a %a
 /// %z: f32[2] = add %a %b
 /// ```
-pub fn cse(graph: &mut Graph) -> Report {
+pub fn cse(graph: &mut Graph, _: &PassContext) -> Report {
     let nodes_before = graph.len();
     let opaque = differentiated(graph);
     let mut seen: HashMap<(Op, Vec<NodeId>), NodeId> = HashMap::new();
@@ -47,8 +47,8 @@ pub fn cse(graph: &mut Graph) -> Report {
     Report { changed, nodes_before, nodes_after: graph.len() }
 }
 
-/// `max` and `min` do not commute: at a tie their derivative goes to the second operand, and where one
-/// operand is not a number they give the second.
+/// `max` and `min` do not commute: at a tie their derivative goes to the second operand, and of 0 and -0 they give
+/// the second.
 fn commutes(op: &Op) -> bool {
     matches!(op, Op::Scalar(ScalarOp::Add | ScalarOp::Mul | ScalarOp::Eq | ScalarOp::AddU32))
 }

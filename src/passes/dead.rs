@@ -1,6 +1,6 @@
 //! Dead code.
 
-use super::Report;
+use super::{PassContext, Report};
 use crate::ir::Graph;
 
 /// Removes what no output and no update depends on, and the probes on such nodes. Gradients nobody
@@ -12,7 +12,7 @@ use crate::ir::Graph;
 /// %y: f32[2] = neg %x                         output y = %y
 /// output y = %y
 /// ```
-pub fn dead(graph: &mut Graph) -> Report {
+pub fn dead(graph: &mut Graph, _: &PassContext) -> Report {
     let nodes_before = graph.len();
     let changed = graph.remove_dead();
     Report { changed, nodes_before, nodes_after: graph.len() }

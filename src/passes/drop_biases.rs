@@ -1,14 +1,14 @@
 //! Biases that a batch normalisation takes away again.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Mul, Sub};
 
 /// Drops a bias in front of a training-mode batch normalisation from what is normalised: the mean takes it
 /// away again. It stays a parameter and stays part of the running mean, which inference goes by, so that
 /// checkpoints mean the same with and without this pass. Opt-in, because it runs before differentiation and
-/// so the gradient of such a bias is not computed but zero by construction.
+/// so the gradient of such a bias is not computed but zero by construction, and because it assumes a finite bias.
 ///
 /// ```text
 /// %b: f32[8,4] = broadcast %bias              %s: f32[1,4] = reduce_sum %x axes=[0]
@@ -18,11 +18,15 @@ use crate::scalar::ScalarOp::{Add, Mul, Sub};
 /// %m: f32[8,4] = broadcast %mean
 /// %z: f32[8,4] = sub %y %m
 /// ```
-pub fn drop_biases(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn drop_biases(graph: &mut Graph, _: &PassContext) -> Report {
+    // Who asks for this pass has agreed to what it assumes.
+    rewrite(graph, RULES, &PassContext { fast_math: true })
 }
 
-const RULES: &[Rule] = &[mean_of_shifted, shifted_both];
+pub(super) const RULES: &[Rule] = rules! {
+    mean_of_shifted: Nothing, "sum(x + b) / n → sum(x) / n + b";
+    shifted_both: Finite, "(x + b) - (m + b) → x - m";
+};
 
 /// `x` and the small `b` of `x + broadcast b`.
 fn shifted(r: &Rewriter, id: NodeId) -> Vec<(NodeId, NodeId)> {

@@ -2,6 +2,30 @@
 //!
 //! Each pass is a plain function of a graph in a file of its own. [`FORWARD`] runs before differentiation
 //! and [`PIPELINE`] after it, in the order in which they are listed.
+//!
+//! # What rewrites assume
+//!
+//! Passes that are tables of rules say in each row what it assumes ([`Assumes`]). By default nothing that is not a
+//! number or infinite in the interpreter is hidden: rows that assume `Finite` apply under `--fast-math` alone
+//! ([`PassContext::fast_math`]), or in a pass that is itself asked for. These rows assume something; all others keep
+//! NaN, infinities and numbers as they are. The sign of a zero is not kept (`x + 0 → x`), nor is the rounding of sums
+//! and products whose constants are joined.
+//!
+//! | pass | rule | rewrites | assumes |
+//! |---|---|---|---|
+//! | `stable` | `sigmoid_of_quotient` | exp x / (1 + exp x) → σ(x) | Finite |
+//! | `stable` | `softplus` | log(1 + exp x) → s(x) | Range |
+//! | `stable` | `log_sigmoid` | log σ(x) → -s(-x), log(1 - σ(x)) → -s(x) | Range |
+//! | `drop-biases` | `shifted_both` | (x + b) - (m + b) → x - m | Finite |
+//! | `arithmetic` | `sub_same` | x - x → 0 | Finite |
+//! | `arithmetic` | `square_of_root` | √x · √x → x | Finite |
+//! | `arithmetic` | `absorb` | x · 0 → 0, 0 / x → 0, a contraction with zeros → 0 | Finite |
+//! | `arithmetic` | `pow_of_half` | x^½ → √x, x^-½ → rsqrt x | Finite |
+//! | `arithmetic` | `inverse` | exp(log x) → x, log(exp x) → x, √(x · x) → abs x | Finite |
+//! | `arithmetic` | `select_extremum` | select(x > y, x, y) → max(x, y), select(x < y, x, y) → min(x, y) | Finite |
+//! | `arithmetic` | `compare_same_or_equal` | x = x → 1, x ≤ x → 1, x ≥ x → 1 | Finite |
+//! | `reductions` | `of_centred` | sum(x + c · sum x) → sum x · (1 + n · c) | Alike |
+//! | `reductions` | `factor_out` | sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x | Alike |
 
 mod arithmetic;
 mod cse;
@@ -23,9 +47,10 @@ pub use drop_biases::drop_biases;
 pub use fold::fold;
 pub use movement::movement;
 pub use reductions::reductions;
+pub use rewrite::Rule;
 pub use stable::stable;
 pub use through::through;
-pub use validate::{Mismatch, validate};
+pub use validate::{Compared, Mismatch, validate};
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,13 +61,35 @@ pub struct Report {
     pub nodes_after: usize,
 }
 
+/// What passes need to know besides the graph.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PassContext {
+    /// Whether rewrites may assume that all numbers are finite ([`Assumes::Finite`]).
+    pub fast_math: bool,
+}
+
+/// What a rewrite assumes about numbers that are not finite. In exact arithmetic every rewrite is an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assumes {
+    /// Nothing: NaN and infinities come out as they do without it.
+    Nothing,
+    /// That all that is not finite is alike: what is not finite stays so, but a NaN may become an infinity or
+    /// the other way.
+    Alike,
+    /// That nothing in between leaves the range of floats. The rewrite is right for NaN and infinite operands;
+    /// where the written form overflows or underflows on the way, the result is the finite one it stands for.
+    Range,
+    /// That operands and all in between are finite and where the operations are defined.
+    Finite,
+}
+
 /// A pass and its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     pub name: &'static str,
     /// What it does, in a sentence for people.
     pub about: &'static str,
-    pub run: fn(&mut Graph) -> Report,
+    pub run: fn(&mut Graph, &PassContext) -> Report,
 }
 
 /// A sentence for each pass; some run several times.

@@ -1,8 +1,8 @@
 //! Movement operations that undo each other, do nothing, or can be one.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
-use crate::ir::{Graph, NodeId, Op};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
+use crate::ir::{DType, Graph, NodeId, Op};
 
 /// Cancels and merges movement operations. Broadcasts go last in a chain of movements, so that what
 /// moves is small and the broadcast can go on through scalar operations; a transposition that only
@@ -14,23 +14,46 @@ use crate::ir::{Graph, NodeId, Op};
 /// %c: f32[3,2] = reshape %b [3,2]      →
 /// %y: f32[6] = reshape %c [6]
 /// ```
-pub fn movement(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[identity, reshape, transpose, broadcast, pad, slice, reverse, concat, iota];
+pub(super) const RULES: &[Rule] = rules! {
+    identity: Nothing, "a movement that moves nothing → its operand";
+    convert: Nothing, "convert(convert x) → x, from bf16 to f32 and back";
+    reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
+    transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
+        transpose x → reshape x where only dimensions of size 1 move";
+    broadcast: Nothing, "broadcast(broadcast x) → broadcast x";
+    pad: Nothing, "pad(pad x) → pad x";
+    slice: Nothing, "slice(slice x) → slice x, slice(pad x) → slice x or 0, slice(concat(x, y)) → slice x, \
+        slice(broadcast x) → broadcast(slice x)";
+    reverse: Nothing, "reverse(reverse x) → x or reverse x, reverse(broadcast x) → broadcast(reverse x)";
+    concat: Nothing, "concat(concat(x, y), z) → concat(x, y, z)";
+    iota: Nothing, "iota → broadcast(iota)";
+};
 
 /// A movement that leaves every element where it is.
 fn identity(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let still = match r.root(id) {
         Op::Reshape { .. } | Op::Broadcast { .. } | Op::Slice { .. } => r.ty(r.operand(id)) == r.ty(id),
         Op::Transpose { permutation } => permutation.iter().enumerate().all(|(i, &p)| i == p),
+        Op::Convert { to } => r.ty(r.operand(id)).dtype == *to,
         Op::Pad { low, high } => low.iter().chain(high).all(|&n| n == 0),
         Op::Reverse { axes } => axes.iter().all(|&a| r.shape(id)[a] == 1),
         Op::Concat { .. } => r.operands(id).len() == 1,
         _ => false,
     };
     still.then(|| r.operand(id))
+}
+
+/// bf16 to f32 and back is exact. The other way round it rounds, and stays.
+fn convert(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Convert { to } = r.root(id) else { return None };
+    let wide = r.operand(id);
+    let &Op::Convert { to: DType::F32 } = r.op(wide)? else { return None };
+    let narrow = r.operand(wide);
+    (r.ty(narrow).dtype == to).then_some(narrow)
 }
 
 /// Ranges of dimensions of two shapes with equal products, as short as possible, in order.

@@ -1,7 +1,7 @@
 //! Reductions of less.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
 
@@ -13,11 +13,18 @@ use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
 /// %m: f32[64,4] = mul %x %b            →      %y: f32[1,4] = mul %s %c
 /// %y: f32[1,4] = reduce_sum %m [0]
 /// ```
-pub fn reductions(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn reductions(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[trim, merge, of_broadcast, of_movement, of_centred, factor_out];
+pub(super) const RULES: &[Rule] = rules! {
+    trim: Nothing, "a reduction along axes of size 1 → its operand";
+    merge: Nothing, "sum(sum x) → sum x, max(max x) → max x";
+    of_broadcast: Nothing, "sum(broadcast x) → broadcast(sum x · n), max(broadcast x) → broadcast(max x)";
+    of_movement: Nothing, "sum(move x) → move(sum x), max(move x) → move(max x)";
+    of_centred: Alike, "sum(x + c · sum x) → sum x · (1 + n · c)";
+    factor_out: Alike, "sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x";
+};
 
 /// The kind, axes and operand of a reduction.
 fn root(r: &Rewriter, id: NodeId) -> Option<(ReduceKind, Vec<usize>, NodeId)> {

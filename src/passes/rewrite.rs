@@ -1,13 +1,37 @@
 //! The driver of all passes that are tables of local rules.
 
-use super::Report;
+use super::{Assumes, PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, Origin, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{HashSet, VecDeque};
 
-/// A local rule: looks at the operation of one node and at what feeds it, and gives a node of the same
-/// type that may stand in its place. It builds nodes only when it gives one.
-pub(super) type Rule = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
+/// Looks at the operation of one node and at what feeds it, and gives a node of the same type that may
+/// stand in its place. It builds nodes only when it gives one.
+type Apply = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
+
+/// A local rule: a row of its pass's table.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The name of the function behind it.
+    pub name: &'static str,
+    /// What it rewrites, each as `before → after`, separated by `, `.
+    pub rewrites: &'static str,
+    pub assumes: Assumes,
+    pub(super) apply: Apply,
+}
+
+/// A table of rules: the function, what it assumes, and what it rewrites.
+macro_rules! rules {
+    ($($apply:ident: $assumes:ident, $rewrites:literal;)+) => {
+        &[$($crate::passes::rewrite::Rule {
+            name: stringify!($apply),
+            rewrites: $rewrites,
+            assumes: $crate::passes::Assumes::$assumes,
+            apply: $apply,
+        }),+]
+    };
+}
+pub(super) use rules;
 
 /// A graph under rewriting, as rules see it.
 ///
@@ -30,12 +54,12 @@ pub(super) fn differentiated(graph: &Graph) -> HashSet<NodeId> {
     graph.ids().into_iter().filter(|&id| *graph.op(id) == Op::Gradient).map(|id| graph.operands(id)[1]).collect()
 }
 
-/// Applies rules until none applies. Nodes are first visited operands before users, and again when
+/// Applies rules until none applies: those that the context allows. Nodes are first visited operands before users, and again when
 /// they, or what feeds them, are replaced.
 ///
 /// A replacement that is new takes the name of the node it replaces. Nodes that are left without a use
 /// go.
-pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule]) -> Report {
+pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);
@@ -43,12 +67,14 @@ pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule]) -> Report {
     // No set of rules here undoes what another does, so this is never reached; if it ever were, a
     // valid graph and an unfinished rewrite would be the result.
     let limit = 256 + 16 * nodes_before;
+    let rules: Vec<Rule> =
+        rules.iter().copied().filter(|rule| context.fast_math || rule.assumes != Assumes::Finite).collect();
     let mut changed = 0;
     while let Some(id) = queue.pop_front() {
         if !rewriter.graph.contains(id) {
             continue;
         }
-        let Some(new) = rewriter.apply_first(rules, id) else { continue };
+        let Some(new) = rewriter.apply_first(&rules, id) else { continue };
         changed += 1;
         queue.extend(rewriter.created.drain(..));
         queue.push_back(new);
@@ -67,7 +93,7 @@ impl Rewriter<'_> {
         for rule in rules {
             self.created.clear();
             self.origin.clone_from(&self.graph.node(id).origin);
-            let Some(new) = rule(self, id).filter(|&new| new != id) else {
+            let Some(new) = (rule.apply)(self, id).filter(|&new| new != id) else {
                 debug_assert!(self.created.is_empty(), "a rule built nodes for nothing");
                 continue;
             };

@@ -1,7 +1,7 @@
 //! Forms of the logistic function and its logarithm that neither overflow nor cancel.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 use crate::scalar::ScalarOp::{Add, Div, Exp, Log, Neg, Sigmoid, Softplus, Sub};
 
@@ -19,11 +19,16 @@ use crate::scalar::ScalarOp::{Add, Div, Exp, Log, Neg, Sigmoid, Softplus, Sub};
 /// %y: f32[8] = log %p                  →      %s: f32[8] = softplus %negated
 ///                                             %y: f32[8] = neg %s
 /// ```
-pub fn stable(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn stable(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[sigmoid, softplus, log_sigmoid];
+pub(super) const RULES: &[Rule] = rules! {
+    sigmoid: Nothing, "1 / (1 + exp -x) → σ(x)";
+    sigmoid_of_quotient: Finite, "exp x / (1 + exp x) → σ(x)";
+    softplus: Range, "log(1 + exp x) → s(x)";
+    log_sigmoid: Range, "log σ(x) → -s(-x), log(1 - σ(x)) → -s(x)";
+};
 
 /// The `x` of `1 + exp x`.
 fn one_plus_exp(r: &Rewriter, id: NodeId) -> Option<NodeId> {
@@ -41,10 +46,17 @@ fn sigmoid(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let Op::Scalar(Div) = r.root(id) else { return None };
     let [above, below] = r.operands(id).try_into().ok()?;
     let x = one_plus_exp(r, below)?;
-    if r.is(above, 1.0) {
+    r.is(above, 1.0).then(|| {
         let x = negated(r, x);
-        return Some(r.apply(Sigmoid, &[x]));
-    }
+        r.apply(Sigmoid, &[x])
+    })
+}
+
+/// The quotient of two infinities is not a number, where `x` is large.
+fn sigmoid_of_quotient(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let Op::Scalar(Div) = r.root(id) else { return None };
+    let [above, below] = r.operands(id).try_into().ok()?;
+    let x = one_plus_exp(r, below)?;
     (r.unary(above, Exp) == Some(x)).then(|| r.apply(Sigmoid, &[x]))
 }
 

@@ -3,17 +3,23 @@
 use super::*;
 use crate::autodiff::differentiate;
 use crate::ir::text::parse;
-use crate::ir::{Op, verify};
-use crate::testing::{GraphOptions, graphs};
+use crate::ir::{Bindings, Op, Value, evaluate, verify};
+use crate::testing::{GraphOptions, graphs, special_bindings};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
 /// The lines of a graph before and after a pass. The pass is validated on the way.
-fn rewritten(run: fn(&mut Graph) -> Report, lines: &str) -> String {
+fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
+    rewritten_in(&PassContext::default(), run, lines)
+}
+
+const FAST: PassContext = PassContext { fast_math: true };
+
+fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
     assert_eq!(verify(&before), Ok(()));
     let mut after = before.clone();
-    let report = run(&mut after);
+    let report = run(&mut after, context);
     assert_eq!(verify(&after), Ok(()));
     assert_eq!((report.nodes_before, report.nodes_after), (before.len(), after.len()));
     assert_eq!(report.changed > 0, before != after);
@@ -60,7 +66,8 @@ fn fold_leaves_what_no_float_holds() {
 
 #[test]
 fn arithmetic_removes_neutral_and_absorbing_elements() {
-    assert_snapshot!(rewritten(
+    assert_snapshot!(rewritten_in(
+        &FAST,
         arithmetic,
         r#"
         %x: f32[4] = input "x"
@@ -78,7 +85,8 @@ fn arithmetic_removes_neutral_and_absorbing_elements() {
 
 #[test]
 fn arithmetic_cancels_double_negations_and_inverse_functions() {
-    assert_snapshot!(rewritten(
+    assert_snapshot!(rewritten_in(
+        &FAST,
         arithmetic,
         r#"
         %x: f32[4] = input "x"
@@ -111,7 +119,8 @@ fn arithmetic_joins_chains_of_constants() {
 
 #[test]
 fn arithmetic_knows_a_product_with_zeros() {
-    assert_snapshot!(rewritten(
+    assert_snapshot!(rewritten_in(
+        &FAST,
         arithmetic,
         r#"
         %x: f32[1,2,3] = input "x"
@@ -183,12 +192,13 @@ fn reductions_come_before_repetition_and_factors_after() {
 
 #[test]
 fn reductions_of_what_is_centred_are_zero() {
-    assert_snapshot!(rewritten(
-        |graph| {
-            reductions(graph);
-            fold(graph);
-            arithmetic(graph);
-            let report = dead(graph);
+    assert_snapshot!(rewritten_in(
+        &FAST,
+        |graph, context| {
+            reductions(graph, context);
+            fold(graph, context);
+            arithmetic(graph, context);
+            let report = dead(graph, context);
             Report { changed: 1, nodes_before: 7, ..report }
         },
         r#"
@@ -269,7 +279,7 @@ fn stable_binary_cross_entropy_is_finite_where_the_written_one_is_not() {
         output y = %lq }"#;
     let before = parse(lines).unwrap();
     let mut after = before.clone();
-    stable(&mut after);
+    stable(&mut after, &PassContext::default());
     let x = crate::ir::Value::real(vec![3], vec![-100.0f32, 0.0, 100.0]);
     let inputs = crate::ir::Bindings::from([("x".to_string(), x)]);
     let y = |graph: &Graph| crate::ir::evaluate(graph, &inputs).unwrap().outputs[0].1.to_f64();
@@ -281,9 +291,9 @@ fn stable_binary_cross_entropy_is_finite_where_the_written_one_is_not() {
 #[test]
 fn biases_before_a_batch_norm_are_dropped_where_asked_for() {
     assert_snapshot!(rewritten(
-        |graph| {
-            let report = drop_biases(graph);
-            assert_eq!(dead(graph).changed, 0);
+        |graph, context| {
+            let report = drop_biases(graph, context);
+            assert_eq!(dead(graph, context).changed, 0);
             report
         },
         r#"
@@ -323,16 +333,16 @@ proptest! {
 
     #[test]
     fn every_pass_keeps_what_random_graphs_compute(graph in graphs(GraphOptions::default()), seed: u64) {
-        for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
+        for (pass, context) in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL).flat_map(|p| [(p, PassContext::default()), (p, FAST)]) {
             let mut after = graph.clone();
-            (pass.run)(&mut after);
+            (pass.run)(&mut after, &context);
             prop_assert_eq!(verify(&after), Ok(()), "{}", pass.name);
             if let Err(error) = validate(&graph, &after, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{graph}\n{after}", pass.name)));
             }
             // A pass is done when it says so.
             let mut again = after.clone();
-            (pass.run)(&mut again);
+            (pass.run)(&mut again, &context);
             prop_assert!(again.len() <= after.len(), "{} grows a graph each time", pass.name);
         }
     }
@@ -344,16 +354,196 @@ proptest! {
         seed: u64,
     ) {
         let mut now = graph.clone();
-        FORWARD.iter().for_each(|pass| { (pass.run)(&mut now); });
-        prop_assert_eq!(validate(&graph, &now, seed), Ok(()), "before differentiation");
+        FORWARD.iter().for_each(|pass| { (pass.run)(&mut now, &PassContext::default()); });
+        prop_assert!(validate(&graph, &now, seed).is_ok(), "before differentiation");
         differentiate(&mut now);
         prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
         for pass in PIPELINE {
             let before = now.clone();
-            (pass.run)(&mut now);
+            (pass.run)(&mut now, &PassContext::default());
             prop_assert_eq!(verify(&now), Ok(()), "{}", pass.name);
             if let Err(error) = validate(&before, &now, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{before}\n{now}", pass.name)));
+            }
+        }
+    }
+}
+
+/// What an output is on given values, before and after passes.
+fn outputs(graph: &Graph, given: &Bindings<f64>) -> Vec<(String, Vec<f64>)> {
+    let evaluation = evaluate(graph, given).unwrap();
+    evaluation.outputs.into_iter().chain(evaluation.updates).map(|(name, v)| (name, v.to_f64())).collect()
+}
+
+/// The first element that is another: NaN, an infinity or a number in the place of another of these.
+fn first_change(before: &Graph, after: &Graph, given: &Bindings<f64>) -> Option<String> {
+    for ((name, before), (_, after)) in outputs(before, given).into_iter().zip(outputs(after, given)) {
+        let scale = before.iter().filter(|x| x.is_finite()).fold(1.0, |a: f64, b| a.max(b.abs()));
+        for (i, (a, b)) in before.into_iter().zip(after).enumerate() {
+            let same = (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= 1e-9 * scale;
+            if !same {
+                return Some(format!("element {i} of {name} was {a} and is {b}"));
+            }
+        }
+    }
+    None
+}
+
+/// Every table of rules, by the pass that it belongs to.
+fn tables() -> [(&'static str, &'static [Rule]); 7] {
+    [
+        ("stable", super::stable::RULES),
+        ("drop-biases", super::drop_biases::RULES),
+        ("fold", super::fold::RULES),
+        ("arithmetic", super::arithmetic::RULES),
+        ("movement", super::movement::RULES),
+        ("through", super::through::RULES),
+        ("reductions", super::reductions::RULES),
+    ]
+}
+
+/// The rows that assume something are the table in this module's documentation, in order.
+#[test]
+fn the_documentation_lists_what_rewrites_assume() {
+    let listed: Vec<&str> = include_str!("mod.rs").lines().filter_map(|l| l.strip_prefix("//! | `")).collect();
+    let mut rows = Vec::new();
+    for (pass, rules) in tables() {
+        for rule in rules.iter().filter(|rule| rule.assumes != Assumes::Nothing) {
+            rows.push(format!("{pass}` | `{}` | {} | {:?} |", rule.name, rule.rewrites, rule.assumes));
+        }
+    }
+    assert_eq!(
+        listed.join("\n"),
+        rows.join("\n"),
+        "the table in src/passes/mod.rs should be\n//! | `{}",
+        rows.join("\n//! | `")
+    );
+}
+
+/// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed where
+/// finite values may be assumed.
+#[test]
+fn by_default_no_rewrite_hides_what_is_not_finite() {
+    let nan = f64::NAN;
+    let inf = f64::INFINITY;
+    for (lines, x) in [
+        ("%y = sub %x %x", inf),
+        ("%l = log %x\n%y = exp %l", -1.0),
+        ("%e = exp %x\n%y = log %e", -1e4),
+        ("%l = log %x\n%y = mul %l %zero", 0.0),
+        ("%y = div %zero %x", 0.0),
+        ("%s = sqrt %x\n%y = mul %s %s", -1.0),
+        ("%y = pow %x %half", -inf),
+        ("%m = gt %x %zero\n%y = select %m %x %zero", nan),
+        ("%y = eq %x %x", nan),
+        ("%e = exp %x\n%d = add %one %e\n%y = div %e %d", inf),
+        ("%r: f32[1,1] = reshape %x\n%z: f32[1,1] = constant 0.0\n%p = matmul %r %z\n%y: f32[1] = reshape %p", inf),
+    ] {
+        let constants = "%zero: f32[1] = constant 0.0\n%one: f32[1] = constant 1.0\n%half: f32[1] = constant 0.5";
+        let text = format!("graph g {{\n%x: f32[1] = input \"x\"\n{constants}\n{lines}\noutput y = %y }}");
+        let before = parse(&text).unwrap();
+        let given = Bindings::from([("x".to_string(), Value::real(vec![1], vec![x]))]);
+        let optimised = |context: &PassContext| {
+            let mut graph = before.clone();
+            for pass in FORWARD.iter().chain(PIPELINE) {
+                (pass.run)(&mut graph, context);
+            }
+            graph
+        };
+        assert_eq!(first_change(&before, &optimised(&PassContext::default()), &given), None, "{text}");
+        assert!(first_change(&before, &optimised(&FAST), &given).is_some(), "{text}");
+    }
+}
+
+/// A product that leaves the range of floats on the way is not joined to one that does not, and what underflows is not
+/// folded to what does not.
+#[test]
+fn by_default_overflow_shows() {
+    let lines = r#"graph g {
+        %x: f32[1] = input "x"
+        %big: f32[1] = constant 1e30
+        %small: f32[1] = constant 1e-30
+        %a = mul %x %big
+        %y = mul %a %small
+        %tiny = mul %small %small
+        %z = log %tiny
+        output y = %y
+        output z = %z }"#;
+    let before = parse(lines).unwrap();
+    let mut after = before.clone();
+    for pass in PIPELINE {
+        (pass.run)(&mut after, &PassContext::default());
+    }
+    let given = Bindings::from([("x".to_string(), Value::real(vec![1], vec![1e20f32]))]);
+    let values = |graph: &Graph| {
+        evaluate(graph, &given).unwrap().outputs.into_iter().map(|o| o.1.to_f64()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&before), [f64::INFINITY, f64::NEG_INFINITY]);
+    assert_eq!(values(&after), values(&before));
+}
+
+/// What is not finite stays not finite, and what is stays so, in the rows that do not tell NaN from an infinity.
+#[test]
+fn factors_that_are_not_finite_stay_so() {
+    let before = parse(
+        r#"graph g {
+        %x: f32[3,1] = input "x"
+        %c: f32[1,1] = input "c"
+        %b: f32[3,1] = broadcast %c
+        %m = mul %x %b
+        %s: f32[1,1] = reduce_sum %m axes=[0]
+        %d = div %x %b
+        %t: f32[1,1] = reduce_sum %d axes=[0]
+        output s = %s
+        output t = %t }"#,
+    )
+    .unwrap();
+    let mut after = before.clone();
+    assert!(reductions(&mut after, &PassContext::default()).changed > 0);
+    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 1.0, -2.0];
+    for c in special {
+        for at in 0..216 {
+            let x = [special[at % 6], special[at / 6 % 6], special[at / 36]];
+            let given = Bindings::from([
+                ("x".to_string(), Value::real(vec![3, 1], x.to_vec())),
+                ("c".to_string(), Value::real(vec![1, 1], vec![c])),
+            ]);
+            for ((name, a), (_, b)) in outputs(&before, &given).into_iter().zip(outputs(&after, &given)) {
+                assert_eq!(a[0].is_finite(), b[0].is_finite(), "{name} of {x:?} and {c}: {} and {}", a[0], b[0]);
+            }
+        }
+    }
+}
+
+/// The rules of a pass that tell NaN from infinities, and so keep each of them.
+fn exact_rules(name: &str) -> Vec<Rule> {
+    let (_, rules) = tables().into_iter().find(|(pass, _)| name.split('-').next() == Some(*pass)).unwrap();
+    rules.iter().copied().filter(|r| r.assumes == Assumes::Nothing).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pass_keeps_special_values(
+        graph in graphs(GraphOptions { steps: 16, ..GraphOptions::default() }),
+        smooth in graphs(GraphOptions { smooth: true, gradients: true, steps: 10, ..GraphOptions::default() }),
+        seed: u64, rarity in 2usize..40,
+    ) {
+        let mut differentiated = smooth;
+        differentiate(&mut differentiated);
+        for graph in [graph, differentiated] {
+            let given = special_bindings(&graph, seed, rarity);
+            for name in ["stable", "fold", "arithmetic", "movement", "through", "reductions", "cse", "dead"] {
+                let mut after = graph.clone();
+                let _ = match name {
+                    "cse" => cse(&mut after, &PassContext::default()),
+                    "dead" => dead(&mut after, &PassContext::default()),
+                    _ => super::rewrite::rewrite(&mut after, &exact_rules(name), &PassContext::default()),
+                };
+                if let Some(change) = first_change(&graph, &after, &given) {
+                    return Err(TestCaseError::fail(format!("{name}: {change}\n{graph}\n{after}")));
+                }
             }
         }
     }

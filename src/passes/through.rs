@@ -1,7 +1,7 @@
 //! Movement operations through scalar operations.
 
-use super::Report;
-use super::rewrite::{Rewriter, Rule, rewrite};
+use super::rewrite::{Rewriter, Rule, rewrite, rules};
+use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op};
 
 /// Moves broadcasts, reshapes and transpositions behind scalar operations, and slices before them. What
@@ -12,11 +12,16 @@ use crate::ir::{Graph, NodeId, Op};
 /// %a: f32[8,4] = broadcast %x [8,4]           %e: f32[1,4] = exp %x
 /// %y: f32[8,4] = exp %a                →      %y: f32[8,4] = broadcast %e [8,4]
 /// ```
-pub fn through(graph: &mut Graph) -> Report {
-    rewrite(graph, RULES)
+pub fn through(graph: &mut Graph, context: &PassContext) -> Report {
+    rewrite(graph, RULES, context)
 }
 
-const RULES: &[Rule] = &[after_broadcast, after_reshape, after_transpose, before_slice];
+pub(super) const RULES: &[Rule] = rules! {
+    after_broadcast: Nothing, "op(broadcast x, broadcast y) → broadcast(op(x, y))";
+    after_reshape: Nothing, "op(reshape x, reshape y) → reshape(op(x, y))";
+    after_transpose: Nothing, "op(transpose x, transpose y) → transpose(op(x, y))";
+    before_slice: Nothing, "slice(op(x, y)) → op(slice x, slice y)";
+};
 
 /// The operands of a scalar operation; nothing where all are constants, which folding is for.
 fn moving(r: &Rewriter, id: NodeId) -> Option<(Op, Vec<NodeId>)> {

@@ -3,6 +3,7 @@
 use crate::autodiff::differentiate;
 use crate::ir::{Bindings, DType, Evaluation, Graph, InterpError, Op, Type, Value, evaluate};
 use crate::scalar::{philox, stream_hash};
+use std::cmp::Ordering;
 
 /// How two graphs differ.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -15,6 +16,15 @@ pub enum Mismatch {
     Interp(#[from] InterpError),
 }
 
+/// What a check of two graphs compared.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Compared {
+    /// Elements of outputs and updated state; 0 where the graphs are the same and nothing had to be evaluated.
+    pub values: usize,
+    /// The largest difference, relative to the largest element of its tensor.
+    pub worst_relative_error: f64,
+}
+
 /// Largest difference between results, relative to the largest element of a tensor: what f64 rounds.
 const TOLERANCE: f64 = 1e-9;
 
@@ -22,7 +32,11 @@ const TOLERANCE: f64 = 1e-9;
 ///
 /// # Errors
 /// The first result that differs.
-pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch> {
+pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<Compared, Mismatch> {
+    let mut compared = Compared { values: 0, worst_relative_error: 0.0 };
+    if before == after {
+        return Ok(compared);
+    }
     let seed = [seed as u32, (seed >> 32) as u32];
     let run = |graph: &Graph| -> Result<Evaluation<f64>, Mismatch> {
         let mut graph = graph.clone();
@@ -45,13 +59,19 @@ pub fn validate(before: &Graph, after: &Graph, seed: u64) -> Result<(), Mismatch
         let scale = before.iter().fold(1e-3, |a: f64, b| if b.is_finite() { a.max(b.abs()) } else { a });
         for (index, (&before, &after)) in before.iter().zip(&after).enumerate() {
             // What overflowed before may be finite now: that is what some passes are for.
-            let is_near = (before - after).abs() <= TOLERANCE * scale;
-            if before.is_finite() && !is_near {
+            if !before.is_finite() {
+                continue;
+            }
+            let error = (before - after).abs() / scale;
+            // Not NaN either.
+            if !matches!(error.partial_cmp(&TOLERANCE), Some(Ordering::Less | Ordering::Equal)) {
                 return Err(Mismatch::Value { what, index, before, after });
             }
+            compared.values += 1;
+            compared.worst_relative_error = compared.worst_relative_error.max(error);
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
 /// A value for each input and state tensor. Reals are in [-1, 1) for inputs; for state, which holds
@@ -62,7 +82,9 @@ fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
     let value = |name: &str, ty: &Type, real: &dyn Fn(f64) -> f64| {
         let elements = 0..ty.elements();
         match ty.dtype {
-            DType::F32 => Value::real(ty.shape.clone(), elements.map(|i| real(uniform(name, i))).collect()),
+            DType::F32 | DType::Bf16 => {
+                Value::real(ty.shape.clone(), elements.map(|i| real(uniform(name, i))).collect())
+            }
             DType::U32 => Value::u32(ty.shape.clone(), elements.map(|i| (10.0 * uniform(name, i)) as u32).collect()),
         }
     };

@@ -4,8 +4,9 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuExecutor;
 use crate::exec::{Executor, TensorRef};
+use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::DType;
-use crate::schedule::cost::{bytes_moved, flops};
+use crate::tensor::{Bf16, Tensor};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -54,18 +55,21 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 /// Runs every entry of a plan that passed its verification, where that takes no great memory or time.
 fn run(plan: &Plan) {
-    let work = |k: &crate::plan::kernel::Kernel, b: &[crate::plan::Buffer]| flops(k).saturating_add(bytes_moved(k, b));
+    let work = |k: &crate::kernel::body::Kernel, b: &[crate::plan::Buffer]| flops(k).saturating_add(bytes_moved(k, b));
     let total = plan.entries.iter().flat_map(|e| e.schedule.kernels.iter().map(|k| work(k, &e.schedule.buffers)));
     if plan.arena_bytes() > 1 << 24 || total.fold(0u64, u64::saturating_add) > 1 << 26 {
         return;
     }
     let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
     for (index, entry) in plan.entries.iter().enumerate() {
-        let floats: Vec<Vec<f32>> = entry.inputs.iter().map(|i| vec![0.5; i.ty.elements()]).collect();
-        let words: Vec<Vec<u32>> = entry.inputs.iter().map(|i| vec![1; i.ty.elements()]).collect();
-        let inputs: Vec<TensorRef> = (entry.inputs.iter().zip(floats.iter().zip(&words)))
-            .map(|(i, (f, w))| if i.ty.dtype == DType::F32 { TensorRef::F32(f) } else { TensorRef::U32(w) })
+        let inputs: Vec<Tensor> = (entry.inputs.iter())
+            .map(|i| match i.ty.dtype {
+                DType::F32 => Tensor::new(i.ty.shape.clone(), &vec![0.5f32; i.ty.elements()]),
+                DType::U32 => Tensor::new(i.ty.shape.clone(), &vec![1u32; i.ty.elements()]),
+                DType::Bf16 => Tensor::new(i.ty.shape.clone(), &vec![Bf16(0x3f00); i.ty.elements()]),
+            })
             .collect();
+        let inputs: Vec<TensorRef> = inputs.iter().map(Tensor::view).collect();
         executor.run(index, &inputs).unwrap();
     }
 }
@@ -111,8 +115,8 @@ fn doctored_plans_are_refused() {
         ("stride or padding", |p| {
             let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);
             for body in bodies {
-                if let crate::plan::kernel::Body::Contraction(c) = body
-                    && let crate::plan::kernel::ContractionKind::Conv2d(shape) = &mut c.kind
+                if let crate::kernel::body::Body::Contraction(c) = body
+                    && let crate::kernel::contraction::ContractionKind::Conv2d(shape) = &mut c.kind
                 {
                     shape.window.stride = [1 << 40; 2];
                     shape.window.pad = [1 << 39; 2];

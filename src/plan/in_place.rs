@@ -4,8 +4,8 @@
 //! in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the tile, so a
 //! read is safe where it is of the element about to be written, and comes no later than that write.
 
-use crate::schedule::kernel::{Body, BufferId, Contraction, Expr, ExprId, Nest, Operand};
-use crate::schedule::view::kept_shape;
+use crate::kernel::access::Access;
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Nest};
 
 /// Something that a nest does with the value of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +27,15 @@ impl Event {
 }
 
 /// Whether `result` may lie where `old` does, which the kernel reads.
-pub(super) fn may_overwrite(body: &Body, old: BufferId, result: BufferId) -> bool {
+pub(super) fn may_overwrite(body: &Body<BufferId>, old: BufferId, result: BufferId) -> bool {
     match body {
         Body::Nests(nests) => nests.iter().all(|nest| nest_may(nest, old, result)),
         Body::Contraction(contraction) => contraction_may(contraction, old, result),
     }
 }
 
-fn nest_may(nest: &Nest, old: BufferId, result: BufferId) -> bool {
-    let reads: Vec<ExprId> = (0..nest.exprs.len()).filter(|&e| touches(&nest.exprs[e], old)).collect();
+fn nest_may(nest: &Nest<BufferId>, old: BufferId, result: BufferId) -> bool {
+    let reads = readers(&nest.exprs, old);
     if reads.is_empty() {
         return true;
     }
@@ -45,13 +45,11 @@ fn nest_may(nest: &Nest, old: BufferId, result: BufferId) -> bool {
     else {
         return false;
     };
-    let space = if write.is_swept() { nest.space.clone() } else { kept_shape(&nest.space, &nest.reduced) };
-    let in_place = reads.iter().all(
-        |&e| matches!(&nest.exprs[e], Expr::Load { buffer, view } if *buffer == old && view.is_contiguous(&space)),
-    );
-    in_place
+    let Some(store) = nest.stores().find(|store| store.buffer == result) else { return false };
+    reads.iter().all(|&read| loads_at(&nest.exprs[read], old, &store.access))
         && events.iter().all(|&(pass, event, root)| {
-            if !reads.iter().any(|&read| depends(&nest.exprs, root, read)) {
+            let needed = nest.exprs.needed([root]);
+            if !reads.iter().any(|read| needed[read.index()]) {
                 return true;
             }
             // A value that is only copied may be taken from its old place after the write.
@@ -72,7 +70,7 @@ fn nest_may(nest: &Nest, old: BufferId, result: BufferId) -> bool {
 }
 
 /// What a nest does, by pass.
-fn events(nest: &Nest) -> Vec<(usize, Event, ExprId)> {
+fn events(nest: &Nest<BufferId>) -> Vec<(usize, Event, ExprId)> {
     let mut events = Vec::new();
     for (number, pass) in nest.passes.iter().enumerate() {
         events.extend(pass.reductions.iter().map(|r| (number, Event::Reduced, r.value)));
@@ -84,107 +82,93 @@ fn events(nest: &Nest) -> Vec<(usize, Event, ExprId)> {
 }
 
 /// The epilogue may read the element that it is about to write; the contraction itself reads all others too.
-fn contraction_may(c: &Contraction, old: BufferId, result: BufferId) -> bool {
-    let multiplied = c.operands.iter().any(|operand| match operand {
-        Operand::Buffer { buffer, .. } => *buffer == old,
-        Operand::Computed { exprs } => exprs.iter().any(|expr| touches(expr, old)),
-    });
-    let aligned = c.exprs.iter().filter(|expr| touches(expr, old)).all(|expr| match expr {
-        Expr::Load { view, .. } => view.is_contiguous(&c.space),
-        _ => false,
-    });
-    let copied = c.stores.iter().any(|s| s.buffer != result && touches(&c.exprs[s.value], old));
-    !multiplied && aligned && !copied
+fn contraction_may(c: &Contraction<BufferId>, old: BufferId, result: BufferId) -> bool {
+    let is_multiplied = c.operands.iter().any(|operand| operand.reads().any(|read| *read == old));
+    let reads = readers(&c.exprs, old);
+    let Some(write) = c.stores.iter().find(|store| store.buffer == result) else { return false };
+    let in_place = reads.iter().all(|&read| loads_at(&c.exprs[read], old, &write.access));
+    let is_copied = c.stores.iter().any(|store| store.buffer != result && reads.contains(&store.value));
+    !is_multiplied && in_place && !is_copied
 }
 
-/// Whether an expression itself reads the buffer.
-fn touches(expr: &Expr, buffer: BufferId) -> bool {
-    use crate::schedule::kernel::Word;
-    match expr {
-        Expr::Load { buffer: read, .. } => *read == buffer,
-        Expr::Random { seed: [a, b], step, .. } => {
-            [a, b, step].iter().any(|word| matches!(word, Word::Load { buffer: read, .. } if *read == buffer))
-        }
-        Expr::Constant { .. }
-        | Expr::Inside { .. }
-        | Expr::Iota { .. }
-        | Expr::Slot(_)
-        | Expr::Accumulator
-        | Expr::Scalar { .. } => false,
-    }
+/// The expressions that themselves read the buffer.
+fn readers(exprs: &Exprs<BufferId>, buffer: BufferId) -> Vec<ExprId> {
+    exprs.ids().filter(|&id| exprs[id].reads().any(|read| *read == buffer)).collect()
 }
 
-/// Whether computing `root` computes `wanted`.
-fn depends(exprs: &[Expr], root: ExprId, wanted: ExprId) -> bool {
-    let mut needed = vec![false; exprs.len()];
-    needed[root] = true;
-    // Operands come before their users.
-    for id in (0..=root).rev() {
-        if let (true, Expr::Scalar { args, .. }) = (needed[id], &exprs[id]) {
-            args.iter().for_each(|&arg| needed[arg] = true);
-        }
-    }
-    needed[wanted]
+/// Whether an expression reads the very elements of `old` that a store with this access writes.
+fn loads_at(expr: &Expr<BufferId>, old: BufferId, at: &Access) -> bool {
+    matches!(expr, Expr::Load { buffer, access, .. } if *buffer == old && access == at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::ReduceKind;
-    use crate::scalar::ScalarOp;
-    use crate::schedule::kernel::{Pass, Reduction, Store};
-    use crate::schedule::view::View;
+    use crate::kernel::body::{Pass, Reduction, SlotId, Store};
+    use crate::scalar::{Lane, ScalarOp};
+    use crate::types::ReduceKind;
 
-    const OLD: BufferId = 0;
-    const NEW: BufferId = 1;
-    const OTHER: BufferId = 2;
+    fn buffer(index: usize) -> BufferId {
+        BufferId::new(index)
+    }
 
-    /// `new = exp(old)` over four rows of eight.
-    fn exp() -> Nest {
-        let space = vec![4, 8];
+    const SPACE: [usize; 2] = [4, 8];
+
+    fn store(value: ExprId, into: usize) -> Store<BufferId> {
+        Store { value, buffer: buffer(into), access: Access::contiguous(&SPACE) }
+    }
+
+    /// `new = exp(old)` over four rows of eight, where `old` is read by `access`.
+    fn exp_of(access: Access) -> Nest<BufferId> {
+        let mut exprs = Exprs::default();
+        let old = exprs.push(Expr::Load { buffer: buffer(0), access, lane: Lane::Real });
+        let exp = exprs.push(Expr::Scalar { op: ScalarOp::Exp, args: vec![old] });
         Nest {
-            exprs: vec![
-                Expr::Load { buffer: OLD, view: View::contiguous(&space) },
-                Expr::Scalar { op: ScalarOp::Exp, args: vec![0] },
-            ],
+            exprs,
             reduced: vec![false, true],
             slots: 1,
-            passes: vec![Pass { stores: vec![Store { value: 1, buffer: NEW }], ..Pass::default() }],
-            space,
+            passes: vec![Pass { stores: vec![store(exp, 1)], ..Pass::default() }],
+            space: SPACE.to_vec(),
         }
     }
 
-    fn sum(value: ExprId) -> Pass {
-        Pass { reductions: vec![Reduction { kind: ReduceKind::Sum, value, slot: 0 }], ..Pass::default() }
+    fn exp() -> Nest<BufferId> {
+        exp_of(Access::contiguous(&SPACE))
     }
 
-    fn may(nest: Nest) -> bool {
-        may_overwrite(&Body::Nests(vec![nest]), OLD, NEW)
+    fn sum() -> Pass<BufferId> {
+        let reduction = Reduction { kind: ReduceKind::Sum, value: ExprId::new(0), slot: SlotId::new(0) };
+        Pass { reductions: vec![reduction], ..Pass::default() }
+    }
+
+    fn may(nest: Nest<BufferId>) -> bool {
+        may_overwrite(&Body::Nests(vec![nest]), buffer(0), buffer(1))
     }
 
     #[test]
     fn element_for_element_in_the_same_sweep_or_before() {
         assert!(may(exp()));
         let mut reduced_before = exp();
-        reduced_before.passes.insert(0, sum(0));
+        reduced_before.passes.insert(0, sum());
         assert!(may(reduced_before));
+        let transposed = Access { strides: vec![1, 4], ..Access::contiguous(&SPACE) };
+        let mut both_transposed = exp_of(transposed.clone());
+        both_transposed.passes[0].stores[0].access = transposed;
+        assert!(may(both_transposed));
     }
 
     #[test]
     fn what_is_read_later_or_elsewhere_is_kept() {
         let mut reduced_after = exp();
-        reduced_after.passes.push(sum(0));
+        reduced_after.passes.push(sum());
         let mut copied = exp();
-        copied.passes[0].stores.push(Store { value: 0, buffer: OTHER });
-        let mut transposed = exp();
-        transposed.exprs[0] =
-            Expr::Load { buffer: OLD, view: View { strides: vec![1, 4], ..View::contiguous(&[4, 8]) } };
-        let mut shifted = exp();
-        shifted.exprs[0] = Expr::Load { buffer: OLD, view: View { offset: 1, ..View::contiguous(&[4, 8]) } };
+        copied.passes[0].stores.push(store(ExprId::new(0), 2));
+        let transposed = exp_of(Access { strides: vec![1, 4], ..Access::contiguous(&SPACE) });
+        let shifted = exp_of(Access { offset: 1, ..Access::contiguous(&SPACE) });
         let mut kept_after = exp();
-        kept_after.passes[0].kept.push((0, 1));
+        kept_after.passes[0].kept.push((SlotId::new(0), ExprId::new(1)));
         let mut not_written_here = exp();
-        not_written_here.passes[0].stores[0].buffer = OTHER;
+        not_written_here.passes[0].stores[0].buffer = buffer(2);
         for nest in [reduced_after, copied, transposed, shifted, kept_after, not_written_here] {
             assert!(!may(nest.clone()), "{nest:?}");
         }

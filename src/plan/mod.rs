@@ -2,13 +2,15 @@
 
 mod file;
 mod in_place;
+pub mod overlap;
 mod verify;
 
-pub use crate::ir::{DType, Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole, Type};
-use crate::ir::{InputDecl, StateDecl};
-pub use crate::schedule::cost::Machine;
-pub use crate::schedule::{ALIGNMENT, Buffer, BufferRole, ScheduleOutput, kernel, view};
-use crate::schedule::{Fusion, Schedule, StateLayout};
+pub use crate::kernel::cost::Machine;
+pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout};
+use crate::kernel::target::Fusion;
+pub use crate::tensor::{DType, Type};
+pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
+use crate::types::{InputDecl, StateDecl};
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,8 @@ pub struct Source {
     /// The optional passes that were run.
     pub optional: Vec<String>,
     pub fusion: Fusion,
+    /// Whether rewrites were allowed to assume that all numbers are finite.
+    pub fast_math: bool,
 }
 
 /// One entry point for one choice of sizes.

@@ -7,16 +7,17 @@
 //! element for element; inputs, outputs and state have the declared types.
 
 use super::in_place::may_overwrite;
+use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
-use crate::ir::{DType, Feed, InputDecl, MAX_PADDED};
-use crate::scalar::Lane;
-use crate::schedule::ALIGNMENT;
-use crate::schedule::check::{Placement, check_no_overlap};
-use crate::schedule::kernel::{
-    Body, BufferId, Contraction, ContractionKind, ConvShape, Expr, ExprId, Kernel, Nest, Operand, Store, Word,
+use crate::kernel::access::{Access, kept_shape};
+use crate::kernel::body::{
+    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
-use crate::schedule::view::{View, kept_shape};
-use crate::schedule::{BufferRole, Schedule};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule};
+use crate::scalar::Lane;
+use crate::tensor::DType;
+use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -28,10 +29,8 @@ pub struct VerifyError {
     pub problem: String,
 }
 
-/// Most dimensions of an index space: executors walk them with fixed-size counters.
-pub const MAX_RANK: usize = 12;
-/// Most elements of one index space or buffer.
-const MAX_ELEMENTS: usize = i32::MAX as usize;
+/// Most kept values of a nest.
+const MAX_SLOTS: usize = 1024;
 
 type Check = Result<(), String>;
 
@@ -146,7 +145,7 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     check_no_overlap(&placements, schedule.arena_bytes).map_err(|e| e.to_string())?;
     check_figures(plan, schedule)?;
     for output in &schedule.outputs {
-        let Some(buffer) = schedule.buffers.get(output.buffer) else {
+        let Some(buffer) = schedule.buffers.get(output.buffer.index()) else {
             return Err(format!("output `{}` has no buffer", output.name));
         };
         ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
@@ -196,19 +195,19 @@ fn check_figures(plan: &Plan, schedule: &Schedule) -> Check {
 /// Values are written before they are read, and read before they are overwritten.
 fn order(entry: &EntryPlan) -> Check {
     let schedule = &entry.schedule;
-    let given = |b: &crate::schedule::Buffer| matches!(b.role, BufferRole::Input(_) | BufferRole::State(_));
+    let given = |b: &crate::kernel::schedule::Buffer| matches!(b.role, BufferRole::Input(_) | BufferRole::State(_));
     let mut written: Vec<bool> = schedule.buffers.iter().map(given).collect();
     for (position, kernel) in schedule.kernels.iter().enumerate() {
         for &b in &kernel.reads {
-            let buffer = &schedule.buffers[b];
-            ensure!(written[b], "kernel `{}` reads `{}` before it is written", kernel.name, buffer.name);
+            let buffer = &schedule.buffers[b.index()];
+            ensure!(written[b.index()], "kernel `{}` reads `{}` before it is written", kernel.name, buffer.name);
             // A buffer that hands its place on is read in the kernel at which its live range ends; what
             // that kernel writes there is checked beside.
             let live = buffer.live.0 <= position && position <= buffer.live.1;
             ensure!(live, "kernel `{}` reads `{}` outside of its live range", kernel.name, buffer.name);
         }
         for &b in &kernel.writes {
-            let buffer = &schedule.buffers[b];
+            let buffer = &schedule.buffers[b.index()];
             let live = buffer.live.0 <= position && position < buffer.live.1;
             ensure!(live, "kernel `{}` writes `{}` outside of its live range", kernel.name, buffer.name);
             ensure!(
@@ -217,46 +216,42 @@ fn order(entry: &EntryPlan) -> Check {
                 kernel.name,
                 buffer.name
             );
-            written[b] = true;
+            written[b.index()] = true;
         }
     }
     for output in &schedule.outputs {
-        ensure!(written[output.buffer], "output `{}` is never written", output.name);
+        ensure!(written[output.buffer.index()], "output `{}` is never written", output.name);
     }
     Ok(())
 }
 
 fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check {
-    let mut body = kernel.body.clone();
-    let (mut reads, mut writes, mut stores) = (BTreeSet::new(), BTreeSet::new(), 0);
-    body.each_read(&mut |b| {
-        reads.insert(*b);
-    });
-    body.each_store(&mut |s| {
-        writes.insert(s.buffer);
-        stores += 1;
-    });
+    let reads: BTreeSet<BufferId> = kernel.body.reads().copied().collect();
+    let writes: BTreeSet<BufferId> = kernel.body.stores().map(|store| store.buffer).collect();
+    let stores = kernel.body.stores().count();
     ensure!(kernel.reads.iter().copied().eq(reads.iter().copied()), "the list of buffers read is wrong");
     ensure!(kernel.writes.iter().copied().eq(writes.iter().copied()), "the list of buffers written is wrong");
     ensure!(stores == writes.len(), "a buffer is written twice");
     ensure!(stores > 0, "nothing is written");
     for &b in reads.iter().chain(&writes) {
-        ensure!(b < schedule.buffers.len(), "there is no buffer {b}");
+        ensure!(b.index() < schedule.buffers.len(), "there is no buffer {b}");
     }
     match &kernel.body {
         Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
     }
-    let range = |b: BufferId| (schedule.buffers[b].offset, schedule.buffers[b].offset + schedule.buffers[b].bytes());
+    let buffer = |b: BufferId| &schedule.buffers[b.index()];
+    let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
+    let size = |b: BufferId| buffer(b).dtype.size();
     for &w in &writes {
         for &r in &reads {
             let ((ws, we), (rs, re)) = (range(w), range(r));
             if ws < re && rs < we {
                 ensure!(
-                    (ws, we) == (rs, re) && may_overwrite(&kernel.body, r, w),
+                    (ws, we) == (rs, re) && size(r) == size(w) && may_overwrite(&kernel.body, r, w),
                     "at position {position} `{}` is written over `{}`, which is still read",
-                    schedule.buffers[w].name,
-                    schedule.buffers[r].name
+                    buffer(w).name,
+                    buffer(r).name
                 );
             }
         }
@@ -268,183 +263,167 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     Ok(())
 }
 
-/// The lane type of every expression; arguments come first and fit.
-fn lanes(schedule: &Schedule, exprs: &[Expr], slots: usize, accumulator: bool) -> Result<Vec<Lane>, String> {
-    let lane = |dtype: DType| match dtype {
-        DType::F32 => Lane::Real,
-        DType::U32 => Lane::U32,
-    };
-    let mut found: Vec<Lane> = Vec::with_capacity(exprs.len());
-    for (id, expr) in exprs.iter().enumerate() {
-        found.push(match expr {
-            Expr::Constant { dtype, .. } | Expr::Iota { dtype, .. } => lane(*dtype),
-            Expr::Load { buffer, .. } => match schedule.buffers.get(*buffer) {
-                Some(buffer) => lane(buffer.dtype),
-                None => return Err(format!("there is no buffer {buffer}")),
-            },
-            Expr::Inside { .. } => Lane::Real,
+/// That all expressions are well-typed, those too that nothing needs: executors prepare them all.
+fn check_exprs(schedule: &Schedule, exprs: &Exprs<BufferId>, slots: usize, has_accumulator: bool) -> Check {
+    exprs.check()?;
+    for expr in exprs.iter() {
+        match expr {
+            Expr::Load { buffer, lane, .. } => {
+                let Some(buffer) = schedule.buffers.get(buffer.index()) else {
+                    return Err(format!("there is no buffer {buffer}"));
+                };
+                ensure!(buffer.dtype.lane() == *lane, "`{}` is read as another type", buffer.name);
+            }
             Expr::Random { seed: [a, b], step, .. } => {
                 for word in [a, b, step] {
                     if let Word::Load { buffer, offset } = word {
-                        let fits = schedule
-                            .buffers
-                            .get(*buffer)
-                            .is_some_and(|b| b.dtype == DType::U32 && *offset < b.elements());
+                        let buffer = schedule.buffers.get(buffer.index());
+                        let fits = buffer.is_some_and(|b| b.dtype == DType::U32 && *offset < b.elements());
                         ensure!(fits, "a draw's key is not in a u32 buffer");
                     }
                 }
-                Lane::Real
             }
-            Expr::Slot(slot) => {
-                ensure!(*slot < slots, "there is no slot {slot}");
-                Lane::Real
-            }
-            Expr::Accumulator => {
-                ensure!(accumulator, "there is no accumulator");
-                Lane::Real
-            }
-            Expr::Scalar { op, args } => {
-                let wanted = op.operand_lanes();
-                ensure!(args.len() == wanted.len(), "{} takes {} operands", op.name(), wanted.len());
-                for (&arg, lane) in args.iter().zip(wanted) {
-                    ensure!(arg < id, "an expression uses a later one");
-                    // A select moves bits of either type.
-                    let select = *op == crate::scalar::ScalarOp::Select && found[arg] == Lane::U32;
-                    ensure!(found[arg] == *lane || select, "{} takes another type", op.name());
-                }
-                match (*op, args.get(1)) {
-                    (crate::scalar::ScalarOp::Select, Some(&arg)) => found[arg],
-                    _ => op.result_lane(),
-                }
-            }
-        });
-    }
-    Ok(found)
-}
-
-/// Every expression that `roots` need reads inside its buffer over `space`, and only defined slots.
-fn reads_inside(schedule: &Schedule, exprs: &[Expr], roots: &[ExprId], space: &[usize], defined: &[bool]) -> Check {
-    let mut stack = roots.to_vec();
-    let mut seen = vec![false; exprs.len()];
-    while let Some(id) = stack.pop() {
-        ensure!(id < exprs.len(), "there is no expression {id}");
-        if std::mem::replace(&mut seen[id], true) {
-            continue;
-        }
-        let within = |view: &View, elements: usize| match view.element_range(space) {
-            Ok(None) => Ok(()),
-            Ok(Some((least, greatest))) if least >= 0 && (greatest as usize) < elements => Ok(()),
-            Ok(Some((least, greatest))) => Err(format!("a view reads {least}..={greatest} of {elements} elements")),
-            Err(e) => Err(e.to_string()),
-        };
-        match &exprs[id] {
-            Expr::Load { buffer, view } => within(view, schedule.buffers[*buffer].elements())?,
-            Expr::Inside { view } => {
-                within(&View { offset: 0, strides: vec![0; view.strides.len()], mask: view.mask.clone() }, 1)?
-            }
-            Expr::Iota { view, divisor, modulus, .. } => {
-                ensure!(*divisor > 0 && *modulus > 0, "an iota divides by 0");
-                within(view, MAX_ELEMENTS)?;
-            }
-            Expr::Random { view, .. } => within(view, MAX_ELEMENTS)?,
-            Expr::Slot(slot) => ensure!(defined[*slot], "slot {slot} is read before it is computed"),
-            Expr::Scalar { args, .. } => stack.extend(args),
-            Expr::Constant { .. } | Expr::Accumulator => {}
+            Expr::Slot(slot) => ensure!(slot.index() < slots, "there is no slot {slot}"),
+            Expr::Accumulator => ensure!(has_accumulator, "there is no accumulator"),
+            Expr::Constant { .. } | Expr::Inside { .. } | Expr::Iota { .. } | Expr::Scalar { .. } => {}
         }
     }
     Ok(())
 }
 
-fn check_store(schedule: &Schedule, lanes: &[Lane], store: &Store, elements: usize) -> Check {
-    let buffer = &schedule.buffers[store.buffer];
+/// Every expression that `roots` need reads inside its buffer over `space`, and only defined slots.
+fn reads_inside(
+    schedule: &Schedule,
+    exprs: &Exprs<BufferId>,
+    roots: &[ExprId],
+    space: &[usize],
+    defined: &[bool],
+) -> Check {
+    for root in roots {
+        ensure!(root.index() < exprs.len(), "there is no expression {root}");
+    }
+    let within = |access: &Access, elements: usize| match access.element_range(space) {
+        Ok(None) => Ok(()),
+        Ok(Some((least, greatest))) if least >= 0 && (greatest as usize) < elements => Ok(()),
+        Ok(Some((least, greatest))) => Err(format!("an access reaches {least}..={greatest} of {elements} elements")),
+        Err(e) => Err(e.to_string()),
+    };
+    let needed = exprs.needed(roots.iter().copied());
+    for (expr, _) in exprs.iter().zip(needed).filter(|(_, needed)| *needed) {
+        match expr {
+            Expr::Load { buffer, access, .. } => within(access, schedule.buffers[buffer.index()].elements())?,
+            Expr::Inside { access } => {
+                let bounds_alone = Access { offset: 0, strides: vec![0; access.strides.len()], ..access.clone() };
+                within(&bounds_alone, 1)?;
+            }
+            Expr::Iota { access, divisor, modulus, .. } => {
+                ensure!(*divisor > 0 && *modulus > 0, "an iota divides by 0");
+                within(access, MAX_ELEMENTS)?;
+            }
+            Expr::Random { access, .. } => within(access, MAX_ELEMENTS)?,
+            Expr::Slot(slot) => ensure!(defined[slot.index()], "slot {slot} is read before it is computed"),
+            Expr::Constant { .. } | Expr::Accumulator | Expr::Scalar { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// That a store writes every element of its buffer once, and elements of the buffer's type.
+fn check_store(schedule: &Schedule, exprs: &Exprs<BufferId>, store: &Store<BufferId>, space: &[usize]) -> Check {
+    let buffer = &schedule.buffers[store.buffer.index()];
+    let elements = elements(space)?;
     ensure!(
         buffer.elements() == elements,
         "`{}` has {} elements, {elements} are written",
         buffer.name,
         buffer.elements()
     );
-    let lane = lanes.get(store.value).ok_or("a store of no expression")?;
-    ensure!((buffer.dtype == DType::U32) == (*lane == Lane::U32), "`{}` gets another type", buffer.name);
+    ensure!(store.access.is_bijective(space), "a store does not fill `{}`", buffer.name);
+    ensure!(store.value.index() < exprs.len(), "a store of no expression");
+    ensure!(buffer.dtype.lane() == exprs.lane(store.value), "`{}` gets another type", buffer.name);
     Ok(())
 }
 
-fn check_nest(schedule: &Schedule, nest: &Nest) -> Check {
+fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     ensure!(nest.reduced.len() == nest.space.len(), "the space has two ranks");
-    ensure!(nest.slots <= MAX_RANK * 64, "{} slots are too many", nest.slots);
-    let full = elements(&nest.space)?;
+    ensure!(nest.slots <= MAX_SLOTS, "{} slots are more than {MAX_SLOTS}", nest.slots);
+    elements(&nest.space)?;
     let kept_space = kept_shape(&nest.space, &nest.reduced);
-    let kept = elements(&kept_space)?;
-    let lanes = lanes(schedule, &nest.exprs, nest.slots, false)?;
-    ensure!(nest.reduced.contains(&true) || nest.passes.len() <= 1, "an elementwise nest has several passes");
+    let exprs = &nest.exprs;
+    check_exprs(schedule, exprs, nest.slots, false)?;
+    let is_elementwise = !nest.reduced.contains(&true);
+    ensure!(!is_elementwise || nest.passes.len() <= 1, "an elementwise nest has several passes");
     let mut defined = vec![false; nest.slots];
+    let define = |slot: SlotId, defined: &mut [bool]| -> Check {
+        let slot = defined.get_mut(slot.index()).ok_or("a value into no slot")?;
+        ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
+        Ok(())
+    };
     for pass in &nest.passes {
-        let values = pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value));
-        reads_inside(schedule, &nest.exprs, &values.collect::<Vec<_>>(), &nest.space, &defined)?;
+        reads_inside(schedule, exprs, &pass.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
         for store in &pass.stores {
-            check_store(schedule, &lanes, store, full)?;
+            check_store(schedule, exprs, store, &nest.space)?;
         }
-        let elementwise = !nest.reduced.contains(&true);
         ensure!(
-            !elementwise || (pass.reductions.is_empty() && pass.kept.is_empty() && pass.kept_stores.is_empty()),
+            !is_elementwise || (pass.reductions.is_empty() && pass.kept.is_empty() && pass.kept_stores.is_empty()),
             "an elementwise nest reduces"
         );
         for reduction in &pass.reductions {
-            ensure!(lanes.get(reduction.value) == Some(&Lane::Real), "a reduction of another type");
-            let slot = defined.get_mut(reduction.slot).ok_or("a reduction into no slot")?;
-            ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
+            ensure!(exprs.lane(reduction.value) == Lane::Real, "a reduction of another type");
+            define(reduction.slot, &mut defined)?;
         }
         for &(slot, value) in &pass.kept {
-            reads_inside(schedule, &nest.exprs, &[value], &kept_space, &defined)?;
-            ensure!(lanes[value] == Lane::Real, "a slot of another type");
-            let slot = defined.get_mut(slot).ok_or("a value into no slot")?;
-            ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
+            reads_inside(schedule, exprs, &[value], &kept_space, &defined)?;
+            ensure!(exprs.lane(value) == Lane::Real, "a slot of another type");
+            define(slot, &mut defined)?;
         }
         for store in &pass.kept_stores {
-            reads_inside(schedule, &nest.exprs, &[store.value], &kept_space, &defined)?;
-            check_store(schedule, &lanes, store, kept)?;
+            reads_inside(schedule, exprs, &[store.value], &kept_space, &defined)?;
+            check_store(schedule, exprs, store, &kept_space)?;
         }
     }
     Ok(())
 }
 
-fn check_contraction(schedule: &Schedule, contraction: &Contraction) -> Check {
-    let (operand_shapes, output) = match contraction.kind {
+fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -> Check {
+    match contraction.kind {
         ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c) => {
             check_conv(&c)?;
-            contraction.kind.shapes()
         }
-        ContractionKind::MatMul { .. } => contraction.kind.shapes(),
-    };
+        ContractionKind::MatMul { .. } => {}
+    }
+    let (operand_shapes, output) = contraction.kind.shapes();
     let total = elements(&output)?;
     for (operand, shape) in contraction.operands.iter().zip(&operand_shapes) {
-        let size = elements(shape)?;
+        elements(shape)?;
         match operand {
-            Operand::Buffer { buffer, view } => {
-                let buffer = schedule.buffers.get(*buffer).ok_or("an operand is in no buffer")?;
+            Operand::Buffer { buffer, access } => {
+                let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
                 ensure!(buffer.dtype == DType::F32, "an operand is not f32");
-                ensure!(view.mask.is_none(), "an operand is masked");
-                match view.element_range(shape) {
+                ensure!(access.bounds.is_empty(), "an operand is padded");
+                match access.element_range(shape) {
                     Ok(Some((least, greatest))) => {
                         ensure!(least >= 0 && (greatest as usize) < buffer.elements(), "an operand leaves its buffer");
                     }
-                    _ => return Err("an operand's view does not fit".into()),
+                    _ => return Err("an operand's access does not fit".into()),
                 }
                 if !matches!(contraction.kind, ContractionKind::MatMul { .. }) {
-                    ensure!(view.is_contiguous(shape) && buffer.elements() == size, "an image is not row-major");
+                    ensure!(access.is_contiguous(shape), "an image is not row-major");
                 }
             }
             Operand::Computed { exprs } => {
-                let lanes = lanes(schedule, exprs, 0, false)?;
-                ensure!(lanes.last() == Some(&Lane::Real), "an operand is not f32");
-                reads_inside(schedule, exprs, &[exprs.len() - 1], shape, &[])?;
+                check_exprs(schedule, exprs, 0, false)?;
+                let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
+                ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
+                reads_inside(schedule, exprs, &[value], shape, &[])?;
             }
         }
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
-    let lanes = lanes(schedule, &contraction.exprs, 0, true)?;
+    check_exprs(schedule, &contraction.exprs, 0, true)?;
     for store in &contraction.stores {
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
-        check_store(schedule, &lanes, store, total)?;
+        check_store(schedule, &contraction.exprs, store, &contraction.space)?;
     }
     Ok(())
 }

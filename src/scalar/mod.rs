@@ -7,11 +7,14 @@
 mod approximate;
 pub mod philox;
 pub(crate) mod simd;
+#[cfg(test)]
+mod special_tests;
 mod table;
 mod vector;
 
 pub use philox::stream_hash;
 pub use table::ScalarOp;
+pub(crate) use vector::larger;
 
 /// What a derivative rule may build: scalar expressions over the values of some graph.
 ///
@@ -27,7 +30,8 @@ pub trait ScalarBuilder {
 }
 
 /// The element type a scalar operation takes or gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// A real number: f32 on devices, f64 in the reference.
     Real,

@@ -1,5 +1,53 @@
 //! Run-time choice among vector instruction sets.
 
+/// Vector instruction sets that functions are compiled for, the widest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Generic,
+    Avx2,
+    Avx512,
+}
+
+/// The widest that the processor has. (The standard library looks it up once.)
+#[inline]
+pub(crate) fn level() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    let widest = if std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+    {
+        Level::Avx512
+    } else if std::arch::is_x86_feature_detected!("avx2") {
+        Level::Avx2
+    } else {
+        Level::Generic
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let widest = Level::Generic;
+    #[cfg(test)]
+    let widest = widest.min(LIMIT.get());
+    widest
+}
+
+/// Runs `f` at each level that the processor has; functions that it calls on this thread go no wider.
+#[cfg(test)]
+pub(crate) fn at_each_level(mut f: impl FnMut(Level)) {
+    for limit in [Level::Generic, Level::Avx2, Level::Avx512] {
+        LIMIT.set(limit);
+        if level() == limit {
+            f(limit);
+        }
+    }
+    LIMIT.set(Level::Avx512);
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The widest level that functions called on this thread take.
+    static LIMIT: std::cell::Cell<Level> = const { std::cell::Cell::new(Level::Avx512) };
+}
+
 /// Compiles a function's body once for each instruction set and picks the widest that the processor
 /// has. No variant contracts `a * b + c`, so all give the same bits.
 macro_rules! multiversion {
@@ -14,19 +62,16 @@ macro_rules! multiversion {
                 fn avx2($($arg: $ty),*) $(-> $ret)? { generic($($arg),*) }
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { generic($($arg),*) }
-                if std::arch::is_x86_feature_detected!("avx512f")
-                    && std::arch::is_x86_feature_detected!("avx512vl")
-                    && std::arch::is_x86_feature_detected!("avx512dq")
-                    && std::arch::is_x86_feature_detected!("avx512bw")
-                {
+                use $crate::scalar::simd::{Level, level};
+                match level() {
                     // SAFETY: the processor has the features that the function is compiled for.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
+                    Level::Avx512 => unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    return unsafe { avx2($($arg),*) };
+                    Level::Avx2 => unsafe { avx2($($arg),*) },
+                    Level::Generic => generic($($arg),*),
                 }
             }
+            #[cfg(not(target_arch = "x86_64"))]
             generic($($arg),*)
         }
     };

@@ -1,6 +1,7 @@
 //! The table itself, and what is generated from it.
 
 use super::{Lane, ScalarBuilder, VectorFn};
+use crate::tensor::round_to_bf16;
 use serde::{Deserialize, Serialize};
 
 /// Comparisons give 1 where they hold and 0 elsewhere, so that masks multiply.
@@ -8,9 +9,22 @@ fn mask(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
 
+/// 0 under a mask and 1 elsewhere, in the form in which an adjoint is selected instead of multiplied.
+fn one_unless<B: ScalarBuilder>(e: &mut B, mask: B::Value) -> B::Value {
+    let (zero, one) = (e.constant(0.0), e.constant(1.0));
+    e.apply(ScalarOp::Select, &[mask, zero, one])
+}
+
+/// `factor · (y + 1)`: the derivative of `y = e^(factor·x) − 1`.
+fn growth<B: ScalarBuilder>(e: &mut B, factor: B::Value, y: B::Value) -> B::Value {
+    let one = e.constant(1.0);
+    let power = e.apply(ScalarOp::Add, &[y, one]);
+    e.apply(ScalarOp::Mul, &[factor, power])
+}
+
 macro_rules! scalar_ops {
     ($(
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])+
         $variant:ident $name:literal ($($arg:ident : $lane:ident),+) -> $result:ident,
         f64: $meaning:expr,
         cuda: $cuda:literal,
@@ -20,7 +34,7 @@ macro_rules! scalar_ops {
         /// An operation on scalars, applied element by element to operands of one shape.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
-        pub enum ScalarOp { $($(#[$doc])* $variant,)* }
+        pub enum ScalarOp { $($(#[doc = $doc])+ $variant,)* }
 
         impl ScalarOp {
             /// Every operation, in table order.
@@ -29,6 +43,11 @@ macro_rules! scalar_ops {
             /// The name in the text form and in the graph language.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it computes, in one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)* }
             }
 
             /// The lane types of the operands, in order.
@@ -106,21 +125,36 @@ scalar_ops! {
             { let one = e.constant(1.0); Some(e.apply(ScalarOp::Div, &[one, b])) },
             { let q = e.apply(ScalarOp::Div, &[y, b]); Some(e.apply(ScalarOp::Neg, &[q])) }
         ];
-    /// The larger; at a tie the derivative goes to `b`, so `max(x, 0)` has derivative 0 at 0.
+    /// The larger; NaN where an operand is. At a tie the derivative goes to `b`, so `max(x, 0)` has derivative 0
+    /// at 0; at a NaN it goes to both.
     Max "max" (a: Real, b: Real) -> Real,
-        f64: if a > b { a } else { b }, cuda: "({0} > {1} ? {0} : {1})", cpu: v::max, cost: 1,
-        derivative: |e, _| [Some(e.apply(ScalarOp::Gt, &[a, b])), Some(e.apply(ScalarOp::Le, &[a, b]))];
-    /// The smaller; at a tie the derivative goes to `b`.
+        f64: if a > b || a.is_nan() { a } else { b },
+        cuda: "({0} > {1} || {0} != {0} ? {0} : {1})", cpu: v::max, cost: 1,
+        derivative: |e, _| [
+            { let m = e.apply(ScalarOp::Le, &[a, b]); Some(one_unless(e, m)) },
+            { let m = e.apply(ScalarOp::Gt, &[a, b]); Some(one_unless(e, m)) }
+        ];
+    /// The smaller; NaN where an operand is. At a tie the derivative goes to `b`, at a NaN to both.
     Min "min" (a: Real, b: Real) -> Real,
-        f64: if a < b { a } else { b }, cuda: "({0} < {1} ? {0} : {1})", cpu: v::min, cost: 1,
-        derivative: |e, _| [Some(e.apply(ScalarOp::Lt, &[a, b])), Some(e.apply(ScalarOp::Ge, &[a, b]))];
-    /// `a` to the power `b`, for `a > 0`.
+        f64: if a < b || a.is_nan() { a } else { b },
+        cuda: "({0} < {1} || {0} != {0} ? {0} : {1})", cpu: v::min, cost: 1,
+        derivative: |e, _| [
+            { let m = e.apply(ScalarOp::Ge, &[a, b]); Some(one_unless(e, m)) },
+            { let m = e.apply(ScalarOp::Lt, &[a, b]); Some(one_unless(e, m)) }
+        ];
+    /// `a` to the power `b`. The derivatives are 0 where the power is constant though a factor is infinite: in `a` for
+    /// `b = 0`, and in `b` for `a = 0` and `b ≥ 0`, as in PyTorch.
     Pow "pow" (a: Real, b: Real) -> Real,
         f64: a.powf(b), cuda: "powf({0}, {1})", cpu: v::pow, cost: 10,
         derivative: |e, y| [
             { let one = e.constant(1.0); let n = e.apply(ScalarOp::Sub, &[b, one]);
-              let p = e.apply(ScalarOp::Pow, &[a, n]); Some(e.apply(ScalarOp::Mul, &[b, p])) },
-            { let l = e.apply(ScalarOp::Log, &[a]); Some(e.apply(ScalarOp::Mul, &[y, l])) }
+              let p = e.apply(ScalarOp::Pow, &[a, n]); let d = e.apply(ScalarOp::Mul, &[b, p]);
+              let zero = e.constant(0.0); let flat = e.apply(ScalarOp::Eq, &[b, zero]);
+              Some(e.apply(ScalarOp::Select, &[flat, zero, d])) },
+            { let l = e.apply(ScalarOp::Log, &[a]); let d = e.apply(ScalarOp::Mul, &[y, l]);
+              let zero = e.constant(0.0); let at_zero = e.apply(ScalarOp::Eq, &[a, zero]);
+              let rising = e.apply(ScalarOp::Ge, &[b, zero]); let flat = e.apply(ScalarOp::Mul, &[at_zero, rising]);
+              Some(e.apply(ScalarOp::Select, &[flat, zero, d])) }
         ];
     /// `-a`
     Neg "neg" (a: Real) -> Real,
@@ -130,15 +164,24 @@ scalar_ops! {
     Abs "abs" (a: Real) -> Real,
         f64: a.abs(), cuda: "fabsf({0})", cpu: v::abs, cost: 1,
         derivative: |e, _| [Some(e.apply(ScalarOp::Sign, &[a]))];
-    /// -1, 0 or 1.
+    /// -1, 0 or 1; NaN of NaN.
     Sign "sign" (a: Real) -> Real,
-        f64: if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 },
-        cuda: "(float)(({0} > 0.f) - ({0} < 0.f))", cpu: v::sign, cost: 1,
+        f64: if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else if a.is_nan() { a } else { 0.0 },
+        cuda: "({0} != {0} ? {0} : (float)(({0} > 0.f) - ({0} < 0.f)))", cpu: v::sign, cost: 1,
         derivative: |_, _| [None];
     /// `e^a`
     Exp "exp" (a: Real) -> Real,
         f64: a.exp(), cuda: "expf({0})", cpu: v::exp, cost: 10,
         derivative: |_, y| [Some(y)];
+    /// `e^(a·(b + c)) − 1`, exact to the last place also where it is near 0. The factor comes in two parts because one
+    /// f32 does not hold the logarithm of a decay well enough: `1 − βᵗ = -expm1_product(t, high, low)`.
+    Expm1Product "expm1_product" (a: Real, b: Real, c: Real) -> Real,
+        f64: (a * (b + c)).exp_m1(),
+        cuda: "(float)expm1((double){0} * ((double){1} + (double){2}))", cpu: v::expm1_product, cost: 20,
+        derivative: |e, y| [
+            { let f = e.apply(ScalarOp::Add, &[b, c]); Some(growth(e, f, y)) },
+            Some(growth(e, a, y)), Some(growth(e, a, y))
+        ];
     /// Natural logarithm.
     Log "log" (a: Real) -> Real,
         f64: a.ln(), cuda: "logf({0})", cpu: v::log, cost: 10,
@@ -210,5 +253,9 @@ scalar_ops! {
     /// The real number nearest to a counter or a class label.
     ToReal "to_real" (a: U32) -> Real,
         f64: a, cuda: "((float){0})", cpu: v::to_real, cost: 1,
+        derivative: |_, _| [None];
+    /// The nearest number that bf16 holds, as an f32: what a value becomes that is stored so and read back.
+    RoundBf16 "round_bf16" (a: Real) -> Real,
+        f64: f64::from(round_to_bf16(a as f32)), cuda: "round_bf16({0})", cpu: v::round_bf16, cost: 1,
         derivative: |_, _| [None];
 }

@@ -3,6 +3,7 @@
 
 use super::approximate;
 use super::simd::multiversion;
+use crate::tensor::round_to_bf16;
 
 macro_rules! lanes {
     ($($name:ident($($arg:ident),+) = $value:expr;)*) => {$(
@@ -25,18 +26,26 @@ fn mask(holds: bool) -> f32 {
     if holds { 1.0 } else { 0.0 }
 }
 
+/// The larger of two, and NaN where either is: `f32::max` gives the other operand. Two comparisons and a selection,
+/// without a branch, so that loops over it become vector code.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if (a > b) | a.is_nan() { a } else { b }
+}
+
 lanes! {
     add(a, b) = a + b;
     sub(a, b) = a - b;
     mul(a, b) = a * b;
     div(a, b) = a / b;
-    max(a, b) = if a > b { a } else { b };
-    min(a, b) = if a < b { a } else { b };
+    max(a, b) = larger(a, b);
+    min(a, b) = if (a < b) | a.is_nan() { a } else { b };
     pow(a, b) = f64::from(a).powf(f64::from(b)) as f32;
     neg(a) = -a;
     abs(a) = a.abs();
-    sign(a) = mask(a > 0.0) - mask(a < 0.0);
+    sign(a) = if a.is_nan() { a } else { mask(a > 0.0) - mask(a < 0.0) };
     exp(a) = approximate::exp(a);
+    expm1_product(a, b, c) = (f64::from(a) * (f64::from(b) + f64::from(c))).exp_m1() as f32;
     log(a) = approximate::log(a);
     sqrt(a) = a.sqrt();
     rsqrt(a) = 1.0 / a.sqrt();
@@ -53,4 +62,5 @@ lanes! {
     select(c, a, b) = if c != 0.0 { a } else { b };
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
+    round_bf16(a) = round_to_bf16(a);
 }

@@ -1,10 +1,12 @@
 //! Numbering the buffers of fused kernels, and letting state be updated in place.
 
-use super::fuse::{FusedKernel, base, loads};
-use super::kernel::{Body, Expr, Kernel, Nest, Operand, Pass, Store};
-use super::view::{View, kept_shape};
-use super::{Buffer, BufferRole, ScheduleError, ScheduleOutput, StateLayout};
+use super::ScheduleError;
+use super::fuse::{FusedKernel, base};
+use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::access::{Access, kept_shape};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Pass, Store};
+use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Kernels with numbered buffers and the orders between them, not yet sorted.
@@ -30,7 +32,7 @@ pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) ->
             return Err(ScheduleError::UnknownState(update.state.clone()));
         };
         let value = base(graph, update.node);
-        if value != state && !work.write_in_place(value.index(), state.index()) {
+        if value != state && !work.write_in_place(ValueId::of(value), ValueId::of(state)) {
             work.copy_into(graph, value, state);
         }
     }
@@ -42,15 +44,15 @@ pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) ->
 struct Work {
     kernels: Vec<FusedKernel>,
     before: Vec<BTreeSet<usize>>,
-    reads: Vec<HashSet<usize>>,
+    reads: Vec<HashSet<ValueId>>,
     /// The kernel that computes each value.
-    writer: HashMap<usize, usize>,
+    writer: HashMap<ValueId, usize>,
     /// Values that are written into the place of a state tensor, by the state node's index.
-    in_place: BTreeMap<usize, usize>,
+    in_place: BTreeMap<ValueId, ValueId>,
     /// What the values beyond the graph's nodes are copies of.
-    copies: HashMap<usize, NodeId>,
-    /// For state that is given out and updated: the copy that is given out.
-    given_out: HashMap<NodeId, usize>,
+    copies: HashMap<ValueId, NodeId>,
+    /// For state that is returned and updated: the copy that is returned.
+    returned: HashMap<NodeId, ValueId>,
     next_value: usize,
 }
 
@@ -63,7 +65,7 @@ impl Work {
             writer: HashMap::new(),
             in_place: BTreeMap::new(),
             copies: HashMap::new(),
-            given_out: HashMap::new(),
+            returned: HashMap::new(),
             next_value: graph.bound(),
         };
         for kernel in kernels {
@@ -73,12 +75,10 @@ impl Work {
     }
 
     /// Adds a kernel after all that it reads and before what overwrites that.
-    fn push(&mut self, mut kernel: FusedKernel) {
+    fn push(&mut self, kernel: FusedKernel) {
         let index = self.kernels.len();
-        let reads: HashSet<usize> = loads(&kernel.body).into_iter().collect();
-        kernel.body.each_store(&mut |store| {
-            self.writer.insert(store.buffer, index);
-        });
+        let reads: HashSet<ValueId> = kernel.body.reads().copied().collect();
+        self.writer.extend(kernel.body.stores().map(|store| (store.buffer, index)));
         for (value, state) in &self.in_place {
             if reads.contains(state) {
                 self.before[self.writer[value]].insert(index);
@@ -104,7 +104,7 @@ impl Work {
 
     /// Lets the kernel that computes `value` write it over the state's old value, if every other reader
     /// of the old value can run before, and the kernel itself reads it only where it writes.
-    fn write_in_place(&mut self, value: usize, state: usize) -> bool {
+    fn write_in_place(&mut self, value: ValueId, state: ValueId) -> bool {
         let Some(&writer) = self.writer.get(&value) else { return false };
         let readers: Vec<usize> =
             (0..self.kernels.len()).filter(|&k| k != writer && self.reads[k].contains(&state)).collect();
@@ -124,9 +124,9 @@ impl Work {
             let value = base(graph, output.node);
             let Op::State { name, .. } = graph.op(value) else { continue };
             let is_updated = graph.updates.iter().any(|u| u.state == *name && base(graph, u.node) != value);
-            if is_updated && !self.given_out.contains_key(&value) {
-                let copy = self.copy(value, value.index(), graph.shape(value));
-                self.given_out.insert(value, copy);
+            if is_updated && !self.returned.contains_key(&value) {
+                let copy = self.copy(graph, value, ValueId::of(value));
+                self.returned.insert(value, copy);
             }
         }
     }
@@ -134,33 +134,35 @@ impl Work {
     /// Copies `value` into the state's place by a kernel that runs last; through a temporary where the
     /// value is itself an input or an old state, which may be overwritten by then.
     fn copy_into(&mut self, graph: &Graph, value: NodeId, state: NodeId) {
-        let shape = graph.shape(value);
-        let mut source = value.index();
+        let mut source = ValueId::of(value);
         if !self.writer.contains_key(&source) {
-            source = self.copy(value, value.index(), shape);
+            source = self.copy(graph, value, source);
         }
-        let target = self.copy(value, source, shape);
-        let placed = self.write_in_place(target, state.index());
+        let target = self.copy(graph, value, source);
+        let placed = self.write_in_place(target, ValueId::of(state));
         assert!(placed, "nothing depends on the last copy into {}", graph.node(state).name);
     }
 
     /// Adds a kernel that copies `from`, which holds `node`'s value, to a new value.
-    fn copy(&mut self, node: NodeId, from: usize, shape: &[usize]) -> usize {
-        let to = self.next_value;
+    fn copy(&mut self, graph: &Graph, node: NodeId, from: ValueId) -> ValueId {
+        let (shape, lane) = (graph.shape(node), graph.ty(node).dtype.lane());
+        let to = ValueId::new(self.next_value);
         self.next_value += 1;
         self.copies.insert(to, node);
-        let load = Expr::Load { buffer: from, view: View::contiguous(shape) };
-        let pass = Pass { stores: vec![Store { value: 0, buffer: to }], ..Pass::default() };
+        let access = Access::contiguous(shape);
+        let mut exprs = Exprs::default();
+        let value = exprs.push(Expr::Load { buffer: from, access: access.clone(), lane });
+        let pass = Pass { stores: vec![Store { value, buffer: to, access }], ..Pass::default() };
         let (space, reduced) = (shape.to_vec(), vec![false; shape.len()]);
-        let nest = Nest { space, reduced, exprs: vec![load], slots: 0, passes: vec![pass] };
+        let nest = Nest { space, reduced, exprs, slots: 0, passes: vec![pass] };
         self.push(FusedKernel { body: Body::Nests(vec![nest]), members: Vec::new() });
         to
     }
 
     /// Gives every value a buffer, the same one to a state's old and new value.
-    fn number(mut self, graph: &Graph, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    fn number(self, graph: &Graph, states: &StateLayout) -> Result<Assembled, ScheduleError> {
         let mut buffers: Vec<Buffer> = Vec::new();
-        let mut buffer_of: HashMap<usize, usize> = HashMap::new();
+        let mut buffer_of: HashMap<ValueId, BufferId> = HashMap::new();
         for id in graph.ids() {
             let role = match graph.op(id) {
                 Op::Input { name, .. } => BufferRole::Input(name.clone()),
@@ -175,21 +177,19 @@ impl Work {
             };
             let node = graph.node(id);
             let (dtype, shape) = (node.ty.dtype, node.ty.shape.clone());
-            buffer_of.insert(id.index(), buffers.len());
+            buffer_of.insert(ValueId::of(id), BufferId::new(buffers.len()));
             buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset, live: (0, 0) });
         }
-        for kernel in &mut self.kernels {
-            let mut stored = Vec::new();
-            kernel.body.each_store(&mut |store| stored.push(store.buffer));
-            for value in stored {
+        for kernel in &self.kernels {
+            for value in kernel.body.stores().map(|store| store.buffer) {
                 let buffer = match self.in_place.get(&value) {
                     Some(state) => buffer_of[state],
                     None => {
-                        let id = self.copies.get(&value).copied().unwrap_or_else(|| NodeId::new(value));
+                        let id = self.copies.get(&value).copied().unwrap_or_else(|| NodeId::new(value.index()));
                         let node = graph.node(id);
                         let (dtype, shape, role) = (node.ty.dtype, node.ty.shape.clone(), BufferRole::Temporary);
                         buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset: 0, live: (0, 0) });
-                        buffers.len() - 1
+                        BufferId::new(buffers.len() - 1)
                     }
                 };
                 buffer_of.insert(value, buffer);
@@ -197,16 +197,10 @@ impl Work {
         }
         let mut names = HashSet::new();
         let mut kernels = Vec::new();
-        for FusedKernel { mut body, members } in self.kernels {
-            let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
-            body.each_read(&mut |buffer| {
-                *buffer = buffer_of[buffer];
-                reads.insert(*buffer);
-            });
-            body.each_store(&mut |store| {
-                store.buffer = buffer_of[&store.buffer];
-                writes.insert(store.buffer);
-            });
+        for FusedKernel { body, members } in self.kernels {
+            let body = body.map(&mut |value| buffer_of[&value]);
+            let reads: BTreeSet<BufferId> = body.reads().copied().collect();
+            let writes: BTreeSet<BufferId> = body.stores().map(|store| store.buffer).collect();
             kernels.push(Kernel {
                 name: unique(kernel_name(graph, &members), &mut names),
                 body,
@@ -218,9 +212,10 @@ impl Work {
         let mut outputs = Vec::new();
         for output in &graph.outputs {
             let value = base(graph, output.node);
-            let buffer = buffer_of[self.given_out.get(&value).unwrap_or(&value.index())];
-            if buffers[buffer].role == BufferRole::Temporary {
-                buffers[buffer].role = BufferRole::Output;
+            let buffer = buffer_of[self.returned.get(&value).unwrap_or(&ValueId::of(value))];
+            let role = &mut buffers[buffer.index()].role;
+            if *role == BufferRole::Temporary {
+                *role = BufferRole::Output;
             }
             outputs.push(ScheduleOutput {
                 name: output.name.clone(),
@@ -263,91 +258,64 @@ fn unique(name: String, taken: &mut HashSet<String>) -> String {
 /// Whether a kernel that stores `value` may write it over `old`, which it may read: every read of
 /// `old` is of the very element that is written in the same step of the same nest, no later pass reads
 /// it, and it is not stored elsewhere as it is (a device may then read it after the write).
-pub fn writes_where_it_reads(body: &Body, old: usize, value: usize) -> bool {
-    let reads_old = |expr: &Expr| matches!(expr, Expr::Load { buffer, .. } if *buffer == old);
-    let keyed_by_old = |expr: &Expr| {
-        let mut expr = Body::Nests(vec![Nest {
-            space: vec![],
-            reduced: vec![],
-            exprs: vec![expr.clone()],
-            slots: 0,
-            passes: vec![],
-        }]);
-        let mut found = false;
-        expr.each_read(&mut |buffer| found |= *buffer == old);
-        found
-    };
+pub fn writes_where_it_reads<B: Copy + PartialEq>(body: &Body<B>, old: B, value: B) -> bool {
     match body {
-        Body::Nests(nests) => nests.iter().all(|nest| {
-            let reads: Vec<usize> = (0..nest.exprs.len()).filter(|&i| keyed_by_old(&nest.exprs[i])).collect();
-            if reads.is_empty() {
-                return true;
-            }
-            let kept = kept_shape(&nest.space, &nest.reduced);
-            let [pass_index] = (0..nest.passes.len())
-                .filter(|&p| nest.passes[p].stores.iter().chain(&nest.passes[p].kept_stores).any(|s| s.buffer == value))
-                .collect::<Vec<_>>()[..]
-            else {
-                return false;
-            };
-            let at_kept = nest.passes[pass_index].kept_stores.iter().any(|s| s.buffer == value);
-            let space = if at_kept { &kept } else { &nest.space };
-            let aligned = reads.iter().all(
-                |&i| matches!(&nest.exprs[i], Expr::Load { buffer, view } if *buffer == old && view.is_contiguous(space)),
-            );
-            let stored_as_is = nest
-                .passes
-                .iter()
-                .flat_map(|p| p.stores.iter().chain(&p.kept_stores))
-                .any(|s| s.buffer != value && reads.contains(&s.value));
-            let used_in = |p: &Pass| uses(nest, p).iter().any(|e| reads.contains(e));
-            // In a nest with reduced dimensions a full-level view of a kept-shaped buffer is another thing;
-            // and a kept value may be read by later points only through slots.
-            let later = nest.passes[pass_index + 1..].iter().any(used_in);
-            let swept = at_kept && nest.passes.iter().any(|p| swept_uses(nest, p).iter().any(|e| reads.contains(e)));
-            // Kept values are computed one after the other, each as it is written.
-            let mut others = BTreeSet::new();
-            let kept_stores = nest.passes[pass_index].kept_stores.iter();
-            reach(nest, kept_stores.filter(|s| at_kept && s.buffer != value).map(|s| s.value), &mut others);
-            aligned && !stored_as_is && !later && !swept && !reads.iter().any(|read| others.contains(read))
-        }),
-        Body::Contraction(c) => {
-            let in_operand = c.operands.iter().any(|operand| match operand {
-                Operand::Buffer { buffer, .. } => *buffer == old,
-                Operand::Computed { exprs } => exprs.iter().any(keyed_by_old),
-            });
-            let aligned = c.exprs.iter().filter(|e| keyed_by_old(e)).all(
-                |e| matches!(e, Expr::Load { view, .. } if reads_old(e) && view.is_contiguous(&c.space)),
-            );
-            let stored_as_is = c.stores.iter().any(|s| s.buffer != value && reads_old(&c.exprs[s.value]));
-            !in_operand && aligned && !stored_as_is
-        }
+        Body::Nests(nests) => nests.iter().all(|nest| nest_writes_where_it_reads(nest, old, value)),
+        Body::Contraction(c) => contraction_writes_where_it_reads(c, old, value),
     }
 }
 
-/// The expressions that a pass evaluates.
-fn uses(nest: &Nest, pass: &Pass) -> BTreeSet<usize> {
-    let mut found = swept_uses(nest, pass);
-    let kept = pass.kept.iter().map(|(_, value)| *value).chain(pass.kept_stores.iter().map(|s| s.value));
-    reach(nest, kept, &mut found);
-    found
-}
-
-/// The expressions that a pass evaluates at every point of the full space.
-fn swept_uses(nest: &Nest, pass: &Pass) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    let roots = pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value));
-    reach(nest, roots, &mut found);
-    found
-}
-
-fn reach(nest: &Nest, roots: impl Iterator<Item = usize>, found: &mut BTreeSet<usize>) {
-    let mut stack: Vec<usize> = roots.collect();
-    while let Some(id) = stack.pop() {
-        if found.insert(id)
-            && let Expr::Scalar { args, .. } = &nest.exprs[id]
-        {
-            stack.extend(args);
-        }
+fn nest_writes_where_it_reads<B: Copy + PartialEq>(nest: &Nest<B>, old: B, value: B) -> bool {
+    let reads = readers(&nest.exprs, old);
+    if reads.is_empty() {
+        return true;
     }
+    let kept = kept_shape(&nest.space, &nest.reduced);
+    let is_result = |s: &&Store<B>| s.buffer == value;
+    let writing: Vec<usize> = (0..nest.passes.len())
+        .filter(|&p| nest.passes[p].stores.iter().chain(&nest.passes[p].kept_stores).any(|s| is_result(&s)))
+        .collect();
+    let [pass_index] = writing[..] else { return false };
+    let pass = &nest.passes[pass_index];
+    let at_kept = pass.kept_stores.iter().any(|s| is_result(&s));
+    let Some(write) = pass.stores.iter().chain(&pass.kept_stores).find(is_result) else { return false };
+    let space = if at_kept { &kept } else { &nest.space };
+    let aligned = write.access.strides.len() == space.len() && reads_only(&nest.exprs, &reads, old, &write.access);
+    let stored_as_is = nest.stores().any(|s| s.buffer != value && reads.contains(&s.value));
+    let uses = |pass: &Pass<B>, kept: bool| {
+        let kept_values = pass.kept_values().filter(|_| kept);
+        let needed = nest.exprs.needed(pass.swept().chain(kept_values));
+        reads.iter().any(|read| needed[read.index()])
+    };
+    // In a nest with reduced dimensions a full-level access of a kept-shaped buffer is another thing;
+    // and a kept value may be read by later points only through slots.
+    let later = nest.passes[pass_index + 1..].iter().any(|p| uses(p, true));
+    let swept = at_kept && nest.passes.iter().any(|p| uses(p, false));
+    // Kept values are computed one after the other, each as it is written.
+    let others = pass.kept_stores.iter().filter(|s| at_kept && s.buffer != value).map(|s| s.value);
+    let others = nest.exprs.needed(others);
+    aligned && !stored_as_is && !later && !swept && !reads.iter().any(|read| others[read.index()])
+}
+
+fn contraction_writes_where_it_reads<B: Copy + PartialEq>(c: &Contraction<B>, old: B, value: B) -> bool {
+    let is_multiplied = c.operands.iter().any(|operand| operand.reads().any(|read| *read == old));
+    let reads = readers(&c.exprs, old);
+    let aligned = match c.stores.iter().find(|s| s.buffer == value) {
+        Some(write) => reads_only(&c.exprs, &reads, old, &write.access),
+        None => reads.is_empty(),
+    };
+    let stored_as_is = c.stores.iter().any(|s| s.buffer != value && reads.contains(&s.value));
+    !is_multiplied && aligned && !stored_as_is
+}
+
+/// The expressions that themselves read `old`.
+fn readers<B: PartialEq>(exprs: &Exprs<B>, old: B) -> Vec<ExprId> {
+    exprs.ids().filter(|&id| exprs[id].reads().any(|read| *read == old)).collect()
+}
+
+/// Whether all of `reads` load `old` by this access.
+fn reads_only<B: PartialEq>(exprs: &Exprs<B>, reads: &[ExprId], old: B, by: &Access) -> bool {
+    let is_such =
+        |id: &ExprId| matches!(&exprs[*id], Expr::Load { buffer, access, .. } if *buffer == old && access == by);
+    reads.iter().all(is_such)
 }

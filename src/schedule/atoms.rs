@@ -1,8 +1,9 @@
 //! The first question of fusion: which nodes have a value of their own.
 
-use super::fuse::{Fusion, base, core_of};
+use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::target::Fusion;
 use std::collections::HashSet;
 
 /// An elementwise expression of at most this weight that reads at most one large buffer is computed
@@ -22,7 +23,9 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
         if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
             atoms[id.index()] = true;
         }
-        if fusion == Fusion::Off && (matches!(op, Op::Scalar(_) | Op::Random { .. } | Op::Iota { .. })) {
+        if fusion == Fusion::Off
+            && (matches!(op, Op::Scalar(_) | Op::Convert { .. } | Op::Random { .. } | Op::Iota { .. }))
+        {
             atoms[id.index()] = true;
         }
         if op.is_contraction() {
@@ -40,9 +43,9 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
             // Computed once per repeated element, not once per copy.
             let operand = source(graph, id);
             let repeated = graph.ty(operand).elements() < to.iter().product();
-            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_));
+            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
-        if matches!(op, Op::Scalar(_)) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+        if matches!(op, Op::Scalar(_) | Op::Convert { .. }) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
             atoms[id.index()] = true;
         }
     }
@@ -133,6 +136,7 @@ fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
         }
         weight += match graph.op(node) {
             Op::Scalar(op) => op.cost(),
+            Op::Convert { .. } => 1,
             // A block of Philox.
             Op::Random { .. } => 10,
             // What is not moved in memory is read at other places, and what remains is in memory by now.

@@ -9,10 +9,12 @@
 //! 3. The elementwise groups that update one network's parameters become one multi-tensor kernel.
 
 use super::atoms::choose_atoms;
-use super::kernel::Body;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
+use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
+use crate::kernel::body::Body;
+use crate::kernel::target::Fusion;
 use std::collections::{BTreeSet, HashSet};
 
 /// The nodes of one kernel.
@@ -28,7 +30,7 @@ pub struct Group {
 /// One kernel before its buffers have numbers: they are named by the node's index.
 #[derive(Debug, Clone)]
 pub struct FusedKernel {
-    pub body: Body,
+    pub body: Body<ValueId>,
     /// The atoms in it, in topological order; the first contraction or reduction names it.
     pub members: Vec<NodeId>,
 }
@@ -36,16 +38,6 @@ pub struct FusedKernel {
 /// A sweep of more than this many elements for so few kept points would leave cores idle.
 const SERIAL_ELEMENTS: usize = 1 << 16;
 const PARALLEL_POINTS: usize = 32;
-
-/// How much fusion may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fusion {
-    /// Every operation that computes is a kernel of its own: the baseline that summaries compare with.
-    Off,
-    #[default]
-    On,
-}
 
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,18 +114,18 @@ pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
     let results: HashSet<NodeId> = graph.results().into_iter().map(|id| base(graph, id)).collect();
 
     // What other groups read must be stored, and so must results.
-    let read = |groups: &[Group]| -> HashSet<usize> {
+    let read = |groups: &[Group]| -> HashSet<ValueId> {
         let mut read = HashSet::new();
         for group in groups {
             if let Ok(body) = lowering.body(&group.core, &group.members, &|_| true) {
-                let own: HashSet<usize> = group.members.iter().map(|m| m.index()).collect();
-                read.extend(loads(&body).into_iter().filter(|b| !own.contains(b)));
+                let own: HashSet<ValueId> = group.members.iter().map(|&m| ValueId::of(m)).collect();
+                read.extend(body.reads().filter(|value| !own.contains(value)));
             }
         }
         read
     };
     let read = read(&groups);
-    let stored = |id: NodeId| results.contains(&id) || read.contains(&id.index());
+    let stored = |id: NodeId| results.contains(&id) || read.contains(&ValueId::of(id));
     let mut kernels: Vec<(Option<String>, FusedKernel)> = Vec::new();
     for group in groups {
         let body = match lowering.body(&group.core, &group.members, &stored) {
@@ -153,14 +145,6 @@ pub fn base(graph: &Graph, mut id: NodeId) -> NodeId {
         id = graph.operands(id)[0];
     }
     id
-}
-
-/// The buffers that a body reads, by the index they are named with; repeated as often as they are.
-pub fn loads(body: &Body) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut body = body.clone();
-    body.each_read(&mut |buffer| found.push(*buffer));
-    found
 }
 
 pub(super) fn core_of(graph: &Graph, id: NodeId) -> Core {
@@ -350,7 +334,7 @@ impl<'l> Groups<'l> {
             (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
                 let (na, nb): (usize, usize) = (sa.iter().product(), sb.iter().product());
                 let kept = |space: &[usize], reduced: &[bool]| -> usize {
-                    super::view::kept_shape(space, reduced).iter().product()
+                    crate::kernel::access::kept_shape(space, reduced).iter().product()
                 };
                 let core = match (ra.contains(&true), rb.contains(&true)) {
                     (true, true) => {
@@ -370,7 +354,7 @@ impl<'l> Groups<'l> {
     fn is_serial(&self, core: &Core, members: &[NodeId]) -> bool {
         let Core::Nest { space, reduced } = core else { return false };
         let full: usize = space.iter().product();
-        let kept: usize = super::view::kept_shape(space, reduced).iter().product();
+        let kept: usize = crate::kernel::access::kept_shape(space, reduced).iter().product();
         let writes_full = members
             .iter()
             .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full);
@@ -379,7 +363,7 @@ impl<'l> Groups<'l> {
 
     /// Groups that only read the same memory are merged where both are more than a few elements: tiny
     /// kernels gain nothing by being put beside others, and the schedule loses freedom.
-    fn is_worthwhile(&self, body: &Body, a: GroupId, b: GroupId) -> bool {
+    fn is_worthwhile(&self, body: &Body<ValueId>, a: GroupId, b: GroupId) -> bool {
         let related = self.producers(b).contains(&a) || self.producers(a).contains(&b);
         related || matches!(body, Body::Nests(_))
     }

@@ -1,8 +1,9 @@
 //! Places in the arena: live ranges, in-place reuse, offsets.
 
+use super::ScheduleError;
 use super::assemble::{Assembled, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
-use super::{ALIGNMENT, BufferRole, Schedule, ScheduleError, StateLayout};
+use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 
 /// Gives every buffer of sorted kernels its live range and its offset.
 ///
@@ -19,13 +20,13 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
     let mut last_use = vec![None; buffers.len()];
     for (position, kernel) in kernels.iter().enumerate() {
         for &b in &kernel.writes {
-            first_write[b].get_or_insert(position);
+            first_write[b.index()].get_or_insert(position);
         }
         for &b in kernel.reads.iter().chain(&kernel.writes) {
-            last_use[b] = Some(position);
+            last_use[b.index()] = Some(position);
         }
     }
-    let is_output = |b: usize| outputs.iter().any(|o| o.buffer == b);
+    let is_output = |b: usize| outputs.iter().any(|o| o.buffer.index() == b);
     for (b, buffer) in buffers.iter_mut().enumerate() {
         let after_use = last_use[b].map_or(1, |p: usize| p + 1);
         buffer.live = match buffer.role {
@@ -40,7 +41,8 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
     // Which allocation each buffer is in: its own, or that of the buffer it takes over from.
     let mut allocation: Vec<usize> = (0..buffers.len()).collect();
     for (position, kernel) in kernels.iter().enumerate() {
-        for &new in &kernel.writes {
+        for &result in &kernel.writes {
+            let new = result.index();
             let fresh = buffers[new].live.0 == position
                 && allocation[new] == new
                 && matches!(buffers[new].role, BufferRole::Temporary | BufferRole::Output)
@@ -48,18 +50,20 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
             if !fresh {
                 continue;
             }
-            let dying = kernel.reads.iter().copied().find(|&old| {
-                matches!(buffers[old].role, BufferRole::Temporary | BufferRole::Input(_))
-                    && !is_output(old)
-                    && buffers[old].live.1 == position + 1
-                    && buffers[old].live.0 < position
-                    && buffers[old].bytes() == buffers[new].bytes()
-                    && !kernel.writes.contains(&old)
-                    && writes_where_it_reads(&kernel.body, old, new)
+            let dying = kernel.reads.iter().copied().find(|&read| {
+                let old = &buffers[read.index()];
+                matches!(old.role, BufferRole::Temporary | BufferRole::Input(_))
+                    && !is_output(read.index())
+                    && old.live.1 == position + 1
+                    && old.live.0 < position
+                    && old.bytes() == buffers[new].bytes()
+                    && old.dtype.size() == buffers[new].dtype.size()
+                    && !kernel.writes.contains(&read)
+                    && writes_where_it_reads(&kernel.body, read, result)
             });
             if let Some(old) = dying {
-                allocation[new] = allocation[old];
-                buffers[old].live.1 = position;
+                allocation[new] = allocation[old.index()];
+                buffers[old.index()].live.1 = position;
             }
         }
     }

@@ -4,11 +4,14 @@
 //! the nodes that depend on them are sorted into passes. Lowering fails, without harm, where a group
 //! cannot be one kernel, so that fusion simply tries.
 
-use super::kernel::{
-    Body, Contraction, ContractionKind, ConvShape, Expr, ExprId, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
-};
-use super::view::{View, kept_shape};
+use super::movement::through;
+use super::value::ValueId;
 use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::kernel::access::{Access, kept_shape};
+use crate::kernel::body::{
+    Body, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
+};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
 use std::collections::HashMap;
 
@@ -70,8 +73,8 @@ struct BodyBuilder<'l> {
     space: Shape,
     kept: Shape,
     reduced: Vec<bool>,
-    exprs: Vec<Expr>,
-    interned: HashMap<Expr, ExprId>,
+    exprs: Exprs<ValueId>,
+    interned: HashMap<Expr<ValueId>, ExprId>,
     /// The first pass in which each expression can be evaluated: one after the slots it reads.
     ready: Vec<usize>,
     slot_pass: Vec<usize>,
@@ -90,14 +93,18 @@ impl Lowering<'_> {
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub fn body(&self, core: &Core, members: &[NodeId], stored: &dyn Fn(NodeId) -> bool) -> Result<Body, Refusal> {
-        let mut body = match core {
+    pub fn body(
+        &self,
+        core: &Core,
+        members: &[NodeId],
+        stored: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Body<ValueId>, Refusal> {
+        let body = match core {
             Core::Nest { space, reduced } => Body::Nests(vec![self.nest(space, reduced, members, stored)?]),
             Core::Contraction(main) => Body::Contraction(self.contraction(*main, members, stored)?),
         };
         // What a contraction multiplies, for one, cannot be computed by its epilogue.
-        let mut reads_own = false;
-        body.each_read(&mut |buffer| reads_own |= members.iter().any(|m| m.index() == *buffer));
+        let reads_own = body.reads().any(|value| members.iter().any(|&m| ValueId::of(m) == *value));
         if reads_own { Err(Refusal::Misaligned) } else { Ok(body) }
     }
 
@@ -107,7 +114,7 @@ impl Lowering<'_> {
             kept: kept_shape(&space, &reduced),
             space,
             reduced,
-            exprs: Vec::new(),
+            exprs: Exprs::default(),
             interned: HashMap::new(),
             ready: Vec::new(),
             slot_pass: Vec::new(),
@@ -126,11 +133,11 @@ impl Lowering<'_> {
         reduced: &[bool],
         members: &[NodeId],
         stored: &dyn Fn(NodeId) -> bool,
-    ) -> Result<Nest, Refusal> {
+    ) -> Result<Nest<ValueId>, Refusal> {
         let mut b = self.builder(space.to_vec(), reduced.to_vec());
         let (full, kept): (usize, usize) = (b.space.iter().product(), b.kept.iter().product());
-        let mut passes: Vec<Pass> = Vec::new();
-        let pass_at = |passes: &mut Vec<Pass>, i: usize| {
+        let mut passes: Vec<Pass<ValueId>> = Vec::new();
+        let pass_at = |passes: &mut Vec<Pass<ValueId>>, i: usize| {
             if passes.len() <= i {
                 passes.resize_with(i + 1, Pass::default);
             }
@@ -144,13 +151,13 @@ impl Lowering<'_> {
                     return Err(Refusal::Misaligned);
                 }
                 let value = b.aligned(operand, Level::Full)?;
-                let pass = b.ready[value];
+                let pass = b.ready[value.index()];
                 if !reduced.contains(&true) {
                     // Over no dimension: the operand itself.
                     pass_at(&mut passes, pass);
                     b.members.insert(member, Place::Full(value));
                     if stored(member) {
-                        passes[pass].stores.push(Store { value, buffer: member.index() });
+                        passes[pass].stores.push(b.store(value, member, Level::Full)?);
                     }
                     continue;
                 }
@@ -160,27 +167,27 @@ impl Lowering<'_> {
                 b.members.insert(member, Place::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    passes[pass].kept_stores.push(Store { value, buffer: member.index() });
+                    passes[pass].kept_stores.push(b.store(value, member, Level::Kept)?);
                 }
             } else if elements == full {
                 let value = b.aligned(member, Level::Full)?;
-                let pass = b.ready[value];
+                let pass = b.ready[value.index()];
                 pass_at(&mut passes, pass);
                 b.members.insert(member, Place::Full(value));
                 if stored(member) {
-                    passes[pass].stores.push(Store { value, buffer: member.index() });
+                    passes[pass].stores.push(b.store(value, member, Level::Full)?);
                 }
-            } else if elements == kept && self.graph.ty(member).dtype == DType::F32 {
+            } else if elements == kept && self.graph.ty(member).dtype.is_real() {
                 let value = b.aligned(member, Level::Kept)?;
                 // Evaluated after the sweep that gives its last slot.
-                let pass = b.ready[value].saturating_sub(1);
+                let pass = b.ready[value.index()].saturating_sub(1);
                 let slot = b.new_slot(pass);
                 pass_at(&mut passes, pass);
                 passes[pass].kept.push((slot, value));
                 b.members.insert(member, Place::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    passes[pass].kept_stores.push(Store { value, buffer: member.index() });
+                    passes[pass].kept_stores.push(b.store(value, member, Level::Kept)?);
                 }
             } else {
                 // Slots hold reals.
@@ -196,14 +203,14 @@ impl Lowering<'_> {
         main: NodeId,
         members: &[NodeId],
         stored: &dyn Fn(NodeId) -> bool,
-    ) -> Result<Contraction, Refusal> {
+    ) -> Result<Contraction<ValueId>, Refusal> {
         let kind = self.contraction_kind(main);
         let (operand_shapes, space) = kind.shapes();
         let mut operands = Vec::new();
         for (operand, shape) in self.graph.operands(main).into_iter().zip(operand_shapes) {
             operands.push(self.operand(&kind, operand, shape)?);
         }
-        let operands: [Operand; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
+        let operands: [Operand<ValueId>; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
 
         let rank = space.len();
         let mut b = self.builder(space, vec![false; rank]);
@@ -212,7 +219,7 @@ impl Lowering<'_> {
         b.members.insert(main, Place::Full(accumulator));
         let mut stores = Vec::new();
         if stored(main) {
-            stores.push(Store { value: accumulator, buffer: main.index() });
+            stores.push(b.store(accumulator, main, Level::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
             if self.graph.ty(member).elements() != self.graph.ty(main).elements()
@@ -224,7 +231,7 @@ impl Lowering<'_> {
             let value = b.aligned(member, Level::Full)?;
             b.members.insert(member, Place::Full(value));
             if stored(member) {
-                stores.push(Store { value, buffer: member.index() });
+                stores.push(b.store(value, member, Level::Full)?);
             }
         }
         Ok(Contraction { kind, operands, space: b.space, exprs: b.exprs, stores })
@@ -232,20 +239,23 @@ impl Lowering<'_> {
 
     /// An operand as a view of a buffer where it is one that the contraction can read, else as a
     /// prologue.
-    fn operand(&self, kind: &ContractionKind, operand: NodeId, shape: Shape) -> Result<Operand, Refusal> {
+    fn operand(&self, kind: &ContractionKind, operand: NodeId, shape: Shape) -> Result<Operand<ValueId>, Refusal> {
         let rank = shape.len();
         let mut b = self.builder(shape, vec![false; rank]);
         let value = b.aligned(operand, Level::Full)?;
-        if let Expr::Load { buffer, view } = &b.exprs[value] {
-            let readable = match kind {
-                ContractionKind::MatMul { .. } => view.mask.is_none(),
-                _ => view.is_contiguous(&b.space),
-            };
+        if let Expr::Load { buffer, access, .. } = &b.exprs[value] {
+            // What is stored as bf16 is widened by a prologue.
+            let is_f32 = self.graph.ty(NodeId::new(buffer.index())).dtype == DType::F32;
+            let readable = is_f32
+                && match kind {
+                    ContractionKind::MatMul { .. } => access.bounds.is_empty(),
+                    _ => access.is_contiguous(&b.space),
+                };
             if readable {
-                return Ok(Operand::Buffer { buffer: *buffer, view: view.clone() });
+                return Ok(Operand::Buffer { buffer: *buffer, access: access.clone() });
             }
         }
-        debug_assert_eq!(value + 1, b.exprs.len(), "the operand is the last expression");
+        debug_assert_eq!(Some(value), b.exprs.last(), "the operand is the last expression");
         Ok(Operand::Computed { exprs: b.exprs })
     }
 
@@ -313,17 +323,15 @@ impl BodyBuilder<'_> {
         self.lowering.graph
     }
 
-    fn expr(&mut self, expr: Expr) -> ExprId {
+    fn expr(&mut self, expr: Expr<ValueId>) -> ExprId {
         if let Some(&id) = self.interned.get(&expr) {
             return id;
         }
         let ready = match &expr {
-            Expr::Slot(slot) => self.slot_pass[*slot] + 1,
-            Expr::Scalar { args, .. } => args.iter().map(|&a| self.ready[a]).max().unwrap_or(0),
-            _ => 0,
+            Expr::Slot(slot) => self.slot_pass[slot.index()] + 1,
+            expr => expr.args().iter().map(|a| self.ready[a.index()]).max().unwrap_or(0),
         };
-        let id = self.exprs.len();
-        self.exprs.push(expr.clone());
+        let id = self.exprs.push(expr.clone());
         self.interned.insert(expr, id);
         self.ready.push(ready);
         id
@@ -331,7 +339,16 @@ impl BodyBuilder<'_> {
 
     fn new_slot(&mut self, pass: usize) -> SlotId {
         self.slot_pass.push(pass);
-        self.slot_pass.len() - 1
+        SlotId::new(self.slot_pass.len() - 1)
+    }
+
+    /// The store of a member's value, its elements in row-major order laid over the level's space.
+    fn store(&self, value: ExprId, member: NodeId, level: Level) -> Result<Store<ValueId>, Refusal> {
+        let space = match level {
+            Level::Full => &self.space,
+            Level::Kept => &self.kept,
+        };
+        Ok(Store { value, buffer: ValueId::of(member), access: Access::contiguous(space) })
     }
 
     /// The value of `node`, its elements in row-major order laid over the level's space.
@@ -363,18 +380,18 @@ impl BodyBuilder<'_> {
         id
     }
 
-    /// The view through a chain of a value of `shape`.
-    fn view(&self, shape: &[usize], mut chain: ChainId) -> Result<View, Refusal> {
-        let mut view = View::contiguous(shape);
+    /// The access through a chain of a value of `shape`.
+    fn access(&self, shape: &[usize], mut chain: ChainId) -> Result<Access, Refusal> {
+        let mut access = Access::contiguous(shape);
         while chain != 0 {
             let (parent, step) = &self.chains[chain];
-            view = match view.through(&step.op, &step.from, &step.to) {
-                Some(view) => view,
+            access = match through(&access, &step.op, &step.from, &step.to) {
+                Some(access) => access,
                 None => return Err(step.operand.map_or(Refusal::Misaligned, Refusal::NeedsBuffer)),
             };
             chain = *parent;
         }
-        Ok(view)
+        Ok(access)
     }
 
     fn value(&mut self, node: NodeId, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
@@ -393,27 +410,29 @@ impl BodyBuilder<'_> {
             return self.member_value(node, place, chain, level);
         }
         if self.lowering.in_memory[node.index()] && self.computed != Some(node) {
-            let view = self.view(&ty.shape, chain)?;
-            return Ok(self.expr(Expr::Load { buffer: node.index(), view }));
+            let access = self.access(&ty.shape, chain)?;
+            return Ok(self.expr(Expr::Load { buffer: ValueId::of(node), access, lane: ty.dtype.lane() }));
         }
         match graph.op(node) {
             Op::Constant { value, ty } => {
-                let value = self.expr(Expr::Constant { value: *value, dtype: ty.dtype });
+                // Expressions compute in f32: bf16 is in buffers only.
+                let dtype = if ty.dtype == DType::U32 { DType::U32 } else { DType::F32 };
+                let value = self.expr(Expr::Constant { value: *value, dtype });
                 let shape = ty.shape.clone();
                 self.inside_only(value, &shape, chain)
             }
             Op::Iota { axis, ty } => {
-                let view = self.view(&ty.shape, chain)?;
+                let access = self.access(&ty.shape, chain)?;
                 let divisor = ty.shape[axis + 1..].iter().product();
-                Ok(self.expr(Expr::Iota { view, divisor, modulus: ty.shape[*axis], dtype: ty.dtype }))
+                Ok(self.expr(Expr::Iota { access, divisor, modulus: ty.shape[*axis], dtype: ty.dtype }))
             }
             Op::Random { distribution, stream, shape } => {
-                let view = self.view(shape, chain)?;
+                let access = self.access(shape, chain)?;
                 let operands = graph.operands(node);
                 let seed = [self.word(operands[0], 0)?, self.word(operands[0], 1)?];
                 let step = self.word(operands[1], 0)?;
                 let stream = crate::scalar::stream_hash(stream);
-                Ok(self.expr(Expr::Random { distribution: *distribution, stream, seed, step, view }))
+                Ok(self.expr(Expr::Random { distribution: *distribution, stream, seed, step, access }))
             }
             Op::Scalar(op) => {
                 let args = graph
@@ -422,6 +441,13 @@ impl BodyBuilder<'_> {
                     .map(|operand| self.value(operand, chain, level))
                     .collect::<Result<_, _>>()?;
                 Ok(self.expr(Expr::Scalar { op: *op, args }))
+            }
+            Op::Convert { to } => {
+                let value = self.value(graph.operands(node)[0], chain, level)?;
+                Ok(match to {
+                    DType::Bf16 => self.expr(Expr::Scalar { op: ScalarOp::RoundBf16, args: vec![value] }),
+                    DType::F32 | DType::U32 => value,
+                })
             }
             op @ (Op::Reshape { .. }
             | Op::Transpose { .. }
@@ -436,7 +462,7 @@ impl BodyBuilder<'_> {
                 let operand = graph.operands(node)[0];
                 let inner = self.push(chain, node, operand, op.clone());
                 let value = self.value(operand, inner, level)?;
-                // A leaf's own view is masked already.
+                // A leaf's own access is bounded already.
                 if matches!(self.exprs[value], Expr::Scalar { .. } | Expr::Slot(_) | Expr::Accumulator) {
                     let shape = graph.shape(operand).to_vec();
                     self.inside_only(value, &shape, inner)
@@ -467,8 +493,8 @@ impl BodyBuilder<'_> {
                     result = Some(match result {
                         None => value,
                         Some(rest) => {
-                            let view = self.inside(graph.shape(operand), inner)?;
-                            let inside = self.expr(Expr::Inside { view });
+                            let access = self.inside(graph.shape(operand), inner)?;
+                            let inside = self.expr(Expr::Inside { access });
                             self.expr(Expr::Scalar { op: ScalarOp::Select, args: vec![inside, value, rest] })
                         }
                     });
@@ -492,33 +518,33 @@ impl BodyBuilder<'_> {
 
     /// A member's value can be used only at the very point that computes it.
     fn member_value(&mut self, node: NodeId, place: Place, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
-        let view = self.view(self.lowering.graph.shape(node), chain)?;
+        let access = self.access(self.lowering.graph.shape(node), chain)?;
         match (place, level) {
-            (Place::Full(expr), Level::Full) if view.is_contiguous(&self.space) => Ok(expr),
+            (Place::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
             // The kept shape has size 1 where the space is reduced, so its strides are 0 there.
-            (Place::Slot(slot), _) if view == View::contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
+            (Place::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
             _ => Err(Refusal::Misaligned),
         }
     }
 
-    /// The view of a value's mask alone.
-    fn inside(&self, shape: &[usize], chain: ChainId) -> Result<View, Refusal> {
-        let view = self.view(shape, chain)?;
-        Ok(View { offset: 0, strides: vec![0; view.strides.len()], mask: view.mask })
+    /// The bounds of a value alone.
+    fn inside(&self, shape: &[usize], chain: ChainId) -> Result<Access, Refusal> {
+        let access = self.access(shape, chain)?;
+        Ok(Access { offset: 0, strides: vec![0; access.strides.len()], bounds: access.bounds })
     }
 
-    /// `value` where the chain's mask is inside, else 0.
+    /// `value` inside the chain's bounds, else 0.
     fn inside_only(&mut self, value: ExprId, shape: &[usize], chain: ChainId) -> Result<ExprId, Refusal> {
-        // A mask comes from padding alone, and a constant's elements are all alike: reshapes that no
+        // Bounds come from padding alone, and a constant's elements are all alike: reshapes that no
         // view expresses do not matter where there is no padding.
         if !self.is_padded(chain) {
             return Ok(value);
         }
-        let view = self.inside(shape, chain)?;
-        if view.mask.is_none() {
+        let access = self.inside(shape, chain)?;
+        if access.bounds.is_empty() {
             return Ok(value);
         }
-        let inside = self.expr(Expr::Inside { view });
+        let inside = self.expr(Expr::Inside { access });
         let zero = self.expr(Expr::Constant { value: Real(0.0), dtype: DType::F32 });
         Ok(self.expr(Expr::Scalar { op: ScalarOp::Select, args: vec![inside, value, zero] }))
     }
@@ -534,11 +560,11 @@ impl BodyBuilder<'_> {
         false
     }
 
-    fn word(&self, node: NodeId, offset: usize) -> Result<Word, Refusal> {
+    fn word(&self, node: NodeId, offset: usize) -> Result<Word<ValueId>, Refusal> {
         match self.graph().op(node) {
             Op::Constant { value, .. } => Ok(Word::Constant(value.0 as u32)),
             _ if self.lowering.in_memory[node.index()] && !self.members.contains_key(&node) => {
-                Ok(Word::Load { buffer: node.index(), offset })
+                Ok(Word::Load { buffer: ValueId::of(node), offset })
             }
             _ => Err(Refusal::NeedsBuffer(node)),
         }

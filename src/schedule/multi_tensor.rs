@@ -1,7 +1,8 @@
 //! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, in one launch.
 
-use super::fuse::{FusedKernel, loads};
-use super::kernel::Body;
+use super::fuse::FusedKernel;
+use super::value::ValueId;
+use crate::kernel::body::Body;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
     let mut writer = HashMap::new();
     for (k, (_, kernel)) in kernels.iter().enumerate() {
-        writer.extend(kernel.members.iter().map(|m| (m.index(), k)));
+        writer.extend(kernel.members.iter().map(|&m| (ValueId::of(m), k)));
     }
     let reads: Vec<BTreeSet<usize>> = (kernels.iter().enumerate())
         .map(|(k, (_, kernel))| {
-            loads(&kernel.body).iter().filter_map(|value| writer.get(value).copied()).filter(|&w| w != k).collect()
+            kernel.body.reads().filter_map(|value| writer.get(value).copied()).filter(|&w| w != k).collect()
         })
         .collect();
     // Each kernel's set, named by the first in it.

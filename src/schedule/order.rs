@@ -4,8 +4,9 @@
 //! greedy one that always runs the ready kernel after which the fewest bytes are live. Finding the
 //! best order is NP-hard (Sethi, SIAM J. Computing 1975).
 
-use super::BufferRole;
 use super::assemble::Assembled;
+use crate::kernel::body::BufferId;
+use crate::kernel::schedule::BufferRole;
 use std::collections::BTreeSet;
 
 /// Sorts the kernels of a schedule.
@@ -30,21 +31,22 @@ fn program_order(work: &Assembled) -> Vec<usize> {
 fn greedy_order(work: &Assembled) -> Vec<usize> {
     let mut readers = vec![0usize; work.buffers.len()];
     for kernel in &work.kernels {
-        kernel.reads.iter().for_each(|&b| readers[b] += 1);
+        kernel.reads.iter().for_each(|b| readers[b.index()] += 1);
     }
-    let is_temporary = |b: usize| work.buffers[b].role == BufferRole::Temporary;
-    let allocated = |b: usize| matches!(work.buffers[b].role, BufferRole::Temporary | BufferRole::Output);
+    let buffer = |b: BufferId| &work.buffers[b.index()];
+    let is_temporary = |b: BufferId| buffer(b).role == BufferRole::Temporary;
+    let allocated = |b: BufferId| matches!(buffer(b).role, BufferRole::Temporary | BufferRole::Output);
     list(work, |ready| {
         let change = |k: usize| -> i128 {
             let kernel = &work.kernels[k];
-            let new: usize = kernel.writes.iter().filter(|&&b| allocated(b)).map(|&b| work.buffers[b].bytes()).sum();
-            let freed: usize = (kernel.reads.iter().filter(|&&b| is_temporary(b) && readers[b] == 1))
-                .map(|&b| work.buffers[b].bytes())
+            let new: usize = kernel.writes.iter().filter(|&&b| allocated(b)).map(|&b| buffer(b).bytes()).sum();
+            let freed: usize = (kernel.reads.iter().filter(|&&b| is_temporary(b) && readers[b.index()] == 1))
+                .map(|&b| buffer(b).bytes())
                 .sum();
             new as i128 - freed as i128
         };
         let next = ready.iter().copied().min_by_key(|&k| (change(k), k))?;
-        work.kernels[next].reads.iter().for_each(|&b| readers[b] -= 1);
+        work.kernels[next].reads.iter().for_each(|b| readers[b.index()] -= 1);
         Some(next)
     })
 }
@@ -78,24 +80,26 @@ fn peak(work: &Assembled, order: &[usize]) -> usize {
     let mut last_use = vec![0; work.buffers.len()];
     for (position, &k) in order.iter().enumerate() {
         let kernel = &work.kernels[k];
-        kernel.reads.iter().chain(&kernel.writes).for_each(|&b| last_use[b] = position);
+        kernel.reads.iter().chain(&kernel.writes).for_each(|b| last_use[b.index()] = position);
     }
     let mut seen = vec![false; work.buffers.len()];
     let (mut live, mut peak) = (0usize, 0usize);
     for (position, &k) in order.iter().enumerate() {
         let kernel = &work.kernels[k];
-        let temporary = |b: &usize| matches!(work.buffers[*b].role, BufferRole::Temporary | BufferRole::Output);
+        let temporary =
+            |b: &BufferId| matches!(work.buffers[b.index()].role, BufferRole::Temporary | BufferRole::Output);
         for &b in kernel.writes.iter().filter(|b| temporary(b)) {
-            if !std::mem::replace(&mut seen[b], true) {
-                live += work.buffers[b].bytes();
+            if !std::mem::replace(&mut seen[b.index()], true) {
+                live += work.buffers[b.index()].bytes();
             }
         }
         peak = peak.max(live);
-        let used: BTreeSet<usize> =
+        let used: BTreeSet<BufferId> =
             kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
         for b in used {
-            if last_use[b] == position && work.buffers[b].role == BufferRole::Temporary {
-                live -= work.buffers[b].bytes();
+            let buffer = &work.buffers[b.index()];
+            if last_use[b.index()] == position && buffer.role == BufferRole::Temporary {
+                live -= buffer.bytes();
             }
         }
     }

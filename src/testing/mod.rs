@@ -7,7 +7,7 @@ mod choices;
 mod graphs;
 mod ops;
 
-pub use bindings::random_bindings;
+pub use bindings::{random_bindings, special_bindings};
 pub use choices::Choices;
 pub use graphs::{GraphOptions, random_graph};
 

@@ -12,6 +12,7 @@ impl Grower {
     pub fn real_step(&mut self) -> Known {
         let x = self.choices.pick(&self.reals);
         match self.choices.below(20) {
+            0 if self.choices.one_in(3) => self.decay(x),
             0..=3 => self.unary(x),
             4..=7 => self.binary(x),
             8 | 9 => self.reduce(x),
@@ -95,6 +96,14 @@ impl Grower {
         };
         let exact = x.exact && matches!(op, Neg | Abs | Sign);
         Known { id: self.scalar(op, &[x.id]), bound, exact }
+    }
+
+    /// `e^(x·(c + d)) − 1`, with an exponent between -1 and 1.
+    fn decay(&mut self, x: Known) -> Known {
+        let shape = self.shape(x.id);
+        let x = self.scale(x, 1.0 / x.bound.max(1.0));
+        let (high, low) = (self.constant(-0.875, &shape), self.constant(2f64.powi(-12), &shape));
+        Known { id: self.scalar(ScalarOp::Expm1Product, &[x.id, high, low]), bound: 2.0, exact: false }
     }
 
     fn binary(&mut self, x: Known) -> Known {

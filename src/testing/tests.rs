@@ -14,7 +14,8 @@ fn operation_names(options: GraphOptions) -> BTreeSet<&'static str> {
 
 #[test]
 fn every_operation_occurs() {
-    let scalars = ScalarOp::ALL.iter().map(|op| op.name());
+    // Rounding jumps: evaluations in f32 and f64 would differ by more than their own rounding.
+    let scalars = ScalarOp::ALL.iter().filter(|op| **op != ScalarOp::RoundBf16).map(|op| op.name());
     let others = [
         "input",
         "state",

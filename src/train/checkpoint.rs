@@ -5,7 +5,7 @@
 //! file from a sound one, and the program's text is inside, so a run can be sampled from without its source.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,9 @@ use thiserror::Error;
 use super::batches::Position;
 use super::data::Dataset;
 use crate::atomic;
+use crate::kernel::target::Fusion;
 use crate::plan::Plan;
-use crate::schedule::Fusion;
+use crate::tensor::{DType, Tensor, Type};
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
 const FORMAT: &str = "gcc-gan checkpoint 1";
@@ -43,6 +44,9 @@ pub struct Meta {
     pub optional: Vec<String>,
     #[serde(default)]
     pub fusion: Fusion,
+    /// Whether it was compiled under the assumption that all numbers are finite.
+    #[serde(default)]
+    pub fast_math: bool,
     /// The seed of all randomness.
     pub seed: u64,
     /// Training steps that are complete.
@@ -64,79 +68,9 @@ impl Meta {
             digest: data.digest(),
             optional: source.optional.clone(),
             fusion: source.fusion,
+            fast_math: source.fast_math,
             seed,
             ..Meta::default()
-        }
-    }
-}
-
-/// An element type that a state can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    /// IEEE single precision.
-    F32,
-    /// Unsigned 32-bit integers.
-    U32,
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Dtype::F32 => "f32",
-            Dtype::U32 => "u32",
-        })
-    }
-}
-
-/// A tensor's elements, borrowed, in row-major order.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Values<'a> {
-    /// Singles.
-    F32(&'a [f32]),
-    /// Integers.
-    U32(&'a [u32]),
-}
-
-/// A tensor to be saved.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TensorRef<'a> {
-    /// Its name, unique in the file.
-    pub name: &'a str,
-    /// Its sizes.
-    pub shape: &'a [usize],
-    /// Its elements, as many as the product of the sizes.
-    pub values: Values<'a>,
-}
-
-/// A tensor that was loaded.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Tensor {
-    /// Sizes and elements.
-    F32(Vec<usize>, Vec<f32>),
-    /// Sizes and elements.
-    U32(Vec<usize>, Vec<u32>),
-}
-
-impl Tensor {
-    /// Its element type.
-    pub fn dtype(&self) -> Dtype {
-        match self {
-            Tensor::F32(..) => Dtype::F32,
-            Tensor::U32(..) => Dtype::U32,
-        }
-    }
-
-    /// Its sizes.
-    pub fn shape(&self) -> &[usize] {
-        let (Tensor::F32(shape, _) | Tensor::U32(shape, _)) = self;
-        shape
-    }
-
-    /// Its elements.
-    pub fn values(&self) -> Values<'_> {
-        match self {
-            Tensor::F32(_, values) => Values::F32(values),
-            Tensor::U32(_, values) => Values::U32(values),
         }
     }
 }
@@ -190,7 +124,7 @@ pub enum Problem {
     #[error("is damaged: its content does not have the SHA-256 in its header")]
     Checksum,
     /// A tensor of a type that no state has.
-    #[error("tensor {name}: f32 or u32 expected, {found} found")]
+    #[error("tensor {name}: f32, u32 or bf16 expected, {found} found")]
     Dtype {
         /// The tensor.
         name: String,
@@ -202,25 +136,14 @@ pub enum Problem {
     Mismatch(Vec<String>),
 }
 
-/// A tensor that a program has: what [`Checkpoint::check`] compares with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expected<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its element type.
-    pub dtype: Dtype,
-    /// Its sizes.
-    pub shape: &'a [usize],
-}
-
 /// Writes a checkpoint to `file`, all or nothing, and keeps the one that was there as [`previous`].
 ///
 /// A kill at any moment, a full disk or any other error leaves a complete checkpoint under `file`, if there was one.
-pub fn save(file: &Path, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), CheckpointError> {
+pub fn save(file: &Path, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), CheckpointError> {
     try_save(file, meta, tensors).map_err(|problem| CheckpointError { file: file.to_owned(), problem })
 }
 
-fn try_save(file: &Path, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), Problem> {
+fn try_save(file: &Path, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), Problem> {
     let temporary = atomic::temporary_beside(file).map_err(Problem::Write)?;
     let mut out = BufWriter::with_capacity(1 << 16, temporary);
     write_to(&mut out, meta, tensors)?;
@@ -261,42 +184,32 @@ fn keep_previous(file: &Path) -> io::Result<()> {
 
 /// Writes the file's bytes. Tensors go out in the order of their names, a block at a time, so memory for a second copy
 /// of the state is never needed.
-fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[TensorRef<'_>]) -> Result<(), Problem> {
+fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), Problem> {
     let mut tensors = tensors.to_vec();
-    tensors.sort_by_key(|tensor| tensor.name);
-    if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(Problem::Unfit(format!("{} occurs twice", pair[0].name)));
+    tensors.sort_by_key(|(name, _)| *name);
+    if let Some(pair) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(Problem::Unfit(format!("{} occurs twice", pair[0].0)));
     }
     let json = serde_json::to_string(meta).map_err(|error| Problem::Write(error.into()))?;
     let mut digest = Content::new(&json);
     // Sorted by key, so that the same state gives the same file.
     let mut header = serde_json::Map::new();
     let mut offset = 0;
-    for tensor in &tensors {
-        let (dtype, count) = match tensor.values {
-            Values::F32(values) => (Dtype::F32, values.len()),
-            Values::U32(values) => (Dtype::U32, values.len()),
-        };
-        if tensor.name == "__metadata__" {
+    for (name, tensor) in &tensors {
+        if *name == "__metadata__" {
             return Err(Problem::Unfit("__metadata__ has a name that the format reserves".into()));
         }
-        if tensor.shape.iter().try_fold(1usize, |total, &size| total.checked_mul(size)) != Some(count) {
-            return Err(Problem::Unfit(format!("{} has shape {:?}, but {count} elements", tensor.name, tensor.shape)));
-        }
-        digest.tensor(tensor.name, dtype, tensor.shape);
-        for_blocks(tensor.values, |block| {
-            digest.0.update(block);
-            Ok(())
-        })
-        .map_err(Problem::Write)?;
-        let stored = match dtype {
-            Dtype::F32 => safetensors::Dtype::F32,
-            Dtype::U32 => safetensors::Dtype::U32,
+        digest.tensor(name, tensor.ty());
+        digest.0.update(tensor.view().to_le_bytes());
+        let dtype = match tensor.dtype() {
+            DType::F32 => safetensors::Dtype::F32,
+            DType::U32 => safetensors::Dtype::U32,
+            DType::Bf16 => safetensors::Dtype::BF16,
         };
-        let data_offsets = (offset, offset + 4 * count);
+        let data_offsets = (offset, offset + tensor.ty().bytes());
         offset = data_offsets.1;
-        let info = TensorInfo { dtype: stored, shape: tensor.shape.to_vec(), data_offsets };
-        header.insert(tensor.name.to_owned(), serde_json::json!(info));
+        let info = TensorInfo { dtype, shape: tensor.shape().to_vec(), data_offsets };
+        header.insert((*name).to_owned(), serde_json::json!(info));
     }
     let facts = serde_json::json!({ "format": FORMAT, "meta": json, "sha256": digest.finish() });
     header.insert("__metadata__".into(), facts);
@@ -306,29 +219,9 @@ fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[TensorRef<'_>]) -> Res
     let mut write = |bytes: &[u8]| out.write_all(bytes);
     write(&(header.len() as u64).to_le_bytes())
         .and_then(|()| write(&header))
-        .and_then(|()| tensors.iter().try_for_each(|tensor| for_blocks(tensor.values, &mut write)))
+        .and_then(|()| tensors.iter().try_for_each(|(_, tensor)| write(&tensor.view().to_le_bytes())))
         .and_then(|()| out.flush())
         .map_err(Problem::Write)
-}
-
-/// Calls `each` with the little-endian bytes of `values`, a block at a time.
-fn for_blocks(values: Values<'_>, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    fn blocks<T: Copy>(
-        values: &[T],
-        bytes: fn(T) -> [u8; 4],
-        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut block = [0; 1 << 12];
-        for part in values.chunks(block.len() / 4) {
-            block.chunks_exact_mut(4).zip(part).for_each(|(slot, &value)| slot.copy_from_slice(&bytes(value)));
-            each(&block[..4 * part.len()])?;
-        }
-        Ok(())
-    }
-    match values {
-        Values::F32(values) => blocks(values, f32::to_le_bytes, &mut each),
-        Values::U32(values) => blocks(values, u32::to_le_bytes, &mut each),
-    }
 }
 
 /// The SHA-256 of what a checkpoint means: the facts, then each tensor's name, type, shape and bytes.
@@ -348,9 +241,9 @@ impl Content {
     }
 
     /// To be followed by the elements.
-    fn tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize]) {
+    fn tensor(&mut self, name: &str, ty: &Type) {
         self.text(name);
-        self.text(&format!("{dtype}{shape:?}"));
+        self.text(&format!("{}{:?}", ty.dtype, ty.shape));
     }
 
     fn finish(self) -> String {
@@ -385,14 +278,15 @@ fn decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
         let part = &data[info.data_offsets.0..info.data_offsets.1];
-        let shape = info.shape.clone();
-        let words = part.as_chunks::<4>().0.iter().copied();
-        let tensor = match info.dtype {
-            safetensors::Dtype::F32 => Tensor::F32(shape, words.map(f32::from_le_bytes).collect()),
-            safetensors::Dtype::U32 => Tensor::U32(shape, words.map(u32::from_le_bytes).collect()),
+        let dtype = match info.dtype {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::U32 => DType::U32,
+            safetensors::Dtype::BF16 => DType::Bf16,
             other => return Err(Problem::Dtype { name, found: other.to_string() }),
         };
-        digest.tensor(&name, tensor.dtype(), tensor.shape());
+        let tensor = Tensor::from_le_bytes(Type::new(dtype, info.shape.clone()), part)
+            .ok_or_else(|| Problem::Header(format!("tensor {name} has other bytes than its shape")))?;
+        digest.tensor(&name, tensor.ty());
         digest.0.update(part);
         tensors.insert(name, tensor);
     }
@@ -405,23 +299,19 @@ fn decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
 
 impl Checkpoint {
     /// Checks that the tensors are exactly those of a program: names, types and shapes.
-    pub fn check(&self, expected: &[Expected<'_>]) -> Result<(), CheckpointError> {
+    pub fn check(&self, expected: &[(&str, &Type)]) -> Result<(), CheckpointError> {
         let mut problems = Vec::new();
-        for want in expected {
-            let name = want.name;
-            match self.tensors.get(name) {
-                None => problems.push(format!("tensor {name} ({} {:?}) is missing", want.dtype, want.shape)),
-                Some(found) if found.dtype() != want.dtype || found.shape() != want.shape => problems.push(format!(
-                    "tensor {name}: {} {:?} expected, {} {:?} found",
-                    want.dtype,
-                    want.shape,
-                    found.dtype(),
-                    found.shape()
-                )),
+        let show = |ty: &Type| format!("{} {:?}", ty.dtype, ty.shape);
+        for &(name, want) in expected {
+            match self.tensors.get(name).map(Tensor::ty) {
+                None => problems.push(format!("tensor {name} ({}) is missing", show(want))),
+                Some(found) if found != want => {
+                    problems.push(format!("tensor {name}: {} expected, {} found", show(want), show(found)));
+                }
                 Some(_) => {}
             }
         }
-        let names: HashSet<_> = expected.iter().map(|want| want.name).collect();
+        let names: HashSet<_> = expected.iter().map(|(name, _)| *name).collect();
         let unknown = self.tensors.keys().filter(|name| !names.contains(name.as_str()));
         problems.extend(unknown.map(|name| format!("tensor {name} is not in the program")));
         match problems.is_empty() {

@@ -1,13 +1,14 @@
 //! One program in training: a plan's executor fed from a data set.
 
 use super::batches::{Batches, Position, fill_images, fill_labels};
-use super::checkpoint::{Checkpoint, CheckpointError, Dtype, Expected, TensorRef as SavedTensor, Values};
+use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, Split};
 use super::thousands;
-use crate::compile::{self, CompileError, Options};
+use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
-use crate::ir::StateDecl;
 use crate::plan::{DType, EntryPlan, Feed, Plan, StateRole, Type};
+use crate::tensor::{Bf16, Tensor};
+use crate::types::StateDecl;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
@@ -46,26 +47,12 @@ struct Feeds {
     entry: usize,
     /// Examples in one run; 0 where no input comes from the data set.
     examples: usize,
-    buffers: Vec<(Feed, InputBuffer)>,
-}
-
-#[derive(Debug)]
-enum InputBuffer {
-    F32(Vec<f32>),
-    U32(Vec<u32>),
+    buffers: Vec<(Feed, Tensor)>,
 }
 
 impl Feeds {
     fn new(index: usize, entry: &EntryPlan) -> Feeds {
-        let buffers = (entry.inputs.iter())
-            .map(|input| {
-                let buffer = match input.ty.dtype {
-                    DType::F32 => InputBuffer::F32(vec![0.0; input.ty.elements()]),
-                    DType::U32 => InputBuffer::U32(vec![0; input.ty.elements()]),
-                };
-                (input.feed, buffer)
-            })
-            .collect();
+        let buffers = entry.inputs.iter().map(|input| (input.feed, Tensor::zeros(input.ty.clone()))).collect();
         Feeds { entry: index, examples: examples(entry), buffers }
     }
 
@@ -73,12 +60,12 @@ impl Feeds {
     fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
         let mut filled = true;
         for (feed, buffer) in &mut self.buffers {
-            match (feed, buffer) {
-                (Feed::Images, InputBuffer::F32(values)) => fill_images(split, indices, values),
-                (Feed::Labels, InputBuffer::U32(values)) => filled &= fill_labels(split, indices, values),
-                (Feed::Seed, InputBuffer::U32(values)) => values.copy_from_slice(&seed_words(seed)),
-                _ => filled = false,
-            }
+            filled &= match feed {
+                Feed::Images => buffer.values_mut().map(|values| fill_images(split, indices, values)).is_some(),
+                Feed::Labels => buffer.values_mut().is_some_and(|values| fill_labels(split, indices, values)),
+                Feed::Seed => buffer.values_mut().map(|values| values.copy_from_slice(&seed_words(seed))).is_some(),
+                Feed::Caller => false,
+            };
         }
         filled
     }
@@ -86,12 +73,9 @@ impl Feeds {
     /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
     /// nothing.
     fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
-        let mut list = [TensorRef::F32(&[]); MAX_INPUTS];
+        let mut list = [TensorRef::f32(&[]); MAX_INPUTS];
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
-            *slot = match buffer {
-                InputBuffer::F32(values) => TensorRef::F32(values),
-                InputBuffer::U32(values) => TensorRef::U32(values),
-            };
+            *slot = buffer.view();
         }
         executor.run(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
     }
@@ -111,7 +95,7 @@ fn seed_words(seed: u64) -> [u32; 2] {
 fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
     let schedule = &entry.schedule;
     let is_scalar = |i: &usize| {
-        let buffer = &schedule.buffers[schedule.outputs[*i].buffer];
+        let buffer = &schedule.buffers[schedule.outputs[*i].buffer.index()];
         buffer.elements() == 1 && buffer.dtype == DType::F32
     };
     (0..schedule.outputs.len()).filter(is_scalar)
@@ -125,7 +109,7 @@ fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, Se
     let mut scalars = Vec::new();
     for (i, output) in outputs {
         let mut value = [0.0];
-        executor.read_output(entry, i, TensorMut::F32(&mut value))?;
+        executor.read_output(entry, i, TensorMut::f32(&mut value))?;
         scalars.push((output, value[0]));
     }
     Ok(scalars)
@@ -320,7 +304,7 @@ impl Session {
         let mut found = Vec::new();
         for (state, network) in &self.flags {
             let mut flag = [0.0];
-            self.executor.read_state(*state, TensorMut::F32(&mut flag))?;
+            self.executor.read_state(*state, TensorMut::f32(&mut flag))?;
             if flag != [0.0] {
                 found.push(network.clone());
             }
@@ -384,7 +368,7 @@ impl Session {
 
 /// The values of all state tensors.
 pub struct State {
-    tensors: Vec<(String, Vec<usize>, InputBuffer)>,
+    tensors: Vec<(String, Tensor)>,
 }
 
 impl State {
@@ -396,19 +380,9 @@ impl State {
         let declared = executor.plan().states.clone();
         let mut tensors = Vec::new();
         for (i, state) in declared.into_iter().enumerate() {
-            let values = match state.ty.dtype {
-                DType::F32 => {
-                    let mut values = vec![0.0; state.ty.elements()];
-                    executor.read_state(i, TensorMut::F32(&mut values))?;
-                    InputBuffer::F32(values)
-                }
-                DType::U32 => {
-                    let mut values = vec![0; state.ty.elements()];
-                    executor.read_state(i, TensorMut::U32(&mut values))?;
-                    InputBuffer::U32(values)
-                }
-            };
-            tensors.push((state.name, state.ty.shape, values));
+            let mut tensor = Tensor::zeros(state.ty);
+            executor.read_state(i, tensor.view_mut())?;
+            tensors.push((state.name, tensor));
         }
         Ok(State { tensors })
     }
@@ -416,26 +390,19 @@ impl State {
     /// The networks with an element that is infinite or NaN.
     pub fn non_finite(&self) -> Vec<String> {
         let found: BTreeSet<String> = (self.tensors.iter())
-            .filter(|(.., values)| match values {
-                InputBuffer::F32(values) => !values.iter().all(|v| v.is_finite()),
-                InputBuffer::U32(_) => false,
+            .filter(|(_, tensor)| {
+                let singles = tensor.values::<f32>().into_iter().flatten().copied();
+                let halves = tensor.values::<Bf16>().into_iter().flatten().map(|v| v.to_f32());
+                !singles.chain(halves).all(f32::is_finite)
             })
-            .map(|(name, ..)| network_of(name).to_string())
+            .map(|(name, _)| network_of(name).to_string())
             .collect();
         found.into_iter().collect()
     }
 
     /// The tensors as a checkpoint takes them.
-    pub fn tensors(&self) -> Vec<SavedTensor<'_>> {
-        (self.tensors.iter())
-            .map(|(name, shape, values)| {
-                let values = match values {
-                    InputBuffer::F32(values) => Values::F32(values),
-                    InputBuffer::U32(values) => Values::U32(values),
-                };
-                SavedTensor { name, shape, values }
-            })
-            .collect()
+    pub fn tensors(&self) -> Vec<(&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
     }
 }
 
@@ -458,7 +425,7 @@ pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionE
     };
     let mut feeds = Feeds::new(index, &plan.entries[index]);
     for (feed, buffer) in &mut feeds.buffers {
-        if let (Feed::Seed, InputBuffer::U32(values)) = (feed, buffer) {
+        if let (Feed::Seed, Some(values)) = (feed, buffer.values_mut()) {
             values.copy_from_slice(&seed_words(seed));
         }
     }
@@ -474,27 +441,15 @@ pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(
     // Checkpoints of older versions have no flags, and only finite state was saved since.
     let is_there =
         |state: &StateDecl| state.role != StateRole::NonFinite || checkpoint.tensors.contains_key(&state.name);
-    let expected: Vec<Expected> = (declared.iter())
-        .filter(|state| is_there(state))
-        .map(|state| {
-            let dtype = match state.ty.dtype {
-                DType::F32 => Dtype::F32,
-                DType::U32 => Dtype::U32,
-            };
-            Expected { name: &state.name, dtype, shape: &state.ty.shape }
-        })
-        .collect();
+    let expected: Vec<(&str, &Type)> =
+        declared.iter().filter(|state| is_there(state)).map(|state| (state.name.as_str(), &state.ty)).collect();
     checkpoint.check(&expected)?;
     for (i, state) in declared.iter().enumerate() {
         if !is_there(state) {
-            executor.write_state(i, TensorRef::F32(&[0.0]))?;
+            executor.write_state(i, TensorRef::f32(&[0.0]))?;
             continue;
         }
-        let values = match checkpoint.tensors[&state.name].values() {
-            Values::F32(values) => TensorRef::F32(values),
-            Values::U32(values) => TensorRef::U32(values),
-        };
-        executor.write_state(i, values)?;
+        executor.write_state(i, checkpoint.tensors[&state.name].view())?;
     }
     Ok(())
 }
@@ -533,17 +488,24 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
             break;
         }
         for (feed, buffer) in &mut feeds.buffers {
-            match (feed, buffer) {
+            match (feed, buffer.dtype()) {
                 // A program that draws its own noise draws other noise in each round.
-                (Feed::Seed, InputBuffer::U32(words)) => {
-                    words.copy_from_slice(&seed_words(seed.wrapping_add(round << 32)))
+                (Feed::Seed, DType::U32) => {
+                    let words = seed_words(seed.wrapping_add(round << 32));
+                    buffer.values_mut().into_iter().for_each(|own: &mut [u32]| own.copy_from_slice(&words));
                 }
-                (_, InputBuffer::F32(values)) => values.iter_mut().for_each(|x| *x = noise.next()),
-                (_, InputBuffer::U32(values)) => values.fill(0),
+                (_, DType::F32) => {
+                    buffer.values_mut().into_iter().flatten().for_each(|x: &mut f32| *x = noise.next());
+                }
+                (_, DType::Bf16) => {
+                    buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
+                }
+                // Labels are 0.
+                (_, DType::U32) => {}
             }
         }
         feeds.run(executor)?;
-        executor.read_output(index, 0, TensorMut::F32(&mut made))?;
+        executor.read_output(index, 0, TensorMut::f32(&mut made))?;
         let wanted = (count * image - values.len()).min(made.len());
         values.extend_from_slice(&made[..wanted]);
     }
@@ -684,11 +646,11 @@ pub fn specialise(plan: &mut Plan, data: &Dataset) {
     }
 }
 
-/// The plan of a checkpoint's program, compiled as it was for the run, with `sets` on top of the run's own.
+/// A checkpoint's program, compiled as it was for the run, with `sets` on top of the run's own.
 ///
 /// # Errors
-/// When the program cannot be compiled by this version, or a `set` does not fit it.
-pub fn plan_of(checkpoint: &Checkpoint, sets: &[String]) -> Result<Plan, CompileError> {
+/// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are denied.
+pub fn compile_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Compiled, CompileError> {
     let meta = &checkpoint.meta;
     let mut all = meta.sets.clone();
     let mut odd = Vec::new();
@@ -700,11 +662,16 @@ pub fn plan_of(checkpoint: &Checkpoint, sets: &[String]) -> Result<Plan, Compile
         }
     }
     let sets = all.iter().map(|(name, value)| format!("{name}={value}")).chain(odd).collect();
-    let options = Options { sets, optional: meta.optional.clone(), fusion: meta.fusion, ..Options::default() };
+    let options = Options {
+        sets,
+        optional: meta.optional.clone(),
+        fusion: meta.fusion,
+        fast_math: meta.fast_math,
+        deny_warnings,
+        ..Options::default()
+    };
     let name = format!("{} (in {})", meta.program, checkpoint.file.display());
-    let compiled = compile::compile(&name, &meta.text, &options, &mut |_| {})?;
-    let Some(plan) = compiled.plan else { unreachable!("nothing is stopped") };
-    Ok(plan)
+    compile::compile(&name, &meta.text, &options, &mut |_| {})
 }
 
 /// The sizes and values that a plan was compiled with, as a checkpoint keeps them.

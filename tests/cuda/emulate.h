@@ -38,6 +38,11 @@ static inline float __int_as_float(int bits) {
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+static inline int __float_as_int(float value) {
+    int bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
 
 namespace emulation {
 

@@ -3,9 +3,10 @@
 
 use crate::graphs;
 use gcc_gan::exec::cuda::{PRELUDE, render};
-use gcc_gan::ir::{Bindings, Data, Graph, Op, Value, evaluate};
-use gcc_gan::schedule::{Buffer, BufferRole, Fusion, Schedule, StateLayout, schedule};
-use gcc_gan::testing::{GraphOptions, random_bindings, random_graph};
+use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, Value, evaluate};
+use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
+use gcc_gan::schedule::{Fusion, schedule};
+use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,7 +21,11 @@ struct Case {
 }
 
 fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
-    let bindings: Bindings<f32> = random_bindings(&graph, seed);
+    let bindings = random_bindings(&graph, seed);
+    case_of(graph, fusion, bindings)
+}
+
+fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
     let states: BTreeMap<_, _> = (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {
             Op::State { name, ty } => Some((name.clone(), ty.clone())),
@@ -33,11 +38,9 @@ fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
     let mut arena = vec![0xff; schedule.arena_bytes];
     for buffer in &schedule.buffers {
         if let BufferRole::Input(name) | BufferRole::State(name) = &buffer.role {
-            let bytes: Vec<u8> = match &bindings[name].data {
-                Data::Real(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-                Data::U32(values) => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
-            };
-            arena[buffer.offset..][..bytes.len()].copy_from_slice(&bytes);
+            let tensor = bindings[name].to_tensor(buffer.dtype);
+            let bytes = tensor.view().bytes();
+            arena[buffer.offset..][..bytes.len()].copy_from_slice(bytes);
         }
     }
     Case { graph, schedule, bindings, arena }
@@ -101,8 +104,12 @@ fn run(cases: &[Case]) -> Option<[Vec<u8>; 2]> {
     }))
 }
 
+/// The bits of each element: of bf16, those of the f32 of the same value.
 fn words(arena: &[u8], buffer: &Buffer) -> Vec<u32> {
     let bytes = &arena[buffer.offset..][..buffer.bytes()];
+    if buffer.dtype == DType::Bf16 {
+        return bytes.chunks_exact(2).map(|b| u32::from(u16::from_ne_bytes([b[0], b[1]])) << 16).collect();
+    }
     bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
@@ -114,11 +121,12 @@ fn compare(what: &str, schedule: &Schedule, buffer: &Buffer, arenas: [&[u8]; 2],
         Data::U32(values) => assert_eq!(&found, values, "{what}"),
         Data::Real(values) => {
             // Sums are taken in another order than the interpreter's.
-            let largest = values.iter().fold(1f32, |m, v| m.max(v.abs()));
+            let largest = values.iter().filter(|v| v.is_finite()).fold(1f32, |m, v| m.max(v.abs()));
             for (i, (&bits, &expected)) in found.iter().zip(values).enumerate() {
                 let x = f32::from_bits(bits);
-                let near = (x - expected).abs() <= 3e-6 * largest + 1e-5 * expected.abs();
-                assert!(near, "{what}, element {i}: {x}, expected {expected}; kernels {kernels:?}");
+                let near = expected.is_finite() && (x - expected).abs() <= 3e-6 * largest + 1e-5 * expected.abs();
+                let same = near || x == expected || (x.is_nan() && expected.is_nan());
+                assert!(same, "{what}, element {i}: {x}, expected {expected}; kernels {kernels:?}");
             }
         }
     }
@@ -135,7 +143,7 @@ fn check(cases: &[Case]) {
         let schedule = &case.schedule;
         for (output, (_, value)) in schedule.outputs.iter().zip(&expected.outputs) {
             let what = format!("output {} of {name}", output.name);
-            compare(&what, schedule, &schedule.buffers[output.buffer], arenas, value);
+            compare(&what, schedule, &schedule.buffers[output.buffer.index()], arenas, value);
         }
         for (state, value) in &expected.updates {
             let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(s) if s == state);
@@ -157,7 +165,25 @@ fn random_graphs_compute_what_the_interpreter_computes() {
     let options = GraphOptions { contractions: false, ..GraphOptions::default() };
     let cases: Vec<Case> = (0..60).map(|seed| case(random_graph(seed, options), Fusion::On, seed)).collect();
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
-    let kind = gcc_gan::schedule::kernel::KernelKind::Reduction;
+    let kind = gcc_gan::kernel::body::KernelKind::Reduction;
     assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
+    check(&cases);
+}
+
+#[test]
+fn special_values_come_out_as_the_interpreter_has_them() {
+    let mut cases: Vec<Case> = Vec::new();
+    for seed in 0..4 {
+        for graph in [graphs::scalar_operations(), graphs::extrema([5, 70]), graphs::extrema([64, 33])] {
+            let bindings = special_bindings(&graph, seed, 8);
+            cases.push(case_of(graph, Fusion::On, bindings));
+        }
+    }
+    let options = GraphOptions { contractions: false, ..GraphOptions::default() };
+    cases.extend((0..40).map(|seed| {
+        let graph = random_graph(seed, options);
+        let bindings = special_bindings(&graph, seed, 12);
+        case_of(graph, Fusion::On, bindings)
+    }));
     check(&cases);
 }

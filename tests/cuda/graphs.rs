@@ -198,6 +198,35 @@ pub fn scalar_operations() -> Graph {
     })
 }
 
+/// The larger, the smaller, and the largest along either dimension and both.
+pub fn extrema(shape: [usize; 2]) -> Graph {
+    graph("extrema", |b| {
+        let (x, y) = (input(b, "x", Type::f32(shape)), input(b, "y", Type::f32(shape)));
+        let (larger, smaller) = (b.scalar(ScalarOp::Max, &[x, y]), b.scalar(ScalarOp::Min, &[x, y]));
+        let (rows, columns, all) = (max(b, x, &[1]), max(b, x, &[0]), max(b, y, &[0, 1]));
+        vec![("larger", larger), ("smaller", smaller), ("rows", rows), ("columns", columns), ("all", all)]
+    })
+}
+
+/// Values stored as bf16, rounded in place where they are not stored, and widened where they are read.
+pub fn bf16() -> Graph {
+    graph("bf16", |b| {
+        let to = |b: &mut Builder, x, to| b.op(Op::Convert { to }, &[x]);
+        let x = input(b, "x", Type::f32([6, 40]));
+        let old = state(b, "half", Type::new(DType::Bf16, [6, 40]));
+        let old = to(b, old, DType::F32);
+        let narrow = to(b, x, DType::Bf16);
+        let wide = to(b, narrow, DType::F32);
+        let sum = b.add(old, wide);
+        let new = to(b, sum, DType::Bf16);
+        update(b, "half", new);
+        // A maximum has the same bits in any order.
+        let rows = b.op(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[wide]);
+        let rows = to(b, rows, DType::Bf16);
+        vec![("narrow", narrow), ("sum", sum), ("rows", rows)]
+    })
+}
+
 pub fn all() -> Vec<Graph> {
     vec![
         chain(),
@@ -212,5 +241,6 @@ pub fn all() -> Vec<Graph> {
         movements(),
         optimiser(),
         scalar_operations(),
+        bf16(),
     ]
 }

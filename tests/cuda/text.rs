@@ -3,7 +3,8 @@
 use crate::graphs;
 use gcc_gan::exec::cuda::{PRELUDE, render, render_schedule};
 use gcc_gan::ir::{Graph, Op};
-use gcc_gan::schedule::{Fusion, Schedule, StateLayout, schedule};
+use gcc_gan::kernel::schedule::{Schedule, StateLayout};
+use gcc_gan::schedule::{Fusion, schedule};
 
 fn scheduled(graph: &Graph) -> Schedule {
     let states: Vec<_> = (graph.ids().into_iter())

@@ -41,7 +41,10 @@ def check(page, problems):
         page.keyboard.press("ArrowRight")
         seen.append(stage().split()[-1])
         expect(boxes() > 10, f"stage {seen[-1]} shows {boxes()} boxes")
-    expect(seen[-2:] == ["kernels", "schedule"], f"the last stages are {seen[-2:]}")
+    expect(seen[-1] == "kernels" and "schedule" not in seen and "expanded" not in seen, f"the stages are {seen}")
+    page.keyboard.press("4")
+    expect(boxes() >= 50, f"{boxes()} kernels in order")
+    page.keyboard.press("2")
     expect("differentiate" in seen and "cse" in seen, f"the stages are {seen}")
     page.locator("#stage").fill(str(1 + seen.index("differentiate")))
     expect("+" in page.locator("#stage-changes").inner_text(), "differentiation adds nodes")
@@ -76,17 +79,24 @@ def check(page, problems):
     expect(page.locator("#tab-kernels").get_attribute("aria-selected") == "true", "its kernel is shown in the list")
     expect(page.locator("#kernels tr.chosen").count() == 1, "the kernel is marked in the list")
     expect(page.locator("#kernels circle.chosen").count() == 1, "and under the roofline")
-    page.locator("#details h3:has-text('Nodes') + ul .link").first.click()
+    page.locator("#details h3:has-text('Computes') + ul .link").first.click()
     expect(page.locator("#tab-graph").get_attribute("aria-selected") == "true", "a node is shown in the graph")
     page.keyboard.press("m")
     page.locator("#memory .item").nth(30).dispatch_event("click")
     expect("OFFSET" in details().upper(), "a rectangle of the map is a buffer")
+
+    # A result that is written in place says over what, and what it was written over says so.
+    page.evaluate("""() => { const k = app.entry.kernels.findIndex(k => k.in_place.length); app.choose({ kind: 'kernel', id: k }); }""")
+    page.locator("#details h3:has-text('In place') + ul .link").nth(1).click()
+    expect("overwritten by" in details(), f"details: {details()[:300]}")
 
     # Sort the kernels; the timeline of the profile.
     page.keyboard.press("k")
     page.locator("#kernels th button", has_text="bytes").first.click()
     order = page.locator("#kernels tbody tr").evaluate_all("rows => rows.map(r => app.entry.kernels[r.dataset.kernel].bytes)")
     expect(order == sorted(order, reverse=True), "kernels are sorted by bytes")
+    rows = page.locator("#kernels tfoot td").all_inner_texts()
+    expect("between kernels" in rows and "the step" in rows, f"the table ends with {rows}")
     page.keyboard.press("l")
     expect(page.locator("#timeline rect").count() >= 56, "the timeline has every kernel")
 
@@ -149,7 +159,7 @@ def main(file, pictures):
             expect(page.evaluate("document.documentElement.dataset.theme") == scheme, f"the theme is the system's, {scheme}")
             expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
             if pictures:
-                for name, at in [("declared", ""), ("kernels", "#stage=kernels"), ("memory", "#tab=memory"), ("list", "#tab=kernels&kernel=7"), ("timeline", "#tab=timeline")]:
+                for name, at in [("declared", ""), ("kernels", "#stage=kernels"), ("order", "#stage=kernels&level=3"), ("memory", "#tab=memory"), ("list", "#tab=kernels&kernel=7"), ("timeline", "#tab=timeline")]:
                     page.goto("about:blank")
                     page.goto(address + at)
                     page.wait_for_selector("html[data-ready]")
@@ -158,7 +168,7 @@ def main(file, pictures):
                 page.goto(address)
             check(page, problems)
             page.goto("about:blank")
-            page.goto(address + "#stage=expanded")
+            page.goto(address + "#stage=declared")
             page.wait_for_selector("html[data-ready]")
             for level in "123":
                 no_overlap(page, level)

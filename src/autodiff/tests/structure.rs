@@ -215,3 +215,26 @@ fn only_needed_partial_derivatives_are_built() {
     assert_eq!(*graph.op(d_x), Op::Scalar(ScalarOp::Div));
     assert_eq!(graph.operands(d_x)[1], three);
 }
+
+/// The result of a softmax does not depend on the maximum that is taken away: no gradient looks for where it is.
+#[test]
+fn the_maximum_of_a_softmax_has_no_gradient() {
+    for loss in ["Mean(LogSoftmax(\"y\"))", "Mean(Mul(\"y\", Softmax(\"y\")))"] {
+        let text = format!(
+            r#"Program(
+                name: "p",
+                networks: {{ "net": Network(input: [3], layers: [Dense(units: 4)]) }},
+                entries: {{ "train_step": Entry(
+                    inputs: {{ "x": Tensor([2, 3]) }},
+                    steps: [Let("y", Call("net", "x", Training)), Let("loss", {loss}), Minimise("loss", "net", Sgd(lr: 0.1))],
+                    outputs: ["loss"],
+                ) }},
+            )"#
+        );
+        let module = crate::declare::load("p.ron", &text, &[], &[]).unwrap();
+        let mut graph = module.entries.into_iter().find(|e| e.graph.name == "train_step").unwrap().graph;
+        differentiate(&mut graph);
+        let compares = |id: &NodeId| *graph.op(*id) == Op::Scalar(ScalarOp::Eq);
+        assert!(!graph.ids().iter().any(compares), "{graph}");
+    }
+}

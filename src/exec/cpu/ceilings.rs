@@ -5,6 +5,7 @@ use super::gemm::{self, Isa, Product, Rows};
 use super::pool::Pool;
 use crate::exec::ExecError;
 use crate::plan::Machine;
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,90 +14,167 @@ use std::time::{Duration, Instant};
 const STREAM: usize = 16 << 20;
 /// Depth and panels of the product in the arithmetic test: its operands stay in the first level of cache.
 const DEPTH: usize = 256;
-const PRODUCTS: usize = 4_000;
-/// Each test is repeated for so long, and the best counts: a ceiling is what nothing else got in the way of.
-const TEST: Duration = Duration::from_millis(400);
+const PRODUCTS: usize = 500;
+/// Rounds of each test at least, and for how long there are more.
+const ROUNDS: usize = 8;
+const TEST: Duration = Duration::from_millis(500);
+/// How long each thread computes in a round of the arithmetic test.
+const ROUND: Duration = Duration::from_millis(50);
+/// How far the best rounds may be apart, and how much of their time threads may have waited for a core, on a
+/// machine that had nothing else to do.
+const MOST_SPREAD: f64 = 0.05;
+const MOST_WAITING: f64 = 0.05;
+
+/// The ceilings of a machine, and how well they repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ceilings {
+    pub machine: Machine,
+    pub spread: Spread,
+}
+
+/// What says whether a measurement would give the same again. All parts are of 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// How far the third best round is below the best: of arithmetic, of memory, of launches.
+    pub arithmetic: f64,
+    pub memory: f64,
+    pub launch: f64,
+    /// The part of the arithmetic test that threads were ready to run and had no core; 0 where the system does not tell.
+    pub waiting: f64,
+}
+
+impl Spread {
+    /// Why the ceilings may be too low, where they may be.
+    pub fn busy(&self) -> Option<String> {
+        let percent = |part: f64| format!("{:.0}%", part * 100.0);
+        if self.waiting > MOST_WAITING {
+            return Some(format!("threads waited for a core {} of the time", percent(self.waiting)));
+        }
+        let worst = self.arithmetic.max(self.memory);
+        (worst > MOST_SPREAD).then(|| format!("the best rounds differ by {}", percent(worst)))
+    }
+}
 
 /// Measures the ceilings of this machine for so many threads, in about two seconds.
 ///
-/// Arithmetic: multiply-adds of the widest vectors on operands in the nearest cache. Memory: the triad `a = b + s·c` of
-/// the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a kernel with a task for
-/// each thread and nothing in it.
+/// Arithmetic: multiply-adds of the widest vectors on operands in the nearest cache, each thread timed by itself.
+/// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
+/// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
+/// ceiling is what nothing else got in the way of.
 ///
 /// # Errors
 /// When there is no memory for the arrays.
-pub fn ceilings(threads: usize) -> Result<Machine, ExecError> {
+pub fn ceilings(threads: usize) -> Result<Ceilings, ExecError> {
     let pool = Pool::new(threads);
-    Ok(Machine {
-        flops_per_second: arithmetic(&pool)?,
-        bytes_per_second: bandwidth(&pool)?,
-        launch_seconds: launch(&pool),
+    let (flops, waiting) = arithmetic(&pool)?;
+    let bytes = bandwidth(&pool)?;
+    let launch = launch(&pool);
+    Ok(Ceilings {
+        machine: Machine {
+            flops_per_second: flops.best,
+            bytes_per_second: bytes.best,
+            launch_seconds: 1.0 / launch.best,
+        },
+        spread: Spread { arithmetic: flops.spread, memory: bytes.spread, launch: launch.spread, waiting },
     })
 }
 
-fn best(mut test: impl FnMut()) -> f64 {
-    let begun = Instant::now();
-    let mut best = f64::INFINITY;
-    while begun.elapsed() < TEST {
-        let started = Instant::now();
-        test();
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    best
+/// The rates of several rounds.
+struct Rate {
+    best: f64,
+    /// How far the third best is below, as a part of 1.
+    spread: f64,
 }
 
-fn arithmetic(pool: &Pool) -> Result<f64, ExecError> {
+fn rounds(mut rate: impl FnMut() -> f64) -> Rate {
+    let begun = Instant::now();
+    let mut rates = Vec::new();
+    while rates.len() < ROUNDS || begun.elapsed() < TEST {
+        rates.push(rate());
+    }
+    rates.sort_by(|a, b| b.total_cmp(a));
+    Rate { best: rates[0], spread: 1.0 - rates[2] / rates[0] }
+}
+
+/// Seconds that this thread was ready to run and had no core, where Linux says so.
+fn waited() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse::<f64>().ok().map(|nanoseconds| nanoseconds * 1e-9)
+}
+
+/// Multiply-adds a second of all threads, and the part of the time that they waited for a core.
+fn arithmetic(pool: &Pool) -> Result<(Rate, f64), ExecError> {
     let isa = Isa::detect();
     let (rows, columns) = isa.tile();
     let starts: Vec<usize> = (0..rows).map(|row| row * DEPTH).collect();
     let a = vec![0.5f32; rows * DEPTH];
-    let mut b = Memory::new(DEPTH * columns)?;
-    b.all().fill(0.25);
-    let b = &*b.all();
-    let seconds = best(|| {
+    let mut b = Memory::new(DEPTH * columns * size_of::<f32>())?;
+    b.floats().fill(0.25);
+    let b = &*b.floats();
+    let products = |c: &mut [f32]| {
+        let rows = || Rows { data: black_box(&a), starts: &starts };
+        for _ in 0..PRODUCTS {
+            let product = Product { rows: rows(), offset: 0, depth: DEPTH, columns: b, panels: 1, accumulate: false };
+            gemm::block(isa, &product, black_box(&mut c[..starts.len() * columns]));
+        }
+    };
+    let work = (PRODUCTS * 2 * rows * columns * DEPTH) as f64;
+    let sums = Mutex::new((0.0, 0.0));
+    let rate = rounds(|| {
+        let rates = Mutex::new(0.0);
+        // A thread that loses its core for a while costs no other thread's rate.
         pool.run(pool.threads(), &|_, _| {
             let mut c = [0f32; gemm::MAX_ROWS * 64];
-            let rows = || Rows { data: black_box(&a), starts: &starts };
-            for _ in 0..PRODUCTS {
-                let product =
-                    Product { rows: rows(), offset: 0, depth: DEPTH, columns: b, panels: 1, accumulate: false };
-                gemm::block(isa, &product, black_box(&mut c[..starts.len() * columns]));
+            let (begun, waited_before) = (Instant::now(), waited());
+            let mut best = f64::INFINITY;
+            while begun.elapsed() < ROUND {
+                let started = Instant::now();
+                products(&mut c);
+                best = best.min(started.elapsed().as_secs_f64());
             }
+            let waited = waited_before.zip(waited()).map_or(0.0, |(before, after)| after - before);
+            *rates.lock().unwrap_or_else(PoisonError::into_inner) += work / best;
+            let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+            *sums = (sums.0 + waited, sums.1 + begun.elapsed().as_secs_f64());
         });
+        rates.into_inner().unwrap_or_else(PoisonError::into_inner)
     });
-    let products = (pool.threads() * PRODUCTS) as f64;
-    Ok(products * (2 * rows * columns * DEPTH) as f64 / seconds)
+    let (waited, all) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((rate, waited / all.max(f64::MIN_POSITIVE)))
 }
 
-fn bandwidth(pool: &Pool) -> Result<f64, ExecError> {
-    let mut memory = Memory::new(3 * STREAM)?;
-    let (a, rest) = memory.all().split_at_mut(STREAM);
+fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
+    let mut memory = Memory::new(3 * STREAM * size_of::<f32>())?;
+    let (a, rest) = memory.floats().split_at_mut(STREAM);
     let (b, c) = rest.split_at_mut(STREAM);
     b.fill(1.0);
     c.fill(2.0);
     let share = STREAM.div_ceil(pool.threads());
     let parts: Vec<_> = a.chunks_mut(share).zip(b.chunks(share).zip(c.chunks(share))).map(Mutex::new).collect();
-    let seconds = best(|| {
+    Ok(rounds(|| {
+        let started = Instant::now();
         pool.run(parts.len(), &|part, _| {
             let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
             let (a, (b, c)) = &mut *part;
             a.iter_mut().zip(b.iter().zip(c.iter())).for_each(|(a, (b, c))| *a = b + 0.5 * c);
             black_box(&part);
         });
-    });
-    Ok((3 * STREAM * size_of::<f32>()) as f64 / seconds)
+        (3 * STREAM * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64()
+    }))
 }
 
-fn launch(pool: &Pool) -> f64 {
-    const LAUNCHES: usize = 1_000;
-    let seconds = best(|| {
+/// Launches a second.
+fn launch(pool: &Pool) -> Rate {
+    const LAUNCHES: usize = 500;
+    rounds(|| {
+        let started = Instant::now();
         for _ in 0..LAUNCHES {
             pool.run(pool.threads(), &|task, _| {
                 black_box(task);
             });
         }
-    });
-    seconds / LAUNCHES as f64
+        LAUNCHES as f64 / started.elapsed().as_secs_f64()
+    })
 }
 
 #[cfg(test)]
@@ -105,8 +183,29 @@ mod tests {
 
     #[test]
     fn ceilings_are_those_of_a_computer() {
-        let machine = ceilings(1).unwrap();
+        let Ceilings { machine, spread } = ceilings(1).unwrap();
         let figures = [machine.flops_per_second, machine.bytes_per_second, machine.launch_seconds];
         assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
+        let parts = [spread.arithmetic, spread.memory, spread.launch, spread.waiting];
+        assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{spread:?}");
+    }
+
+    /// Two measurements agree, or say that they may not.
+    #[test]
+    fn ceilings_repeat_or_say_that_the_machine_is_busy() {
+        let (a, b) = (ceilings(2).unwrap(), ceilings(2).unwrap());
+        let close = |x: f64, y: f64| (x / y - 1.0).abs() < 0.05;
+        let is_busy = a.spread.busy().is_some() || b.spread.busy().is_some();
+        let arithmetic = close(a.machine.flops_per_second, b.machine.flops_per_second);
+        let memory = close(a.machine.bytes_per_second, b.machine.bytes_per_second);
+        assert!(is_busy || (arithmetic && memory), "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn a_busy_machine_is_told() {
+        assert_eq!(Spread { launch: 0.9, ..Spread::default() }.busy(), None);
+        let told = |spread: Spread| spread.busy().unwrap();
+        assert!(told(Spread { memory: 0.2, ..Spread::default() }).contains("20%"));
+        assert!(told(Spread { waiting: 0.5, ..Spread::default() }).contains("waited for a core 50%"));
     }
 }

@@ -4,6 +4,7 @@
 //! workers need beside it. A run allocates nothing. Kernels run one after the other; the tasks of one are
 //! shared out among threads.
 
+mod arena;
 mod ceilings;
 mod contraction;
 mod gemm;
@@ -16,16 +17,17 @@ mod tests;
 mod tile;
 
 use super::{ExecError, Executor, TensorMut, TensorRef};
-use crate::plan::kernel::{Body, BufferId, Kernel};
+use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
-pub use ceilings::ceilings;
+use arena::{Arena, Location, Memory};
+pub use ceilings::{Ceilings, Spread, ceilings};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
 use gemm::Isa;
 use nest::{NestProgram, Scratch};
 use pool::Pool;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use tile::Arena;
 
 /// A kernel made ready.
 #[derive(Debug)]
@@ -38,8 +40,7 @@ enum KernelProgram {
 #[derive(Debug, Clone)]
 struct Place {
     name: String,
-    dtype: DType,
-    first: usize,
+    at: Location,
     elements: usize,
 }
 
@@ -63,30 +64,6 @@ pub struct CpuExecutor {
     workers: Vec<Mutex<Worker>>,
 }
 
-/// Floats that start at a cache line.
-#[derive(Debug)]
-struct Memory {
-    floats: Vec<f32>,
-    skip: usize,
-}
-
-const LINE: usize = plan::ALIGNMENT / size_of::<f32>();
-
-impl Memory {
-    fn new(floats: usize) -> Result<Memory, ExecError> {
-        let total = floats.checked_add(LINE).ok_or(ExecError::OutOfMemory(usize::MAX))?;
-        let mut memory = Vec::new();
-        memory.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory(total.saturating_mul(4)))?;
-        memory.resize(total, 0.0);
-        let skip = memory.as_ptr().align_offset(plan::ALIGNMENT).min(LINE);
-        Ok(Memory { floats: memory, skip })
-    }
-
-    fn all(&mut self) -> &mut [f32] {
-        &mut self.floats[self.skip..]
-    }
-}
-
 impl CpuExecutor {
     /// Makes a plan ready to run on `threads` threads. All state is zero.
     ///
@@ -98,11 +75,12 @@ impl CpuExecutor {
 
     fn with_isa(plan: Plan, threads: usize, isa: Isa) -> Result<CpuExecutor, ExecError> {
         plan::verify(&plan).map_err(|e| ExecError::InvalidPlan(e.to_string()))?;
-        let arena = plan.arena_bytes() / size_of::<f32>();
-        let entries: Vec<EntryProgram> = plan.entries.iter().map(|e| EntryProgram::new(e, isa, arena)).collect();
+        let arena = plan.arena_bytes().next_multiple_of(plan::ALIGNMENT);
+        let entries: Vec<EntryProgram> =
+            plan.entries.iter().map(|e| EntryProgram::new(e, isa, arena / size_of::<f32>())).collect();
         let kernels = || entries.iter().flat_map(|e| &e.kernels);
         let shared = kernels().map(KernelProgram::shared_floats).max().unwrap_or(0);
-        let memory = Memory::new(arena + shared)?;
+        let memory = Memory::new(arena + shared * size_of::<f32>())?;
         let nests: Vec<&NestProgram> = kernels().flat_map(KernelProgram::nests).collect();
         let programs: Vec<_> = kernels().flat_map(KernelProgram::phases).filter_map(Phase::program).collect();
         let needs = kernels().map(KernelProgram::needs).fold(Needs::default(), Needs::max);
@@ -162,17 +140,16 @@ impl CpuExecutor {
 }
 
 fn place(name: &str, ty: &Type, offset: usize) -> Place {
-    Place { name: name.into(), dtype: ty.dtype, first: offset / size_of::<f32>(), elements: ty.elements() }
+    Place { name: name.into(), at: Location::new(offset, ty.dtype), elements: ty.elements() }
 }
 
 impl EntryProgram {
     fn new(entry: &EntryPlan, isa: Isa, shared: usize) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
-        let first = |id: BufferId| buffers[id].offset / size_of::<f32>();
+        let place_of = |id: BufferId| Location::new(buffers[id.index()].offset, buffers[id.index()].dtype);
         let of_buffer = |name: &str, b: &Buffer| Place {
             name: name.into(),
-            dtype: b.dtype,
-            first: b.offset / size_of::<f32>(),
+            at: Location::new(b.offset, b.dtype),
             elements: b.elements(),
         };
         let inputs = (entry.inputs.iter())
@@ -182,18 +159,18 @@ impl EntryProgram {
             })
             .collect();
         EntryProgram {
-            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &first, shared)).collect(),
+            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of, shared)).collect(),
             inputs,
-            outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer])).collect(),
+            outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer.index()])).collect(),
         }
     }
 }
 
 impl KernelProgram {
-    fn new(kernel: &Kernel, isa: Isa, first: &dyn Fn(BufferId) -> usize, shared: usize) -> KernelProgram {
+    fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location, shared: usize) -> KernelProgram {
         match &kernel.body {
-            Body::Nests(nests) => KernelProgram::Nests(nests.iter().map(|n| NestProgram::new(n, first)).collect()),
-            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, isa, first, shared)),
+            Body::Nests(nests) => KernelProgram::Nests(nests.iter().map(|n| NestProgram::new(n, place)).collect()),
+            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, isa, place, shared)),
         }
     }
 
@@ -228,48 +205,32 @@ impl KernelProgram {
 
 impl Place {
     fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
-        if (dtype, len) == (self.dtype, self.elements) {
+        if (dtype, len) == (self.at.dtype, self.elements) {
             return Ok(());
         }
         Err(ExecError::WrongTensor {
             what,
             name: self.name.clone(),
-            expected: format!("{} elements of {}", self.elements, self.dtype),
+            expected: format!("{} elements of {}", self.elements, self.at.dtype),
             found: format!("{len} of {dtype}"),
         })
     }
 
-    fn write(&self, what: &'static str, memory: &mut [f32], from: TensorRef, is_used: bool) -> Result<(), ExecError> {
-        match from {
-            TensorRef::F32(values) => {
-                self.check(what, DType::F32, values.len())?;
-                if is_used {
-                    memory[self.first..][..self.elements].copy_from_slice(values);
-                }
-            }
-            TensorRef::U32(values) => {
-                self.check(what, DType::U32, values.len())?;
-                if is_used {
-                    let to = &mut memory[self.first..][..self.elements];
-                    to.iter_mut().zip(values).for_each(|(to, &from)| *to = f32::from_bits(from));
-                }
-            }
+    fn bytes(&self) -> Range<usize> {
+        self.at.byte..self.at.byte + self.elements * self.at.dtype.size()
+    }
+
+    fn write(&self, what: &'static str, memory: &mut [u8], from: TensorRef, is_used: bool) -> Result<(), ExecError> {
+        self.check(what, from.dtype(), from.len())?;
+        if is_used {
+            memory[self.bytes()].copy_from_slice(from.bytes());
         }
         Ok(())
     }
 
-    fn read(&self, what: &'static str, memory: &[f32], into: TensorMut) -> Result<(), ExecError> {
-        let from = &memory[self.first..][..self.elements];
-        match into {
-            TensorMut::F32(values) => {
-                self.check(what, DType::F32, values.len())?;
-                values.copy_from_slice(from);
-            }
-            TensorMut::U32(values) => {
-                self.check(what, DType::U32, values.len())?;
-                values.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_bits());
-            }
-        }
+    fn read(&self, what: &'static str, memory: &[u8], into: TensorMut) -> Result<(), ExecError> {
+        self.check(what, into.dtype(), into.len())?;
+        into.into_bytes().copy_from_slice(&memory[self.bytes()]);
         Ok(())
     }
 }
@@ -285,7 +246,9 @@ impl Executor for CpuExecutor {
 
     fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
         self.write_inputs(entry, inputs)?;
-        let arena = Arena::new(self.memory.all());
+        // SAFETY: the plan was verified when the executor was built, its kernels run one after the other, and the memory is
+        // borrowed for as long.
+        let arena = unsafe { Arena::new(self.memory.all()) };
         for kernel in &self.entries[entry].kernels {
             Self::kernel(kernel, arena, &self.pool, &self.workers);
         }
@@ -299,7 +262,9 @@ impl Executor for CpuExecutor {
         observe: &mut dyn FnMut(usize, Instant),
     ) -> Result<(), ExecError> {
         self.write_inputs(entry, inputs)?;
-        let arena = Arena::new(self.memory.all());
+        // SAFETY: the plan was verified when the executor was built, its kernels run one after the other, and the memory is
+        // borrowed for as long.
+        let arena = unsafe { Arena::new(self.memory.all()) };
         for (index, kernel) in self.entries[entry].kernels.iter().enumerate() {
             let started = Instant::now();
             Self::kernel(kernel, arena, &self.pool, &self.workers);

@@ -3,12 +3,14 @@
 //! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
 //! bits do not depend on the number of threads.
 
-use super::program::{Program, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
-use crate::plan::ReduceKind;
-use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, Pass, SlotId, Store};
-use crate::plan::view::kept_shape;
-use crate::scalar::simd::multiversion;
+use super::arena::{Arena, Location};
+use super::program::{Program, Reader, TILE, TileSpace};
+use super::tile::{Registers, Segment, Surroundings};
+use crate::kernel::access::kept_shape;
+use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
+use crate::plan::{DType, ReduceKind};
+use crate::scalar::{larger, simd::multiversion};
+use crate::tensor::{Bf16, Native};
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
@@ -21,17 +23,27 @@ const PARTIAL_ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Write {
     pub value: ExprId,
-    /// The buffer's first float.
-    pub base: usize,
+    pub base: Location,
+    /// Where each point goes in the buffer, unless point `i` goes to element `i`.
+    pub to: Option<Reader>,
+}
+
+impl Write {
+    /// `place` says where a buffer is.
+    pub fn new(store: &Store<BufferId>, space: &[usize], place: &dyn Fn(BufferId) -> Location) -> Write {
+        let to = Some(Reader::new(&store.access, space)).filter(|reader| !reader.is_direct());
+        Write { value: store.value, base: place(store.buffer), to }
+    }
 }
 
 /// One pass made ready.
 #[derive(Debug)]
 struct PassProgram {
     full: Program,
-    reductions: Vec<(ReduceKind, ExprId, SlotId)>,
+    /// The last is the slot.
+    reductions: Vec<(ReduceKind, ExprId, usize)>,
     stores: Vec<Write>,
-    kept: Vec<(SlotId, Program, ExprId)>,
+    kept: Vec<(usize, Program, ExprId)>,
     kept_stores: Vec<(Program, Write)>,
 }
 
@@ -99,8 +111,8 @@ impl Scratch {
 }
 
 impl NestProgram {
-    /// `place` gives a buffer's first float in the arena.
-    pub fn new(nest: &Nest, place: &dyn Fn(BufferId) -> usize) -> NestProgram {
+    /// `place` says where a buffer is.
+    pub fn new(nest: &Nest<BufferId>, place: &dyn Fn(BufferId) -> Location) -> NestProgram {
         let kept_shape = kept_shape(&nest.space, &nest.reduced);
         let strides = row_major(&nest.space);
         let dims = |reduced: bool| -> Vec<(usize, usize)> {
@@ -213,7 +225,7 @@ impl NestProgram {
                         let lanes = registers.value(*value, around, points);
                         match kind {
                             ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
-                            ReduceKind::Max => *sum = sum.max(max_lanes(lanes).into()),
+                            ReduceKind::Max => *sum = larger(*sum as f32, max_lanes(lanes)).into(),
                         }
                     }
                     write(registers, &pass.stores, around, segments);
@@ -307,24 +319,22 @@ impl OwnedLanes for [f32] {
 }
 
 fn pass_program(
-    exprs: &[Expr],
-    pass: &Pass,
+    exprs: &Exprs<BufferId>,
+    pass: &Pass<BufferId>,
     full: TileSpace,
     kept: TileSpace,
-    place: &dyn Fn(BufferId) -> usize,
+    place: &dyn Fn(BufferId) -> Location,
 ) -> PassProgram {
-    let roots: Vec<ExprId> =
-        pass.reductions.iter().map(|r| r.value).chain(pass.stores.iter().map(|s| s.value)).collect();
-    let write = |store: &Store| Write { value: store.value, base: place(store.buffer) };
+    let roots: Vec<ExprId> = pass.swept().collect();
     PassProgram {
         full: Program::new(exprs, &roots, full, place),
-        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot)).collect(),
-        stores: pass.stores.iter().map(write).collect(),
+        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot.index())).collect(),
+        stores: pass.stores.iter().map(|store| Write::new(store, full.shape, place)).collect(),
         kept: (pass.kept.iter())
-            .map(|&(slot, value)| (slot, Program::new(exprs, &[value], kept, place), value))
+            .map(|&(slot, value)| (slot.index(), Program::new(exprs, &[value], kept, place), value))
             .collect(),
         kept_stores: (pass.kept_stores.iter())
-            .map(|store| (Program::new(exprs, &[store.value], kept, place), write(store)))
+            .map(|store| (Program::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
             .collect(),
     }
 }
@@ -346,8 +356,48 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            around.arena.store(store.base + segment.start, head);
+            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
+            // where a result does only if it is of the same elements, by the plan's verification.
+            unsafe {
+                let first = store.base.first();
+                match (&store.to, store.base.dtype) {
+                    (None, DType::F32 | DType::U32) => around.arena.store(first + segment.start, head),
+                    (None, DType::Bf16) => narrow(around.arena.write(first + segment.start, head.len()), head),
+                    (Some(to), DType::F32 | DType::U32) => scatter(around.arena, first, to, segment, head, |x: f32| x),
+                    (Some(to), DType::Bf16) => scatter(around.arena, first, to, segment, head, Bf16::from_f32),
+                }
+            }
             value = tail;
+        }
+    }
+}
+
+/// Writes values to the elements that a reader gives to the points of a segment.
+///
+/// # Safety
+/// The elements must be the calling task's alone, and no slice of them may be in use.
+unsafe fn scatter<T: Native>(
+    arena: Arena,
+    base: usize,
+    to: &Reader,
+    segment: &Segment,
+    values: &[f32],
+    narrow: impl Fn(f32) -> T,
+) {
+    to.spans(segment.start, segment.len, |first, len, place| {
+        let Some((element, stride)) = place else { return };
+        let start = base.wrapping_add_signed(element);
+        for (i, &value) in values[first..][..len].iter().enumerate() {
+            // SAFETY: by the caller's word.
+            unsafe { arena.put(start.wrapping_add_signed(i as isize * stride), narrow(value)) };
+        }
+    });
+}
+
+multiversion! {
+    fn narrow(out: &mut [Bf16], lanes: &[f32]) {
+        for (out, &x) in out.iter_mut().zip(lanes) {
+            *out = Bf16::from_f32(x);
         }
     }
 }
@@ -362,7 +412,7 @@ fn identity(kind: ReduceKind) -> f32 {
 fn combine(kind: ReduceKind, into: &mut [f32], lanes: &[f32]) {
     match kind {
         ReduceKind::Sum => into.iter_mut().zip(lanes).for_each(|(a, b)| *a += b),
-        ReduceKind::Max => into.iter_mut().zip(lanes).for_each(|(a, b)| *a = a.max(*b)),
+        ReduceKind::Max => combine_max(into, lanes),
     }
 }
 
@@ -390,8 +440,34 @@ multiversion! {
     }
 }
 
-fn max_lanes(lanes: &[f32]) -> f32 {
-    lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+multiversion! {
+    /// The largest, or NaN where there is one; in the same tree as sums, so that equal bits come out everywhere.
+    fn max_lanes(lanes: &[f32]) -> f32 {
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let chunks = lanes.chunks_exact(LANES);
+        for (a, &b) in largest.iter_mut().zip(chunks.remainder()) {
+            *a = larger(*a, b);
+        }
+        for chunk in chunks {
+            for i in 0..LANES {
+                largest[i] = larger(largest[i], chunk[i]);
+            }
+        }
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                largest[i] = larger(largest[i], largest[i + width]);
+            }
+        }
+        largest[0]
+    }
+}
+
+multiversion! {
+    fn combine_max(into: &mut [f32], lanes: &[f32]) {
+        for (a, &b) in into.iter_mut().zip(lanes) {
+            *a = larger(*a, b);
+        }
+    }
 }
 
 fn row_major(shape: &[usize]) -> Vec<usize> {

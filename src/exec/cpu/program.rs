@@ -1,7 +1,8 @@
 //! Expressions made ready for tiles: which are computed when, and in which register.
 
-use crate::plan::kernel::{BufferId, Expr, ExprId, SlotId, Word};
-use crate::plan::view::View;
+use super::arena::Location;
+use crate::kernel::access::Access;
+use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Word};
 use crate::plan::{DType, Distribution};
 use crate::scalar::VectorFn;
 use std::collections::BTreeMap;
@@ -10,55 +11,88 @@ use std::collections::BTreeMap;
 /// a time, a worker's tile stays in a first-level cache of 32 KiB.
 pub const TILE: usize = 512;
 
-/// A row of points that a view reads with one stride, and the dimensions around it.
+/// An access made ready: rows of points that it reads with one stride, and the dimensions around them.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct Reader {
     pub offset: isize,
     /// Size, stride and valid range of each dimension, outermost first; neighbours that are one
-    /// stride apart and unmasked are merged.
-    pub dims: Vec<AccessDim>,
+    /// stride apart and unbounded are merged.
+    pub dims: Vec<ReaderDim>,
+    /// Bounds on several dimensions.
+    pub joint: Vec<JointBound>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AccessDim {
+pub struct ReaderDim {
     pub size: usize,
     pub stride: isize,
     pub valid: (usize, usize),
 }
 
-impl Access {
-    pub fn new(view: &View, space: &[usize]) -> Access {
-        let mut dims: Vec<AccessDim> = Vec::new();
+/// `0 ≤ offset + Σ i[d]·strides[d] < below`, with a stride for each of a reader's dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JointBound {
+    pub offset: isize,
+    pub strides: Vec<isize>,
+    pub below: usize,
+}
+
+impl Reader {
+    pub fn new(access: &Access, space: &[usize]) -> Reader {
+        let (ranges, joint) = access.ranges(space);
+        let mut dims: Vec<ReaderDim> = Vec::new();
+        // The innermost dimension of the space that is in each.
+        let mut inner: Vec<usize> = Vec::new();
         for d in 0..space.len() {
-            let (size, stride) = (space[d], view.strides[d]);
-            let valid = view.mask.as_ref().map_or((0, size), |m| m[d]);
+            let (size, stride, valid) = (space[d], access.strides[d], ranges[d]);
             if size == 1 && valid == (0, 1) {
                 continue;
             }
-            match dims.last_mut() {
-                Some(outer)
-                    if outer.valid == (0, outer.size)
-                        && valid == (0, size)
-                        && outer.stride == stride * size as isize =>
-                {
-                    *outer = AccessDim { size: outer.size * size, stride, valid: (0, outer.size * size) };
+            let merges = |outer: &ReaderDim, innermost: usize| {
+                outer.valid == (0, outer.size)
+                    && valid == (0, size)
+                    && outer.stride == stride * size as isize
+                    && joint.iter().all(|b| b.strides[innermost] == b.strides[d] * size as isize)
+            };
+            match (dims.last_mut(), inner.last_mut()) {
+                (Some(outer), Some(innermost)) if merges(outer, *innermost) => {
+                    let size = outer.size * size;
+                    *outer = ReaderDim { size, stride, valid: (0, size) };
+                    *innermost = d;
                 }
-                _ => dims.push(AccessDim { size, stride, valid }),
+                _ => {
+                    dims.push(ReaderDim { size, stride, valid });
+                    inner.push(d);
+                }
             }
         }
         if dims.is_empty() {
-            dims.push(AccessDim { size: 1, stride: 0, valid: (0, 1) });
+            // One point, or none inside a bound that never holds.
+            let valid = if joint.iter().any(|b| b.below == 0) { (0, 0) } else { (0, 1) };
+            return Reader {
+                offset: access.offset,
+                dims: vec![ReaderDim { size: 1, stride: 0, valid }],
+                joint: Vec::new(),
+            };
         }
-        Access { offset: view.offset, dims }
+        let joint = (joint.into_iter())
+            .map(|b| JointBound {
+                offset: b.offset,
+                strides: inner.iter().map(|&d| b.strides[d]).collect(),
+                below: b.below,
+            })
+            .collect();
+        Reader { offset: access.offset, dims, joint }
     }
 
     /// Whether point `i` reads element `offset + i`.
     pub fn is_direct(&self) -> bool {
-        matches!(self.dims.as_slice(), [d] if (d.stride == 1 || d.size == 1) && d.valid == (0, d.size))
+        self.joint.is_empty()
+            && matches!(self.dims.as_slice(), [d] if (d.stride == 1 || d.size == 1) && d.valid == (0, d.size))
     }
 }
 
-/// A word that keys a draw: known, or at a float index of the arena.
+/// A word that keys a draw: known, or that u32 of the arena.
 #[derive(Debug, Clone, Copy)]
 pub enum Key {
     Known(u32),
@@ -69,16 +103,16 @@ pub enum Key {
 #[derive(Debug, Clone)]
 pub enum Action {
     Fill(f32),
-    /// Reads the buffer that starts at float `base` of the arena.
+    /// Reads the buffer that starts at `base`.
     Load {
-        base: usize,
-        access: Access,
+        base: Location,
+        reader: Reader,
     },
     Inside {
-        access: Access,
+        reader: Reader,
     },
     Iota {
-        access: Access,
+        reader: Reader,
         divisor: usize,
         modulus: usize,
         dtype: DType,
@@ -88,9 +122,9 @@ pub enum Action {
         stream: u64,
         seed: [Key; 2],
         step: Key,
-        access: Access,
+        reader: Reader,
     },
-    Slot(SlotId),
+    Slot(usize),
     Accumulator,
     Apply {
         function: VectorFn,
@@ -122,49 +156,43 @@ pub struct Program {
 /// What a program's tiles range over.
 #[derive(Debug, Clone, Copy)]
 pub struct TileSpace<'s> {
-    /// The shape over which the views are.
+    /// The shape over which the accesses are.
     pub shape: &'s [usize],
     /// Dimensions along which tiles repeat with the same shared values; all others vary in a tile.
     pub repeated: &'s [bool],
 }
 
 impl Program {
-    /// The steps that compute `roots`; `place` gives a buffer's first float in the arena.
+    /// The steps that compute `roots`; `place` says where a buffer is.
     ///
     /// Values that are the same in all tiles of a sweep (constants; in a nest, what does not vary along
     /// the reduced dimensions) are computed once and keep their registers; others share registers.
-    pub fn new(exprs: &[Expr], roots: &[ExprId], space: TileSpace, place: &dyn Fn(BufferId) -> usize) -> Program {
-        let mut needed = vec![false; exprs.len()];
-        roots.iter().for_each(|&r| needed[r] = true);
-        for id in (0..exprs.len()).rev() {
-            if let (true, Expr::Scalar { args, .. }) = (needed[id], &exprs[id]) {
-                args.iter().for_each(|&a| needed[a] = true);
-            }
-        }
+    pub fn new(
+        exprs: &Exprs<BufferId>,
+        roots: &[ExprId],
+        space: TileSpace,
+        place: &dyn Fn(BufferId) -> Location,
+    ) -> Program {
+        let needed = exprs.needed(roots.iter().copied());
         let mut is_shared = vec![false; exprs.len()];
         for (id, expr) in exprs.iter().enumerate() {
             is_shared[id] = match expr {
                 Expr::Constant { .. } => true,
                 Expr::Slot(_) => space.repeated.contains(&true),
                 Expr::Accumulator => false,
-                Expr::Scalar { args, .. } => args.iter().all(|&a| is_shared[a]),
-                Expr::Load { view, .. }
-                | Expr::Inside { view }
-                | Expr::Iota { view, .. }
-                | Expr::Random { view, .. } => {
-                    space.repeated.contains(&true)
-                        && (0..space.shape.len())
-                            .all(|d| !space.repeated[d] || (view.strides[d] == 0 && !view.masks(d, space.shape[d])))
+                Expr::Scalar { args, .. } => args.iter().all(|a| is_shared[a.index()]),
+                Expr::Load { access, .. }
+                | Expr::Inside { access }
+                | Expr::Iota { access, .. }
+                | Expr::Random { access, .. } => {
+                    let is_fixed = |d: usize| access.strides[d] == 0 && !access.is_bounded(d);
+                    space.repeated.contains(&true) && (0..space.shape.len()).all(|d| !space.repeated[d] || is_fixed(d))
                 }
             };
         }
         let mut last_use: BTreeMap<ExprId, usize> = BTreeMap::new();
         for (id, expr) in exprs.iter().enumerate().filter(|(id, _)| needed[*id]) {
-            if let Expr::Scalar { args, .. } = expr {
-                args.iter().for_each(|&a| {
-                    last_use.insert(a, id);
-                });
-            }
+            last_use.extend(expr.args().iter().map(|&arg| (arg, id)));
         }
         // Roots are read after all steps.
         roots.iter().for_each(|&r| {
@@ -172,14 +200,14 @@ impl Program {
         });
 
         let mut program = Program { exprs: exprs.len(), ..Program::default() };
-        for id in (0..exprs.len()).filter(|&id| needed[id] && is_shared[id]) {
+        for id in exprs.ids().filter(|id| needed[id.index()] && is_shared[id.index()]) {
             let step = Step { expr: id, action: action(&exprs[id], space.shape, place), register: program.registers };
             program.registers += 1;
             program.shared.push(step);
         }
         let mut free: Vec<usize> = Vec::new();
         let mut register_of: BTreeMap<ExprId, usize> = BTreeMap::new();
-        for id in (0..exprs.len()).filter(|&id| needed[id] && !is_shared[id]) {
+        for id in exprs.ids().filter(|id| needed[id.index()] && !is_shared[id.index()]) {
             // Taken before the operands' registers are free: a step's result never overlaps an operand.
             let register = free.pop().unwrap_or_else(|| {
                 program.registers += 1;
@@ -187,13 +215,11 @@ impl Program {
             });
             register_of.insert(id, register);
             program.steps.push(Step { expr: id, action: action(&exprs[id], space.shape, place), register });
-            if let Expr::Scalar { args, .. } = &exprs[id] {
-                for arg in args {
-                    if last_use.get(arg) == Some(&id)
-                        && let Some(register) = register_of.remove(arg)
-                    {
-                        free.push(register);
-                    }
+            for arg in exprs[id].args() {
+                if last_use.get(arg) == Some(&id.index())
+                    && let Some(register) = register_of.remove(arg)
+                {
+                    free.push(register);
                 }
             }
         }
@@ -201,29 +227,29 @@ impl Program {
     }
 }
 
-fn action(expr: &Expr, shape: &[usize], place: &dyn Fn(BufferId) -> usize) -> Action {
-    let key = |word: &Word| match word {
+fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Location) -> Action {
+    let key = |word: &Word<BufferId>| match word {
         Word::Constant(value) => Key::Known(*value),
-        Word::Load { buffer, offset } => Key::At(place(*buffer) + offset),
+        Word::Load { buffer, offset } => Key::At(place(*buffer).first() + offset),
     };
     match expr {
         Expr::Constant { value, dtype } => Action::Fill(match dtype {
-            DType::F32 => value.0 as f32,
+            DType::F32 | DType::Bf16 => value.0 as f32,
             DType::U32 => f32::from_bits(value.0 as u32),
         }),
-        Expr::Load { buffer, view } => Action::Load { base: place(*buffer), access: Access::new(view, shape) },
-        Expr::Inside { view } => Action::Inside { access: Access::new(view, shape) },
-        Expr::Iota { view, divisor, modulus, dtype } => {
-            Action::Iota { access: Access::new(view, shape), divisor: *divisor, modulus: *modulus, dtype: *dtype }
+        Expr::Load { buffer, access, .. } => Action::Load { base: place(*buffer), reader: Reader::new(access, shape) },
+        Expr::Inside { access } => Action::Inside { reader: Reader::new(access, shape) },
+        Expr::Iota { access, divisor, modulus, dtype } => {
+            Action::Iota { reader: Reader::new(access, shape), divisor: *divisor, modulus: *modulus, dtype: *dtype }
         }
-        Expr::Random { distribution, stream, seed, step, view } => Action::Random {
+        Expr::Random { distribution, stream, seed, step, access } => Action::Random {
             distribution: *distribution,
             stream: *stream,
             seed: [key(&seed[0]), key(&seed[1])],
             step: key(step),
-            access: Access::new(view, shape),
+            reader: Reader::new(access, shape),
         },
-        Expr::Slot(slot) => Action::Slot(*slot),
+        Expr::Slot(slot) => Action::Slot(slot.index()),
         Expr::Accumulator => Action::Accumulator,
         Expr::Scalar { op, args } => Action::Apply { function: op.vector_fn(), args: args.clone() },
     }

@@ -5,11 +5,13 @@ use crate::ir::{
     Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
 };
 use crate::ir::{Initialiser, StateRole, Update, evaluate};
+use crate::kernel::schedule::StateLayout;
 use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
-use crate::schedule::{Fusion, StateLayout, schedule};
-use crate::testing::{GraphOptions, graphs, random_bindings};
+use crate::schedule::{Fusion, schedule};
+use crate::tensor::Tensor;
+use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -45,49 +47,47 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
         .collect();
     let schedule = schedule(graph, &layout, fusion).unwrap();
     let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source { name: "test.ron".into(), text: String::new(), overrides: vec![], optional: vec![], fusion };
+    let source = Source {
+        name: "test.ron".into(),
+        text: String::new(),
+        overrides: vec![],
+        optional: vec![],
+        fusion,
+        fast_math: false,
+    };
     Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
 }
 
 /// Outputs and new states of one run.
 fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
     let mut executor = CpuExecutor::with_isa(plan.clone(), threads, isa).unwrap();
-    let tensor = |name: &str| match &given[name].data {
-        Data::Real(values) => TensorRef::F32(values),
-        Data::U32(values) => TensorRef::U32(values),
-    };
+    let tensor = |name: &str, dtype: DType| given[name].to_tensor(dtype);
     for (i, state) in plan.states.iter().enumerate() {
         if given.contains_key(&state.name) {
-            executor.write_state(i, tensor(&state.name)).unwrap();
+            executor.write_state(i, tensor(&state.name, state.ty.dtype).view()).unwrap();
         }
     }
-    let inputs: Vec<TensorRef> = plan.entries[0].inputs.iter().map(|i| tensor(&i.name)).collect();
+    let inputs: Vec<Tensor> = plan.entries[0].inputs.iter().map(|i| tensor(&i.name, i.ty.dtype)).collect();
+    let inputs: Vec<TensorRef> = inputs.iter().map(Tensor::view).collect();
     executor.run(0, &inputs).unwrap();
+    let floats = |tensor: &Tensor| match tensor.values::<u32>() {
+        Some(words) => words.iter().map(|&w| w as f32).collect(),
+        None => match Value::<f32>::from_tensor(tensor).data {
+            Data::Real(values) => values,
+            Data::U32(_) => unreachable!("handled above"),
+        },
+    };
     let mut results = BTreeMap::new();
     for (i, output) in plan.entries[0].schedule.outputs.iter().enumerate() {
-        let buffer = &plan.entries[0].schedule.buffers[output.buffer];
-        let mut floats = vec![0.0; buffer.elements()];
-        match buffer.dtype {
-            DType::F32 => executor.read_output(0, i, TensorMut::F32(&mut floats)).unwrap(),
-            DType::U32 => {
-                let mut words = vec![0; floats.len()];
-                executor.read_output(0, i, TensorMut::U32(&mut words)).unwrap();
-                floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
-            }
-        }
-        results.insert(format!("output {}", output.name), floats);
+        let buffer = &plan.entries[0].schedule.buffers[output.buffer.index()];
+        let mut tensor = Tensor::zeros(Type::new(buffer.dtype, buffer.shape.clone()));
+        executor.read_output(0, i, tensor.view_mut()).unwrap();
+        results.insert(format!("output {}", output.name), floats(&tensor));
     }
     for (i, state) in plan.states.iter().enumerate() {
-        let mut floats = vec![0.0; state.ty.elements()];
-        match state.ty.dtype {
-            DType::F32 => executor.read_state(i, TensorMut::F32(&mut floats)).unwrap(),
-            DType::U32 => {
-                let mut words = vec![0; floats.len()];
-                executor.read_state(i, TensorMut::U32(&mut words)).unwrap();
-                floats.iter_mut().zip(words).for_each(|(f, w)| *f = w as f32);
-            }
-        }
-        results.insert(format!("state {}", state.name), floats);
+        let mut tensor = Tensor::zeros(state.ty.clone());
+        executor.read_state(i, tensor.view_mut()).unwrap();
+        results.insert(format!("state {}", state.name), floats(&tensor));
     }
     results
 }
@@ -263,7 +263,7 @@ proptest! {
         prop_assert_eq!(check(&graph, &given), Ok(()), "as declared");
         let mut optimised = graph.clone();
         for pass in passes::FORWARD.iter().chain(passes::PIPELINE) {
-            (pass.run)(&mut optimised);
+            (pass.run)(&mut optimised, &passes::PassContext::default());
         }
         prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised");
     }
@@ -277,6 +277,123 @@ proptest! {
         let mut graph = graph;
         crate::autodiff::differentiate(&mut graph);
         prop_assert_eq!(check(&graph, &given), Ok(()));
+    }
+}
+
+/// Results on values that are not finite: NaN where the interpreter in f32 has NaN, infinities where it has them.
+fn check_special(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
+    let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(graph, fusion);
+        for isa in Isa::available() {
+            let found = run(&plan, given, 1, isa);
+            let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
+            let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
+            for (name, value) in outputs.chain(updates) {
+                let values = value.to_f64();
+                let scale = values.iter().filter(|x| x.is_finite()).fold(1.0, |a: f64, b| a.max(b.abs()));
+                for (i, (&a, &b)) in values.iter().zip(&found[&name]).enumerate() {
+                    let b = f64::from(b);
+                    let same = (a.is_nan() && b.is_nan()) || a == b || (a - b).abs() <= 4e-5 * scale;
+                    if !same {
+                        return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b}, expected {a}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn special_values_in_random_graphs(
+        graph in graphs(GraphOptions { contractions: false, ..GraphOptions::default() }),
+        seed: u64, rarity in 2usize..40,
+    ) {
+        prop_assert_eq!(check_special(&graph, &special_bindings(&graph, seed, rarity)), Ok(()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Blocks, panels and what they are filled up with bring nothing in and keep nothing out.
+    #[test]
+    fn special_values_in_matrix_products(
+        batch in 1usize..3, m in 1usize..70, n in 1usize..70, k in 1usize..70,
+        transposed: [bool; 2], seed: u64, rarity in 2usize..400,
+    ) {
+        let mut f = Fixture::new();
+        let mut operand = |name: &str, rows: usize, columns: usize, transposed: bool| {
+            let shape = if transposed { [batch, columns, rows] } else { [batch, rows, columns] };
+            let x = f.input(name, &shape);
+            if transposed { f.builder().transpose(x, &[0, 2, 1]) } else { x }
+        };
+        let (a, b) = (operand("a", m, k, transposed[0]), operand("b", k, n, transposed[1]));
+        let product = f.builder().matmul(a, b);
+        f.output("product", product);
+        prop_assert_eq!(check_special(&f.graph, &special_bindings(&f.graph, seed, rarity)), Ok(()));
+    }
+}
+
+/// A maximum over rows, columns and everything, of lengths that fill vectors and tiles and do not, with one NaN at
+/// any place: it comes out where it went in and nowhere else.
+#[test]
+fn a_maximum_keeps_what_is_not_a_number() {
+    for (shape, axes) in [([3, 37], vec![1]), ([3, 1000], vec![1]), ([70, 37], vec![0]), ([5, 33], vec![0, 1])] {
+        let mut f = Fixture::new();
+        let x = f.input("x", &shape);
+        let zero = f.builder().constant(0.0, &shape);
+        let relu = f.builder().scalar(ScalarOp::Max, &[x, zero]);
+        let largest = f.builder().op(Op::Reduce { kind: crate::ir::ReduceKind::Max, axes }, &[x]);
+        f.output("relu", relu);
+        f.output("largest", largest);
+        let count = shape[0] * shape[1];
+        for at in [0, 1, 15, 16, 17, 31, 32, 36, count / 2, count - 1] {
+            for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut given = f.given.clone();
+                if let Data::Real(values) = &mut given.get_mut("x").unwrap().data {
+                    values[at] = special;
+                }
+                check_special(&f.graph, &given).unwrap();
+            }
+        }
+    }
+}
+
+/// `1 − βᵗ` as the optimiser computes it, in f32, against f64 for the first hundred thousand steps.
+#[test]
+fn the_bias_correction_of_adam_is_right_to_the_last_place() {
+    let text = include_str!("../../../tests/pytorch/small.ron");
+    let module = crate::declare::load("small.ron", text, &[], &[]).unwrap();
+    let mut graph = module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph.clone();
+    let node = |label: &str| {
+        let named =
+            |id: &NodeId| graph.node(*id).name.contains(label) && graph.node(*id).origin.scope.contains("loss_g");
+        graph.ids().into_iter().find(named).unwrap_or_else(|| panic!("no {label}"))
+    };
+    let outputs = [("first", node("correction1")), ("second", node("correction2"))];
+    graph.outputs = outputs.map(|(name, node)| Output { name: name.into(), node }).to_vec();
+    graph.updates.clear();
+    graph.probes.clear();
+    graph.remove_dead();
+    for pass in passes::PIPELINE {
+        (pass.run)(&mut graph, &passes::PassContext::default());
+    }
+    let mut executor = CpuExecutor::new(plan_of(&graph, Fusion::On), 1).unwrap();
+    for t in 1..=100_000u32 {
+        executor.write_state(0, TensorRef::f32(&[(t - 1) as f32])).unwrap();
+        executor.run(0, &[]).unwrap();
+        for (i, beta) in [0.9f64, 0.999].into_iter().enumerate() {
+            let mut found = [0.0];
+            executor.read_output(0, i, TensorMut::f32(&mut found)).unwrap();
+            let exact = -(f64::from(t) * beta.ln()).exp_m1();
+            let error = (f64::from(found[0]) / exact - 1.0).abs();
+            assert!(error < 1e-7, "step {t}, beta {beta}: {} is off by {error:e}", found[0]);
+        }
     }
 }
 
@@ -304,12 +421,12 @@ fn state_is_updated_in_place_and_stays() {
     let next = f.builder().add(total, x);
     f.graph.updates.push(Update { state: "total".into(), node: next });
     let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 2).unwrap();
-    executor.write_state(0, TensorRef::F32(&[1.0; 5])).unwrap();
+    executor.write_state(0, TensorRef::f32(&[1.0; 5])).unwrap();
     for _ in 0..3 {
-        executor.run(0, &[TensorRef::F32(&[2.0; 5])]).unwrap();
+        executor.run(0, &[TensorRef::f32(&[2.0; 5])]).unwrap();
     }
     let mut found = [0.0; 5];
-    executor.read_state(0, TensorMut::F32(&mut found)).unwrap();
+    executor.read_state(0, TensorMut::f32(&mut found)).unwrap();
     assert_eq!(found, [7.0; 5]);
 }
 
@@ -321,10 +438,242 @@ fn tensors_that_do_not_fit_are_refused() {
     let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 1).unwrap();
     let error = |r: Result<(), ExecError>| r.unwrap_err().to_string();
     assert_eq!(error(executor.run(0, &[])), "entry `g` takes 1 inputs, got 0");
-    let short = executor.run(0, &[TensorRef::F32(&[0.0; 4])]);
+    let short = executor.run(0, &[TensorRef::f32(&[0.0; 4])]);
     assert_eq!(error(short), "input `x` takes 5 elements of f32, got 4 of f32");
-    let words = executor.run(0, &[TensorRef::U32(&[0; 5])]);
+    let words = executor.run(0, &[TensorRef::u32(&[0; 5])]);
     assert_eq!(error(words), "input `x` takes 5 elements of f32, got 5 of u32");
     assert_eq!(error(executor.run(1, &[])), "the plan has no entry `number 1`");
-    assert_eq!(error(executor.read_output(0, 1, TensorMut::F32(&mut []))), "the plan has no output `number 1`");
+    assert_eq!(error(executor.read_output(0, 1, TensorMut::f32(&mut []))), "the plan has no output `number 1`");
+}
+
+/// Values at which rounding to bf16 is easily wrong: signed zeros, denormals, ties, what becomes infinite, NaN.
+fn bf16_specials() -> Vec<f32> {
+    let bits = [
+        0x0000_0000u32,
+        0x8000_0000,
+        0x0000_0001,
+        0x0000_8000,
+        0x0000_8001,
+        0x0001_8000,
+        0x8000_8001,
+        0x0080_0000,
+        0x3f80_8000,
+        0x3f81_8000,
+        0x3f80_8001,
+        0x3f81_7fff,
+        0xbf80_8000,
+        0x7f7f_7fff,
+        0x7f7f_8000,
+        0x7f7f_ffff,
+        0xff7f_ffff,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fc0_0000,
+        0x7f80_0001,
+        0xffff_ffff,
+        0x42f7_8000,
+        0x3eaa_aaab,
+    ];
+    bits.map(f32::from_bits).to_vec()
+}
+
+/// The same bits as the interpreter in f32, any NaN for any other.
+fn check_bits(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
+    let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(graph, fusion);
+        plan::verify(&plan).map_err(|e| e.to_string())?;
+        for isa in Isa::available() {
+            let found = run(&plan, given, 2, isa);
+            let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
+            let updates = expected.updates.iter().map(|(name, v)| (format!("state {name}"), v));
+            for (name, value) in outputs.chain(updates) {
+                let Data::Real(values) = &value.data else { continue };
+                for (i, (a, b)) in values.iter().zip(&found[&name]).enumerate() {
+                    if a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan()) {
+                        return Err(format!("{isa:?}, {fusion:?}: element {i} of {name} is {b:e}, expected {a:e}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bf16_is_rounded_alike_in_place_and_in_memory() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[24]);
+    let stored = f.input("stored", &[24]);
+    for name in ["x", "stored"] {
+        f.given.insert(name.into(), Value::real([24], bf16_specials()));
+    }
+    let state = Op::State { name: "half".into(), ty: Type::new(DType::Bf16, [24]) };
+    let half = f.graph.add(state, &[], "half", Origin::default()).unwrap();
+    f.given.insert("half".into(), Value::real([24], bf16_specials()));
+    let mut b = f.builder();
+    let to = |b: &mut Builder, x, to| b.op(Op::Convert { to }, &[x]);
+    let narrow = to(&mut b, x, DType::Bf16);
+    let wide = to(&mut b, narrow, DType::F32);
+    let passed = b.add(wide, stored);
+    // Through movement, padding and a row that several read.
+    let moved = b.op(Op::Pad { low: vec![3], high: vec![5] }, &[narrow]);
+    let moved = b.op(Op::Reverse { axes: vec![0] }, &[moved]);
+    let old = to(&mut b, half, DType::F32);
+    let sum = b.add(old, wide);
+    let next = to(&mut b, sum, DType::Bf16);
+    f.output("narrow", narrow);
+    f.output("passed", passed);
+    f.output("moved", moved);
+    f.output("old", old);
+    f.graph.updates.push(Update { state: "half".into(), node: next });
+    check_bits(&f.graph, &f.given).unwrap();
+}
+
+/// An f32 result has the bytes of a bf16 buffer of twice as many elements, but must not take its place: what is stored
+/// for one element would overwrite two.
+#[test]
+fn a_wider_result_does_not_take_a_narrower_operands_place() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[4096]);
+    let mut b = f.builder();
+    let narrow = b.op(Op::Convert { to: DType::Bf16 }, &[x]);
+    let half = b.op(Op::Slice { start: vec![0], end: vec![2048] }, &[narrow]);
+    let wide = b.op(Op::Convert { to: DType::F32 }, &[half]);
+    let doubled = b.add(wide, wide);
+    f.output("doubled", doubled);
+    check_bits(&f.graph, &f.given).unwrap();
+}
+
+#[test]
+fn a_contraction_reads_and_stores_bf16() {
+    let mut f = Fixture::new();
+    let (x, w) = (f.input("x", &[9, 17]), f.input("w", &[17, 12]));
+    let mut b = f.builder();
+    let [x, w] = [x, w].map(|v| {
+        let narrow = b.op(Op::Convert { to: DType::Bf16 }, &[v]);
+        b.op(Op::Convert { to: DType::F32 }, &[narrow])
+    });
+    let product = b.matmul(x, w);
+    let narrow = b.op(Op::Convert { to: DType::Bf16 }, &[product]);
+    f.output("narrow", narrow);
+    f.output("product", product);
+    let operand = Op::Input { name: "half".into(), ty: Type::new(DType::Bf16, [12, 3]) };
+    let half = f.graph.add(operand, &[], "half", Origin::default()).unwrap();
+    f.given.insert("half".into(), noise(&[12, 3], 5));
+    let mut b = f.builder();
+    let half = b.op(Op::Convert { to: DType::F32 }, &[half]);
+    let second = b.matmul(product, half);
+    f.output("second", second);
+    // Sums differ in their order: the stored product may be on the other side of a step of rounding.
+    let expected = evaluate(&f.graph, &f.given).unwrap();
+    for fusion in [Fusion::On, Fusion::Off] {
+        let plan = plan_of(&f.graph, fusion);
+        for isa in Isa::available() {
+            let found = run(&plan, &f.given, 2, isa);
+            for (name, value) in &expected.outputs {
+                let tolerance = if name == "narrow" { 1.0 / 128.0 } else { 1e-5 };
+                for (a, b) in value.to_f64().into_iter().zip(&found[&format!("output {name}")]) {
+                    assert!((a - f64::from(*b)).abs() <= tolerance * a.abs().max(1.0), "{isa:?} {name}: {b}, not {a}");
+                }
+            }
+            let narrow = &found["output narrow"];
+            let product = &found["output product"];
+            assert!(narrow.iter().zip(product).all(|(n, p)| *n == crate::tensor::round_to_bf16(*p)), "{isa:?}");
+        }
+    }
+}
+
+/// One step of a random graph of operations that are exact or correctly rounded in f32 too.
+fn bf16_step(b: &mut Builder, values: &mut Vec<NodeId>, choices: &mut crate::testing::Choices) {
+    let x = choices.pick(values);
+    let shape = b.shape(x);
+    let wide = |b: &mut Builder, x: NodeId| match b.graph.ty(x).dtype {
+        DType::Bf16 => b.op(Op::Convert { to: DType::F32 }, &[x]),
+        DType::F32 | DType::U32 => x,
+    };
+    let next = match choices.below(8) {
+        0..=2 => {
+            let to = choices.pick(&[DType::Bf16, DType::Bf16, DType::F32]);
+            b.op(Op::Convert { to }, &[x])
+        }
+        3 | 4 => {
+            let y = choices.pick(values);
+            let (x, y) = (wide(b, x), wide(b, y));
+            let op = choices.pick(&[ScalarOp::Add, ScalarOp::Sub, ScalarOp::Mul]);
+            if b.shape(y) == shape { b.scalar(op, &[x, y]) } else { b.scalar(op, &[x, x]) }
+        }
+        5 => b.transpose(x, &[1, 0]),
+        6 => {
+            let padded = b.op(Op::Pad { low: vec![1, 0], high: vec![0, 2] }, &[x]);
+            b.op(Op::Slice { start: vec![0, 1], end: vec![shape[0], shape[1] + 1] }, &[padded])
+        }
+        _ => {
+            let first = b.op(Op::Slice { start: vec![0, 0], end: vec![1, shape[1]] }, &[x]);
+            b.op(Op::Broadcast { to: shape }, &[first])
+        }
+    };
+    values.push(next);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// Bit for bit, with specials among the inputs; as declared, and after all passes that only move and convert.
+    #[test]
+    fn random_graphs_with_converts(seed: u64, steps in 4usize..24) {
+        let mut f = Fixture::new();
+        let mut choices = crate::testing::Choices::new(seed);
+        let mut values = vec![f.input("x", &[4, 6]), f.input("y", &[4, 6])];
+        f.given.insert("x".into(), Value::real([4, 6], bf16_specials()));
+        let ty = Type::new(DType::Bf16, [4, 6]);
+        let half = f.graph.add(Op::Input { name: "half".into(), ty }, &[], "half", Origin::default()).unwrap();
+        f.given.insert("half".into(), noise(&[4, 6], seed as u32));
+        values.push(half);
+        let mut b = f.builder();
+        for _ in 0..steps {
+            bf16_step(&mut b, &mut values, &mut choices);
+        }
+        for (i, &value) in values[3..].iter().rev().take(3).enumerate() {
+            f.output(&format!("result{i}"), value);
+        }
+        prop_assert_eq!(check_bits(&f.graph, &f.given), Ok(()), "as declared:\n{}", f.graph);
+        let before = evaluate(&f.graph, &f.given).unwrap();
+        for pass in passes::PIPELINE.iter().filter(|p| ["movement", "fold", "cse", "dead"].contains(&p.name)) {
+            (pass.run)(&mut f.graph, &passes::PassContext::default());
+        }
+        let bits = |e: &crate::ir::Evaluation<f32>| -> Vec<Vec<u64>> {
+            let bits = |x: f64| if x.is_nan() { 1 } else { x.to_bits() };
+            e.outputs.iter().map(|(_, v)| v.to_f64().into_iter().map(bits).collect()).collect()
+        };
+        prop_assert_eq!(bits(&before), bits(&evaluate(&f.graph, &f.given).unwrap()), "moved:\n{}", f.graph);
+        prop_assert_eq!(check_bits(&f.graph, &f.given), Ok(()), "moved:\n{}", f.graph);
+    }
+}
+
+/// The derivative goes straight through, and sums of adjoints are taken in f32.
+#[test]
+fn gradients_pass_converts() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[1, 5]);
+    let mut b = f.builder();
+    let narrow = b.op(Op::Convert { to: DType::Bf16 }, &[x]);
+    let repeated = b.broadcast(narrow, &[3, 5]);
+    let wide = b.op(Op::Convert { to: DType::F32 }, &[repeated]);
+    let again = b.op(Op::Convert { to: DType::F32 }, &[narrow]);
+    let again = b.broadcast(again, &[3, 5]);
+    let product = b.mul(wide, again);
+    let loss = b.sum(product, &[0, 1]);
+    let loss = b.reshape(loss, &[]);
+    let gradient = b.op(Op::Gradient, &[loss, x]);
+    f.output("gradient", gradient);
+    crate::autodiff::differentiate(&mut f.graph);
+    crate::ir::verify(&f.graph).unwrap();
+    let found = evaluate(&f.graph, &f.given).unwrap().outputs[0].1.to_f64();
+    let Data::Real(values) = &f.given["x"].data else { unreachable!("an f32 input") };
+    for (found, x) in found.into_iter().zip(values) {
+        let expected = 6.0 * f64::from(*x);
+        assert!((found - expected).abs() <= 0.02 * expected.abs(), "{found}, expected {expected}");
+    }
+    check(&f.graph, &f.given).unwrap();
 }

@@ -1,66 +1,13 @@
 //! Evaluating a program on one tile.
 
-use super::program::{Access, Action, Key, Program, Step, TILE};
+use super::arena::Arena;
+use super::program::{Action, JointBound, Key, Program, Reader, Step, TILE};
 use super::random::{Draw, fill};
+use crate::kernel::access::solve;
+use crate::kernel::body::ExprId;
 use crate::plan::DType;
-use crate::plan::kernel::ExprId;
-
-/// The arena as workers share it. Workers write disjoint parts: that is what schedules guarantee and
-/// plans are verified for.
-#[derive(Clone, Copy)]
-pub struct Arena {
-    base: *mut f32,
-    floats: usize,
-}
-
-// SAFETY: the pointer is to memory that outlives the kernel launch that shares it, and each worker
-// writes only the elements of its own tiles.
-unsafe impl Send for Arena {}
-// SAFETY: as above.
-unsafe impl Sync for Arena {}
-
-impl Arena {
-    pub fn new(memory: &mut [f32]) -> Arena {
-        Arena { base: memory.as_mut_ptr(), floats: memory.len() }
-    }
-
-    /// `len` floats from float `start`.
-    pub fn read(&self, start: usize, len: usize) -> &[f32] {
-        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "read outside the arena");
-        // SAFETY: in bounds by the assertion; no worker writes what another reads in one kernel, by
-        // the plan's verification, and a worker copies its tile's results only after it has read.
-        unsafe { std::slice::from_raw_parts(self.base.add(start), len) }
-    }
-
-    /// `len` floats from float `start`, to be written.
-    #[allow(clippy::mut_from_ref)]
-    pub fn write(&self, start: usize, len: usize) -> &mut [f32] {
-        assert!(start.checked_add(len).is_some_and(|end| end <= self.floats), "write outside the arena");
-        // SAFETY: in bounds by the assertion; each element of a kernel's stores belongs to one tile,
-        // and so to one worker.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
-    }
-
-    /// Writes floats from float `start` on. They may be what is there already: a value that is stored as it
-    /// was read, in its own place.
-    pub fn store(&self, start: usize, values: &[f32]) {
-        assert!(start.checked_add(values.len()).is_some_and(|end| end <= self.floats), "write outside the arena");
-        // Memory that `values` borrows must not be written, not even with what it holds.
-        if values.as_ptr() == self.base.wrapping_add(start) {
-            return;
-        }
-        // SAFETY: in bounds by the assertion; no worker writes what another reads or writes in one kernel, as in `write`,
-        // and this one's values are elsewhere: what is stored where it was read is read at the very same place.
-        unsafe { std::ptr::copy(values.as_ptr(), self.base.add(start), values.len()) };
-    }
-
-    /// Writes one float.
-    pub fn put(&self, at: usize, value: f32) {
-        assert!(at < self.floats, "write outside the arena");
-        // SAFETY: in bounds by the assertion; each element belongs to one task.
-        unsafe { self.base.add(at).write(value) };
-    }
-}
+use crate::tensor::{Bf16, Native};
+use crate::types::MAX_RANK;
 
 /// A run of points of a space, consecutive in row-major order.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +31,7 @@ pub struct Surroundings<'t> {
 enum Place {
     #[default]
     Register,
-    /// At a float of the arena.
+    /// At an f32 of the arena.
     Arena(usize),
     Slot(usize),
     Accumulator,
@@ -121,7 +68,7 @@ impl Registers {
                         self.step(step, around, &first, 1);
                         let value = self.value(step.expr, around, 1)[0];
                         self.lanes[step.register * TILE..][..TILE].fill(value);
-                        self.places[step.expr] = (Place::Register, step.register);
+                        self.places[step.expr.index()] = (Place::Register, step.register);
                     }
                 }
             } else {
@@ -143,7 +90,7 @@ impl Registers {
 
     /// The first `points` lanes of a value that was computed.
     pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
-        let (place, register) = self.places[expr];
+        let (place, register) = self.places[expr.index()];
         match place {
             Place::Register => &self.lanes[register * TILE..][..points],
             Place::Arena(start) => {
@@ -165,7 +112,7 @@ impl Registers {
             let (out, after) = rest.split_at_mut(TILE);
             let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
             for (operand, &arg) in operands.iter_mut().zip(args) {
-                let (place, register) = self.places[arg];
+                let (place, register) = self.places[arg.index()];
                 *operand = match place {
                     Place::Register if register < step.register => &before[register * TILE..][..points],
                     Place::Register => &after[(register - step.register - 1) * TILE..][..points],
@@ -175,46 +122,49 @@ impl Registers {
                 };
             }
             function(&mut out[..points], &operands[..args.len()]);
-            self.places[step.expr] = (Place::Register, step.register);
+            self.places[step.expr.index()] = (Place::Register, step.register);
             return;
         }
         let out = &mut self.lanes[step.register * TILE..][..points];
         match &step.action {
             Action::Fill(value) => out.fill(*value),
-            Action::Load { base, access } => {
-                if let ([segment], true) = (segments, access.is_direct()) {
-                    place = Place::Arena(access.element(*base, segment.start));
+            Action::Load { base, reader } => {
+                if let ([segment], true) = (segments, reader.is_direct() && base.dtype != DType::Bf16) {
+                    place = Place::Arena(reader.element(base.first(), segment.start));
                 } else {
                     let mut out = out;
                     for segment in segments {
                         let (head, tail) = out.split_at_mut(segment.len);
-                        access.runs(segment.start, head, |element, stride, out| {
-                            gather(around.arena, *base, element, stride, out);
+                        reader.runs(segment.start, head, |element, stride, out| match base.dtype {
+                            DType::F32 | DType::U32 => {
+                                gather(around.arena, base.first(), element, stride, out, |x: f32| x);
+                            }
+                            DType::Bf16 => gather(around.arena, base.first(), element, stride, out, Bf16::to_f32),
                         });
                         out = tail;
                     }
                 }
             }
-            Action::Inside { access } => each_run(access, segments, out, |_, _, out| out.fill(1.0)),
-            Action::Iota { access, divisor, modulus, dtype } => {
-                each_run(access, segments, out, |element, stride, out| {
+            Action::Inside { reader } => each_run(reader, segments, out, |_, _, out| out.fill(1.0)),
+            Action::Iota { reader, divisor, modulus, dtype } => {
+                each_run(reader, segments, out, |element, stride, out| {
                     for (i, x) in out.iter_mut().enumerate() {
                         let element = (element + i as isize * stride) as usize;
                         let index = element / divisor % modulus;
                         *x = match dtype {
-                            DType::F32 => index as f32,
+                            DType::F32 | DType::Bf16 => index as f32,
                             DType::U32 => f32::from_bits(index as u32),
                         };
                     }
                 });
             }
-            Action::Random { distribution, stream, seed, step, access } => {
+            Action::Random { distribution, stream, seed, step, reader } => {
                 let word = |key: Key| match key {
                     Key::Known(value) => value,
-                    Key::At(float) => around.arena.read(float, 1)[0].to_bits(),
+                    Key::At(float) => around.arena.read::<u32>(float, 1)[0],
                 };
                 let draw = Draw { seed: [word(seed[0]), word(seed[1])], step: word(*step), stream: *stream };
-                each_run(access, segments, out, |element, stride, out| match stride {
+                each_run(reader, segments, out, |element, stride, out| match stride {
                     1 => fill(draw, *distribution, element as usize, out),
                     0 => {
                         fill(draw, *distribution, element as usize, &mut out[..1]);
@@ -233,70 +183,98 @@ impl Registers {
             Action::Accumulator => place = Place::Accumulator,
             Action::Apply { .. } => unreachable!("handled above"),
         }
-        self.places[step.expr] = (place, step.register);
+        self.places[step.expr.index()] = (place, step.register);
     }
 }
 
-fn gather(arena: Arena, base: usize, element: isize, stride: isize, out: &mut [f32]) {
+/// Elements one stride apart, as lanes.
+fn gather<T: Native>(
+    arena: Arena,
+    base: usize,
+    element: isize,
+    stride: isize,
+    out: &mut [f32],
+    lane: impl Fn(T) -> f32,
+) {
     let at = |i: usize| (base as isize + element + i as isize * stride) as usize;
     match stride {
-        0 => out.fill(arena.read(at(0), 1)[0]),
-        1 => out.copy_from_slice(arena.read(at(0), out.len())),
+        0 => out.fill(lane(arena.read(at(0), 1)[0])),
+        1 => {
+            let from = arena.read(at(0), out.len());
+            out.iter_mut().zip(from).for_each(|(x, &value)| *x = lane(value));
+        }
         _ => {
             let last = at(out.len() - 1);
             let least = at(0).min(last);
             let span = arena.read(least, at(0).max(last) - least + 1);
             let mut position = at(0) - least;
             for x in out.iter_mut() {
-                *x = span[position];
+                *x = lane(span[position]);
                 position = position.wrapping_add_signed(stride);
             }
         }
     }
 }
 
-fn each_run(access: &Access, segments: &[Segment], out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
+fn each_run(reader: &Reader, segments: &[Segment], out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
     let mut out = out;
     for segment in segments {
         let (head, tail) = out.split_at_mut(segment.len);
-        access.runs(segment.start, head, &mut f);
+        reader.runs(segment.start, head, &mut f);
         out = tail;
     }
 }
 
-impl Access {
+impl Reader {
     /// The float of the arena that point `start` of a direct access reads.
     fn element(&self, base: usize, start: usize) -> usize {
         (base as isize + self.offset) as usize + start
     }
 
     /// Cuts the points from `start` on into runs of one stride: `f(element, stride, out)` fills each;
-    /// points outside the mask become 0.
+    /// points outside the bounds become 0.
     fn runs(&self, start: usize, out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {
-        const MAX_DIMS: usize = 16;
+        self.spans(start, out.len(), |from, len, place| match place {
+            Some((element, stride)) => f(element, stride, &mut out[from..][..len]),
+            None => out[from..][..len].fill(0.0),
+        });
+    }
+
+    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first point
+    /// and the stride, or `None` outside the bounds.
+    pub fn spans(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, Option<(isize, isize)>)) {
         let dims = self.dims.as_slice();
-        let mut index = [0usize; MAX_DIMS];
+        let mut index = [0usize; MAX_RANK];
         let mut rest = start;
         for (i, d) in index.iter_mut().zip(dims).rev() {
             *i = rest % d.size;
             rest /= d.size;
         }
         let Some((inner, outer)) = dims.split_last() else { return };
-        let mut out = out;
-        while !out.is_empty() {
+        let mut done = 0;
+        while done < len {
             let at = index[outer.len()];
-            let run = (inner.size - at).min(out.len());
-            let (head, tail) = std::mem::take(&mut out).split_at_mut(run);
-            out = tail;
+            let run = (inner.size - at).min(len - done);
             let inside = outer.iter().zip(&index).all(|(d, &i)| d.valid.0 <= i && i < d.valid.1);
-            let lo = inner.valid.0.clamp(at, at + run);
-            let hi = if inside { inner.valid.1.clamp(lo, at + run) } else { lo };
-            head[..lo - at].fill(0.0);
-            head[hi - at..].fill(0.0);
+            let (mut first, mut end) = inner.valid;
+            for bound in &self.joint {
+                let (lo, hi) = bound.inner_range(&index[..outer.len()], inner.size);
+                (first, end) = (first.max(lo), end.min(hi));
+            }
+            let lo = first.clamp(at, at + run);
+            let hi = if inside { end.clamp(lo, at + run) } else { lo };
+            if lo > at {
+                f(done, lo - at, None);
+            }
             if hi > lo {
                 let outside: isize = outer.iter().zip(&index).map(|(d, &i)| i as isize * d.stride).sum();
-                f(self.offset + outside + lo as isize * inner.stride, inner.stride, &mut head[lo - at..hi - at]);
+                let element = self.offset + outside + lo as isize * inner.stride;
+                f(done + lo - at, hi - lo, Some((element, inner.stride)));
             }
+            if at + run > hi {
+                f(done + hi - at, at + run - hi, None);
+            }
+            done += run;
             index[outer.len()] = 0;
             for d in (0..outer.len()).rev() {
                 index[d] += 1;
@@ -305,6 +283,18 @@ impl Access {
                 }
                 index[d] = 0;
             }
+        }
+    }
+}
+
+impl JointBound {
+    /// The range of the innermost index, of `size`, in which the bound holds for given outer indices.
+    fn inner_range(&self, outer: &[usize], size: usize) -> (usize, usize) {
+        let around: isize = self.strides.iter().zip(outer).map(|(&s, &i)| s * i as isize).sum();
+        match self.strides[outer.len()] {
+            0 if (0..self.below as isize).contains(&(self.offset + around)) => (0, size),
+            0 => (0, 0),
+            stride => solve(self.offset + around, stride, self.below, size),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::index::{Level, Space};
 use super::names::Names;
-use crate::plan::kernel::{BufferId, Expr, ExprId, Nest, SlotId, Word};
+use crate::kernel::access::Access;
+use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Word};
 use crate::plan::{Buffer, DType, Distribution};
 use crate::scalar::{Lane, ScalarOp};
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +24,7 @@ impl Scope {
 
 /// Renders the expressions of one nest.
 pub struct Expressions<'n> {
-    pub nest: &'n Nest,
+    pub nest: &'n Nest<BufferId>,
     pub buffers: &'n [Buffer],
     pub pointers: &'n BTreeMap<BufferId, String>,
     pub space: Space,
@@ -32,15 +33,13 @@ pub struct Expressions<'n> {
     pub inner: usize,
     /// Names of the kept values.
     pub slots: BTreeMap<SlotId, String>,
-    /// The element type of every expression.
-    dtypes: Vec<DType>,
     /// What values that go to memory are called.
     wanted: HashMap<ExprId, String>,
 }
 
 impl<'n> Expressions<'n> {
     pub fn new(
-        nest: &'n Nest,
+        nest: &'n Nest<BufferId>,
         buffers: &'n [Buffer],
         pointers: &'n BTreeMap<BufferId, String>,
         space: Space,
@@ -55,18 +54,18 @@ impl<'n> Expressions<'n> {
         }
         // A kept value is called like the slot that it goes to.
         for (slot, value) in nest.passes.iter().flat_map(|p| &p.kept) {
-            let expr = nest.exprs.iter().position(|e| *e == Expr::Slot(*slot));
+            let expr = nest.exprs.ids().find(|&e| nest.exprs[e] == Expr::Slot(*slot));
             if let Some(name) = expr.and_then(|e| wanted.get(&e)).cloned() {
                 wanted.insert(*value, name);
             }
         }
-        let dtypes = dtypes(&nest.exprs, buffers);
-        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), dtypes, wanted }
+        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), wanted }
     }
 
     /// A name for a kept value, after the buffer that it is written to where there is one.
     pub fn slot_name(&mut self, slot: SlotId, otherwise: &str) -> String {
-        let stored = self.nest.exprs.iter().position(|e| *e == Expr::Slot(slot)).and_then(|e| self.wanted.get(&e));
+        let stored =
+            self.nest.exprs.ids().find(|&e| self.nest.exprs[e] == Expr::Slot(slot)).and_then(|e| self.wanted.get(&e));
         let name = stored.cloned().unwrap_or_else(|| otherwise.to_string());
         let name = self.names.fresh(&name);
         self.slots.insert(slot, name.clone());
@@ -91,9 +90,10 @@ impl<'n> Expressions<'n> {
     fn varies(&self, id: ExprId) -> bool {
         match &self.nest.exprs[id] {
             Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
-            Expr::Load { view, .. } | Expr::Inside { view } | Expr::Iota { view, .. } | Expr::Random { view, .. } => {
-                self.space.varies(view, self.inner)
-            }
+            Expr::Load { access, .. }
+            | Expr::Inside { access }
+            | Expr::Iota { access, .. }
+            | Expr::Random { access, .. } => self.space.varies(access, self.inner),
             Expr::Scalar { args, .. } => args.iter().any(|&a| self.varies(a)),
         }
     }
@@ -103,33 +103,36 @@ impl<'n> Expressions<'n> {
             return name.clone();
         }
         let nest = self.nest;
-        let dtype = self.dtypes[id];
+        let dtype = element_type(nest.exprs.lane(id));
         let (hint, text) = match &nest.exprs[id] {
             Expr::Constant { value, dtype } => return literal(value.0, *dtype),
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => unreachable!("nests have no accumulator"),
-            Expr::Load { buffer, view } => {
-                let element = self.space.element(view, level);
+            Expr::Load { buffer, access, .. } => {
+                let element = self.space.element(access, level);
                 let pointer = &self.pointers[buffer];
                 let at = if level == Level::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
-                let load = format!("{pointer}[{element}]");
-                (hint, self.inside(view, level, load, dtype))
+                let load = match self.buffers[buffer.index()].dtype {
+                    DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
+                    DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
+                };
+                (hint, self.inside(access, level, load, dtype))
             }
-            Expr::Inside { view } => {
-                let text = self.inside(view, level, literal(1.0, dtype), dtype);
+            Expr::Inside { access } => {
+                let text = self.inside(access, level, literal(1.0, dtype), dtype);
                 ("inside".to_string(), text)
             }
-            Expr::Iota { view, divisor, modulus, .. } => {
-                let index = self.space.quotient(view, level, *divisor, *modulus);
+            Expr::Iota { access, divisor, modulus, .. } => {
+                let index = self.space.quotient(access, level, *divisor, *modulus);
                 let index = match dtype {
-                    DType::F32 if index.contains(' ') => format!("(float)({index})"),
-                    DType::F32 => format!("(float){index}"),
+                    DType::F32 | DType::Bf16 if index.contains(' ') => format!("(float)({index})"),
+                    DType::F32 | DType::Bf16 => format!("(float){index}"),
                     DType::U32 => index,
                 };
-                ("index".to_string(), self.inside(view, level, index, dtype))
+                ("index".to_string(), self.inside(access, level, index, dtype))
             }
-            Expr::Random { distribution, stream, seed, step, view } => {
+            Expr::Random { distribution, stream, seed, step, access } => {
                 let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
                 let [seed0, seed1, step] = words;
                 let draw = self.names.fresh("draw");
@@ -138,7 +141,7 @@ impl<'n> Expressions<'n> {
                     format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
                 // The key is the same at every point.
                 outer.as_deref_mut().unwrap_or(scope).lines.push(line);
-                let element = self.space.element(view, level);
+                let element = self.space.element(access, level);
                 let (hint, call) = match distribution {
                     Distribution::Uniform => ("uniform", format!("uniform({draw}, {element})")),
                     Distribution::Normal => ("normal", format!("normal({draw}, {element})")),
@@ -146,7 +149,7 @@ impl<'n> Expressions<'n> {
                         ("bernoulli", format!("bernoulli({draw}, {element}, {})", literal(p.0, DType::F32)))
                     }
                 };
-                (hint.to_string(), self.inside(view, level, call, dtype))
+                (hint.to_string(), self.inside(access, level, call, dtype))
             }
             Expr::Scalar { op, args } => {
                 let args: Vec<String> = args
@@ -169,15 +172,23 @@ impl<'n> Expressions<'n> {
         name
     }
 
-    /// `text` inside the view's mask, else 0.
-    fn inside(&mut self, view: &crate::plan::view::View, level: Level, text: String, dtype: DType) -> String {
-        match self.space.condition(view, level) {
+    /// `text` inside the access's bounds, else 0.
+    fn inside(&mut self, access: &Access, level: Level, text: String, dtype: DType) -> String {
+        match self.space.condition(access, level) {
             None => text,
             Some(condition) => format!("{condition} ? {text} : {}", literal(0.0, dtype)),
         }
     }
 
-    fn word(&self, word: &Word) -> String {
+    /// A value as it is written to a buffer.
+    pub fn stored(&self, buffer: BufferId, value: String) -> String {
+        match self.buffers[buffer.index()].dtype {
+            DType::F32 | DType::U32 => value,
+            DType::Bf16 => format!("to_bf16({value})"),
+        }
+    }
+
+    fn word(&self, word: &Word<BufferId>) -> String {
         match word {
             Word::Constant(value) => format!("{value}u"),
             Word::Load { buffer, offset } => format!("{}[{offset}]", self.pointers[buffer]),
@@ -214,10 +225,12 @@ pub fn literal(value: f64, dtype: DType) -> String {
     let x = value as f32;
     match dtype {
         DType::U32 => format!("{}u", value as u32),
-        DType::F32 if x.is_nan() => "__int_as_float(0x7fc00000)".to_string(),
-        DType::F32 if x.is_infinite() => format!("{}__int_as_float(0x7f800000)", if x > 0.0 { "" } else { "-" }),
-        DType::F32 if x.is_sign_negative() => format!("({x:?}f)"),
-        DType::F32 => format!("{x:?}f"),
+        DType::F32 | DType::Bf16 if x.is_nan() => "__int_as_float(0x7fc00000)".to_string(),
+        DType::F32 | DType::Bf16 if x.is_infinite() => {
+            format!("{}__int_as_float(0x7f800000)", if x > 0.0 { "" } else { "-" })
+        }
+        DType::F32 | DType::Bf16 if x.is_sign_negative() => format!("({x:?}f)"),
+        DType::F32 | DType::Bf16 => format!("{x:?}f"),
     }
 }
 
@@ -225,23 +238,15 @@ pub fn c_type(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "float",
         DType::U32 => "unsigned",
+        // Its bits: arithmetic is in float.
+        DType::Bf16 => "unsigned short",
     }
 }
 
-fn dtypes(exprs: &[Expr], buffers: &[Buffer]) -> Vec<DType> {
-    let mut found: Vec<DType> = Vec::with_capacity(exprs.len());
-    for expr in exprs {
-        found.push(match expr {
-            Expr::Constant { dtype, .. } | Expr::Iota { dtype, .. } => *dtype,
-            Expr::Load { buffer, .. } => buffers[*buffer].dtype,
-            Expr::Inside { .. } | Expr::Random { .. } | Expr::Slot(_) | Expr::Accumulator => DType::F32,
-            // A select moves bits of either type.
-            Expr::Scalar { op: ScalarOp::Select, args } => found[args[1]],
-            Expr::Scalar { op, .. } => match op.result_lane() {
-                Lane::Real => DType::F32,
-                Lane::U32 => DType::U32,
-            },
-        });
+/// What values of a lane type are in C++.
+fn element_type(lane: Lane) -> DType {
+    match lane {
+        Lane::Real => DType::F32,
+        Lane::U32 => DType::U32,
     }
-    found
 }

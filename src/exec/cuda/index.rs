@@ -1,6 +1,6 @@
 //! Index arithmetic: views over an index space as text.
 
-use crate::plan::view::View;
+use crate::kernel::access::Access;
 use std::collections::BTreeSet;
 
 /// Whether something is over a nest's full space or over its kept points alone.
@@ -54,19 +54,19 @@ pub const KEPT: usize = 0;
 pub const REDUCED: usize = 1;
 
 impl Space {
-    /// The space of a nest that is read through `views`. Neighbouring dimensions are merged where all
-    /// views allow it.
-    pub fn new(space: &[usize], reduced: &[bool], views: &[&View]) -> Space {
+    /// The space of a nest that is read and written through `accesses`. Neighbouring dimensions are merged where all
+    /// accesses allow it.
+    pub fn new(space: &[usize], reduced: &[bool], accesses: &[&Access]) -> Space {
         let names: &[&'static str] = if reduced.contains(&true) { &["k", "r"] } else { &["i"] };
         let mut coordinates: Vec<Coordinate> = Vec::new();
         for d in (0..space.len()).filter(|&d| space[d] != 1) {
             let variable = usize::from(reduced[d]);
             let merges = |outer: &Coordinate| {
                 outer.variable == variable
-                    && views.iter().all(|view| {
-                        !view.masks(outer.dimension, space[outer.dimension])
-                            && !view.masks(d, space[d])
-                            && view.strides[outer.dimension] == view.strides[d] * space[d] as isize
+                    && accesses.iter().all(|access| {
+                        !access.is_bounded(outer.dimension)
+                            && !access.is_bounded(d)
+                            && access.strides[outer.dimension] == access.strides[d] * space[d] as isize
                     })
             };
             match coordinates.last_mut() {
@@ -95,23 +95,23 @@ impl Space {
         self.coordinates.last().is_none_or(|c| c.variable == KEPT)
     }
 
-    /// Whether what the view reads at full level changes along a variable.
-    pub fn varies(&self, view: &View, variable: usize) -> bool {
+    /// Whether what the access reads at full level changes along a variable.
+    pub fn varies(&self, access: &Access, variable: usize) -> bool {
         self.variables[variable].coordinates.iter().any(|&c| {
             let d = self.coordinates[c].dimension;
-            view.strides[d] != 0 || view.masks(d, self.sizes[d])
+            access.strides[d] != 0 || access.is_bounded(d)
         })
     }
 
-    /// The element that a view reads.
-    pub fn element(&mut self, view: &View, level: Level) -> String {
-        let affine = self.affine(view, level);
+    /// The element at which an access is.
+    pub fn element(&mut self, access: &Access, level: Level) -> String {
+        let affine = self.affine(access, level);
         self.sum(&affine)
     }
 
-    /// `(element / divisor) % modulus` of what a view reads.
-    pub fn quotient(&mut self, view: &View, level: Level, divisor: usize, modulus: usize) -> String {
-        let mut affine = self.affine(view, level);
+    /// `(element / divisor) % modulus` of what an access reads.
+    pub fn quotient(&mut self, access: &Access, level: Level, divisor: usize, modulus: usize) -> String {
+        let mut affine = self.affine(access, level);
         let (value, greatest) = if self.divide(&mut affine, divisor as isize) {
             if let Some(rest) = self.rest_below(&affine, modulus as isize) {
                 return self.sum(&rest);
@@ -124,20 +124,20 @@ impl Space {
         if greatest < modulus as isize { value } else { format!("{value} % {modulus}") }
     }
 
-    /// When a point is inside the view's mask: `None` always, `Some("false")` never.
-    pub fn condition(&mut self, view: &View, level: Level) -> Option<String> {
-        let mask = view.mask.as_ref()?;
-        if mask.iter().any(|&(lo, hi)| lo >= hi) {
+    /// When a point is inside the access's bounds: `None` always, `Some("false")` never.
+    pub fn condition(&mut self, access: &Access, level: Level) -> Option<String> {
+        let (ranges, joint) = access.ranges(&self.sizes);
+        if ranges.iter().any(|&(lo, hi)| lo >= hi) || joint.iter().any(|bound| bound.below == 0) {
             return Some("false".to_string());
         }
         let mut conditions = Vec::new();
         for c in self.at(level) {
-            // A coordinate of merged dimensions has no mask.
+            // A coordinate of merged dimensions has no bounds.
             let Coordinate { dimension, .. } = self.coordinates[c];
-            if !view.masks(dimension, self.sizes[dimension]) {
+            let ((lo, hi), size) = (ranges[dimension], self.sizes[dimension]);
+            if (lo, hi) == (0, size) {
                 continue;
             }
-            let ((lo, hi), size) = (mask[dimension], self.sizes[dimension]);
             let name = self.coordinate(c);
             match (lo > 0, hi < size) {
                 (true, true) if hi - lo == 1 => conditions.push(format!("{name} == {lo}")),
@@ -146,21 +146,16 @@ impl Space {
                 _ => conditions.push(format!("{name} < {hi}")),
             }
         }
+        for bound in joint {
+            let mut strides = vec![0; self.coordinates.len()];
+            for c in self.at(level) {
+                strides[c] = bound.strides[self.coordinates[c].dimension];
+            }
+            // Unsigned: what is below 0 wraps to more than any size.
+            let sum = parenthesised(self.sum(&Affine { offset: bound.offset, strides }));
+            conditions.push(format!("{sum} < {}u", bound.below));
+        }
         (!conditions.is_empty()).then(|| conditions.join(" && "))
-    }
-
-    /// The row-major position of a point in the full space or among the kept points.
-    pub fn position(&mut self, level: Level) -> String {
-        if level == Level::Kept {
-            return if self.points(KEPT) == 1 { "0".to_string() } else { self.variables[KEPT].name.to_string() };
-        }
-        let mut strides = vec![0; self.coordinates.len()];
-        let mut stride = 1;
-        for (c, s) in strides.iter_mut().enumerate().rev() {
-            *s = stride;
-            stride *= self.coordinates[c].size as isize;
-        }
-        self.sum(&Affine { offset: 0, strides })
     }
 
     /// Starts a loop over a variable anew: texts have referred to none of its coordinates.
@@ -190,12 +185,12 @@ impl Space {
         all.filter(|&c| level == Level::Full || self.coordinates[c].variable == KEPT).collect()
     }
 
-    fn affine(&self, view: &View, level: Level) -> Affine {
+    fn affine(&self, access: &Access, level: Level) -> Affine {
         let mut strides = vec![0; self.coordinates.len()];
         for c in self.at(level) {
-            strides[c] = view.strides[self.coordinates[c].dimension];
+            strides[c] = access.strides[self.coordinates[c].dimension];
         }
-        Affine { offset: view.offset, strides }
+        Affine { offset: access.offset, strides }
     }
 
     /// The name of a coordinate: of its variable where that has no other.

@@ -12,9 +12,10 @@ mod index;
 mod names;
 mod nest;
 
-use crate::plan::kernel::{Body, Contraction, ContractionKind, ConvShape, Kernel};
+use crate::kernel::body::{Body, BufferId, Contraction, Kernel};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
-use crate::schedule::Schedule;
 use nest::{NestCode, indented, render_nest, sizes};
 
 /// What every kernel's text relies on: random draws and block-wide reductions.
@@ -130,7 +131,7 @@ fn render_into(text: &mut String, schedule: &Schedule, prefix: &str) {
 }
 
 /// A contraction in a comment.
-fn describe(contraction: &Contraction, nodes: &[String]) -> String {
+fn describe(contraction: &Contraction<BufferId>, nodes: &[String]) -> String {
     let ([a, b], out) = contraction.kind.shapes();
     let window = |c: &ConvShape| format!(", stride {:?}, padding {:?}", c.window.stride, c.window.pad);
     let (kind, window) = match &contraction.kind {

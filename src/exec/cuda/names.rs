@@ -1,7 +1,7 @@
 //! Identifiers of C++ for buffers and values.
 
+use crate::kernel::body::BufferId;
 use crate::plan::Buffer;
-use crate::plan::kernel::BufferId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a local name must not be: words of the language, and functions and types that bodies use.
@@ -72,6 +72,9 @@ const RESERVED: &[&str] = &[
     "uniform",
     "normal",
     "bernoulli",
+    "round_bf16",
+    "to_bf16",
+    "from_bf16",
     "min",
     "Draw",
     "Sum",
@@ -119,11 +122,11 @@ impl Names {
     /// Names for the pointers to buffers: the last part of each buffer's name (after `/`) where that is
     /// unlike the others', else the whole.
     pub fn pointers(&mut self, used: &[BufferId], buffers: &[Buffer]) -> BTreeMap<BufferId, String> {
-        let last = |b: BufferId| buffers[b].name.rsplit('/').next().unwrap_or_default();
+        let last = |b: BufferId| buffers[b.index()].name.rsplit('/').next().unwrap_or_default();
         let is_unlike = |b: BufferId| used.iter().filter(|&&other| last(other) == last(b)).count() == 1;
         let mut pointers = BTreeMap::new();
         for &b in used {
-            let name = if is_unlike(b) { last(b) } else { &buffers[b].name };
+            let name = if is_unlike(b) { last(b) } else { &buffers[b.index()].name };
             pointers.insert(b, self.fresh(name));
         }
         pointers

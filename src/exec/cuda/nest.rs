@@ -3,8 +3,8 @@
 use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, Level, POINT, REDUCED, Space};
 use super::names::Names;
-use crate::plan::kernel::{BufferId, Expr, Nest, Pass, Store, Word};
-use crate::plan::view::View;
+use crate::kernel::access::Access;
+use crate::kernel::body::{BufferId, Expr, Nest, Pass, Store};
 use crate::plan::{Buffer, BufferRole, ReduceKind};
 use std::collections::BTreeSet;
 
@@ -41,9 +41,10 @@ pub struct NestCode {
 }
 
 /// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
-pub fn render_nest(nest: &Nest, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
-    let views: Vec<&View> = nest.exprs.iter().filter_map(view_of).collect();
-    let space = Space::new(&nest.space, &nest.reduced, &views);
+pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
+    let reads = nest.exprs.iter().filter_map(Expr::access);
+    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
+    let space = Space::new(&nest.space, &nest.reduced, &accesses);
     let walk = match (nest.reduced.contains(&true), space.is_kept_innermost()) {
         (false, _) => Walk::Elementwise,
         (true, true) if space.points(KEPT) > 1 => Walk::Columns,
@@ -55,7 +56,7 @@ pub fn render_nest(nest: &Nest, buffers: &[Buffer], block: &str, blocks: &str) -
     let pointers = names.pointers(&used, buffers);
     let mut lines: Vec<String> = vec![format!("// {}", describe(nest))];
     for (&b, name) in &pointers {
-        lines.push(declaration(&buffers[b], name, writes.contains(&b)));
+        lines.push(declaration(&buffers[b.index()], name, writes.contains(&b)));
     }
     let inner = if walk == Walk::Elementwise { POINT } else { REDUCED };
     let expressions = Expressions::new(nest, buffers, &pointers, space, names, inner);
@@ -135,7 +136,7 @@ impl Writer<'_> {
         self.walk == Walk::Columns && !self.expressions.space.points(KEPT).is_multiple_of(WARP)
     }
 
-    fn pass(&mut self, pass: &Pass, outer: &mut Scope) {
+    fn pass(&mut self, pass: &Pass<BufferId>, outer: &mut Scope) {
         if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
             let mut inner = Scope::default();
             self.expressions.space.start(REDUCED);
@@ -175,12 +176,13 @@ impl Writer<'_> {
     }
 
     /// Writes one point of a sweep: all values, then the stores. Gives the reductions' values.
-    fn sweep(&mut self, pass: &Pass, outer: &mut Scope, inner: &mut Scope) -> Vec<String> {
+    fn sweep(&mut self, pass: &Pass<BufferId>, outer: &mut Scope, inner: &mut Scope) -> Vec<String> {
         let reduced = pass.reductions.iter().map(|r| self.expressions.full(r.value, outer, inner)).collect();
         let stored: Vec<String> = pass.stores.iter().map(|s| self.expressions.full(s.value, outer, inner)).collect();
         let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
         for (store, value) in pass.stores.iter().zip(stored) {
-            let position = self.expressions.space.position(Level::Full);
+            let position = self.expressions.space.element(&store.access, Level::Full);
+            let value = self.expressions.stored(store.buffer, value);
             let pointer = &self.expressions.pointers[&store.buffer];
             inner.lines.push(format!("{guard}{pointer}[{position}] = {value};"));
         }
@@ -188,7 +190,7 @@ impl Writer<'_> {
     }
 
     /// Writes the kept values that go to memory.
-    fn keep(&mut self, pass: &Pass, outer: &mut Scope) {
+    fn keep(&mut self, pass: &Pass<BufferId>, outer: &mut Scope) {
         if pass.kept_stores.is_empty() {
             return;
         }
@@ -203,16 +205,17 @@ impl Writer<'_> {
         };
         outer.lines.push(format!("if ({first}) {{"));
         for (store, value) in pass.kept_stores.iter().zip(values) {
-            let position = self.expressions.space.position(Level::Kept);
+            let position = self.expressions.space.element(&store.access, Level::Kept);
+            let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
         }
         outer.lines.push("}".to_string());
     }
 
     /// Whether some of the stores are over memory that the nest reads, which every thread of a block does.
-    fn overwrites_what_it_reads(&self, stores: &[Store]) -> bool {
+    fn overwrites_what_it_reads(&self, stores: &[Store<BufferId>]) -> bool {
         let buffers = self.expressions.buffers;
-        let range = |b: BufferId| (buffers[b].offset, buffers[b].offset + buffers[b].bytes());
+        let range = |b: BufferId| (buffers[b.index()].offset, buffers[b.index()].offset + buffers[b.index()].bytes());
         let (reads, _) = touched(self.expressions.nest);
         stores.iter().any(|store| {
             let (start, end) = range(store.buffer);
@@ -222,45 +225,15 @@ impl Writer<'_> {
 }
 
 /// The buffers that a nest reads and writes.
-pub fn touched(nest: &Nest) -> (BTreeSet<BufferId>, BTreeSet<BufferId>) {
-    let mut reads = BTreeSet::new();
-    for expr in &nest.exprs {
-        match expr {
-            Expr::Load { buffer, .. } => {
-                reads.insert(*buffer);
-            }
-            Expr::Random { seed: [a, b], step, .. } => {
-                reads.extend([a, b, step].into_iter().filter_map(|word| match word {
-                    Word::Load { buffer, .. } => Some(*buffer),
-                    Word::Constant(_) => None,
-                }));
-            }
-            Expr::Constant { .. }
-            | Expr::Inside { .. }
-            | Expr::Iota { .. }
-            | Expr::Slot(_)
-            | Expr::Accumulator
-            | Expr::Scalar { .. } => {}
-        }
-    }
-    let stores = nest.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores));
-    (reads, stores.map(|s| s.buffer).collect())
-}
-
-fn view_of(expr: &Expr) -> Option<&View> {
-    match expr {
-        Expr::Load { view, .. } | Expr::Inside { view } | Expr::Iota { view, .. } | Expr::Random { view, .. } => {
-            Some(view)
-        }
-        Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator | Expr::Scalar { .. } => None,
-    }
+pub fn touched(nest: &Nest<BufferId>) -> (BTreeSet<BufferId>, BTreeSet<BufferId>) {
+    (nest.exprs.reads().copied().collect(), nest.stores().map(|store| store.buffer).collect())
 }
 
 /// The nest's space in words: `over [128,64,14,14], reduced to [1,64,1,1]`.
-fn describe(nest: &Nest) -> String {
+fn describe(nest: &Nest<BufferId>) -> String {
     let full = format!("over {}", sizes(&nest.space));
     if nest.reduced.contains(&true) {
-        format!("{full}, reduced to {}", sizes(&crate::plan::view::kept_shape(&nest.space, &nest.reduced)))
+        format!("{full}, reduced to {}", sizes(&crate::kernel::access::kept_shape(&nest.space, &nest.reduced)))
     } else {
         full
     }

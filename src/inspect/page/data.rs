@@ -4,12 +4,15 @@
 //! indices into one table.
 
 use crate::exec::cuda;
-use crate::inspect::profile::{KernelTime, Profile, ProfileError, live_bytes};
-use crate::inspect::{Group, History, Observed, condense, group_path, kernel_core, kernel_text, placement};
+use crate::inspect::node_cost::{node_bytes, node_flops};
+use crate::inspect::profile::{KernelTime, Profile, ProfileError, StepTime, live_bytes};
+use crate::inspect::{
+    Group, History, Observed, group_path, hand_overs, kernel_core, kernel_text, placement, value_count,
+};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
+use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
-use crate::schedule::cost::{bytes_moved, flops, node_bytes, node_flops};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -20,7 +23,7 @@ pub struct PageData {
     pub file: String,
     pub source: String,
     pub sets: Vec<String>,
-    /// The ceilings behind predicted times: measured where there is a profile, else nominal.
+    /// The ceilings behind the least times: measured where there is a profile, else nominal.
     pub machine: Machine,
     /// The index of the entry to show first.
     pub main: usize,
@@ -63,9 +66,6 @@ pub struct NodeData {
     pub line: usize,
     pub flops: u64,
     pub bytes: u64,
-    /// Nodes that a declaration came to, at the stage that shows declarations.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub of: Option<usize>,
 }
 
 /// What a node or kernel is for, and of which loss or network.
@@ -99,11 +99,16 @@ pub struct KernelData {
     pub core: Option<usize>,
     pub reads: Vec<usize>,
     pub writes: Vec<usize>,
-    /// Names of the nodes that are computed in it, in the graph's order.
+    /// Names of the nodes that are computed in it, in the graph's order; some of them in other kernels too.
     pub nodes: Vec<usize>,
+    /// The values that it is there for.
+    pub values: usize,
+    /// Results that are written in place: the buffer, and the one that it is written over.
+    pub in_place: Vec<(usize, usize)>,
     pub flops: u64,
     pub bytes: u64,
-    pub predicted: f64,
+    /// The least time in seconds that the ceilings allow.
+    pub ceiling: f64,
     pub body: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda: Option<String>,
@@ -125,7 +130,10 @@ pub struct BufferData {
 pub struct ProfileData {
     pub threads: usize,
     pub steps: usize,
-    pub step_seconds: f64,
+    pub step: StepTime,
+    /// Why the measured ceilings may be too low.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<String>,
     pub kernels: Vec<KernelTime>,
     /// Of one step, the one whose length is nearest the median: kernel, start and length in microseconds.
     pub launches: Vec<(usize, f64, f64)>,
@@ -212,18 +220,17 @@ fn entry_data(
     profile: Option<&Profile>,
 ) -> Result<EntryData, ProfileError> {
     let mut numbered = Numbered::default();
-    let mut stages = vec![declarations(observed, &history.stages[0].1, &mut numbered)];
+    let mut stages = Vec::new();
     for (name, graph) in &history.stages {
         let nodes = graph.topological().into_iter().map(|id| node_data(observed, graph, id, &mut numbered)).collect();
         let results = results(graph, &mut numbered);
-        // The first stage of a compilation is what declarations expand to.
-        let name = if name == "declared" { "expanded" } else { name };
-        stages.push(StageData { name: name.into(), about: about(name), nodes, results });
+        stages.push(StageData { name: name.clone(), about: about(name), nodes, results });
     }
     let schedule = &plan.schedule;
     let graph = history.last();
     let placed = placement(graph, schedule);
     let order = graph.topological();
+    let hand_overs = hand_overs(schedule);
     let kernels = (schedule.kernels.iter().enumerate())
         .map(|(index, kernel)| {
             let name = |id: &NodeId| graph.node(*id).name.as_str();
@@ -234,12 +241,18 @@ fn entry_data(
                 kind: kernel.kind().name(),
                 role: core.map_or(RoleData::Forward, |id| role_data(&graph.node(id).origin.role)),
                 core: core.map(|id| numbered.name(name(&id))),
-                reads: kernel.reads.clone(),
-                writes: kernel.writes.clone(),
+                reads: kernel.reads.iter().map(|b| b.index()).collect(),
+                writes: kernel.writes.iter().map(|b| b.index()).collect(),
                 nodes: order.iter().filter(is_here).map(|id| numbered.name(name(id))).collect(),
+                values: value_count(kernel),
+                in_place: hand_overs
+                    .iter()
+                    .filter(|p| p.kernel == index)
+                    .map(|p| (p.new.index(), p.old.index()))
+                    .collect(),
                 flops: flops(kernel),
                 bytes: bytes_moved(kernel, &schedule.buffers),
-                predicted: machine.kernel_seconds(kernel, &schedule.buffers),
+                ceiling: machine.kernel_seconds(kernel, &schedule.buffers),
                 body: kernel_text(kernel, &schedule.buffers),
                 cuda: cuda::render(kernel, &schedule.buffers).map(|k| k.source),
             }
@@ -270,42 +283,6 @@ fn entry_data(
     })
 }
 
-/// The program as it was written: a node for each declaration.
-fn declarations(observed: &Observed, graph: &Graph, numbered: &mut Numbered) -> StageData {
-    let parts = condense(graph);
-    let nodes = (parts.iter())
-        .map(|part| {
-            let result = part.result(graph);
-            let operands: Vec<usize> = part.operands.iter().map(|&o| numbered.name(&parts[o].name)).collect();
-            let listed: Vec<String> = part.operands.iter().map(|&o| format!("%{}", parts[o].name)).collect();
-            let stands_alone = part.members.len() == 1 && graph.node(result).name == part.name;
-            let op = if stands_alone { graph.op(result).name() } else { part.short_name() };
-            let text = format!("%{}: {} = {op} {}", part.name, graph.ty(result), listed.join(" "));
-            let is_leaf = matches!(graph.op(result), Op::Input { .. });
-            let scope = part.name.rsplit_once('/').map_or("", |(scope, _)| scope);
-            let data = NodeData {
-                name: numbered.name(&part.name),
-                text: text.trim_end().to_string(),
-                op: op.to_string(),
-                ty: graph.ty(result).to_string(),
-                operands,
-                scope: scope.to_string(),
-                groups: if is_leaf { Vec::new() } else { numbered.groups(group_path(scope, &part.role)) },
-                role: if is_leaf { RoleData::Leaf } else { role_data(&part.role) },
-                line: part.span.map_or(0, |s| observed.line_of(s.start)),
-                flops: part.members.iter().map(|&id| node_flops(graph, id)).sum(),
-                bytes: part.members.iter().map(|&id| node_bytes(graph, id)).sum(),
-                of: Some(part.members.len()),
-            };
-            numbered.node(data)
-        })
-        .collect();
-    let part_of = |id: NodeId| parts.iter().find(|part| part.members.contains(&id));
-    let outputs = graph.outputs.iter().filter_map(|o| Some((o, part_of(o.node)?)));
-    let results = outputs.map(|(o, part)| ("output", o.name.clone(), numbered.name(&part.name))).collect();
-    StageData { name: "declared".into(), about: about("declared"), nodes, results }
-}
-
 fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numbered) -> usize {
     let node = graph.node(id);
     let op = match &node.op {
@@ -322,6 +299,7 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
         | Op::Slice { .. }
         | Op::Concat { .. }
         | Op::Reverse { .. }
+        | Op::Convert { .. }
         | Op::Reduce { .. }
         | Op::MatMul
         | Op::Conv2d { .. }
@@ -343,7 +321,6 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
         line: node.origin.span.map_or(0, |s| observed.line_of(s.start)),
         flops: node_flops(graph, id),
         bytes: node_bytes(graph, id),
-        of: None,
     };
     numbered.node(data)
 }
@@ -382,7 +359,8 @@ fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, Prof
     Ok(ProfileData {
         threads: profile.subject.threads,
         steps: profile.subject.steps,
-        step_seconds: profile.step_seconds(),
+        step: profile.step_time(),
+        busy: profile.subject.spread.busy(),
         kernels,
         launches: launches.map(|l| (l.kernel, micros(l.start - start), micros(l.seconds))).collect(),
     })
@@ -392,8 +370,7 @@ fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, Prof
 fn about(stage: &str) -> String {
     let pass = crate::passes::FORWARD.iter().chain(crate::passes::PIPELINE).find(|p| p.name == stage);
     match (stage, pass) {
-        ("declared", _) => "What the program says: layers, losses, updates.".into(),
-        ("expanded", _) => "Every declaration expanded to primitive operations.".into(),
+        ("declared", _) => "What the program says, every declaration expanded to primitive operations.".into(),
         (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),
         (_, Some(pass)) => pass.about.into(),
         (_, None) => String::new(),

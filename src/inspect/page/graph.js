@@ -3,6 +3,7 @@
 
 const CHAR = 6.9;          // width of a character, measured for the page's font at start
 const MAX_LABEL = 34;      // characters of a name that are shown
+const ORDER = 3;           // the level that lists kernels in their order
 const PAD = 12, HEAD = 24; // around and above what is in an open box
 
 /** A box and what is in it. */
@@ -269,13 +270,13 @@ class GraphView {
       const kernel = item.kernel !== undefined ? this.app.entry.kernels[item.kernel] : null;
       const kernels = item.children.filter(child => child.kernel !== undefined).length;
       if (kernels) return [clip(item.label), `${kernels} kernel${kernels === 1 ? '' : 's'}`];
-      return kernel ? [clip(kernel.name), `${kernel.kind} · ${item.nodes} node${item.nodes === 1 ? '' : 's'}`] : [clip(item.label), `${item.nodes} node${item.nodes === 1 ? '' : 's'}`];
+      return kernel ? [clip(`${kernel.at} ${kernel.name}`), `${kernel.kind} · ${kernel.values} value${kernel.values === 1 ? '' : 's'}`] : [clip(item.label), `${item.nodes} node${item.nodes === 1 ? '' : 's'}`];
     }
     const node = item.node, first = clip(this.label(item));
     if (!node) return [first];
     if (item.result) return [first, 'output'];
     if (node.role.kind === 'leaf') return node.op === 'input' || node.op === 'state' ? [first, `${node.op} ${node.ty}`] : [first];
-    return [node.of || first.startsWith(node.op) ? first : `${first} = ${node.op}`, node.ty + (node.of > 1 ? ` · ${node.of} nodes` : '')];
+    return [first.startsWith(node.op) ? first : `${first} = ${node.op}`, node.ty];
   }
 
   size(item) {
@@ -352,7 +353,7 @@ class GraphView {
     this.positions = new Map();
     this.elements = new Map();
     this.edgeElements = [];
-    if (stage.name === SCHEDULE) {
+    if (stage.name === KERNELS && this.level === ORDER) {
       this.items = new Map();
       this.allGroups = new Map();
       this.drawSchedule(entry);
@@ -453,7 +454,7 @@ class GraphView {
 
   drawLegend() {
     const swatch = (kind, text) => html('span', {}, html('i', { class: 'swatch-' + kind }), text);
-    const parts = [swatch('forward', 'forward'), swatch('gradient', 'backward'), swatch('optimiser', 'optimiser'), swatch('leaf', 'input, state')];
+    const parts = [swatch('forward', 'forward'), swatch('gradient', 'backward'), swatch('optimiser', 'optimiser'), swatch('leaf', 'input, state, constant'), swatch('result', 'output')];
     if (this.app.stage.changes) {
       for (const kind of ['added', 'changed', 'removed']) {
         parts.push(html('span', { class: kind }, html('i', { style: kind === 'removed' ? 'border-style:dashed' : 'border-width:3px' }), kind));

@@ -11,13 +11,13 @@ class KernelsView {
   columns() {
     const measured = Boolean(this.app.entry.profile);
     return [
-      { name: 'at', text: k => String(k.at), value: k => -k.at },
+      { name: '#', text: k => String(k.at), value: k => -k.at },
       { name: 'kernel', left: true, text: k => k.name, value: k => k.name },
       { name: 'kind', left: true, text: k => k.kind, value: k => k.kind },
       { name: 'FLOPs', text: k => count(k.flops), value: k => k.flops },
       { name: 'bytes', text: k => bytes(k.bytes), value: k => k.bytes },
       { name: 'FLOP/byte', text: k => k.intensity.toFixed(2), value: k => k.intensity },
-      { name: 'predicted', text: k => time(k.predicted), value: k => k.predicted },
+      { name: 'at ceiling', text: k => time(k.ceiling), value: k => k.ceiling },
       ...(measured ? [
         { name: 'measured', text: k => time(k.time.seconds), value: k => k.time.seconds },
         { name: 'share', text: k => (100 * k.time.share).toFixed(1) + ' %', value: k => k.time.share },
@@ -64,6 +64,15 @@ class KernelsView {
       if (row) this.app.choose({ kind: 'kernel', id: Number(row.dataset.kernel) }, { stay: true });
     };
     const table = html('table', { class: 'list' }, html('thead', {}, head), body);
+    if (entry.profile) {
+      // What the rows do not hold, and what all come to.
+      const { step } = entry.profile, foot = html('tfoot');
+      for (const [name, seconds] of [['between kernels', step.between_seconds], ['the step', step.seconds]]) {
+        const cells = { kernel: name, measured: time(seconds), share: (100 * seconds / step.seconds).toFixed(1) + ' %' };
+        foot.append(html('tr', {}, ...columns.map(c => html('td', { class: c.left ? 'text' : '' }, cells[c.name] ?? ''))));
+      }
+      table.append(foot);
+    }
     table.addEventListener('click', choose);
     table.addEventListener('keydown', event => { if (event.key === 'Enter') choose(event); });
     this.host.replaceChildren(this.roofline(), table);
@@ -75,7 +84,7 @@ class KernelsView {
     const { entry } = this.app, machine = DATA.machine;
     const W = Math.max(520, Math.min(1100, this.host.clientWidth - 28)), H = 300, left = 66, right = 16, top = 14, bottom = 34;
     const kernels = entry.kernels.filter(k => k.flops && k.bytes);
-    const rate = k => k.flops / (k.time ? k.time.seconds : k.predicted);
+    const rate = k => k.flops / (k.time ? k.time.seconds : k.ceiling);
     const floor10 = v => Math.floor(Math.log10(v)), ceil10 = v => Math.ceil(Math.log10(v));
     const ridge = machine.flops_per_second / machine.bytes_per_second;
     const x0 = Math.min(-2, ...kernels.map(k => floor10(k.intensity))), x1 = Math.max(ceil10(ridge) + 1, ...kernels.map(k => ceil10(k.intensity)));
@@ -98,7 +107,7 @@ class KernelsView {
         `${(machine.flops_per_second / 1e9).toFixed(0)} GFLOP/s, ${(machine.bytes_per_second / 1e9).toFixed(0)} GB/s ${entry.profile ? 'measured' : 'assumed'}`));
     this.points = new Map();
     for (const kernel of kernels) {
-      const weight = entry.profile ? kernel.time.share : kernel.predicted / entry.kernels.reduce((sum, k) => sum + k.predicted, 0);
+      const weight = entry.profile ? kernel.time.share : kernel.ceiling / entry.kernels.reduce((sum, k) => sum + k.ceiling, 0);
       const point = svg('circle', {
         class: 'item ' + kernel.role.kind, cx: x(kernel.intensity), cy: y(rate(kernel)), r: 4 + 22 * Math.sqrt(weight) / 2, 'fill-opacity': .75, tabindex: -1, 'data-kernel': kernel.at,
       }, svg('title', {}, `${kernel.name}\n${kernel.intensity.toFixed(2)} FLOP/byte, ${(rate(kernel) / 1e9).toFixed(1)} GFLOP/s`));
@@ -107,8 +116,8 @@ class KernelsView {
       chart.append(point);
     }
     return html('div', {}, html('p', { class: 'note' }, entry.profile
-      ? 'Measured rate of each kernel under the ceilings of the machine it was measured on; area by share of time.'
-      : 'Predicted: each kernel at the ceiling that binds it. `gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.'), chart);
+      ? `Measured rate of each kernel under the ceilings of the machine it was measured on; area by share of time.${entry.profile.busy ? ` The machine was busy: ${entry.profile.busy}; ceilings may be too low.` : ''}`
+      : 'Not measured: each kernel at the ceiling that binds it, which is the least time it can take. `gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.'), chart);
   }
 
   mark() {
@@ -162,7 +171,7 @@ class TimelineView {
       }
     }
     this.host.replaceChildren(html('p', { class: 'note' },
-      `A typical step of ${profile.steps}: ${time(profile.step_seconds)} on ${profile.threads} thread${profile.threads === 1 ? '' : 's'}, read line by line.`), chart);
+      `A typical step of ${profile.steps}: ${time(profile.step.seconds)} on ${profile.threads} thread${profile.threads === 1 ? '' : 's'}, one line after the other.`), chart);
     this.mark();
   }
 

@@ -26,7 +26,7 @@ class MemoryView {
       const rect = svg('rect', {
         class: `item ${this.roleOf(buffer)}`, x: x0, y: y0, width: Math.max(1, x1 - x0), height: Math.max(1, y1 - y0), tabindex: 0, role: 'button', 'data-buffer': b,
         'aria-label': `buffer ${buffer.name}, ${bytes(buffer.bytes)}`,
-      }, svg('title', {}, `${buffer.name}\n${buffer.role}, ${buffer.ty}, ${bytes(buffer.bytes)}\nat ${buffer.offset}, live ${buffer.live[0]}..${buffer.live[1]}`));
+      }, svg('title', {}, `${buffer.name}\n${buffer.role}, ${buffer.ty}, ${bytes(buffer.bytes)}\nat ${buffer.offset}, live ${buffer.live[0]}..${buffer.live[1]}${buffer.over.map(({ kernel, buffer: old }) => `\nin place over ${entry.buffers[old].name}, by kernel ${kernel}`).join('')}`));
       this.elements.set(b, rect);
       chart.append(rect);
       const name = buffer.name.split('/').slice(-2).join('/');

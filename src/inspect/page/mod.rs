@@ -9,6 +9,7 @@ mod data;
 mod tests;
 
 use super::Observed;
+use super::colour::page_style;
 use super::profile::{Profile, ProfileError};
 pub use data::{EntryData, PageData, page_data};
 
@@ -46,7 +47,7 @@ pub fn render(data: &PageData) -> String {
         text.push_str(before);
         match slot {
             "title}}" => text.push_str(&title),
-            "style}}" => text.push_str(STYLE),
+            "style}}" => text.extend([STYLE, &page_style()]),
             "data}}" => text.push_str(&json),
             "scripts}}" => {
                 for script in SCRIPTS {

@@ -3,8 +3,8 @@
 
 const DATA = JSON.parse(document.getElementById('data').textContent);
 
-// A stage that is not a graph's comes after those that are.
-const KERNELS = 'kernels', SCHEDULE = 'schedule';
+// The last stage is not a graph's.
+const KERNELS = 'kernels';
 
 class Entry {
   constructor(data) {
@@ -12,8 +12,7 @@ class Entry {
     this.graphStages = data.stages.map((stage, index) => new Stage(this, stage, index));
     this.stages = [
       ...this.graphStages,
-      { name: KERNELS, about: 'Nodes fused into kernels: what one launch computes.', changes: null },
-      { name: SCHEDULE, about: 'The order in which kernels run, and what each leaves for which.', changes: null },
+      { name: KERNELS, about: 'Nodes fused into kernels, numbered in the order in which they run.', changes: null },
     ];
     this.last = this.graphStages[this.graphStages.length - 1];
     this.kernelsOf = new Map(); // node name -> kernel positions
@@ -25,7 +24,7 @@ class Entry {
     this.bufferOf = new Map(); // node name -> buffer index
     this.buffers.forEach((buffer, b) => {
       buffer.at = b;
-      buffer.readers = []; buffer.writers = [];
+      buffer.readers = []; buffer.writers = []; buffer.over = []; buffer.under = [];
       buffer.nodes.forEach(n => this.bufferOf.set(this.names[n], b));
     });
     // Which kernel's value a kernel reads: the last that wrote the buffer before it.
@@ -38,6 +37,10 @@ class Entry {
       });
       kernel.writes.forEach(b => { this.buffers[b].writers.push(k); writer.set(b, k); });
     });
+    this.kernels.forEach((kernel, k) => kernel.in_place.forEach(([result, old]) => {
+      this.buffers[result].over.push({ kernel: k, buffer: old });
+      this.buffers[old].under.push({ kernel: k, buffer: result });
+    }));
     if (data.profile) data.profile.kernels.forEach(time => { this.kernels[time.kernel].time = time; });
   }
 
@@ -81,8 +84,7 @@ class Stage {
   get changes() {
     if (this.cachedChanges !== undefined) return this.cachedChanges;
     const before = this.entry.graphStages[this.index - 1];
-    // The first stage shows declarations, the second what they expand to: nothing is the same node.
-    if (!before || this.index === 1) return this.cachedChanges = null;
+    if (!before) return this.cachedChanges = null;
     const changes = { added: new Set(), changed: new Set(), removed: new Map() };
     for (const node of this.nodes) {
       const old = before.byName.get(node.name);

@@ -55,7 +55,7 @@ class App {
       '?': () => $('keys').showModal(),
       t: () => $('theme').click(),
       g: () => this.setTab('graph'), m: () => this.setTab('memory'), k: () => this.setTab('kernels'), l: () => this.setTab('timeline'),
-      1: () => this.setLevel(0), 2: () => this.setLevel(1), 3: () => this.setLevel(2),
+      1: () => this.setLevel(0), 2: () => this.setLevel(1), 3: () => this.setLevel(2), 4: () => { if (!(this.stage instanceof Stage)) this.setLevel(ORDER); },
       '+': () => graph.zoomBy(1.3), '=': () => graph.zoomBy(1.3), '-': () => graph.zoomBy(1 / 1.3), 0: () => graph.fit(true),
       ArrowLeft: () => this.setStage(this.stageIndex - 1), ArrowRight: () => this.setStage(this.stageIndex + 1),
       Escape: () => this.choose(null),
@@ -76,7 +76,7 @@ class App {
   setStage(index) {
     index = Math.max(0, Math.min(this.entry.stages.length - 1, index));
     if (index === this.stageIndex) return;
-    const special = i => !(this.entry.stages[i] instanceof Stage) || i === 0;
+    const special = i => !(this.entry.stages[i] instanceof Stage);
     const refit = special(index) || special(this.stageIndex);
     this.stageIndex = index;
     this.stale.add('graph');
@@ -133,7 +133,9 @@ class App {
       $('tab-' + name).setAttribute('aria-selected', name === this.tab);
       $('tab-' + name).tabIndex = name === this.tab ? 0 : -1;
     }
-    $('levels').style.visibility = this.tab === 'graph' && stage.name !== SCHEDULE ? 'visible' : 'hidden';
+    $('levels').style.visibility = this.tab === 'graph' ? 'visible' : 'hidden';
+    $('in-order').hidden = stage instanceof Stage;
+    $('one-box').textContent = stage instanceof Stage ? 'layers' : 'kernels';
     for (const button of $('levels').children) button.setAttribute('aria-pressed', Number(button.dataset.level) === this.views.graph.level);
     if (this.stale.delete(this.tab)) {
       this.views[this.tab].draw();
@@ -190,13 +192,13 @@ class App {
       html('h2', {}, `${DATA.program} · ${entry.name}`),
       html('p', { class: 'hint' }, 'Choose a box, a buffer or a kernel to see where it comes from and where it ended.'),
       this.table([
-        ['nodes', `${entry.graphStages[0].nodes.length} declared, ${entry.graphStages[1].nodes.length} expanded, ${entry.last.nodes.length} at last`],
+        ['nodes', `${entry.graphStages[0].nodes.length} declared, ${entry.last.nodes.length} optimised`],
         ['kernels', `${entry.kernels.length}: ${[...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')}`],
         ['FLOPs', count(sum(k => k.flops))],
         ['bytes moved', bytes(sum(k => k.bytes))],
         ['arena', `${bytes(entry.arena)} (lower bound ${bytes(entry.lower_bound)})`],
-        ['predicted', time(sum(k => k.predicted)) + (entry.profile ? '' : ' on a nominal machine')],
-        entry.profile && ['measured', `${time(entry.profile.step_seconds)} on ${entry.profile.threads} thread${entry.profile.threads === 1 ? '' : 's'}`],
+        ['at the ceilings', time(sum(k => k.ceiling)) + (entry.profile ? '' : ' on a nominal machine')],
+        entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.threads} thread${entry.profile.threads === 1 ? '' : 's'}`],
       ]),
       html('h3', {}, 'Program'), html('pre', {}, ...this.sourceLines(1, this.lines.length)),
     ];
@@ -215,7 +217,7 @@ class App {
   nodeDetails(name) {
     const { entry } = this, wanted = this.stage instanceof Stage ? this.stage.index : entry.last.index;
     const at = entry.graphStages[wanted].node(name) ? wanted : entry.stageWith(name, wanted);
-    if (at < 0) return [html('p', {}, `${name} is at no stage`)];
+    if (at < 0) return [html('p', {}, `${name} is not at any stage`)];
     const stage = entry.graphStages[at], node = stage.node(name);
     const nodeLink = other => this.link({ kind: 'node', id: entry.names[other.name] }, entry.names[other.name]);
     const operand = index => (stage.byName.has(index) ? nodeLink(stage.byName.get(index)) : entry.names[index]);
@@ -230,7 +232,7 @@ class App {
         node.scope && ['in', node.scope], results.length && ['leaves as', results.join(', ')],
       ]),
       html('h3', {}, 'Declared at'),
-      node.line ? html('pre', {}, ...this.sourceLines(node.line - 1, node.line + 1, node.line)) : html('p', { class: 'hint' }, 'no line: state or input'),
+      node.line ? html('pre', {}, ...this.sourceLines(node.line - 1, node.line + 1, node.line)) : html('p', { class: 'hint' }, 'no line of its own: it is part of the state or inputs'),
       html('h3', {}, 'Operands'), this.links(node.operands.map(operand)),
       html('h3', {}, 'Users'), this.links((stage.users.get(node.name) ?? []).map(nodeLink)),
       html('h3', {}, 'Computed in kernel'), this.links(kernels),
@@ -245,11 +247,11 @@ class App {
     let before = null;
     entry.graphStages.forEach((stage, s) => {
       const node = stage.node(name);
-      const verb = node && !before ? (s <= 1 ? 'is there' : 'added') : !node && before ? (s === 1 ? 'expanded' : 'removed') : node && node !== before ? 'changed' : null;
+      const verb = node && !before ? (s === 0 ? 'since' : 'added by') : !node && before ? 'removed by' : node && node !== before ? 'changed by' : null;
       if (verb) {
         const go = html('button', { class: 'link', onclick: () => { this.setTab('graph'); this.setStage(s); } }, stage.name);
-        items.push(html('span', {}, html('span', { class: verb }, verb), ' by ', go));
-        if (verb === 'changed') items.push(html('code', {}, node.text.slice(node.text.indexOf(' = ') + 3)));
+        items.push(html('span', {}, html('span', { class: verb.split(' ')[0] }, verb), ' ', go));
+        if (verb === 'changed by') items.push(html('code', {}, node.text.slice(node.text.indexOf(' = ') + 3)));
       }
       before = node;
     });
@@ -264,8 +266,10 @@ class App {
       html('h2', {}, kernel.name),
       html('p', {}, html('span', { class: 'chip ' + kernel.role.kind }, roleName(kernel.role)), ` ${kernel.kind}, ${kernel.at + 1} of ${entry.kernels.length}`),
       this.table([
-        ['FLOPs', count(kernel.flops)], ['bytes', bytes(kernel.bytes)], ['intensity', kernel.intensity.toFixed(2) + ' FLOP/byte'], ['predicted', time(kernel.predicted)],
+        ['FLOPs', count(kernel.flops)], ['bytes', bytes(kernel.bytes)], ['intensity', kernel.intensity.toFixed(2) + ' FLOP/byte'], ['at the ceiling', time(kernel.ceiling)],
+        ['values', String(kernel.values)],
         kernel.time && ['measured', `${time(kernel.time.seconds)}, ${(100 * kernel.time.share).toFixed(1)} % of the step`],
+        kernel.time && ['min, median, max', [kernel.time.min_seconds, kernel.time.median_seconds, kernel.time.max_seconds].map(time).join(', ')],
         kernel.time && ['rates', `${(kernel.flops / kernel.time.seconds / 1e9).toFixed(1)} GFLOP/s, ${(kernel.bytes / kernel.time.seconds / 1e9).toFixed(1)} GB/s`],
         kernel.time && ['of ceiling', (100 * kernel.time.of_ceiling).toFixed(0) + ' %'],
       ]),
@@ -273,19 +277,25 @@ class App {
       ...(kernel.cuda ? [html('details', {}, html('summary', {}, 'CUDA C++'), html('pre', {}, kernel.cuda))] : []),
       html('h3', {}, 'Reads'), this.links(kernel.reads.map(buffer)),
       html('h3', {}, 'Writes'), this.links(kernel.writes.map(buffer)),
-      html('h3', {}, `Nodes (${kernel.nodes.length})`), this.links(kernel.nodes.map(node)),
+      ...(kernel.in_place.length ? [html('h3', {}, 'In place'), this.links(kernel.in_place.map(([result, old]) => html('span', {}, buffer(result), ' is written over ', buffer(old))))] : []),
+      html('h3', {}, 'Computes'), this.links(kernel.nodes.map(node)),
     ];
   }
 
   bufferDetails(buffer) {
     const { entry } = this;
     const kernel = k => this.link({ kind: 'kernel', id: k }, `${k} ${entry.kernels[k].name}`);
+    const link = b => this.link({ kind: 'buffer', id: b }, entry.buffers[b].name);
     return [
       html('h2', {}, buffer.name), html('p', {}, buffer.role + ' buffer'),
       this.table([
         ['type', buffer.ty], ['bytes', `${bytes(buffer.bytes)} (${buffer.bytes})`], ['offset', String(buffer.offset)],
         ['live', buffer.role === 'state' ? 'from run to run' : `from kernel ${buffer.live[0]} to ${Math.max(buffer.live[0], buffer.live[1] - 1)}`],
       ]),
+      ...(buffer.over.length + buffer.under.length ? [html('h3', {}, 'In place'), this.links([
+        ...buffer.over.map(({ kernel: k, buffer: old }) => html('span', {}, 'over ', link(old), ', by kernel ', kernel(k))),
+        ...buffer.under.map(({ kernel: k, buffer: result }) => html('span', {}, 'overwritten by ', link(result), ', in kernel ', kernel(k))),
+      ])] : []),
       html('h3', {}, 'Written by'), this.links(buffer.writers.map(kernel)),
       html('h3', {}, 'Read by'), this.links(buffer.readers.map(kernel)),
       html('h3', {}, 'Holds'), this.links(buffer.nodes.map(n => this.link({ kind: 'node', id: entry.names[n] }, entry.names[n]))),
@@ -309,7 +319,7 @@ class App {
     this.entry = this.entries.find(e => e.name === wanted.get('entry')) ?? this.entries[DATA.main];
     this.stageIndex = Math.max(0, this.entry.stages.findIndex(s => s.name === wanted.get('stage')));
     if (this.views[wanted.get('tab')]) this.tab = wanted.get('tab');
-    if (/^[012]$/.test(wanted.get('level') ?? '')) this.views.graph.level = Number(wanted.get('level'));
+    if (/^[0123]$/.test(wanted.get('level') ?? '')) this.views.graph.level = Number(wanted.get('level'));
     const valid = { node: id => (this.entry.stageWith(id, 0) >= 0 ? id : null), kernel: id => (this.entry.kernels[id] ? Number(id) : null), buffer: id => (this.entry.buffers[id] ? Number(id) : null) };
     this.chosen = null;
     for (const [kind, check] of Object.entries(valid)) {

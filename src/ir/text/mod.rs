@@ -28,31 +28,7 @@ pub use parse::parse;
 pub use print::Printer;
 pub use scan::ParseError;
 
-use std::fmt;
-
-/// A number as it is written in a graph: the shortest decimal that reads back to the same f64, `inf`,
-/// `-inf`, `NaN`, or the bits of an unusual NaN in hexadecimal.
-pub(super) struct Number(pub f64);
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_nan() && self.0.to_bits() != f64::NAN.to_bits() {
-            write!(f, "{:#018x}", self.0.to_bits())
-        } else {
-            write!(f, "{:?}", self.0)
-        }
-    }
-}
-
-impl Number {
-    pub fn parse(text: &str) -> Option<Number> {
-        match text.strip_prefix("0x") {
-            Some(bits) => u64::from_str_radix(bits, 16).ok().map(f64::from_bits),
-            None => text.parse().ok(),
-        }
-        .map(Number)
-    }
-}
+use crate::types::Number;
 
 #[cfg(test)]
 #[path = "text_tests.rs"]

@@ -118,7 +118,8 @@ impl Parser<'_> {
         let dtype = match self.scan.word("a type")? {
             "f32" => DType::F32,
             "u32" => DType::U32,
-            other => return Err(place.error(format!("expected `f32` or `u32`, found `{other}`"))),
+            "bf16" => DType::Bf16,
+            other => return Err(place.error(format!("expected `f32`, `u32` or `bf16`, found `{other}`"))),
         };
         Ok(Type { dtype, shape: self.scan.sizes()? })
     }
@@ -238,6 +239,7 @@ impl Arguments {
     fn operation(&mut self, name: &str, ty: impl Fn() -> Result<Type, ParseError>) -> Result<Op, ParseError> {
         Ok(match name {
             "iota" => Op::Iota { axis: self.number("axis")?, ty: ty()? },
+            "convert" => Op::Convert { to: ty()?.dtype },
             "reshape" => Op::Reshape { to: ty()?.shape },
             "transpose" => Op::Transpose { permutation: self.list("permutation")? },
             "broadcast" => Op::Broadcast { to: ty()?.shape },

@@ -140,6 +140,7 @@ fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
         | Op::Scalar(_)
         | Op::Reshape { .. }
         | Op::Broadcast { .. }
+        | Op::Convert { .. }
         | Op::MatMul
         | Op::Detach
         | Op::Gradient => Ok(()),

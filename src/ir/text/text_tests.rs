@@ -28,6 +28,8 @@ const ALL_FORMS: &str = r#"graph step {
   %flat: f32[2,5] = reshape %rev
   %turned: f32[5,2] = transpose %flat permutation=[1,0]
   %product: f32[2,2] = matmul %flat %turned
+  %narrow: bf16[2,2] = convert %product
+  %wide.1: f32[2,2] = convert %narrow
   %sum: f32[1,1] = reduce_sum %product axes=[0,1]
   %slope: f32[2,5] = gradient %sum %flat
   output loss_d = %sum
@@ -116,7 +118,7 @@ fn errors_say_where_and_what_was_expected() {
         ("%b", "3:5: expected `=`, found the end of the line"),
         ("b = neg %a", "3:3: expected a node `%name`, `output`, `update`, `probe` or `}`, found `b`"),
         ("% = neg %a", "3:5: expected a node's name, found `=`"),
-        ("%b: f64[] = neg %a", "3:7: expected `f32` or `u32`, found `f64`"),
+        ("%b: f64[] = neg %a", "3:7: expected `f32`, `u32` or `bf16`, found `f64`"),
         ("%b: f32 = neg %a", "3:11: expected `[`, found `=`"),
         ("%b: f32[2;3] = neg %a", "3:12: expected `,` or `]`, found `;`"),
         ("%b: f32[-1] = neg %a", "3:11: expected a size, found `-1`"),
@@ -136,6 +138,10 @@ fn errors_say_where_and_what_was_expected() {
         ("%b = input \"b\"", "3:8: expected a type before `input`: `%name: f32[2,3] = …`"),
         ("%b: f32[] = constant one", "3:24: expected a number, found `one`"),
         ("%b: u32[] = constant 0.5", "3:3: constant: 0.5 is not a u32"),
+        ("%b: bf16[] = constant 0.1", "3:3: constant: 0.1 is not a bf16"),
+        ("%b: u32[2,3] = convert %a", "3:3: convert: is between f32 and bf16, not from f32[2,3] to u32"),
+        ("%b = convert %a", "3:8: expected a type before `convert`: `%name: f32[2,3] = …`"),
+        ("%b: bf16[2] = iota axis=0", "3:3: iota: gives f32 or u32, not bf16"),
         ("%b: f32[] = input b", "3:21: expected the input's name in quotes, found `b`"),
         ("%b: f32[] = input \"b", "3:23: expected `\"` before the end of the line"),
         ("%b: f32[] = input \"\\q\"", "3:22: expected one of `\\n \\r \\t \\0 \\\\ \\\" \\u{…}`"),

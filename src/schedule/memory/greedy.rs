@@ -1,5 +1,6 @@
 //! First-fit placement under several orders: enough for most networks.
 
+use super::occupied::Occupied;
 use super::problem::Component;
 use std::cmp::Reverse;
 
@@ -7,12 +8,11 @@ use std::cmp::Reverse;
 pub(super) fn best(component: &Component, goal: u64) -> Vec<u64> {
     let mut best: Option<(u64, Vec<u64>)> = None;
     for order in orders(component) {
-        let offsets = first_fit(component, &order);
-        let height = component.height(&offsets);
-        if best.as_ref().is_none_or(|(lowest, _)| height < *lowest) {
-            best = Some((height, offsets));
+        let lowest = best.as_ref().map_or(u64::MAX, |&(height, _)| height);
+        if let Some(offsets) = first_fit(component, &order, lowest) {
+            best = Some((component.height(&offsets), offsets));
         }
-        if height <= goal {
+        if best.as_ref().is_some_and(|&(height, _)| height <= goal) {
             break;
         }
     }
@@ -43,25 +43,18 @@ fn orders(component: &Component) -> impl Iterator<Item = Vec<usize>> + '_ {
     })
 }
 
-/// Places each buffer of `order` at the lowest offset that the buffers placed before it leave.
-fn first_fit(component: &Component, order: &[usize]) -> Vec<u64> {
-    let rects = &component.rects;
-    let mut offsets = vec![0; rects.len()];
-    let mut placed: Vec<usize> = Vec::with_capacity(rects.len()); // ascending by offset
+/// Places each buffer of `order` at the lowest offset that the buffers placed before it leave. None: that comes to no
+/// less than `height`.
+fn first_fit(component: &Component, order: &[usize], height: u64) -> Option<Vec<u64>> {
+    let mut offsets = vec![0; component.rects.len()];
+    let mut occupied = Occupied::new(component.load.len());
     for &i in order {
-        let mut offset = 0;
-        for &j in &placed {
-            if !rects[i].overlaps(&rects[j]) {
-                continue;
-            }
-            if offset + rects[i].size <= offsets[j] {
-                break;
-            }
-            offset = offset.max(offsets[j] + rects[j].size);
+        let rect = &component.rects[i];
+        offsets[i] = occupied.lowest_fit(rect);
+        if offsets[i] + rect.size >= height {
+            return None;
         }
-        offsets[i] = offset;
-        let at = placed.partition_point(|&j| offsets[j] <= offset);
-        placed.insert(at, i);
+        occupied.insert(rect, offsets[i]);
     }
-    offsets
+    Some(offsets)
 }

@@ -6,15 +6,18 @@
 //! stops at the first that reaches the lower bound:
 //!
 //! 1. `problem`: time is compressed to its maximal cliques, and cut where nothing is live across;
-//! 2. `greedy`: first-fit under a handful of orders, microseconds for an ordinary network;
-//! 3. `search`: backtracking under a height limit (`tree`), restarted with other orders and limits.
+//! 2. `greedy`: first-fit under a handful of orders, microseconds for an ordinary network, and nearly linear in its
+//!    size (`occupied`);
+//! 3. `search`: backtracking under a height limit (`tree`, `partial`), restarted with other orders and limits.
 //!
 //! Effort is counted in steps, never in seconds: equal inputs give equal plans on every machine.
 //!
-//! Nothing here is trusted: [`crate::schedule::check`] proves each plan free of overlap with other means.
+//! Nothing here is trusted: [`crate::plan::overlap`] proves each plan free of overlap with other means.
 
 mod greedy;
 pub mod instances;
+mod occupied;
+mod partial;
 mod problem;
 mod rng;
 mod search;
@@ -44,7 +47,8 @@ pub struct PlannerOptions {
     /// Every offset and the arena size are multiples of this many bytes (at least 1, not necessarily a power of two).
     pub alignment: usize,
     /// Upper limit of the search's effort, in elementary steps (a buffer visited in an inner loop). 0: greedy alone.
-    /// The default is about a second of one core, and is spent on hard inputs alone.
+    /// The default is about a second of one core, and is spent on hard inputs alone. No search is begun that could
+    /// not place all buffers twice within it.
     pub max_steps: u64,
 }
 

@@ -47,6 +47,12 @@ impl Component {
         self.load.iter().copied().max().unwrap_or(0)
     }
 
+    /// Number of pairs that share a section.
+    pub fn overlaps(&self) -> usize {
+        let later = |(i, rect): (usize, &Rect)| self.rects[i + 1..].partition_point(|other| other.first <= rect.last);
+        self.rects.iter().enumerate().map(later).sum()
+    }
+
     /// Height of a placement (offsets in the order of `rects`).
     pub fn height(&self, offsets: &[u64]) -> u64 {
         let tops = self.rects.iter().zip(offsets).map(|(r, o)| o + r.size);

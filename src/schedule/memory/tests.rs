@@ -1,6 +1,6 @@
-use super::instances::perfect_packing;
+use super::instances::{evaluation, from_csv, loose_packing, perfect_packing, training_step};
 use super::*;
-use crate::schedule::check::{Placement, check_no_overlap};
+use crate::plan::overlap::{Placement, check_no_overlap};
 use proptest::prelude::*;
 
 fn range(start: usize, end: usize, size: usize) -> LiveRange {
@@ -112,6 +112,85 @@ fn the_search_packs_what_greedy_orders_do_not() {
         let searched = plan(&buffers, &PlannerOptions { alignment: 1, ..PlannerOptions::default() });
         assert!(searched.ratio() <= 1.01, "seed {seed}: {}", searched.ratio());
     }
+}
+
+#[test]
+fn hard_packings_take_few_steps() {
+    for (seed, count) in [(0, 300), (0, 400), (1, 300), (1, 400)] {
+        let buffers = perfect_packing(seed, count, 1 << 20, 1 << 20, 1024);
+        let plan = plan(&buffers, &options(1024, 12_000_000));
+        assert_eq!(plan.arena_size, 1 << 20, "{count} buffers from seed {seed}");
+    }
+}
+
+#[test]
+fn a_planted_packing_is_found_where_the_bound_does_not_tell() {
+    let buffers = loose_packing(1, 150, 1 << 20, 1 << 20, 1024, 8);
+    let greedy = plan(&buffers, &options(1024, 0));
+    assert!(greedy.arena_size > 1 << 20, "too easy a test");
+    let searched = plan(&buffers, &options(1024, 30_000_000));
+    assert!(searched.lower_bound < 1 << 20);
+    assert!(searched.arena_size <= 1 << 20, "{} bytes", searched.arena_size);
+}
+
+#[test]
+fn large_inputs_are_searched_where_that_is_quick() {
+    let short = evaluation(1, 5000);
+    assert!(plan(&short, &options(64, 0)).ratio() > 1.01, "too easy a test");
+    let plan = plan(&short, &PlannerOptions::default());
+    assert_eq!(plan.arena_size, plan.lower_bound);
+    assert!(plan.steps < 10_000_000, "{}", plan.steps);
+}
+
+#[test]
+fn a_search_too_long_for_its_budget_is_not_begun() {
+    // Thousands live at once: the search could not place all even once.
+    let nested = training_step(1, 5000);
+    let plan = plan(&nested, &PlannerOptions::default());
+    assert!(plan.arena_size > plan.lower_bound, "too easy a test");
+    assert!(plan.steps < 20_000_000, "{}", plan.steps);
+    assert!(plan.ratio() < 1.01, "{}", plan.ratio());
+}
+
+#[test]
+fn instances_are_read_from_csv() {
+    let text = "id,lower,upper,size\n1,0,5,64\n\n2, 3, 9, 128\n";
+    assert_eq!(from_csv(text), Ok(vec![range(0, 5, 64), range(3, 9, 128)]));
+    assert_eq!(from_csv("size,upper,lower\n64,5,1"), Ok(vec![range(1, 5, 64)]), "columns go by name");
+    let error = |text: &str| from_csv(text).unwrap_err();
+    assert_eq!(error(""), "line 1: expected a header with the columns lower, upper and size");
+    assert_eq!(error("id,lower,size\n"), "line 1: no column `upper` in the header `id,lower,size`");
+    assert_eq!(error("lower,upper,size\n0,1,2\n0,x,2\n"), "line 3: `x` is no whole number for `upper`");
+    assert_eq!(error("lower,upper,size\n0,1\n"), "line 2: `` is no whole number for `size`");
+}
+
+/// The figures of the published instances can be repeated: with `benchmarks/challenging` of MiniMalloc's repository in
+/// a folder, `MINIMALLOC_INSTANCES=folder cargo test --release --lib published -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs the published instances: MINIMALLOC_INSTANCES names their folder"]
+fn the_published_instances_fit_their_capacity() {
+    let folder = std::env::var("MINIMALLOC_INSTANCES").expect("MINIMALLOC_INSTANCES names a folder of CSV files");
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder}: {e}"));
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "csv"));
+    paths.sort();
+    assert!(!paths.is_empty(), "{folder} has no CSV files");
+    let mut too_large = Vec::new();
+    for path in paths {
+        // NAME.CAPACITY.csv
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let capacity: usize = name.rsplit('.').next().unwrap().parse().expect("the capacity is in the file's name");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let buffers = from_csv(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let time = std::time::Instant::now();
+        let plan = plan(&buffers, &PlannerOptions::default());
+        let seconds = time.elapsed().as_secs_f64();
+        println!("{name}: {} buffers, {} bytes, {} steps, {seconds:.2} s", buffers.len(), plan.arena_size, plan.steps);
+        if plan.arena_size > capacity {
+            too_large.push(name);
+        }
+    }
+    assert!(too_large.is_empty(), "above their capacity: {too_large:?}");
 }
 
 #[test]

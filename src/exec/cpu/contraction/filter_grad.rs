@@ -3,9 +3,9 @@
 
 use super::layout::Frame;
 use super::{DEPTH, Needs, Worker, parts};
+use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
-use crate::exec::cpu::tile::Arena;
-use crate::plan::kernel::ConvShape;
+use crate::kernel::contraction::ConvShape;
 use std::sync::Arc;
 
 /// Most rows and panels of one task's block, which stays in a second-level cache.
@@ -53,9 +53,10 @@ impl Gather {
         let frame = &self.frame;
         let floats = c.c * c.input[0] * c.input[1];
         let source = arena.read(self.input + image * floats, floats);
-        frame.fill(source, arena.write(self.padded + image * frame.floats(), frame.floats()));
+        // SAFETY: an image's frame is its task's own, in memory that only this contraction uses.
+        frame.fill(source, unsafe { arena.write(self.padded + image * frame.floats(), frame.floats()) });
         let pixels = c.output[0] * c.output[1];
-        let gradient = arena.read(self.gradient + image * c.o * pixels, c.o * pixels);
+        let gradient = arena.read::<f32>(self.gradient + image * c.o * pixels, c.o * pixels);
         for (o, plane) in gradient.chunks_exact(pixels).enumerate() {
             let mut plane = plane;
             let mut at = image * pixels;
@@ -63,7 +64,8 @@ impl Gather {
                 let run = (DEPTH - at % DEPTH).min(plane.len());
                 let (head, tail) = plane.split_at(run);
                 let to = (at / DEPTH * c.o + o) * DEPTH + at % DEPTH;
-                arena.write(self.blocks + to, run).copy_from_slice(head);
+                // SAFETY: an image's pixels are its task's own, in memory that only this contraction uses.
+                unsafe { arena.store(self.blocks + to, head) };
                 plane = tail;
                 at += run;
             }
@@ -181,7 +183,8 @@ impl FilterGrad {
         for (i, row) in block.chunks_exact(panels * lanes).take(rows).enumerate() {
             let columns_to = &self.column_to[first_panel * lanes..];
             for (value, to) in row.iter().zip(columns_to) {
-                arena.put(self.into + (first_row + i) * row_floats + to, *value);
+                // SAFETY: each element of the filter's gradient is one task's, and lies apart from what is read.
+                unsafe { arena.put(self.into + (first_row + i) * row_floats + to, *value) };
             }
         }
     }

@@ -7,9 +7,9 @@
 
 use super::layout::{Frame, TOGETHER};
 use super::{DEPTH, Epilogue, Needs, Worker, parts};
+use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Rows};
-use crate::exec::cpu::tile::Arena;
-use crate::plan::kernel::ConvShape;
+use crate::kernel::contraction::ConvShape;
 use std::sync::Arc;
 
 /// Rows of the product that one task computes, about.
@@ -245,7 +245,8 @@ impl PackFilter {
         let filter = arena.read(self.filter, filter_floats);
         for chunk in &residue.chunks {
             let at = residue.packed + chunk.before * g.lanes * g.panels + panel * chunk.depth * g.lanes;
-            let out = arena.write(self.packed + at, chunk.depth * g.lanes);
+            // SAFETY: a panel of the packed filter is its task's own, in memory that only this contraction uses.
+            let out = unsafe { arena.write::<f32>(self.packed + at, chunk.depth * g.lanes) };
             for (k, lanes) in out.chunks_exact_mut(g.lanes).enumerate() {
                 let (tap, channel) = ((chunk.before + k) / channels, (chunk.before + k) % channels);
                 let from = channel * g.filter_strides[0] + residue.taps[tap];
@@ -326,7 +327,10 @@ impl ImageProduct {
             g.frame().fill(image, padded);
         }
         let out = match self.plain {
-            Some(base) => arena.write(base + first * g.destination.floats(), images * g.destination.floats()),
+            // SAFETY: a task's images are its own, and lie apart from source and filter.
+            Some(base) => unsafe {
+                arena.write(base + first * g.destination.floats(), images * g.destination.floats())
+            },
             None => &mut out[..images * g.destination.floats()],
         };
         let width = g.panels * g.lanes;

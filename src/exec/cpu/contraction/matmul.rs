@@ -1,8 +1,8 @@
 //! Batched matrix products of strided operands.
 
 use super::{DEPTH, Epilogue, Needs, Source, Worker, parts};
+use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
-use crate::exec::cpu::tile::Arena;
 
 /// Most rows and columns of one task's block.
 const BLOCK_ROWS: usize = 192;
@@ -39,8 +39,8 @@ struct Matrix {
 
 impl Matrix {
     fn new(source: &Source) -> Matrix {
-        let stride = |d: usize| source.view.strides[d];
-        let base = source.base.wrapping_add_signed(source.view.offset);
+        let stride = |d: usize| source.access.strides[d];
+        let base = source.base.wrapping_add_signed(source.access.offset);
         Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
     }
 
@@ -128,7 +128,8 @@ impl MatMul {
         let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
         if let Some(base) = self.plain {
             for (i, line) in lines.enumerate() {
-                arena.write(base + first + i * self.n, columns).copy_from_slice(line);
+                // SAFETY: a task's block of the product is its own, and lies apart from both operands.
+                unsafe { arena.store(base + first + i * self.n, line) };
             }
             return;
         }

@@ -10,13 +10,16 @@ mod images;
 mod layout;
 mod matmul;
 
+use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
 use super::program::{Program, TILE, TileSpace};
-use super::tile::{Arena, Registers, Segment, Surroundings};
-use crate::ir::Shape;
-use crate::plan::kernel::{BufferId, Contraction, ContractionKind, Expr, Nest, Operand, Pass, Store};
-use crate::plan::view::View;
+use super::tile::{Registers, Segment, Surroundings};
+use crate::kernel::access::Access;
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Store};
+use crate::kernel::contraction::ContractionKind;
+use crate::plan::DType;
+use crate::tensor::Shape;
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
 use matmul::MatMul;
@@ -104,9 +107,13 @@ pub(super) struct Epilogue {
 
 impl Epilogue {
     /// Where the product is stored as it is, and nothing else.
-    fn plain(&self, exprs: &[Expr]) -> Option<usize> {
+    fn plain(&self, exprs: &Exprs<BufferId>) -> Option<usize> {
         match self.stores.as_slice() {
-            [store] if exprs[store.value] == Expr::Accumulator => Some(store.base),
+            [store]
+                if exprs[store.value] == Expr::Accumulator && store.to.is_none() && store.base.dtype == DType::F32 =>
+            {
+                Some(store.base.first())
+            }
             _ => None,
         }
     }
@@ -133,7 +140,7 @@ impl Epilogue {
 pub(super) struct Source {
     /// The float at which its buffer starts.
     base: usize,
-    view: View,
+    access: Access,
 }
 
 /// Hands out memory that the workers share while one contraction runs.
@@ -151,27 +158,34 @@ impl SharedMemory {
 }
 
 impl ContractionProgram {
-    /// `place` gives a buffer's first float in the arena, `shared` is the first float behind it that
+    /// `place` says where a buffer is, `shared` is the first float behind it that
     /// contractions may use while they run.
-    pub fn new(c: &Contraction, isa: Isa, place: &dyn Fn(BufferId) -> usize, shared: usize) -> ContractionProgram {
+    pub fn new(
+        c: &Contraction<BufferId>,
+        isa: Isa,
+        place: &dyn Fn(BufferId) -> Location,
+        shared: usize,
+    ) -> ContractionProgram {
         let mut memory = SharedMemory { base: shared, used: 0 };
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
-        let mut source = |operand: &Operand, shape: &Shape| match operand {
-            Operand::Buffer { buffer, view } => Source { base: place(*buffer), view: view.clone() },
+        let mut source = |operand: &Operand<BufferId>, shape: &Shape| match operand {
+            Operand::Buffer { buffer, access } => Source { base: place(*buffer).first(), access: access.clone() },
             Operand::Computed { exprs } => {
                 let base = memory.take(shape.iter().product());
-                let store = Store { value: exprs.len() - 1, buffer: OUTSIDE };
+                let access = Access::contiguous(shape);
+                let value = ExprId::new(exprs.len().saturating_sub(1));
+                let store = Store { value, buffer: outside(), access: access.clone() };
                 phases.push(Phase::Nest(sweep(exprs.clone(), shape, vec![store], place, base)));
-                Source { base, view: View::contiguous(shape) }
+                Source { base, access }
             }
         };
         let sources = [source(&c.operands[0], &shapes[0]), source(&c.operands[1], &shapes[1])];
-        let roots: Vec<usize> = c.stores.iter().map(|s| s.value).collect();
+        let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
         let epilogue = || Epilogue {
             program: Program::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
-            stores: c.stores.iter().map(|s| Write { value: s.value, base: place(s.buffer) }).collect(),
+            stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
         };
         let plain = epilogue().plain(&c.exprs);
         match &c.kind {
@@ -201,9 +215,8 @@ impl ContractionProgram {
                 phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, into)));
                 if plain.is_none() {
                     // The sums come in an order of their own: what becomes of them is a sweep of its own.
-                    let read = Expr::Load { buffer: OUTSIDE, view: View::contiguous(&c.space) };
-                    let exprs = c.exprs.iter().map(|e| if *e == Expr::Accumulator { read.clone() } else { e.clone() });
-                    phases.push(Phase::Nest(sweep(exprs.collect(), &c.space, c.stores.clone(), place, into)));
+                    let exprs = c.exprs.clone().with_accumulator_in(outside(), &c.space);
+                    phases.push(Phase::Nest(sweep(exprs, &c.space, c.stores.clone(), place, into)));
                 }
             }
         }
@@ -216,19 +229,22 @@ impl ContractionProgram {
 }
 
 /// Stands for memory that is no buffer of the plan.
-const OUTSIDE: BufferId = BufferId::MAX;
+fn outside() -> BufferId {
+    BufferId::new(u32::MAX as usize)
+}
 
-/// An elementwise nest in which [`OUTSIDE`] is at `outside`.
+/// An elementwise nest in which [`outside`] is at float `base`.
 fn sweep(
-    exprs: Vec<Expr>,
+    exprs: Exprs<BufferId>,
     space: &Shape,
-    stores: Vec<Store>,
-    place: &dyn Fn(BufferId) -> usize,
-    outside: usize,
+    stores: Vec<Store<BufferId>>,
+    place: &dyn Fn(BufferId) -> Location,
+    base: usize,
 ) -> NestProgram {
+    let base = Location::new(base * size_of::<f32>(), DType::F32);
     let pass = Pass { stores, ..Pass::default() };
     let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, passes: vec![pass] };
-    NestProgram::new(&nest, &|buffer| if buffer == OUTSIDE { outside } else { place(buffer) })
+    NestProgram::new(&nest, &|buffer| if buffer == outside() { base } else { place(buffer) })
 }
 
 impl Phase {

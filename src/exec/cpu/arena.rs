@@ -1,0 +1,177 @@
+//! The memory that a plan runs in, as the executor owns it and as its workers share it.
+
+use crate::exec::ExecError;
+use crate::plan::{ALIGNMENT, DType};
+use crate::tensor::Native;
+
+/// Bytes that start at a cache line.
+#[derive(Debug)]
+pub struct Memory {
+    words: Vec<u64>,
+    /// Words before the first cache line.
+    skip: usize,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Zeros.
+    ///
+    /// # Errors
+    /// When the machine has not so much.
+    pub fn new(bytes: usize) -> Result<Memory, ExecError> {
+        const LINE: usize = ALIGNMENT / size_of::<u64>();
+        let total = bytes.div_ceil(size_of::<u64>()) + LINE;
+        let mut words: Vec<u64> = Vec::new();
+        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory(bytes))?;
+        words.resize(total, 0);
+        let skip = words.as_ptr().align_offset(ALIGNMENT).min(LINE);
+        Ok(Memory { words, skip, bytes })
+    }
+
+    pub fn all(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words[self.skip..])[..self.bytes]
+    }
+
+    /// All of it as f32.
+    pub fn floats(&mut self) -> &mut [f32] {
+        let whole = self.bytes / size_of::<f32>() * size_of::<f32>();
+        bytemuck::cast_slice_mut(&mut self.all()[..whole])
+    }
+}
+
+/// Where a tensor starts in the arena, and what its elements are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// A multiple of [`ALIGNMENT`].
+    pub byte: usize,
+    pub dtype: DType,
+}
+
+impl Location {
+    pub fn new(byte: usize, dtype: DType) -> Location {
+        Location { byte, dtype }
+    }
+
+    /// In elements of its type, as the arena's functions count.
+    pub fn first(self) -> usize {
+        self.byte / self.dtype.size()
+    }
+}
+
+/// The arena as workers share it: positions and lengths are in elements of the type that is asked for.
+#[derive(Clone, Copy)]
+pub struct Arena {
+    base: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the pointer is to memory that outlives the kernel launch that shares it, and what tasks do with it
+// does not overlap, by the obligation of `Arena::new`.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// # Safety
+    /// While the arena or a copy of it is in use, `memory` must stay alive and be used through it alone, and of
+    /// the tasks that run at the same time none may write bytes that another reads or writes. So are the kernels of a plan
+    /// that `plan::verify` accepts, run one after the other: a kernel's results overlap nothing that it reads, except
+    /// element for element, and each element of a result belongs to one task.
+    pub unsafe fn new(memory: &mut [u8]) -> Arena {
+        debug_assert!((memory.as_ptr() as usize).is_multiple_of(ALIGNMENT) || cfg!(miri), "elements are aligned");
+        Arena { base: memory.as_mut_ptr(), bytes: memory.len() }
+    }
+
+    /// The pointer to element `start`, once `len` elements from there on are known to be inside.
+    fn pointer<T: Native>(&self, start: usize, len: usize) -> *mut T {
+        let end = start.checked_add(len).and_then(|end| end.checked_mul(size_of::<T>()));
+        assert!(end.is_some_and(|end| end <= self.bytes), "outside of the arena");
+        // In bounds by the assertion; `wrapping_add` asks for no proof.
+        self.base.wrapping_add(start * size_of::<T>()).cast()
+    }
+
+    /// `len` elements from element `start` on.
+    pub fn read<T: Native>(&self, start: usize, len: usize) -> &[T] {
+        let from = self.pointer(start, len);
+        // SAFETY: in bounds by `pointer` and aligned, as the arena is and whole elements are before it; any bits are a `T`; no
+        // task writes what another reads, by the obligation of `new`, and this one writes only through the functions below.
+        unsafe { std::slice::from_raw_parts(from, len) }
+    }
+
+    /// `len` elements from element `start` on, to be written.
+    ///
+    /// # Safety
+    /// The elements must be the calling task's alone, and no other slice of them may be in use with this one.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn write<T: Native>(&self, start: usize, len: usize) -> &mut [T] {
+        let from = self.pointer(start, len);
+        // SAFETY: in bounds and aligned as in `read`; unshared by the caller's word.
+        unsafe { std::slice::from_raw_parts_mut(from, len) }
+    }
+
+    /// Writes elements from element `start` on. They may be what is there already: a value that is stored as it
+    /// was read, in its own place.
+    ///
+    /// # Safety
+    /// The elements must be the calling task's alone, and no slice of them may be in use, except `values` where it is the
+    /// very same elements.
+    pub unsafe fn store<T: Native>(&self, start: usize, values: &[T]) {
+        let to: *mut T = self.pointer(start, values.len());
+        // Memory that `values` borrows must not be written, not even with what it holds.
+        if values.as_ptr() == to {
+            return;
+        }
+        // SAFETY: in bounds and aligned as in `read`; unshared by the caller's word.
+        unsafe { std::ptr::copy(values.as_ptr(), to, values.len()) };
+    }
+
+    /// Writes one element.
+    ///
+    /// # Safety
+    /// It must be the calling task's alone, and no slice of it may be in use.
+    pub unsafe fn put<T: Native>(&self, at: usize, value: T) {
+        let to: *mut T = self.pointer(at, 1);
+        // SAFETY: in bounds and aligned as in `read`; unshared by the caller's word.
+        unsafe { to.write(value) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_write_and_read_their_own_elements() {
+        let mut memory = Memory::new(256).unwrap();
+        assert!((memory.all().as_ptr() as usize).is_multiple_of(ALIGNMENT));
+        // SAFETY: the threads below write elements of their own.
+        let arena = unsafe { Arena::new(memory.all()) };
+        std::thread::scope(|scope| {
+            for task in 0..4usize {
+                scope.spawn(move || {
+                    let own = task * 16;
+                    // SAFETY: 16 floats for each task, and the slice ends before the next call.
+                    unsafe { arena.write::<f32>(own, 15) }.fill(task as f32);
+                    let first = arena.read::<f32>(own, 4);
+                    // SAFETY: as above; what is borrowed lies elsewhere, and then in the same place.
+                    unsafe {
+                        arena.store(own + 8, first);
+                        arena.store(own, first);
+                        arena.put(own + 15, task as u32);
+                    }
+                });
+            }
+        });
+        assert_eq!(arena.read::<u32>(63, 1), [3]);
+        assert_eq!(arena.read::<f32>(32, 15), [2.0; 15]);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of the arena")]
+    fn nothing_is_read_outside() {
+        let mut memory = Memory::new(64).unwrap();
+        // SAFETY: one thread.
+        let arena = unsafe { Arena::new(memory.all()) };
+        arena.read::<f32>(15, 2);
+    }
+}

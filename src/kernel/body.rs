@@ -1,0 +1,239 @@
+//! Kernels: what one launch computes, as data.
+//!
+//! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
+//! evaluates it tile by tile, CUDA gets C++ text.
+
+use super::access::Access;
+use super::contraction::ContractionKind;
+pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
+pub use crate::ir::ReduceKind;
+use crate::ir::Shape;
+use serde::{Deserialize, Serialize};
+
+/// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
+/// buffer's elements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store<B> {
+    pub value: ExprId,
+    pub buffer: B,
+    pub access: Access,
+}
+
+/// How a pass combines a value over the reduced dimensions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reduction {
+    pub kind: ReduceKind,
+    pub value: ExprId,
+    /// Where the result goes.
+    pub slot: SlotId,
+}
+
+/// One sweep over the reduced dimensions, for one point of the kept space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass<B> {
+    /// Over the full space: combined into slots.
+    pub reductions: Vec<Reduction>,
+    /// Over the full space: written.
+    pub stores: Vec<Store<B>>,
+    /// Over the kept space, after the sweep and in order: values computed into slots. Their
+    /// expressions are over the kept shape (accesses have stride 0 on reduced dimensions).
+    pub kept: Vec<(SlotId, ExprId)>,
+    /// Over the kept space, after `kept`: written; their accesses are over the kept shape.
+    pub kept_stores: Vec<Store<B>>,
+}
+
+/// A loop nest over an index space, some of whose dimensions are reduced.
+///
+/// For each point of the kept space (the dimensions that are not reduced) the passes run one after
+/// the other; each sweeps the reduced dimensions once. So batch normalisation is one nest of three
+/// passes (mean, variance, normalise) that reads its input from memory once, where a kept point's data
+/// fits a cache. A purely elementwise kernel has nothing reduced and one pass with `stores` only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nest<B> {
+    pub space: Shape,
+    /// For each dimension of the space, whether it is reduced.
+    pub reduced: Vec<bool>,
+    pub exprs: Exprs<B>,
+    /// How many kept values there are.
+    pub slots: usize,
+    pub passes: Vec<Pass<B>>,
+}
+
+/// Where a contraction's operand comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operand<B> {
+    /// A buffer: of a matrix product under any unbounded access over `[batch, rows, columns]`, of a
+    /// convolution row-major.
+    Buffer { buffer: B, access: Access },
+    /// A prologue: expressions over the operand's shape, the last of which is the operand.
+    Computed { exprs: Exprs<B> },
+}
+
+/// A matrix product or convolution with what is fused around it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contraction<B> {
+    pub kind: ContractionKind,
+    pub operands: [Operand<B>; 2],
+    /// The shape of the output, which is the index space of the epilogue (coalesced).
+    pub space: Shape,
+    /// The epilogue: expressions over the output.
+    pub exprs: Exprs<B>,
+    pub stores: Vec<Store<B>>,
+}
+
+/// What a kernel does.
+// There are some hundred bodies in a program: their size does not matter.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body<B> {
+    /// Loop nests that do not depend on each other. More than one is a multi-tensor kernel.
+    Nests(Vec<Nest<B>>),
+    Contraction(Contraction<B>),
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Unique in the schedule; an identifier in C.
+    pub name: String,
+    pub body: Body<BufferId>,
+    /// The buffers that are read, each once, in ascending order.
+    pub reads: Vec<BufferId>,
+    /// The buffers that are written, each once, in ascending order.
+    pub writes: Vec<BufferId>,
+    /// The names of the nodes that are computed here, operands before users.
+    pub nodes: Vec<String>,
+}
+
+/// The sort of a kernel, as summaries count them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelKind {
+    Contraction,
+    Reduction,
+    Elementwise,
+    MultiTensor,
+}
+
+impl KernelKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            KernelKind::Contraction => "contraction",
+            KernelKind::Reduction => "reduction",
+            KernelKind::Elementwise => "elementwise",
+            KernelKind::MultiTensor => "multi-tensor",
+        }
+    }
+}
+
+impl Kernel {
+    pub fn kind(&self) -> KernelKind {
+        match &self.body {
+            Body::Contraction(_) => KernelKind::Contraction,
+            Body::Nests(nests) => match nests.as_slice() {
+                [nest] if nest.reduced.contains(&true) => KernelKind::Reduction,
+                [_] => KernelKind::Elementwise,
+                _ => KernelKind::MultiTensor,
+            },
+        }
+    }
+}
+
+impl<B> Default for Pass<B> {
+    fn default() -> Self {
+        Pass { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
+    }
+}
+
+impl<B> Pass<B> {
+    /// What is evaluated at every point of the full space.
+    pub fn swept(&self) -> impl Iterator<Item = ExprId> {
+        self.reductions.iter().map(|r| r.value).chain(self.stores.iter().map(|s| s.value))
+    }
+
+    /// What is evaluated at every kept point.
+    pub fn kept_values(&self) -> impl Iterator<Item = ExprId> {
+        self.kept.iter().map(|(_, value)| *value).chain(self.kept_stores.iter().map(|s| s.value))
+    }
+}
+
+impl<B> Nest<B> {
+    pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
+        self.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+    }
+}
+
+impl<B> Operand<B> {
+    /// What computes the operand of a prologue.
+    pub fn exprs(&self) -> Option<&Exprs<B>> {
+        match self {
+            Operand::Buffer { .. } => None,
+            Operand::Computed { exprs } => Some(exprs),
+        }
+    }
+
+    pub fn reads(&self) -> impl Iterator<Item = &B> {
+        let buffer = match self {
+            Operand::Buffer { buffer, .. } => Some(buffer),
+            Operand::Computed { .. } => None,
+        };
+        buffer.into_iter().chain(self.exprs().into_iter().flat_map(Exprs::reads))
+    }
+}
+
+impl<B> Body<B> {
+    /// Every reference to what is read, in order and repeated as often as it is read.
+    pub fn reads(&self) -> Box<dyn Iterator<Item = &B> + '_> {
+        match self {
+            Body::Nests(nests) => Box::new(nests.iter().flat_map(|n| n.exprs.reads())),
+            Body::Contraction(c) => Box::new(c.operands.iter().flat_map(Operand::reads).chain(c.exprs.reads())),
+        }
+    }
+
+    /// Every store, in order.
+    pub fn stores(&self) -> Box<dyn Iterator<Item = &Store<B>> + '_> {
+        match self {
+            Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
+            Body::Contraction(c) => Box::new(c.stores.iter()),
+        }
+    }
+
+    /// The body with what it reads and writes named in another way.
+    pub fn map<C>(self, name: &mut impl FnMut(B) -> C) -> Body<C> {
+        fn stores<B, C>(stores: Vec<Store<B>>, name: &mut impl FnMut(B) -> C) -> Vec<Store<C>> {
+            let stores = stores.into_iter();
+            stores.map(|s| Store { value: s.value, buffer: name(s.buffer), access: s.access }).collect()
+        }
+        fn nest<B, C>(nest: Nest<B>, name: &mut impl FnMut(B) -> C) -> Nest<C> {
+            let passes = (nest.passes.into_iter())
+                .map(|pass| Pass {
+                    reductions: pass.reductions,
+                    stores: stores(pass.stores, name),
+                    kept: pass.kept,
+                    kept_stores: stores(pass.kept_stores, name),
+                })
+                .collect();
+            let exprs = nest.exprs.map(name);
+            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, passes }
+        }
+        fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
+            match operand {
+                Operand::Buffer { buffer, access } => Operand::Buffer { buffer: name(buffer), access },
+                Operand::Computed { exprs } => Operand::Computed { exprs: exprs.map(name) },
+            }
+        }
+        match self {
+            Body::Nests(nests) => Body::Nests(nests.into_iter().map(|n| nest(n, name)).collect()),
+            Body::Contraction(c) => {
+                let [a, b] = c.operands;
+                Body::Contraction(Contraction {
+                    kind: c.kind,
+                    operands: [operand(a, name), operand(b, name)],
+                    space: c.space,
+                    exprs: c.exprs.map(name),
+                    stores: stores(c.stores, name),
+                })
+            }
+        }
+    }
+}

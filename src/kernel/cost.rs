@@ -1,0 +1,75 @@
+//! What work costs: floating-point operations, bytes, and the time that a machine needs for them.
+
+use super::access::kept_shape;
+use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest};
+use super::schedule::Buffer;
+
+/// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
+/// performance model for multicore architectures", CACM 52(4), 2009).
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Machine {
+    pub flops_per_second: f64,
+    /// To and from main memory.
+    pub bytes_per_second: f64,
+    /// Seconds that a launch takes beside its work.
+    pub launch_seconds: f64,
+}
+
+impl Machine {
+    /// Two cores with 256-bit vectors on one memory channel: what predictions are made for where nothing was
+    /// measured, so that they are the same everywhere.
+    pub const NOMINAL: Machine = Machine { flops_per_second: 150e9, bytes_per_second: 20e9, launch_seconds: 5e-6 };
+
+    /// The time for so much work at the lower of the two ceilings.
+    pub fn seconds(&self, flops: u64, bytes: u64) -> f64 {
+        self.launch_seconds + (flops as f64 / self.flops_per_second).max(bytes as f64 / self.bytes_per_second)
+    }
+
+    /// The time that a kernel is predicted to take.
+    pub fn kernel_seconds(&self, kernel: &Kernel, buffers: &[Buffer]) -> f64 {
+        self.seconds(flops(kernel), bytes_moved(kernel, buffers))
+    }
+
+    /// Operations a byte at which the two ceilings meet.
+    pub fn ridge(&self) -> f64 {
+        self.flops_per_second / self.bytes_per_second
+    }
+}
+
+/// Floating-point operations of one launch: two for each term of a contraction's sums, one for each
+/// scalar operation and reduced element.
+pub fn flops(kernel: &Kernel) -> u64 {
+    let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
+    let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+    match &kernel.body {
+        Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
+        Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
+    }
+}
+
+/// Of a loop nest: what is needed over the full space at each of its points, the rest once for each kept point.
+fn nest_flops(nest: &Nest<BufferId>) -> u64 {
+    let full = nest.exprs.needed(nest.passes.iter().flat_map(|pass| pass.swept()));
+    let points: u64 = nest.space.iter().product::<usize>() as u64;
+    let kept: u64 = kept_shape(&nest.space, &nest.reduced).iter().product::<usize>() as u64;
+    let scalars = nest.exprs.iter().zip(&full).filter(|(expr, _)| matches!(expr, Expr::Scalar { .. }));
+    let work: u64 = scalars.map(|(_, &full)| if full { points } else { kept }).sum();
+    work + nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
+}
+
+/// Bytes that one launch reads and writes, each buffer once.
+pub fn bytes_moved(kernel: &Kernel, buffers: &[Buffer]) -> u64 {
+    kernel.reads.iter().chain(&kernel.writes).map(|&b| buffers[b.index()].bytes() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_ceiling_decides() {
+        let machine = Machine { flops_per_second: 100.0, bytes_per_second: 10.0, launch_seconds: 1.0 };
+        assert_eq!(machine.ridge(), 10.0);
+        assert_eq!([machine.seconds(1000, 10), machine.seconds(10, 1000)], [11.0, 101.0]);
+    }
+}

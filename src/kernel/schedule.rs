@@ -1,0 +1,97 @@
+//! Schedules as data: kernels in order, and the buffers of the arena that they share.
+
+use super::body::{BufferId, Kernel};
+use crate::ir::{DType, Shape, Type};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Bytes to which every buffer is aligned: a cache line, and the widest vector.
+pub const ALIGNMENT: usize = 64;
+
+/// What a buffer holds for longer than the kernels that use it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BufferRole {
+    /// Written by the caller before the run.
+    Input(String),
+    /// Lives from run to run; the same place in every entry.
+    State(String),
+    /// Read by the caller after the run.
+    Output,
+    /// Lives only within the run.
+    Temporary,
+}
+
+/// A tensor in the arena.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// The name of the node whose value it holds.
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Shape,
+    pub role: BufferRole,
+    /// Bytes from the start of the arena.
+    pub offset: usize,
+    /// The half-open range of schedule positions in which its contents matter.
+    pub live: (usize, usize),
+}
+
+impl Buffer {
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+}
+
+/// A named result of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleOutput {
+    pub name: String,
+    pub shape: Shape,
+    pub buffer: BufferId,
+}
+
+/// Kernels in the order in which they run, and where their buffers are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub kernels: Vec<Kernel>,
+    pub buffers: Vec<Buffer>,
+    pub outputs: Vec<ScheduleOutput>,
+    /// Bytes of the arena, state included.
+    pub arena_bytes: usize,
+    /// The largest sum of bytes that are live at one position, state included: no arena is smaller.
+    pub lower_bound: usize,
+}
+
+/// The places of the state tensors at the start of the arena, shared by all entries of a module.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateLayout {
+    /// Offset in bytes of each state tensor.
+    pub offsets: BTreeMap<String, usize>,
+    /// Bytes of the whole region.
+    pub bytes: usize,
+}
+
+impl StateLayout {
+    /// Places state tensors one after the other, in the given order.
+    ///
+    /// # Errors
+    /// When they do not fit the address space.
+    pub fn new<'s>(states: impl IntoIterator<Item = (&'s str, &'s Type)>) -> Result<Self, StateTooLarge> {
+        let mut layout = StateLayout::default();
+        for (name, ty) in states {
+            layout.offsets.insert(name.to_string(), layout.bytes);
+            let end = layout.bytes.checked_add(ty.bytes()).and_then(|end| end.checked_next_multiple_of(ALIGNMENT));
+            layout.bytes = end.ok_or(StateTooLarge)?;
+        }
+        Ok(layout)
+    }
+}
+
+/// State that does not fit the address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state does not fit the address space")]
+pub struct StateTooLarge;

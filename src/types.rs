@@ -1,0 +1,213 @@
+//! Plain data that graphs, kernels and plans share: attributes of operations, and what a program declares of its inputs
+//! and state. Nothing here knows a graph.
+
+use crate::tensor::Type;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// How a reduction combines elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReduceKind {
+    Sum,
+    Max,
+}
+
+/// What a random draw is distributed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Uniform on [0, 1), in steps of 2^-24.
+    Uniform,
+    /// Standard normal, by the Box–Muller transform of pairs of uniform draws.
+    Normal,
+    /// 1 with the given probability, else 0.
+    Bernoulli(Real),
+}
+
+/// Stride and symmetric zero padding of a two-dimensional convolution, as (height, width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    pub stride: [usize; 2],
+    pub pad: [usize; 2],
+}
+
+/// Most dimensions of a tensor, in programs and plans: executors walk them with fixed-size counters.
+pub const MAX_RANK: usize = 12;
+/// Most elements of one tensor: the indices of a kernel stay within 31 bits.
+pub const MAX_ELEMENTS: usize = i32::MAX as usize;
+/// Most rows or columns of an image with its padding, and of a stride.
+pub const MAX_PADDED: usize = 1 << 15;
+
+/// The entry that gives every state tensor its first value; every program has it.
+pub const INIT: &str = "init";
+
+/// What gives an input its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feed {
+    /// Images of the data set, mapped to [-1, 1]: `[batch, channels, height, width]`.
+    Images,
+    /// Class labels of the same examples: `u32[batch]`.
+    Labels,
+    /// The random seed: `u32[2]`.
+    Seed,
+    /// The caller, each time.
+    Caller,
+}
+
+/// One input of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputDecl {
+    pub name: String,
+    pub ty: Type,
+    pub feed: Feed,
+    /// Integers must be below this, where the entry takes them for one of so many classes.
+    pub below: Option<usize>,
+    /// A sentence for people.
+    pub meaning: String,
+}
+
+/// What a state tensor is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateRole {
+    /// Learnt by an optimiser.
+    Parameter,
+    /// A running statistic.
+    Statistic,
+    /// An optimiser's memory (moments, step count).
+    Optimiser,
+    /// The count of steps that keys the random draws.
+    Counter,
+    /// Of a network: 0 as long as all that steps made of its state was finite, 1 from then on. An `f32[]` that the step
+    /// itself writes, so that a run need not look at every tensor, or at every step, to know.
+    NonFinite,
+}
+
+/// The value a state tensor has before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initialiser {
+    Constant(f64),
+    /// Uniform on [-limit, limit] (Glorot & Bengio, AISTATS 2010, equation 16, where
+    /// `limit = sqrt(6 / (fan_in + fan_out))`).
+    Uniform {
+        limit: f64,
+    },
+}
+
+/// A tensor that lives from step to step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateDecl {
+    pub name: String,
+    pub ty: Type,
+    pub role: StateRole,
+    pub init: Initialiser,
+    pub span: Option<Span>,
+}
+
+/// A range of bytes in the declaring source text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
+/// An f64 that is compared and hashed by its bits, so that attributes can be keys.
+/// Its serialised form carries infinities through JSON, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Real(pub f64);
+
+impl PartialEq for Real {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+impl Eq for Real {}
+impl std::hash::Hash for Real {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+impl fmt::Display for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Debug formatting is the shortest text that reads back to the same f64, with an exponent
+        // where the number is very small or large.
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// A number; in formats for people, which may have no other way (JSON has none), infinities and NaNs
+/// are strings.
+impl Serialize for Real {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() && !self.0.is_finite() {
+            serializer.collect_str(&Number(self.0))
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Real {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(RealVisitor)
+        } else {
+            f64::deserialize(deserializer).map(Real)
+        }
+    }
+}
+
+struct RealVisitor;
+
+impl Visitor<'_> for RealVisitor {
+    type Value = Real;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, \"inf\", \"-inf\" or \"NaN\"")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Real, E> {
+        Ok(Real(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Real, E> {
+        Ok(Real(value as f64))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Real, E> {
+        Ok(Real(value as f64))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Real, E> {
+        let number = Number::parse(value);
+        number.map(|n| Real(n.0)).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(value), &self))
+    }
+}
+
+/// A number as it is written in a graph: the shortest decimal that reads back to the same f64, `inf`,
+/// `-inf`, `NaN`, or the bits of an unusual NaN in hexadecimal.
+pub(crate) struct Number(pub f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_nan() && self.0.to_bits() != f64::NAN.to_bits() {
+            write!(f, "{:#018x}", self.0.to_bits())
+        } else {
+            write!(f, "{:?}", self.0)
+        }
+    }
+}
+
+impl Number {
+    pub(crate) fn parse(text: &str) -> Option<Number> {
+        match text.strip_prefix("0x") {
+            Some(bits) => u64::from_str_radix(bits, 16).ok().map(f64::from_bits),
+            None => text.parse().ok(),
+        }
+        .map(Number)
+    }
+}
