@@ -1,7 +1,7 @@
 //! The compiler as one call: from a program's text to a plan.
 
 use crate::declare;
-use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
+use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
@@ -78,8 +78,12 @@ pub enum CompileError {
     Schedule { entry: String, error: ScheduleError },
     #[error("the plan is not fit to run, which is a mistake of the compiler: {0}")]
     Plan(plan::VerifyError),
-    #[error("nothing can be compiled for {0} examples: the program has no entry that takes data")]
+    #[error(
+        "nothing can be compiled for {0} examples: no entry takes data, or the size that counts its examples has no name"
+    )]
     NoData(usize),
+    #[error("with `{size}` at {examples}, the program has other state tensors: a plan has one state for all sizes")]
+    OtherState { size: String, examples: usize },
 }
 
 /// A moment in the compilation of one entry's graph.
@@ -196,13 +200,12 @@ pub fn compile(
         return Err(declare::Error::Text(warnings.denied()).into());
     }
     let mut jobs = vec![(Vec::new(), module)];
-    let data_size = declare::data_size(name, text)?;
+    let data_size = declare::data_size(name, text, None)?;
     for &examples in &options.specialise {
         let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
-        let sizes = vec![(size, examples)];
-        let mut module = declare::load(name, text, &options.sets, &sizes)?;
+        let mut module = smaller(name, text, &options.sets, &size, examples, &jobs[0].1.states)?;
         module.entries.retain(takes_data);
-        jobs.push((sizes, module));
+        jobs.push((vec![(size, examples)], module));
     }
     let source = Source {
         name: name.to_string(),
@@ -216,6 +219,43 @@ pub fn compile(
     compiled.summary.elapsed = started.elapsed();
     compiled.warnings = Some(warnings);
     Ok(compiled)
+}
+
+/// Adds to a plan its entry `entry` for another number of examples, with what the plan was compiled with.
+///
+/// # Errors
+/// When the entry takes no data, its number of examples has no name, or the program does not fit that number.
+pub fn specialise(plan: &mut Plan, entry: &str, examples: usize) -> Result<(), CompileError> {
+    let Source { name, text, overrides, .. } = &plan.source;
+    let options = Options::of(&plan.source);
+    let size = declare::data_size(name, text, Some(entry))?.ok_or(CompileError::NoData(examples))?;
+    let mut module = smaller(name, text, overrides, &size, examples, &plan.states)?;
+    module.entries.retain(|e| e.graph.name == entry);
+    let jobs = vec![(vec![(size, examples)], module)];
+    let compiled = compile_jobs(jobs, plan.source.clone(), &options, &chosen(&options)?, &mut |_| {})?;
+    plan.entries.extend(compiled.plan.into_iter().flat_map(|p| p.entries));
+    Ok(())
+}
+
+/// The program for another number of examples. What has a size of its own stays as it is (see [`declare::load`]); where
+/// that does not fit together, as where made images are mixed with real ones, the sizes that follow the data's change too.
+fn smaller(
+    name: &str,
+    text: &str,
+    sets: &[String],
+    size: &str,
+    examples: usize,
+    states: &[StateDecl],
+) -> Result<Module, CompileError> {
+    let same_state = |module: Module| {
+        let same = module.states.iter().map(|s| (&s.name, &s.ty)).eq(states.iter().map(|s| (&s.name, &s.ty)));
+        if same { Ok(module) } else { Err(CompileError::OtherState { size: size.to_string(), examples }) }
+    };
+    let alone = declare::load(name, text, sets, &[(size.to_string(), examples)]);
+    alone.map_err(CompileError::from).and_then(same_state).or_else(|error| {
+        let sets = [sets, &[format!("{size}={examples}")]].concat();
+        declare::load(name, text, &sets, &[]).map_err(|_| error).and_then(same_state)
+    })
 }
 
 /// Compiles a module that was made in another way than by reading the whole of `source`.

@@ -10,7 +10,8 @@ use crate::compile::{CompileError, Options, compile_module};
 use crate::exec::cpu::CpuExecutor;
 use crate::exec::{ExecError, Executor, TensorRef};
 use crate::ir::{
-    Bindings, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value, evaluate,
+    Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value,
+    evaluate,
 };
 use crate::plan::{INIT, Source};
 use crate::tensor::Tensor;
@@ -23,11 +24,11 @@ use std::collections::BTreeMap;
 pub enum NameKind {
     /// Must be given.
     Input,
-    /// May be given; else it is what the program's initialisation makes it. Given out afterwards.
+    /// May be given; else it is what the program's initialisation makes it. Returned afterwards.
     State,
     /// May be given; else it is drawn.
     Draw,
-    /// Given out.
+    /// Returned.
     Output,
     /// A gradient of a loss; given out.
     Gradient,
@@ -58,6 +59,8 @@ pub enum ReplayError {
     UnknownName { entry: String, name: String, hint: String },
     #[error("`{name}` must be {expected}, got {found}")]
     WrongType { name: String, expected: Type, found: Type },
+    #[error("`{name}` has an element {found}: all must be below {below}, the number of classes")]
+    OutOfRange { name: String, found: u32, below: usize },
     #[error("{names} must be given: `{entry}` has no other source for them")]
     Missing { entry: String, names: String },
     #[error("`{name}` is given for some steps only: {missing} is missing")]
@@ -117,6 +120,7 @@ fn entry_names(module: &Module, entry: &Entry) -> Vec<Name> {
             StateRole::Statistic => "running statistic",
             StateRole::Optimiser => "an optimiser's memory",
             StateRole::Counter => "count of steps, which keys the random draws",
+            StateRole::NonFinite => "1 once a step made the network's state infinite or NaN",
         };
         names.push(name(NameKind::State, &state.name, &state.ty, meaning.to_string()));
     }
@@ -170,6 +174,12 @@ impl Replay {
         let takes = |n: &&Name| matches!(n.kind, NameKind::Input | NameKind::State | NameKind::Draw);
         for (name, value) in &given {
             let base = without_step(name);
+            let below = found.inputs.iter().find(|i| i.name == base || i.name == *name).and_then(|i| i.below);
+            if let (Some(below), Data::U32(values)) = (below, &value.data)
+                && let Some(&found) = values.iter().find(|&&v| v as usize >= below)
+            {
+                return Err(ReplayError::OutOfRange { name: name.clone(), found, below });
+            }
             let Some(expected) = names.iter().filter(takes).find(|n| n.name == base || n.name == *name) else {
                 let candidates = names.iter().filter(takes).map(|n| n.name.as_str());
                 let hint = crate::declare::diagnostic::closest(base, candidates);

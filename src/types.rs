@@ -90,6 +90,9 @@ pub enum StateRole {
     Optimiser,
     /// The count of steps that keys the random draws.
     Counter,
+    /// Of a network: 0 as long as all that steps made of its state was finite, 1 from then on. An `f32[]` that the step
+    /// itself writes, so that a run need not look at every tensor, or at every step, to know.
+    NonFinite,
 }
 
 /// The value a state tensor has before the first step.

@@ -1,11 +1,14 @@
 //! Which program a user means, and compiling it.
 
 use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
 use gcc_gan::inspect::{Observed, main_entry, observe};
 use gcc_gan::plan::{self, EntryPlan, Plan};
+use gcc_gan::train::checkpoint::Checkpoint;
+use gcc_gan::train::session;
 use std::path::{Path, PathBuf};
 
 /// A program's text and its name in messages.
@@ -39,7 +42,7 @@ pub fn source(path: &Path) -> Result<Program> {
         let plan = plan::load(path)?;
         return Ok(Program { name: plan.source.name, text: plan.source.text });
     }
-    let bytes = std::fs::read(path).with_context(|| {
+    let bytes = atomic::read(path).with_context(|| {
         format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
     })?;
     const MOST: usize = 16 << 20;
@@ -63,11 +66,23 @@ impl Program {
 
     pub fn compile_observed(&self, options: &Options, observe: &mut dyn FnMut(Stage)) -> Result<Compiled> {
         let compiled = compile(&self.name, &self.text, options, observe)?;
-        if let Some(warnings) = &compiled.warnings {
-            super::show_warnings(warnings);
-        }
+        show_warnings(&compiled);
         Ok(compiled)
     }
+}
+
+/// Shows what is odd about a program that was compiled.
+fn show_warnings(compiled: &Compiled) {
+    if let Some(warnings) = &compiled.warnings {
+        super::show_warnings(warnings);
+    }
+}
+
+/// The plan of a checkpoint's program: see [`session::compile_again`].
+pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Plan> {
+    let compiled = session::compile_again(checkpoint, sets, deny_warnings)?;
+    show_warnings(&compiled);
+    plan_of(compiled)
 }
 
 /// A program's text, and what to compile it with: what a plan was compiled with, then what the arguments set.

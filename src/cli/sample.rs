@@ -1,8 +1,6 @@
 //! `gcc-gan sample`.
 
-use super::program::Program;
 use anyhow::{Context, Result, bail};
-use gcc_gan::compile::Options;
 use gcc_gan::exec::cpu::CpuExecutor;
 use gcc_gan::train::images::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
@@ -25,7 +23,7 @@ pub struct Args {
     /// Rows x columns of images
     #[arg(long, default_value = "8x8")]
     grid: Grid,
-    /// Another seed gives other images
+    /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads to use; the images do not depend on it
@@ -34,12 +32,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    images::check_format(&args.output)?;
     let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let program = Program { name: format!("{} (in {})", meta.program, file.display()), text: meta.text.clone() };
-    let sets = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let plan = super::program::plan_of(program.compile(&Options { sets, ..Options::default() })?)?;
+    let plan = super::program::plan_again(&checkpoint, &[], false)?;
     let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
     session::restore(&mut executor, &checkpoint)?;
     let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {

@@ -51,7 +51,8 @@ struct Shared {
 }
 
 impl<'n> Expressions<'_, 'n> {
-    /// Updates the parameters of a network that the loss depends on. Whatever comes after sees them updated.
+    /// Updates the parameters of a network that the loss depends on, and gives the network's name. Whatever comes after
+    /// sees them updated.
     pub fn minimise(
         &mut self,
         span: Span,
@@ -59,7 +60,7 @@ impl<'n> Expressions<'_, 'n> {
         network: &'n Node,
         optimiser: &'n Node,
         trained: &mut Trained,
-    ) -> Option<()> {
+    ) -> Option<&'n str> {
         let name = match &loss.value {
             Value::Str(name) => name.clone(),
             _ => "loss".to_string(),
@@ -79,7 +80,7 @@ impl<'n> Expressions<'_, 'n> {
         network: &'n Node,
         optimiser: &'n Node,
         trained: &mut Trained,
-    ) -> Option<()> {
+    ) -> Option<&'n str> {
         let value = self.expr(loss);
         let optimiser = self.optimiser(optimiser);
         let network = self.network_name(network);
@@ -108,7 +109,7 @@ impl<'n> Expressions<'_, 'n> {
             nodes.leave();
             nodes.current.insert(parameter, updated?);
         }
-        Some(())
+        Some(network)
     }
 
     /// Notes which parameters the loss has a gradient in.

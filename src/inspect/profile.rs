@@ -555,14 +555,15 @@ mod tests {
         let launch = |step: usize, kernel: usize| Launch {
             step,
             kernel,
-            start: step as f64 * 100.0 + kernel as f64 * 1.25,
-            seconds: if (step, kernel) == (1, 2) { 40.0 } else { 1.0 },
+            start: step as f64 * 1000.0 + kernel as f64 * 1.25,
+            // The step ends with it.
+            seconds: if (step, kernel) == (1, 2) { 400.0 } else { 1.0 },
         };
         let count = schedule.kernels.len();
         profile.launches = (0..4).flat_map(|step| (0..count).map(move |kernel| launch(step, kernel))).collect();
         let kernels = profile.kernels(schedule).unwrap();
         assert_eq!(profile.typical_steps().len(), 2);
-        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 40.0]);
+        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 400.0]);
         let step = profile.step_time();
         assert!((step.between_seconds - 0.25 * (count - 1) as f64).abs() < 1e-9, "{step:?}");
     }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::atomic;
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Record {
@@ -39,7 +41,7 @@ pub enum MetricsError {
         /// What the system said.
         error: io::Error,
     },
-    /// A line before the last that is no record, which no kill of ours leaves behind.
+    /// A line before the last that is not a record, which no kill of ours leaves behind.
     #[error("{file}, line {line}: a JSON object with a number \"step\" was expected ({reason}); correct or remove the line", file = .file.display())]
     Line {
         /// The file.
@@ -60,10 +62,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `path`, which is made if need be, to go on after `step`: later lines and a half-written last line are
+    /// Opens `path`, which is made if need be, to continue after `step`: later lines and a half-written last line are
     /// removed. A new run starts after step 0.
     pub fn open(path: &Path, step: u64) -> Result<Metrics, MetricsError> {
         let io = |error| MetricsError::Io { file: path.to_owned(), error };
+        // The end of a device or a pipe might never come.
+        match atomic::check_ordinary(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         let keep = keep(&mut file, path, step)?;
         file.set_len(keep).map_err(io)?;

@@ -89,6 +89,7 @@ impl Printer {
                 StateRole::Statistic => "statistic",
                 StateRole::Optimiser => "optimiser",
                 StateRole::Counter => "counter",
+                StateRole::NonFinite => "flag",
             };
             write!(out, "  state {:?}: {} = ", state.name, state.ty)?;
             match state.init {

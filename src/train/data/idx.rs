@@ -142,7 +142,7 @@ pub enum Problem {
 /// Reads the file at `path`, which may be compressed or not: its first bytes tell, not its name.
 pub fn read(path: &Path, content: Content) -> Result<Idx, IdxError> {
     let file = path.display().to_string();
-    match File::open(path) {
+    match crate::atomic::check_ordinary(path).and_then(|()| File::open(path)) {
         Ok(handle) => parse(BufReader::new(handle), content, &file),
         Err(error) => Err(IdxError { file, problem: Problem::Io(error) }),
     }
