@@ -31,6 +31,8 @@ pub struct VerifyError {
     pub problem: String,
 }
 
+/// Most bounds of an access.
+const MAX_BOUNDS: usize = 64;
 /// Most kept values of a nest.
 const MAX_SLOTS: usize = 1024;
 
@@ -93,7 +95,12 @@ fn states(plan: &Plan) -> Check {
         placements.push(Placement { start: 0, end: 1, offset, size });
     }
     ensure!(layout.offsets.len() == plan.states.len(), "there are places for tensors that are not declared");
-    check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())
+    check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())?;
+    // The region is allocated: it holds the states and nothing else.
+    let end = placements.iter().map(|p| p.offset.saturating_add(p.size)).max().unwrap_or(0);
+    let region = end.checked_next_multiple_of(ALIGNMENT);
+    ensure!(region == Some(layout.bytes), "the state region of {} bytes is larger than the states", layout.bytes);
+    Ok(())
 }
 
 /// Types, places and live ranges of an entry's buffers.
@@ -326,10 +333,32 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     Ok(())
 }
 
+/// That an access has a stride for each dimension, and that no sum of theirs overflows.
+fn check_access(access: &Access, rank: usize) -> Check {
+    let fits = |offset: isize, strides: &[isize]| {
+        let is_small = |x: isize| x.unsigned_abs() <= MAX_ELEMENTS;
+        strides.len() == rank && is_small(offset) && strides.iter().all(|&stride| is_small(stride))
+    };
+    ensure!(fits(access.offset, &access.strides), "an access does not fit its index space");
+    for bound in &access.bounds {
+        ensure!(fits(bound.offset, &bound.strides), "a bound does not fit its index space");
+        ensure!(bound.below <= MAX_ELEMENTS, "a bound is beyond the elements of any tensor");
+    }
+    ensure!(access.bounds.len() <= MAX_BOUNDS, "{} bounds are more than {MAX_BOUNDS}", access.bounds.len());
+    Ok(())
+}
+
 /// That all expressions are well-typed, those too that nothing needs: executors prepare them all.
-fn check_exprs(schedule: &Schedule, exprs: &Exprs<BufferId>, slots: usize, has_accumulator: bool) -> Check {
+fn check_exprs(
+    schedule: &Schedule,
+    exprs: &Exprs<BufferId>,
+    rank: usize,
+    slots: usize,
+    has_accumulator: bool,
+) -> Check {
     exprs.check()?;
     for expr in exprs.iter() {
+        expr.access().map_or(Ok(()), |access| check_access(access, rank))?;
         match expr {
             Expr::Load { buffer, lane, .. } => {
                 let Some(buffer) = schedule.buffers.get(buffer.index()) else {
@@ -401,6 +430,7 @@ fn check_store(schedule: &Schedule, exprs: &Exprs<BufferId>, store: &Store<Buffe
         buffer.name,
         buffer.elements()
     );
+    check_access(&store.access, space.len())?;
     ensure!(store.access.is_bijective(space), "a store does not fill `{}`", buffer.name);
     ensure!(store.value.index() < exprs.len(), "a store of no expression");
     ensure!(buffer.dtype.lane() == exprs.lane(store.value), "`{}` gets another type", buffer.name);
@@ -413,7 +443,7 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     elements(&nest.space)?;
     let kept_space = kept_shape(&nest.space, &nest.reduced);
     let exprs = &nest.exprs;
-    check_exprs(schedule, exprs, nest.slots, false)?;
+    check_exprs(schedule, exprs, nest.space.len(), nest.slots, false)?;
     let is_elementwise = !nest.reduced.contains(&true);
     ensure!(!is_elementwise || nest.passes.len() <= 1, "an elementwise nest has several passes");
     let mut defined = vec![false; nest.slots];
@@ -462,6 +492,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         elements(shape)?;
         match operand {
             Operand::Buffer { buffer, access } => {
+                check_access(access, shape.len())?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
                 ensure!(buffer.dtype == DType::F32, "an operand is not f32");
                 ensure!(access.bounds.is_empty(), "an operand is padded");
@@ -477,7 +508,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                 }
             }
             Operand::Computed { exprs } => {
-                check_exprs(schedule, exprs, 0, false)?;
+                check_exprs(schedule, exprs, shape.len(), 0, false)?;
                 let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
                 ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
                 reads_inside(schedule, exprs, &[value], shape, &[])?;
@@ -485,7 +516,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         }
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
-    check_exprs(schedule, &contraction.exprs, 0, true)?;
+    check_exprs(schedule, &contraction.exprs, contraction.space.len(), 0, true)?;
     for store in &contraction.stores {
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
         check_store(schedule, &contraction.exprs, store, &contraction.space)?;
