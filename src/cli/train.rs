@@ -4,7 +4,8 @@ use super::program::{Found, Program, find};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::{Options, compile};
-use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::exec::Device as _;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -130,22 +131,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let plan = specialised(&job, plan, &dataset)?;
     // `auto` is the processor: no other device is built in yet.
     let (Device::Auto | Device::Cpu) = args.device;
-    let executor = CpuExecutor::new(plan, super::threads(args.threads))?;
-    let threads = executor.threads();
-    let mut session = Session::new(Box::new(executor), dataset, job.seed)?;
+    let device = CpuDevice::new(super::threads(args.threads));
+    let mut session = Session::new(device.load(Arc::new(plan))?, dataset, job.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,
     }
     let test = session.data().test.as_ref().map_or(String::new(), |t| format!(", {} for testing", t.len()));
     super::print(&format!(
-        "{} on {} images of {}{test}\n{} a batch, {} steps an epoch, on the CPU with {threads} thread{}; seed {}\nrun: {}",
+        "{} on {} images of {}{test}\n{} a batch, {} steps an epoch, on the {}; seed {}\nrun: {}",
         job.name,
         session.data().train.len(),
         session.data().why,
         batch_of(&session),
         session.steps_per_epoch(),
-        if threads == 1 { "" } else { "s" },
+        device.name(),
         job.seed,
         job.run.path().display(),
     ))?;
