@@ -1,4 +1,4 @@
-//! Running one entry on given tensors, step after step: on the processor, or by the reference
+//! Running one entry on given tensors, step after step: on a device, or by the reference
 //! interpreter in f64.
 //!
 //! Everything an entry depends on has a name: inputs, state, and random draws by their streams. A draw
@@ -7,8 +7,7 @@
 
 use crate::autodiff::differentiate;
 use crate::compile::{CompileError, Options, compile_module};
-use crate::exec::cpu::CpuExecutor;
-use crate::exec::{ExecError, Executor, TensorRef};
+use crate::exec::{Device, ExecError, Executor, TensorRef};
 use crate::ir::{
     Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value,
     evaluate,
@@ -17,6 +16,7 @@ use crate::plan::{INIT, Source};
 use crate::tensor::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -304,24 +304,24 @@ impl Replay {
         Ok(results)
     }
 
-    /// Compiles the entry and runs the steps on the processor.
+    /// Compiles the entry and runs the steps on a device.
     ///
     /// # Errors
     /// When it cannot be compiled or run.
-    pub fn run_cpu(&self, source: Source, threads: usize) -> Result<Tensors, ReplayError> {
+    pub fn run_on(&self, source: Source, device: &dyn Device) -> Result<Tensors, ReplayError> {
         let options = Options::of(&source);
         let plan = compile_module(self.module.clone(), source, &options)?;
-        let mut executor = CpuExecutor::new(plan, threads)?;
+        let mut executor = device.load(Arc::new(plan))?;
         let entries: Vec<(usize, String, Vec<InputDecl>)> =
             (executor.plan().entries.iter().enumerate()).map(|(i, e)| (i, e.name.clone(), e.inputs.clone())).collect();
         let mut results = Tensors::new();
-        let run = |executor: &mut CpuExecutor, index: usize, inputs: &[InputDecl], step: usize| {
+        let run = |executor: &mut dyn Executor, index: usize, inputs: &[InputDecl], step: usize| {
             let values: Vec<Tensor> = inputs.iter().map(|i| self.input(i, step).to_tensor(i.ty.dtype)).collect();
             let values: Vec<TensorRef> = values.iter().map(Tensor::view).collect();
-            executor.run(index, &values)
+            executor.submit(index, &values)
         };
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| name == INIT && *name != self.entry.graph.name) {
-            run(&mut executor, *index, inputs, 0)?;
+            run(executor.as_mut(), *index, inputs, 0)?;
         }
         for (i, state) in self.module.states.iter().enumerate() {
             if let Some(value) = self.given.get(&state.name) {
@@ -331,7 +331,7 @@ impl Replay {
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| *name == self.entry.graph.name) {
             let outputs = executor.plan().entries[*index].schedule.outputs.clone();
             for step in 0..self.steps {
-                run(&mut executor, *index, inputs, step)?;
+                run(executor.as_mut(), *index, inputs, step)?;
                 for (i, output) in outputs.iter().enumerate() {
                     let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer.index()].dtype;
                     let mut tensor = Tensor::zeros(Type::new(dtype, output.shape.clone()));

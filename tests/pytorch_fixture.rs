@@ -1,6 +1,7 @@
 //! Three training steps of PyTorch in float64, replayed. `tests/pytorch/reference.py` made the fixture.
 
 use gcc_gan::declare::load;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::Value;
 use gcc_gan::plan::Source;
 use gcc_gan::replay::{Replay, Tensors};
@@ -76,6 +77,6 @@ fn the_cpu_executor_agrees_with_pytorch() {
         fast_math: false,
     };
     for threads in [1, 2] {
-        check(&replay().run_cpu(source.clone(), threads).unwrap(), 1e-4);
+        check(&replay().run_on(source.clone(), &CpuDevice::new(threads)).unwrap(), 1e-4);
     }
 }

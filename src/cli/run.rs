@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{NameKind, Replay, Tensors, names};
@@ -125,7 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let Options { optional, fusion, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
         let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion, fast_math };
-        replay.run_cpu(source, super::threads(args.threads))?
+        replay.run_on(source, &CpuDevice::new(super::threads(args.threads)))?
     };
     write(&args.outputs, &results, args.f64_reference)?;
     super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;

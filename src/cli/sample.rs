@@ -1,11 +1,13 @@
 //! `gcc-gan sample`.
 
 use anyhow::{Context, Result, bail};
-use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::exec::Device;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::train::images::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Make new images with a trained program
 #[derive(Debug, clap::Args)]
@@ -37,9 +39,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
     let plan = super::program::plan_again(&checkpoint, &[], false)?;
-    let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
-    session::restore(&mut executor, &checkpoint)?;
-    let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {
+    let mut executor = CpuDevice::new(super::threads(args.threads)).load(Arc::new(plan))?;
+    session::restore(executor.as_mut(), &checkpoint)?;
+    let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
     images::write_png(&args.output, &images.values, &images.shape, args.grid)?;

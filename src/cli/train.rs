@@ -5,7 +5,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
-use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::exec::Device as _;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -133,15 +134,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
     session::specialise(&mut job.plan, &job.dataset);
     // `auto` is the processor: no other device is built in yet.
     let (Device::Auto | Device::Cpu) = args.device;
-    let executor = CpuExecutor::new(job.plan, super::threads(args.threads))?;
-    let threads = executor.threads();
-    let mut session = Session::new(Box::new(executor), job.dataset, job.meta.seed)?;
+    let device = CpuDevice::new(super::threads(args.threads));
+    let mut session = Session::new(device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,
     }
     drop(job.resumed);
-    screen.print(&heading(&session, &job.meta, threads, job.run.path()));
+    screen.print(&heading(&session, &job.meta, &device.name(), job.run.path()));
     let pace = pace(&args, &session);
     let ended = trainer::train(&mut session, &job.run, job.meta, &pace, &mut screen);
     screen.clear();
@@ -248,15 +248,14 @@ fn hold_out(plan: &Plan, dataset: &mut Dataset) {
 }
 
 /// What is trained on what, before it begins.
-fn heading(session: &Session, meta: &Meta, threads: usize, run: &Path) -> String {
+fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     let data = session.data();
     let test = data.test.as_ref().map_or(String::new(), |t| format!(", {} more for testing", thousands(t.len())));
     let mut text = format!(
-        "{}: batches of {}, {} steps an epoch, on the CPU with {threads} thread{}, seed {}\n",
+        "{}: batches of {}, {} steps an epoch, on {device}, seed {}\n",
         meta.program,
         session.batch(),
         thousands(session.steps_per_epoch() as usize),
-        if threads == 1 { "" } else { "s" },
         meta.seed
     );
     if !meta.sets.is_empty() {

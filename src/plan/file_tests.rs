@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::compile::{Options, compile};
-use crate::exec::cpu::CpuExecutor;
-use crate::exec::{Executor, TensorRef};
+use crate::exec::cpu::CpuDevice;
+use crate::exec::{Device, TensorRef};
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Expr, Nest};
 use crate::kernel::choice::{Algorithm, Tile};
@@ -64,7 +64,7 @@ fn run(plan: &Plan) {
     if plan.arena_bytes() > 1 << 24 || total.fold(0u64, u64::saturating_add) > 1 << 26 {
         return;
     }
-    let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
+    let mut executor = CpuDevice::new(2).load(plan.clone().into()).unwrap();
     for (index, entry) in plan.entries.iter().enumerate() {
         let inputs: Vec<Tensor> = (entry.inputs.iter())
             .map(|i| match i.ty.dtype {

@@ -77,7 +77,7 @@ impl Feeds {
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
             *slot = buffer.view();
         }
-        executor.run(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
+        executor.submit(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
     }
 }
 

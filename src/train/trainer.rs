@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use gcc_gan::compile::{Options, compile};
-//! use gcc_gan::exec::cpu::CpuExecutor;
+//! use gcc_gan::exec::{Device, cpu::CpuDevice};
 //! use gcc_gan::train::{checkpoint::Meta, data, rundir::RunDir, session::Session, trainer};
 //!
 //! /// Prints a line now and then.
@@ -24,7 +24,7 @@
 //! let plan = compile("mlp-gan.ron", text, &options, &mut |_| {})?.plan.ok_or("stopped early")?;
 //! let data = data::embedded::load();
 //! let meta = Meta::new(&plan, &data, 1);
-//! let mut session = Session::new(Box::new(CpuExecutor::new(plan, 1)?), data, 1)?;
+//! let mut session = Session::new(CpuDevice::new(1).load(plan.into())?, data, 1)?;
 //! session.initialise()?;
 //! let folder = tempfile::tempdir()?;
 //! let run = RunDir::create(folder.path(), None, "mlp-gan")?;

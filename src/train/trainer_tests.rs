@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::compile::{Options, compile};
-use crate::exec::cpu::CpuExecutor;
-use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
+use crate::exec::cpu::CpuDevice;
+use crate::exec::{Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
 use crate::plan::Plan;
 use crate::train::data::{Dataset, Source, Split};
 use crate::train::session;
@@ -25,6 +25,10 @@ fn plan(text: &str) -> Plan {
     compile("test.ron", text, &Options::default(), &mut |_| {}).unwrap().plan.unwrap()
 }
 
+fn executor(plan: Plan) -> Box<dyn Executor> {
+    CpuDevice::new(1).load(Arc::new(plan)).unwrap()
+}
+
 /// One entry on batches of the given size, with its steps.
 fn program(batch: &str, networks: &str, steps: &str) -> String {
     let sizes = if batch.contains('"') { r#"sizes: { "batch": 4 },"# } else { "" };
@@ -42,7 +46,7 @@ fn session(text: &str, count: usize) -> (Session, Meta) {
     let (mut plan, data) = (plan(text), data(count));
     let meta = Meta::new(&plan, &data, 5);
     session::specialise(&mut plan, &data);
-    let mut session = Session::new(Box::new(CpuExecutor::new(plan, 1).unwrap()), data, 5).unwrap();
+    let mut session = Session::new(executor(plan), data, 5).unwrap();
     session.initialise().unwrap();
     (session, meta)
 }
@@ -171,9 +175,9 @@ fn state_is_looked_at_before_it_is_saved() {
     let weight = plan.states.iter().position(|s| s.name.ends_with("weight")).unwrap();
     let data = data(8);
     let meta = Meta::new(&plan, &data, 5);
-    let mut executor = CpuExecutor::new(plan, 1).unwrap();
+    let mut executor = executor(plan);
     executor.write_state(weight, TensorRef::f32(&[f32::INFINITY; 16])).unwrap();
-    let mut session = Session::new(Box::new(executor), data, 5).unwrap();
+    let mut session = Session::new(executor, data, 5).unwrap();
     let (_dir, run) = run_dir();
     let error = train(&mut session, &run, meta, &pace(1), &mut ()).unwrap_err();
     assert!(matches!(&error, TrainError::NonFinite(found) if found.networks == ["net"]), "{error}");
@@ -182,7 +186,7 @@ fn state_is_looked_at_before_it_is_saved() {
 
 /// Counts what is read, as if each read were a wait for a device.
 struct Counting {
-    inner: CpuExecutor,
+    inner: Box<dyn Executor>,
     outputs: Arc<AtomicUsize>,
 }
 
@@ -190,16 +194,14 @@ impl Executor for Counting {
     fn plan(&self) -> &Plan {
         self.inner.plan()
     }
-    fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
-        self.inner.run(entry, inputs)
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        self.inner.submit(entry, inputs)
     }
-    fn run_observed(
-        &mut self,
-        entry: usize,
-        inputs: &[TensorRef],
-        observe: &mut dyn FnMut(usize, Instant),
-    ) -> Result<(), ExecError> {
-        self.inner.run_observed(entry, inputs, observe)
+    fn wait(&mut self) -> Result<(), ExecError> {
+        self.inner.wait()
+    }
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+        self.inner.profile(entry, inputs)
     }
     fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {
         self.outputs.fetch_add(1, Ordering::SeqCst);
@@ -219,7 +221,7 @@ fn losses_are_read_when_somebody_looks() {
         let plan = plan(&program(r#""batch""#, LINE, LINE_STEPS));
         let (data, outputs) = (data(400), Arc::new(AtomicUsize::new(0)));
         let meta = Meta::new(&plan, &data, 5);
-        let executor = Counting { inner: CpuExecutor::new(plan, 1).unwrap(), outputs: outputs.clone() };
+        let executor = Counting { inner: executor(plan), outputs: outputs.clone() };
         let mut session = Session::new(Box::new(executor), data, 5).unwrap();
         session.initialise().unwrap();
         let (_dir, run) = run_dir();

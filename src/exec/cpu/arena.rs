@@ -14,15 +14,15 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeros.
+    /// Zeros. `what` they are for is said where the machine has not so much.
     ///
     /// # Errors
-    /// When the machine has not so much.
-    pub fn new(bytes: usize) -> Result<Memory, ExecError> {
+    /// When it has not.
+    pub fn new(bytes: usize, what: &str) -> Result<Memory, ExecError> {
         const LINE: usize = ALIGNMENT / size_of::<u64>();
         let total = bytes.div_ceil(size_of::<u64>()) + LINE;
         let mut words: Vec<u64> = Vec::new();
-        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory(bytes))?;
+        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory { bytes, what: what.into() })?;
         words.resize(total, 0);
         let skip = words.as_ptr().align_offset(ALIGNMENT).min(LINE);
         Ok(Memory { words, skip, bytes })
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn tasks_write_and_read_their_own_elements() {
-        let mut memory = Memory::new(256).unwrap();
+        let mut memory = Memory::new(256, "a test").unwrap();
         assert!((memory.all().as_ptr() as usize).is_multiple_of(ALIGNMENT));
         // SAFETY: the threads below write elements of their own.
         let arena = unsafe { Arena::new(memory.all()) };
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "outside of the arena")]
     fn nothing_is_read_outside() {
-        let mut memory = Memory::new(64).unwrap();
+        let mut memory = Memory::new(64, "a test").unwrap();
         // SAFETY: one thread.
         let arena = unsafe { Arena::new(memory.all()) };
         arena.read::<f32>(15, 2);

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// A plan of one graph as it stands.
-fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Plan {
+fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
     let strategy = strategy.into();
     let mut inputs = Vec::new();
     let mut states = BTreeMap::new();
@@ -57,12 +57,12 @@ fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Plan {
         fusion: strategy.fusion,
         fast_math: false,
     };
-    Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
+    Arc::new(Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] })
 }
 
 /// Outputs and new states of one run.
-fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
-    let mut executor = CpuExecutor::with_isa(plan.clone(), threads, isa).unwrap();
+fn run(plan: &Arc<Plan>, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
+    let mut executor = CpuDevice { threads, isa }.load(plan.clone()).unwrap();
     let tensor = |name: &str, dtype: DType| given[name].to_tensor(dtype);
     for (i, state) in plan.states.iter().enumerate() {
         if given.contains_key(&state.name) {
@@ -385,7 +385,7 @@ fn the_bias_correction_of_adam_is_right_to_the_last_place() {
     for pass in passes::PIPELINE {
         (pass.run)(&mut graph, &passes::PassContext::default());
     }
-    let mut executor = CpuExecutor::new(plan_of(&graph, Fusion::On), 1).unwrap();
+    let mut executor = CpuDevice::new(1).load(plan_of(&graph, Fusion::On)).unwrap();
     for t in 1..=100_000u32 {
         executor.write_state(0, TensorRef::f32(&[(t - 1) as f32])).unwrap();
         executor.run(0, &[]).unwrap();
@@ -422,7 +422,7 @@ fn state_is_updated_in_place_and_stays() {
     let total = f.graph.add(state, &[], "total", Origin::default()).unwrap();
     let next = f.builder().add(total, x);
     f.graph.updates.push(Update { state: "total".into(), node: next });
-    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 2).unwrap();
+    let mut executor = CpuDevice::new(2).load(plan_of(&f.graph, Fusion::On)).unwrap();
     executor.write_state(0, TensorRef::f32(&[1.0; 5])).unwrap();
     for _ in 0..3 {
         executor.run(0, &[TensorRef::f32(&[2.0; 5])]).unwrap();
@@ -437,7 +437,7 @@ fn tensors_that_do_not_fit_are_refused() {
     let mut f = Fixture::new();
     let x = f.input("x", &[5]);
     f.output("x", x);
-    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 1).unwrap();
+    let mut executor = CpuDevice::new(1).load(plan_of(&f.graph, Fusion::On)).unwrap();
     let error = |r: Result<(), ExecError>| r.unwrap_err().to_string();
     assert_eq!(error(executor.run(0, &[])), "entry `g` takes 1 inputs, got 0");
     let short = executor.run(0, &[TensorRef::f32(&[0.0; 4])]);
@@ -446,6 +446,40 @@ fn tensors_that_do_not_fit_are_refused() {
     assert_eq!(error(words), "input `x` takes 5 elements of f32, got 5 of u32");
     assert_eq!(error(executor.run(1, &[])), "the plan has no entry `number 1`");
     assert_eq!(error(executor.read_output(0, 1, TensorMut::f32(&mut []))), "the plan has no output `number 1`");
+    assert_eq!(executor.profile(1, &[]).unwrap_err().to_string(), "the plan has no entry `number 1`");
+}
+
+/// An arena that no machine has, though each of its buffers is possible, is an error and no abort.
+#[test]
+fn too_large_an_arena_is_an_error() {
+    let error = Memory::new(1 << 60, "the arena").unwrap_err();
+    assert_eq!(error, ExecError::OutOfMemory { bytes: 1 << 60, what: "the arena".into() });
+    let text = error.to_string();
+    assert!(text.contains("the arena of 1152921504606846976 bytes") && text.contains("batch smaller"), "{text}");
+}
+
+#[test]
+fn kernels_are_timed_one_after_the_other() {
+    let mut f = Fixture::new();
+    let (x, y) = (f.input("x", &[40, 50]), f.input("y", &[50, 30]));
+    let product = f.builder().matmul(x, y);
+    let sum = f.builder().sum(product, &[0]);
+    f.output("product", product);
+    f.output("sum", sum);
+    let mut executor = CpuDevice::new(2).load(plan_of(&f.graph, Fusion::On)).unwrap();
+    let [x, y] = ["x", "y"].map(|name| f.given[name].to_tensor(DType::F32));
+    let timings = executor.profile(0, &[x.view(), y.view()]).unwrap();
+    let kernels: Vec<usize> = timings.iter().map(|t| t.kernel).collect();
+    assert_eq!(kernels, (0..executor.plan().entries[0].schedule.kernels.len()).collect::<Vec<_>>());
+    assert!(kernels.len() >= 2 && timings.windows(2).all(|t| t[0].start + t[0].length <= t[1].start), "{timings:?}");
+    let bits = |executor: &mut Box<dyn Executor>| {
+        let mut out = vec![0.0; 1200];
+        executor.read_output(0, 0, TensorMut::f32(&mut out)).unwrap();
+        out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let profiled = bits(&mut executor);
+    executor.run(0, &[x.view(), y.view()]).unwrap();
+    assert_eq!(bits(&mut executor), profiled);
 }
 
 /// Values at which rounding to bf16 is easily wrong: signed zeros, denormals, ties, what becomes infinite, NaN.

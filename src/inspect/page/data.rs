@@ -128,7 +128,7 @@ pub struct BufferData {
 
 #[derive(Debug, Serialize)]
 pub struct ProfileData {
-    pub threads: usize,
+    pub device: String,
     pub steps: usize,
     pub step: StepTime,
     /// Why the measured ceilings may be too low.
@@ -358,7 +358,7 @@ fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, Prof
     let start = launches.clone().map(|l| l.start).fold(f64::INFINITY, f64::min);
     let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
     Ok(ProfileData {
-        threads: profile.subject.threads,
+        device: profile.subject.device.clone(),
         steps: profile.subject.steps,
         step: profile.step_time(),
         busy: profile.subject.spread.busy(),
