@@ -16,6 +16,7 @@ mod multi_tensor;
 pub mod order;
 pub mod physical;
 pub mod select;
+mod topological;
 pub mod value;
 
 use crate::ir::{Graph, Op, Origin};
