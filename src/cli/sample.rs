@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use gcc_gan::exec::cpu::CpuExecutor;
-use gcc_gan::train::images::{self, Grid};
+use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,17 +32,17 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    images::check_format(&args.output)?;
+    sample_grid::check_format(&args.output)?;
     let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let plan = super::program::plan_again(&checkpoint, &[], false)?;
+    let plan = super::program_text::plan_again(&checkpoint, &[], false)?;
     let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
     session::restore(&mut executor, &checkpoint)?;
     let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
-    images::write_png(&args.output, &images.values, &images.shape, args.grid)?;
+    sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;
     super::print(&format!(
         "wrote {}: {} images by `{}` after {} steps",
         args.output.display(),

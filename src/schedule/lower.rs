@@ -56,7 +56,7 @@ enum Level {
 
 /// Where a member's value is found by the others.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum MemberValue {
     Full(ExprId),
     Slot(SlotId),
 }
@@ -82,7 +82,7 @@ struct BodyBuilder<'l> {
     /// The first sweep in which each expression can be evaluated: one after the slots it reads.
     ready: Vec<usize>,
     slot_sweep: Vec<usize>,
-    members: HashMap<NodeId, Place>,
+    members: HashMap<NodeId, MemberValue>,
     accumulator: Option<NodeId>,
     /// The member whose value is being expressed: it is not read from memory.
     computed: Option<NodeId>,
@@ -159,7 +159,7 @@ impl Lowering<'_> {
                 if !reduced.contains(&true) {
                     // Over no dimension: the operand itself.
                     sweep_at(&mut sweeps, sweep);
-                    b.members.insert(member, Place::Full(value));
+                    b.members.insert(member, MemberValue::Full(value));
                     if stored(member) {
                         sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
                     }
@@ -168,7 +168,7 @@ impl Lowering<'_> {
                 let slot = b.new_slot(sweep);
                 sweep_at(&mut sweeps, sweep);
                 sweeps[sweep].reductions.push(Reduction { kind: *kind, value, slot });
-                b.members.insert(member, Place::Slot(slot));
+                b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
                     sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
@@ -177,7 +177,7 @@ impl Lowering<'_> {
                 let value = b.aligned(member, Level::Full)?;
                 let sweep = b.ready[value.index()];
                 sweep_at(&mut sweeps, sweep);
-                b.members.insert(member, Place::Full(value));
+                b.members.insert(member, MemberValue::Full(value));
                 if stored(member) {
                     sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
                 }
@@ -188,7 +188,7 @@ impl Lowering<'_> {
                 let slot = b.new_slot(sweep);
                 sweep_at(&mut sweeps, sweep);
                 sweeps[sweep].kept.push((slot, value));
-                b.members.insert(member, Place::Slot(slot));
+                b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
                     sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
@@ -220,7 +220,7 @@ impl Lowering<'_> {
         let mut b = self.builder(space, vec![false; rank]);
         b.accumulator = Some(main);
         let accumulator = b.expr(Expr::Accumulator);
-        b.members.insert(main, Place::Full(accumulator));
+        b.members.insert(main, MemberValue::Full(accumulator));
         let (mut stores, mut reductions) = (Vec::new(), Vec::new());
         if stored(main) {
             stores.push(b.store(accumulator, main, Level::Full)?);
@@ -242,7 +242,7 @@ impl Lowering<'_> {
             }
             b.computed = Some(member);
             let value = b.aligned(member, Level::Full)?;
-            b.members.insert(member, Place::Full(value));
+            b.members.insert(member, MemberValue::Full(value));
             if stored(member) {
                 stores.push(b.store(value, member, Level::Full)?);
             }
@@ -552,12 +552,18 @@ impl BodyBuilder<'_> {
     }
 
     /// A member's value can be used only at the very point that computes it.
-    fn member_value(&mut self, node: NodeId, place: Place, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+    fn member_value(
+        &mut self,
+        node: NodeId,
+        place: MemberValue,
+        chain: ChainId,
+        level: Level,
+    ) -> Result<ExprId, Refusal> {
         let access = self.access(self.lowering.graph.shape(node), chain)?;
         match (place, level) {
-            (Place::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
+            (MemberValue::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
             // The kept shape has size 1 where the space is reduced, so its strides are 0 there.
-            (Place::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
+            (MemberValue::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
             _ => Err(Refusal::Misaligned),
         }
     }

@@ -4,8 +4,8 @@
 //! bits do not depend on the number of threads.
 
 use super::arena::{Arena, Location};
-use super::program::{Program, Reader, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
+use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Store, Sweep};
 use crate::plan::{DType, ReduceKind};
@@ -39,12 +39,12 @@ impl Write {
 /// One sweep made ready.
 #[derive(Debug)]
 struct SweepProgram {
-    full: Program,
+    full: TileProgram,
     /// The last is the slot.
     reductions: Vec<(ReduceKind, ExprId, usize)>,
     stores: Vec<Write>,
-    kept: Vec<(usize, Program, ExprId)>,
-    kept_stores: Vec<(Program, Write)>,
+    kept: Vec<(usize, TileProgram, ExprId)>,
+    kept_stores: Vec<(TileProgram, Write)>,
 }
 
 /// How a nest's space is walked.
@@ -96,7 +96,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Room for any of the given nests and, beside them, programs.
-    pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n Program]) -> Scratch {
+    pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n TileProgram]) -> Scratch {
         let all = nests.clone().flat_map(NestProgram::programs).chain(programs.iter().copied());
         let slots = nests.clone().map(|n| n.slots).max().unwrap_or(0);
         let reductions = nests.map(|n| n.reductions).max().unwrap_or(0);
@@ -149,7 +149,7 @@ impl NestProgram {
         NestProgram { walk, kept_dims, sweeps, slots: nest.slots, reductions }
     }
 
-    fn programs(&self) -> impl Iterator<Item = &Program> {
+    fn programs(&self) -> impl Iterator<Item = &TileProgram> {
         self.sweeps.iter().flat_map(|p| {
             let kept = p.kept.iter().map(|k| &k.1);
             std::iter::once(&p.full).chain(kept).chain(p.kept_stores.iter().map(|k| &k.0))
@@ -327,14 +327,14 @@ fn sweep_program(
 ) -> SweepProgram {
     let roots: Vec<ExprId> = sweep.swept().collect();
     SweepProgram {
-        full: Program::new(exprs, &roots, full, place),
+        full: TileProgram::new(exprs, &roots, full, place),
         reductions: sweep.reductions.iter().map(|r| (r.kind, r.value, r.slot.index())).collect(),
         stores: sweep.stores.iter().map(|store| Write::new(store, full.shape, place)).collect(),
         kept: (sweep.kept.iter())
-            .map(|&(slot, value)| (slot.index(), Program::new(exprs, &[value], kept, place), value))
+            .map(|&(slot, value)| (slot.index(), TileProgram::new(exprs, &[value], kept, place), value))
             .collect(),
         kept_stores: (sweep.kept_stores.iter())
-            .map(|store| (Program::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
+            .map(|store| (TileProgram::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
             .collect(),
     }
 }

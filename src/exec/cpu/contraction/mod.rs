@@ -6,15 +6,15 @@
 //! number of threads.
 
 mod filter_grad;
+mod frame;
 mod images;
-mod layout;
 mod matmul;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
-use super::program::{Program, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
+use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
@@ -95,7 +95,7 @@ impl Worker {
 /// What becomes of a product's elements.
 #[derive(Debug)]
 pub(super) struct Epilogue {
-    program: Program,
+    program: TileProgram,
     stores: Vec<Write>,
 }
 
@@ -119,7 +119,7 @@ impl Epilogue {
 
 /// An operand in memory.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct InMemory {
     /// The float at which its buffer starts.
     base: usize,
     access: Access,
@@ -138,14 +138,14 @@ impl ContractionProgram {
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
         let mut source = |operand: &Operand<BufferId>, shape: &Shape, purpose: Purpose| match operand {
-            Operand::Buffer { buffer, access } => Source { base: place(*buffer).first(), access: access.clone() },
+            Operand::Buffer { buffer, access } => InMemory { base: place(*buffer).first(), access: access.clone() },
             Operand::Computed { exprs } => {
                 let access = Access::contiguous(shape);
                 if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
                     let stores = vec![Store { value, buffer, access: access.clone() }];
                     phases.push(Phase::Nest(elementwise(exprs.clone(), shape, stores, place)));
                 }
-                Source { base: workspace(purpose), access }
+                InMemory { base: workspace(purpose), access }
             }
         };
         let sources = [
@@ -155,7 +155,7 @@ impl ContractionProgram {
         let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
         let epilogue = || Epilogue {
-            program: Program::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
+            program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
             stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
         };
         // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
@@ -264,7 +264,7 @@ impl Phase {
     }
 
     /// The program of the epilogue, where there is one.
-    pub fn program(&self) -> Option<&Program> {
+    pub fn program(&self) -> Option<&TileProgram> {
         match self {
             Phase::Images(product) => Some(&product.epilogue.program),
             Phase::MatMul(product) => Some(&product.epilogue.program),
