@@ -1,6 +1,6 @@
 //! `gcc-gan compile`.
 
-use super::program::{ProgramArgs, entry_of, program_and_options};
+use super::program_text::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;

@@ -1,6 +1,6 @@
 //! `gcc-gan explain`.
 
-use super::program::{ProgramArgs, entry_of, observed};
+use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::Result;
 use gcc_gan::inspect::{explain, explain_pair, visible};
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! `gcc-gan profile`.
 
-use super::program::{Found, ProgramArgs, entry_of, find, plan_of};
+use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;

@@ -4,10 +4,10 @@
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
 pub mod builtin;
+mod conv_pool;
 pub mod diagnostic;
 mod entry;
 mod expr;
-mod images;
 mod init;
 mod layers;
 mod lowering;

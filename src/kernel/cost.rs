@@ -49,12 +49,12 @@ pub fn flops(kernel: &Kernel) -> u64 {
 
 /// Of a loop nest: what is needed over the full space at each of its points, the rest once for each kept point.
 fn nest_flops(nest: &Nest<BufferId>) -> u64 {
-    let full = nest.exprs.needed(nest.passes.iter().flat_map(|pass| pass.swept()));
+    let full = nest.exprs.needed(nest.sweeps.iter().flat_map(|sweep| sweep.swept()));
     let points: u64 = nest.space.iter().product::<usize>() as u64;
     let kept: u64 = kept_shape(&nest.space, &nest.reduced).iter().product::<usize>() as u64;
     let scalars = nest.exprs.iter().zip(&full).filter(|(expr, _)| matches!(expr, Expr::Scalar { .. }));
     let work: u64 = scalars.map(|(_, &full)| if full { points } else { kept }).sum();
-    work + nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
+    work + nest.sweeps.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
 }
 
 /// Bytes that one launch reads and writes, each buffer once.

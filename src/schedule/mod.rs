@@ -3,12 +3,12 @@
 //!
 //! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in memory;
 //! [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for each kernel
-//! and adds its workspace; [`order`] sorts the kernels; [`layout`] gives every buffer its place in the arena.
+//! and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the arena.
 
+pub mod arena;
 pub mod assemble;
 mod atoms;
 pub mod fuse;
-pub mod layout;
 pub mod lower;
 pub mod memory;
 pub mod movement;
@@ -51,7 +51,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strateg
     let mut assembled = assemble::assemble(&graph, fused, states)?;
     select::select(&mut assembled, strategy.target);
     order::order(&mut assembled);
-    layout::layout(assembled, states)
+    arena::lay_out(assembled, states)
 }
 
 /// How many kernels a graph comes to.

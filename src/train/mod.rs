@@ -8,9 +8,9 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod data;
-pub mod images;
 pub mod metrics;
 pub mod rundir;
+pub mod sample_grid;
 pub mod session;
 pub mod trainer;
 

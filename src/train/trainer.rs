@@ -37,9 +37,9 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta};
-use super::images::{self, Grid};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::rundir::RunDir;
+use super::sample_grid::{self, Grid};
 use super::session::{Session, SessionError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -422,8 +422,8 @@ impl Training<'_> {
         let file = self.run.sample(step);
         // Someone may have tidied up.
         let written = fs::create_dir_all(self.run.samples())
-            .map_err(|error| images::ImageError::Write { path: self.run.samples(), error })
-            .and_then(|()| images::write_png(&file, &made.values, &made.shape, self.pace.grid));
+            .map_err(|error| sample_grid::ImageError::Write { path: self.run.samples(), error })
+            .and_then(|()| sample_grid::write_png(&file, &made.values, &made.shape, self.pace.grid));
         match written {
             Ok(()) => self.observer.sampled(step, &file),
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),
