@@ -28,7 +28,10 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "train", "types",
         ],
     ),
-    ("testing", &["ir", "kernel", "scalar", "tensor", "types"]),
+    (
+        "testing",
+        &["compile", "declare", "exec", "ir", "kernel", "plan", "replay", "scalar", "schedule", "tensor", "types"],
+    ),
     ("cli", &[]),
 ];
 

@@ -1,64 +1,17 @@
 //! The executor against the interpreter.
 
 use super::*;
-use crate::ir::{
-    Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
-};
-use crate::ir::{Initialiser, StateRole, Update, evaluate};
-use crate::kernel::schedule::StateLayout;
+use crate::ir::{Bindings, Builder, Data, Graph, NodeId, Op, Origin, Output, Value, Window};
+use crate::ir::{Update, evaluate};
 use crate::passes;
-use crate::plan::Source;
 use crate::scalar::ScalarOp;
-use crate::schedule::{Fusion, Strategy, schedule};
+use crate::schedule::Fusion;
 use crate::tensor::Tensor;
+use crate::testing::conformance::plan_of;
 use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings, strategies};
 use crate::types::ReduceKind;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-
-/// A plan of one graph as it stands.
-fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
-    let strategy = strategy.into();
-    let mut inputs = Vec::new();
-    let mut states = BTreeMap::new();
-    for id in graph.topological() {
-        match graph.op(id) {
-            Op::Input { name, ty } => inputs.push(InputDecl {
-                name: name.clone(),
-                ty: ty.clone(),
-                feed: Feed::Caller,
-                below: None,
-                meaning: String::new(),
-            }),
-            Op::State { name, ty } => drop(states.insert(name.clone(), ty.clone())),
-            _ => {}
-        }
-    }
-    for update in &graph.updates {
-        states.insert(update.state.clone(), graph.ty(update.node).clone());
-    }
-    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
-    let states = (states.into_iter())
-        .map(|(name, ty)| StateDecl {
-            name,
-            ty,
-            role: StateRole::Parameter,
-            init: Initialiser::Constant(0.0),
-            span: None,
-        })
-        .collect();
-    let schedule = schedule(graph, &layout, strategy).unwrap();
-    let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source {
-        name: "test.ron".into(),
-        text: String::new(),
-        overrides: vec![],
-        optional: vec![],
-        fusion: strategy.fusion,
-        fast_math: false,
-    };
-    Arc::new(Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] })
-}
 
 /// Outputs and new states of one run.
 fn run(plan: &Arc<Plan>, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
