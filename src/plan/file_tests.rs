@@ -102,7 +102,7 @@ fn refusals_say_what_to_do() {
     insta::assert_snapshot!(errors.join("\n"));
 }
 
-/// Numbers that are allocated or shown are proved, not believed.
+/// Numbers that are allocated or shown are checked, not believed.
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);

@@ -13,8 +13,8 @@ pub use bindings::{random_bindings, special_bindings};
 pub use choices::Choices;
 pub use graphs::{GraphOptions, random_graph};
 
-/// The ways in which tests schedule a graph: fused, not fused, and by a policy that does all that fusion can do, as a device
-/// with many cores may want it.
+/// The ways in which tests schedule a graph: fused, not fused, and by a policy that does all that fusion can do, as a
+/// device with many cores may want it.
 pub fn strategies() -> [(&'static str, Strategy); 3] {
     let fused = Strategy::from(Fusion::On);
     let policy = Policy {

@@ -39,7 +39,8 @@ pub struct Spread {
     pub arithmetic: f64,
     pub memory: f64,
     pub launch: f64,
-    /// The part of the arithmetic test that threads were ready to run and had no core; 0 where the system does not tell.
+    /// The part of the arithmetic test that threads were ready to run and had no core; 0 where the system does not
+    /// tell.
     pub waiting: f64,
 }
 
@@ -55,12 +56,12 @@ impl Spread {
     }
 }
 
-/// Measures the ceilings of this machine for so many threads, in about two seconds.
+/// Measures the ceilings of this machine for a number of threads, in about two seconds.
 ///
 /// Arithmetic: multiply-adds of the widest vectors on operands in the nearest cache, each thread timed by itself.
-/// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
-/// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
-/// ceiling is what nothing else got in the way of.
+/// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write.
+/// Launch: a kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts:
+/// a ceiling is what nothing else got in the way of.
 ///
 /// # Errors
 /// When there is no memory for the arrays.
