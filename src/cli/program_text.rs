@@ -47,7 +47,7 @@ pub fn source(path: &Path) -> Result<ProgramText> {
     })?;
     const MOST: usize = 16 << 20;
     if bytes.len() > MOST {
-        bail!("{} has {} bytes: that is no graph in RON", path.display(), bytes.len());
+        bail!("{} has {} bytes: that is not a graph in RON", path.display(), bytes.len());
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(ProgramText { name: path.display().to_string(), text }),

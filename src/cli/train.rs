@@ -311,7 +311,7 @@ impl Screen {
         if let Err(error) = self.bar.suspend(|| super::print(text.trim_end())) {
             self.is_open = false;
             self.warning(&format!(
-                "standard output cannot be written ({}): the run goes on without it",
+                "standard output cannot be written ({}): the run continues without it",
                 error.root_cause()
             ));
         }

@@ -1,7 +1,7 @@
 //! Kernels: what one launch computes, as data.
 //!
-//! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
-//! evaluates it tile by tile, CUDA gets C++ text.
+//! A kernel's body is a small expression graph over an index space. Each executor translates it: the CPU evaluates it
+//! tile by tile, CUDA compiles it from C++ text.
 
 use super::access::Access;
 use super::choice::Choice;

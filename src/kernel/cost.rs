@@ -1,4 +1,4 @@
-//! What work costs: floating-point operations, bytes, and the time that a machine needs for them.
+//! Cost model: floating-point operations, bytes moved, and the time a machine needs for them.
 
 use super::access::kept_shape;
 use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest};
@@ -11,21 +11,21 @@ pub struct Machine {
     pub flops_per_second: f64,
     /// To and from main memory.
     pub bytes_per_second: f64,
-    /// Seconds that a launch takes beside its work.
+    /// Seconds that a launch takes in addition to its work.
     pub launch_seconds: f64,
 }
 
 impl Machine {
-    /// Two cores with 256-bit vectors on one memory channel: what predictions are made for where nothing was
-    /// measured, so that they are the same everywhere.
+    /// Two cores with 256-bit vectors on one memory channel: assumed where nothing was measured, so that
+    /// estimates are the same on every machine.
     pub const NOMINAL: Machine = Machine { flops_per_second: 150e9, bytes_per_second: 20e9, launch_seconds: 5e-6 };
 
-    /// The time for so much work at the lower of the two ceilings.
+    /// The time for this work at the lower of the two ceilings.
     pub fn seconds(&self, flops: u64, bytes: u64) -> f64 {
         self.launch_seconds + (flops as f64 / self.flops_per_second).max(bytes as f64 / self.bytes_per_second)
     }
 
-    /// The time that a kernel is predicted to take.
+    /// The time that a kernel takes at the ceilings: a lower bound.
     pub fn kernel_seconds(&self, kernel: &Kernel, buffers: &[Buffer]) -> f64 {
         self.seconds(flops(kernel), bytes_moved(kernel, buffers))
     }

@@ -1,8 +1,8 @@
 //! Whether a kernel may write a result over a buffer that it reads.
 //!
-//! The planner decides this in its own way; here it is decided once more, by going through what a kernel does in the order
-//! in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the tile, so a
-//! read is safe where it is of the element about to be written, and comes no later than that write.
+//! The planner decides this in its own way; here it is decided once more, by going through what a kernel does in the
+//! order in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the
+//! tile, so a read is safe where it is of the element about to be written, and comes no later than that write.
 
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Nest};

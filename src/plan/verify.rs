@@ -1,10 +1,10 @@
-//! The independent checker: everything that execution relies on, proved of a plan that may come from
-//! an untrusted file.
+//! The verifier: checks everything that execution relies on, for a plan that may come from an untrusted file.
 //!
-//! It shares no code with the planner, nor with what decides that a result may take over its operand's place. What it proves: every expression is well-typed and reads only
-//! inside its buffer and only values that were computed before; every store fills exactly its buffer; no two
-//! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
-//! element for element; inputs, outputs and state have the declared types.
+//! It uses none of the memory planner's code, nor the code by which the compiler decides that a result may overwrite
+//! its operand. It checks that every expression is well-typed and reads only inside its buffer and only values that
+//! were computed before; every store fills exactly its buffer; no two live buffers overlap, state included; what one
+//! kernel writes overlaps nothing that it reads, except element for element; inputs, outputs and state have the
+//! declared types.
 
 use super::in_place::may_overwrite;
 use super::overlap::{Placement, check_no_overlap};
@@ -46,7 +46,7 @@ macro_rules! ensure {
     };
 }
 
-/// Proves a plan fit to run.
+/// Checks that a plan is fit to run.
 ///
 /// # Errors
 /// The first thing found that execution could not rely on.

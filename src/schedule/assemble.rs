@@ -252,7 +252,7 @@ fn state_node(graph: &Graph, state: &str) -> Option<NodeId> {
     graph.ids().into_iter().find(|&id| matches!(graph.op(id), Op::State { name, .. } if name == state))
 }
 
-/// A name for people: the operation around which the kernel is built, and what its result is called.
+/// A human-readable name: the operation around which the kernel is built, and what its result is called.
 fn kernel_name(graph: &Graph, members: &[NodeId]) -> String {
     let core = members.iter().find(|&&m| graph.op(m).is_contraction());
     let core = core.or_else(|| members.iter().find(|&&m| matches!(graph.op(m), Op::Reduce { .. })));

@@ -316,7 +316,8 @@ impl Lowering<'_> {
     }
 }
 
-/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before it.
+/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before
+/// it.
 fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
     let before = space.len().checked_sub(shape.len())?;
     let reduced: Vec<bool> = (0..space.len()).map(|d| d >= before && axes.contains(&(d - before))).collect();

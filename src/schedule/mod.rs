@@ -1,9 +1,10 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in memory;
-//! [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for each kernel
-//! and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the arena.
+//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
+//! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
+//! each kernel and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the
+//! arena.
 
 pub mod arena;
 pub mod assemble;

@@ -49,8 +49,8 @@ pub enum RunError {
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends. A
-/// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in the
-/// way of the next try.
+/// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in
+/// the way of the next try.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,

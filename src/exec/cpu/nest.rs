@@ -96,7 +96,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Room for any of the given nests and, beside them, programs.
+    /// Room for any one of the given nests, and for programs outside of nests.
     pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n TileProgram]) -> Scratch {
         let all = nests.clone().flat_map(NestProgram::programs).chain(programs.iter().copied());
         let slots = nests.clone().map(|n| n.slots).max().unwrap_or(0);
@@ -359,8 +359,8 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
-            // where a result does only if it is of the same elements, by the plan's verification.
+            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena
+            // may lie where a result does only if it is of the same elements, by the plan's verification.
             unsafe {
                 let first = store.base.first();
                 match (&store.to, store.base.dtype) {

@@ -16,7 +16,7 @@ pub struct Segment {
     pub len: usize,
 }
 
-/// What the steps of a tile read beside the arena.
+/// What the steps of a tile read besides the arena.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'t> {
     pub arena: Arena,
@@ -240,8 +240,8 @@ impl Reader {
         });
     }
 
-    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first point
-    /// and the stride, or `None` outside the bounds.
+    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first
+    /// point and the stride, or `None` outside the bounds.
     pub fn spans(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, Option<(isize, isize)>)) {
         let dims = self.dims.as_slice();
         let mut index = [0usize; MAX_RANK];
