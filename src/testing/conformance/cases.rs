@@ -150,7 +150,7 @@ fn reductions() -> Vec<Case> {
     }
     found.push(case("normalisation in sweeps", Tolerance::Relative(2e-5), |m| {
         let x = m.input("x", &[17, 3, 5, 7]);
-        let count = m.op(Op::constant(1.0 / (17.0 * 35.0), DType::F32, &[1, 3, 1, 1]), &[]);
+        let count = m.op(Op::constant(1.0 / (17.0 * 35.0), DType::F32, [1, 3, 1, 1]), &[]);
         let mean_of = |m: &mut Maker, x: NodeId| {
             let sum = m.reduce(ReduceKind::Sum, x, &[0, 2, 3]);
             m.scalar(ScalarOp::Mul, &[sum, count])
