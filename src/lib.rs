@@ -52,7 +52,7 @@
 //!   ([`kernel::access::Access`]), so padding, windows and movement cost no memory, and what is touched can be checked.
 //! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
 //!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
-//!   again when a plan is loaded. Apart from it, each thread has blocks of its own, about a megabyte.
+//!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.
 //! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
