@@ -7,6 +7,7 @@
 //! element for element; inputs, outputs and state have the declared types.
 
 use super::in_place::may_overwrite;
+use super::limits::{check_entry, check_plan_names};
 use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
 use crate::kernel::access::{Access, kept_shape};
@@ -32,7 +33,7 @@ pub struct VerifyError {
 /// Most kept values of a nest.
 const MAX_SLOTS: usize = 1024;
 
-type Check = Result<(), String>;
+pub(super) type Check = Result<(), String>;
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -41,19 +42,22 @@ macro_rules! ensure {
         }
     };
 }
+pub(super) use ensure;
 
 /// Proves a plan fit to run.
 ///
 /// # Errors
 /// The first thing found that execution could not rely on.
 pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
+    check_plan_names(plan).map_err(|problem| VerifyError { place: "names".into(), problem })?;
     states(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
     let mut names = HashSet::new();
     for entry in &plan.entries {
-        let place = || format!("entry `{}`", entry.name);
+        let place = || format!("entry `{}`", entry.name.escape_debug());
         if !names.insert((&entry.name, &entry.sizes)) {
             return Err(VerifyError { place: place(), problem: "appears twice".into() });
         }
+        check_entry(entry).map_err(|problem| VerifyError { place: place(), problem })?;
         buffers(plan, entry).map_err(|problem| VerifyError { place: place(), problem })?;
         for (position, kernel) in entry.schedule.kernels.iter().enumerate() {
             check_kernel(&entry.schedule, position, kernel).map_err(|problem| VerifyError {
@@ -91,7 +95,16 @@ fn states(plan: &Plan) -> Check {
         placements.push(Placement { start: 0, end: 1, offset, size });
     }
     ensure!(layout.offsets.len() == plan.states.len(), "there are places for tensors that are not declared");
+    check_state_region(layout.bytes, &placements)?;
     check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())
+}
+
+/// That the state region ends where its last tensor does: all of it is allocated.
+fn check_state_region(bytes: usize, placements: &[Placement]) -> Check {
+    let ends = placements.iter().map(|p| p.offset.saturating_add(p.size));
+    let end = ends.max().unwrap_or(0).checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX);
+    ensure!(bytes <= end, "the state region of {bytes} bytes is larger than the {end} in use");
+    Ok(())
 }
 
 /// Types, places and live ranges of an entry's buffers.

@@ -11,6 +11,7 @@ use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
 use crate::plan::{DType, ReduceKind};
 use crate::scalar::{larger, simd::multiversion};
 use crate::tensor::{Bf16, Native};
+use crate::types::MAX_RANK;
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
@@ -59,7 +60,7 @@ enum Walk {
         /// Consecutive reduced points.
         run: usize,
         /// Where each run starts, relative to its kept point's first.
-        runs: Vec<usize>,
+        runs: Positions,
     },
     /// The innermost dimensions are kept: a task is a tile of consecutive kept points, and each step of a
     /// sweep is one row of as many points.
@@ -69,7 +70,7 @@ enum Walk {
         tile: usize,
         runs: usize,
         /// Where each row starts, relative to the tile's first.
-        rows: Vec<usize>,
+        rows: Positions,
     },
 }
 
@@ -128,14 +129,14 @@ impl NestProgram {
             _ if is_elementwise => Walk::Elementwise { points: nest.space.iter().product() },
             Some(d) if !nest.reduced[d] => {
                 let (run, outer) = inner_run(&kept_dims);
-                let rows = positions(&reduced_dims);
+                let rows = Positions(reduced_dims);
                 let tile = (SWEEP_FLOATS / rows.len()).clamp(16, TILE) / 16 * 16;
                 let runs = kept_dims[..outer].iter().map(|d| d.0).product();
                 Walk::Columns { run, tile, runs, rows }
             }
             _ => {
                 let (run, outer) = inner_run(&reduced_dims);
-                let runs = positions(&reduced_dims[..outer]);
+                let runs = Positions(reduced_dims[..outer].to_vec());
                 let kept_points = kept_dims.iter().map(|d| d.0).product();
                 let points_per_task = (TASK_POINTS / (run * runs.len())).clamp(1, kept_points);
                 Walk::Rows { kept_points, points_per_task, run, runs }
@@ -209,7 +210,7 @@ impl NestProgram {
         first
     }
 
-    fn rows(&self, kept: usize, run: usize, runs: &[usize], arena: Arena, scratch: &mut Scratch) {
+    fn rows(&self, kept: usize, run: usize, runs: &Positions, arena: Arena, scratch: &mut Scratch) {
         let first = self.first_of(kept);
         let Scratch { registers, slots, sums, segments, .. } = scratch;
         for pass in &self.passes {
@@ -232,7 +233,7 @@ impl NestProgram {
                     segments.clear();
                 };
                 let mut points = 0;
-                for start in runs {
+                for start in runs.iter() {
                     let mut done = 0;
                     while done < run {
                         let len = (run - done).min(TILE - points);
@@ -264,7 +265,7 @@ impl NestProgram {
         }
     }
 
-    fn columns(&self, kept: usize, points: usize, rows: &[usize], arena: Arena, scratch: &mut Scratch) {
+    fn columns(&self, kept: usize, points: usize, rows: &Positions, arena: Arena, scratch: &mut Scratch) {
         let first = self.first_of(kept);
         let Scratch { registers, slots, partials, .. } = scratch;
         for pass in &self.passes {
@@ -274,11 +275,12 @@ impl NestProgram {
                 for (kind, _, slot) in &pass.reductions {
                     slots[slot * TILE..][..points].fill(identity(*kind));
                 }
-                for block in rows.chunks(PARTIAL_ROWS) {
+                let mut starts = rows.iter().peekable();
+                while starts.peek().is_some() {
                     for (partial, (kind, ..)) in partials.chunks_mut(TILE).zip(&pass.reductions) {
                         partial[..points].fill(identity(*kind));
                     }
-                    for row in block {
+                    for row in starts.by_ref().take(PARTIAL_ROWS) {
                         let segment = [Segment { start: first + row, len: points }];
                         let around = Surroundings { arena, slots, accumulator: &[] };
                         registers.run(&pass.full, around, &segment, points);
@@ -490,9 +492,31 @@ fn inner_run(dims: &[(usize, usize)]) -> (usize, usize) {
     (run, outer)
 }
 
-/// The row-major positions of all points of some dimensions, in order.
-fn positions(dims: &[(usize, usize)]) -> Vec<usize> {
-    dims.iter().fold(vec![0], |starts, &(size, stride)| {
-        starts.iter().flat_map(|start| (0..size).map(move |i| start + i * stride)).collect()
-    })
+/// The row-major positions of all points of some dimensions (their sizes and strides, outermost first), in order. They
+/// are counted, not listed: there may be as many as a tensor has elements.
+#[derive(Debug)]
+struct Positions(Vec<(usize, usize)>);
+
+impl Positions {
+    fn len(&self) -> usize {
+        self.0.iter().map(|d| d.0).product()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let mut index = [0usize; MAX_RANK];
+        let mut at = 0;
+        (0..self.len()).map(move |_| {
+            let position = at;
+            for (i, &(size, stride)) in index.iter_mut().zip(&self.0).take(self.0.len()).rev() {
+                *i += 1;
+                at += stride;
+                if *i < size {
+                    break;
+                }
+                at -= size * stride;
+                *i = 0;
+            }
+            position
+        })
+    }
 }

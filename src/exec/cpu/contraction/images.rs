@@ -115,6 +115,8 @@ impl Geometry {
                         .collect();
                     Line { taps: taps.into_iter().rev().collect(), places }
                 })
+                // A stride may be much larger than the image.
+                .filter(|line| !line.places.is_empty())
                 .collect()
         };
         let source = Plane { channels: c.o, size: c.output };
