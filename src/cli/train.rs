@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::inspect::visible;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -224,7 +225,7 @@ fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
         );
     }
     if args.data.is_some() && !meta.digest.is_empty() && meta.digest != digest {
-        eprintln!("the run goes on with {}: its epochs count in those from now on", dataset.why);
+        eprintln!("the run goes on with {}: its epochs count in those from now on", visible(&dataset.why));
     }
     hold_out(&plan, &mut dataset);
     let (name, seed) = (plan.name.clone(), meta.seed);
@@ -365,7 +366,7 @@ impl<'t> Trainer<'t> {
         self.bar.set_message(format!(
             "epoch {:.2}  {rate:.0} images/s  {}  {} left",
             self.epoch(),
-            listed(values),
+            visible(&listed(values)),
             indicatif::HumanDuration(left)
         ));
         self.bar.inc(1);

@@ -4,6 +4,7 @@
 
 mod bindings;
 mod choices;
+pub mod formats;
 mod graphs;
 mod ops;
 
