@@ -2,8 +2,12 @@
 //!
 //! The same functions are the targets of `fuzz/`, for as long as one likes.
 
-use gcc_gan::ir::text;
-use gcc_gan::plan::{Plan, encode, verify};
+use gcc_gan::exec::cuda;
+use gcc_gan::ir::{DType, text};
+use gcc_gan::kernel::access::Access;
+use gcc_gan::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Pass, Store};
+use gcc_gan::plan::{Buffer, BufferRole, Plan, encode, verify};
+use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::Tensor;
 use gcc_gan::testing::formats::{self, PLAN, PROGRAM};
 use gcc_gan::testing::{GraphOptions, random_graph};
@@ -109,7 +113,7 @@ fn checkpoints_and_inputs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.safetensors");
     let meta: Meta = serde_json::from_value(serde_json::json!({
-        "program": "small", "text": PROGRAM, "sets": [], "data": "auto", "digest": "", "optional": [],
+        "program": "small", "text": PROGRAM, "sets": {}, "data": "auto", "digest": "", "optional": [],
         "fusion": "on", "fast_math": false, "seed": 1, "step": 3, "position": { "epoch": 0, "batch": 3 },
     }))
     .unwrap();
@@ -274,4 +278,40 @@ fn doctored_plans_are_refused_or_used_safely() {
     outcome.unwrap();
     // Most changes keep the types, and some of those are harmless.
     assert!(read > 1000 && safe > 50, "{read} of the plans could be decoded, {safe} were safe");
+}
+
+/// `x ← x·x`, so often that neither a call for each operation nor one for each of its operands would end well.
+#[test]
+fn a_long_chain_of_squares_is_rendered() {
+    let space = vec![8];
+    let access = Access::contiguous(&space);
+    let mut exprs = Exprs::default();
+    let load = Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: Lane::Real };
+    let constant = Expr::Constant { value: gcc_gan::ir::Real(1.5), dtype: DType::F32 };
+    for first in [load, constant] {
+        let mut last = exprs.push(first);
+        for _ in 0..20_000 {
+            last = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![last, last] });
+        }
+    }
+    let store = |value: usize, to: usize| Store {
+        value: gcc_gan::kernel::body::ExprId::new(value),
+        buffer: BufferId::new(to),
+        access: access.clone(),
+    };
+    let pass = Pass { stores: vec![store(20_000, 1), store(40_001, 2)], ..Pass::default() };
+    let nest = Nest { space, reduced: vec![false], exprs, slots: 0, passes: vec![pass] };
+    let ids = |ids: &[usize]| ids.iter().map(|&id| BufferId::new(id)).collect();
+    let (reads, writes) = (ids(&[0]), ids(&[1, 2]));
+    let kernel = Kernel { name: "squares".into(), body: Body::Nests(vec![nest]), reads, writes, nodes: vec![] };
+    let buffer = |i: usize| Buffer {
+        name: format!("b{i}"),
+        dtype: DType::F32,
+        shape: vec![8],
+        role: BufferRole::Temporary,
+        offset: 64 * i,
+        live: (0, 1),
+    };
+    let rendered = cuda::render(&kernel, &[buffer(0), buffer(1), buffer(2)]).unwrap();
+    assert!(rendered.source.matches(" * ").count() >= 40_000);
 }

@@ -4,8 +4,10 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuExecutor;
 use crate::exec::{Executor, TensorRef};
+use crate::kernel::access::{Access, Bound};
+use crate::kernel::body::{Body, Expr};
 use crate::kernel::cost::{bytes_moved, flops};
-use crate::plan::DType;
+use crate::plan::{BufferRole, DType};
 use crate::tensor::{Bf16, Tensor};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -106,7 +108,34 @@ fn refusals_say_what_to_do() {
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);
-    let changes: [(&str, Change); 6] = [
+    // What nothing needs is prepared all the same.
+    fn each_access(plan: &mut Plan, change: fn(&mut Access)) {
+        for kernel in plan.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels) {
+            let Body::Nests(nests) = &mut kernel.body else { continue };
+            for nest in nests {
+                let mut access = Access::contiguous(&nest.space);
+                change(&mut access);
+                nest.exprs.push(Expr::Inside { access });
+            }
+        }
+    }
+    let changes: [(&str, Change); 13] = [
+        ("state region", |p| {
+            let more = 1 << 32;
+            p.state_layout.bytes += more;
+            for schedule in p.entries.iter_mut().map(|e| &mut e.schedule) {
+                schedule.arena_bytes += more;
+                schedule.lower_bound += more;
+                let passing = schedule.buffers.iter_mut().filter(|b| !matches!(b.role, BufferRole::State(_)));
+                passing.for_each(|b| b.offset += more);
+            }
+        }),
+        ("of rank", |p| each_access(p, |a| a.strides.clear())),
+        ("of rank", |p| each_access(p, |a| a.bounds.push(Bound { offset: 0, strides: vec![], below: 1 }))),
+        ("starts at", |p| each_access(p, |a| a.offset = isize::MIN)),
+        ("a stride of", |p| each_access(p, |a| a.strides.iter_mut().for_each(|s| *s = isize::MAX))),
+        ("control characters", |p| p.entries[1].schedule.kernels[0].nodes.push("a\u{1b}[31m".into())),
+        ("control characters", |p| p.entries[1].schedule.buffers[0].name.push('\n')),
         ("lower bound", |p| p.entries[1].schedule.lower_bound -= 64),
         ("arena", |p| p.entries[1].schedule.arena_bytes = 1 << 50),
         ("elements", |p| p.entries[1].inputs[0].ty.shape = vec![usize::MAX, 8]),

@@ -8,6 +8,7 @@ use super::verify::{Check, ensure};
 use super::{EntryPlan, Plan};
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Nest, Operand, Store};
+use crate::kernel::schedule::BufferRole;
 use crate::types::MAX_ELEMENTS;
 
 /// Most bytes of a name.
@@ -30,7 +31,13 @@ pub(super) fn check_entry(entry: &EntryPlan) -> Check {
         check_name(&input.meaning)?;
     }
     entry.schedule.outputs.iter().try_for_each(|output| check_name(&output.name))?;
-    entry.schedule.buffers.iter().try_for_each(|buffer| check_name(&buffer.name))?;
+    for buffer in &entry.schedule.buffers {
+        check_name(&buffer.name)?;
+        match &buffer.role {
+            BufferRole::Input(key) | BufferRole::State(key) => check_name(key)?,
+            BufferRole::Output | BufferRole::Temporary => {}
+        }
+    }
     for kernel in &entry.schedule.kernels {
         check_name(&kernel.name)?;
         kernel.nodes.iter().try_for_each(|node| check_name(node))?;

@@ -399,3 +399,19 @@ fn channels_outermost(block: &[f32], width: usize, residue: &Residue, g: &Geomet
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{MAX_PADDED, Window};
+
+    /// Most residues of a large stride have no pixel: nothing is kept for them.
+    #[test]
+    fn a_stride_beyond_the_image_costs_nothing() {
+        let window = Window { stride: [MAX_PADDED; 2], pad: [0; 2] };
+        let conv = ConvShape { n: 1, c: 1, input: [2, 3], o: 1, kernel: [1, 1], output: [1, 1], window };
+        let geometry = Geometry::input_grad(&conv, Isa::detect());
+        assert_eq!(geometry.residues.len(), 6);
+        assert_eq!(geometry.residues.iter().map(|r| r.pixels.len()).sum::<usize>(), 6);
+    }
+}
