@@ -2,9 +2,9 @@
 
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
-use crate::kernel::body::KernelKind;
+use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::cost::{bytes_moved, flops};
-use crate::kernel::schedule::StateLayout;
+use crate::kernel::schedule::{Schedule, StateLayout};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
@@ -144,16 +144,34 @@ pub struct EntrySummary {
     pub kernels_unfused: usize,
     pub kernels: usize,
     pub kernels_by_kind: BTreeMap<KernelKind, usize>,
+    /// How many contractions each algorithm computes.
+    pub algorithms: BTreeMap<&'static str, usize>,
     /// Floating-point operations of one run.
     pub flops: u64,
     /// Bytes that kernels read and write in one run.
     pub bytes_moved: u64,
+    /// All memory of a run that threads share: state, inputs, values and workspace.
     pub arena_bytes: usize,
     pub lower_bound: usize,
+    /// The largest workspace of a kernel; part of the arena.
+    pub workspace_bytes: usize,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(duration.as_secs_f64())
+}
+
+fn algorithms(schedule: &Schedule) -> BTreeMap<&'static str, usize> {
+    let mut found = BTreeMap::new();
+    for kernel in schedule.kernels.iter().filter(|k| k.kind() == KernelKind::Contraction) {
+        *found.entry(kernel.choice.algorithm.name()).or_default() += 1;
+    }
+    found
+}
+
+fn workspace_bytes(schedule: &Schedule) -> usize {
+    let of = |kernel: &Kernel| kernel.choice.workspace.iter().map(|w| schedule.buffers[w.buffer.index()].bytes()).sum();
+    schedule.kernels.iter().map(of).max().unwrap_or(0)
 }
 
 /// The name of the stage between the forward passes and the pipeline.
@@ -322,6 +340,8 @@ fn compile_jobs(
                     kernels_unfused: unfused,
                     kernels: schedule.kernels.len(),
                     kernels_by_kind,
+                    algorithms: algorithms(&schedule),
+                    workspace_bytes: workspace_bytes(&schedule),
                     flops: schedule.kernels.iter().map(flops).sum(),
                     bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
                     arena_bytes: schedule.arena_bytes,

@@ -3,7 +3,6 @@
 //! [`Tensor`], [`TensorRef`] and [`TensorMut`] are what crosses from room to room: into and out of executors,
 //! checkpoints and data sets. A new element type is a variant of [`DType`] and a row of `native!`.
 
-use crate::scalar::Lane;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +18,16 @@ pub enum DType {
     /// The upper half of an f32: its range with 8 bits of precision. For storage: values are computed in f32 after
     /// widening, and rounded when they are stored.
     Bf16,
+}
+
+/// What an element is while it is computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// A real number: f32 on devices, f64 in the reference.
+    Real,
+    /// An unsigned 32-bit integer with wrapping arithmetic.
+    U32,
 }
 
 impl DType {

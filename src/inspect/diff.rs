@@ -1,6 +1,6 @@
 //! What differs between two programs, as lines for a code review.
 
-use super::{Align, Observed, Table, bytes, count, kernel_text, value_count};
+use super::{Align, Observed, Table, bytes, choice_text, count, kernel_text, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, Op};
 use crate::kernel::cost::{bytes_moved, flops};
@@ -107,8 +107,9 @@ fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
         let digest =
             body.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         format!(
-            "{}, {}, {} FLOPs, {} moved, body {:08x}",
+            "{}{}, {}, {} FLOPs, {} moved, body {:08x}",
             k.kind().name(),
+            choice_text(k, &schedule.buffers).map_or(String::new(), |choice| format!(" by {choice}")),
             if value_count(k) == 1 { "1 value".to_string() } else { format!("{} values", value_count(k)) },
             count(flops(k)),
             bytes(bytes_moved(k, &schedule.buffers) as usize),

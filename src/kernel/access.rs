@@ -4,7 +4,7 @@
 //! padding are all accesses, so nothing is moved in memory for their sake, and which elements are touched can be
 //! told from the numbers alone.
 
-use crate::ir::Shape;
+use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 
 /// An affine map from the points of an index space to the elements of a buffer.

@@ -4,10 +4,11 @@
 //! evaluates it tile by tile, CUDA gets C++ text.
 
 use super::access::Access;
+use super::choice::Choice;
 use super::contraction::ContractionKind;
 pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
-pub use crate::ir::ReduceKind;
-use crate::ir::Shape;
+use crate::tensor::Shape;
+pub use crate::types::ReduceKind;
 use serde::{Deserialize, Serialize};
 
 /// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
@@ -79,6 +80,17 @@ pub struct Contraction<B> {
     /// The epilogue: expressions over the output.
     pub exprs: Exprs<B>,
     pub stores: Vec<Store<B>>,
+    /// For each dimension of the space, whether the epilogue's reductions are over it.
+    pub reduced: Vec<bool>,
+    pub reductions: Vec<EpilogueReduction<B>>,
+}
+
+/// A value of a contraction's epilogue combined over the reduced dimensions of its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpilogueReduction<B> {
+    pub kind: ReduceKind,
+    /// The value, and where the result goes: an access over the kept shape.
+    pub result: Store<B>,
 }
 
 /// What a kernel does.
@@ -97,6 +109,8 @@ pub struct Kernel {
     /// Unique in the schedule; an identifier in C.
     pub name: String,
     pub body: Body<BufferId>,
+    /// How it is computed.
+    pub choice: Choice,
     /// The buffers that are read, each once, in ascending order.
     pub reads: Vec<BufferId>,
     /// The buffers that are written, each once, in ascending order.
@@ -194,15 +208,17 @@ impl<B> Body<B> {
     pub fn stores(&self) -> Box<dyn Iterator<Item = &Store<B>> + '_> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
-            Body::Contraction(c) => Box::new(c.stores.iter()),
+            Body::Contraction(c) => Box::new(c.stores.iter().chain(c.reductions.iter().map(|r| &r.result))),
         }
     }
 
     /// The body with what it reads and writes named in another way.
     pub fn map<C>(self, name: &mut impl FnMut(B) -> C) -> Body<C> {
+        fn store<B, C>(store: Store<B>, name: &mut impl FnMut(B) -> C) -> Store<C> {
+            Store { value: store.value, buffer: name(store.buffer), access: store.access }
+        }
         fn stores<B, C>(stores: Vec<Store<B>>, name: &mut impl FnMut(B) -> C) -> Vec<Store<C>> {
-            let stores = stores.into_iter();
-            stores.map(|s| Store { value: s.value, buffer: name(s.buffer), access: s.access }).collect()
+            stores.into_iter().map(|s| store(s, name)).collect()
         }
         fn nest<B, C>(nest: Nest<B>, name: &mut impl FnMut(B) -> C) -> Nest<C> {
             let passes = (nest.passes.into_iter())
@@ -232,6 +248,10 @@ impl<B> Body<B> {
                     space: c.space,
                     exprs: c.exprs.map(name),
                     stores: stores(c.stores, name),
+                    reduced: c.reduced,
+                    reductions: (c.reductions.into_iter())
+                        .map(|r| EpilogueReduction { kind: r.kind, result: store(r.result, name) })
+                        .collect(),
                 })
             }
         }

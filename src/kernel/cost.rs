@@ -42,7 +42,7 @@ pub fn flops(kernel: &Kernel) -> u64 {
     let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
-        Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
+        Body::Contraction(c) => c.kind.flops() + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space),
         Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
     }
 }

@@ -3,8 +3,10 @@
 
 pub mod access;
 pub mod body;
+pub mod choice;
 pub mod contraction;
 pub mod cost;
 pub mod expr;
+pub mod gemm;
 pub mod schedule;
 pub mod target;

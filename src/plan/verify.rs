@@ -13,8 +13,10 @@ use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
+use crate::kernel::choice::{Choice, MAX_TILE, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
-use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule};
+use crate::kernel::gemm::Gemm;
+use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
@@ -123,8 +125,9 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
                 ensure!(buffer.live.0 == 0, "input buffer `{name}` is not live from the start");
                 inputs.get(input.as_str())
             }
-            BufferRole::Output | BufferRole::Temporary => None,
+            BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => None,
         };
+        check_order(buffer)?;
         if let BufferRole::State(key) | BufferRole::Input(key) = &buffer.role {
             let Some(ty) = declared else { return Err(format!("buffer `{name}` is of the undeclared `{key}`")) };
             ensure!(
@@ -144,12 +147,64 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     }
     check_no_overlap(&placements, schedule.arena_bytes).map_err(|e| e.to_string())?;
     check_figures(plan, schedule)?;
+    check_workspace(schedule)?;
     for output in &schedule.outputs {
         let Some(buffer) = schedule.buffers.get(output.buffer.index()) else {
             return Err(format!("output `{}` has no buffer", output.name));
         };
         ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
         ensure!(elements(&output.shape)? == buffer.elements(), "output `{}` has another size", output.name);
+    }
+    Ok(())
+}
+
+/// That the order of a buffer's dimensions is one, and that what callers read and write is row-major.
+fn check_order(buffer: &Buffer) -> Check {
+    let mut sorted = buffer.order.clone();
+    sorted.sort_unstable();
+    let is_permutation = sorted.iter().copied().eq(0..buffer.shape.len());
+    ensure!(buffer.order.is_empty() || is_permutation, "the dimensions of buffer `{}` are in no order", buffer.name);
+    let is_free = buffer.role == BufferRole::Temporary;
+    ensure!(buffer.order.is_empty() || is_free, "buffer `{}` is not row-major", buffer.name);
+    Ok(())
+}
+
+/// That every workspace belongs to one kernel and lives as long as that runs.
+fn check_workspace(schedule: &Schedule) -> Check {
+    let mut owned = vec![false; schedule.buffers.len()];
+    for (position, kernel) in schedule.kernels.iter().enumerate() {
+        for w in &kernel.choice.workspace {
+            let Some(buffer) = schedule.buffers.get(w.buffer.index()) else {
+                return Err(format!("kernel `{}` has no workspace {}", kernel.name, w.buffer));
+            };
+            ensure!(buffer.role == BufferRole::Workspace, "kernel `{}` works in `{}`", kernel.name, buffer.name);
+            ensure!(!std::mem::replace(&mut owned[w.buffer.index()], true), "`{}` is used twice", buffer.name);
+            ensure!(buffer.live == (position, position + 1), "workspace `{}` lives at another time", buffer.name);
+        }
+    }
+    let unused = schedule.buffers.iter().zip(owned).find(|(b, owned)| b.role == BufferRole::Workspace && !owned);
+    match unused {
+        Some((buffer, _)) => Err(format!("no kernel works in `{}`", buffer.name)),
+        None => Ok(()),
+    }
+}
+
+/// That a kernel's algorithm fits its body, and has the workspace that it needs.
+fn check_choice(schedule: &Schedule, kernel: &Kernel) -> Check {
+    let Choice { algorithm, workspace } = &kernel.choice;
+    ensure!(algorithm.fits(&kernel.body), "`{algorithm}` does not compute such a kernel");
+    if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
+        let fits = |size: usize| (1..=MAX_TILE).contains(&size);
+        ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
+    }
+    let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
+    let needed: Vec<_> =
+        algorithm.workspace(&kernel.body, dtype).into_iter().filter(|(_, floats)| *floats > 0).collect();
+    ensure!(needed.len() == workspace.len(), "the workspace is not what `{algorithm}` needs");
+    for ((purpose, floats), w) in needed.into_iter().zip(workspace) {
+        let buffer = &schedule.buffers[w.buffer.index()];
+        let fits = w.purpose == purpose && buffer.dtype == DType::F32 && buffer.elements() == floats;
+        ensure!(fits, "the workspace for the {} is not {floats} floats", purpose.name());
     }
     Ok(())
 }
@@ -240,9 +295,17 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
         Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
     }
+    check_choice(schedule, kernel)?;
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
     let size = |b: BufferId| buffer(b).dtype.size();
+    for w in kernel.choice.workspace.iter().map(|w| w.buffer) {
+        let (start, end) = range(w);
+        for &other in reads.iter().chain(&writes) {
+            let (s, e) = range(other);
+            ensure!(end <= s || e <= start, "`{}` lies in the workspace", buffer(other).name);
+        }
+    }
     for &w in &writes {
         for &r in &reads {
             let ((ws, we), (rs, re)) = (range(w), range(r));
@@ -394,6 +457,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
     }
     let (operand_shapes, output) = contraction.kind.shapes();
     let total = elements(&output)?;
+    check_gemms(&contraction.kind)?;
     for (operand, shape) in contraction.operands.iter().zip(&operand_shapes) {
         elements(shape)?;
         match operand {
@@ -408,6 +472,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                     _ => return Err("an operand's access does not fit".into()),
                 }
                 if !matches!(contraction.kind, ContractionKind::MatMul { .. }) {
+                    // Its buffer may hold more behind it.
                     ensure!(access.is_contiguous(shape), "an image is not row-major");
                 }
             }
@@ -425,6 +490,44 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
         check_store(schedule, &contraction.exprs, store, &contraction.space)?;
     }
+    ensure!(contraction.reduced.len() == contraction.space.len(), "the epilogue's space has two ranks");
+    ensure!(
+        contraction.reduced.contains(&true) != contraction.reductions.is_empty(),
+        "an epilogue reduces over nothing, or nothing"
+    );
+    let kept = kept_shape(&contraction.space, &contraction.reduced);
+    for reduction in &contraction.reductions {
+        reads_inside(schedule, &contraction.exprs, &[reduction.result.value], &contraction.space, &[])?;
+        ensure!(contraction.exprs.lane(reduction.result.value) == Lane::Real, "a reduction of another type");
+        check_store(schedule, &contraction.exprs, &reduction.result, &kept)?;
+    }
+    Ok(())
+}
+
+/// That the matrix products that a contraction comes to stay inside its operands, and give every result once.
+fn check_gemms(kind: &ContractionKind) -> Check {
+    let ([first, second], output) = kind.shapes();
+    let [first, second, total] = [elements(&first)?, elements(&second)?, elements(&output)?];
+    let is_swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
+    let (a, b) = if is_swapped { (second, first) } else { (first, second) };
+    let gemms = kind.gemms();
+    for gemm in &gemms {
+        let groups = [
+            ([&gemm.m, &gemm.k], &gemm.a, a),
+            ([&gemm.k, &gemm.n], &gemm.b, b),
+            ([&gemm.m, &gemm.n], &gemm.out, total),
+        ];
+        for (groups, access, size) in groups {
+            let space = gemm.space(groups);
+            let range = if space.contains(&0) { Ok(None) } else { access.element_range(&space) };
+            match range {
+                Ok(None) => {}
+                Ok(Some((least, greatest))) if least >= 0 && (greatest as usize) < size => {}
+                _ => return Err("a matrix product leaves its operands".into()),
+            }
+        }
+    }
+    ensure!(gemms.iter().map(Gemm::results).sum::<usize>() == total, "results are missing");
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Numbering the buffers of fused kernels, and letting state be updated in place.
 
 use super::ScheduleError;
-use super::fuse::{FusedKernel, base};
+use super::fuse::{Fused, FusedKernel, base};
+use super::physical::Orders;
+use super::select::none_yet;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::access::{Access, kept_shape};
@@ -24,8 +26,9 @@ pub struct Assembled {
 ///
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place.
-pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) -> Result<Assembled, ScheduleError> {
-    let mut work = Work::new(graph, fused);
+pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    let Fused { kernels, orders } = fused;
+    let mut work = Work::new(graph, kernels);
     work.keep_old_states(graph);
     for update in &graph.updates {
         let Some(state) = state_node(graph, &update.state) else {
@@ -36,7 +39,7 @@ pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) ->
             work.copy_into(graph, value, state);
         }
     }
-    work.number(graph, states)
+    work.number(graph, &orders, states)
 }
 
 /// Kernels whose buffers are still named by the node whose value they hold (or a number beyond, for
@@ -160,7 +163,7 @@ impl Work {
     }
 
     /// Gives every value a buffer, the same one to a state's old and new value.
-    fn number(self, graph: &Graph, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    fn number(self, graph: &Graph, orders: &Orders, states: &StateLayout) -> Result<Assembled, ScheduleError> {
         let mut buffers: Vec<Buffer> = Vec::new();
         let mut buffer_of: HashMap<ValueId, BufferId> = HashMap::new();
         for id in graph.ids() {
@@ -178,7 +181,15 @@ impl Work {
             let node = graph.node(id);
             let (dtype, shape) = (node.ty.dtype, node.ty.shape.clone());
             buffer_of.insert(ValueId::of(id), BufferId::new(buffers.len()));
-            buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset, live: (0, 0) });
+            buffers.push(Buffer {
+                name: node.name.clone(),
+                dtype,
+                shape,
+                order: Vec::new(),
+                role,
+                offset,
+                live: (0, 0),
+            });
         }
         for kernel in &self.kernels {
             for value in kernel.body.stores().map(|store| store.buffer) {
@@ -188,7 +199,16 @@ impl Work {
                         let id = self.copies.get(&value).copied().unwrap_or_else(|| NodeId::new(value.index()));
                         let node = graph.node(id);
                         let (dtype, shape, role) = (node.ty.dtype, node.ty.shape.clone(), BufferRole::Temporary);
-                        buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset: 0, live: (0, 0) });
+                        let order = orders.get(&id).cloned().unwrap_or_default();
+                        buffers.push(Buffer {
+                            name: node.name.clone(),
+                            dtype,
+                            shape,
+                            order,
+                            role,
+                            offset: 0,
+                            live: (0, 0),
+                        });
                         BufferId::new(buffers.len() - 1)
                     }
                 };
@@ -204,6 +224,7 @@ impl Work {
             kernels.push(Kernel {
                 name: unique(kernel_name(graph, &members), &mut names),
                 body,
+                choice: none_yet(),
                 reads: reads.into_iter().collect(),
                 writes: writes.into_iter().collect(),
                 nodes: members.iter().map(|&m| graph.node(m).name.clone()).collect(),

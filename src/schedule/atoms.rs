@@ -2,16 +2,14 @@
 
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
+use super::physical::Orders;
 use crate::ir::{Graph, NodeId, Op};
-use crate::kernel::target::Fusion;
+use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
 
-/// An elementwise expression of at most this weight that reads at most one large buffer is computed
-/// again by each user: that costs less than a write and a read of memory.
-const RECOMPUTE_WEIGHT: usize = 8;
-
 /// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
-pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, Vec<bool>) {
+pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy) -> (Vec<bool>, Vec<bool>) {
+    let (fusion, policy) = (strategy.fusion, &strategy.policy);
     let mut atoms = vec![false; graph.bound()];
     let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
     for id in graph.results() {
@@ -30,7 +28,7 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
         }
         if op.is_contraction() {
             for operand in graph.operands(id) {
-                force_operand(graph, operand, &mut atoms);
+                force_operand(graph, operand, policy, &mut atoms);
             }
         }
         if let Op::Random { .. } = op {
@@ -45,11 +43,15 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
             let repeated = graph.ty(operand).elements() < to.iter().product();
             atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
-        if matches!(op, Op::Scalar(_) | Op::Convert { .. }) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+        if matches!(op, Op::Scalar(_) | Op::Convert { .. })
+            && is_shared(graph, id)
+            && !is_cheap(graph, id, policy, &atoms)
+        {
             atoms[id.index()] = true;
         }
     }
     // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
+    let row_major = Orders::new();
     loop {
         let in_memory: Vec<bool> = (0..graph.bound())
             .map(|i| {
@@ -57,7 +59,7 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
                 graph.contains(id) && (atoms[i] || leaf(id))
             })
             .collect();
-        let lowering = Lowering { graph, in_memory: &in_memory };
+        let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
         let mut more = false;
         let candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
         for id in candidates {
@@ -87,10 +89,9 @@ fn source(graph: &Graph, mut id: NodeId) -> NodeId {
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
-fn force_operand(graph: &Graph, operand: NodeId, atoms: &mut [bool]) {
-    const SMALL: usize = 4096;
+fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
     let value = source(graph, operand);
-    let small = graph.ty(operand).elements() <= SMALL && graph.users(value).len() == 1;
+    let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.users(value).len() == 1;
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {
         atoms[value.index()] = true;
@@ -117,7 +118,7 @@ fn is_shared(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Whether computing the value again costs less than keeping it in memory.
-fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
+fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool {
     let (mut weight, mut large_reads) = (0, HashSet::new());
     let mut seen = HashSet::new();
     let mut stack = vec![id];
@@ -159,7 +160,7 @@ fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
             | Op::Detach
             | Op::Gradient => 0,
         };
-        if weight > RECOMPUTE_WEIGHT || large_reads.len() > 1 {
+        if weight > policy.recompute_weight || large_reads.len() > 1 {
             return false;
         }
         stack.extend(graph.operands(node));

@@ -3,6 +3,7 @@
 use super::ScheduleError;
 use super::assemble::{Assembled, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
+use super::select::workspace;
 use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 
 /// Gives every buffer of sorted kernels its live range and its offset.
@@ -22,6 +23,10 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
         for &b in &kernel.writes {
             first_write[b.index()].get_or_insert(position);
         }
+        for b in workspace(kernel) {
+            first_write[b.index()] = Some(position);
+            last_use[b.index()] = Some(position);
+        }
         for &b in kernel.reads.iter().chain(&kernel.writes) {
             last_use[b.index()] = Some(position);
         }
@@ -34,7 +39,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
             BufferRole::Input(_) if is_output(b) => (0, end.max(1)),
             BufferRole::Input(_) => (0, after_use),
             BufferRole::Output => (first_write[b].unwrap_or(0), end),
-            BufferRole::Temporary => (first_write[b].unwrap_or(0), after_use),
+            BufferRole::Temporary | BufferRole::Workspace => (first_write[b].unwrap_or(0), after_use),
         };
     }
 

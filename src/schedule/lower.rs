@@ -5,11 +5,12 @@
 //! cannot be one kernel, so that fusion simply tries.
 
 use super::movement::through;
+use super::physical::Orders;
 use super::value::ValueId;
 use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
-    Body, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
+    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
@@ -62,9 +63,12 @@ enum Place {
 
 /// Lowers groups of one graph. `in_memory` says which nodes have their value in a buffer when the
 /// kernel runs (inputs and state included); buffers are named by the node's index.
+#[derive(Clone, Copy)]
 pub struct Lowering<'g> {
     pub graph: &'g Graph,
     pub in_memory: &'g [bool],
+    /// Values that lie in memory in another order than their shape's.
+    pub orders: &'g Orders,
 }
 
 /// A body under construction.
@@ -217,14 +221,23 @@ impl Lowering<'_> {
         b.accumulator = Some(main);
         let accumulator = b.expr(Expr::Accumulator);
         b.members.insert(main, Place::Full(accumulator));
-        let mut stores = Vec::new();
+        let (mut stores, mut reductions) = (Vec::new(), Vec::new());
         if stored(main) {
             stores.push(b.store(accumulator, main, Level::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
-            if self.graph.ty(member).elements() != self.graph.ty(main).elements()
-                || matches!(self.graph.op(member), Op::Reduce { .. })
-            {
+            if let Op::Reduce { kind, axes } = self.graph.op(member) {
+                let operand = self.graph.operands(member)[0];
+                let over = reduced_dimensions(self.graph.shape(operand), axes, &b.space).ok_or(Refusal::Misaligned)?;
+                if !reductions.is_empty() && over != b.reduced {
+                    return Err(Refusal::Misaligned);
+                }
+                (b.kept, b.reduced) = (kept_shape(&b.space, &over), over);
+                let value = b.aligned(operand, Level::Full)?;
+                reductions.push(EpilogueReduction { kind: *kind, result: b.store(value, member, Level::Kept)? });
+                continue;
+            }
+            if self.graph.ty(member).elements() != self.graph.ty(main).elements() {
                 return Err(Refusal::Misaligned);
             }
             b.computed = Some(member);
@@ -234,7 +247,8 @@ impl Lowering<'_> {
                 stores.push(b.store(value, member, Level::Full)?);
             }
         }
-        Ok(Contraction { kind, operands, space: b.space, exprs: b.exprs, stores })
+        let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
+        Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions })
     }
 
     /// An operand as a view of a buffer where it is one that the contraction can read, else as a
@@ -302,6 +316,13 @@ impl Lowering<'_> {
     }
 }
 
+/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before it.
+fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
+    let before = space.len().checked_sub(shape.len())?;
+    let reduced: Vec<bool> = (0..space.len()).map(|d| d >= before && axes.contains(&(d - before))).collect();
+    (same_reduction(shape, axes, space, &reduced) && reduced.contains(&true)).then_some(reduced)
+}
+
 /// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
 /// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
 pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
@@ -348,7 +369,8 @@ impl BodyBuilder<'_> {
             Level::Full => &self.space,
             Level::Kept => &self.kept,
         };
-        Ok(Store { value, buffer: ValueId::of(member), access: Access::contiguous(space) })
+        let access = self.stored(member).reshaped(self.graph().shape(member), space).ok_or(Refusal::Misaligned)?;
+        Ok(Store { value, buffer: ValueId::of(member), access })
     }
 
     /// The value of `node`, its elements in row-major order laid over the level's space.
@@ -380,9 +402,22 @@ impl BodyBuilder<'_> {
         id
     }
 
-    /// The access through a chain of a value of `shape`.
-    fn access(&self, shape: &[usize], mut chain: ChainId) -> Result<Access, Refusal> {
-        let mut access = Access::contiguous(shape);
+    /// A value's buffer by the value's shape.
+    fn stored(&self, node: NodeId) -> Access {
+        let shape = self.graph().shape(node);
+        match self.lowering.orders.get(&node) {
+            Some(order) => Access::ordered(shape, order),
+            None => Access::contiguous(shape),
+        }
+    }
+
+    /// The access through a chain of a value of `shape` that lies row-major.
+    fn access(&self, shape: &[usize], chain: ChainId) -> Result<Access, Refusal> {
+        self.through(Access::contiguous(shape), chain)
+    }
+
+    /// An access of a value through a chain.
+    fn through(&self, mut access: Access, mut chain: ChainId) -> Result<Access, Refusal> {
         while chain != 0 {
             let (parent, step) = &self.chains[chain];
             access = match through(&access, &step.op, &step.from, &step.to) {
@@ -410,7 +445,7 @@ impl BodyBuilder<'_> {
             return self.member_value(node, place, chain, level);
         }
         if self.lowering.in_memory[node.index()] && self.computed != Some(node) {
-            let access = self.access(&ty.shape, chain)?;
+            let access = self.through(self.stored(node), chain)?;
             return Ok(self.expr(Expr::Load { buffer: ValueId::of(node), access, lane: ty.dtype.lane() }));
         }
         match graph.op(node) {

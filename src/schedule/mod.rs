@@ -1,9 +1,9 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body; [`assemble`] numbers the
-//! buffers and lets state be updated in place; [`order`] sorts the kernels; [`layout`] gives every
-//! buffer its place in the arena.
+//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in memory;
+//! [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for each kernel
+//! and adds its workspace; [`order`] sorts the kernels; [`layout`] gives every buffer its place in the arena.
 
 pub mod assemble;
 mod atoms;
@@ -14,13 +14,15 @@ pub mod memory;
 pub mod movement;
 mod multi_tensor;
 pub mod order;
+pub mod physical;
+pub mod select;
 pub mod value;
 
 use crate::ir::{Graph, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
 use std::collections::BTreeSet;
 
-pub use crate::kernel::target::Fusion;
+pub use crate::kernel::target::{Fusion, Strategy};
 
 /// A graph that cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +43,12 @@ impl From<StateTooLarge> for ScheduleError {
 ///
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place, or the arena is too large.
-pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<Schedule, ScheduleError> {
+pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strategy>) -> Result<Schedule, ScheduleError> {
+    let strategy = strategy.into();
     let graph = with_state_nodes(graph);
-    let fused = fuse::fuse(&graph, fusion);
+    let fused = fuse::fuse(&graph, &strategy);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
+    select::select(&mut assembled, strategy.target);
     order::order(&mut assembled);
     layout::layout(assembled, states)
 }
@@ -55,7 +59,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<S
 /// When the graph uses a state tensor that `states` does not place.
 pub fn count_kernels(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<usize, ScheduleError> {
     let graph = with_state_nodes(graph);
-    Ok(assemble::assemble(&graph, fuse::fuse(&graph, fusion), states)?.kernels.len())
+    Ok(assemble::assemble(&graph, fuse::fuse(&graph, &fusion.into()), states)?.kernels.len())
 }
 
 /// The graph with a node for every state tensor that it updates, also where it does not read it.

@@ -7,9 +7,26 @@ mod choices;
 mod graphs;
 mod ops;
 
+use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
+
 pub use bindings::{random_bindings, special_bindings};
 pub use choices::Choices;
 pub use graphs::{GraphOptions, random_graph};
+
+/// The ways in which tests schedule a graph: fused, not fused, and by a policy that does all that fusion can do, as a device
+/// with many cores may want it.
+pub fn strategies() -> [(&'static str, Strategy); 3] {
+    let fused = Strategy::from(Fusion::On);
+    let policy = Policy {
+        recompute_weight: 1000,
+        prologue_elements: usize::MAX,
+        epilogue_reductions: true,
+        serial_elements: usize::MAX,
+        parallel_points: 0,
+        layout: Layout::PixelMajor,
+    };
+    [("fused", fused), ("not fused", Fusion::Off.into()), ("everything fused", Strategy { policy, ..fused })]
+}
 
 /// Random graphs for proptest, which shrink to fewer steps. (Proptest is there for this crate's own
 /// tests only; others map `any::<u64>()` through [`random_graph`].)

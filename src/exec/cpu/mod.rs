@@ -75,12 +75,9 @@ impl CpuExecutor {
 
     fn with_isa(plan: Plan, threads: usize, isa: Isa) -> Result<CpuExecutor, ExecError> {
         plan::verify(&plan).map_err(|e| ExecError::InvalidPlan(e.to_string()))?;
-        let arena = plan.arena_bytes().next_multiple_of(plan::ALIGNMENT);
-        let entries: Vec<EntryProgram> =
-            plan.entries.iter().map(|e| EntryProgram::new(e, isa, arena / size_of::<f32>())).collect();
+        let entries: Vec<EntryProgram> = plan.entries.iter().map(|e| EntryProgram::new(e, isa)).collect();
         let kernels = || entries.iter().flat_map(|e| &e.kernels);
-        let shared = kernels().map(KernelProgram::shared_floats).max().unwrap_or(0);
-        let memory = Memory::new(arena + shared * size_of::<f32>())?;
+        let memory = Memory::new(plan.arena_bytes())?;
         let nests: Vec<&NestProgram> = kernels().flat_map(KernelProgram::nests).collect();
         let programs: Vec<_> = kernels().flat_map(KernelProgram::phases).filter_map(Phase::program).collect();
         let needs = kernels().map(KernelProgram::needs).fold(Needs::default(), Needs::max);
@@ -144,7 +141,7 @@ fn place(name: &str, ty: &Type, offset: usize) -> Place {
 }
 
 impl EntryProgram {
-    fn new(entry: &EntryPlan, isa: Isa, shared: usize) -> EntryProgram {
+    fn new(entry: &EntryPlan, isa: Isa) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
         let place_of = |id: BufferId| Location::new(buffers[id.index()].offset, buffers[id.index()].dtype);
         let of_buffer = |name: &str, b: &Buffer| Place {
@@ -159,7 +156,7 @@ impl EntryProgram {
             })
             .collect();
         EntryProgram {
-            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of, shared)).collect(),
+            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of)).collect(),
             inputs,
             outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer.index()])).collect(),
         }
@@ -167,10 +164,10 @@ impl EntryProgram {
 }
 
 impl KernelProgram {
-    fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location, shared: usize) -> KernelProgram {
+    fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location) -> KernelProgram {
         match &kernel.body {
             Body::Nests(nests) => KernelProgram::Nests(nests.iter().map(|n| NestProgram::new(n, place)).collect()),
-            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, isa, place, shared)),
+            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, &kernel.choice, isa, place)),
         }
     }
 
@@ -185,13 +182,6 @@ impl KernelProgram {
         match self {
             KernelProgram::Nests(nests) => Box::new(nests.iter()),
             KernelProgram::Contraction(c) => Box::new(c.phases.iter().filter_map(Phase::nest)),
-        }
-    }
-
-    fn shared_floats(&self) -> usize {
-        match self {
-            KernelProgram::Nests(_) => 0,
-            KernelProgram::Contraction(c) => c.shared_floats,
         }
     }
 

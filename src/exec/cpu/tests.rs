@@ -9,14 +9,16 @@ use crate::kernel::schedule::StateLayout;
 use crate::passes;
 use crate::plan::Source;
 use crate::scalar::ScalarOp;
-use crate::schedule::{Fusion, schedule};
+use crate::schedule::{Fusion, Strategy, schedule};
 use crate::tensor::Tensor;
-use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings};
+use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings, strategies};
+use crate::types::ReduceKind;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// A plan of one graph as it stands.
-fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
+fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Plan {
+    let strategy = strategy.into();
     let mut inputs = Vec::new();
     let mut states = BTreeMap::new();
     for id in graph.topological() {
@@ -45,14 +47,14 @@ fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
             span: None,
         })
         .collect();
-    let schedule = schedule(graph, &layout, fusion).unwrap();
+    let schedule = schedule(graph, &layout, strategy).unwrap();
     let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
     let source = Source {
         name: "test.ron".into(),
         text: String::new(),
         overrides: vec![],
         optional: vec![],
-        fusion,
+        fusion: strategy.fusion,
         fast_math: false,
     };
     Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
@@ -104,8 +106,8 @@ fn check(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
         })
         .collect();
     let expected = evaluate(graph, &exact).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         plan::verify(&plan).map_err(|e| e.to_string())?;
         for isa in Isa::available() {
             let found = run(&plan, given, 1, isa);
@@ -283,8 +285,8 @@ proptest! {
 /// Results on values that are not finite: NaN where the interpreter in f32 has NaN, infinities where it has them.
 fn check_special(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
     let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         for isa in Isa::available() {
             let found = run(&plan, given, 1, isa);
             let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
@@ -480,8 +482,8 @@ fn bf16_specials() -> Vec<f32> {
 /// The same bits as the interpreter in f32, any NaN for any other.
 fn check_bits(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
     let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         plan::verify(&plan).map_err(|e| e.to_string())?;
         for isa in Isa::available() {
             let found = run(&plan, given, 2, isa);
@@ -567,8 +569,8 @@ fn a_contraction_reads_and_stores_bf16() {
     f.output("second", second);
     // Sums differ in their order: the stored product may be on the other side of a step of rounding.
     let expected = evaluate(&f.graph, &f.given).unwrap();
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(&f.graph, fusion);
+    for (_, strategy) in strategies() {
+        let plan = plan_of(&f.graph, strategy);
         for isa in Isa::available() {
             let found = run(&plan, &f.given, 2, isa);
             for (name, value) in &expected.outputs {
@@ -676,4 +678,36 @@ fn gradients_pass_converts() {
         assert!((found - expected).abs() <= 0.02 * expected.abs(), "{found}, expected {expected}");
     }
     check(&f.graph, &f.given).unwrap();
+}
+
+/// A convolution's batch statistics in its epilogue, and what is normalised by them in another order of dimensions.
+#[test]
+fn a_policy_may_fuse_statistics_and_order_dimensions() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[3, 4, 6, 6]);
+    let w = f.input("w", &[5, 4, 3, 3]);
+    let window = Window { stride: [1, 1], pad: [1, 1] };
+    let mut b = f.builder();
+    let y = b.op(Op::Conv2d { window }, &[x, w]);
+    let total = b.op(Op::Reduce { kind: ReduceKind::Sum, axes: vec![0, 2, 3] }, &[y]);
+    let largest = b.op(Op::Reduce { kind: ReduceKind::Max, axes: vec![0, 2, 3] }, &[y]);
+    let mean = b.op(Op::Broadcast { to: vec![3, 5, 6, 6] }, &[total]);
+    let z = b.scalar(ScalarOp::Sub, &[y, mean]);
+    let z = b.op(Op::Conv2dInputGrad { window, size: [6, 6] }, &[z, w]);
+    f.output("z", z);
+    f.output("largest", largest);
+    check(&f.graph, &f.given).unwrap();
+    let (_, everything) = strategies()[2];
+    let plan = plan_of(&f.graph, everything);
+    let kernels = &plan.entries[0].schedule.kernels;
+    let contractions: Vec<_> = kernels
+        .iter()
+        .filter_map(|k| match &k.body {
+            Body::Contraction(c) => Some(c),
+            Body::Nests(_) => None,
+        })
+        .collect();
+    assert_eq!(contractions[0].reductions.len(), 2, "{kernels:?}");
+    let ordered = plan.entries[0].schedule.buffers.iter().filter(|b| !b.order.is_empty()).count();
+    assert!(ordered > 0, "no image is pixel-major");
 }

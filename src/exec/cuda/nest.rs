@@ -251,7 +251,7 @@ fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
         BufferRole::Input(_) => "input ",
         BufferRole::State(_) => "state ",
         BufferRole::Output => "output ",
-        BufferRole::Temporary => "",
+        BufferRole::Temporary | BufferRole::Workspace => "",
     };
     let shape = sizes(&buffer.shape);
     let dtype = buffer.dtype;
