@@ -28,7 +28,13 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "train", "types",
         ],
     ),
-    ("testing", &["ir", "kernel", "scalar", "tensor", "types"]),
+    (
+        "testing",
+        &[
+            "autodiff", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
+            "types",
+        ],
+    ),
     ("cli", &[]),
 ];
 

@@ -4,6 +4,7 @@
 
 mod bindings;
 mod choices;
+pub mod conformance;
 mod graphs;
 mod ops;
 

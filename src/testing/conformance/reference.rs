@@ -1,0 +1,140 @@
+//! Graphs on the interpreter, and on a device.
+
+use crate::exec::{Device, TensorRef};
+use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
+use crate::kernel::schedule::StateLayout;
+use crate::plan::{self, EntryPlan, Plan, Source};
+use crate::schedule::{Strategy, schedule};
+use crate::tensor::{DType, Tensor, Type};
+use crate::types::{Feed, Initialiser, InputDecl, StateDecl, StateRole};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Outputs of each run, as `output NAME of run N`, and the state after the last, as `state NAME`.
+pub type Results = BTreeMap<String, Vec<f64>>;
+
+/// The state tensors of some graphs.
+fn states_of(graphs: &[Graph]) -> BTreeMap<String, Type> {
+    let mut states = BTreeMap::new();
+    for graph in graphs {
+        for id in graph.ids() {
+            if let Op::State { name, ty } = graph.op(id) {
+                states.insert(name.clone(), ty.clone());
+            }
+        }
+        for update in &graph.updates {
+            states.insert(update.state.clone(), graph.ty(update.node).clone());
+        }
+    }
+    states
+}
+
+/// A plan with an entry for each graph as it stands, which passes its verification.
+pub fn plan_of(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
+    let states = states_of(graphs);
+    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).map_err(|e| format!("{e:?}"))?;
+    let entries = (graphs.iter())
+        .map(|graph| {
+            let input = |name: &String, ty: &Type| InputDecl {
+                name: name.clone(),
+                ty: ty.clone(),
+                feed: Feed::Caller,
+                below: None,
+                meaning: String::new(),
+            };
+            let inputs = (graph.topological().into_iter())
+                .filter_map(|id| match graph.op(id) {
+                    Op::Input { name, ty } => Some(input(name, ty)),
+                    _ => None,
+                })
+                .collect();
+            let schedule = schedule(graph, &layout, strategy).map_err(|e| e.to_string())?;
+            Ok(EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule })
+        })
+        .collect::<Result<_, String>>()?;
+    let init = Initialiser::Constant(0.0);
+    let states = (states.into_iter())
+        .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init: init.clone(), span: None })
+        .collect();
+    let source = Source {
+        name: "conformance.ron".into(),
+        text: String::new(),
+        overrides: vec![],
+        optional: vec![],
+        fusion: strategy.fusion,
+        fast_math: false,
+    };
+    let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries };
+    plan::verify(&plan).map_err(|e| format!("what was compiled does not pass its verification: {e}"))?;
+    Ok(Arc::new(plan))
+}
+
+/// What a device makes of a plan.
+pub fn run_plan(
+    device: &dyn Device,
+    plan: Arc<Plan>,
+    given: &Bindings<f32>,
+    runs: &[usize],
+) -> Result<Results, String> {
+    let mut executor = device.load(plan.clone()).map_err(|e| e.to_string())?;
+    let tensor = |name: &str, dtype: DType| given[name].to_tensor(dtype);
+    for (i, state) in plan.states.iter().enumerate() {
+        if given.contains_key(&state.name) {
+            let value = tensor(&state.name, state.ty.dtype);
+            executor.write_state(i, value.view()).map_err(|e| e.to_string())?;
+        }
+    }
+    let mut results = Results::new();
+    for (number, &entry) in runs.iter().enumerate() {
+        let inputs: Vec<Tensor> = plan.entries[entry].inputs.iter().map(|i| tensor(&i.name, i.ty.dtype)).collect();
+        let inputs: Vec<TensorRef> = inputs.iter().map(Tensor::view).collect();
+        executor.submit(entry, &inputs).map_err(|e| e.to_string())?;
+        let schedule = &plan.entries[entry].schedule;
+        for (i, output) in schedule.outputs.iter().enumerate() {
+            let dtype = schedule.buffers[output.buffer.index()].dtype;
+            let mut tensor = Tensor::zeros(Type::new(dtype, output.shape.clone()));
+            executor.read_output(entry, i, tensor.view_mut()).map_err(|e| e.to_string())?;
+            results.insert(output_name(&output.name, number), numbers(&tensor));
+        }
+    }
+    for (i, state) in plan.states.iter().enumerate() {
+        let mut tensor = Tensor::zeros(state.ty.clone());
+        executor.read_state(i, tensor.view_mut()).map_err(|e| e.to_string())?;
+        results.insert(format!("state {}", state.name), numbers(&tensor));
+    }
+    Ok(results)
+}
+
+fn output_name(name: &str, run: usize) -> String {
+    format!("output {name} of run {run}")
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    Value::<f32>::from_tensor(tensor).to_f64()
+}
+
+/// What the interpreter makes of the same.
+pub fn reference<T: Element>(graphs: &[Graph], given: &Bindings<f32>, runs: &[usize]) -> Result<Results, String> {
+    let convert = |value: &Value<f32>| {
+        let data = match &value.data {
+            Data::Real(values) => Data::Real(values.iter().map(|&v| T::from_f64(v.into())).collect()),
+            Data::U32(values) => Data::U32(values.clone()),
+        };
+        Value { shape: value.shape.clone(), data }
+    };
+    let mut bindings: Bindings<T> = given.iter().map(|(name, value)| (name.clone(), convert(value))).collect();
+    let mut results = Results::new();
+    for (number, &entry) in runs.iter().enumerate() {
+        let evaluation = evaluate(&graphs[entry], &bindings).map_err(|e| e.to_string())?;
+        for (name, value) in evaluation.outputs {
+            results.insert(output_name(&name, number), value.to_f64());
+        }
+        bindings.extend(evaluation.updates);
+    }
+    for name in states_of(graphs).into_keys() {
+        if let Some(value) = bindings.get(&name) {
+            results.insert(format!("state {name}"), value.to_f64());
+        }
+    }
+    Ok(results)
+}
