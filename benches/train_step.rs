@@ -1,4 +1,4 @@
-//! The time of one training step of each built-in program, beside the peak memory of the process.
+//! The time of one training step of each built-in program, and the peak memory of the process.
 //!
 //!     cargo bench --bench train_step
 //!

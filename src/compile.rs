@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// What may be asked of the compiler.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Sizes and values in the place of the program's own, as `name=value`.
+    /// Sizes and values instead of the program's own, as `name=value`.
     pub sets: Vec<String>,
     /// Numbers of examples for which the entries that take data are compiled too.
     pub specialise: Vec<usize>,
@@ -94,7 +94,7 @@ pub struct Stage<'s> {
     pub graph: &'s Graph,
 }
 
-/// A compiled program, and what became of it on the way.
+/// A compiled program, and a summary of how it was compiled.
 #[derive(Debug)]
 pub struct Compiled {
     /// The program after the last pass.
@@ -238,7 +238,8 @@ pub fn specialise(plan: &mut Plan, entry: &str, examples: usize) -> Result<(), C
 }
 
 /// The program for another number of examples. What has a size of its own stays as it is (see [`declare::load`]); where
-/// that does not fit together, as where made images are mixed with real ones, the sizes that follow the data's change too.
+/// that does not fit together, as where made images are mixed with real ones, the sizes that follow the data's change
+/// too.
 fn smaller(
     name: &str,
     text: &str,

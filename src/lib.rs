@@ -30,16 +30,17 @@
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
-//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room to room;
-//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler
-//! as one call, from text to plan; [`replay`] runs one entry on given tensors, as `gcc-gan run` does; [`atomic`] writes files
-//! whole or not at all. `tests/rooms.rs` reads from the sources what each room uses, and holds it to this table.
+//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
+//! to room; [`types`], attributes and declarations that graphs and plans share. Three modules join rooms:
+//! [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given tensors, as
+//! `gcc-gan run` does; [`atomic`] writes files whole or not at all. `tests/rooms.rs` reads from the sources what each
+//! room uses, and holds it to this table.
 //!
 //! # Decisions
 //!
 //! - **State is functional.** A step is (state, inputs) → (state', outputs). That parameters are updated in place is
-//!   the memory planner's doing, never a side effect in the graph: the generator's half of a GAN's step reads the updated
-//!   discriminator by using the node that holds it.
+//!   the memory planner's doing, never a side effect in the graph: the generator's half of a GAN's step reads the
+//!   updated discriminator by using the node that holds it.
 //! - **Layers are expansions, not operations.** BatchNorm, Dropout, Adam and cross-entropies exist in [`declare`] only;
 //!   everything behind it knows some thirty primitives. The set is closed under differentiation.
 //! - **Randomness is counter-based.** A draw's bits follow from the seed, the step and the draw's name, so they are the
@@ -51,32 +52,33 @@
 //!   ([`kernel::access::Access`]), so padding, windows and movement cost no memory, and what is touched can be checked.
 //! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
 //!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
-//!   again when a plan is loaded. Beside it each thread has blocks of its own, about a megabyte.
+//!   again when a plan is loaded. Apart from it, each thread has blocks of its own, about a megabyte.
 //! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it
 //!
-//! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one arm in each
-//! exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
-//! of a table in [`declare`]. A pass is a function and a
-//! row in [`passes::PIPELINE`]; the page, `--stage` and `--validate` know it from there.
+//! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one
+//! arm in each exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
+//! of a table in [`declare`]. A pass is a function and a row in [`passes::PIPELINE`]; the page, `--stage` and
+//! `--validate` know it from there.
 //!
 //! # Looking at it
 //!
-//! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time that a machine's ceilings allow. Why two nodes are not in one
-//! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
+//! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a
+//! kernel costs is counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time
+//! that a machine's ceilings allow. Why two nodes are not in one kernel is answered by the code that decided it
+//! ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
 //!
-//! - *Shapes that vary at run time*: every size is known when a program is compiled. Another size (an epoch's smaller last
-//!   batch) is a further specialisation in the same plan.
+//! - *Shapes that vary at run time*: every size is known when a program is compiled. Another size (an epoch's smaller
+//!   last batch) is a further specialisation in the same plan.
 //! - *Control flow*: a program is one static graph for each entry; the loop over steps is the host's.
-//! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
-//!   by the compiler.
-//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64 exists in the
-//!   interpreter, as the oracle.
+//! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is
+//!   found by the compiler.
+//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64
+//!   exists in the interpreter, as the oracle.
 //! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 

@@ -30,7 +30,7 @@ pub enum NameKind {
     Draw,
     /// Returned.
     Output,
-    /// A gradient of a loss; given out.
+    /// A gradient of a loss; returned.
     Gradient,
 }
 
@@ -42,7 +42,7 @@ pub struct Name {
     pub kind: NameKind,
     #[serde(serialize_with = "as_text")]
     pub ty: Type,
-    /// A sentence for people.
+    /// A human-readable sentence.
     pub meaning: String,
 }
 

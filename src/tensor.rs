@@ -163,8 +163,8 @@ impl Bf16 {
 #[inline(always)]
 pub fn round_to_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
-    // Half of the last place that stays, a tie's excess taken off where that place is even. A carry goes to the exponent,
-    // and at last to infinity.
+    // Half of the last place that stays, a tie's excess taken off where that place is even. A carry goes to the
+    // exponent, and at last to infinity.
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     // A NaN whose fraction is in the lower half alone would become an infinity.
     let bits = if value.is_nan() { bits | 0x0040_0000 } else { rounded };
@@ -195,8 +195,8 @@ impl Tensor {
         tensor
     }
 
-    /// A tensor from its elements' little-endian bytes, as files hold them; `None` where they are not as many as the type
-    /// has.
+    /// A tensor from its elements' little-endian bytes, as files hold them; `None` where they are not as many as the
+    /// type has.
     pub fn from_le_bytes(ty: Type, bytes: &[u8]) -> Option<Tensor> {
         let elements = ty.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))?;
         if elements.checked_mul(ty.dtype.size()) != Some(bytes.len()) {

@@ -72,9 +72,9 @@ pub struct InputDecl {
     pub name: String,
     pub ty: Type,
     pub feed: Feed,
-    /// Integers must be below this, where the entry takes them for one of so many classes.
+    /// Integers must be below this, where the entry takes them for class numbers.
     pub below: Option<usize>,
-    /// A sentence for people.
+    /// A human-readable sentence.
     pub meaning: String,
 }
 
@@ -148,7 +148,7 @@ impl fmt::Display for Real {
     }
 }
 
-/// A number; in formats for people, which may have no other way (JSON has none), infinities and NaNs
+/// A number; in human-readable formats, which may have no other way (JSON has none), infinities and NaNs
 /// are strings.
 impl Serialize for Real {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

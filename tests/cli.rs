@@ -412,7 +412,7 @@ fn labels_out_of_range_are_refused() {
     assert!(err.contains("`labels` has an element 10: all must be below 10"), "{err}");
 }
 
-/// The state of a run in the place of the initial one, also for a network by itself.
+/// The state of a run instead of the initial one, also for a network by itself.
 #[test]
 fn entries_and_networks_run_on_the_state_of_a_run() {
     let dir = TempDir::new().unwrap();

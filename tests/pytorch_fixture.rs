@@ -32,7 +32,7 @@ fn replay() -> Replay {
 
 /// Biases whose true gradient is zero, because a batch normalisation takes away what they add. PyTorch computes
 /// what rounding leaves of it, and Adam makes steps of up to the learning rate out of that; so their updates are
-/// not compared, and their gradients beside those of the weight of the same layer.
+/// not compared, and their gradients next to those of the weight of the same layer.
 const BEFORE_NORM: [&str; 3] =
     ["generator/0-dense/bias", "generator/4-conv_transpose/bias", "generator/7-conv_transpose/bias"];
 
@@ -51,7 +51,7 @@ fn check(found: &Tensors, tolerance: f64) {
             scale_of = expected[&name.replace("/bias", "/weight")].clone();
         }
         let scale = scale_of.to_f64().iter().fold(f64::MIN_POSITIVE, |m: f64, v| m.max(v.abs()));
-        let found = found.get(name).unwrap_or_else(|| panic!("{name} is not given out"));
+        let found = found.get(name).unwrap_or_else(|| panic!("{name} is not returned"));
         assert_eq!(found.shape, value.shape, "{name}");
         for (i, (a, b)) in value.to_f64().iter().zip(found.to_f64()).enumerate() {
             assert!((a - b).abs() <= tolerance * scale, "{name}, element {i}: {b}, PyTorch has {a}");

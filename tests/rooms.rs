@@ -1,10 +1,10 @@
-//! The rooms of the library and what each may use, read from the sources' own imports.
+//! The library's rooms and which others each may use, checked against the paths in the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every room with the rooms that it may use. A room stands below those that use it; what all may use comes first.
+/// Every room with the rooms that it may use. Rooms come after those that they use.
 const ROOMS: [(&str, &[&str]); 18] = [
     ("tensor", &[]),
     ("scalar", &["tensor"]),
@@ -38,7 +38,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("cli", &[]),
 ];
 
-/// A plan runs without the compiler: these know neither its rooms nor the graph.
+/// A plan runs without the compiler: these use neither its rooms nor the graph.
 const RUNTIME: [&str; 6] = ["scalar", "tensor", "types", "kernel", "plan", "exec"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

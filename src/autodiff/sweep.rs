@@ -36,6 +36,7 @@ pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
     }
     let mut sweep = Sweep { gradients: HashMap::new(), unconnected: Vec::new() };
     let mut named = HashSet::new();
+    let asked: HashSet<NodeId> = wanted.iter().copied().collect();
     for &id in order.iter().rev() {
         let origin = origin(graph, id);
         let mut b = Builder::new(graph, origin);
@@ -49,7 +50,7 @@ pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
             let name = format!("d_{}", b.graph.node(id).name);
             b.graph.rename(adjoint, &name);
         }
-        if wanted.contains(&id) {
+        if asked.contains(&id) {
             sweep.gradients.insert(id, adjoint);
         }
         let operands = b.graph.operands(id);

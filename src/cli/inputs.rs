@@ -1,6 +1,6 @@
 //! `gcc-gan inputs`.
 
-use super::program::{ProgramArgs, program_and_options};
+use super::program_text::{ProgramArgs, program_and_options};
 use anyhow::{Result, bail};
 use gcc_gan::declare;
 use gcc_gan::inspect::{Align, Table};

@@ -1,6 +1,6 @@
 //! `gcc-gan profile`.
 
-use super::program::{Found, ProgramArgs, entry_of, find, plan_of};
+use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 /// Measure every kernel of a step on the CPU
 ///
-/// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the ceilings
-/// of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the
-/// time between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev
-/// and chrome://tracing open, and that `gcc-gan inspect --profile` shows.
+/// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the
+/// ceilings of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the time
+/// between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev and
+/// chrome://tracing open, and that `gcc-gan inspect --profile` shows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

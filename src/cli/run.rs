@@ -1,6 +1,6 @@
 //! `gcc-gan run`.
 
-use super::program::source;
+use super::program_text::source;
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::train::images::{self, Grid};
+use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,17 +34,17 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    images::check_format(&args.output)?;
+    sample_grid::check_format(&args.output)?;
     let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let plan = super::program::plan_again(&checkpoint, &[], false)?;
+    let plan = super::program_text::plan_again(&checkpoint, &[], false)?;
     let mut executor = CpuDevice::new(super::threads(args.threads)).load(Arc::new(plan))?;
     session::restore(executor.as_mut(), &checkpoint)?;
     let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
-    images::write_png(&args.output, &images.values, &images.shape, args.grid)?;
+    sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;
     super::print(&format!(
         "wrote {}: {} images by `{}` after {} steps",
         args.output.display(),

@@ -1,6 +1,6 @@
 //! `gcc-gan train`.
 
-use super::program::{Found, Program, find};
+use super::program_text::{Found, ProgramText, find};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
@@ -171,7 +171,7 @@ fn start(args: &Args) -> Result<Job> {
         Found::Plan(plan) => {
             let mut options = Options::of(&plan.source);
             options.sets.extend(args.sets.iter().cloned());
-            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
+            let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
             let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math);
             (program, options, stays.then_some(*plan))
@@ -181,7 +181,7 @@ fn start(args: &Args) -> Result<Job> {
     options.deny_warnings = args.deny_warnings;
     let plan = match plan {
         Some(plan) => plan,
-        None => super::program::plan_of(program.compile(&options)?)?,
+        None => super::program_text::plan_of(program.compile(&options)?)?,
     };
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
@@ -215,7 +215,7 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
             );
         }
     }
-    let plan = super::program::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
+    let plan = super::program_text::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
     if !meta.digest.is_empty() && meta.digest != now.digest {
@@ -311,7 +311,7 @@ impl Screen {
         if let Err(error) = self.bar.suspend(|| super::print(text.trim_end())) {
             self.is_open = false;
             self.warning(&format!(
-                "standard output cannot be written ({}): the run goes on without it",
+                "standard output cannot be written ({}): the run continues without it",
                 error.root_cause()
             ));
         }

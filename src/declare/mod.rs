@@ -4,10 +4,10 @@
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
 pub mod builtin;
+mod conv_pool;
 pub mod diagnostic;
 mod entry;
 mod expr;
-mod images;
 mod init;
 mod layers;
 mod lowering;
@@ -70,7 +70,7 @@ pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usiz
 
 /// Reads a program. `name` is shown as the file in messages.
 ///
-/// `sets` are sizes and values, as `name=value`, in the place of the program's own. `data_sizes` are sizes of
+/// `sets` are sizes and values, as `name=value`, instead of the program's own. `data_sizes` are sizes of
 /// the data: they replace the named size wherever it is used, after all other sizes have been worked out. So a smaller
 /// last batch is smaller in everything that is as large as the batch by name, and what has a size of its own (such as
 /// `"noise_batch": "batch"`) stays as it is.
@@ -114,7 +114,7 @@ pub fn callables(name: &str, text: &str) -> Result<Vec<(String, Vec<String>)>, E
 /// What the input of a network is called where it is called by itself.
 const NETWORK_INPUT: &str = "input";
 
-/// Reads a program as [`load`] does, with one entry in the place of its own: a call of one of its
+/// Reads a program as [`load`] does, with one entry instead of its own: a call of one of its
 /// [`callables`], a network in inference mode. The call takes tensors of the given types under the names of
 /// its parameters and gives `output`.
 ///

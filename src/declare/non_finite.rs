@@ -6,8 +6,8 @@ use crate::ir::{Initialiser, NodeId, Op, ReduceKind, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
 use std::collections::BTreeMap;
 
-/// Most tensors whose elements are added up to see whether one is not finite. What is near the largest f32 in all of them
-/// together counts as infinite: it would be so a step later.
+/// Most tensors whose elements are added up to see whether one is not finite. What is near the largest f32 in all of
+/// them together counts as infinite: it would be so a step later.
 const MOST_TOGETHER: usize = 8;
 /// The name of a network's flag among its state.
 const NON_FINITE: &str = "non_finite";
@@ -17,8 +17,8 @@ impl Nodes<'_> {
     /// statistics is infinite or NaN, now or at an earlier step.
     ///
     /// Losses alone do not tell: a maximum, a comparison or a saturated unit can hide what has happened behind it. The
-    /// optimiser's memory is left out, since what is infinite or NaN in it is so in the parameter too (but for an infinite
-    /// second moment, whose parameter stands still), and a step would read twice as much more.
+    /// optimiser's memory is left out, since what is infinite or NaN in it is so in the parameter too (but for an
+    /// infinite second moment, whose parameter stands still), and a step would read twice as much more.
     pub fn flag_non_finite(&mut self, updated: &BTreeMap<String, Span>) -> Option<()> {
         for (network, &span) in updated {
             self.push_scope(network);

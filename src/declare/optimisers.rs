@@ -183,8 +183,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// `1 − βᵗ`, to the last place of f32 for every `t`. Written as such it cancels: f32 holds 0.999 with an error that is
-    /// 1e-5 of `1 − 0.999`. So it is `-(e^(t·ln β) − 1)`, with `ln β` as the sum of two f32.
+    /// `1 − βᵗ`, to the last place of f32 for every `t`. Written as such it cancels: f32 holds 0.999 with an error that
+    /// is 1e-5 of `1 − 0.999`. So it is `-(e^(t·ln β) − 1)`, with `ln β` as the sum of two f32.
     fn bias_correction(&mut self, beta: f64, t: NodeId, label: &str, span: Span) -> Option<NodeId> {
         if beta == 0.0 {
             return self.constant(1.0, span);

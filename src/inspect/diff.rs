@@ -9,8 +9,8 @@ use crate::plan::{EntryPlan, Machine};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Compares two compiled programs: state, and for each entry its figures, nodes, kernels and memory. At most `most` lines
-/// are listed of each. `None` where nothing differs.
+/// Compares two compiled programs: state, and for each entry its figures, nodes, kernels and memory. At most `most`
+/// lines are listed of each. `None` where nothing differs.
 pub fn diff(a: &Observed, b: &Observed, most: usize) -> Option<String> {
     let mut text = String::new();
     let states = |o: &Observed| -> BTreeMap<String, String> {
@@ -77,8 +77,8 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
     text
 }
 
-/// By name, each node's line without its name; and what leaves the graph. Constants stand where they are used: their names
-/// are numbers.
+/// By name, each node's line without its name; and what leaves the graph. Constants stand where they are used: their
+/// names are numbers.
 fn lines(graph: &Graph) -> BTreeMap<String, String> {
     let printer = Printer::default();
     let values: BTreeMap<String, String> = (graph.ids().into_iter())

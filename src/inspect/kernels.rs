@@ -83,24 +83,24 @@ fn nest_text(nest: &Nest<BufferId>, buffers: &[Buffer], text: &mut String) {
     let mut say = |root: ExprId, kept: bool, text: &mut String| {
         exprs_text(&nest.exprs, root, &shape(kept), buffers, &mut said, text);
     };
-    for (number, pass) in nest.passes.iter().enumerate() {
-        if nest.passes.len() > 1 {
+    for (number, sweep) in nest.sweeps.iter().enumerate() {
+        if nest.sweeps.len() > 1 {
             let _ = writeln!(text, "    sweep {number}");
         }
-        for reduction in &pass.reductions {
+        for reduction in &sweep.reductions {
             say(reduction.value, false, text);
             let kind = reduction.kind.name();
             let _ = writeln!(text, "    kept {} = {kind} %{}", reduction.slot, reduction.value);
         }
-        for store in &pass.stores {
+        for store in &sweep.stores {
             say(store.value, false, text);
             store_text(store, &shape(false), buffers, text);
         }
-        for (slot, value) in &pass.kept {
+        for (slot, value) in &sweep.kept {
             say(*value, true, text);
             let _ = writeln!(text, "    kept {slot} = %{value}");
         }
-        for store in &pass.kept_stores {
+        for store in &sweep.kept_stores {
             say(store.value, true, text);
             store_text(store, &shape(true), buffers, text);
         }

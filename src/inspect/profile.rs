@@ -51,7 +51,8 @@ pub struct KernelTime {
     pub kernel: usize,
     pub name: String,
     pub kind: &'static str,
-    /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the step.
+    /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the
+    /// step.
     pub seconds: f64,
     /// Over all steps.
     pub min_seconds: f64,
@@ -240,8 +241,8 @@ impl Profile {
         }
     }
 
-    /// The half of the steps whose lengths are nearest the median: a step in which the machine did something else is not
-    /// among them, and the means over the same steps add up.
+    /// The half of the steps whose lengths are nearest the median: a step in which the machine did something else is
+    /// not among them, and the means over the same steps add up.
     pub fn typical_steps(&self) -> BTreeSet<usize> {
         self.by_distance().map_or(BTreeSet::new(), |steps| steps[..steps.len().div_ceil(2)].iter().copied().collect())
     }

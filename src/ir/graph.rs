@@ -204,6 +204,12 @@ impl Graph {
         users.into_iter().collect()
     }
 
+    /// Whether exactly one node uses a node's value, in whichever positions.
+    pub fn has_one_user(&self, id: NodeId) -> bool {
+        let mut users = self.dag.neighbors_directed(id, Direction::Outgoing);
+        users.next().is_some_and(|first| users.all(|user| user == first))
+    }
+
     /// How many operand positions a node's value fills.
     pub fn use_count(&self, id: NodeId) -> usize {
         self.dag.edges_directed(id, Direction::Outgoing).count()
@@ -302,7 +308,7 @@ impl Graph {
     /// When something does use it, or it was removed before: a broken invariant of the caller.
     pub fn remove(&mut self, id: NodeId) {
         let used = self.dag.neighbors_directed(id, Direction::Outgoing).next().is_some()
-            || self.results().contains(&id)
+            || self.is_result(id)
             || self.probes.iter().any(|p| p.node == id);
         assert!(!used, "{} is removed while in use", self.node(id).name);
         if let Some(node) = self.dag.remove_node(id) {

@@ -1,7 +1,7 @@
 //! Kernels: what one launch computes, as data.
 //!
-//! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
-//! evaluates it tile by tile, CUDA gets C++ text.
+//! A kernel's body is a small expression graph over an index space. Each executor translates it: the CPU evaluates it
+//! tile by tile, CUDA compiles it from C++ text.
 
 use super::access::Access;
 use super::choice::Choice;
@@ -20,7 +20,7 @@ pub struct Store<B> {
     pub access: Access,
 }
 
-/// How a pass combines a value over the reduced dimensions.
+/// How a sweep combines a value over the reduced dimensions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reduction {
     pub kind: ReduceKind,
@@ -29,9 +29,9 @@ pub struct Reduction {
     pub slot: SlotId,
 }
 
-/// One sweep over the reduced dimensions, for one point of the kept space.
+/// One traversal of the reduced dimensions, for one point of the kept space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass<B> {
+pub struct Sweep<B> {
     /// Over the full space: combined into slots.
     pub reductions: Vec<Reduction>,
     /// Over the full space: written.
@@ -45,10 +45,10 @@ pub struct Pass<B> {
 
 /// A loop nest over an index space, some of whose dimensions are reduced.
 ///
-/// For each point of the kept space (the dimensions that are not reduced) the passes run one after
-/// the other; each sweeps the reduced dimensions once. So batch normalisation is one nest of three
-/// passes (mean, variance, normalise) that reads its input from memory once, where a kept point's data
-/// fits a cache. A purely elementwise kernel has nothing reduced and one pass with `stores` only.
+/// For each point of the kept space (the dimensions that are not reduced) the sweeps run one after
+/// the other; each covers the reduced dimensions once. So batch normalisation is one nest of three
+/// sweeps (mean, variance, normalise) that reads its input from memory once, where a kept point's data
+/// fits a cache. A purely elementwise kernel has nothing reduced and one sweep with `stores` only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nest<B> {
     pub space: Shape,
@@ -57,7 +57,7 @@ pub struct Nest<B> {
     pub exprs: Exprs<B>,
     /// How many kept values there are.
     pub slots: usize,
-    pub passes: Vec<Pass<B>>,
+    pub sweeps: Vec<Sweep<B>>,
 }
 
 /// Where a contraction's operand comes from.
@@ -153,13 +153,13 @@ impl Kernel {
     }
 }
 
-impl<B> Default for Pass<B> {
+impl<B> Default for Sweep<B> {
     fn default() -> Self {
-        Pass { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
+        Sweep { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
     }
 }
 
-impl<B> Pass<B> {
+impl<B> Sweep<B> {
     /// What is evaluated at every point of the full space.
     pub fn swept(&self) -> impl Iterator<Item = ExprId> {
         self.reductions.iter().map(|r| r.value).chain(self.stores.iter().map(|s| s.value))
@@ -173,7 +173,7 @@ impl<B> Pass<B> {
 
 impl<B> Nest<B> {
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
-        self.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+        self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
     }
 }
 
@@ -221,16 +221,16 @@ impl<B> Body<B> {
             stores.into_iter().map(|s| store(s, name)).collect()
         }
         fn nest<B, C>(nest: Nest<B>, name: &mut impl FnMut(B) -> C) -> Nest<C> {
-            let passes = (nest.passes.into_iter())
-                .map(|pass| Pass {
-                    reductions: pass.reductions,
-                    stores: stores(pass.stores, name),
-                    kept: pass.kept,
-                    kept_stores: stores(pass.kept_stores, name),
+            let sweeps = (nest.sweeps.into_iter())
+                .map(|sweep| Sweep {
+                    reductions: sweep.reductions,
+                    stores: stores(sweep.stores, name),
+                    kept: sweep.kept,
+                    kept_stores: stores(sweep.kept_stores, name),
                 })
                 .collect();
             let exprs = nest.exprs.map(name);
-            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, passes }
+            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, sweeps }
         }
         fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
             match operand {

@@ -1,7 +1,7 @@
-//! How a kernel is computed: an algorithm, the sizes of its blocks, and the memory that it needs beside its operands.
+//! How a kernel is computed: an algorithm, the sizes of its blocks, and the memory that it needs besides its operands.
 //!
-//! A choice is made when a program is compiled and is part of the plan, so that a run decides nothing, and all of the
-//! memory of a step is planned. It fits every instruction set of the target: sizes are for the widest.
+//! A choice is made when a program is compiled and is part of the plan, so a run decides nothing, and all the memory of
+//! a step is planned. Block sizes are chosen for the target's widest instruction set and work on the others.
 
 use super::body::{Body, BufferId, Contraction, Expr};
 use super::contraction::{ContractionKind, ConvShape};

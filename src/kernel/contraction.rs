@@ -1,4 +1,4 @@
-//! Contractions: matrix products and convolutions, and the matrix products that each comes to.
+//! Contractions: matrix products and convolutions, and the matrix products that each is computed by.
 
 use crate::tensor::Shape;
 use crate::types::Window;

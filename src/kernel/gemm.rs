@@ -1,7 +1,7 @@
-//! The matrix products that a contraction comes to, and where each reads and writes.
+//! The matrix products that a contraction is computed by, and where each reads and writes.
 //!
-//! This is the one place that knows how convolutions and their gradients are made of products: executors take their
-//! loops from here, and the verifier the elements that are touched.
+//! Only this file knows how convolutions and their gradients become matrix products: executors take their loops from
+//! it, and the verifier takes the elements that are touched.
 
 use super::access::{Access, Bound};
 use super::contraction::{ContractionKind, ConvShape};
@@ -10,8 +10,8 @@ use crate::tensor::Shape;
 /// `out[b,m,n] = Σₖ a[b,m,k] · b[b,k,n]`, where each of `batch`, `m`, `n` and `k` is some dimensions, outermost first.
 ///
 /// The accesses are into the contraction's operands and output as row-major tensors. Where an operand is an image, its
-/// first bound is on the row and its second on the column of the pixel that is read, also where they always hold: outside of
-/// them an operand is 0.
+/// first bound is on the row and its second on the column of the pixel that is read, also where they always hold:
+/// outside of them an operand is 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gemm {
     pub batch: Shape,
@@ -47,8 +47,9 @@ impl Gemm {
 impl ContractionKind {
     /// The matrix products that this comes to; their results are every element of the output once.
     ///
-    /// One for a matrix product, a convolution and a filter gradient. The gradient of a convolution in its input is one for
-    /// each residue of the input's coordinates by the stride: pixels of one residue use the same taps of the filter.
+    /// One for a matrix product, a convolution and a filter gradient. The gradient of a convolution in its input is one
+    /// for each residue of the input's coordinates by the stride: pixels of one residue use the same taps of the
+    /// filter.
     pub fn gemms(&self) -> Vec<Gemm> {
         match self {
             &ContractionKind::MatMul { batch, m, n, k } => {
@@ -68,8 +69,8 @@ impl ContractionKind {
     }
 }
 
-/// The pixel of an image of `size` that a window reads, over dimensions of which `row` and `column` give the strides: the
-/// bounds on its row and its column.
+/// The pixel of an image of `size` that a window reads, over dimensions of which `row` and `column` give the strides:
+/// the bounds on its row and its column.
 fn pixel(size: [usize; 2], row: (isize, Vec<isize>), column: (isize, Vec<isize>)) -> [Bound; 2] {
     [(row, size[0]), (column, size[1])].map(|((offset, strides), below)| Bound { offset, strides, below })
 }
@@ -153,7 +154,7 @@ impl Line {
         let (stride, pad) = (c.window.stride[d], c.window.pad[d]);
         let first = (residue + stride - pad % stride) % stride;
         let count = c.input[d].checked_sub(first + 1).map(|rest| rest / stride + 1)?;
-        // Pixel h takes tap k of the output at (h + pad − k) / stride, where that is whole.
+        // Pixel h takes tap k of the output at (h + pad − k) / stride, where that is a whole number.
         let taps = c.kernel[d].saturating_sub(residue).div_ceil(stride);
         let tap = (residue + taps.saturating_sub(1) * stride) as isize;
         let from = ((first + pad - residue) / stride) as isize - taps.saturating_sub(1) as isize;
@@ -222,7 +223,8 @@ mod tests {
         out.into_iter().map(|value| value.expect("every result is written")).collect()
     }
 
-    /// The three contractions of a convolution by definition: for each pair of output pixel and tap that meets the input.
+    /// The three contractions of a convolution by definition: for each pair of output pixel and tap that meets the
+    /// input.
     fn by_definition(kind: &ContractionKind, first: &[i64], second: &[i64]) -> Vec<i64> {
         let (ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c)) =
             kind

@@ -1,4 +1,4 @@
-//! What kernels are made for.
+//! The target that kernels are compiled for.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ pub struct Policy {
     /// An elementwise expression of at most this weight that reads at most one large buffer is computed
     /// again by each user: that costs less than a write and a read of memory.
     pub recompute_weight: usize,
-    /// A contraction's operand of at most so many elements is computed by its prologue; a larger one beforehand, since a
-    /// contraction reads its operands many times.
+    /// A contraction's operand of at most this many elements is computed by its prologue; a larger one beforehand,
+    /// since a contraction reads its operands many times.
     pub prologue_elements: usize,
     /// Whether a contraction's epilogue may reduce what it computes, such as to a batch's statistics.
     pub epilogue_reductions: bool,

@@ -1,10 +1,10 @@
-//! The independent checker: everything that execution relies on, proved of a plan that may come from
-//! an untrusted file.
+//! The verifier: checks everything that execution relies on, for a plan that may come from an untrusted file.
 //!
-//! It shares no code with the planner, nor with what decides that a result may take over its operand's place. What it proves: every expression is well-typed and reads only
-//! inside its buffer and only values that were computed before; every store fills exactly its buffer; no two
-//! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
-//! element for element; inputs, outputs and state have the declared types.
+//! It uses none of the memory planner's code, nor the code by which the compiler decides that a result may overwrite
+//! its operand. It checks that every expression is well-typed and reads only inside its buffer and only values that
+//! were computed before; every store fills exactly its buffer; no two live buffers overlap, state included; what one
+//! kernel writes overlaps nothing that it reads, except element for element; inputs, outputs and state have the
+//! declared types.
 
 use super::in_place::may_overwrite;
 use super::overlap::{Placement, check_no_overlap};
@@ -46,7 +46,7 @@ macro_rules! ensure {
     };
 }
 
-/// Proves a plan fit to run.
+/// Checks that a plan is fit to run.
 ///
 /// # Errors
 /// The first thing found that execution could not rely on.
@@ -445,32 +445,32 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     let exprs = &nest.exprs;
     check_exprs(schedule, exprs, nest.space.len(), nest.slots, false)?;
     let is_elementwise = !nest.reduced.contains(&true);
-    ensure!(!is_elementwise || nest.passes.len() <= 1, "an elementwise nest has several passes");
+    ensure!(!is_elementwise || nest.sweeps.len() <= 1, "an elementwise nest has several sweeps");
     let mut defined = vec![false; nest.slots];
     let define = |slot: SlotId, defined: &mut [bool]| -> Check {
         let slot = defined.get_mut(slot.index()).ok_or("a value into no slot")?;
         ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
         Ok(())
     };
-    for pass in &nest.passes {
-        reads_inside(schedule, exprs, &pass.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
-        for store in &pass.stores {
+    for sweep in &nest.sweeps {
+        reads_inside(schedule, exprs, &sweep.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
+        for store in &sweep.stores {
             check_store(schedule, exprs, store, &nest.space)?;
         }
         ensure!(
-            !is_elementwise || (pass.reductions.is_empty() && pass.kept.is_empty() && pass.kept_stores.is_empty()),
+            !is_elementwise || (sweep.reductions.is_empty() && sweep.kept.is_empty() && sweep.kept_stores.is_empty()),
             "an elementwise nest reduces"
         );
-        for reduction in &pass.reductions {
+        for reduction in &sweep.reductions {
             ensure!(exprs.lane(reduction.value) == Lane::Real, "a reduction of another type");
             define(reduction.slot, &mut defined)?;
         }
-        for &(slot, value) in &pass.kept {
+        for &(slot, value) in &sweep.kept {
             reads_inside(schedule, exprs, &[value], &kept_space, &defined)?;
             ensure!(exprs.lane(value) == Lane::Real, "a slot of another type");
             define(slot, &mut defined)?;
         }
-        for store in &pass.kept_stores {
+        for store in &sweep.kept_stores {
             reads_inside(schedule, exprs, &[store.value], &kept_space, &defined)?;
             check_store(schedule, exprs, store, &kept_space)?;
         }

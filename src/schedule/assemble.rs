@@ -7,7 +7,7 @@ use super::select::none_yet;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::access::{Access, kept_shape};
-use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Pass, Store};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Store, Sweep};
 use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -155,9 +155,9 @@ impl Work {
         let access = Access::contiguous(shape);
         let mut exprs = Exprs::default();
         let value = exprs.push(Expr::Load { buffer: from, access: access.clone(), lane });
-        let pass = Pass { stores: vec![Store { value, buffer: to, access }], ..Pass::default() };
+        let sweep = Sweep { stores: vec![Store { value, buffer: to, access }], ..Sweep::default() };
         let (space, reduced) = (shape.to_vec(), vec![false; shape.len()]);
-        let nest = Nest { space, reduced, exprs, slots: 0, passes: vec![pass] };
+        let nest = Nest { space, reduced, exprs, slots: 0, sweeps: vec![sweep] };
         self.push(FusedKernel { body: Body::Nests(vec![nest]), members: Vec::new() });
         to
     }
@@ -252,7 +252,7 @@ fn state_node(graph: &Graph, state: &str) -> Option<NodeId> {
     graph.ids().into_iter().find(|&id| matches!(graph.op(id), Op::State { name, .. } if name == state))
 }
 
-/// A name for people: the operation around which the kernel is built, and what its result is called.
+/// A human-readable name: the operation around which the kernel is built, and what its result is called.
 fn kernel_name(graph: &Graph, members: &[NodeId]) -> String {
     let core = members.iter().find(|&&m| graph.op(m).is_contraction());
     let core = core.or_else(|| members.iter().find(|&&m| matches!(graph.op(m), Op::Reduce { .. })));
@@ -277,7 +277,7 @@ fn unique(name: String, taken: &mut HashSet<String>) -> String {
 }
 
 /// Whether a kernel that stores `value` may write it over `old`, which it may read: every read of
-/// `old` is of the very element that is written in the same step of the same nest, no later pass reads
+/// `old` is of the very element that is written in the same step of the same nest, no later sweep reads
 /// it, and it is not stored elsewhere as it is (a device may then read it after the write).
 pub fn writes_where_it_reads<B: Copy + PartialEq>(body: &Body<B>, old: B, value: B) -> bool {
     match body {
@@ -293,27 +293,27 @@ fn nest_writes_where_it_reads<B: Copy + PartialEq>(nest: &Nest<B>, old: B, value
     }
     let kept = kept_shape(&nest.space, &nest.reduced);
     let is_result = |s: &&Store<B>| s.buffer == value;
-    let writing: Vec<usize> = (0..nest.passes.len())
-        .filter(|&p| nest.passes[p].stores.iter().chain(&nest.passes[p].kept_stores).any(|s| is_result(&s)))
+    let writing: Vec<usize> = (0..nest.sweeps.len())
+        .filter(|&p| nest.sweeps[p].stores.iter().chain(&nest.sweeps[p].kept_stores).any(|s| is_result(&s)))
         .collect();
-    let [pass_index] = writing[..] else { return false };
-    let pass = &nest.passes[pass_index];
-    let at_kept = pass.kept_stores.iter().any(|s| is_result(&s));
-    let Some(write) = pass.stores.iter().chain(&pass.kept_stores).find(is_result) else { return false };
+    let [sweep_index] = writing[..] else { return false };
+    let sweep = &nest.sweeps[sweep_index];
+    let at_kept = sweep.kept_stores.iter().any(|s| is_result(&s));
+    let Some(write) = sweep.stores.iter().chain(&sweep.kept_stores).find(is_result) else { return false };
     let space = if at_kept { &kept } else { &nest.space };
     let aligned = write.access.strides.len() == space.len() && reads_only(&nest.exprs, &reads, old, &write.access);
     let stored_as_is = nest.stores().any(|s| s.buffer != value && reads.contains(&s.value));
-    let uses = |pass: &Pass<B>, kept: bool| {
-        let kept_values = pass.kept_values().filter(|_| kept);
-        let needed = nest.exprs.needed(pass.swept().chain(kept_values));
+    let uses = |sweep: &Sweep<B>, kept: bool| {
+        let kept_values = sweep.kept_values().filter(|_| kept);
+        let needed = nest.exprs.needed(sweep.swept().chain(kept_values));
         reads.iter().any(|read| needed[read.index()])
     };
     // In a nest with reduced dimensions a full-level access of a kept-shaped buffer is another thing;
     // and a kept value may be read by later points only through slots.
-    let later = nest.passes[pass_index + 1..].iter().any(|p| uses(p, true));
-    let swept = at_kept && nest.passes.iter().any(|p| uses(p, false));
+    let later = nest.sweeps[sweep_index + 1..].iter().any(|p| uses(p, true));
+    let swept = at_kept && nest.sweeps.iter().any(|p| uses(p, false));
     // Kept values are computed one after the other, each as it is written.
-    let others = pass.kept_stores.iter().filter(|s| at_kept && s.buffer != value).map(|s| s.value);
+    let others = sweep.kept_stores.iter().filter(|s| at_kept && s.buffer != value).map(|s| s.value);
     let others = nest.exprs.needed(others);
     aligned && !stored_as_is && !later && !swept && !reads.iter().any(|read| others[read.index()])
 }

@@ -7,6 +7,10 @@ use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
 
+/// How deep expressions nest at most, counted in elementwise operations and movements. Deeper down a value becomes an atom,
+/// and is computed before: lowering walks down expressions by recursion.
+const MAX_DEPTH: usize = 96;
+
 /// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
 pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy) -> (Vec<bool>, Vec<bool>) {
     let (fusion, policy) = (strategy.fusion, &strategy.policy);
@@ -16,6 +20,7 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy)
         let id = base(graph, id);
         atoms[id.index()] |= !leaf(id);
     }
+    let mut depth = vec![0; graph.bound()];
     for &id in order {
         let op = graph.op(id);
         if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
@@ -49,34 +54,59 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy)
         {
             atoms[id.index()] = true;
         }
+        if !atoms[id.index()] && !leaf(id) {
+            let deepest = graph.operands(id).into_iter().map(|operand| depth[operand.index()]).max();
+            depth[id.index()] = deepest.map_or(0, |deepest| deepest + 1);
+            // A moved value is better not stored: what it moves soon is.
+            let limit = if op.is_movement() { 2 * MAX_DEPTH } else { MAX_DEPTH };
+            if depth[id.index()] >= limit {
+                atoms[id.index()] = true;
+                depth[id.index()] = 0;
+            }
+        }
     }
     // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
     let row_major = Orders::new();
-    loop {
-        let in_memory: Vec<bool> = (0..graph.bound())
-            .map(|i| {
-                let id = NodeId::new(i);
-                graph.contains(id) && (atoms[i] || leaf(id))
-            })
-            .collect();
+    let mut in_memory: Vec<bool> = vec![false; graph.bound()];
+    for id in graph.ids() {
+        in_memory[id.index()] = atoms[id.index()] || leaf(id);
+    }
+    let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
+    while !candidates.is_empty() {
         let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
-        let mut more = false;
-        let candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
+        let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
                 Ok(_) => {}
                 Err(Refusal::NeedsBuffer(node)) => {
                     assert!(!in_memory[node.index()], "{} is in memory already", graph.node(node).name);
-                    atoms[node.index()] = true;
-                    more = true;
+                    if !std::mem::replace(&mut atoms[node.index()], true) {
+                        more.push(node);
+                    }
                 }
                 Err(Refusal::Misaligned) => panic!("the node {} alone is no kernel", graph.node(id).name),
             }
         }
-        if !more {
-            return (atoms, in_memory);
+        candidates = affected(graph, &more, &in_memory);
+        more.iter().for_each(|node| in_memory[node.index()] = true);
+    }
+    (atoms, in_memory)
+}
+
+/// The nodes themselves and the atoms in whose expressions they are.
+fn affected(graph: &Graph, nodes: &[NodeId], in_memory: &[bool]) -> Vec<NodeId> {
+    let (mut seen, mut stack) = (HashSet::new(), nodes.to_vec());
+    let mut found: Vec<NodeId> = nodes.to_vec();
+    while let Some(id) = stack.pop() {
+        for user in graph.users(id) {
+            if seen.insert(user) {
+                if in_memory[user.index()] { found.push(user) } else { stack.push(user) }
+            }
         }
     }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// The first node below movement operations.
@@ -91,7 +121,7 @@ fn source(graph: &Graph, mut id: NodeId) -> NodeId {
 /// small that computing it on the fly costs nothing.
 fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
     let value = source(graph, operand);
-    let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.users(value).len() == 1;
+    let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {
         atoms[value.index()] = true;

@@ -12,9 +12,10 @@ use super::atoms::choose_atoms;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
 use super::physical::{Orders, pixel_major};
+use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::kernel::body::Body;
+use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
 use std::collections::{BTreeSet, HashSet};
 
@@ -43,6 +44,10 @@ pub struct Fused {
     pub orders: Orders,
 }
 
+/// A group whose expressions come from this many nodes takes no more: what a kernel saves is saved by then, and its
+/// registers and its source stay of a size that devices and their compilers are made for.
+const FULL_WEIGHT: usize = 256;
+
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFused {
@@ -54,6 +59,8 @@ pub enum NotFused {
     TwoContractions,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
+    #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
+    Full(usize),
     #[error("their index spaces differ in size, and neither is what the other keeps of a reduction")]
     Spaces,
     #[error("one kernel would do much elementwise work for few kept points, and leave cores idle")]
@@ -191,6 +198,20 @@ struct Groups<'l> {
     readers: Vec<BTreeSet<GroupId>>,
     rank: &'l [usize],
     policy: Policy,
+    /// How many nodes each group's expressions come from, those in several counted as often.
+    weight: Vec<usize>,
+    /// What each group reads in another order than it computes, for groups that reduce nothing: see
+    /// [`Groups::lowers_as_they_are`].
+    moved: Vec<BTreeSet<NodeId>>,
+    /// A topological order of the groups.
+    order: Topological,
+}
+
+/// What two groups would be as one kernel.
+struct Merged {
+    core: Core,
+    members: Vec<NodeId>,
+    moved: BTreeSet<NodeId>,
 }
 
 impl<'l> Groups<'l> {
@@ -204,6 +225,9 @@ impl<'l> Groups<'l> {
             readers: vec![BTreeSet::new(); graph.bound()],
             rank,
             policy,
+            weight: Vec::new(),
+            moved: Vec::new(),
+            order: Topological::default(),
         };
         for &id in order.iter().filter(|id| atoms[id.index()]) {
             let group = this.groups.len();
@@ -211,9 +235,13 @@ impl<'l> Groups<'l> {
                 Role::Optimiser(network) => Some(network.clone()),
                 Role::Forward | Role::Gradient(_) => None,
             };
-            this.groups.push(Group { core: core_of(graph, id), members: vec![id], optimiser });
+            let core = core_of(graph, id);
+            this.moved.push(lowering.body(&core, &[id], &|_| true).map(|body| moved(&body)).unwrap_or_default());
+            this.groups.push(Group { core, members: vec![id], optimiser });
             this.group_of[id.index()] = Some(group);
-            let reads = in_memory_operands(lowering, id);
+            this.order.push();
+            let (reads, weight) = in_memory_operands(lowering, id);
+            this.weight.push(weight);
             for read in &reads {
                 this.readers[read.index()].insert(group);
             }
@@ -231,24 +259,28 @@ impl<'l> Groups<'l> {
         let mut refused = HashSet::new();
         loop {
             let Some(group) = self.group_of[atom.index()] else { return };
-            let mut candidates: Vec<GroupId> = self.producers(group).into_iter().collect();
-            // The latest producer first: its value is the freshest.
-            candidates.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.last().map(|m| self.rank[m.index()])));
-            let full = self.graph().ty(atom).elements().max(self.space_elements(group));
-            for read in &self.reads[group] {
-                if self.graph().ty(*read).elements() * 2 > full {
-                    let siblings = self.readers[read.index()].iter().copied();
-                    candidates.extend(siblings.filter(|&g| g != group && !self.groups[g].members.is_empty()));
-                }
-            }
-            let mut seen = HashSet::new();
-            candidates.retain(|g| seen.insert(*g));
-            let merged = candidates
-                .into_iter()
-                .find(|&other| !refused.contains(&other) && (self.try_merge(other, group) || !refused.insert(other)));
-            if merged.is_none() {
+            if self.weight[group] >= FULL_WEIGHT {
                 return;
             }
+            let mut producers: Vec<GroupId> = self.producers(group).into_iter().collect();
+            // The latest producer first: its value is the freshest.
+            producers.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.last().map(|m| self.rank[m.index()])));
+            let full = self.graph().ty(atom).elements().max(self.space_elements(group));
+            let large = self.reads[group].iter().filter(|read| self.graph().ty(**read).elements() * 2 > full);
+            let siblings = large.flat_map(|read| self.readers[read.index()].iter().copied());
+            let siblings = siblings.filter(|&g| g != group && !self.groups[g].members.is_empty());
+            let found = producers.into_iter().chain(siblings).find_map(|other| {
+                if refused.contains(&other) {
+                    return None;
+                }
+                let merged = self.merged(other, group).ok();
+                if merged.is_none() {
+                    refused.insert(other);
+                }
+                merged.map(|merged| (other, merged))
+            });
+            let Some((other, merged)) = found else { return };
+            self.merge(other, group, merged);
         }
     }
 
@@ -287,10 +319,14 @@ impl<'l> Groups<'l> {
     }
 
     /// What `a` and `b` would be as one kernel, or why they are none.
-    fn merged(&self, a: GroupId, b: GroupId) -> Result<(Core, Vec<NodeId>), NotFused> {
+    fn merged(&self, a: GroupId, b: GroupId) -> Result<Merged, NotFused> {
         let (ga, gb) = (&self.groups[a], &self.groups[b]);
         if ga.optimiser != gb.optimiser {
             return Err(NotFused::Optimiser);
+        }
+        let heaviest = self.weight[a].max(self.weight[b]);
+        if heaviest >= FULL_WEIGHT {
+            return Err(NotFused::Full(heaviest));
         }
         if self.is_shared_scalar(a) != self.is_shared_scalar(b) {
             return Err(NotFused::SharedScalar);
@@ -305,17 +341,34 @@ impl<'l> Groups<'l> {
             let first = self.groups[through].members.first();
             return Err(NotFused::PathThrough(first.map_or(String::new(), |&m| self.graph().node(m).name.clone())));
         }
+        if self.lowers_as_they_are(a, b) {
+            debug_assert!(!cfg!(test) || self.lowering.body(&core, &members, &|_| true).is_ok());
+            let moved = self.moved[a].union(&self.moved[b]).copied().collect();
+            return Ok(Merged { core, members, moved });
+        }
         match self.lowering.body(&core, &members, &|_| true) {
-            Ok(body) if self.is_worthwhile(&body, a, b) => Ok((core, members)),
+            Ok(body) if self.is_worthwhile(&body, a, b) => Ok(Merged { core, members, moved: moved(&body) }),
             Ok(_) => Err(NotFused::Unrelated),
             Err(Refusal::Misaligned) => Err(NotFused::Misaligned),
             Err(Refusal::NeedsBuffer(node)) => Err(NotFused::NeedsBuffer(self.graph().node(node).name.clone())),
         }
     }
 
-    /// Merges `b` into `a` where that is one kernel and makes no cycle.
-    fn try_merge(&mut self, a: GroupId, b: GroupId) -> bool {
-        let Ok((core, members)) = self.merged(a, b) else { return false };
+    /// Whether it needs no trial that the groups lower to one kernel: both do so over the very same space, reduce nothing,
+    /// and what one reads of the other it reads where it is computed.
+    fn lowers_as_they_are(&self, a: GroupId, b: GroupId) -> bool {
+        let is_elementwise = |core: &Core| matches!(core, Core::Nest { reduced, .. } if !reduced.contains(&true));
+        let is_aligned =
+            |of: GroupId, by: GroupId| !self.moved[by].iter().any(|r| self.group_of[r.index()] == Some(of));
+        is_elementwise(&self.groups[a].core)
+            && self.groups[a].core == self.groups[b].core
+            && is_aligned(a, b)
+            && is_aligned(b, a)
+    }
+
+    /// Makes `b` a part of `a`.
+    fn merge(&mut self, a: GroupId, b: GroupId, merged: Merged) {
+        self.reorder(a, b);
         let absorbed = std::mem::take(&mut self.groups[b].members);
         for member in absorbed {
             self.group_of[member.index()] = Some(a);
@@ -331,9 +384,46 @@ impl<'l> Groups<'l> {
             self.reads[a].remove(&read);
             self.readers[read.index()].remove(&a);
         }
-        self.groups[a].core = core;
-        self.groups[a].members = members;
-        true
+        self.groups[a].core = merged.core;
+        self.groups[a].members = merged.members;
+        self.moved[a] = merged.moved;
+        self.weight[a] += self.weight[b];
+    }
+
+    /// Gives both groups a place in the order that is right for the two as one. Nothing is both between them and
+    /// reached from both, or they would not be merged.
+    fn reorder(&mut self, a: GroupId, b: GroupId) {
+        let (first, last) = if self.order.is_before(a, b) { (a, b) } else { (b, a) };
+        // What the later one needs must be before the two.
+        let mut needed = vec![last];
+        let mut seen = HashSet::from([first, last]);
+        for i in 0.. {
+            let Some(&group) = needed.get(i) else { break };
+            let producers = self.reads[group].iter().filter_map(|r| self.group_of[r.index()]);
+            needed.extend(producers.filter(|&p| self.order.is_before(first, p) && seen.insert(p)));
+        }
+        needed.remove(0);
+        if needed.is_empty() {
+            // The earlier place is right, and it is that of `a` from now on.
+            if first != a {
+                self.order.rearrange(&[a, b]);
+            }
+            return;
+        }
+        // And after the two what needs the earlier one.
+        let mut users = vec![first];
+        let mut seen = HashSet::from([first, last]);
+        for i in 0.. {
+            let Some(&group) = users.get(i) else { break };
+            let readers = self.groups[group].members.iter().flat_map(|m| &self.readers[m.index()]).copied();
+            users.extend(readers.filter(|&u| self.order.is_before(u, last) && seen.insert(u)));
+        }
+        users.remove(0);
+        self.order.sort(&mut needed);
+        self.order.sort(&mut users);
+        needed.extend([a, b]);
+        needed.extend(users);
+        self.order.rearrange(&needed);
     }
 
     fn merged_core(&self, a: &Group, b: &Group) -> Result<Core, NotFused> {
@@ -372,10 +462,13 @@ impl<'l> Groups<'l> {
         let Core::Nest { space, reduced } = core else { return false };
         let full: usize = space.iter().product();
         let kept: usize = crate::kernel::access::kept_shape(space, reduced).iter().product();
-        let writes_full = members
-            .iter()
-            .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full);
-        full != kept && writes_full && full > self.policy.serial_elements && kept < self.policy.parallel_points
+        let writes_full = || {
+            members
+                .iter()
+                .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full)
+        };
+        let is_long = full > self.policy.serial_elements && kept < self.policy.parallel_points;
+        full != kept && is_long && writes_full()
     }
 
     /// Groups that only read the same memory are merged where both are more than a few elements: tiny
@@ -387,15 +480,19 @@ impl<'l> Groups<'l> {
 
     /// A third group through which a path leads from one group to the other.
     fn path_around(&self, from: GroupId, to: GroupId) -> Option<GroupId> {
-        // Walk from `to` back over producers, skipping the direct edge.
-        let mut stack: Vec<GroupId> = self.producers(to).into_iter().filter(|&p| p != from).collect();
+        // A walk from `to` back over producers, without the direct edge; what is before `from` does not need it.
+        if self.order.is_before(to, from) {
+            return None;
+        }
+        let mut stack: Vec<GroupId> =
+            self.producers(to).into_iter().filter(|&p| self.order.is_before(from, p)).collect();
         let mut seen: HashSet<GroupId> = stack.iter().copied().collect();
         while let Some(group) = stack.pop() {
-            for producer in self.producers(group) {
+            for producer in self.reads[group].iter().filter_map(|r| self.group_of[r.index()]) {
                 if producer == from {
                     return Some(group);
                 }
-                if seen.insert(producer) {
+                if self.order.is_before(from, producer) && seen.insert(producer) {
                     stack.push(producer);
                 }
             }
@@ -437,9 +534,9 @@ impl<'l> Groups<'l> {
     }
 }
 
-/// The in-memory nodes that an atom's expression reads.
-fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> BTreeSet<NodeId> {
-    let mut found = BTreeSet::new();
+/// The in-memory nodes that an atom's expression reads, and how many nodes it comes from, constants left out.
+fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> (BTreeSet<NodeId>, usize) {
+    let (mut found, mut weight) = (BTreeSet::new(), 1);
     let mut seen = HashSet::new();
     let mut stack = lowering.graph.operands(atom);
     while let Some(id) = stack.pop() {
@@ -449,8 +546,24 @@ fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> BTreeSet<NodeId> {
         if lowering.in_memory[id.index()] {
             found.insert(id);
         } else {
+            weight += usize::from(!matches!(lowering.graph.op(id), Op::Constant { .. }));
             stack.extend(lowering.graph.operands(id));
         }
     }
-    found
+    (found, weight)
+}
+
+/// What a body reads in another order than that of its space: what other groups compute of it cannot be in one kernel
+/// with it as it is.
+fn moved(body: &Body<ValueId>) -> BTreeSet<NodeId> {
+    let Body::Nests(nests) = body else { return BTreeSet::new() };
+    let mut moved = BTreeSet::new();
+    for nest in nests {
+        for expr in nest.exprs.iter() {
+            if !matches!(expr, Expr::Load { access, .. } if access.is_contiguous(&nest.space)) {
+                moved.extend(expr.reads().map(|value| NodeId::new(value.index())));
+            }
+        }
+    }
+    moved
 }

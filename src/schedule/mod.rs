@@ -1,14 +1,15 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in memory;
-//! [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for each kernel
-//! and adds its workspace; [`order`] sorts the kernels; [`layout`] gives every buffer its place in the arena.
+//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
+//! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
+//! each kernel and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the
+//! arena.
 
+pub mod arena;
 pub mod assemble;
 mod atoms;
 pub mod fuse;
-pub mod layout;
 pub mod lower;
 pub mod memory;
 pub mod movement;
@@ -16,6 +17,7 @@ mod multi_tensor;
 pub mod order;
 pub mod physical;
 pub mod select;
+mod topological;
 pub mod value;
 
 use crate::ir::{Graph, Op, Origin};
@@ -50,7 +52,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strateg
     let mut assembled = assemble::assemble(&graph, fused, states)?;
     select::select(&mut assembled, strategy.target);
     order::order(&mut assembled);
-    layout::layout(assembled, states)
+    arena::lay_out(assembled, states)
 }
 
 /// How many kernels a graph comes to.

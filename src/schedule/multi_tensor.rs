@@ -3,8 +3,9 @@
 use super::fuse::FusedKernel;
 use super::value::ValueId;
 use crate::kernel::body::Body;
+use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 /// Puts elementwise kernels with the same key into one, wherever no path leads from one to the other; gives all
 /// in a topological order.
@@ -18,17 +19,7 @@ pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKer
             kernel.body.reads().filter_map(|value| writer.get(value).copied()).filter(|&w| w != k).collect()
         })
         .collect();
-    // Each kernel's set, named by the first in it.
-    let mut set_of: Vec<usize> = (0..kernels.len()).collect();
-    let mut open: Vec<(&String, usize)> = Vec::new();
-    for (k, (key, _)) in kernels.iter().enumerate() {
-        let Some(key) = key else { continue };
-        let fits = |set: usize| !reaches(&reads, &set_of, set, k) && !reaches(&reads, &set_of, k, set);
-        match open.iter().rev().find(|&&(other, set)| other == key && fits(set)) {
-            Some(&(_, set)) => set_of[k] = set,
-            None => open.push((key, k)),
-        }
-    }
+    let set_of = sets(&kernels, &reads);
     let mut sets: BTreeMap<usize, FusedKernel> = BTreeMap::new();
     for (k, (_, kernel)) in kernels.into_iter().enumerate() {
         match sets.entry(set_of[k]) {
@@ -43,37 +34,73 @@ pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKer
             }
         }
     }
-    let mut missing: BTreeMap<usize, BTreeSet<usize>> = sets.keys().map(|&set| (set, BTreeSet::new())).collect();
+    // By the set that is needed, those that need it, and by a set how many it still needs.
+    let mut needed_by: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut missing: HashMap<usize, usize> = HashMap::new();
+    let mut needs: BTreeMap<usize, BTreeSet<usize>> = sets.keys().map(|&set| (set, BTreeSet::new())).collect();
     for (k, reads) in reads.iter().enumerate() {
         let needed = reads.iter().map(|&r| set_of[r]).filter(|&r| r != set_of[k]);
-        missing.entry(set_of[k]).or_default().extend(needed);
+        needs.entry(set_of[k]).or_default().extend(needed);
+    }
+    let mut ready = BinaryHeap::new();
+    for (set, needs) in needs {
+        missing.insert(set, needs.len());
+        if needs.is_empty() {
+            ready.push(Reverse(set));
+        }
+        needs.into_iter().for_each(|needed| needed_by.entry(needed).or_default().push(set));
     }
     let mut result = Vec::new();
-    while let Some(next) = missing.iter().find(|(_, needed)| needed.is_empty()).map(|(&set, _)| set) {
-        missing.remove(&next);
-        for needed in missing.values_mut() {
-            needed.remove(&next);
-        }
+    while let Some(Reverse(next)) = ready.pop() {
         result.extend(sets.remove(&next));
+        for user in needed_by.remove(&next).unwrap_or_default() {
+            let missing = missing.entry(user).or_default();
+            *missing -= 1;
+            if *missing == 0 {
+                ready.push(Reverse(user));
+            }
+        }
     }
     assert!(sets.is_empty(), "multi-tensor kernels that need each other");
     result
 }
 
-/// Whether a kernel of the set `to` needs, over any way, one of the set `from`.
-fn reaches(reads: &[BTreeSet<usize>], set_of: &[usize], from: usize, to: usize) -> bool {
-    let mut seen = HashSet::from([to]);
-    let mut stack = vec![to];
-    while let Some(set) = stack.pop() {
-        let members = (0..reads.len()).filter(|&k| set_of[k] == set);
-        for read in members.flat_map(|k| &reads[k]) {
-            if set_of[*read] == from {
-                return true;
+/// For each kernel the set that it is in, named by the first kernel of the set. The kernels are in a topological order, so
+/// that a set of earlier ones never needs a later one: only the other way is to be looked at.
+fn sets(kernels: &[(Option<String>, FusedKernel)], reads: &[BTreeSet<usize>]) -> Vec<usize> {
+    debug_assert!(reads.iter().enumerate().all(|(k, reads)| reads.iter().all(|&read| read < k)));
+    let mut set_of: Vec<usize> = (0..kernels.len()).collect();
+    let mut members: Vec<Vec<usize>> = (0..kernels.len()).map(|k| vec![k]).collect();
+    // Whether a set needs one with a key, or is one: no path that matters leads through any other.
+    let mut keyed = vec![false; kernels.len()];
+    let mut open: HashMap<&String, Vec<usize>> = HashMap::new();
+    // By a set, the kernel for which it was last found to be needed.
+    let mut needed_for = vec![usize::MAX; kernels.len()];
+    for (k, (key, _)) in kernels.iter().enumerate() {
+        let Some(key) = key else {
+            keyed[k] = reads[k].iter().any(|&read| keyed[set_of[read]]);
+            continue;
+        };
+        let mut stack = vec![k];
+        while let Some(set) = stack.pop() {
+            for read in members[set].iter().flat_map(|&member| &reads[member]) {
+                let needed = set_of[*read];
+                if keyed[needed] && std::mem::replace(&mut needed_for[needed], k) != k {
+                    stack.push(needed);
+                }
             }
-            if seen.insert(set_of[*read]) {
-                stack.push(set_of[*read]);
+        }
+        let open = open.entry(key).or_default();
+        match open.iter().rev().find(|&&set| needed_for[set] != k) {
+            Some(&set) => {
+                set_of[k] = set;
+                members[set].push(k);
+            }
+            None => {
+                keyed[k] = true;
+                open.push(k);
             }
         }
     }
-    false
+    set_of
 }

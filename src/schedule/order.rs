@@ -6,7 +6,7 @@
 
 use super::assemble::Assembled;
 use super::select::workspace;
-use crate::kernel::body::BufferId;
+use crate::kernel::body::{BufferId, Kernel};
 use crate::kernel::schedule::BufferRole;
 use std::collections::BTreeSet;
 
@@ -26,49 +26,66 @@ fn apply(work: &mut Assembled, order: &[usize]) {
 
 /// Kernels as they were made, except where one must wait for a later one.
 fn program_order(work: &Assembled) -> Vec<usize> {
-    list(work, |ready| ready.first().copied())
+    list(work, vec![0; work.kernels.len()], |_| Vec::new())
 }
 
 fn greedy_order(work: &Assembled) -> Vec<usize> {
-    let mut readers = vec![0usize; work.buffers.len()];
-    for kernel in &work.kernels {
-        kernel.reads.iter().for_each(|b| readers[b.index()] += 1);
-    }
     let buffer = |b: BufferId| &work.buffers[b.index()];
     let is_temporary = |b: BufferId| buffer(b).role == BufferRole::Temporary;
     let allocated = |b: BufferId| matches!(buffer(b).role, BufferRole::Temporary | BufferRole::Output);
-    list(work, |ready| {
-        let change = |k: usize| -> i128 {
-            let kernel = &work.kernels[k];
-            let new: usize = kernel.writes.iter().filter(|&&b| allocated(b)).map(|&b| buffer(b).bytes()).sum();
-            let freed: usize = (kernel.reads.iter().filter(|&&b| is_temporary(b) && readers[b.index()] == 1))
-                .map(|&b| buffer(b).bytes())
-                .sum();
-            new as i128 - freed as i128
-        };
-        let next = ready.iter().copied().min_by_key(|&k| (change(k), k))?;
-        work.kernels[next].reads.iter().for_each(|b| readers[b.index()] -= 1);
-        Some(next)
+    // For each buffer how many of its readers have yet to run, and the sum of their numbers: the number of the last one.
+    let mut readers = vec![(0usize, 0usize); work.buffers.len()];
+    for (k, kernel) in work.kernels.iter().enumerate() {
+        for b in &kernel.reads {
+            let (count, sum) = &mut readers[b.index()];
+            (*count, *sum) = (*count + 1, *sum + k);
+        }
+    }
+    let change = |kernel: &Kernel| -> i128 {
+        let new: usize = kernel.writes.iter().filter(|&&b| allocated(b)).map(|&b| buffer(b).bytes()).sum();
+        let freed: usize = (kernel.reads.iter().filter(|&&b| is_temporary(b) && readers[b.index()].0 == 1))
+            .map(|&b| buffer(b).bytes())
+            .sum();
+        new as i128 - freed as i128
+    };
+    let changes = work.kernels.iter().map(change).collect();
+    list(work, changes, |ran| {
+        let mut less = Vec::new();
+        for &b in &work.kernels[ran].reads {
+            let (count, sum) = &mut readers[b.index()];
+            (*count, *sum) = (*count - 1, *sum - ran);
+            if *count == 1 && is_temporary(b) {
+                less.push((*sum, buffer(b).bytes() as i128));
+            }
+        }
+        less
     })
 }
 
-/// List scheduling: `pick` chooses among the ready kernels, in ascending order.
-fn list(work: &Assembled, mut pick: impl FnMut(&BTreeSet<usize>) -> Option<usize>) -> Vec<usize> {
+/// List scheduling: of the ready kernels the one of the least cost runs next, the first of several. `ran` says which
+/// kernels cost how much less after one has run.
+fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec<(usize, i128)>) -> Vec<usize> {
     let n = work.kernels.len();
     let mut missing: Vec<usize> = work.before.iter().map(BTreeSet::len).collect();
     let mut after = vec![Vec::new(); n];
     for (k, before) in work.before.iter().enumerate() {
         before.iter().for_each(|&b| after[b].push(k));
     }
-    let mut ready: BTreeSet<usize> = (0..n).filter(|&k| missing[k] == 0).collect();
+    let mut ready: BTreeSet<(i128, usize)> = (0..n).filter(|&k| missing[k] == 0).map(|k| (cost[k], k)).collect();
     let mut order = Vec::with_capacity(n);
-    while let Some(next) = pick(&ready) {
-        ready.remove(&next);
+    while let Some((_, next)) = ready.pop_first() {
         order.push(next);
+        for (k, less) in ran(next) {
+            let was_ready = ready.remove(&(cost[k], k));
+            cost[k] -= less;
+            if was_ready {
+                ready.insert((cost[k], k));
+            }
+        }
         for &k in &after[next] {
             missing[k] -= 1;
             if missing[k] == 0 {
-                ready.insert(k);
+                ready.insert((cost[k], k));
             }
         }
     }

@@ -11,13 +11,14 @@ use crate::kernel::schedule::{Buffer, BufferRole};
 use crate::kernel::target::Target;
 use crate::tensor::DType;
 
-/// Up to so many columns a product is taken as dot products instead of padding a panel.
+/// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
 /// Tap rows with fewer floats are gathered into one row of the product first.
 const SHORT_RUN: usize = 32;
 /// The most terms that are summed at a time: a panel of columns then stays in a first-level cache of 32 KiB.
 const DEPTH: usize = 256;
-/// A task's block of a matrix product, of rows of pixels, and of a filter gradient, which stays in a second-level cache.
+/// A task's block of a matrix product, of rows of pixels, and of a filter gradient, which stays in a second-level
+/// cache.
 const MATMUL: Tile = Tile { rows: 192, columns: 256, depth: DEPTH };
 const IMAGES: Tile = Tile { rows: 192, columns: WIDEST_PANEL, depth: DEPTH };
 const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };

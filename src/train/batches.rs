@@ -2,8 +2,8 @@
 //!
 //! Every epoch is a fresh permutation that depends on the seed and the epoch alone, never on what came before: a
 //! position is two numbers, and going to it gives the very batches that an uninterrupted run would have had. The
-//! permutation is Fisher and Yates's (Knuth, TAOCP 2, 3.4.2, algorithm P) over xoshiro256++, whose output is fixed by its
-//! definition (`rand`'s `StdRng` may change between versions), with our own bounded draw for the same reason.
+//! permutation is Fisher and Yates's (Knuth, TAOCP 2, 3.4.2, algorithm P) over xoshiro256++, whose output is fixed by
+//! its definition (`rand`'s `StdRng` may change between versions), with our own bounded draw for the same reason.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};

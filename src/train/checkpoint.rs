@@ -56,8 +56,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data for
-    /// testing, which changes its digest.
+    /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data
+    /// for testing, which changes its digest.
     pub fn new(plan: &Plan, data: &Dataset, seed: u64) -> Meta {
         let source = &plan.source;
         Meta {

@@ -1,8 +1,8 @@
 //! A run's measurements as JSON lines: one object a line, each with the step it belongs to.
 //!
-//! Every line is handed to the system as soon as it is written, so the file can be followed (`tail -f`) and a kill loses
-//! at most the line being written. When a run is resumed at a step, what was logged after that step is removed, because
-//! those steps are about to be done again.
+//! Every line is handed to the system as soon as it is written, so the file can be followed (`tail -f`) and a kill
+//! loses at most the line being written. When a run is resumed at a step, what was logged after that step is removed,
+//! because those steps are about to be done again.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -49,8 +49,8 @@ pub enum RunError {
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends. A
-/// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in the
-/// way of the next try.
+/// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in
+/// the way of the next try.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -246,7 +246,9 @@ mod tests {
         let make = || RunDir::create(dir.path(), None, "dcgan").unwrap();
         let mut names: Vec<String> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
-            threads.into_iter().map(|thread| name(&thread.join().unwrap()).to_owned()).collect()
+            // A run that saved nothing takes its folder away when it ends: all are kept until all are there.
+            let runs: Vec<RunDir> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            runs.iter().map(|run| name(run).to_owned()).collect()
         });
         names.sort();
         names.dedup();

@@ -285,8 +285,8 @@ impl Session {
         Ok(StepDone { examples, ends_epoch })
     }
 
-    /// The scalar outputs of the last step (its losses and measures), by name. They are read from the device now: a step
-    /// that nobody looks at need not be waited for. Empty before the first step, and once another entry was run.
+    /// The scalar outputs of the last step (its losses and measures), by name. They are read from the device now: a
+    /// step that nobody looks at need not be waited for. Empty before the first step, and once another entry was run.
     ///
     /// # Errors
     /// When the executor fails.
@@ -636,8 +636,9 @@ pub fn leftovers(plan: &Plan, data: &Dataset) -> Vec<(&'static str, usize)> {
     needed.collect()
 }
 
-/// Adds the entries that a data set needs besides those for whole batches to a plan, as far as the program can be compiled
-/// for so few examples. What is still missing then, a [`Session`] leaves out and says so: [`Session::left_out`].
+/// Adds the entries that a data set needs besides those for whole batches to a plan, as far as the program can be
+/// compiled for so few examples. What is still missing then, a [`Session`] leaves out and says so:
+/// [`Session::left_out`].
 pub fn specialise(plan: &mut Plan, data: &Dataset) {
     for (entry, examples) in leftovers(plan, data) {
         if let Err(error) = compile::specialise(plan, entry, examples) {
@@ -649,7 +650,8 @@ pub fn specialise(plan: &mut Plan, data: &Dataset) {
 /// A checkpoint's program, compiled as it was for the run, with `sets` on top of the run's own.
 ///
 /// # Errors
-/// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are denied.
+/// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are
+/// denied.
 pub fn compile_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Compiled, CompileError> {
     let meta = &checkpoint.meta;
     let mut all = meta.sets.clone();

@@ -1,8 +1,8 @@
 //! The training loop: steps, and what they leave behind in a run's folder.
 //!
-//! The checkpoint is what a run is for, so it comes first: it is written before metrics, samples and reports of the same
-//! step, and none of these can end the run. State that is no longer finite is never saved. Losses are read only when
-//! something is made of them, so that a device need not be waited for after each step.
+//! The checkpoint is what a run is for, so it comes first: it is written before metrics, samples and reports of the
+//! same step, and none of these can end the run. State that is no longer finite is never saved. Losses are read only
+//! when something is made of them, so that a device need not be waited for after each step.
 //!
 //! ```
 //! use gcc_gan::compile::{Options, compile};
@@ -37,9 +37,9 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta};
-use super::images::{self, Grid};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::rundir::RunDir;
+use super::sample_grid::{self, Grid};
 use super::session::{Session, SessionError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -99,8 +99,8 @@ pub trait Observer {
         false
     }
 
-    /// Asked after each step: whether [`Observer::progress`] is to be called. That reads the losses, for which the device
-    /// has to be waited for.
+    /// Asked after each step: whether [`Observer::progress`] is to be called. That reads the losses, for which the
+    /// device has to be waited for.
     fn wants_progress(&mut self) -> bool {
         false
     }
@@ -187,8 +187,8 @@ impl std::fmt::Display for NonFinite {
     }
 }
 
-/// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its first
-/// step. `meta` says what the run is; its step and position are the session's.
+/// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its
+/// first step. `meta` says what the run is; its step and position are the session's.
 ///
 /// # Errors
 /// When the executor fails, the state is no longer finite, or the first or last checkpoint cannot be written. One in
@@ -293,8 +293,8 @@ impl Training<'_> {
             if measures || is_unsaved {
                 self.check_finite(&values)?;
             } else if values.values().any(|v| !v.is_finite()) {
-                // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on the
-                // time of day. A flag stays, a loss can recover.
+                // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on
+                // the time of day. A flag stays, a loss can recover.
                 let networks = self.session.non_finite()?;
                 if !networks.is_empty() {
                     return Err(self.non_finite(networks, values));
@@ -422,8 +422,8 @@ impl Training<'_> {
         let file = self.run.sample(step);
         // Someone may have tidied up.
         let written = fs::create_dir_all(self.run.samples())
-            .map_err(|error| images::ImageError::Write { path: self.run.samples(), error })
-            .and_then(|()| images::write_png(&file, &made.values, &made.shape, self.pace.grid));
+            .map_err(|error| sample_grid::ImageError::Write { path: self.run.samples(), error })
+            .and_then(|()| sample_grid::write_png(&file, &made.values, &made.shape, self.pace.grid));
         match written {
             Ok(()) => self.observer.sampled(step, &file),
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),

@@ -114,7 +114,7 @@ fn smaller_last_batches_train_wherever_the_size_is_used() {
 
 #[test]
 fn a_remainder_that_no_entry_takes_is_left_out() {
-    // A number in the place of a name, and a state tensor as large as the batch.
+    // A number instead of a name, and a state tensor as large as the batch.
     let literal = program("4", LINE, LINE_STEPS);
     let shaped = program(r#""batch""#, &LINE.replace("Dense(1)", r#"Dense("batch")"#), LINE_STEPS);
     for text in [literal, shaped] {
@@ -128,8 +128,8 @@ fn a_remainder_that_no_entry_takes_is_left_out() {
     }
 }
 
-/// Parameters that are infinite behind a saturated unit, and NaN behind a selection (the root has an infinite slope at 0):
-/// the losses stay finite.
+/// Parameters that are infinite behind a saturated unit, and NaN behind a selection (the root has an infinite slope at
+/// 0): the losses stay finite.
 #[test]
 fn what_is_not_finite_behind_finite_losses_is_never_saved() {
     let saturated = program(

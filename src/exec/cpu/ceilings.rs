@@ -22,7 +22,7 @@ const TEST: Duration = Duration::from_millis(500);
 /// How long each thread computes in a round of the arithmetic test.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Measures the ceilings of this machine for so many threads, in about two seconds.
+/// Measures the ceilings of this machine for a number of threads, in about two seconds.
 ///
 /// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a

@@ -10,11 +10,11 @@ mod contraction;
 mod gemm;
 mod nest;
 mod pool;
-mod program;
 mod random;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tile_program;
 
 use super::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
 use crate::kernel::body::{Body, BufferId, Kernel};
@@ -37,7 +37,7 @@ enum KernelProgram {
 
 /// A tensor's place in the arena.
 #[derive(Debug, Clone)]
-struct Place {
+struct TensorSpan {
     name: String,
     at: Location,
     elements: usize,
@@ -48,8 +48,8 @@ struct Place {
 struct EntryProgram {
     kernels: Vec<KernelProgram>,
     /// In the order of the plan; the second is absent where no kernel reads the input.
-    inputs: Vec<(Place, bool)>,
-    outputs: Vec<Place>,
+    inputs: Vec<(TensorSpan, bool)>,
+    outputs: Vec<TensorSpan>,
 }
 
 /// The processor's cores.
@@ -99,7 +99,7 @@ struct CpuExecutor {
     plan: Arc<Plan>,
     memory: Memory,
     entries: Vec<EntryProgram>,
-    states: Vec<Place>,
+    states: Vec<TensorSpan>,
     pool: Pool,
     workers: Vec<Mutex<Worker>>,
 }
@@ -182,15 +182,15 @@ impl CpuExecutor {
     }
 }
 
-fn place(name: &str, ty: &Type, offset: usize) -> Place {
-    Place { name: name.into(), at: Location::new(offset, ty.dtype), elements: ty.elements() }
+fn place(name: &str, ty: &Type, offset: usize) -> TensorSpan {
+    TensorSpan { name: name.into(), at: Location::new(offset, ty.dtype), elements: ty.elements() }
 }
 
 impl EntryProgram {
     fn new(entry: &EntryPlan, isa: Isa) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
         let place_of = |id: BufferId| Location::new(buffers[id.index()].offset, buffers[id.index()].dtype);
-        let of_buffer = |name: &str, b: &Buffer| Place {
+        let of_buffer = |name: &str, b: &Buffer| TensorSpan {
             name: name.into(),
             at: Location::new(b.offset, b.dtype),
             elements: b.elements(),
@@ -239,7 +239,7 @@ impl KernelProgram {
     }
 }
 
-impl Place {
+impl TensorSpan {
     fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
         if (dtype, len) == (self.at.dtype, self.elements) {
             return Ok(());

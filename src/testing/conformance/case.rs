@@ -1,6 +1,6 @@
 //! One case: graphs that run one after the other on the same state, or a whole program.
 
-use super::reference::{Results, plan_of, reference, run_plan};
+use super::reference::{Results, plan_of_all, reference, run_plan};
 use crate::exec::Device;
 use crate::ir::{Bindings, Graph};
 use crate::replay::{Replay, Tensors};
@@ -70,7 +70,7 @@ fn run_graphs(
     };
     let mut digest = DefaultHasher::new();
     for (how, strategy) in strategies() {
-        let plan = plan_of(graphs, strategy).map_err(|e| format!("{how}: {e}"))?;
+        let plan = plan_of_all(graphs, strategy).map_err(|e| format!("{how}: {e}"))?;
         let found = run_plan(device, plan, given, runs).map_err(|e| format!("{how}: {e}"))?;
         compare(&expected, &found, agreement).map_err(|e| format!("{how}: {e}"))?;
         for (name, values) in &found {

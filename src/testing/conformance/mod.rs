@@ -19,6 +19,7 @@ mod steps;
 mod tests;
 
 pub use case::{Agreement, Case};
+pub use reference::plan_of;
 
 use crate::exec::Device;
 use std::fmt;

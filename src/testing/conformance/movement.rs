@@ -8,7 +8,7 @@ use crate::ir::{NodeId, Op, Window};
 type Move = (&'static str, fn(&mut Fixture, NodeId) -> NodeId);
 
 /// Movements of a value of shape [3, 4, 5].
-const MOVES: [Move; 12] = [
+const MOVES: [Move; 13] = [
     ("transpose", |f, x| f.op(Op::Transpose { permutation: vec![2, 0, 1] }, &[x])),
     ("reshape", |f, x| f.op(Op::Reshape { to: vec![5, 12] }, &[x])),
     ("flatten", |f, x| f.op(Op::Reshape { to: vec![60] }, &[x])),
@@ -28,6 +28,11 @@ const MOVES: [Move; 12] = [
     ("sliced then padded back", |f, x| {
         let y = f.op(Op::Slice { start: vec![1, 0, 1], end: vec![3, 4, 4] }, &[x]);
         f.op(Op::Pad { low: vec![1, 0, 1], high: vec![0, 0, 1] }, &[y])
+    }),
+    ("a split of what is padded", |f, x| {
+        let y = f.op(Op::Pad { low: vec![0, 0, 2], high: vec![0, 0, 1] }, &[x]);
+        let y = f.op(Op::Reshape { to: vec![3, 4, 2, 4] }, &[y]);
+        f.op(Op::Transpose { permutation: vec![2, 3, 0, 1] }, &[y])
     }),
     ("concatenated with its reverse", |f, x| {
         let y = f.op(Op::Reverse { axes: vec![1] }, &[x]);

@@ -4,6 +4,7 @@ use super::case::{Agreement, Case};
 use super::fixture::Fixture;
 use crate::ir::{NodeId, Op, ReduceKind};
 use crate::scalar::ScalarOp;
+use crate::tensor::Type;
 
 /// Sums of thousands of terms, in another order than the interpreter's.
 const SUMS: Agreement = Agreement::Near(1e-5);
@@ -61,7 +62,23 @@ pub fn elementwise() -> Vec<Case> {
     let constant = f.builder().constant(0.1, &[2, 2]);
     f.output("constant", constant);
     cases.push(f.case("an input and a constant as outputs", Agreement::Exact));
+    cases.push(indices());
     cases
+}
+
+/// Indices along each axis, as both types, plain and moved.
+fn indices() -> Case {
+    let mut f = Fixture::new();
+    for axis in 0..3 {
+        for (kind, ty) in [("real", Type::f32([3, 5, 7])), ("integer", Type::u32([3, 5, 7]))] {
+            let x = f.op(Op::Iota { axis, ty }, &[]);
+            let turned = f.op(Op::Transpose { permutation: vec![2, 0, 1] }, &[x]);
+            let cut = f.op(Op::Slice { start: vec![2, 1, 0], end: vec![6, 3, 4] }, &[turned]);
+            f.output(&format!("{kind} {axis}"), x);
+            f.output(&format!("{kind} {axis}, moved"), cut);
+        }
+    }
+    f.case("indices", Agreement::Exact)
 }
 
 pub fn reductions() -> Vec<Case> {

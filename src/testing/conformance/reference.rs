@@ -29,10 +29,22 @@ fn states_of(graphs: &[Graph]) -> BTreeMap<String, Type> {
     states
 }
 
+/// A plan of one graph as it stands: its inputs are the caller's, its state starts at zero.
+///
+/// # Panics
+/// When the graph can't be scheduled.
+pub fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
+    let graphs = std::slice::from_ref(graph);
+    plan_of_all(graphs, strategy.into()).unwrap_or_else(|problem| panic!("{}: {problem}", graph.name))
+}
+
 /// A plan with an entry for each graph as it stands, which passes its verification.
-pub fn plan_of(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
+///
+/// # Errors
+/// When a graph can't be scheduled, or the plan does not pass.
+pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
     let states = states_of(graphs);
-    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).map_err(|e| format!("{e:?}"))?;
+    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).map_err(|_| "too much state")?;
     let entries = (graphs.iter())
         .map(|graph| {
             let input = |name: &String, ty: &Type| InputDecl {

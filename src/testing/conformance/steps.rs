@@ -2,14 +2,14 @@
 
 use super::case::{Case, Work};
 use crate::declare;
-use crate::ir::Value;
 use crate::kernel::target::Fusion;
 use crate::plan::Source;
-use crate::replay::{NameKind, Replay, Tensors, names};
-use crate::tensor::DType;
-use crate::testing::Choices;
+use crate::replay::Replay;
+use crate::testing::program_inputs;
 
-/// Losses, gradients and state after two steps, against f64. Adam divides by the gradient's own size, so where that is
+const STEPS: usize = 2;
+
+/// Losses, gradients and state after these steps, against f64. Adam divides by the gradient's own size, so where that is
 /// rounding alone, its updates are as large as the learning rate, 1e-3 at most here.
 const TOLERANCE: f64 = 2e-3;
 
@@ -31,23 +31,8 @@ pub fn training_steps() -> Vec<Case> {
 fn case(name: &str, text: &str, sets: &[&str], fusion: Fusion) -> Case {
     let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
     let module = declare::load(name, text, &sets, &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let step = module.entries.iter().find(|e| e.graph.name == "train_step").expect("a program that trains");
-    let below = |name: &str| step.inputs.iter().find(|i| i.name == name).and_then(|i| i.below).unwrap_or(10);
-    let mut given = Tensors::new();
-    for (i, input) in
-        names(&module, Some("train_step")).into_iter().enumerate().filter(|(_, n)| n.kind == NameKind::Input)
-    {
-        let mut choices = Choices::new(i as u64);
-        let elements = 0..input.ty.elements();
-        let value = match input.ty.dtype {
-            DType::F32 | DType::Bf16 => Value::real(input.ty.shape, elements.map(|_| choices.real()).collect()),
-            DType::U32 => {
-                Value::u32(input.ty.shape, elements.map(|_| choices.below(below(&input.name)) as u32).collect())
-            }
-        };
-        given.insert(input.name, value);
-    }
-    let replay = Replay::new(&module, "train_step", given, 2, 5).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let given = program_inputs(&module, "train_step", STEPS);
+    let replay = Replay::new(&module, "train_step", given, STEPS, 5).unwrap_or_else(|e| panic!("{name}: {e}"));
     let source =
         Source { name: name.into(), text: text.into(), overrides: sets, optional: vec![], fusion, fast_math: false };
     Case { name: name.into(), work: Work::Program { replay: Box::new(replay), source, tolerance: TOLERANCE } }

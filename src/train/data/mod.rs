@@ -66,7 +66,8 @@ pub struct Dataset {
     pub name: String,
     /// Where it was found.
     pub source: Source,
-    /// What it is, where it is from and why it was chosen, to be shown behind the number of images: "built-in MNIST digits".
+    /// What it is, where it is from and why it was chosen, to be shown behind the number of images: "built-in MNIST
+    /// digits".
     pub why: String,
     /// The training images.
     pub train: Split,
@@ -143,8 +144,8 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads a `--data` argument. The names `auto`, `embedded`, `mnist` and `fashion-mnist` come first; `./mnist` is how
-    /// to ask for a folder of that name.
+    /// Reads a `--data` argument. The names `auto`, `embedded`, `mnist` and `fashion-mnist` come first; `./mnist` is
+    /// how to ask for a folder of that name.
     pub fn parse(argument: &str) -> Request {
         match argument {
             "auto" => Request::Auto,

@@ -1,7 +1,7 @@
 //! Filter gradients of convolutions: output gradients times input patches, summed over all pixels of all
 //! images.
 
-use super::layout::Frame;
+use super::frame::Frame;
 use super::{Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};

@@ -5,7 +5,7 @@
 //! (Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129). The gradient of a strided
 //! convolution in its input is one such product for each residue of the output's coordinates.
 
-use super::layout::{Frame, TOGETHER};
+use super::frame::{Frame, TOGETHER};
 use super::{Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Rows};

@@ -1,6 +1,6 @@
 //! Batched matrix products of strided operands.
 
-use super::{Epilogue, Needs, Source, Worker, parts};
+use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
 use crate::kernel::choice::{Columns, Tile};
@@ -33,7 +33,7 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn new(source: &Source) -> Matrix {
+    fn new(source: &InMemory) -> Matrix {
         let stride = |d: usize| source.access.strides[d];
         let base = source.base.wrapping_add_signed(source.access.offset);
         Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
@@ -51,7 +51,7 @@ impl MatMul {
         [batch, m, n, k]: [usize; 4],
         columns: Columns,
         block: Tile,
-        sources: [Source; 2],
+        sources: [InMemory; 2],
         epilogue: Epilogue,
         plain: Option<usize>,
     ) -> MatMul {

@@ -6,17 +6,17 @@
 //! number of threads.
 
 mod filter_grad;
+mod frame;
 mod images;
-mod layout;
 mod matmul;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
-use super::program::{Program, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
+use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Reduction, SlotId, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::ContractionKind;
 use crate::tensor::Shape;
@@ -95,7 +95,7 @@ impl Worker {
 /// What becomes of a product's elements.
 #[derive(Debug)]
 pub(super) struct Epilogue {
-    program: Program,
+    program: TileProgram,
     stores: Vec<Write>,
 }
 
@@ -119,7 +119,7 @@ impl Epilogue {
 
 /// An operand in memory.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct InMemory {
     /// The float at which its buffer starts.
     base: usize,
     access: Access,
@@ -138,14 +138,14 @@ impl ContractionProgram {
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
         let mut source = |operand: &Operand<BufferId>, shape: &Shape, purpose: Purpose| match operand {
-            Operand::Buffer { buffer, access } => Source { base: place(*buffer).first(), access: access.clone() },
+            Operand::Buffer { buffer, access } => InMemory { base: place(*buffer).first(), access: access.clone() },
             Operand::Computed { exprs } => {
                 let access = Access::contiguous(shape);
                 if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
                     let stores = vec![Store { value, buffer, access: access.clone() }];
-                    phases.push(Phase::Nest(sweep(exprs.clone(), shape, stores, place)));
+                    phases.push(Phase::Nest(elementwise(exprs.clone(), shape, stores, place)));
                 }
-                Source { base: workspace(purpose), access }
+                InMemory { base: workspace(purpose), access }
             }
         };
         let sources = [
@@ -155,7 +155,7 @@ impl ContractionProgram {
         let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
         let epilogue = || Epilogue {
-            program: Program::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
+            program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
             stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
         };
         // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
@@ -187,7 +187,7 @@ impl ContractionProgram {
             _ => unreachable!("a plan's verification sees that algorithms fit"),
         }
         if let Some(sums) = sums {
-            phases.push(Phase::Nest(NestProgram::new(&epilogue_sweep(c, sums), place)));
+            phases.push(Phase::Nest(NestProgram::new(&epilogue_nest(c, sums), place)));
         }
         ContractionProgram { phases }
     }
@@ -198,29 +198,29 @@ impl ContractionProgram {
 }
 
 /// An elementwise nest.
-fn sweep(
+fn elementwise(
     exprs: Exprs<BufferId>,
     space: &Shape,
     stores: Vec<Store<BufferId>>,
     place: &dyn Fn(BufferId) -> Location,
 ) -> NestProgram {
-    let pass = Pass { stores, ..Pass::default() };
-    let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, passes: vec![pass] };
+    let sweep = Sweep { stores, ..Sweep::default() };
+    let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, sweeps: vec![sweep] };
     NestProgram::new(&nest, place)
 }
 
 /// The epilogue as a nest of its own, which reads the sums from a buffer.
-fn epilogue_sweep(c: &Contraction<BufferId>, sums: BufferId) -> Nest<BufferId> {
+fn epilogue_nest(c: &Contraction<BufferId>, sums: BufferId) -> Nest<BufferId> {
     let mut exprs = c.exprs.clone().with_accumulator_in(sums, &c.space);
-    let mut pass = Pass { stores: c.stores.clone(), ..Pass::default() };
+    let mut sweep = Sweep { stores: c.stores.clone(), ..Sweep::default() };
     for (i, reduction) in c.reductions.iter().enumerate() {
         let slot = SlotId::new(i);
-        pass.reductions.push(Reduction { kind: reduction.kind, value: reduction.result.value, slot });
+        sweep.reductions.push(Reduction { kind: reduction.kind, value: reduction.result.value, slot });
         let value = exprs.push(Expr::Slot(slot));
-        pass.kept_stores.push(Store { value, ..reduction.result.clone() });
+        sweep.kept_stores.push(Store { value, ..reduction.result.clone() });
     }
     let (space, reduced) = (c.space.clone(), c.reduced.clone());
-    Nest { space, reduced, exprs, slots: c.reductions.len(), passes: vec![pass] }
+    Nest { space, reduced, exprs, slots: c.reductions.len(), sweeps: vec![sweep] }
 }
 
 impl Phase {
@@ -264,7 +264,7 @@ impl Phase {
     }
 
     /// The program of the epilogue, where there is one.
-    pub fn program(&self) -> Option<&Program> {
+    pub fn program(&self) -> Option<&TileProgram> {
         match self {
             Phase::Images(product) => Some(&product.epilogue.program),
             Phase::MatMul(product) => Some(&product.epilogue.program),

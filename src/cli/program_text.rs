@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// A program's text and its name in messages.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub struct ProgramText {
     pub name: String,
     pub text: String,
 }
@@ -21,7 +21,7 @@ pub struct Program {
 /// What a path given as a program leads to.
 #[derive(Debug)]
 pub enum Found {
-    Source(Program),
+    Source(ProgramText),
     Plan(Box<Plan>),
 }
 
@@ -34,23 +34,23 @@ pub fn find(path: &Path) -> Result<Found> {
 }
 
 /// Finds a program's text; that inside a plan where the path leads to one.
-pub fn source(path: &Path) -> Result<Program> {
+pub fn source(path: &Path) -> Result<ProgramText> {
     if let Some(text) = path.to_str().filter(|_| !path.exists()).and_then(builtin::text) {
-        return Ok(Program { name: format!("graphs/{}.ron", path.display()), text: text.to_string() });
+        return Ok(ProgramText { name: format!("graphs/{}.ron", path.display()), text: text.to_string() });
     }
     if plan::is_plan(path) {
         let plan = plan::load(path)?;
-        return Ok(Program { name: plan.source.name, text: plan.source.text });
+        return Ok(ProgramText { name: plan.source.name, text: plan.source.text });
     }
     let bytes = atomic::read(path).with_context(|| {
         format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
     })?;
     const MOST: usize = 16 << 20;
     if bytes.len() > MOST {
-        bail!("{} has {} bytes: that is no graph in RON", path.display(), bytes.len());
+        bail!("{} has {} bytes: that is not a graph in RON", path.display(), bytes.len());
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Program { name: path.display().to_string(), text }),
+        Ok(text) => Ok(ProgramText { name: path.display().to_string(), text }),
         Err(error) => bail!(
             "{} is neither a graph (it is not UTF-8 text, from byte {} on) nor a plan",
             path.display(),
@@ -59,7 +59,7 @@ pub fn source(path: &Path) -> Result<Program> {
     }
 }
 
-impl Program {
+impl ProgramText {
     pub fn compile(&self, options: &Options) -> Result<Compiled> {
         self.compile_observed(options, &mut |_| {})
     }
@@ -86,12 +86,12 @@ pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool)
 }
 
 /// A program's text, and what to compile it with: what a plan was compiled with, then what the arguments set.
-pub fn program_and_options(args: &ProgramArgs) -> Result<(Program, Options)> {
+pub fn program_and_options(args: &ProgramArgs) -> Result<(ProgramText, Options)> {
     let (program, mut options) = match find(&args.program)? {
         Found::Source(program) => (program, Options::default()),
         Found::Plan(plan) => {
             let options = Options::of(&plan.source);
-            (Program { name: plan.source.name, text: plan.source.text }, options)
+            (ProgramText { name: plan.source.name, text: plan.source.text }, options)
         }
     };
     options.sets.extend(args.sets.iter().cloned());
@@ -107,7 +107,7 @@ pub fn observed(args: &ProgramArgs) -> Result<Observed> {
             if !args.sets.is_empty() {
                 bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.display());
             }
-            (Program { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
+            (ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
         }
     };
     let sets = plan.as_ref().map_or(&args.sets, |plan| &plan.source.overrides).clone();

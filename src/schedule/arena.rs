@@ -14,7 +14,7 @@ use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 ///
 /// # Errors
 /// When the arena does not fit the address space.
-pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, ScheduleError> {
+pub fn lay_out(work: Assembled, states: &StateLayout) -> Result<Schedule, ScheduleError> {
     let Assembled { kernels, mut buffers, outputs, .. } = work;
     let end = kernels.len();
     let mut first_write = vec![None; buffers.len()];
