@@ -115,7 +115,7 @@ mod tests {
 
     /// The same question put to a plain list.
     fn lowest_fit_by_definition(placed: &[(Rect, u64)], rect: &Rect) -> u64 {
-        let others = || placed.iter().filter(|(other, _)| other.overlaps(rect));
+        let others = || placed.iter().filter(|(other, _)| other.first <= rect.last && rect.first <= other.last);
         let free =
             |&offset: &u64| others().all(|(other, low)| offset + rect.size <= *low || low + other.size <= offset);
         let tops = others().map(|(other, low)| low + other.size);

@@ -20,10 +20,6 @@ pub(super) struct Rect {
 }
 
 impl Rect {
-    pub fn overlaps(&self, other: &Rect) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-
     pub fn sections(&self) -> std::ops::RangeInclusive<usize> {
         self.first..=self.last
     }
