@@ -48,13 +48,13 @@ pub struct PlannerOptions {
     pub alignment: usize,
     /// Upper limit of the search's effort, in elementary steps (a buffer visited in an inner loop). 0: greedy alone.
     /// The default is about a second of one core, and is spent on hard inputs alone. No search is begun that could
-    /// not place all buffers twice within it.
+    /// not place all buffers once within it.
     pub max_steps: u64,
 }
 
 impl Default for PlannerOptions {
     fn default() -> Self {
-        Self { alignment: 64, max_steps: 250_000_000 }
+        Self { alignment: 64, max_steps: 400_000_000 }
     }
 }
 

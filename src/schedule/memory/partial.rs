@@ -271,7 +271,7 @@ impl<'a> Partial<'a> {
         let mut failed = None;
         let mut growing = false;
         self.maximal.clear();
-        self.steps += self.dirty.len() as u64 / 4;
+        self.steps += self.dirty.len() as u64;
         for section in 0..self.dirty.len() {
             // As in `problem`: a set is maximal where a start is followed by an end.
             growing |= self.starts[section] > 0;

@@ -41,9 +41,9 @@ pub(super) fn improve(component: &Component, offsets: &mut Vec<u64>, goal: u64, 
         return 0;
     }
     let mut search = Search::new(component);
-    // Placing all once must not take more than half of the budget, or the other half of it finds nothing either. A
-    // sample shows it: a node takes hundreds of times longer where thousands of buffers live at once.
-    let most = budget / 2 / SAMPLE;
+    // A budget too small to place all even once finds nothing. A sample shows it: a node takes hundreds of times longer
+    // where thousands of buffers live at once.
+    let most = budget / SAMPLE;
     search.run(height - 1, &order(component, 0), offsets.len() as u64 / SAMPLE + 1, most);
     if search.steps() >= most {
         return search.steps();

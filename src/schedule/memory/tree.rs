@@ -135,6 +135,7 @@ impl<'a> Search<'a> {
     /// The next buffer to branch on.
     fn pick(&mut self, order: &Order) -> (usize, Cause) {
         let partial = &mut self.partial;
+        partial.steps += partial.maximal.len() as u64;
         let key = |section: usize| {
             let profile = partial.profile(section);
             let slack = partial.limit - profile.bound;
