@@ -1,4 +1,4 @@
-//! The time of one training step of each built-in program, beside the peak memory of the process.
+//! The time of one training step of each built-in program, and the peak memory of the process.
 //!
 //!     cargo bench --bench train_step
 //!
@@ -7,8 +7,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::declare::builtin;
-use gcc_gan::exec::cpu::CpuExecutor;
-use gcc_gan::exec::{Executor, TensorRef};
+use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::exec::{Device, TensorRef};
 use gcc_gan::ir::{DType, Feed};
 use gcc_gan::train::session::{entry, examples};
 use std::time::Duration;
@@ -45,7 +45,7 @@ fn train_steps(c: &mut Criterion) {
                 (_, DType::U32) => TensorRef::u32(w),
             })
             .collect();
-        let mut executor = CpuExecutor::new(plan, threads).expect("a verified plan");
+        let mut executor = CpuDevice::new(threads).load(plan.into()).expect("a verified plan");
         executor.run(init, &[TensorRef::u32(&seeds[0])]).expect("initialisation");
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(format!("{name}/{threads}-threads"), |b| {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 /// Temporary files begin with this, so that [`remove_stale`] can tell what a killed process left behind.
-const PREFIX: &str = ".gcc-gan-tmp-";
+pub const PREFIX: &str = ".gcc-gan-tmp-";
 
 /// Writes `path` through `body`, all or nothing. Any error of `body` or of the disk leaves the old file as it was.
 /// What is there and is no ordinary file (`/dev/null`, a pipe) is written to as it stands.
@@ -28,6 +28,28 @@ pub fn write(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     let mut out = BufWriter::with_capacity(1 << 16, temporary_beside(path)?);
     body(&mut out)?;
     commit(out.into_inner().map_err(io::IntoInnerError::into_error)?, path)
+}
+
+/// Reads an ordinary file whole.
+///
+/// # Errors
+/// Those of the disk, and what is not an ordinary file: see [`check_ordinary`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    check_ordinary(path)?;
+    fs::read(path)
+}
+
+/// An error where a path leads to a folder, a pipe or a device: reading these would wait for ever, or never end.
+///
+/// # Errors
+/// As said, and where nothing is there.
+pub fn check_ordinary(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() { "a folder" } else { "a pipe or a device" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and an ordinary file was expected")))
 }
 
 /// A new empty file in `path`'s folder; it is removed when dropped without a [`commit`].
@@ -100,6 +122,19 @@ mod tests {
         write(&path, |out| out.write_all(b"short")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_ordinary_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("a pipe or a device"), "{error}");
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("a folder"), "{error}");
+        let path = dir.path().join("a");
+        fs::write(&path, "x").unwrap();
+        assert_eq!(read(&path).unwrap(), b"x");
     }
 
     #[cfg(unix)]

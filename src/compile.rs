@@ -1,10 +1,10 @@
 //! The compiler as one call: from a program's text to a plan.
 
 use crate::declare;
-use crate::ir::{self, Entry, Feed, Graph, Module, StateRole};
-use crate::kernel::body::KernelKind;
+use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
+use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::cost::{bytes_moved, flops};
-use crate::kernel::schedule::StateLayout;
+use crate::kernel::schedule::{Schedule, StateLayout};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// What may be asked of the compiler.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Sizes and values in the place of the program's own, as `name=value`.
+    /// Sizes and values instead of the program's own, as `name=value`.
     pub sets: Vec<String>,
     /// Numbers of examples for which the entries that take data are compiled too.
     pub specialise: Vec<usize>,
@@ -78,8 +78,12 @@ pub enum CompileError {
     Schedule { entry: String, error: ScheduleError },
     #[error("the plan is not fit to run, which is a mistake of the compiler: {0}")]
     Plan(plan::VerifyError),
-    #[error("nothing can be compiled for {0} examples: the program has no entry that takes data")]
+    #[error(
+        "nothing can be compiled for {0} examples: no entry takes data, or the size that counts its examples has no name"
+    )]
     NoData(usize),
+    #[error("with `{size}` at {examples}, the program has other state tensors: a plan has one state for all sizes")]
+    OtherState { size: String, examples: usize },
 }
 
 /// A moment in the compilation of one entry's graph.
@@ -90,7 +94,7 @@ pub struct Stage<'s> {
     pub graph: &'s Graph,
 }
 
-/// A compiled program, and what became of it on the way.
+/// A compiled program, and a summary of how it was compiled.
 #[derive(Debug)]
 pub struct Compiled {
     /// The program after the last pass.
@@ -140,16 +144,34 @@ pub struct EntrySummary {
     pub kernels_unfused: usize,
     pub kernels: usize,
     pub kernels_by_kind: BTreeMap<KernelKind, usize>,
+    /// How many contractions each algorithm computes.
+    pub algorithms: BTreeMap<&'static str, usize>,
     /// Floating-point operations of one run.
     pub flops: u64,
     /// Bytes that kernels read and write in one run.
     pub bytes_moved: u64,
+    /// All memory of a run that threads share: state, inputs, values and workspace.
     pub arena_bytes: usize,
     pub lower_bound: usize,
+    /// The largest workspace of a kernel; part of the arena.
+    pub workspace_bytes: usize,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_f64(duration.as_secs_f64())
+}
+
+fn algorithms(schedule: &Schedule) -> BTreeMap<&'static str, usize> {
+    let mut found = BTreeMap::new();
+    for kernel in schedule.kernels.iter().filter(|k| k.kind() == KernelKind::Contraction) {
+        *found.entry(kernel.choice.algorithm.name()).or_default() += 1;
+    }
+    found
+}
+
+fn workspace_bytes(schedule: &Schedule) -> usize {
+    let of = |kernel: &Kernel| kernel.choice.workspace.iter().map(|w| schedule.buffers[w.buffer.index()].bytes()).sum();
+    schedule.kernels.iter().map(of).max().unwrap_or(0)
 }
 
 /// The name of the stage between the forward passes and the pipeline.
@@ -178,13 +200,12 @@ pub fn compile(
         return Err(declare::Error::Text(warnings.denied()).into());
     }
     let mut jobs = vec![(Vec::new(), module)];
-    let data_size = declare::data_size(name, text)?;
+    let data_size = declare::data_size(name, text, None)?;
     for &examples in &options.specialise {
         let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
-        let sizes = vec![(size, examples)];
-        let mut module = declare::load(name, text, &options.sets, &sizes)?;
+        let mut module = smaller(name, text, &options.sets, &size, examples, &jobs[0].1.states)?;
         module.entries.retain(takes_data);
-        jobs.push((sizes, module));
+        jobs.push((vec![(size, examples)], module));
     }
     let source = Source {
         name: name.to_string(),
@@ -198,6 +219,44 @@ pub fn compile(
     compiled.summary.elapsed = started.elapsed();
     compiled.warnings = Some(warnings);
     Ok(compiled)
+}
+
+/// Adds to a plan its entry `entry` for another number of examples, with what the plan was compiled with.
+///
+/// # Errors
+/// When the entry takes no data, its number of examples has no name, or the program does not fit that number.
+pub fn specialise(plan: &mut Plan, entry: &str, examples: usize) -> Result<(), CompileError> {
+    let Source { name, text, overrides, .. } = &plan.source;
+    let options = Options::of(&plan.source);
+    let size = declare::data_size(name, text, Some(entry))?.ok_or(CompileError::NoData(examples))?;
+    let mut module = smaller(name, text, overrides, &size, examples, &plan.states)?;
+    module.entries.retain(|e| e.graph.name == entry);
+    let jobs = vec![(vec![(size, examples)], module)];
+    let compiled = compile_jobs(jobs, plan.source.clone(), &options, &chosen(&options)?, &mut |_| {})?;
+    plan.entries.extend(compiled.plan.into_iter().flat_map(|p| p.entries));
+    Ok(())
+}
+
+/// The program for another number of examples. What has a size of its own stays as it is (see [`declare::load`]); where
+/// that does not fit together, as where made images are mixed with real ones, the sizes that follow the data's change
+/// too.
+fn smaller(
+    name: &str,
+    text: &str,
+    sets: &[String],
+    size: &str,
+    examples: usize,
+    states: &[StateDecl],
+) -> Result<Module, CompileError> {
+    let same_state = |module: Module| {
+        let same = module.states.iter().map(|s| (&s.name, &s.ty)).eq(states.iter().map(|s| (&s.name, &s.ty)));
+        if same { Ok(module) } else { Err(CompileError::OtherState { size: size.to_string(), examples }) }
+    };
+    let alone = declare::load(name, text, sets, &[(size.to_string(), examples)]);
+    alone.map_err(CompileError::from).and_then(same_state).or_else(|error| {
+        let sets = [sets, &[format!("{size}={examples}")]].concat();
+        declare::load(name, text, &sets, &[]).map_err(|_| error).and_then(same_state)
+    })
 }
 
 /// Compiles a module that was made in another way than by reading the whole of `source`.
@@ -282,6 +341,8 @@ fn compile_jobs(
                     kernels_unfused: unfused,
                     kernels: schedule.kernels.len(),
                     kernels_by_kind,
+                    algorithms: algorithms(&schedule),
+                    workspace_bytes: workspace_bytes(&schedule),
                     flops: schedule.kernels.iter().map(flops).sum(),
                     bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
                     arena_bytes: schedule.arena_bytes,

@@ -8,10 +8,12 @@
 //!
 //! ```text
 //! graphs/*.ron ─▶ declare ─▶ ir ─▶ autodiff ─▶ passes ─▶ schedule ─▶ plan ─▶ exec ─▶ train
-//!                 (parse,    (typed  (graph →   (graph →  (kernels,    (the     (cpu,   (the loop,
-//!                  expand)    SSA)    graph)     graph)    order,       file)    cuda)   data, runs)
+//!                 (parse,    (typed  (graph →   (graph →  (fuse,       (the     (cpu,   (the loop,
+//!                  expand)    SSA)    graph)     graph)    select,      file)    cuda)   data, runs)
+//!                                                          order,
 //!                                                          memory)
-//!                                  inspect: looks at every stage, changes none
+//!                             kernel: what one launch computes, as data; below schedule, plan, exec and inspect
+//!                             inspect: looks at every stage, changes none
 //! ```
 //!
 //! | room | holds | must not know |
@@ -21,22 +23,24 @@
 //! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
-//! | [`kernel`] | the kernel IR: bodies, accesses, contractions, costs; buffers and schedules as data | graphs, devices |
-//! | [`schedule`] | fusion into kernels, their order, the memory planner | device calls |
+//! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data | graphs, devices |
+//! | [`schedule`] | fusion into kernels, the choice of an algorithm and workspace for each, their order, the memory planner | device calls |
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
-//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room to room;
-//! [`types`], attributes and declarations that graphs and plans share. Three modules join rooms: [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given
-//! tensors, as `gcc-gan run` does; [`atomic`] writes files whole or not at all.
+//! Two files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
+//! to room; [`types`], attributes and declarations that graphs and plans share. Three modules join rooms:
+//! [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given tensors, as
+//! `gcc-gan run` does; [`atomic`] writes files whole or not at all. `tests/rooms.rs` reads from the sources what each
+//! room uses, and holds it to this table.
 //!
 //! # Decisions
 //!
 //! - **State is functional.** A step is (state, inputs) → (state', outputs). That parameters are updated in place is
-//!   the memory planner's doing, never a side effect in the graph: the generator's half of a GAN's step reads the updated
-//!   discriminator by using the node that holds it.
+//!   the memory planner's doing, never a side effect in the graph: the generator's half of a GAN's step reads the
+//!   updated discriminator by using the node that holds it.
 //! - **Layers are expansions, not operations.** BatchNorm, Dropout, Adam and cross-entropies exist in [`declare`] only;
 //!   everything behind it knows some thirty primitives. The set is closed under differentiation.
 //! - **Randomness is counter-based.** A draw's bits follow from the seed, the step and the draw's name, so they are the
@@ -44,31 +48,37 @@
 //!   by a given tensor.
 //! - **What changes from step to step is state in tensors**, Adam's count of steps included, never a number baked in.
 //! - **A kernel's body is data**: a small expression graph over an index space. The CPU evaluates it
-//!   tile by tile in cache, [`exec::cuda`] writes it as C++.
+//!   tile by tile in cache, [`exec::cuda`] writes it as C++. It reads and writes by affine accesses with bounds
+//!   ([`kernel::access::Access`]), so padding, windows and movement cost no memory, and what is touched can be checked.
+//! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
+//!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
+//!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.
+//! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it
 //!
-//! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one arm in each
-//! exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
-//! of a table in [`declare`]. A pass is a function and a
-//! row in [`passes::PIPELINE`]; the page, `--stage` and `--validate` know it from there.
+//! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one
+//! arm in each exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
+//! of a table in [`declare`]. A pass is a function and a row in [`passes::PIPELINE`]; the page, `--stage` and
+//! `--validate` know it from there.
 //!
 //! # Looking at it
 //!
-//! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a kernel costs is
-//! counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time that a machine's ceilings allow. Why two nodes are not in one
-//! kernel is answered by the code that decided it ([`schedule::fuse::why_not_fused`]).
+//! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a
+//! kernel costs is counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time
+//! that a machine's ceilings allow. Why two nodes are not in one kernel is answered by the code that decided it
+//! ([`schedule::fuse::why_not_fused`]).
 //!
 //! # Deliberately absent
 //!
-//! - *Shapes that vary at run time*: every size is known when a program is compiled. Another size (an epoch's smaller last
-//!   batch) is a further specialisation in the same plan.
+//! - *Shapes that vary at run time*: every size is known when a program is compiled. Another size (an epoch's smaller
+//!   last batch) is a further specialisation in the same plan.
 //! - *Control flow*: a program is one static graph for each entry; the loop over steps is the host's.
-//! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is found
-//!   by the compiler.
-//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64 exists in the
-//!   interpreter, as the oracle.
+//! - *Operations as trait objects*: [`ir::Op`] is a closed enum, so every place that must handle a new operation is
+//!   found by the compiler.
+//! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64
+//!   exists in the interpreter, as the oracle.
 //! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 //! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 

@@ -1,4 +1,4 @@
-//! Running one entry on given tensors, step after step: on the processor, or by the reference
+//! Running one entry on given tensors, step after step: on a device, or by the reference
 //! interpreter in f64.
 //!
 //! Everything an entry depends on has a name: inputs, state, and random draws by their streams. A draw
@@ -7,15 +7,16 @@
 
 use crate::autodiff::differentiate;
 use crate::compile::{CompileError, Options, compile_module};
-use crate::exec::cpu::CpuExecutor;
-use crate::exec::{ExecError, Executor, TensorRef};
+use crate::exec::{Device, ExecError, Executor, TensorRef};
 use crate::ir::{
-    Bindings, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value, evaluate,
+    Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value,
+    evaluate,
 };
 use crate::plan::{INIT, Source};
 use crate::tensor::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -23,13 +24,13 @@ use std::collections::BTreeMap;
 pub enum NameKind {
     /// Must be given.
     Input,
-    /// May be given; else it is what the program's initialisation makes it. Given out afterwards.
+    /// May be given; else it is what the program's initialisation makes it. Returned afterwards.
     State,
     /// May be given; else it is drawn.
     Draw,
-    /// Given out.
+    /// Returned.
     Output,
-    /// A gradient of a loss; given out.
+    /// A gradient of a loss; returned.
     Gradient,
 }
 
@@ -41,7 +42,7 @@ pub struct Name {
     pub kind: NameKind,
     #[serde(serialize_with = "as_text")]
     pub ty: Type,
-    /// A sentence for people.
+    /// A human-readable sentence.
     pub meaning: String,
 }
 
@@ -58,6 +59,8 @@ pub enum ReplayError {
     UnknownName { entry: String, name: String, hint: String },
     #[error("`{name}` must be {expected}, got {found}")]
     WrongType { name: String, expected: Type, found: Type },
+    #[error("`{name}` has an element {found}: all must be below {below}, the number of classes")]
+    OutOfRange { name: String, found: u32, below: usize },
     #[error("{names} must be given: `{entry}` has no other source for them")]
     Missing { entry: String, names: String },
     #[error("`{name}` is given for some steps only: {missing} is missing")]
@@ -117,6 +120,7 @@ fn entry_names(module: &Module, entry: &Entry) -> Vec<Name> {
             StateRole::Statistic => "running statistic",
             StateRole::Optimiser => "an optimiser's memory",
             StateRole::Counter => "count of steps, which keys the random draws",
+            StateRole::NonFinite => "1 once a step made the network's state infinite or NaN",
         };
         names.push(name(NameKind::State, &state.name, &state.ty, meaning.to_string()));
     }
@@ -170,6 +174,12 @@ impl Replay {
         let takes = |n: &&Name| matches!(n.kind, NameKind::Input | NameKind::State | NameKind::Draw);
         for (name, value) in &given {
             let base = without_step(name);
+            let below = found.inputs.iter().find(|i| i.name == base || i.name == *name).and_then(|i| i.below);
+            if let (Some(below), Data::U32(values)) = (below, &value.data)
+                && let Some(&found) = values.iter().find(|&&v| v as usize >= below)
+            {
+                return Err(ReplayError::OutOfRange { name: name.clone(), found, below });
+            }
             let Some(expected) = names.iter().filter(takes).find(|n| n.name == base || n.name == *name) else {
                 let candidates = names.iter().filter(takes).map(|n| n.name.as_str());
                 let hint = crate::declare::diagnostic::closest(base, candidates);
@@ -294,24 +304,24 @@ impl Replay {
         Ok(results)
     }
 
-    /// Compiles the entry and runs the steps on the processor.
+    /// Compiles the entry and runs the steps on a device.
     ///
     /// # Errors
     /// When it cannot be compiled or run.
-    pub fn run_cpu(&self, source: Source, threads: usize) -> Result<Tensors, ReplayError> {
+    pub fn run_on(&self, source: Source, device: &dyn Device) -> Result<Tensors, ReplayError> {
         let options = Options::of(&source);
         let plan = compile_module(self.module.clone(), source, &options)?;
-        let mut executor = CpuExecutor::new(plan, threads)?;
+        let mut executor = device.load(Arc::new(plan))?;
         let entries: Vec<(usize, String, Vec<InputDecl>)> =
             (executor.plan().entries.iter().enumerate()).map(|(i, e)| (i, e.name.clone(), e.inputs.clone())).collect();
         let mut results = Tensors::new();
-        let run = |executor: &mut CpuExecutor, index: usize, inputs: &[InputDecl], step: usize| {
+        let run = |executor: &mut dyn Executor, index: usize, inputs: &[InputDecl], step: usize| {
             let values: Vec<Tensor> = inputs.iter().map(|i| self.input(i, step).to_tensor(i.ty.dtype)).collect();
             let values: Vec<TensorRef> = values.iter().map(Tensor::view).collect();
-            executor.run(index, &values)
+            executor.submit(index, &values)
         };
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| name == INIT && *name != self.entry.graph.name) {
-            run(&mut executor, *index, inputs, 0)?;
+            run(executor.as_mut(), *index, inputs, 0)?;
         }
         for (i, state) in self.module.states.iter().enumerate() {
             if let Some(value) = self.given.get(&state.name) {
@@ -321,7 +331,7 @@ impl Replay {
         for (index, _, inputs) in entries.iter().filter(|(_, name, _)| *name == self.entry.graph.name) {
             let outputs = executor.plan().entries[*index].schedule.outputs.clone();
             for step in 0..self.steps {
-                run(&mut executor, *index, inputs, step)?;
+                run(executor.as_mut(), *index, inputs, step)?;
                 for (i, output) in outputs.iter().enumerate() {
                     let dtype = executor.plan().entries[*index].schedule.buffers[output.buffer.index()].dtype;
                     let mut tensor = Tensor::zeros(Type::new(dtype, output.shape.clone()));

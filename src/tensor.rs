@@ -3,7 +3,6 @@
 //! [`Tensor`], [`TensorRef`] and [`TensorMut`] are what crosses from room to room: into and out of executors,
 //! checkpoints and data sets. A new element type is a variant of [`DType`] and a row of `native!`.
 
-use crate::scalar::Lane;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +18,16 @@ pub enum DType {
     /// The upper half of an f32: its range with 8 bits of precision. For storage: values are computed in f32 after
     /// widening, and rounded when they are stored.
     Bf16,
+}
+
+/// What an element is while it is computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// A real number: f32 on devices, f64 in the reference.
+    Real,
+    /// An unsigned 32-bit integer with wrapping arithmetic.
+    U32,
 }
 
 impl DType {
@@ -154,8 +163,8 @@ impl Bf16 {
 #[inline(always)]
 pub fn round_to_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
-    // Half of the last place that stays, a tie's excess taken off where that place is even. A carry goes to the exponent,
-    // and at last to infinity.
+    // Half of the last place that stays, a tie's excess taken off where that place is even. A carry goes to the
+    // exponent, and at last to infinity.
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     // A NaN whose fraction is in the lower half alone would become an infinity.
     let bits = if value.is_nan() { bits | 0x0040_0000 } else { rounded };
@@ -186,8 +195,8 @@ impl Tensor {
         tensor
     }
 
-    /// A tensor from its elements' little-endian bytes, as files hold them; `None` where they are not as many as the type
-    /// has.
+    /// A tensor from its elements' little-endian bytes, as files hold them; `None` where they are not as many as the
+    /// type has.
     pub fn from_le_bytes(ty: Type, bytes: &[u8]) -> Option<Tensor> {
         let elements = ty.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))?;
         if elements.checked_mul(ty.dtype.size()) != Some(bytes.len()) {

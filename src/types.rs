@@ -14,6 +14,15 @@ pub enum ReduceKind {
     Max,
 }
 
+impl ReduceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceKind::Sum => "sum",
+            ReduceKind::Max => "max",
+        }
+    }
+}
+
 /// What a random draw is distributed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,9 +72,9 @@ pub struct InputDecl {
     pub name: String,
     pub ty: Type,
     pub feed: Feed,
-    /// Integers must be below this, where the entry takes them for one of so many classes.
+    /// Integers must be below this, where the entry takes them for class numbers.
     pub below: Option<usize>,
-    /// A sentence for people.
+    /// A human-readable sentence.
     pub meaning: String,
 }
 
@@ -81,6 +90,9 @@ pub enum StateRole {
     Optimiser,
     /// The count of steps that keys the random draws.
     Counter,
+    /// Of a network: 0 as long as all that steps made of its state was finite, 1 from then on. An `f32[]` that the step
+    /// itself writes, so that a run need not look at every tensor, or at every step, to know.
+    NonFinite,
 }
 
 /// The value a state tensor has before the first step.
@@ -136,7 +148,7 @@ impl fmt::Display for Real {
     }
 }
 
-/// A number; in formats for people, which may have no other way (JSON has none), infinities and NaNs
+/// A number; in human-readable formats, which may have no other way (JSON has none), infinities and NaNs
 /// are strings.
 impl Serialize for Real {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -47,13 +47,18 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--offline"][..], &SMALL, more].concat()
 }
 
-/// The tensors of a checkpoint as they are in the file.
+/// The tensors of a GAN's checkpoint as they are in the file.
 fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
+    let tensors = tensors_of(file);
+    assert!(tensors.len() > 20);
+    tensors
+}
+
+fn tensors_of(file: &Path) -> Vec<(String, Vec<u8>)> {
     let bytes = fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors: Vec<_> = file.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
     tensors.sort();
-    assert!(tensors.len() > 20);
     tensors
 }
 
@@ -61,7 +66,7 @@ fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
 fn training_leaves_a_run_behind() {
     let dir = TempDir::new().unwrap();
     let out = succeed(dir.path(), &train(&["--steps", "4", "--sample-every", "2", "--name", "first"]));
-    assert!(out.contains("10,000 MNIST digits inside the program"), "{out}");
+    assert!(out.contains("data: 10,000 built-in MNIST digits\n"), "{out}");
     assert!(out.lines().last().unwrap().starts_with("4 steps complete"), "{out}");
     let at = |path: &str| dir.path().join("runs/first").join(path);
     for step in [0, 2, 4] {
@@ -152,7 +157,7 @@ fn started(dir: &Path, args: &[&str]) -> (std::process::Child, BufReader<std::pr
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_and_says_how_to_go_on() {
+fn an_interrupt_saves_and_says_how_to_resume() {
     let dir = TempDir::new().unwrap();
     let args = train(&["--steps", "100000", "--sample-every", "1", "--name", "r"]);
     let (mut child, mut out) = started(dir.path(), &args);
@@ -160,7 +165,7 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
-    assert!(rest.contains("go on with: gcc-gan train --resume runs/r"), "{rest}");
+    assert!(rest.contains("resume with: gcc-gan train --resume runs/r"), "{rest}");
     let metrics = fs::read_to_string(dir.path().join("runs/r/metrics.jsonl")).unwrap_or_default();
     let out = succeed(dir.path(), &["train", "--offline", "--resume", "--steps", "1"]);
     assert!(out.contains("nothing to do"), "{out}\n{metrics}");
@@ -180,7 +185,7 @@ fn a_kill_loses_nothing_that_was_saved() {
         let run = format!("runs/{name}");
         tensors(&dir.path().join(&run).join("checkpoint.safetensors"));
         let out = succeed(dir.path(), &["train", "--offline", "--resume", &run, "--steps", "1"]);
-        assert!(out.contains("nothing to do") || out.contains("1 steps complete"), "{out}");
+        assert!(out.contains("nothing to do") || out.contains("1 step complete"), "{out}");
     }
 }
 
@@ -293,7 +298,190 @@ fn a_run_sees_that_its_data_was_changed() {
     images(200);
     let err = fail(dir.path(), 1, &["train", "--resume", "--steps", "3"]);
     assert!(err.contains("other images") && err.contains("--data"), "{err}");
-    succeed(dir.path(), &["train", "--resume", "--steps", "3", "--data", "images"]);
+    let output = run(dir.path(), &["train", "--resume", "--steps", "3", "--data", "images"]);
+    let err = text(&output.stderr);
+    assert!(output.status.success() && err.contains("warning: the data differ: the run was trained on "), "{err}");
+    assert!(err.contains("continues with 16 images in images"), "{err}");
+    succeed(dir.path(), &["train", "--resume", "--steps", "4"]);
+}
+
+#[test]
+fn a_value_can_be_changed_on_the_way_and_a_size_cannot() {
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["train", "mlp-gan", "--offline", "--set", "batch=8", "--data", "embedded", "--steps", "1"]);
+    let err = fail(dir.path(), 1, &["train", "--resume", "--set", "batch=4", "--steps", "2"]);
+    assert!(err.contains("a run keeps its sizes"), "{err}");
+    let err = fail(dir.path(), 1, &["train", "--resume", "--set", "ls=1", "--steps", "2"]);
+    assert!(err.contains("did you mean `lr`?"), "{err}");
+    let out = succeed(dir.path(), &["train", "--resume", "--set", "lr=1e-5", "--steps", "2"]);
+    assert!(out.contains("set: batch=8 lr=1e-5"), "{out}");
+    // It is recorded: the next time need not say it again.
+    let out = succeed(dir.path(), &["train", "--resume", "--steps", "3"]);
+    assert!(out.contains("set: batch=8 lr=1e-5"), "{out}");
+}
+
+/// Losses that are NaN, or hidden by a maximum: either way nothing is saved over the good checkpoint.
+#[test]
+fn a_run_that_is_no_longer_finite_fails() {
+    let dir = TempDir::new().unwrap();
+    let args = ["train", "lenet", "--offline", "--data", "embedded", "--set", "batch=8", "--set", "lr=1e38"];
+    let more = ["--steps", "12", "--sample-every", "5", "--name", "r"];
+    let err = fail(dir.path(), 1, &[&args[..], &more].concat());
+    assert!(err.contains("`classifier` became infinite or NaN"), "{err}");
+    assert!(err.contains("the last good checkpoint is runs/r/checkpoint.safetensors, of step 0"), "{err}");
+    assert!(err.contains("learning rate"), "{err}");
+    for (_, bytes) in tensors_of(&dir.path().join("runs/r/checkpoint.safetensors")) {
+        assert!(bytes.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()));
+    }
+    succeed(dir.path(), &["train", "--offline", "--resume", "runs/r", "--set", "lr=1e-3", "--steps", "2"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_standard_output_ends_no_run() {
+    let dir = TempDir::new().unwrap();
+    for (name, close) in [("gone", true), ("full", false)] {
+        let args = train(&["--steps", "3", "--name", name]);
+        let mut command = gcc_gan(dir.path(), &args);
+        let command = match close {
+            true => command.stdout(Stdio::piped()),
+            false => command.stdout(fs::File::create("/dev/full").unwrap()),
+        };
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = text(&output.stderr);
+        assert!(output.status.success(), "{err}");
+        assert_eq!(err.matches("standard output cannot be written").count(), 1, "{err}");
+        let metrics = fs::read_to_string(dir.path().join("runs").join(name).join("metrics.jsonl")).unwrap();
+        assert!(metrics.contains("\"step\":3"), "{metrics}");
+    }
+}
+
+/// A limit on the size of files is a disk that is full.
+#[cfg(unix)]
+#[test]
+fn a_run_that_fails_at_once_leaves_nothing_in_the_way() {
+    let dir = TempDir::new().unwrap();
+    let args = train(&["--steps", "1", "--name", "r"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_gcc-gan")]).args(&args);
+    let output = limited.current_dir(dir.path()).env("HOME", dir.path()).output().unwrap();
+    let err = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && err.contains("cannot be written"), "{err}");
+    assert!(!dir.path().join("runs/r").exists(), "{err}");
+    succeed(dir.path(), &args);
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused() {
+    let dir = TempDir::new().unwrap();
+    assert!(Command::new("mkfifo").arg(dir.path().join("pipe")).status().unwrap().success());
+    let cases: &[&[&str]] = &[
+        &["compile", "pipe"],
+        &["compile", "/dev/zero"],
+        &["verify", "pipe"],
+        &["train", "pipe", "--offline"],
+        &["train", "--offline", "--data", "pipe"],
+        &["train", "--offline", "--data", "/dev/zero"],
+        &["sample", "--checkpoint", "pipe", "-o", "x.png"],
+        &["run", "mlp-gan", "sample", "--inputs", "pipe", "--outputs", "out"],
+        &["run", "mlp-gan", "init", "--checkpoint", "pipe", "--outputs", "out"],
+    ];
+    for args in cases {
+        let err = fail(dir.path(), 1, args);
+        assert!(err.contains("a pipe or a device"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn labels_out_of_range_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let images = vec![0u8; 4 * 2 * 784];
+    let labels: Vec<u8> = [3u32, 10].iter().flat_map(|l| l.to_le_bytes()).collect();
+    let view =
+        |dtype, shape: &[usize], bytes| safetensors::tensor::TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    let tensors = [
+        ("images", view(safetensors::Dtype::F32, &[2, 1, 28, 28], &images[..])),
+        ("labels", view(safetensors::Dtype::U32, &[2], &labels[..])),
+    ];
+    safetensors::serialize_to_file(tensors, None, &dir.path().join("in")).unwrap();
+    let args = ["run", "lenet", "evaluate", "--set", "batch=2", "--inputs", "in", "--outputs", "out"];
+    let err = fail(dir.path(), 1, &args);
+    assert!(err.contains("`labels` has an element 10: all must be below 10"), "{err}");
+}
+
+/// The state of a run instead of the initial one, also for a network by itself.
+#[test]
+fn entries_and_networks_run_on_the_state_of_a_run() {
+    let dir = TempDir::new().unwrap();
+    succeed(
+        dir.path(),
+        &[
+            "train",
+            "mlp-gan",
+            "--offline",
+            "--set",
+            "latent=5",
+            "--set",
+            "batch=8",
+            "--data",
+            "embedded",
+            "--steps",
+            "1",
+            "--name",
+            "r",
+        ],
+    );
+    let noise: Vec<u8> = (0..15).flat_map(|i| (i as f32 / 7.0).to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![3, 5], &noise).unwrap();
+    safetensors::serialize_to_file([("input", view)], None, &dir.path().join("in")).unwrap();
+    let output = |more: &[&str], out: &str| {
+        let args = ["run", "mlp-gan", "generator", "--inputs", "in", "--outputs", out];
+        succeed(dir.path(), &[&args[..], more].concat());
+        let bytes = fs::read(dir.path().join(out)).unwrap();
+        SafeTensors::deserialize(&bytes).unwrap().tensor("output").unwrap().data().to_vec()
+    };
+    let trained = output(&["--checkpoint", "runs/r"], "a");
+    assert!(trained != output(&["--set", "latent=5"], "b"));
+    assert!(trained == output(&["--checkpoint", "runs/r/checkpoint.safetensors", "--seed", "9"], "c"));
+    let err = fail(dir.path(), 1, &["run", "lenet", "train_step", "--checkpoint", "runs/r", "--outputs", "d"]);
+    assert!(err.contains("it is a checkpoint of `mlp-gan`"), "{err}");
+    let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.jpg"]);
+    assert!(err.contains("x.jpg would not be a PNG"), "{err}");
+}
+
+#[test]
+fn verified_data_is_what_would_be_used() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("data/mnist");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("train-images-idx3-ubyte"), "not images").unwrap();
+    let verify = |root: &str| gcc_gan(dir.path(), &["data", "verify"]).env("GCC_GAN_DATA", root).output().unwrap();
+    let output = verify("data");
+    assert_eq!(output.status.code(), Some(1));
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(out.starts_with("data/mnist\n") && out.contains("damaged: 47040016 bytes expected"), "{out}");
+    assert!(err.contains("from $GCC_GAN_DATA") && err.contains("damaged or missing"), "{err}");
+    let err = text(&verify("nowhere").stderr);
+    assert!(err.contains("$GCC_GAN_DATA is nowhere"), "{err}");
+}
+
+#[test]
+fn a_batch_that_does_not_divide_the_data_leaves_the_rest_out() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("literal.ron"), TINY_GAN.replace(r#"Images(["batch","#, "Images([3333,")).unwrap();
+    let args = ["train", "literal.ron", "--offline", "--data", "embedded", "--epochs", "1"];
+    let out = succeed(dir.path(), &args);
+    assert!(out.contains("note: each epoch leaves out 1 of the 10,000 images"), "{out}");
+    assert!(out.contains("3 steps an epoch") && out.contains("3 steps complete"), "{out}");
+    let args = ["train", "literal.ron", "--offline", "--data", "images"];
+    let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, 16, 0, 0, 0, 28, 0, 0, 0, 28];
+    bytes.resize(16 + 16 * 784, 9);
+    fs::write(dir.path().join("images"), bytes).unwrap();
+    let err = fail(dir.path(), 1, &args);
+    assert!(err.contains("it has 16 examples, a batch takes 3333; the program's text fixes that number"), "{err}");
 }
 
 #[test]

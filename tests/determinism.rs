@@ -1,11 +1,12 @@
 //! The same seed gives the same bits, for any number of threads; and a step allocates nothing.
 
 use gcc_gan::compile::{Options, compile};
-use gcc_gan::exec::cpu::CpuExecutor;
-use gcc_gan::exec::{Executor, TensorMut, TensorRef};
+use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::exec::{Device, TensorMut, TensorRef};
 use gcc_gan::ir::Feed;
 use gcc_gan::plan::Plan;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Counts allocations of all threads.
@@ -30,10 +31,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn dcgan(batch: usize) -> Plan {
+fn dcgan(batch: usize) -> Arc<Plan> {
     let sets = ["batch", "noise_batch"].map(|size| format!("{size}={batch}")).to_vec();
     let options = Options { sets, ..Options::default() };
-    compile("dcgan.ron", include_str!("../graphs/dcgan.ron"), &options, &mut |_| {}).unwrap().plan.unwrap()
+    compile("dcgan.ron", include_str!("../graphs/dcgan.ron"), &options, &mut |_| {}).unwrap().plan.unwrap().into()
 }
 
 /// A batch that depends on the step, and the seed.
@@ -64,8 +65,8 @@ fn entry(plan: &Plan, name: &str) -> usize {
 }
 
 /// The bits of all state after initialisation and some steps.
-fn bits_after(plan: &Plan, steps: usize, threads: usize) -> Vec<u32> {
-    let mut executor = CpuExecutor::new(plan.clone(), threads).unwrap();
+fn bits_after(plan: &Arc<Plan>, steps: usize, threads: usize) -> Vec<u32> {
+    let mut executor = CpuDevice::new(threads).load(plan.clone()).unwrap();
     for (name, steps) in [("init", 1), ("train_step", steps)] {
         let entry = entry(plan, name);
         for step in 0..steps {
@@ -102,7 +103,7 @@ fn twenty_steps_give_the_same_bits_for_any_number_of_threads() {
 #[test]
 fn a_step_allocates_nothing() {
     let plan = dcgan(4);
-    let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
+    let mut executor = CpuDevice::new(2).load(plan.clone()).unwrap();
     let (init, step) = (entry(&plan, "init"), entry(&plan, "train_step"));
     let (start, inputs) = (Inputs::new(&plan, init, 0), Inputs::new(&plan, step, 0));
     executor.run(init, &start.tensors(&plan, init)).unwrap();

@@ -1,6 +1,7 @@
 //! Three training steps of PyTorch in float64, replayed. `tests/pytorch/reference.py` made the fixture.
 
 use gcc_gan::declare::load;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::Value;
 use gcc_gan::plan::Source;
 use gcc_gan::replay::{Replay, Tensors};
@@ -31,7 +32,7 @@ fn replay() -> Replay {
 
 /// Biases whose true gradient is zero, because a batch normalisation takes away what they add. PyTorch computes
 /// what rounding leaves of it, and Adam makes steps of up to the learning rate out of that; so their updates are
-/// not compared, and their gradients beside those of the weight of the same layer.
+/// not compared, and their gradients next to those of the weight of the same layer.
 const BEFORE_NORM: [&str; 3] =
     ["generator/0-dense/bias", "generator/4-conv_transpose/bias", "generator/7-conv_transpose/bias"];
 
@@ -50,7 +51,7 @@ fn check(found: &Tensors, tolerance: f64) {
             scale_of = expected[&name.replace("/bias", "/weight")].clone();
         }
         let scale = scale_of.to_f64().iter().fold(f64::MIN_POSITIVE, |m: f64, v| m.max(v.abs()));
-        let found = found.get(name).unwrap_or_else(|| panic!("{name} is not given out"));
+        let found = found.get(name).unwrap_or_else(|| panic!("{name} is not returned"));
         assert_eq!(found.shape, value.shape, "{name}");
         for (i, (a, b)) in value.to_f64().iter().zip(found.to_f64()).enumerate() {
             assert!((a - b).abs() <= tolerance * scale, "{name}, element {i}: {b}, PyTorch has {a}");
@@ -76,6 +77,6 @@ fn the_cpu_executor_agrees_with_pytorch() {
         fast_math: false,
     };
     for threads in [1, 2] {
-        check(&replay().run_cpu(source.clone(), threads).unwrap(), 1e-4);
+        check(&replay().run_on(source.clone(), &CpuDevice::new(threads)).unwrap(), 1e-4);
     }
 }

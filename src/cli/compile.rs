@@ -1,6 +1,6 @@
 //! `gcc-gan compile`.
 
-use super::program::{ProgramArgs, entry_of, program_and_options};
+use super::program_text::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
@@ -151,7 +151,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(emit) = args.emit {
         let text = emitted(emit, &args, compiled, kept)?;
         match &args.output {
-            // What is for people may come from a stranger's file; RON and JSON write control characters as escapes.
+            // Human-readable text may come from a stranger's file; RON and JSON write control characters as escapes.
             None if matches!(emit, Emit::Ron | Emit::Json) => super::print(&text)?,
             None => super::print(&visible(&text))?,
             Some(file) => {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::train::data::{self, Dataset, FileState, Known, Locations, Progress, Request, Split};
+use gcc_gan::train::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ enum Action {
         #[arg(default_value = "mnist", value_parser = known)]
         set: Known,
     },
-    /// Compare the files in the cache folder with what they should be
+    /// Compare a set's files, in $GCC_GAN_DATA or else the cache folder, with what they should be
     Verify {
         /// mnist or fashion-mnist
         #[arg(default_value = "mnist", value_parser = known)]
@@ -135,12 +136,13 @@ fn show(dataset: &Dataset, json: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new([Align::Left, Align::Left]);
-    table.row(["data", &shown.source]);
+    table.row(["data", &format!("{} {}", thousands(shown.train), shown.source)]);
     table.row(["images", &format!("{}×{} pixels, grey", shown.height, shown.width)]);
-    table.row(["training", &shown.train.to_string()]);
-    table.row(["test", &shown.test.to_string()]);
+    table.row(["training", &thousands(shown.train)]);
+    table.row(["test", &thousands(shown.test)]);
     if let Some(counts) = &shown.train_classes {
-        let counts: Vec<String> = counts.iter().enumerate().map(|(class, n)| format!("{class}: {n}")).collect();
+        let counts: Vec<String> =
+            counts.iter().enumerate().map(|(class, n)| format!("{class}: {}", thousands(*n))).collect();
         table.row(["classes", &counts.join("  ")]);
     }
     super::print(&table.render(""))?;
@@ -148,21 +150,36 @@ fn show(dataset: &Dataset, json: bool) -> Result<ExitCode> {
 }
 
 fn verify(set: Known) -> Result<ExitCode> {
-    let dir = Locations::of_user().cache_of(set).context("the system names no cache folder: set HOME")?;
+    let locations = Locations::of_user();
+    let (dir, is_ours) = match locations.environment_of(set)? {
+        Some(dir) => (dir, false),
+        None => (locations.cache_of(set).context("the system names no cache folder: set HOME")?, true),
+    };
     let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
-    let mut sound = true;
-    for (file, state) in data::download::verify(set, &dir) {
-        sound &= state == FileState::Good;
+    let mut problems = Vec::new();
+    for (name, size, state) in data::download::verify_folder(set, &dir) {
         let state = match state {
             FileState::Good => "good".to_string(),
-            FileState::Missing => "missing".to_string(),
-            FileState::Damaged(how) => format!("damaged: {how}"),
+            FileState::Missing => {
+                problems.push("missing");
+                "missing".to_string()
+            }
+            FileState::Damaged(how) => {
+                problems.push("damaged");
+                format!("damaged: {how}")
+            }
         };
-        table.row([file.name.to_string(), bytes(file.bytes as usize), state]);
+        table.row([name, bytes(size as usize), state]);
     }
     super::print(&format!("{}\n{}", dir.display(), table.render("  ")))?;
-    if !sound {
-        bail!("{} is not whole: `gcc-gan data fetch {}` fetches what is missing or damaged", dir.display(), set.name());
+    problems.sort();
+    problems.dedup();
+    if problems.is_empty() {
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let problem = problems.join(" or ");
+    if is_ours {
+        bail!("{}: files are {problem}; `gcc-gan data fetch {}` fetches them again", dir.display(), set.name());
+    }
+    bail!("{} (from ${}): files are {problem}; bring good ones, or unset the variable", dir.display(), data::ENV);
 }

@@ -1,6 +1,6 @@
 //! `gcc-gan diff`.
 
-use super::program::{ProgramArgs, observed};
+use super::program_text::{ProgramArgs, observed};
 use anyhow::Result;
 use gcc_gan::inspect::{diff, visible};
 use std::path::PathBuf;

@@ -1,14 +1,14 @@
 //! `gcc-gan explain`.
 
-use super::program::{ProgramArgs, entry_of, observed};
+use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::Result;
 use gcc_gan::inspect::{explain, explain_pair, visible};
 use std::process::ExitCode;
 
 /// Explain where a node came from and where it went, or why two nodes are not in one kernel
 ///
-/// Of one node: the line it was declared at, the passes that touched it, the kernel it ended in and the buffer that holds
-/// it. A part of a name is enough where no other node has it. `gcc-gan compile --emit text` lists all names.
+/// Of one node: the line it was declared at, the passes that touched it, the kernel it ended in and the buffer that
+/// holds it. A part of a name is enough where no other node has it. `gcc-gan compile --emit text` lists all names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,6 +1,6 @@
 //! `gcc-gan inputs`.
 
-use super::program::{ProgramArgs, program_and_options};
+use super::program_text::{ProgramArgs, program_and_options};
 use anyhow::{Result, bail};
 use gcc_gan::declare;
 use gcc_gan::inspect::{Align, Table};
@@ -44,8 +44,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         for (title, wanted) in [
             ("inputs, which must be given", &[NameKind::Input][..]),
             ("random draws, which may be given", &[NameKind::Draw]),
-            ("state, which may be given and is given out afterwards", &[NameKind::State]),
-            ("given out", &[NameKind::Output, NameKind::Gradient]),
+            ("state, which may be given and is returned afterwards", &[NameKind::State]),
+            ("returned", &[NameKind::Output, NameKind::Gradient]),
         ] {
             let of_kind: Vec<&Name> = entry.iter().filter(|n| wanted.contains(&n.kind)).collect();
             if of_kind.is_empty() {

@@ -1,6 +1,6 @@
 //! `gcc-gan inspect`.
 
-use super::program::{ProgramArgs, entry_of, observed};
+use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::{Context, Result};
 use gcc_gan::atomic;
 use gcc_gan::inspect::page::{page_data, render};

@@ -11,7 +11,7 @@ mod inputs;
 mod inspect;
 mod ops;
 mod profile;
-mod program;
+mod program_text;
 mod run;
 mod sample;
 mod train;
@@ -105,7 +105,7 @@ fn report(error: &anyhow::Error) {
     }
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
-    if let Some(diagnostics) = program::diagnostics(error) {
+    if let Some(diagnostics) = program_text::diagnostics(error) {
         // Where the text holds what a terminal would obey, that is written out, and colours are done without.
         let plain = diagnostics.render(width(), false);
         let is_coloured = is_terminal && visible(&plain) == plain;

@@ -1,22 +1,24 @@
 //! `gcc-gan profile`.
 
-use super::program::{Found, ProgramArgs, entry_of, find, plan_of};
+use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::inspect::profile::{KernelTime, StepTime, Subject, measure};
 use gcc_gan::inspect::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Measure every kernel of a step on the CPU
 ///
-/// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the ceilings
-/// of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the
-/// time between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev
-/// and chrome://tracing open, and that `gcc-gan inspect --profile` shows.
+/// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the
+/// ceilings of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the time
+/// between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev and
+/// chrome://tracing open, and that `gcc-gan inspect --profile` shows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -67,12 +69,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Found::Plan(plan) => *plan,
     };
+    let plan = Arc::new(plan);
     let entry = entry_of(&plan, args.entry.as_deref())?;
     let style = ProgressStyle::with_template("measuring {bar:30} {pos}/{len} steps  {eta} left")?;
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::with_draw_target(Some(args.steps.into()), ProgressDrawTarget::stderr()).with_style(style);
     let progress = &mut |step| bar.set_position(step as u64);
-    let profile = measure(&plan, &entry.name, args.steps.into(), super::threads(args.threads), args.seed, progress)?;
+    let device = CpuDevice::new(super::threads(args.threads));
+    let profile = measure(&device, plan.clone(), &entry.name, args.steps.into(), args.seed, progress)?;
     bar.finish_and_clear();
     let kernels = profile.kernels(&entry.schedule)?;
     if let Some(file) = &args.output {

@@ -1,14 +1,17 @@
 //! `gcc-gan run`.
 
-use super::program::source;
+use super::program_text::source;
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
-use gcc_gan::ir::{Data, Value};
+use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
-use gcc_gan::replay::{Replay, Tensors};
+use gcc_gan::replay::{NameKind, Replay, Tensors, names};
 use gcc_gan::tensor::Bf16;
+use gcc_gan::train::checkpoint;
+use gcc_gan::train::rundir;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +30,8 @@ Examples:
   gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors
   gcc-gan run dcgan train_step --inputs in.safetensors --outputs out.safetensors --steps 3 --f64-reference
   gcc-gan run dcgan init --outputs parameters.safetensors --seed 7
-  gcc-gan run dcgan generator --inputs noise.safetensors --outputs images.safetensors")]
+  gcc-gan run dcgan generator --inputs noise.safetensors --outputs images.safetensors
+  gcc-gan run dcgan generator --checkpoint runs/dcgan-001 --inputs noise.safetensors --outputs images.safetensors")]
 pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
     program: PathBuf,
@@ -37,6 +41,9 @@ pub struct Args {
     /// A safetensors file with what is given
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
+    /// Take the state from a run's folder or a checkpoint file, but for what --inputs gives
+    #[arg(long, value_name = "RUN")]
+    checkpoint: Option<PathBuf>,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     outputs: PathBuf,
@@ -70,13 +77,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
         options = Options::of(&plan::load(&args.program)?.source);
         sets.splice(0..0, options.sets.clone());
     }
+    let checkpoint = match &args.checkpoint {
+        Some(run) => Some(checkpoint::load(&rundir::checkpoint_of(run))?),
+        None => None,
+    };
+    if let Some(meta) = checkpoint.as_ref().map(|c| &c.meta).filter(|meta| meta.text == program.text) {
+        // The sizes that the state has.
+        sets.splice(0..0, meta.sets.iter().map(|(name, value)| format!("{name}={value}")));
+    }
     let declare::Loaded { mut module, warnings } =
         declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
     if args.deny_warnings && !warnings.is_empty() {
         return Err(declare::Error::Text(warnings.denied()).into());
     }
     super::show_warnings(&warnings);
-    let given = match &args.inputs {
+    let mut given = match &args.inputs {
         Some(file) => read(file)?,
         None => Tensors::new(),
     };
@@ -85,6 +100,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let types = given.iter().map(|(name, value)| (name.clone(), value.ty())).collect();
         module = declare::load_call(&program.name, &program.text, &sets, &args.entry, &types)?;
     }
+    if let Some(checkpoint) = checkpoint {
+        let mut found = false;
+        for (name, tensor) in checkpoint.tensors {
+            let state = module.states.iter().find(|s| s.name == name);
+            if let Some(state) = state.filter(|_| uses(&module, &args.entry, &name)) {
+                // Every program counts its steps.
+                found |= state.role != StateRole::Counter;
+                given.entry(name).or_insert_with(|| Value::from_tensor(&tensor));
+            }
+        }
+        if !found {
+            bail!(
+                "{} holds none of the state of `{}`: it is a checkpoint of `{}`",
+                checkpoint.file.display(),
+                args.entry,
+                checkpoint.meta.program
+            );
+        }
+    }
     let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?;
     let results = if args.f64_reference {
         replay.run_reference()?
@@ -92,17 +126,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let Options { optional, fusion, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
         let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion, fast_math };
-        replay.run_cpu(source, super::threads(args.threads))?
+        replay.run_on(source, &CpuDevice::new(super::threads(args.threads)))?
     };
     write(&args.outputs, &results, args.f64_reference)?;
     super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether an entry takes a state tensor.
+fn uses(module: &Module, entry: &str, state: &str) -> bool {
+    names(module, Some(entry)).iter().any(|n| n.kind == NameKind::State && n.name == state)
+}
+
 fn read(file: &Path) -> Result<Tensors> {
-    let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let tensors = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is not a whole safetensors file", file.display()))?;
+        .with_context(|| format!("{} is not a safetensors file, or is incomplete", file.display()))?;
     let mut given = Tensors::new();
     for (name, view) in tensors.iter() {
         let (shape, data) = (view.shape().to_vec(), view.data());
@@ -111,7 +150,7 @@ fn read(file: &Path) -> Result<Tensors> {
         }
         let words = |values: Vec<i64>| -> Result<Vec<u32>> {
             let small = values.into_iter().map(u32::try_from).collect::<Result<_, _>>();
-            small.with_context(|| format!("{}: `{name}` has values that are no u32", file.display()))
+            small.with_context(|| format!("{}: `{name}` has values that do not fit in u32", file.display()))
         };
         let value = match view.dtype() {
             Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),

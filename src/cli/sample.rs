@@ -1,13 +1,13 @@
 //! `gcc-gan sample`.
 
-use super::program::Program;
 use anyhow::{Context, Result, bail};
-use gcc_gan::compile::Options;
-use gcc_gan::exec::cpu::CpuExecutor;
-use gcc_gan::train::images::{self, Grid};
+use gcc_gan::exec::Device;
+use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Make new images with a trained program
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub struct Args {
     /// Rows x columns of images
     #[arg(long, default_value = "8x8")]
     grid: Grid,
-    /// Another seed gives other images
+    /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Threads to use; the images do not depend on it
@@ -34,18 +34,17 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    sample_grid::check_format(&args.output)?;
     let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let program = Program { name: format!("{} (in {})", meta.program, file.display()), text: meta.text.clone() };
-    let sets = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let plan = super::program::plan_of(program.compile(&Options { sets, ..Options::default() })?)?;
-    let mut executor = CpuExecutor::new(plan, super::threads(args.threads))?;
-    session::restore(&mut executor, &checkpoint)?;
-    let Some(images) = session::sample(&mut executor, args.seed, args.grid.cells())? else {
+    let plan = super::program_text::plan_again(&checkpoint, &[], false)?;
+    let mut executor = CpuDevice::new(super::threads(args.threads)).load(Arc::new(plan))?;
+    session::restore(executor.as_mut(), &checkpoint)?;
+    let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
-    images::write_png(&args.output, &images.values, &images.shape, args.grid)?;
+    sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;
     super::print(&format!(
         "wrote {}: {} images by `{}` after {} steps",
         args.output.display(),

@@ -1,19 +1,22 @@
 //! `gcc-gan train`.
 
-use super::program::{Found, Program, find};
+use super::program_text::{Found, ProgramText, find};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use gcc_gan::compile::{Options, compile};
-use gcc_gan::exec::cpu::CpuExecutor;
+use gcc_gan::compile::Options;
+use gcc_gan::declare::{self, Number};
+use gcc_gan::exec::Device as _;
+use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
-use gcc_gan::train::images::{self, Grid};
-use gcc_gan::train::metrics::{Metrics, Record};
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session};
+use gcc_gan::train::thousands;
+use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +27,8 @@ use std::time::{Duration, Instant};
 ///
 /// Without arguments: the DCGAN on the full MNIST, where it can be found or downloaded, else on 10,000
 /// digits inside the program. Losses, sample images and checkpoints go to a new folder under runs/.
-/// Ctrl-C finishes the step, saves, and says how to go on.
+/// Ctrl-C finishes the step, saves, and says how to resume. A run whose parameters become infinite or NaN ends with an
+/// error, and its last good checkpoint stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,8 +36,8 @@ Examples:
   gcc-gan train --steps 300 --data embedded
   gcc-gan train lenet --epochs 2
   gcc-gan train graphs/dcgan.ron --set batch=64 --set lr_gen=1e-4 --data fashion-mnist
-  gcc-gan train --resume                  go on with the run that was saved last
-  gcc-gan train --resume runs/dcgan-001 --epochs 20")]
+  gcc-gan train --resume                  resume the run that was saved last
+  gcc-gan train --resume runs/dcgan-001 --epochs 20 --set lr_gen=1e-4")]
 pub struct Args {
     /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet [default: dcgan]
     #[arg(value_name = "PROGRAM")]
@@ -44,13 +48,14 @@ pub struct Args {
     /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
-    /// Train until so many epochs are complete [default: 10, without --steps]
+    /// Train until N epochs are complete [default: 10, without --steps]
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
-    /// Train until so many steps are complete
+    /// Train until N steps are complete
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
-    /// The seed of all randomness [default: 2]
+    /// The seed of all randomness [default: 2, with which the DCGAN's first samples show strokes early; other commands
+    /// have 0]
     #[arg(long)]
     seed: Option<u64>,
     /// Threads to use; the results do not depend on it [default: one for each core]
@@ -59,7 +64,8 @@ pub struct Args {
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
-    /// Another value for one of the program's sizes or values; may be given several times
+    /// Another value for one of the program's sizes or values; may be given several times. With --resume, for one of
+    /// its values, such as a learning rate
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
     /// The folder that holds the runs
@@ -74,8 +80,8 @@ pub struct Args {
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     device: Device,
-    /// Go on with a run: its folder, or the one under --out that was saved last
-    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "sets", "seed", "name", "fast_math"])]
+    /// Resume a run: its folder, or the one under --out that was saved last
+    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math"])]
     resume: Option<Option<PathBuf>>,
     /// Never use the network
     #[arg(long)]
@@ -94,72 +100,78 @@ const DEFAULT_EPOCHS: u64 = 10;
 /// One with which the built-in DCGAN's first images, after 300 steps, are strokes already. With others they may
 /// still be a grid of dots then; later that makes no difference.
 const DEFAULT_SEED: u64 = 2;
-/// Steps between lines of the log and the metrics.
-const REPORT_EVERY: u64 = 1000;
-const METRICS_EVERY: u64 = 50;
 /// Test images that are kept back where a data set has none.
 const HELD_OUT: usize = 1000;
-const GRID: Grid = Grid { rows: 6, columns: 6 };
+/// Between lines where there is no terminal: at least one every ten seconds, also where a step takes two.
+const LINE_EVERY: Duration = Duration::from_secs(8);
+/// Between changes of the line on a terminal.
+const REFRESH_EVERY: Duration = Duration::from_millis(200);
 
 /// What there is to train, and from where.
 struct Job {
-    program: Program,
-    name: String,
-    data: String,
-    digest: String,
-    seed: u64,
+    plan: Plan,
+    dataset: Dataset,
+    meta: Meta,
     resumed: Option<Checkpoint>,
     run: RunDir,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let (job, plan, dataset) = match &args.resume {
-        Some(run) => resume(&args, run.as_deref())?,
+    let mut screen = Screen::new();
+    let mut job = match &args.resume {
+        Some(run) => resume(&args, run.as_deref(), &mut screen)?,
         None => start(&args)?,
     };
     // A handler that waited for a download would make Ctrl-C seem dead: it comes after.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
+    let flag = screen.interrupted.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
             // Asked twice: the user does not want to wait for the step and the checkpoint.
-            eprintln!("stopped at once: what came after the last checkpoint is lost");
+            let _ = writeln!(io::stderr(), "stopped at once: what came after the last checkpoint is lost");
             std::process::exit(i32::from(super::INTERRUPTED));
         }
     })?;
-    let plan = specialised(&job, plan, &dataset)?;
+    session::specialise(&mut job.plan, &job.dataset);
     // `auto` is the processor: no other device is built in yet.
     let (Device::Auto | Device::Cpu) = args.device;
-    let executor = CpuExecutor::new(plan, super::threads(args.threads))?;
-    let threads = executor.threads();
-    let mut session = Session::new(Box::new(executor), dataset, job.seed)?;
+    let device = CpuDevice::new(super::threads(args.threads));
+    let mut session = Session::new(device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,
     }
-    let test = session.data().test.as_ref().map_or(String::new(), |t| format!(", {} for testing", t.len()));
-    super::print(&format!(
-        "{} on {} images of {}{test}\n{} a batch, {} steps an epoch, on the CPU with {threads} thread{}; seed {}\nrun: {}",
-        job.name,
-        session.data().train.len(),
-        session.data().why,
-        batch_of(&session),
-        session.steps_per_epoch(),
-        if threads == 1 { "" } else { "s" },
-        job.seed,
-        job.run.path().display(),
-    ))?;
-    Trainer::new(&args, &job, session, &interrupted)?.train()
+    drop(job.resumed);
+    screen.print(&heading(&session, &job.meta, &device.name(), job.run.path()));
+    let pace = pace(&args, &session);
+    let ended = trainer::train(&mut session, &job.run, job.meta, &pace, &mut screen);
+    screen.clear();
+    let (step, run) = (session.step_count(), job.run.path().display());
+    let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
+    match ended? {
+        Ended::Complete => {
+            screen.print(&format!("{steps} complete in {:.0} s: {run}", screen.started.elapsed().as_secs_f64()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::NothingToDo => {
+            screen.print(&format!("{steps} complete already: nothing to do until step {}", pace.until));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Cancelled => {
+            screen
+                .print(&format!("interrupted and saved after step {step}; resume with: gcc-gan train --resume {run}"));
+            Ok(ExitCode::from(super::INTERRUPTED))
+        }
+    }
 }
 
-fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
+fn start(args: &Args) -> Result<Job> {
     let default = PathBuf::from("dcgan");
     let (program, mut options, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
         Found::Source(program) => (program, Options { sets: args.sets.clone(), ..Options::default() }, None),
         Found::Plan(plan) => {
             let mut options = Options::of(&plan.source);
             options.sets.extend(args.sets.iter().cloned());
-            let program = Program { name: plan.source.name.clone(), text: plan.source.text.clone() };
+            let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
             let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math);
             (program, options, stays.then_some(*plan))
@@ -169,67 +181,62 @@ fn start(args: &Args) -> Result<(Job, Plan, Dataset)> {
     options.deny_warnings = args.deny_warnings;
     let plan = match plan {
         Some(plan) => plan,
-        None => super::program::plan_of(program.compile(&options)?)?,
+        None => super::program_text::plan_of(program.compile(&options)?)?,
     };
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
     }
     let data = args.data.clone().unwrap_or_else(|| "auto".into());
     let mut dataset = super::data::load(&data, args.offline)?;
-    let (data, digest) = (dataset.argument(), dataset.digest());
+    let meta = Meta::new(&plan, &dataset, args.seed.unwrap_or(DEFAULT_SEED));
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
     // Now that nothing else can be wrong with the arguments: no folder is left behind by a mistake.
     let run = RunDir::create(&args.out, args.name.as_deref(), &plan.name)?;
-    let job = Job {
-        program,
-        name: plan.name.clone(),
-        data,
-        digest,
-        seed: args.seed.unwrap_or(DEFAULT_SEED),
-        resumed: None,
-        run,
-    };
-    Ok((job, plan, dataset))
+    Ok(Job { plan, dataset, meta, resumed: None, run })
 }
 
-fn resume(args: &Args, run: Option<&Path>) -> Result<(Job, Plan, Dataset)> {
+fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
     let path = match run {
         Some(path) => path.to_path_buf(),
         None => rundir::latest(&args.out)
-            .with_context(|| format!("there is no saved run in {} to go on with", args.out.display()))?,
+            .with_context(|| format!("there is no saved run in {} to resume", args.out.display()))?,
     };
     let run = RunDir::open(&path)?;
     let checkpoint = checkpoint::load(&run.checkpoint())?;
-    let meta = checkpoint.meta.clone();
-    let program = Program { name: format!("{} (in {})", meta.program, run.checkpoint().display()), text: meta.text };
-    let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let options = Options {
-        sets,
-        optional: meta.optional.clone(),
-        fusion: meta.fusion,
-        fast_math: meta.fast_math,
-        deny_warnings: args.deny_warnings,
-        ..Options::default()
-    };
-    let plan = super::program::plan_of(program.compile(&options)?)?;
-    let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
-    let (data, digest) = (dataset.argument(), dataset.digest());
-    if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
-        bail!(
-            "{} was trained on other images than {} holds now ({}): bring those back, or say --data to go on with what you name",
-            run.path().display(),
-            meta.data,
-            dataset.why
-        );
+    let meta = &checkpoint.meta;
+    let numbers = declare::sizes(&meta.program, &meta.text, &[])?;
+    for set in &args.sets {
+        let name = set.split('=').next().unwrap_or_default().trim();
+        if let Some((_, Number::Size(_))) = numbers.iter().find(|(n, _)| n == name) {
+            bail!(
+                "--set {set}: a run keeps its sizes, and `{name}` is one; values such as a learning rate can be changed, \
+                 and another size needs a new run"
+            );
+        }
     }
-    if args.data.is_some() && !meta.digest.is_empty() && meta.digest != digest {
-        eprintln!("the run goes on with {}: its epochs count in those from now on", dataset.why);
+    let plan = super::program_text::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
+    let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
+    let now = Meta::new(&plan, &dataset, meta.seed);
+    if !meta.digest.is_empty() && meta.digest != now.digest {
+        match args.data {
+            None => bail!(
+                "{} was trained on other images than {} holds now: {}. Bring the former back, or name what to train on \
+                 from now on with --data",
+                run.path().display(),
+                meta.data,
+                dataset.why
+            ),
+            Some(_) => screen.warning(&format!(
+                "the data differ: the run was trained on {} until now, and continues with {} {}",
+                meta.data,
+                thousands(dataset.train.len()),
+                dataset.why
+            )),
+        }
     }
     hold_out(&plan, &mut dataset);
-    let (name, seed) = (plan.name.clone(), meta.seed);
-    let job = Job { program, name, data, digest, seed, resumed: Some(checkpoint), run };
-    Ok((job, plan, dataset))
+    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run })
 }
 
 /// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without
@@ -240,199 +247,127 @@ fn hold_out(plan: &Plan, dataset: &mut Dataset) {
     }
 }
 
-/// The plan with the specialisations that the data set's last batches need.
-fn specialised(job: &Job, plan: Plan, data: &Dataset) -> Result<Plan> {
-    let missing = session::leftovers(&plan, data);
-    if missing.is_empty() {
-        return Ok(plan);
+/// What is trained on what, before it begins.
+fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
+    let data = session.data();
+    let test = data.test.as_ref().map_or(String::new(), |t| format!(", {} more for testing", thousands(t.len())));
+    let mut text = format!(
+        "{}: batches of {}, {} steps an epoch, on {device}, seed {}\n",
+        meta.program,
+        session.batch(),
+        thousands(session.steps_per_epoch() as usize),
+        meta.seed
+    );
+    if !meta.sets.is_empty() {
+        let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        text += &format!("set: {}\n", sets.join(" "));
     }
-    let options = Options { specialise: missing, ..Options::of(&plan.source) };
-    super::program::plan_of(compile(&job.program.name, &job.program.text, &options, &mut |_| {})?)
+    text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
+    session.left_out().iter().for_each(|left| text += &format!("note: {left}\n"));
+    text + &format!("run: {}\n", run.display())
 }
 
-fn batch_of(session: &Session) -> usize {
-    session.plan().entry(session::entry::TRAIN).map_or(0, session::examples)
+fn pace(args: &Args, session: &Session) -> Pace {
+    let per_epoch = session.steps_per_epoch();
+    let epochs = args.epochs.map(|n| n.saturating_mul(per_epoch));
+    let until = match (epochs, args.steps) {
+        (Some(epochs), Some(steps)) => epochs.min(steps),
+        (Some(limit), None) | (None, Some(limit)) => limit,
+        (None, None) => DEFAULT_EPOCHS * per_epoch,
+    };
+    Pace { until, sample_every: args.sample_every, ..Pace::default() }
 }
 
-/// The loop, and what it leaves behind.
-struct Trainer<'t> {
-    args: &'t Args,
-    job: &'t Job,
-    session: Session,
-    interrupted: &'t AtomicBool,
-    metrics: Metrics,
+/// What the user sees: lines on standard output, and one that changes on a terminal. None of it can end a run.
+struct Screen {
+    interrupted: Arc<AtomicBool>,
     bar: ProgressBar,
-    /// The step after which training is complete.
-    last: u64,
-    /// Since the last line of the metrics, of the log, and since the start.
-    recent: Rate,
-    logged: Rate,
-    total: Rate,
+    is_terminal: bool,
+    /// When something was shown last, and when it all began.
+    shown: Instant,
+    started: Instant,
+    /// Whether standard output still takes what is written to it.
+    is_open: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Rate {
-    since: Instant,
-    images: usize,
-}
-
-impl Rate {
-    fn start() -> Rate {
-        Rate { since: Instant::now(), images: 0 }
-    }
-
-    fn per_second(self) -> f64 {
-        self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
-}
-
-impl<'t> Trainer<'t> {
-    fn new(args: &'t Args, job: &'t Job, session: Session, interrupted: &'t AtomicBool) -> Result<Trainer<'t>> {
-        let per_epoch = session.steps_per_epoch();
-        let epochs = args.epochs.map(|n| n.saturating_mul(per_epoch));
-        let last = match (epochs, args.steps) {
-            (Some(epochs), Some(steps)) => epochs.min(steps),
-            (Some(limit), None) | (None, Some(limit)) => limit,
-            (None, None) => DEFAULT_EPOCHS * per_epoch,
-        };
-        let bar = ProgressBar::new(last).with_position(session.step_count());
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let metrics = Metrics::open(&job.run.metrics(), session.step_count())?;
-        let [recent, logged, total] = [Rate::start(); 3];
-        Ok(Trainer { args, job, session, interrupted, metrics, bar, last, recent, logged, total })
-    }
-
-    fn train(mut self) -> Result<ExitCode> {
-        if self.session.step_count() >= self.last {
-            let done = self.session.step_count();
-            super::print(&format!("{done} steps are complete: nothing to do up to step {}", self.last))?;
-            return Ok(ExitCode::SUCCESS);
+impl Screen {
+    fn new() -> Screen {
+        let bar = ProgressBar::no_length();
+        // Nothing but a message: it is cut to the terminal's width, which a bar and numbers around it are not.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
         }
-        if self.job.resumed.is_none() {
-            self.save()?;
-            self.sample()?;
-        }
-        let mut saved = self.session.step_count();
-        let mut values = BTreeMap::new();
-        while self.session.step_count() < self.last && !self.interrupted.load(Ordering::SeqCst) {
-            let done = self.session.step()?;
-            let step = self.session.step_count();
-            self.recent.images += done.examples;
-            self.logged.images += done.examples;
-            self.total.images += done.examples;
-            self.session.check_finite().inspect_err(|_| self.bar.finish_and_clear())?;
-            values = self.session.scalars().map(|(name, value)| (name.to_string(), value)).collect();
-            self.show(&values);
-            let ends = step == self.last;
-            if step.is_multiple_of(METRICS_EVERY) || done.ends_epoch || ends {
-                self.record(&values, done.ends_epoch)?;
-            }
-            if step.is_multiple_of(self.args.sample_every) || ends {
-                self.sample()?;
-            }
-            if step.is_multiple_of(self.args.sample_every) || done.ends_epoch || ends {
-                self.save()?;
-                saved = step;
-            }
-        }
-        if saved != self.session.step_count() {
-            self.save()?;
-        }
-        self.bar.finish_and_clear();
-        let run = self.job.run.path().display();
-        let step = self.session.step_count();
-        if step < self.last {
-            self.log(&values, "interrupted")?;
-            super::print(&format!("saved after step {step}; go on with: gcc-gan train --resume {run}"))?;
-            return Ok(ExitCode::from(super::INTERRUPTED));
-        }
-        super::print(&format!("{step} steps complete in {:.0} s: {run}", self.total.since.elapsed().as_secs_f64()))?;
-        Ok(ExitCode::SUCCESS)
+        let (shown, started) = (Instant::now(), Instant::now());
+        let is_terminal = io::stderr().is_terminal();
+        Screen { interrupted: Arc::default(), bar, is_terminal, shown, started, is_open: true }
     }
 
-    /// Epochs that are complete, and the part of the present one.
-    fn epoch(&self) -> f64 {
-        let position = self.session.position();
-        position.epoch as f64 + position.batch as f64 / self.session.steps_per_epoch() as f64
+    /// Writes lines on standard output. A reader that has gone is told of once, elsewhere, and the run goes on.
+    fn print(&mut self, text: &str) {
+        self.shown = Instant::now();
+        if !self.is_open {
+            return;
+        }
+        if let Err(error) = self.bar.suspend(|| super::print(text.trim_end())) {
+            self.is_open = false;
+            self.warning(&format!(
+                "standard output cannot be written ({}): the run continues without it",
+                error.root_cause()
+            ));
+        }
     }
 
-    fn show(&self, values: &BTreeMap<String, f32>) {
-        let left = self.last - self.session.step_count();
-        let rate = self.total.per_second();
-        let seconds = left as f64 * batch_of(&self.session) as f64 / rate.max(1e-9);
-        let left = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
-        self.bar.set_message(format!(
-            "epoch {:.2}  {rate:.0} images/s  {}  {} left",
-            self.epoch(),
-            listed(values),
-            indicatif::HumanDuration(left)
-        ));
-        self.bar.inc(1);
-    }
-
-    fn log(&mut self, values: &BTreeMap<String, f32>, what: &str) -> Result<()> {
-        let line = format!(
+    fn line(&mut self, now: &Progress, what: &str) {
+        let text = format!(
             "step {:>6}  epoch {:>6.2}  {:>5.0} images/s  {}  {what}",
-            self.session.step_count(),
-            self.epoch(),
-            self.logged.per_second(),
-            listed(values)
+            now.step,
+            now.epoch,
+            now.images_per_second,
+            listed(&now.values)
         );
-        self.bar.suspend(|| super::print(line.trim_end()))?;
-        self.logged = Rate::start();
-        Ok(())
+        self.print(text.trim_end());
     }
 
-    /// Writes the metrics, and the log's line where it is due.
-    fn record(&mut self, values: &BTreeMap<String, f32>, ends_epoch: bool) -> Result<()> {
-        let step = self.session.step_count();
-        let mut values: BTreeMap<String, f32> = values.clone();
-        let (seconds, images_per_second) = (self.total.since.elapsed().as_secs_f64(), self.recent.per_second());
-        let ends = step == self.last;
-        if (ends_epoch || ends)
-            && let Some(tests) = self.session.evaluate()?
-        {
-            values.extend(tests.into_iter().map(|(name, value)| (format!("test_{name}"), value)));
-        }
-        let finite = |x: &f32| x.is_finite().then(|| f64::from(*x));
-        self.metrics.write(&Record {
-            step,
-            epoch: self.epoch(),
-            seconds,
-            images_per_second,
-            values: values.iter().map(|(name, value)| (name.clone(), finite(value))).collect(),
-        })?;
-        self.recent = Rate::start();
-        if ends_epoch || ends || step.is_multiple_of(REPORT_EVERY) {
-            self.log(&values, if ends_epoch { "end of epoch" } else { "" })?;
-        }
-        Ok(())
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Screen {
+    fn is_cancelled(&mut self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
     }
 
-    fn sample(&mut self) -> Result<()> {
-        if let Some(made) = self.session.sample(GRID.cells())? {
-            images::write_png(&self.job.run.sample(self.session.step_count()), &made.values, &made.shape, GRID)?;
-        }
-        Ok(())
+    fn wants_progress(&mut self) -> bool {
+        let every = if self.is_terminal { REFRESH_EVERY } else { LINE_EVERY };
+        self.shown.elapsed() >= every
     }
 
-    fn save(&mut self) -> Result<()> {
-        let meta = Meta {
-            program: self.job.name.clone(),
-            text: self.job.program.text.clone(),
-            sets: session::sets(self.session.plan()),
-            data: self.job.data.clone(),
-            digest: self.job.digest.clone(),
-            optional: self.session.plan().source.optional.clone(),
-            fusion: self.session.plan().source.fusion,
-            fast_math: self.session.plan().source.fast_math,
-            seed: self.job.seed,
-            step: self.session.step_count(),
-            position: self.session.position(),
-        };
-        let state = self.session.state()?;
-        Ok(checkpoint::save(&self.job.run.checkpoint(), &meta, &state.tensors())?)
+    fn progress(&mut self, now: &Progress) {
+        if !self.is_terminal {
+            return self.line(now, "");
+        }
+        self.shown = Instant::now();
+        // What matters most comes first: the rest is cut off where the terminal is narrow.
+        self.bar.set_message(format!(
+            "step {}/{}  {}  {} left  epoch {:.2}  {:.0} images/s",
+            now.step,
+            now.until,
+            listed(&now.values),
+            indicatif::HumanDuration(now.left),
+            now.epoch,
+            now.images_per_second
+        ));
+    }
+
+    fn report(&mut self, now: &Progress) {
+        self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "warning: {message}");
+        });
     }
 }
 

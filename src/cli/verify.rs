@@ -7,9 +7,9 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Check a plan file: that it is whole, and that what it says can be run safely
+/// Check a plan file: that it is intact, and that what it says can be run safely
 ///
-/// The checker shares no code with the planner: it proves for every entry that no two buffers whose
+/// The checker does not rely on the planner's work: it shows for every entry that no two buffers whose
 /// contents matter at the same time overlap, and that every kernel stays inside its buffers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gcc-gan compile dcgan -o dcgan.plan && gcc-gan verify dcgan.plan")]

@@ -40,14 +40,10 @@ pub const STEPS: &[Row<Take>] = &[
     },
 ];
 
-/// Sizes of the data alone, by the name of the size that they stand in for.
-pub type DataSizes = [(String, usize)];
-
 /// What the entries of a program share: its numbers, its state, and what was found to be wrong.
 pub struct Shared<'l, 'n> {
     pub program: &'l Program<'n>,
     pub sizes: &'l Sizes,
-    pub data_sizes: &'l DataSizes,
     pub d: &'l mut Decoder,
     pub states: &'l mut Vec<StateDecl>,
     /// Names of networks and functions that some entry uses.
@@ -58,20 +54,21 @@ pub struct Shared<'l, 'n> {
 /// One entry on its way to a graph.
 pub struct EntryLowering<'l, 'n> {
     expressions: Expressions<'l, 'n>,
-    data_sizes: &'l DataSizes,
     trained: &'l mut Trained,
     minimises: bool,
+    /// The networks that this entry updates, and where it says so first.
+    updated: BTreeMap<String, Span>,
 }
 
 impl<'l, 'n> EntryLowering<'l, 'n> {
     pub fn new(shared: Shared<'l, 'n>, name: &str) -> Self {
-        let Shared { program, sizes, data_sizes, d, states, used, trained } = shared;
+        let Shared { program, sizes, d, states, used, trained } = shared;
         let nodes = Nodes::new(name, d, states);
         EntryLowering {
             expressions: Expressions::new(nodes, program, sizes, used),
-            data_sizes,
             trained,
             minimises: false,
+            updated: BTreeMap::new(),
         }
     }
 
@@ -93,6 +90,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             self.report_unused(entry);
         }
         if self.minimises {
+            self.expressions.nodes().flag_non_finite(&self.updated);
             self.expressions.nodes().count_step(entry.name.span);
         }
         self.expressions.into_nodes().finish()
@@ -116,11 +114,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
     }
 
     fn input_node(&mut self, input: &program::Input<'n>) -> Option<NodeId> {
-        let mut shape = self.expressions.shape(input.shape, "`shape`")?;
-        let replaced = input.examples().and_then(|n| self.data_sizes.iter().find(|(name, _)| *name == n));
-        if let (Some((_, size)), Some(first)) = (replaced, shape.first_mut()) {
-            *first = *size;
-        }
+        let shape = self.expressions.shape(input.shape, "`shape`")?;
         let InputType { feed, dtype, form, meaning } = input.ty;
         let name = input.name.text.clone();
         if let Some(form) = form
@@ -154,8 +148,10 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
 
     fn minimise(&mut self, span: Span, args: &[&'n Node]) {
         self.minimises = true;
-        if let [loss, network, optimiser] = args {
-            self.expressions.minimise(span, loss, network, optimiser, self.trained);
+        if let [loss, network, optimiser] = args
+            && let Some(network) = self.expressions.minimise(span, loss, network, optimiser, self.trained)
+        {
+            self.updated.entry(network.to_string()).or_insert(span);
         }
     }
 

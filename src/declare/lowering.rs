@@ -1,7 +1,7 @@
 //! A program on its way to a module.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::{DataSizes, EntryLowering, Shared};
+use super::entry::{EntryLowering, Shared};
 use super::expr;
 use super::optimisers::Trained;
 use super::program::Program;
@@ -20,7 +20,6 @@ pub struct Lowered {
 pub struct Lowering<'p, 'n> {
     program: &'p Program<'n>,
     sizes: Sizes,
-    data_sizes: &'p DataSizes,
     d: Decoder,
     /// In the order in which the entries come to them.
     states: Vec<StateDecl>,
@@ -30,16 +29,8 @@ pub struct Lowering<'p, 'n> {
 }
 
 impl<'p, 'n> Lowering<'p, 'n> {
-    pub fn new(program: &'p Program<'n>, sizes: Sizes, data_sizes: &'p DataSizes, d: Decoder) -> Self {
-        Lowering {
-            program,
-            sizes,
-            data_sizes,
-            d,
-            states: Vec::new(),
-            used: BTreeSet::new(),
-            trained: Trained::default(),
-        }
+    pub fn new(program: &'p Program<'n>, sizes: Sizes, d: Decoder) -> Self {
+        Lowering { program, sizes, d, states: Vec::new(), used: BTreeSet::new(), trained: Trained::default() }
     }
 
     /// The module, or everything that is wrong.
@@ -72,7 +63,6 @@ impl<'p, 'n> Lowering<'p, 'n> {
             let shared = Shared {
                 program,
                 sizes: &self.sizes,
-                data_sizes: self.data_sizes,
                 d: &mut self.d,
                 states: &mut self.states,
                 used: &mut self.used,

@@ -4,15 +4,16 @@
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
 pub mod builtin;
+mod conv_pool;
 pub mod diagnostic;
 mod entry;
 mod expr;
-mod images;
 mod init;
 mod layers;
 mod lowering;
 mod networks;
 mod nodes;
+mod non_finite;
 mod ops;
 mod optimisers;
 mod program;
@@ -69,9 +70,10 @@ pub fn load(name: &str, text: &str, sets: &[String], data_sizes: &[(String, usiz
 
 /// Reads a program. `name` is shown as the file in messages.
 ///
-/// `sets` are sizes and values, as `name=value`, in the place of the program's own. `data_sizes` are sizes of
-/// the data alone: they replace the named size in the shapes of images and labels after all other sizes have
-/// been worked out, so that a smaller last batch leaves the rest of the step as it is.
+/// `sets` are sizes and values, as `name=value`, instead of the program's own. `data_sizes` are sizes of
+/// the data: they replace the named size wherever it is used, after all other sizes have been worked out. So a smaller
+/// last batch is smaller in everything that is as large as the batch by name, and what has a size of its own (such as
+/// `"noise_batch": "batch"`) stays as it is.
 ///
 /// # Errors
 /// Everything that is wrong with the text, or a `set` or data size that does not fit it.
@@ -88,8 +90,9 @@ pub fn load_with_warnings(
     if let Some((size, _)) = data_sizes.iter().find(|(size, _)| !program.sizes.iter().any(|(n, _)| n.text == *size)) {
         return Err(Error::Set(format!("`{}` has no size `{size}`", program.name)));
     }
-    let sizes = Sizes::resolve(&program, sets, &mut d)?;
-    let lowered = Lowering::new(&program, sizes, data_sizes, d).lower().map_err(failed)?;
+    let mut sizes = Sizes::resolve(&program, sets, &mut d)?;
+    data_sizes.iter().for_each(|(name, size)| sizes.replace(name, *size));
+    let lowered = Lowering::new(&program, sizes, d).lower().map_err(failed)?;
     let warnings = Diagnostics::new(name, text, unique(lowered.warnings));
     Ok(Loaded { module: lowered.module, warnings })
 }
@@ -111,7 +114,7 @@ pub fn callables(name: &str, text: &str) -> Result<Vec<(String, Vec<String>)>, E
 /// What the input of a network is called where it is called by itself.
 const NETWORK_INPUT: &str = "input";
 
-/// Reads a program as [`load`] does, with one entry in the place of its own: a call of one of its
+/// Reads a program as [`load`] does, with one entry instead of its own: a call of one of its
 /// [`callables`], a network in inference mode. The call takes tensors of the given types under the names of
 /// its parameters and gives `output`.
 ///
@@ -158,7 +161,7 @@ pub fn load_call(
         input.ty.dtype = types[&input.name.text].dtype;
     }
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
-    Ok(Lowering::new(&program, sizes, &[], d).lower_call().map_err(failed)?.module)
+    Ok(Lowering::new(&program, sizes, d).lower_call().map_err(failed)?.module)
 }
 
 /// Every named size and value of a program with its number, in the order of declaration, sizes first.
@@ -175,16 +178,17 @@ pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Num
 }
 
 /// The name of the size that counts the examples of the data: the first dimension of the first images or
-/// labels that an entry takes.
+/// labels that an entry takes; of those that `entry` takes, where one is named. `None` where it has no name.
 ///
 /// # Errors
 /// When the text is not a program.
-pub fn data_size(name: &str, text: &str) -> Result<Option<String>, Error> {
+pub fn data_size(name: &str, text: &str, entry: Option<&str>) -> Result<Option<String>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
     let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
-    Ok(program.entries.iter().flat_map(|e| &e.inputs).find_map(program::Input::examples))
+    let entries = program.entries.iter().filter(|e| entry.is_none_or(|name| e.name.text == name));
+    Ok(entries.flat_map(|e| &e.inputs).find_map(program::Input::examples))
 }
 
 /// A network is expanded at each of its calls: its mistakes are told once.

@@ -132,6 +132,16 @@ impl<'l> Nodes<'l> {
             .collect()
     }
 
+    /// What the run so far made of a network's state tensors of some roles, as far as it changed them.
+    pub fn changed_state(&self, network: &str, looked_at: impl Fn(&StateRole) -> bool) -> Vec<NodeId> {
+        let prefix = format!("{network}/");
+        (self.states.iter())
+            .filter(|s| looked_at(&s.role) && s.name.starts_with(&prefix))
+            .filter_map(|s| self.current.get(&s.name).filter(|&node| self.leaves.get(&s.name) != Some(node)))
+            .copied()
+            .collect()
+    }
+
     /// A state tensor as it was before the run.
     pub fn leaf(&self, state: &str) -> NodeId {
         self.leaves[state]

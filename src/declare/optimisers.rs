@@ -51,7 +51,8 @@ struct Shared {
 }
 
 impl<'n> Expressions<'_, 'n> {
-    /// Updates the parameters of a network that the loss depends on. Whatever comes after sees them updated.
+    /// Updates the parameters of a network that the loss depends on, and gives the network's name. Whatever comes after
+    /// sees them updated.
     pub fn minimise(
         &mut self,
         span: Span,
@@ -59,7 +60,7 @@ impl<'n> Expressions<'_, 'n> {
         network: &'n Node,
         optimiser: &'n Node,
         trained: &mut Trained,
-    ) -> Option<()> {
+    ) -> Option<&'n str> {
         let name = match &loss.value {
             Value::Str(name) => name.clone(),
             _ => "loss".to_string(),
@@ -79,7 +80,7 @@ impl<'n> Expressions<'_, 'n> {
         network: &'n Node,
         optimiser: &'n Node,
         trained: &mut Trained,
-    ) -> Option<()> {
+    ) -> Option<&'n str> {
         let value = self.expr(loss);
         let optimiser = self.optimiser(optimiser);
         let network = self.network_name(network);
@@ -108,7 +109,7 @@ impl<'n> Expressions<'_, 'n> {
             nodes.leave();
             nodes.current.insert(parameter, updated?);
         }
-        Some(())
+        Some(network)
     }
 
     /// Notes which parameters the loss has a gradient in.
@@ -182,8 +183,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// `1 − βᵗ`, to the last place of f32 for every `t`. Written as such it cancels: f32 holds 0.999 with an error that is
-    /// 1e-5 of `1 − 0.999`. So it is `-(e^(t·ln β) − 1)`, with `ln β` as the sum of two f32.
+    /// `1 − βᵗ`, to the last place of f32 for every `t`. Written as such it cancels: f32 holds 0.999 with an error that
+    /// is 1e-5 of `1 − 0.999`. So it is `-(e^(t·ln β) − 1)`, with `ln β` as the sum of two f32.
     fn bias_correction(&mut self, beta: f64, t: NodeId, label: &str, span: Span) -> Option<NodeId> {
         if beta == 0.0 {
             return self.constant(1.0, span);

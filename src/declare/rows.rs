@@ -39,7 +39,7 @@ pub enum Kind {
     Sizes,
     /// A size for both dimensions of an image, or a list of two.
     Pair,
-    /// The same, from 0 on.
+    /// The same, where 0 is allowed.
     Padding,
     /// The number of a dimension.
     Dimension,

@@ -60,6 +60,11 @@ impl Sizes {
         Ok(numbers)
     }
 
+    /// Gives a size another number, without a change to those that were worked out from it.
+    pub fn replace(&mut self, name: &str, size: usize) {
+        self.sizes.insert(name.into(), Some(size));
+    }
+
     /// Every number that there is, in the order of declaration, sizes first.
     pub fn list(&self, program: &Program) -> Vec<(String, Number)> {
         let sizes =

@@ -1,4 +1,4 @@
-//! The words of the graph language, for people: made from the tables that expand them.
+//! A human-readable list of the graph language's words, made from the tables that expand them.
 
 use super::diagnostic::closest;
 use super::entry::STEPS;

@@ -1,16 +1,22 @@
 //! Running plans.
+//!
+//! A [`Device`] makes a plan ready; the [`Executor`] that comes of it runs the plan's entries. A device may work while
+//! its caller does something else: [`Executor::submit`] hands a run over, and whatever looks at results waits for it.
 
+mod ceilings;
 pub mod cpu;
 pub mod cuda;
 
 use crate::plan::Plan;
 pub use crate::tensor::{TensorMut, TensorRef};
-use std::time::Instant;
+pub use ceilings::{Ceilings, Spread};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Why an executor did not do what it was told.
+/// Why a device or an executor failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecError {
-    #[error("the plan is not valid: {0}")]
+    #[error("the plan is not valid: {0}; compile its program again")]
     InvalidPlan(String),
     #[error("the plan has no {what} `{name}`")]
     Unknown { what: &'static str, name: String },
@@ -18,8 +24,43 @@ pub enum ExecError {
     WrongTensor { what: &'static str, name: String, expected: String, found: String },
     #[error("entry `{entry}` takes {expected} inputs, got {found}")]
     WrongInputs { entry: String, expected: usize, found: usize },
-    #[error("not enough memory for an arena of {0} bytes")]
-    OutOfMemory(usize),
+    /// The device has not so much memory, or not so much of it free.
+    #[error("not enough memory for {what} of {bytes} bytes: make the batch smaller, or end what else uses memory")]
+    OutOfMemory { bytes: usize, what: String },
+    /// The device stopped working; what was on it is lost.
+    #[error("{device} was lost: {problem}; state since the last checkpoint is gone, resume from there")]
+    Lost { device: String, problem: String },
+    /// The device can't run such a plan, though it is valid.
+    #[error("{device} can't run this: {what}; choose another device")]
+    Unsupported { device: String, what: String },
+}
+
+/// Something that runs plans.
+pub trait Device: Send + Sync {
+    /// What it is, for people: the kind, and what its speed depends on.
+    fn name(&self) -> String;
+
+    /// Makes a plan ready to run: verifies it, and reserves its memory. All state is zero.
+    ///
+    /// # Errors
+    /// When the plan does not pass its verification, the device can't run it, or its memory is too small.
+    fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError>;
+
+    /// Measures what the device can do at most, in a few seconds.
+    ///
+    /// # Errors
+    /// When there is no memory for the measurement, or the device is lost.
+    fn ceilings(&self) -> Result<Ceilings, ExecError>;
+}
+
+/// When one kernel of a run was at work, by the device's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelTiming {
+    /// An index into the entry's kernels.
+    pub kernel: usize,
+    /// From the start of the run.
+    pub start: Duration,
+    pub length: Duration,
 }
 
 /// Runs the entries of one plan on one device. The state stays on the device from run to run.
@@ -27,39 +68,51 @@ pub trait Executor: Send {
     /// The plan that is run.
     fn plan(&self) -> &Plan;
 
-    /// Runs entry `entry` (an index into the plan's entries) with its inputs in the plan's order.
+    /// Starts a run of entry `entry` (an index into the plan's entries) with its inputs in the plan's order, after all runs
+    /// that were started before. Returns as soon as the inputs are taken; the device may still be at work. A failure of the
+    /// device may be told by a later call.
     ///
     /// # Errors
-    /// When an input's type or size is not what the entry takes.
-    fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError>;
+    /// When an input's type or size is not what the entry takes, or the device fails.
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError>;
 
-    /// As [`Executor::run`], and calls `observe` with each kernel (an index into the entry's kernels) once it is
-    /// complete, and when it was started. Kernels are timed one by one, so a device that overlaps them is made to wait.
+    /// Waits until all runs are complete.
+    ///
+    /// # Errors
+    /// When the device failed in one of them.
+    fn wait(&mut self) -> Result<(), ExecError>;
+
+    /// [`Executor::submit`] and [`Executor::wait`].
+    ///
+    /// # Errors
+    /// As theirs.
+    fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        self.submit(entry, inputs)?;
+        self.wait()
+    }
+
+    /// As [`Executor::run`], and gives the time of each kernel, in the order in which they started. A device that overlaps
+    /// kernels runs them one by one here.
     ///
     /// # Errors
     /// As [`Executor::run`].
-    fn run_observed(
-        &mut self,
-        entry: usize,
-        inputs: &[TensorRef],
-        observe: &mut dyn FnMut(usize, Instant),
-    ) -> Result<(), ExecError>;
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError>;
 
-    /// Copies output `output` of the last run, which was of entry `entry`.
+    /// Copies output `output` of the last run, which was of entry `entry`, once it is complete.
     ///
     /// # Errors
-    /// When there is no such output, or `into` is of another type or size.
+    /// When there is no such output, `into` is of another type or size, or the device fails.
     fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError>;
 
-    /// Copies state tensor `state` (an index into the plan's states).
+    /// Copies state tensor `state` (an index into the plan's states), once all runs are complete.
     ///
     /// # Errors
-    /// When there is no such state tensor, or `into` is of another type or size.
+    /// When there is no such state tensor, `into` is of another type or size, or the device fails.
     fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError>;
 
-    /// Replaces state tensor `state`.
+    /// Replaces state tensor `state`, once all runs are complete.
     ///
     /// # Errors
-    /// When there is no such state tensor, or `from` is of another type or size.
+    /// When there is no such state tensor, `from` is of another type or size, or the device fails.
     fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError>;
 }

@@ -1,6 +1,6 @@
 //! What differs between two programs, as lines for a code review.
 
-use super::{Align, Observed, Table, bytes, count, kernel_text, value_count};
+use super::{Align, Observed, Table, bytes, choice_text, count, kernel_text, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, Op};
 use crate::kernel::cost::{bytes_moved, flops};
@@ -9,8 +9,8 @@ use crate::plan::{EntryPlan, Machine};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Compares two compiled programs: state, and for each entry its figures, nodes, kernels and memory. At most `most` lines
-/// are listed of each. `None` where nothing differs.
+/// Compares two compiled programs: state, and for each entry its figures, nodes, kernels and memory. At most `most`
+/// lines are listed of each. `None` where nothing differs.
 pub fn diff(a: &Observed, b: &Observed, most: usize) -> Option<String> {
     let mut text = String::new();
     let states = |o: &Observed| -> BTreeMap<String, String> {
@@ -77,8 +77,8 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
     text
 }
 
-/// By name, each node's line without its name; and what leaves the graph. Constants stand where they are used: their names
-/// are numbers.
+/// By name, each node's line without its name; and what leaves the graph. Constants stand where they are used: their
+/// names are numbers.
 fn lines(graph: &Graph) -> BTreeMap<String, String> {
     let printer = Printer::default();
     let values: BTreeMap<String, String> = (graph.ids().into_iter())
@@ -107,8 +107,9 @@ fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
         let digest =
             body.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         format!(
-            "{}, {}, {} FLOPs, {} moved, body {:08x}",
+            "{}{}, {}, {} FLOPs, {} moved, body {:08x}",
             k.kind().name(),
+            choice_text(k, &schedule.buffers).map_or(String::new(), |choice| format!(" by {choice}")),
             if value_count(k) == 1 { "1 value".to_string() } else { format!("{} values", value_count(k)) },
             count(flops(k)),
             bytes(bytes_moved(k, &schedule.buffers) as usize),

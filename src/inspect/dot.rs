@@ -42,7 +42,7 @@ pub fn schedule_dot(name: &str, schedule: &Schedule, graph: &Graph) -> String {
         let (kind, label) = match &buffer.role {
             BufferRole::Input(name) => ("input", name),
             BufferRole::State(name) => ("state", name),
-            BufferRole::Output | BufferRole::Temporary => continue,
+            BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => continue,
         };
         let read = schedule.kernels.iter().any(|k| k.reads.contains(&BufferId::new(i)));
         if read && kind == "input" {

@@ -1,7 +1,7 @@
 //! Why a node is where it is.
 
 use super::node_cost::{node_bytes, node_flops};
-use super::{History, Observed, bytes, count, hand_overs, placement, value_count};
+use super::{History, Observed, bytes, choice_text, count, hand_overs, placement, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Role};
 use crate::kernel::schedule::{BufferRole, Schedule};
@@ -218,6 +218,9 @@ fn place(graph: &Graph, schedule: &Schedule, name: &str) -> String {
         let plural = if values == 1 { "" } else { "s" };
         let _ =
             writeln!(text, "  {how} kernel [{k}] {} ({}, {values} value{plural})", kernel.name, kernel.kind().name());
+        if let Some(choice) = choice_text(kernel, &schedule.buffers) {
+            let _ = writeln!(text, "    by {choice}");
+        }
     }
     if kernels.is_empty() {
         text.push_str("  is computed by no kernel: it is an input, state, or a view of one\n");

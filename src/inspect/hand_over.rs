@@ -14,8 +14,8 @@ pub struct HandOver {
     pub new: BufferId,
 }
 
-/// Every hand-over of a schedule, in the order of its kernels. State that is updated where it is stays the same buffer and
-/// is not among them.
+/// Every hand-over of a schedule, in the order of its kernels. State that is updated where it is stays the same buffer
+/// and is not among them.
 pub fn hand_overs(schedule: &Schedule) -> Vec<HandOver> {
     let range = |b: BufferId| {
         let buffer = &schedule.buffers[b.index()];

@@ -1,11 +1,10 @@
 //! Kernels as text.
 
-use super::hand_overs;
+use super::{bytes, hand_overs};
 use crate::ir::Type;
-use crate::kernel::access::Access;
-use crate::kernel::body::{
-    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, ReduceKind, Store, Word,
-};
+use crate::kernel::access::{Access, kept_shape};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, Store, Word};
+use crate::kernel::choice::Choice;
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::schedule::{Buffer, BufferRole, Schedule};
 use std::fmt::Write as _;
@@ -35,11 +34,27 @@ pub fn value_count(kernel: &Kernel) -> usize {
 /// One kernel: a line about it, then a line for each of its expressions and stores.
 pub fn kernel_text(kernel: &Kernel, buffers: &[Buffer]) -> String {
     let mut text = format!("{} ({})\n", kernel.name, kernel.kind().name());
+    if let Some(choice) = choice_text(kernel, buffers) {
+        let _ = writeln!(text, "  by {choice}");
+    }
     match &kernel.body {
         Body::Nests(nests) => nests.iter().for_each(|nest| nest_text(nest, buffers, &mut text)),
         Body::Contraction(contraction) => contraction_text(contraction, buffers, &mut text),
     }
     text
+}
+
+/// How a kernel is computed, where there is a choice: the algorithm, its tile, its launches and its workspace.
+pub fn choice_text(kernel: &Kernel, buffers: &[Buffer]) -> Option<String> {
+    let Choice { algorithm, workspace } = &kernel.choice;
+    algorithm.tile()?;
+    let launches = algorithm.launches(&kernel.body, |b| buffers[b.index()].dtype);
+    let mut text = format!("{algorithm}, {launches} launch{}", if launches == 1 { "" } else { "es" });
+    for (i, w) in workspace.iter().enumerate() {
+        let before = if i == 0 { "; workspace: " } else { ", " };
+        let _ = write!(text, "{before}{} {}", w.purpose.name(), bytes(buffers[w.buffer.index()].bytes()));
+    }
+    Some(text)
 }
 
 /// A buffer's name, marked where it outlives the run.
@@ -48,7 +63,7 @@ fn name(buffers: &[Buffer], id: BufferId) -> String {
     match &buffer.role {
         BufferRole::Input(name) => format!("input {name}"),
         BufferRole::State(name) => format!("state {name}"),
-        BufferRole::Output | BufferRole::Temporary => buffer.name.clone(),
+        BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => buffer.name.clone(),
     }
 }
 
@@ -68,27 +83,24 @@ fn nest_text(nest: &Nest<BufferId>, buffers: &[Buffer], text: &mut String) {
     let mut say = |root: ExprId, kept: bool, text: &mut String| {
         exprs_text(&nest.exprs, root, &shape(kept), buffers, &mut said, text);
     };
-    for (number, pass) in nest.passes.iter().enumerate() {
-        if nest.passes.len() > 1 {
+    for (number, sweep) in nest.sweeps.iter().enumerate() {
+        if nest.sweeps.len() > 1 {
             let _ = writeln!(text, "    sweep {number}");
         }
-        for reduction in &pass.reductions {
+        for reduction in &sweep.reductions {
             say(reduction.value, false, text);
-            let kind = match reduction.kind {
-                ReduceKind::Sum => "sum",
-                ReduceKind::Max => "max",
-            };
+            let kind = reduction.kind.name();
             let _ = writeln!(text, "    kept {} = {kind} %{}", reduction.slot, reduction.value);
         }
-        for store in &pass.stores {
+        for store in &sweep.stores {
             say(store.value, false, text);
             store_text(store, &shape(false), buffers, text);
         }
-        for (slot, value) in &pass.kept {
+        for (slot, value) in &sweep.kept {
             say(*value, true, text);
             let _ = writeln!(text, "    kept {slot} = %{value}");
         }
-        for store in &pass.kept_stores {
+        for store in &sweep.kept_stores {
             say(store.value, true, text);
             store_text(store, &shape(true), buffers, text);
         }
@@ -130,6 +142,13 @@ fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut St
         let _ = writeln!(text, "    of {operand}");
     }
     let mut said = vec![false; c.exprs.len()];
+    let kept = kept_shape(&c.space, &c.reduced);
+    for reduction in &c.reductions {
+        let Store { value, buffer, access } = &reduction.result;
+        exprs_text(&c.exprs, *value, &c.space, buffers, &mut said, text);
+        let (kind, at) = (reduction.kind.name(), access_text(access, &kept));
+        let _ = writeln!(text, "    store {kind} %{value} over [{}] to {}{at}", sizes(&kept), name(buffers, *buffer));
+    }
     for store in &c.stores {
         exprs_text(&c.exprs, store.value, &c.space, buffers, &mut said, text);
         store_text(store, &c.space, buffers, text);

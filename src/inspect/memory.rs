@@ -19,6 +19,7 @@ pub fn memory_text(schedule: &Schedule) -> String {
             BufferRole::State(name) => ("state", name),
             BufferRole::Output => ("output", &buffer.name),
             BufferRole::Temporary => ("temporary", &buffer.name),
+            BufferRole::Workspace => ("workspace", &buffer.name),
         };
         let live = format!("{}..{}", buffer.live.0, buffer.live.1);
         let over: Vec<String> = (hand_overs.iter())

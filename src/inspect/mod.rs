@@ -28,7 +28,7 @@ pub use explain::{ExplainError, explain, explain_pair};
 pub use groups::{Group, group_path};
 pub use hand_over::{HandOver, hand_overs};
 pub use history::{History, Observed, main_entry, observe};
-pub use kernels::{kernel_text, schedule_text, value_count};
+pub use kernels::{choice_text, kernel_text, schedule_text, value_count};
 pub use memory::memory_text;
 pub use placement::{Placement, kernel_core, placement};
 pub use summary::summary_text;

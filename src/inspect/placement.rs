@@ -6,7 +6,7 @@ use crate::kernel::schedule::{BufferRole, Schedule};
 use crate::schedule::fuse::base;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// By a node's name, what became of it.
+/// By a node's name, where it ended up.
 #[derive(Debug, Clone, Default)]
 pub struct Placement {
     /// The kernels that compute it: one, or several where it is cheaper to compute again than to keep.

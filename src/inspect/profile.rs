@@ -1,15 +1,15 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
 use super::{Align, Table, bytes};
-use crate::exec::cpu::{Ceilings, CpuExecutor, Spread, ceilings};
-use crate::exec::{ExecError, Executor, TensorRef};
+use crate::exec::{Ceilings, Device, ExecError, Spread, TensorRef};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
 use crate::tensor::{Bf16, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a profile is of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,8 @@ pub struct Subject {
     pub program: String,
     pub entry: String,
     pub sets: Vec<String>,
-    pub threads: usize,
+    /// The device's name.
+    pub device: String,
     pub steps: usize,
     /// Measured in the same process, before the steps.
     pub machine: Machine,
@@ -50,7 +51,8 @@ pub struct KernelTime {
     pub kernel: usize,
     pub name: String,
     pub kind: &'static str,
-    /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the step.
+    /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the
+    /// step.
     pub seconds: f64,
     /// Over all steps.
     pub min_seconds: f64,
@@ -90,47 +92,53 @@ pub enum ProfileError {
     OtherProgram(String),
 }
 
-/// Measures `steps` runs of an entry on the CPU, after one that warms up. State is initialised from `seed`; inputs
+/// Measures `steps` runs of an entry on a device, after one that warms up. State is initialised from `seed`; inputs
 /// are numbers without meaning, which take as long as any others.
 ///
 /// # Errors
 /// When there is no such entry, or no memory for the run.
 pub fn measure(
-    plan: &Plan,
+    device: &dyn Device,
+    plan: Arc<Plan>,
     entry: &str,
     steps: usize,
-    threads: usize,
     seed: u64,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Profile, ProfileError> {
-    let Ceilings { machine, spread } = ceilings(threads)?;
+    let Ceilings { machine, spread } = device.ceilings()?;
     let index = |wanted: &str| {
         let found = plan.entries.iter().position(|e| e.name == wanted && e.sizes.is_empty());
         found.ok_or_else(|| ExecError::Unknown { what: "entry", name: wanted.into() })
     };
     let (init, entry_index) = (index(INIT)?, index(entry)?);
-    let mut executor = CpuExecutor::new(plan.clone(), threads)?;
-    run(&mut executor, &plan.entries[init], init, seed, &mut |_, _| {})?;
+    let mut executor = device.load(plan.clone())?;
+    let first = inputs(&plan.entries[init], seed);
+    executor.run(init, &views(&first))?;
+    let given = inputs(&plan.entries[entry_index], seed);
     let mut launches = Vec::with_capacity(steps * plan.entries[entry_index].schedule.kernels.len());
     let mut origin = Instant::now();
     for step in 0..=steps {
         if step == 1 {
             origin = Instant::now();
         }
-        run(&mut executor, &plan.entries[entry_index], entry_index, seed, &mut |kernel, started| {
-            let seconds = started.elapsed().as_secs_f64();
-            if step > 0 {
-                let start = (started - origin).as_secs_f64();
-                launches.push(Launch { step: step - 1, kernel, start, seconds });
-            }
-        })?;
+        let begun = origin.elapsed();
+        let timings = executor.profile(entry_index, &views(&given))?;
+        if step > 0 {
+            let seconds = |time: Duration| time.as_secs_f64();
+            launches.extend(timings.iter().map(|t| Launch {
+                step: step - 1,
+                kernel: t.kernel,
+                start: seconds(begun + t.start),
+                seconds: seconds(t.length),
+            }));
+        }
         progress(step);
     }
     let subject = Subject {
         program: plan.name.clone(),
         entry: entry.into(),
         sets: plan.source.overrides.clone(),
-        threads: executor.threads(),
+        device: device.name(),
         steps,
         machine,
         spread,
@@ -138,18 +146,13 @@ pub fn measure(
     Ok(Profile { subject, launches })
 }
 
-fn run(
-    executor: &mut CpuExecutor,
-    entry: &EntryPlan,
-    index: usize,
-    seed: u64,
-    observe: &mut dyn FnMut(usize, Instant),
-) -> Result<(), ExecError> {
+/// Numbers without meaning for every input; the seed is one.
+fn inputs(entry: &EntryPlan, seed: u64) -> Vec<Tensor> {
     let words = [seed as u32, (seed >> 32) as u32];
     // A multiplicative hash spreads the values; they need not be random.
     let mixed = |element: usize| (element as u32).wrapping_mul(2_654_435_761) >> 8;
     let real = |element: usize| mixed(element) as f32 / (1 << 23) as f32 - 1.0;
-    let tensors: Vec<Tensor> = (entry.inputs.iter())
+    (entry.inputs.iter())
         .map(|i| {
             let (shape, elements) = (i.ty.shape.clone(), 0..i.ty.elements());
             match (i.feed, i.ty.dtype) {
@@ -162,9 +165,11 @@ fn run(
                 }
             }
         })
-        .collect();
-    let inputs: Vec<TensorRef> = tensors.iter().map(Tensor::view).collect();
-    executor.run_observed(index, &inputs, observe)
+        .collect()
+}
+
+fn views(tensors: &[Tensor]) -> Vec<TensorRef<'_>> {
+    tensors.iter().map(Tensor::view).collect()
 }
 
 impl Profile {
@@ -236,8 +241,8 @@ impl Profile {
         }
     }
 
-    /// The half of the steps whose lengths are nearest the median: a step in which the machine did something else is not
-    /// among them, and the means over the same steps add up.
+    /// The half of the steps whose lengths are nearest the median: a step in which the machine did something else is
+    /// not among them, and the means over the same steps add up.
     pub fn typical_steps(&self) -> BTreeSet<usize> {
         self.by_distance().map_or(BTreeSet::new(), |steps| steps[..steps.len().div_ceil(2)].iter().copied().collect())
     }
@@ -280,7 +285,7 @@ impl Profile {
                 ..Event::meta("process_name")
             },
             Event {
-                args: args([("name", format!("kernels, {} threads", self.subject.threads).into())]),
+                args: args([("name", format!("kernels, {}", self.subject.device).into())]),
                 ..Event::meta("thread_name")
             },
         ];
@@ -414,7 +419,7 @@ impl Profile {
         format!(
             "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
              ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}, {} thread{}\n{busy}\n{}",
+             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}\n{}",
             self.subject.entry,
             self.subject.program,
             step.seconds * 1e3,
@@ -430,8 +435,7 @@ impl Profile {
             within(spread.memory),
             machine.launch_seconds * 1e6,
             within(spread.launch),
-            self.subject.threads,
-            if self.subject.threads == 1 { "" } else { "s" },
+            self.subject.device,
             table.render("")
         )
     }
@@ -504,12 +508,14 @@ mod tests {
     use super::*;
     use crate::compile::{Options, compile};
     use crate::declare::builtin;
+    use crate::exec::cpu::CpuDevice;
 
-    fn profiled() -> (Plan, Profile) {
+    fn profiled() -> (Arc<Plan>, Profile) {
         let options = Options { sets: vec!["batch=4".into()], ..Options::default() };
         let text = builtin::text("lenet").unwrap();
         let plan = compile("lenet", text, &options, &mut |_| {}).unwrap().plan.unwrap();
-        let profile = measure(&plan, "train_step", 3, 1, 0, &mut |_| {}).unwrap();
+        let plan = Arc::new(plan);
+        let profile = measure(&CpuDevice::new(1), plan.clone(), "train_step", 3, 0, &mut |_| {}).unwrap();
         (plan, profile)
     }
 
@@ -555,14 +561,15 @@ mod tests {
         let launch = |step: usize, kernel: usize| Launch {
             step,
             kernel,
-            start: step as f64 * 100.0 + kernel as f64 * 1.25,
-            seconds: if (step, kernel) == (1, 2) { 40.0 } else { 1.0 },
+            start: step as f64 * 1000.0 + kernel as f64 * 1.25,
+            // The step ends with it.
+            seconds: if (step, kernel) == (1, 2) { 400.0 } else { 1.0 },
         };
         let count = schedule.kernels.len();
         profile.launches = (0..4).flat_map(|step| (0..count).map(move |kernel| launch(step, kernel))).collect();
         let kernels = profile.kernels(schedule).unwrap();
         assert_eq!(profile.typical_steps().len(), 2);
-        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 40.0]);
+        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 400.0]);
         let step = profile.step_time();
         assert!((step.between_seconds - 0.25 * (count - 1) as f64).abs() < 1e-9, "{step:?}");
     }

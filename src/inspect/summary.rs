@@ -74,9 +74,16 @@ fn entry_table(summary: &Summary, entry: &EntrySummary) -> Table {
         Fusion::Off => format!("{}, fusion off", entry.kernels),
     };
     table.row(["kernels", &format!("{fused}: {}", kinds.join(", "))]);
+    if !entry.algorithms.is_empty() {
+        let algorithms: Vec<String> = entry.algorithms.iter().map(|(name, n)| format!("{n} by {name}")).collect();
+        table.row(["contractions", &algorithms.join("; ")]);
+    }
     table.row(["FLOPs", &count(entry.flops)]);
     table.row(["bytes moved", &bytes(entry.bytes_moved as usize)]);
     let arena = format!("{} (lower bound {}, ratio {ratio:.4})", bytes(entry.arena_bytes), bytes(entry.lower_bound));
     table.row(["arena", &arena]);
+    if entry.workspace_bytes > 0 {
+        table.row(["workspace", &format!("{} at most, in the arena", bytes(entry.workspace_bytes))]);
+    }
     table
 }

@@ -438,8 +438,8 @@ fn clip(text: &str) -> String {
     chars[..head].iter().chain(&['…']).chain(&chars[chars.len() - tail..]).collect()
 }
 
-/// The width of a text in a font like Helvetica, rather too much than too little: fonts differ, and boxes must hold their
-/// names in all of them.
+/// The width of a text in a font like Helvetica, rather too much than too little: fonts differ, and boxes must hold
+/// their names in all of them.
 fn text_width(text: &str, size: f64) -> f64 {
     let em = |c: char| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.31,

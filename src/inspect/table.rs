@@ -1,4 +1,4 @@
-//! Tables and numbers for people.
+//! Human-readable tables and numbers.
 
 /// On which side a column is flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

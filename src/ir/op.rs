@@ -39,7 +39,7 @@ pub enum Op {
     Slice { start: Vec<usize>, end: Vec<usize> },
     /// The operands one after the other along `axis`.
     Concat { axis: usize },
-    /// The order of elements turned around along each of `axes`.
+    /// The order of elements reversed along each of `axes`.
     Reverse { axes: Vec<usize> },
 
     /// The same numbers as elements of another real type, f32 or bf16; rounded to nearest, ties to even, where that is

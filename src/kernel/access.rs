@@ -1,10 +1,10 @@
 //! Accesses: how an index space reads or writes a buffer.
 //!
 //! An access is an affine map with bounds. Movement operations, the taps of a convolution, the windows of a pooling and
-//! padding are all accesses, so nothing is moved in memory for their sake, and which elements are touched can be
-//! told from the numbers alone.
+//! padding are all accesses, so none of them copies memory, and the elements that an access touches follow from its
+//! numbers alone.
 
-use crate::ir::Shape;
+use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 
 /// An affine map from the points of an index space to the elements of a buffer.
@@ -33,8 +33,8 @@ pub fn contiguous_strides(shape: &[usize]) -> Vec<isize> {
     ordered_strides(shape, &order)
 }
 
-/// The strides of `shape` where its dimensions lie in memory in the given order, outermost first; 0 where a dimension has
-/// size 1.
+/// The strides of `shape` where its dimensions lie in memory in the given order, outermost first; 0 where a dimension
+/// has size 1.
 pub fn ordered_strides(shape: &[usize], order: &[usize]) -> Vec<isize> {
     let mut strides = vec![0; shape.len()];
     let mut stride = 1isize;
@@ -88,7 +88,7 @@ impl Access {
         *self == Access::contiguous(shape)
     }
 
-    /// Whether the points of `space` are, in some order, exactly the elements from 0 on.
+    /// Whether the points of `space` are, in some order, exactly the elements 0, 1, 2, …
     pub fn is_bijective(&self, space: &[usize]) -> bool {
         if self.offset != 0 || !self.bounds.is_empty() || self.strides.len() != space.len() {
             return false;
@@ -248,8 +248,8 @@ impl Access {
         inside.then(|| linear(self.offset, &self.strides, point))
     }
 
-    /// Bounds on the least and greatest element that points of `space` inside the bounds are at, or `None` where no point
-    /// is inside. Exact where no two bounds on several dimensions share one; wider else, never narrower.
+    /// Bounds on the least and greatest element that points of `space` inside the bounds are at, or `None` where no
+    /// point is inside. Exact where no two bounds on several dimensions share one; wider else, never narrower.
     ///
     /// # Errors
     /// Where the ranks differ or the arithmetic overflows: the access may come from an untrusted file.

@@ -1,13 +1,14 @@
 //! Kernels: what one launch computes, as data.
 //!
-//! A kernel's body is a small expression graph over an index space, which a device renders: the CPU
-//! evaluates it tile by tile, CUDA gets C++ text.
+//! A kernel's body is a small expression graph over an index space. Each executor translates it: the CPU evaluates it
+//! tile by tile, CUDA compiles it from C++ text.
 
 use super::access::Access;
+use super::choice::Choice;
 use super::contraction::ContractionKind;
 pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
-pub use crate::ir::ReduceKind;
-use crate::ir::Shape;
+use crate::tensor::Shape;
+pub use crate::types::ReduceKind;
 use serde::{Deserialize, Serialize};
 
 /// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
@@ -19,7 +20,7 @@ pub struct Store<B> {
     pub access: Access,
 }
 
-/// How a pass combines a value over the reduced dimensions.
+/// How a sweep combines a value over the reduced dimensions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reduction {
     pub kind: ReduceKind,
@@ -28,9 +29,9 @@ pub struct Reduction {
     pub slot: SlotId,
 }
 
-/// One sweep over the reduced dimensions, for one point of the kept space.
+/// One traversal of the reduced dimensions, for one point of the kept space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass<B> {
+pub struct Sweep<B> {
     /// Over the full space: combined into slots.
     pub reductions: Vec<Reduction>,
     /// Over the full space: written.
@@ -44,10 +45,10 @@ pub struct Pass<B> {
 
 /// A loop nest over an index space, some of whose dimensions are reduced.
 ///
-/// For each point of the kept space (the dimensions that are not reduced) the passes run one after
-/// the other; each sweeps the reduced dimensions once. So batch normalisation is one nest of three
-/// passes (mean, variance, normalise) that reads its input from memory once, where a kept point's data
-/// fits a cache. A purely elementwise kernel has nothing reduced and one pass with `stores` only.
+/// For each point of the kept space (the dimensions that are not reduced) the sweeps run one after
+/// the other; each covers the reduced dimensions once. So batch normalisation is one nest of three
+/// sweeps (mean, variance, normalise) that reads its input from memory once, where a kept point's data
+/// fits a cache. A purely elementwise kernel has nothing reduced and one sweep with `stores` only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nest<B> {
     pub space: Shape,
@@ -56,7 +57,7 @@ pub struct Nest<B> {
     pub exprs: Exprs<B>,
     /// How many kept values there are.
     pub slots: usize,
-    pub passes: Vec<Pass<B>>,
+    pub sweeps: Vec<Sweep<B>>,
 }
 
 /// Where a contraction's operand comes from.
@@ -79,6 +80,17 @@ pub struct Contraction<B> {
     /// The epilogue: expressions over the output.
     pub exprs: Exprs<B>,
     pub stores: Vec<Store<B>>,
+    /// For each dimension of the space, whether the epilogue's reductions are over it.
+    pub reduced: Vec<bool>,
+    pub reductions: Vec<EpilogueReduction<B>>,
+}
+
+/// A value of a contraction's epilogue combined over the reduced dimensions of its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpilogueReduction<B> {
+    pub kind: ReduceKind,
+    /// The value, and where the result goes: an access over the kept shape.
+    pub result: Store<B>,
 }
 
 /// What a kernel does.
@@ -97,6 +109,8 @@ pub struct Kernel {
     /// Unique in the schedule; an identifier in C.
     pub name: String,
     pub body: Body<BufferId>,
+    /// How it is computed.
+    pub choice: Choice,
     /// The buffers that are read, each once, in ascending order.
     pub reads: Vec<BufferId>,
     /// The buffers that are written, each once, in ascending order.
@@ -139,13 +153,13 @@ impl Kernel {
     }
 }
 
-impl<B> Default for Pass<B> {
+impl<B> Default for Sweep<B> {
     fn default() -> Self {
-        Pass { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
+        Sweep { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
     }
 }
 
-impl<B> Pass<B> {
+impl<B> Sweep<B> {
     /// What is evaluated at every point of the full space.
     pub fn swept(&self) -> impl Iterator<Item = ExprId> {
         self.reductions.iter().map(|r| r.value).chain(self.stores.iter().map(|s| s.value))
@@ -159,7 +173,7 @@ impl<B> Pass<B> {
 
 impl<B> Nest<B> {
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
-        self.passes.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+        self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
     }
 }
 
@@ -194,27 +208,29 @@ impl<B> Body<B> {
     pub fn stores(&self) -> Box<dyn Iterator<Item = &Store<B>> + '_> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
-            Body::Contraction(c) => Box::new(c.stores.iter()),
+            Body::Contraction(c) => Box::new(c.stores.iter().chain(c.reductions.iter().map(|r| &r.result))),
         }
     }
 
     /// The body with what it reads and writes named in another way.
     pub fn map<C>(self, name: &mut impl FnMut(B) -> C) -> Body<C> {
+        fn store<B, C>(store: Store<B>, name: &mut impl FnMut(B) -> C) -> Store<C> {
+            Store { value: store.value, buffer: name(store.buffer), access: store.access }
+        }
         fn stores<B, C>(stores: Vec<Store<B>>, name: &mut impl FnMut(B) -> C) -> Vec<Store<C>> {
-            let stores = stores.into_iter();
-            stores.map(|s| Store { value: s.value, buffer: name(s.buffer), access: s.access }).collect()
+            stores.into_iter().map(|s| store(s, name)).collect()
         }
         fn nest<B, C>(nest: Nest<B>, name: &mut impl FnMut(B) -> C) -> Nest<C> {
-            let passes = (nest.passes.into_iter())
-                .map(|pass| Pass {
-                    reductions: pass.reductions,
-                    stores: stores(pass.stores, name),
-                    kept: pass.kept,
-                    kept_stores: stores(pass.kept_stores, name),
+            let sweeps = (nest.sweeps.into_iter())
+                .map(|sweep| Sweep {
+                    reductions: sweep.reductions,
+                    stores: stores(sweep.stores, name),
+                    kept: sweep.kept,
+                    kept_stores: stores(sweep.kept_stores, name),
                 })
                 .collect();
             let exprs = nest.exprs.map(name);
-            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, passes }
+            Nest { space: nest.space, reduced: nest.reduced, exprs, slots: nest.slots, sweeps }
         }
         fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
             match operand {
@@ -232,6 +248,10 @@ impl<B> Body<B> {
                     space: c.space,
                     exprs: c.exprs.map(name),
                     stores: stores(c.stores, name),
+                    reduced: c.reduced,
+                    reductions: (c.reductions.into_iter())
+                        .map(|r| EpilogueReduction { kind: r.kind, result: store(r.result, name) })
+                        .collect(),
                 })
             }
         }

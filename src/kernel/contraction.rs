@@ -1,6 +1,7 @@
-//! Contractions: matrix products and convolutions, and the matrix products that each comes to.
+//! Contractions: matrix products and convolutions, and the matrix products that each is computed by.
 
-use crate::ir::{Shape, Window};
+use crate::tensor::Shape;
+use crate::types::Window;
 use serde::{Deserialize, Serialize};
 
 /// A contraction and its sizes. All images are NCHW, filters OIHW.

@@ -1,4 +1,4 @@
-//! What work costs: floating-point operations, bytes, and the time that a machine needs for them.
+//! Cost model: floating-point operations, bytes moved, and the time a machine needs for them.
 
 use super::access::kept_shape;
 use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest};
@@ -11,21 +11,21 @@ pub struct Machine {
     pub flops_per_second: f64,
     /// To and from main memory.
     pub bytes_per_second: f64,
-    /// Seconds that a launch takes beside its work.
+    /// Seconds that a launch takes in addition to its work.
     pub launch_seconds: f64,
 }
 
 impl Machine {
-    /// Two cores with 256-bit vectors on one memory channel: what predictions are made for where nothing was
-    /// measured, so that they are the same everywhere.
+    /// Two cores with 256-bit vectors on one memory channel: assumed where nothing was measured, so that
+    /// estimates are the same on every machine.
     pub const NOMINAL: Machine = Machine { flops_per_second: 150e9, bytes_per_second: 20e9, launch_seconds: 5e-6 };
 
-    /// The time for so much work at the lower of the two ceilings.
+    /// The time for this work at the lower of the two ceilings.
     pub fn seconds(&self, flops: u64, bytes: u64) -> f64 {
         self.launch_seconds + (flops as f64 / self.flops_per_second).max(bytes as f64 / self.bytes_per_second)
     }
 
-    /// The time that a kernel is predicted to take.
+    /// The time that a kernel takes at the ceilings: a lower bound.
     pub fn kernel_seconds(&self, kernel: &Kernel, buffers: &[Buffer]) -> f64 {
         self.seconds(flops(kernel), bytes_moved(kernel, buffers))
     }
@@ -42,19 +42,19 @@ pub fn flops(kernel: &Kernel) -> u64 {
     let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
-        Body::Contraction(c) => c.kind.flops() + scalar(&c.exprs) * points(&c.space),
+        Body::Contraction(c) => c.kind.flops() + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space),
         Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
     }
 }
 
 /// Of a loop nest: what is needed over the full space at each of its points, the rest once for each kept point.
 fn nest_flops(nest: &Nest<BufferId>) -> u64 {
-    let full = nest.exprs.needed(nest.passes.iter().flat_map(|pass| pass.swept()));
+    let full = nest.exprs.needed(nest.sweeps.iter().flat_map(|sweep| sweep.swept()));
     let points: u64 = nest.space.iter().product::<usize>() as u64;
     let kept: u64 = kept_shape(&nest.space, &nest.reduced).iter().product::<usize>() as u64;
     let scalars = nest.exprs.iter().zip(&full).filter(|(expr, _)| matches!(expr, Expr::Scalar { .. }));
     let work: u64 = scalars.map(|(_, &full)| if full { points } else { kept }).sum();
-    work + nest.passes.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
+    work + nest.sweeps.iter().map(|p| p.reductions.len() as u64).sum::<u64>() * points
 }
 
 /// Bytes that one launch reads and writes, each buffer once.

@@ -1,8 +1,9 @@
 //! Expressions: one value for each point of an index space.
 
 use super::access::Access;
-use crate::ir::{DType, Distribution, Real};
 use crate::scalar::{Lane, ScalarOp};
+use crate::tensor::DType;
+use crate::types::{Distribution, Real};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Index;

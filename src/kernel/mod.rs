@@ -1,10 +1,12 @@
-//! The kernel IR: what one launch computes, as data. It stands below the compiler and the executors, and knows neither
-//! graphs nor devices.
+//! The kernel IR: what one launch computes, as data. The compiler and the executors both use it; it depends on
+//! neither, and knows nothing of graphs or devices.
 
 pub mod access;
 pub mod body;
+pub mod choice;
 pub mod contraction;
 pub mod cost;
 pub mod expr;
+pub mod gemm;
 pub mod schedule;
 pub mod target;

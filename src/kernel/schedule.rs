@@ -1,7 +1,7 @@
 //! Schedules as data: kernels in order, and the buffers of the arena that they share.
 
 use super::body::{BufferId, Kernel};
-use crate::ir::{DType, Shape, Type};
+use crate::tensor::{DType, Shape, Type};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub enum BufferRole {
     Output,
     /// Lives only within the run.
     Temporary,
+    /// Used by one kernel while it runs.
+    Workspace,
 }
 
 /// A tensor in the arena.
@@ -29,6 +31,8 @@ pub struct Buffer {
     pub name: String,
     pub dtype: DType,
     pub shape: Shape,
+    /// The order in which the dimensions lie in memory, outermost first; empty where it is that of the shape.
+    pub order: Vec<usize>,
     pub role: BufferRole,
     /// Bytes from the start of the arena.
     pub offset: usize,

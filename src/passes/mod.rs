@@ -83,11 +83,11 @@ pub enum Assumes {
     Finite,
 }
 
-/// A pass and its name.
+/// A pass and its name. Names are unique: where a pass runs more than once, the number of the run follows (`cse-2`).
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {
     pub name: &'static str,
-    /// What it does, in a sentence for people.
+    /// What it does, in a sentence.
     pub about: &'static str,
     pub run: fn(&mut Graph, &PassContext) -> Report,
 }
@@ -114,20 +114,20 @@ pub const FORWARD: &[Pass] =
 
 /// After differentiation.
 pub const PIPELINE: &[Pass] = &[
-    Pass { name: "dead-gradients", about: about::DEAD, run: dead },
+    Pass { name: "dead-2", about: about::DEAD, run: dead },
     Pass { name: "fold", about: about::FOLD, run: fold },
     Pass { name: "arithmetic", about: about::ARITHMETIC, run: arithmetic },
     Pass { name: "movement", about: about::MOVEMENT, run: movement },
     Pass { name: "through", about: about::THROUGH, run: through },
     Pass { name: "reductions", about: about::REDUCTIONS, run: reductions },
     Pass { name: "cse", about: about::CSE, run: cse },
-    Pass { name: "arithmetic-again", about: about::ARITHMETIC, run: arithmetic },
-    Pass { name: "movement-again", about: about::MOVEMENT, run: movement },
-    Pass { name: "reductions-again", about: about::REDUCTIONS, run: reductions },
-    Pass { name: "fold-again", about: about::FOLD, run: fold },
-    Pass { name: "arithmetic-at-last", about: about::ARITHMETIC, run: arithmetic },
-    Pass { name: "cse-again", about: about::CSE, run: cse },
-    Pass { name: "dead-at-last", about: about::DEAD, run: dead },
+    Pass { name: "arithmetic-2", about: about::ARITHMETIC, run: arithmetic },
+    Pass { name: "movement-2", about: about::MOVEMENT, run: movement },
+    Pass { name: "reductions-2", about: about::REDUCTIONS, run: reductions },
+    Pass { name: "fold-2", about: about::FOLD, run: fold },
+    Pass { name: "arithmetic-3", about: about::ARITHMETIC, run: arithmetic },
+    Pass { name: "cse-2", about: about::CSE, run: cse },
+    Pass { name: "dead-3", about: about::DEAD, run: dead },
 ];
 
 /// Passes that run before differentiation where they are asked for.

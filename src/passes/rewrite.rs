@@ -54,8 +54,8 @@ pub(super) fn differentiated(graph: &Graph) -> HashSet<NodeId> {
     graph.ids().into_iter().filter(|&id| *graph.op(id) == Op::Gradient).map(|id| graph.operands(id)[1]).collect()
 }
 
-/// Applies rules until none applies: those that the context allows. Nodes are first visited operands before users, and again when
-/// they, or what feeds them, are replaced.
+/// Applies rules until none applies: those that the context allows. Nodes are first visited operands before users, and
+/// again when they, or what feeds them, are replaced.
 ///
 /// A replacement that is new takes the name of the node it replaces. Nodes that are left without a use
 /// go.

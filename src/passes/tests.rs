@@ -375,7 +375,7 @@ fn outputs(graph: &Graph, given: &Bindings<f64>) -> Vec<(String, Vec<f64>)> {
     evaluation.outputs.into_iter().chain(evaluation.updates).map(|(name, v)| (name, v.to_f64())).collect()
 }
 
-/// The first element that is another: NaN, an infinity or a number in the place of another of these.
+/// The first element that differs in kind: a NaN, an infinity or a number instead of another of these.
 fn first_change(before: &Graph, after: &Graph, given: &Bindings<f64>) -> Option<String> {
     for ((name, before), (_, after)) in outputs(before, given).into_iter().zip(outputs(after, given)) {
         let scale = before.iter().filter(|x| x.is_finite()).fold(1.0, |a: f64, b| a.max(b.abs()));
@@ -420,8 +420,8 @@ fn the_documentation_lists_what_rewrites_assume() {
     );
 }
 
-/// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed where
-/// finite values may be assumed.
+/// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed
+/// where finite values may be assumed.
 #[test]
 fn by_default_no_rewrite_hides_what_is_not_finite() {
     let nan = f64::NAN;

@@ -103,6 +103,7 @@ pub fn save(plan: &Plan, path: &Path) -> Result<(), PlanError> {
 /// When it cannot be read, or is not a whole, undamaged plan that is safe to run.
 pub fn load(path: &Path) -> Result<Plan, PlanError> {
     let failed = |source| PlanError::Io { action: "read", path: path.into(), source };
+    atomic::check_ordinary(path).map_err(failed)?;
     let size = fs::metadata(path).map_err(failed)?.len();
     if size > MAX_BYTES as u64 {
         return Err(PlanError::Damaged { path: path.into(), problem: format!("{size} bytes are too many") });
@@ -113,7 +114,12 @@ pub fn load(path: &Path) -> Result<Plan, PlanError> {
 /// Whether a file starts as plans do.
 pub fn is_plan(path: &Path) -> bool {
     let mut start = [0; 8];
-    fs::File::open(path).and_then(|mut f| io::Read::read_exact(&mut f, &mut start)).is_ok() && start == MAGIC
+    // Opening a pipe would wait for a writer, and take what it writes.
+    atomic::check_ordinary(path)
+        .and_then(|()| fs::File::open(path))
+        .and_then(|mut f| io::Read::read_exact(&mut f, &mut start))
+        .is_ok()
+        && start == MAGIC
 }
 
 #[cfg(test)]

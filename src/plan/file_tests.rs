@@ -2,9 +2,13 @@
 
 use super::*;
 use crate::compile::{Options, compile};
-use crate::exec::cpu::CpuExecutor;
-use crate::exec::{Executor, TensorRef};
+use crate::exec::cpu::CpuDevice;
+use crate::exec::{Device, TensorRef};
+use crate::kernel::access::Access;
+use crate::kernel::body::{Body, BufferId, Expr, Nest};
+use crate::kernel::choice::{Algorithm, Tile};
 use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::schedule::BufferRole;
 use crate::plan::DType;
 use crate::tensor::{Bf16, Tensor};
 use proptest::prelude::*;
@@ -60,7 +64,7 @@ fn run(plan: &Plan) {
     if plan.arena_bytes() > 1 << 24 || total.fold(0u64, u64::saturating_add) > 1 << 26 {
         return;
     }
-    let mut executor = CpuExecutor::new(plan.clone(), 2).unwrap();
+    let mut executor = CpuDevice::new(2).load(plan.clone().into()).unwrap();
     for (index, entry) in plan.entries.iter().enumerate() {
         let inputs: Vec<Tensor> = (entry.inputs.iter())
             .map(|i| match i.ty.dtype {
@@ -102,15 +106,56 @@ fn refusals_say_what_to_do() {
     insta::assert_snapshot!(errors.join("\n"));
 }
 
-/// Numbers that are allocated or shown are proved, not believed.
+fn each_nest(plan: &mut Plan, change: &mut dyn FnMut(&mut Nest<BufferId>)) {
+    for kernel in plan.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels) {
+        if let Body::Nests(nests) = &mut kernel.body {
+            nests.iter_mut().for_each(&mut *change);
+        }
+    }
+}
+
+/// Numbers that are allocated or shown are checked, not believed.
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 11] = [
         ("lower bound", |p| p.entries[1].schedule.lower_bound -= 64),
         ("arena", |p| p.entries[1].schedule.arena_bytes = 1 << 50),
         ("elements", |p| p.entries[1].inputs[0].ty.shape = vec![usize::MAX, 8]),
         ("cannot be", |p| p.entries[1].inputs.iter_mut().for_each(|i| i.feed = crate::plan::Feed::Seed)),
+        ("state region", |p| {
+            let more = 1 << 32;
+            p.state_layout.bytes += more;
+            for entry in &mut p.entries {
+                let schedule = &mut entry.schedule;
+                (schedule.arena_bytes, schedule.lower_bound) =
+                    (schedule.arena_bytes + more, schedule.lower_bound + more);
+                let planned = schedule.buffers.iter_mut().filter(|b| !matches!(b.role, BufferRole::State(_)));
+                planned.for_each(|b| b.offset += more);
+            }
+        }),
+        ("index space", |p| {
+            // Nothing needs it, but executors prepare it.
+            let access = Access { offset: 0, strides: vec![1], bounds: Vec::new() };
+            each_nest(p, &mut |nest| {
+                nest.exprs.push(Expr::Inside { access: access.clone() });
+            });
+        }),
+        ("index space", |p| {
+            each_nest(p, &mut |nest| {
+                let strides = vec![isize::MAX; nest.space.len()];
+                nest.exprs.push(Expr::Inside { access: Access { offset: 0, strides, bounds: Vec::new() } });
+            });
+        }),
+        ("works in", |p| {
+            let kernels = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels);
+            kernels.for_each(|k| k.choice.workspace.clear());
+        }),
+        ("does not compute", |p| {
+            let kernels = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels);
+            let tile = Tile { rows: 1, columns: 1, depth: 1 };
+            kernels.for_each(|k| k.choice.algorithm = Algorithm::FilterGradient { tile });
+        }),
         ("no values", |p| p.entries[1].inputs[0].below = Some(0)),
         ("stride or padding", |p| {
             let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);

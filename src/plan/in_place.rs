@@ -1,8 +1,8 @@
 //! Whether a kernel may write a result over a buffer that it reads.
 //!
-//! The planner decides this in its own way; here it is decided once more, by going through what a kernel does in the order
-//! in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the tile, so a
-//! read is safe where it is of the element about to be written, and comes no later than that write.
+//! The planner decides this in its own way; here it is decided once more, by going through what a kernel does in the
+//! order in which it does it. A device evaluates a kernel tile by tile and may read an operand until it stores the
+//! tile, so a read is safe where it is of the element about to be written, and comes no later than that write.
 
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Nest};
@@ -60,13 +60,14 @@ fn nest_may(nest: &Nest<BufferId>, old: BufferId, result: BufferId) -> bool {
     }
     let events = events(nest);
     let writes = |event: &Event| matches!(event, Event::Stored(b) | Event::KeptStored(b) if *b == result);
-    let [(write_pass, write, _)] = events.iter().filter(|(_, event, _)| writes(event)).copied().collect::<Vec<_>>()[..]
+    let [(write_sweep, write, _)] =
+        events.iter().filter(|(_, event, _)| writes(event)).copied().collect::<Vec<_>>()[..]
     else {
         return false;
     };
     let Some(store) = nest.stores().find(|store| store.buffer == result) else { return false };
     reads.iter().all(|&read| loads_at(&nest.exprs[read], old, &store.access))
-        && events.iter().all(|&(pass, event, root)| {
+        && events.iter().all(|&(sweep, event, root)| {
             let needed = nest.exprs.needed([root]);
             if !reads.iter().any(|read| needed[read.index()]) {
                 return true;
@@ -76,26 +77,28 @@ fn nest_may(nest: &Nest<BufferId>, old: BufferId, result: BufferId) -> bool {
                 reads.contains(&root) && !writes(&event) && matches!(event, Event::Stored(_) | Event::KeptStored(_));
             let in_time = match (write.is_swept(), event.is_swept()) {
                 // Element by element, in the same sweep or one before.
-                (true, true) => pass <= write_pass,
+                (true, true) => sweep <= write_sweep,
                 // After a sweep all its elements are written.
-                (true, false) => pass < write_pass,
+                (true, false) => sweep < write_sweep,
                 // Points of the sweep that come later would see the kept result.
                 (false, true) => false,
                 // Kept values come before kept results; of those, one is written after the other.
-                (false, false) => pass < write_pass || (pass == write_pass && (event == Event::Kept || writes(&event))),
+                (false, false) => {
+                    sweep < write_sweep || (sweep == write_sweep && (event == Event::Kept || writes(&event)))
+                }
             };
             in_time && !is_copy
         })
 }
 
-/// What a nest does, by pass.
+/// What a nest does, by sweep.
 fn events(nest: &Nest<BufferId>) -> Vec<(usize, Event, ExprId)> {
     let mut events = Vec::new();
-    for (number, pass) in nest.passes.iter().enumerate() {
-        events.extend(pass.reductions.iter().map(|r| (number, Event::Reduced, r.value)));
-        events.extend(pass.stores.iter().map(|s| (number, Event::Stored(s.buffer), s.value)));
-        events.extend(pass.kept.iter().map(|&(_, value)| (number, Event::Kept, value)));
-        events.extend(pass.kept_stores.iter().map(|s| (number, Event::KeptStored(s.buffer), s.value)));
+    for (number, sweep) in nest.sweeps.iter().enumerate() {
+        events.extend(sweep.reductions.iter().map(|r| (number, Event::Reduced, r.value)));
+        events.extend(sweep.stores.iter().map(|s| (number, Event::Stored(s.buffer), s.value)));
+        events.extend(sweep.kept.iter().map(|&(_, value)| (number, Event::Kept, value)));
+        events.extend(sweep.kept_stores.iter().map(|s| (number, Event::KeptStored(s.buffer), s.value)));
     }
     events
 }
@@ -123,7 +126,7 @@ fn loads_at(expr: &Expr<BufferId>, old: BufferId, at: &Access) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::body::{Pass, Reduction, SlotId, Store};
+    use crate::kernel::body::{Reduction, SlotId, Store, Sweep};
     use crate::scalar::{Lane, ScalarOp};
     use crate::types::ReduceKind;
 
@@ -146,7 +149,7 @@ mod tests {
             exprs,
             reduced: vec![false, true],
             slots: 1,
-            passes: vec![Pass { stores: vec![store(exp, 1)], ..Pass::default() }],
+            sweeps: vec![Sweep { stores: vec![store(exp, 1)], ..Sweep::default() }],
             space: SPACE.to_vec(),
         }
     }
@@ -155,9 +158,9 @@ mod tests {
         exp_of(Access::contiguous(&SPACE))
     }
 
-    fn sum() -> Pass<BufferId> {
+    fn sum() -> Sweep<BufferId> {
         let reduction = Reduction { kind: ReduceKind::Sum, value: ExprId::new(0), slot: SlotId::new(0) };
-        Pass { reductions: vec![reduction], ..Pass::default() }
+        Sweep { reductions: vec![reduction], ..Sweep::default() }
     }
 
     fn may(nest: Nest<BufferId>) -> bool {
@@ -171,26 +174,26 @@ mod tests {
     fn element_for_element_in_the_same_sweep_or_before() {
         assert!(may(exp()));
         let mut reduced_before = exp();
-        reduced_before.passes.insert(0, sum());
+        reduced_before.sweeps.insert(0, sum());
         assert!(may(reduced_before));
         let transposed = Access { strides: vec![1, 4], ..Access::contiguous(&SPACE) };
         let mut both_transposed = exp_of(transposed.clone());
-        both_transposed.passes[0].stores[0].access = transposed;
+        both_transposed.sweeps[0].stores[0].access = transposed;
         assert!(may(both_transposed));
     }
 
     #[test]
     fn what_is_read_later_or_elsewhere_is_kept() {
         let mut reduced_after = exp();
-        reduced_after.passes.push(sum());
+        reduced_after.sweeps.push(sum());
         let mut copied = exp();
-        copied.passes[0].stores.push(store(ExprId::new(0), 2));
+        copied.sweeps[0].stores.push(store(ExprId::new(0), 2));
         let transposed = exp_of(Access { strides: vec![1, 4], ..Access::contiguous(&SPACE) });
         let shifted = exp_of(Access { offset: 1, ..Access::contiguous(&SPACE) });
         let mut kept_after = exp();
-        kept_after.passes[0].kept.push((SlotId::new(0), ExprId::new(1)));
+        kept_after.sweeps[0].kept.push((SlotId::new(0), ExprId::new(1)));
         let mut not_written_here = exp();
-        not_written_here.passes[0].stores[0].buffer = buffer(2);
+        not_written_here.sweeps[0].stores[0].buffer = buffer(2);
         for nest in [reduced_after, copied, transposed, shifted, kept_after, not_written_here] {
             assert!(!may(nest.clone()), "{nest:?}");
         }

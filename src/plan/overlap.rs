@@ -1,4 +1,4 @@
-//! Proof that a memory plan is sound: no two buffers that are live at the same time share a byte, and none leaves
+//! Checks that a memory plan is sound: no two buffers that are live at the same time share a byte, and none leaves
 //! the arena.
 //!
 //! This is what stands between a wrong plan (a planner's fault, or a plan file somebody edited) and memory

@@ -1,10 +1,10 @@
-//! The independent checker: everything that execution relies on, proved of a plan that may come from
-//! an untrusted file.
+//! The verifier: checks everything that execution relies on, for a plan that may come from an untrusted file.
 //!
-//! It shares no code with the planner, nor with what decides that a result may take over its operand's place. What it proves: every expression is well-typed and reads only
-//! inside its buffer and only values that were computed before; every store fills exactly its buffer; no two
-//! live buffers overlap, state included; what one kernel writes overlaps nothing that it reads, except
-//! element for element; inputs, outputs and state have the declared types.
+//! It uses none of the memory planner's code, nor the code by which the compiler decides that a result may overwrite
+//! its operand. It checks that every expression is well-typed and reads only inside its buffer and only values that
+//! were computed before; every store fills exactly its buffer; no two live buffers overlap, state included; what one
+//! kernel writes overlaps nothing that it reads, except element for element; inputs, outputs and state have the
+//! declared types.
 
 use super::in_place::{may_overwrite, nests_reading};
 use super::overlap::{Placement, check_no_overlap};
@@ -13,8 +13,10 @@ use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
+use crate::kernel::choice::{Choice, MAX_TILE, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
-use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule};
+use crate::kernel::gemm::Gemm;
+use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
@@ -29,6 +31,8 @@ pub struct VerifyError {
     pub problem: String,
 }
 
+/// Most bounds of an access.
+const MAX_BOUNDS: usize = 64;
 /// Most kept values of a nest.
 const MAX_SLOTS: usize = 1024;
 
@@ -42,7 +46,7 @@ macro_rules! ensure {
     };
 }
 
-/// Proves a plan fit to run.
+/// Checks that a plan is fit to run.
 ///
 /// # Errors
 /// The first thing found that execution could not rely on.
@@ -91,7 +95,12 @@ fn states(plan: &Plan) -> Check {
         placements.push(Placement { start: 0, end: 1, offset, size });
     }
     ensure!(layout.offsets.len() == plan.states.len(), "there are places for tensors that are not declared");
-    check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())
+    check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())?;
+    // The region is allocated: it holds the states and nothing else.
+    let end = placements.iter().map(|p| p.offset.saturating_add(p.size)).max().unwrap_or(0);
+    let region = end.checked_next_multiple_of(ALIGNMENT);
+    ensure!(region == Some(layout.bytes), "the state region of {} bytes is larger than the states", layout.bytes);
+    Ok(())
 }
 
 /// Types, places and live ranges of an entry's buffers.
@@ -123,8 +132,9 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
                 ensure!(buffer.live.0 == 0, "input buffer `{name}` is not live from the start");
                 inputs.get(input.as_str())
             }
-            BufferRole::Output | BufferRole::Temporary => None,
+            BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => None,
         };
+        check_order(buffer)?;
         if let BufferRole::State(key) | BufferRole::Input(key) = &buffer.role {
             let Some(ty) = declared else { return Err(format!("buffer `{name}` is of the undeclared `{key}`")) };
             ensure!(
@@ -144,12 +154,64 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     }
     check_no_overlap(&placements, schedule.arena_bytes).map_err(|e| e.to_string())?;
     check_figures(plan, schedule)?;
+    check_workspace(schedule)?;
     for output in &schedule.outputs {
         let Some(buffer) = schedule.buffers.get(output.buffer.index()) else {
             return Err(format!("output `{}` has no buffer", output.name));
         };
         ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
         ensure!(elements(&output.shape)? == buffer.elements(), "output `{}` has another size", output.name);
+    }
+    Ok(())
+}
+
+/// That the order of a buffer's dimensions is one, and that what callers read and write is row-major.
+fn check_order(buffer: &Buffer) -> Check {
+    let mut sorted = buffer.order.clone();
+    sorted.sort_unstable();
+    let is_permutation = sorted.iter().copied().eq(0..buffer.shape.len());
+    ensure!(buffer.order.is_empty() || is_permutation, "the dimensions of buffer `{}` are in no order", buffer.name);
+    let is_free = buffer.role == BufferRole::Temporary;
+    ensure!(buffer.order.is_empty() || is_free, "buffer `{}` is not row-major", buffer.name);
+    Ok(())
+}
+
+/// That every workspace belongs to one kernel and lives as long as that runs.
+fn check_workspace(schedule: &Schedule) -> Check {
+    let mut owned = vec![false; schedule.buffers.len()];
+    for (position, kernel) in schedule.kernels.iter().enumerate() {
+        for w in &kernel.choice.workspace {
+            let Some(buffer) = schedule.buffers.get(w.buffer.index()) else {
+                return Err(format!("kernel `{}` has no workspace {}", kernel.name, w.buffer));
+            };
+            ensure!(buffer.role == BufferRole::Workspace, "kernel `{}` works in `{}`", kernel.name, buffer.name);
+            ensure!(!std::mem::replace(&mut owned[w.buffer.index()], true), "`{}` is used twice", buffer.name);
+            ensure!(buffer.live == (position, position + 1), "workspace `{}` lives at another time", buffer.name);
+        }
+    }
+    let unused = schedule.buffers.iter().zip(owned).find(|(b, owned)| b.role == BufferRole::Workspace && !owned);
+    match unused {
+        Some((buffer, _)) => Err(format!("no kernel works in `{}`", buffer.name)),
+        None => Ok(()),
+    }
+}
+
+/// That a kernel's algorithm fits its body, and has the workspace that it needs.
+fn check_choice(schedule: &Schedule, kernel: &Kernel) -> Check {
+    let Choice { algorithm, workspace } = &kernel.choice;
+    ensure!(algorithm.fits(&kernel.body), "`{algorithm}` does not compute such a kernel");
+    if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
+        let fits = |size: usize| (1..=MAX_TILE).contains(&size);
+        ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
+    }
+    let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
+    let needed: Vec<_> =
+        algorithm.workspace(&kernel.body, dtype).into_iter().filter(|(_, floats)| *floats > 0).collect();
+    ensure!(needed.len() == workspace.len(), "the workspace is not what `{algorithm}` needs");
+    for ((purpose, floats), w) in needed.into_iter().zip(workspace) {
+        let buffer = &schedule.buffers[w.buffer.index()];
+        let fits = w.purpose == purpose && buffer.dtype == DType::F32 && buffer.elements() == floats;
+        ensure!(fits, "the workspace for the {} is not {floats} floats", purpose.name());
     }
     Ok(())
 }
@@ -240,9 +302,17 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
         Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
     }
+    check_choice(schedule, kernel)?;
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
     let size = |b: BufferId| buffer(b).dtype.size();
+    for w in kernel.choice.workspace.iter().map(|w| w.buffer) {
+        let (start, end) = range(w);
+        for &other in reads.iter().chain(&writes) {
+            let (s, e) = range(other);
+            ensure!(end <= s || e <= start, "`{}` lies in the workspace", buffer(other).name);
+        }
+    }
     let reading = nests_reading(&kernel.body);
     let reads = reads.into_iter().map(|b| (range(b), b, false));
     let mut places: Vec<_> = reads.chain(writes.into_iter().map(|b| (range(b), b, true))).collect();
@@ -269,10 +339,32 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     Ok(())
 }
 
+/// That an access has a stride for each dimension, and that no sum of theirs overflows.
+fn check_access(access: &Access, rank: usize) -> Check {
+    let fits = |offset: isize, strides: &[isize]| {
+        let is_small = |x: isize| x.unsigned_abs() <= MAX_ELEMENTS;
+        strides.len() == rank && is_small(offset) && strides.iter().all(|&stride| is_small(stride))
+    };
+    ensure!(fits(access.offset, &access.strides), "an access does not fit its index space");
+    for bound in &access.bounds {
+        ensure!(fits(bound.offset, &bound.strides), "a bound does not fit its index space");
+        ensure!(bound.below <= MAX_ELEMENTS, "a bound is beyond the elements of any tensor");
+    }
+    ensure!(access.bounds.len() <= MAX_BOUNDS, "{} bounds are more than {MAX_BOUNDS}", access.bounds.len());
+    Ok(())
+}
+
 /// That all expressions are well-typed, those too that nothing needs: executors prepare them all.
-fn check_exprs(schedule: &Schedule, exprs: &Exprs<BufferId>, slots: usize, has_accumulator: bool) -> Check {
+fn check_exprs(
+    schedule: &Schedule,
+    exprs: &Exprs<BufferId>,
+    rank: usize,
+    slots: usize,
+    has_accumulator: bool,
+) -> Check {
     exprs.check()?;
     for expr in exprs.iter() {
+        expr.access().map_or(Ok(()), |access| check_access(access, rank))?;
         match expr {
             Expr::Load { buffer, lane, .. } => {
                 let Some(buffer) = schedule.buffers.get(buffer.index()) else {
@@ -344,6 +436,7 @@ fn check_store(schedule: &Schedule, exprs: &Exprs<BufferId>, store: &Store<Buffe
         buffer.name,
         buffer.elements()
     );
+    check_access(&store.access, space.len())?;
     ensure!(store.access.is_bijective(space), "a store does not fill `{}`", buffer.name);
     ensure!(store.value.index() < exprs.len(), "a store of no expression");
     ensure!(buffer.dtype.lane() == exprs.lane(store.value), "`{}` gets another type", buffer.name);
@@ -356,34 +449,34 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     elements(&nest.space)?;
     let kept_space = kept_shape(&nest.space, &nest.reduced);
     let exprs = &nest.exprs;
-    check_exprs(schedule, exprs, nest.slots, false)?;
+    check_exprs(schedule, exprs, nest.space.len(), nest.slots, false)?;
     let is_elementwise = !nest.reduced.contains(&true);
-    ensure!(!is_elementwise || nest.passes.len() <= 1, "an elementwise nest has several passes");
+    ensure!(!is_elementwise || nest.sweeps.len() <= 1, "an elementwise nest has several sweeps");
     let mut defined = vec![false; nest.slots];
     let define = |slot: SlotId, defined: &mut [bool]| -> Check {
         let slot = defined.get_mut(slot.index()).ok_or("a value into no slot")?;
         ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
         Ok(())
     };
-    for pass in &nest.passes {
-        reads_inside(schedule, exprs, &pass.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
-        for store in &pass.stores {
+    for sweep in &nest.sweeps {
+        reads_inside(schedule, exprs, &sweep.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
+        for store in &sweep.stores {
             check_store(schedule, exprs, store, &nest.space)?;
         }
         ensure!(
-            !is_elementwise || (pass.reductions.is_empty() && pass.kept.is_empty() && pass.kept_stores.is_empty()),
+            !is_elementwise || (sweep.reductions.is_empty() && sweep.kept.is_empty() && sweep.kept_stores.is_empty()),
             "an elementwise nest reduces"
         );
-        for reduction in &pass.reductions {
+        for reduction in &sweep.reductions {
             ensure!(exprs.lane(reduction.value) == Lane::Real, "a reduction of another type");
             define(reduction.slot, &mut defined)?;
         }
-        for &(slot, value) in &pass.kept {
+        for &(slot, value) in &sweep.kept {
             reads_inside(schedule, exprs, &[value], &kept_space, &defined)?;
             ensure!(exprs.lane(value) == Lane::Real, "a slot of another type");
             define(slot, &mut defined)?;
         }
-        for store in &pass.kept_stores {
+        for store in &sweep.kept_stores {
             reads_inside(schedule, exprs, &[store.value], &kept_space, &defined)?;
             check_store(schedule, exprs, store, &kept_space)?;
         }
@@ -400,10 +493,12 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
     }
     let (operand_shapes, output) = contraction.kind.shapes();
     let total = elements(&output)?;
+    check_gemms(&contraction.kind)?;
     for (operand, shape) in contraction.operands.iter().zip(&operand_shapes) {
         elements(shape)?;
         match operand {
             Operand::Buffer { buffer, access } => {
+                check_access(access, shape.len())?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
                 ensure!(buffer.dtype == DType::F32, "an operand is not f32");
                 ensure!(access.bounds.is_empty(), "an operand is padded");
@@ -414,11 +509,12 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                     _ => return Err("an operand's access does not fit".into()),
                 }
                 if !matches!(contraction.kind, ContractionKind::MatMul { .. }) {
+                    // Its buffer may hold more behind it.
                     ensure!(access.is_contiguous(shape), "an image is not row-major");
                 }
             }
             Operand::Computed { exprs } => {
-                check_exprs(schedule, exprs, 0, false)?;
+                check_exprs(schedule, exprs, shape.len(), 0, false)?;
                 let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
                 ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
                 reads_inside(schedule, exprs, &[value], shape, &[])?;
@@ -426,11 +522,49 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         }
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
-    check_exprs(schedule, &contraction.exprs, 0, true)?;
+    check_exprs(schedule, &contraction.exprs, contraction.space.len(), 0, true)?;
     for store in &contraction.stores {
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
         check_store(schedule, &contraction.exprs, store, &contraction.space)?;
     }
+    ensure!(contraction.reduced.len() == contraction.space.len(), "the epilogue's space has two ranks");
+    ensure!(
+        contraction.reduced.contains(&true) != contraction.reductions.is_empty(),
+        "an epilogue reduces over nothing, or nothing"
+    );
+    let kept = kept_shape(&contraction.space, &contraction.reduced);
+    for reduction in &contraction.reductions {
+        reads_inside(schedule, &contraction.exprs, &[reduction.result.value], &contraction.space, &[])?;
+        ensure!(contraction.exprs.lane(reduction.result.value) == Lane::Real, "a reduction of another type");
+        check_store(schedule, &contraction.exprs, &reduction.result, &kept)?;
+    }
+    Ok(())
+}
+
+/// That the matrix products that a contraction comes to stay inside its operands, and give every result once.
+fn check_gemms(kind: &ContractionKind) -> Check {
+    let ([first, second], output) = kind.shapes();
+    let [first, second, total] = [elements(&first)?, elements(&second)?, elements(&output)?];
+    let is_swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
+    let (a, b) = if is_swapped { (second, first) } else { (first, second) };
+    let gemms = kind.gemms();
+    for gemm in &gemms {
+        let groups = [
+            ([&gemm.m, &gemm.k], &gemm.a, a),
+            ([&gemm.k, &gemm.n], &gemm.b, b),
+            ([&gemm.m, &gemm.n], &gemm.out, total),
+        ];
+        for (groups, access, size) in groups {
+            let space = gemm.space(groups);
+            let range = if space.contains(&0) { Ok(None) } else { access.element_range(&space) };
+            match range {
+                Ok(None) => {}
+                Ok(Some((least, greatest))) if least >= 0 && (greatest as usize) < size => {}
+                _ => return Err("a matrix product leaves its operands".into()),
+            }
+        }
+    }
+    ensure!(gemms.iter().map(Gemm::results).sum::<usize>() == total, "results are missing");
     Ok(())
 }
 

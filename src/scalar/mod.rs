@@ -12,6 +12,7 @@ mod special_tests;
 mod table;
 mod vector;
 
+pub use crate::tensor::Lane;
 pub use philox::stream_hash;
 pub use table::ScalarOp;
 pub(crate) use vector::larger;
@@ -27,16 +28,6 @@ pub trait ScalarBuilder {
     fn constant(&mut self, value: f64) -> Self::Value;
     /// `op` applied element by element.
     fn apply(&mut self, op: ScalarOp, args: &[Self::Value]) -> Self::Value;
-}
-
-/// The element type a scalar operation takes or gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lane {
-    /// A real number: f32 on devices, f64 in the reference.
-    Real,
-    /// An unsigned 32-bit integer with wrapping arithmetic.
-    U32,
 }
 
 /// `x` in the table's vector functions is a tile of f32 lanes; u32 lanes travel as their bits.

@@ -1,12 +1,14 @@
 //! Numbering the buffers of fused kernels, and letting state be updated in place.
 
 use super::ScheduleError;
-use super::fuse::{FusedKernel, base};
+use super::fuse::{Fused, FusedKernel, base};
+use super::physical::Orders;
+use super::select::none_yet;
 use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::access::{Access, kept_shape};
-use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Pass, Store};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Store, Sweep};
 use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -26,8 +28,9 @@ pub struct Assembled {
 ///
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place.
-pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) -> Result<Assembled, ScheduleError> {
-    let mut work = Work::new(graph, fused);
+pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    let Fused { kernels, orders } = fused;
+    let mut work = Work::new(graph, kernels);
     work.keep_old_states(graph);
     let state_nodes = state_nodes(graph);
     for update in &graph.updates {
@@ -39,7 +42,7 @@ pub fn assemble(graph: &Graph, fused: Vec<FusedKernel>, states: &StateLayout) ->
             work.copy_into(graph, value, state);
         }
     }
-    work.number(graph, states)
+    work.number(graph, &orders, states)
 }
 
 /// Kernels whose buffers are still named by the node whose value they hold (or a number beyond, for
@@ -200,15 +203,15 @@ impl Work {
         let access = Access::contiguous(shape);
         let mut exprs = Exprs::default();
         let value = exprs.push(Expr::Load { buffer: from, access: access.clone(), lane });
-        let pass = Pass { stores: vec![Store { value, buffer: to, access }], ..Pass::default() };
+        let sweep = Sweep { stores: vec![Store { value, buffer: to, access }], ..Sweep::default() };
         let (space, reduced) = (shape.to_vec(), vec![false; shape.len()]);
-        let nest = Nest { space, reduced, exprs, slots: 0, passes: vec![pass] };
+        let nest = Nest { space, reduced, exprs, slots: 0, sweeps: vec![sweep] };
         self.push(FusedKernel { body: Body::Nests(vec![nest]), members: Vec::new() });
         to
     }
 
     /// Gives every value a buffer, the same one to a state's old and new value.
-    fn number(self, graph: &Graph, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    fn number(self, graph: &Graph, orders: &Orders, states: &StateLayout) -> Result<Assembled, ScheduleError> {
         let mut buffers: Vec<Buffer> = Vec::new();
         let mut buffer_of: HashMap<ValueId, BufferId> = HashMap::new();
         for id in graph.ids() {
@@ -226,7 +229,15 @@ impl Work {
             let node = graph.node(id);
             let (dtype, shape) = (node.ty.dtype, node.ty.shape.clone());
             buffer_of.insert(ValueId::of(id), BufferId::new(buffers.len()));
-            buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset, live: (0, 0) });
+            buffers.push(Buffer {
+                name: node.name.clone(),
+                dtype,
+                shape,
+                order: Vec::new(),
+                role,
+                offset,
+                live: (0, 0),
+            });
         }
         for kernel in &self.kernels {
             for value in kernel.body.stores().map(|store| store.buffer) {
@@ -236,7 +247,16 @@ impl Work {
                         let id = self.copies.get(&value).copied().unwrap_or_else(|| NodeId::new(value.index()));
                         let node = graph.node(id);
                         let (dtype, shape, role) = (node.ty.dtype, node.ty.shape.clone(), BufferRole::Temporary);
-                        buffers.push(Buffer { name: node.name.clone(), dtype, shape, role, offset: 0, live: (0, 0) });
+                        let order = orders.get(&id).cloned().unwrap_or_default();
+                        buffers.push(Buffer {
+                            name: node.name.clone(),
+                            dtype,
+                            shape,
+                            order,
+                            role,
+                            offset: 0,
+                            live: (0, 0),
+                        });
                         BufferId::new(buffers.len() - 1)
                     }
                 };
@@ -252,6 +272,7 @@ impl Work {
             kernels.push(Kernel {
                 name: unique(kernel_name(graph, &members), &mut names, &mut next),
                 body,
+                choice: none_yet(),
                 reads: reads.into_iter().collect(),
                 writes: writes.into_iter().collect(),
                 nodes: members.iter().map(|&m| graph.node(m).name.clone()).collect(),
@@ -286,7 +307,7 @@ fn state_nodes(graph: &Graph) -> HashMap<&str, NodeId> {
     nodes
 }
 
-/// A name for people: the operation around which the kernel is built, and what its result is called.
+/// A human-readable name: the operation around which the kernel is built, and what its result is called.
 fn kernel_name(graph: &Graph, members: &[NodeId]) -> String {
     let core = members.iter().find(|&&m| graph.op(m).is_contraction());
     let core = core.or_else(|| members.iter().find(|&&m| matches!(graph.op(m), Op::Reduce { .. })));
@@ -334,7 +355,7 @@ pub fn nests_reading<B: Copy + Eq + Hash>(body: &Body<B>) -> HashMap<B, Vec<usiz
 }
 
 /// Whether a kernel that stores `value` may write it over `old`, which it may read: every read of
-/// `old` is of the very element that is written in the same step of the same nest, no later pass reads
+/// `old` is of the very element that is written in the same step of the same nest, no later sweep reads
 /// it, and it is not stored elsewhere as it is (a device may then read it after the write). `reading` is what
 /// [`nests_reading`] gives for the body: a kernel that updates a thousand tensors is asked a thousand times.
 pub fn writes_where_it_reads<B: Copy + Eq + Hash>(
@@ -358,27 +379,27 @@ fn nest_writes_where_it_reads<B: Copy + PartialEq>(nest: &Nest<B>, old: B, value
     }
     let kept = kept_shape(&nest.space, &nest.reduced);
     let is_result = |s: &&Store<B>| s.buffer == value;
-    let writing: Vec<usize> = (0..nest.passes.len())
-        .filter(|&p| nest.passes[p].stores.iter().chain(&nest.passes[p].kept_stores).any(|s| is_result(&s)))
+    let writing: Vec<usize> = (0..nest.sweeps.len())
+        .filter(|&p| nest.sweeps[p].stores.iter().chain(&nest.sweeps[p].kept_stores).any(|s| is_result(&s)))
         .collect();
-    let [pass_index] = writing[..] else { return false };
-    let pass = &nest.passes[pass_index];
-    let at_kept = pass.kept_stores.iter().any(|s| is_result(&s));
-    let Some(write) = pass.stores.iter().chain(&pass.kept_stores).find(is_result) else { return false };
+    let [sweep_index] = writing[..] else { return false };
+    let sweep = &nest.sweeps[sweep_index];
+    let at_kept = sweep.kept_stores.iter().any(|s| is_result(&s));
+    let Some(write) = sweep.stores.iter().chain(&sweep.kept_stores).find(is_result) else { return false };
     let space = if at_kept { &kept } else { &nest.space };
     let aligned = write.access.strides.len() == space.len() && reads_only(&nest.exprs, &reads, old, &write.access);
     let stored_as_is = nest.stores().any(|s| s.buffer != value && reads.contains(&s.value));
-    let uses = |pass: &Pass<B>, kept: bool| {
-        let kept_values = pass.kept_values().filter(|_| kept);
-        let needed = nest.exprs.needed(pass.swept().chain(kept_values));
+    let uses = |sweep: &Sweep<B>, kept: bool| {
+        let kept_values = sweep.kept_values().filter(|_| kept);
+        let needed = nest.exprs.needed(sweep.swept().chain(kept_values));
         reads.iter().any(|read| needed[read.index()])
     };
     // In a nest with reduced dimensions a full-level access of a kept-shaped buffer is another thing;
     // and a kept value may be read by later points only through slots.
-    let later = nest.passes[pass_index + 1..].iter().any(|p| uses(p, true));
-    let swept = at_kept && nest.passes.iter().any(|p| uses(p, false));
+    let later = nest.sweeps[sweep_index + 1..].iter().any(|p| uses(p, true));
+    let swept = at_kept && nest.sweeps.iter().any(|p| uses(p, false));
     // Kept values are computed one after the other, each as it is written.
-    let others = pass.kept_stores.iter().filter(|s| at_kept && s.buffer != value).map(|s| s.value);
+    let others = sweep.kept_stores.iter().filter(|s| at_kept && s.buffer != value).map(|s| s.value);
     let others = nest.exprs.needed(others);
     aligned && !stored_as_is && !later && !swept && !reads.iter().any(|read| others[read.index()])
 }

@@ -2,20 +2,18 @@
 
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
+use super::physical::Orders;
 use crate::ir::{Graph, NodeId, Op};
-use crate::kernel::target::Fusion;
+use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
-
-/// An elementwise expression of at most this weight that reads at most one large buffer is computed
-/// again by each user: that costs less than a write and a read of memory.
-const RECOMPUTE_WEIGHT: usize = 8;
 
 /// How deep expressions nest at most, counted in elementwise operations and movements. Deeper down a value becomes an atom,
 /// and is computed before: lowering walks down expressions by recursion.
 const MAX_DEPTH: usize = 96;
 
 /// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
-pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (Vec<bool>, Vec<bool>) {
+pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy) -> (Vec<bool>, Vec<bool>) {
+    let (fusion, policy) = (strategy.fusion, &strategy.policy);
     let mut atoms = vec![false; graph.bound()];
     let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
     for id in graph.results() {
@@ -35,7 +33,7 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
         }
         if op.is_contraction() {
             for operand in graph.operands(id) {
-                force_operand(graph, operand, &mut atoms);
+                force_operand(graph, operand, policy, &mut atoms);
             }
         }
         if let Op::Random { .. } = op {
@@ -50,7 +48,10 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
             let repeated = graph.ty(operand).elements() < to.iter().product();
             atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
-        if matches!(op, Op::Scalar(_) | Op::Convert { .. }) && is_shared(graph, id) && !is_cheap(graph, id, &atoms) {
+        if matches!(op, Op::Scalar(_) | Op::Convert { .. })
+            && is_shared(graph, id)
+            && !is_cheap(graph, id, policy, &atoms)
+        {
             atoms[id.index()] = true;
         }
         if !atoms[id.index()] && !leaf(id) {
@@ -65,13 +66,14 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], fusion: Fusion) -> (
         }
     }
     // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
+    let row_major = Orders::new();
     let mut in_memory: Vec<bool> = vec![false; graph.bound()];
     for id in graph.ids() {
         in_memory[id.index()] = atoms[id.index()] || leaf(id);
     }
     let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
     while !candidates.is_empty() {
-        let lowering = Lowering { graph, in_memory: &in_memory };
+        let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
         let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
@@ -117,10 +119,9 @@ fn source(graph: &Graph, mut id: NodeId) -> NodeId {
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
-fn force_operand(graph: &Graph, operand: NodeId, atoms: &mut [bool]) {
-    const SMALL: usize = 4096;
+fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
     let value = source(graph, operand);
-    let small = graph.ty(operand).elements() <= SMALL && graph.has_one_user(value);
+    let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {
         atoms[value.index()] = true;
@@ -147,7 +148,7 @@ fn is_shared(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Whether computing the value again costs less than keeping it in memory.
-fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
+fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool {
     let (mut weight, mut large_reads) = (0, HashSet::new());
     let mut seen = HashSet::new();
     let mut stack = vec![id];
@@ -189,7 +190,7 @@ fn is_cheap(graph: &Graph, id: NodeId, atoms: &[bool]) -> bool {
             | Op::Detach
             | Op::Gradient => 0,
         };
-        if weight > RECOMPUTE_WEIGHT || large_reads.len() > 1 {
+        if weight > policy.recompute_weight || large_reads.len() > 1 {
             return false;
         }
         stack.extend(graph.operands(node));

@@ -11,11 +11,12 @@
 use super::atoms::choose_atoms;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
+use super::physical::{Orders, pixel_major};
 use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
-use crate::kernel::target::Fusion;
+use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The nodes of one kernel.
@@ -36,9 +37,12 @@ pub struct FusedKernel {
     pub members: Vec<NodeId>,
 }
 
-/// A sweep of more than this many elements for so few kept points would leave cores idle.
-const SERIAL_ELEMENTS: usize = 1 << 16;
-const PARALLEL_POINTS: usize = 32;
+/// Kernels, and the values that lie in memory in another order than their shape's.
+#[derive(Debug, Clone, Default)]
+pub struct Fused {
+    pub kernels: Vec<FusedKernel>,
+    pub orders: Orders,
+}
 
 /// A group whose expressions come from this many nodes takes no more: what a kernel saves is saved by then, and its
 /// registers and its source stay of a size that devices and their compilers are made for.
@@ -82,9 +86,11 @@ pub enum NotFused {
 /// had been merged. `None` where one of the nodes has no value of its own.
 pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
     let (order, rank) = live_order(graph);
-    let (atoms, in_memory) = choose_atoms(graph, &order, Fusion::On);
-    let lowering = Lowering { graph, in_memory: &in_memory };
-    let mut groups = Groups::new(&lowering, &order, &atoms, &rank);
+    let strategy = Strategy::default();
+    let (atoms, in_memory) = choose_atoms(graph, &order, &strategy);
+    let orders = Orders::new();
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders };
+    let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     for &atom in order.iter().filter(|id| atoms[id.index()]) {
         groups.merge_around(atom);
     }
@@ -110,11 +116,13 @@ fn live_order(graph: &Graph) -> (Vec<NodeId>, Vec<usize>) {
 }
 
 /// Groups the nodes that results depend on into kernels, in a topological order of kernels.
-pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
+pub fn fuse(graph: &Graph, strategy: &Strategy) -> Fused {
+    let fusion = strategy.fusion;
     let (order, rank) = live_order(graph);
-    let (atoms, in_memory) = choose_atoms(graph, &order, fusion);
-    let lowering = Lowering { graph, in_memory: &in_memory };
-    let mut groups = Groups::new(&lowering, &order, &atoms, &rank);
+    let (atoms, in_memory) = choose_atoms(graph, &order, strategy);
+    let row_major = Orders::new();
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
+    let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     if fusion == Fusion::On {
         for &atom in order.iter().filter(|id| atoms[id.index()]) {
             groups.merge_around(atom);
@@ -136,6 +144,13 @@ pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
     };
     let read = read(&groups);
     let stored = |id: NodeId| results.contains(&id) || read.contains(&ValueId::of(id));
+    let orders = match strategy.policy.layout {
+        Layout::RowMajor => Orders::new(),
+        Layout::PixelMajor => {
+            pixel_major(&lowering, &groups, &|id| read.contains(&ValueId::of(id)) && !results.contains(&id))
+        }
+    };
+    let lowering = Lowering { orders: &orders, ..lowering };
     let mut kernels: Vec<(Option<String>, FusedKernel)> = Vec::new();
     for group in groups {
         let body = match lowering.body(&group.core, &group.members, &stored) {
@@ -146,7 +161,7 @@ pub fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedKernel> {
         let key = group.optimiser.clone().filter(|_| elementwise && fusion == Fusion::On);
         kernels.push((key, FusedKernel { body, members: group.members }));
     }
-    multi_tensor(kernels)
+    Fused { kernels: multi_tensor(kernels), orders }
 }
 
 /// The node whose buffer holds the value: reshapes move nothing.
@@ -185,6 +200,7 @@ struct Groups<'l> {
     /// For each in-memory node, the groups that read it.
     readers: Vec<BTreeSet<GroupId>>,
     rank: &'l [usize],
+    policy: Policy,
     /// How many nodes each group's expressions come from, those in several counted as often.
     weight: Vec<usize>,
     /// What each group reads in another order than it computes, for groups that reduce nothing: see
@@ -205,7 +221,7 @@ struct Merged {
 }
 
 impl<'l> Groups<'l> {
-    fn new(lowering: &'l Lowering<'l>, order: &[NodeId], atoms: &[bool], rank: &'l [usize]) -> Self {
+    fn new(lowering: &'l Lowering<'l>, order: &[NodeId], atoms: &[bool], rank: &'l [usize], policy: Policy) -> Self {
         let graph = lowering.graph;
         let mut this = Groups {
             lowering,
@@ -214,6 +230,7 @@ impl<'l> Groups<'l> {
             group_of: vec![None; graph.bound()],
             readers: vec![BTreeSet::new(); graph.bound()],
             rank,
+            policy,
             weight: Vec::new(),
             moved: Vec::new(),
             order: Topological::default(),
@@ -467,7 +484,7 @@ impl<'l> Groups<'l> {
             (Core::Contraction(_), Core::Contraction(_)) => Err(NotFused::TwoContractions),
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
-                if reduced.contains(&true) {
+                if reduced.contains(&true) && !self.policy.epilogue_reductions {
                     return Err(NotFused::ReductionOfContraction);
                 }
                 let fits = space.iter().product::<usize>() == graph.ty(*main).elements();
@@ -502,7 +519,8 @@ impl<'l> Groups<'l> {
                 .iter()
                 .any(|&m| !matches!(self.graph().op(m), Op::Reduce { .. }) && self.graph().ty(m).elements() == full)
         };
-        full != kept && full > SERIAL_ELEMENTS && kept < PARALLEL_POINTS && writes_full()
+        let is_long = full > self.policy.serial_elements && kept < self.policy.parallel_points;
+        full != kept && is_long && writes_full()
     }
 
     /// Groups that only read the same memory are merged where both are more than a few elements: tiny

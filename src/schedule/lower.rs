@@ -1,15 +1,16 @@
 //! Lowering: from a group of graph nodes to the body of one kernel.
 //!
 //! Elementwise nodes become expressions; movement nodes become views of the leaves; reductions and
-//! the nodes that depend on them are sorted into passes. Lowering fails, without harm, where a group
+//! the nodes that depend on them are sorted into sweeps. Lowering fails, without harm, where a group
 //! cannot be one kernel, so that fusion simply tries.
 
 use super::movement::through;
+use super::physical::Orders;
 use super::value::ValueId;
 use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
-    Body, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Reduction, SlotId, Store, Word,
+    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep, Word,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
@@ -55,16 +56,19 @@ enum Level {
 
 /// Where a member's value is found by the others.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum MemberValue {
     Full(ExprId),
     Slot(SlotId),
 }
 
 /// Lowers groups of one graph. `in_memory` says which nodes have their value in a buffer when the
 /// kernel runs (inputs and state included); buffers are named by the node's index.
+#[derive(Clone, Copy)]
 pub struct Lowering<'g> {
     pub graph: &'g Graph,
     pub in_memory: &'g [bool],
+    /// Values that lie in memory in another order than their shape's.
+    pub orders: &'g Orders,
 }
 
 /// A body under construction.
@@ -75,10 +79,10 @@ struct BodyBuilder<'l> {
     reduced: Vec<bool>,
     exprs: Exprs<ValueId>,
     interned: HashMap<Expr<ValueId>, ExprId>,
-    /// The first pass in which each expression can be evaluated: one after the slots it reads.
+    /// The first sweep in which each expression can be evaluated: one after the slots it reads.
     ready: Vec<usize>,
-    slot_pass: Vec<usize>,
-    members: HashMap<NodeId, Place>,
+    slot_sweep: Vec<usize>,
+    members: HashMap<NodeId, MemberValue>,
     accumulator: Option<NodeId>,
     /// The member whose value is being expressed: it is not read from memory.
     computed: Option<NodeId>,
@@ -117,7 +121,7 @@ impl Lowering<'_> {
             exprs: Exprs::default(),
             interned: HashMap::new(),
             ready: Vec::new(),
-            slot_pass: Vec::new(),
+            slot_sweep: Vec::new(),
             members: HashMap::new(),
             accumulator: None,
             computed: None,
@@ -136,10 +140,10 @@ impl Lowering<'_> {
     ) -> Result<Nest<ValueId>, Refusal> {
         let mut b = self.builder(space.to_vec(), reduced.to_vec());
         let (full, kept): (usize, usize) = (b.space.iter().product(), b.kept.iter().product());
-        let mut passes: Vec<Pass<ValueId>> = Vec::new();
-        let pass_at = |passes: &mut Vec<Pass<ValueId>>, i: usize| {
-            if passes.len() <= i {
-                passes.resize_with(i + 1, Pass::default);
+        let mut sweeps: Vec<Sweep<ValueId>> = Vec::new();
+        let sweep_at = |sweeps: &mut Vec<Sweep<ValueId>>, i: usize| {
+            if sweeps.len() <= i {
+                sweeps.resize_with(i + 1, Sweep::default);
             }
         };
         for &member in members {
@@ -151,51 +155,51 @@ impl Lowering<'_> {
                     return Err(Refusal::Misaligned);
                 }
                 let value = b.aligned(operand, Level::Full)?;
-                let pass = b.ready[value.index()];
+                let sweep = b.ready[value.index()];
                 if !reduced.contains(&true) {
                     // Over no dimension: the operand itself.
-                    pass_at(&mut passes, pass);
-                    b.members.insert(member, Place::Full(value));
+                    sweep_at(&mut sweeps, sweep);
+                    b.members.insert(member, MemberValue::Full(value));
                     if stored(member) {
-                        passes[pass].stores.push(b.store(value, member, Level::Full)?);
+                        sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
                     }
                     continue;
                 }
-                let slot = b.new_slot(pass);
-                pass_at(&mut passes, pass);
-                passes[pass].reductions.push(Reduction { kind: *kind, value, slot });
-                b.members.insert(member, Place::Slot(slot));
+                let slot = b.new_slot(sweep);
+                sweep_at(&mut sweeps, sweep);
+                sweeps[sweep].reductions.push(Reduction { kind: *kind, value, slot });
+                b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    passes[pass].kept_stores.push(b.store(value, member, Level::Kept)?);
+                    sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
                 }
             } else if elements == full {
                 let value = b.aligned(member, Level::Full)?;
-                let pass = b.ready[value.index()];
-                pass_at(&mut passes, pass);
-                b.members.insert(member, Place::Full(value));
+                let sweep = b.ready[value.index()];
+                sweep_at(&mut sweeps, sweep);
+                b.members.insert(member, MemberValue::Full(value));
                 if stored(member) {
-                    passes[pass].stores.push(b.store(value, member, Level::Full)?);
+                    sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
                 }
             } else if elements == kept && self.graph.ty(member).dtype.is_real() {
                 let value = b.aligned(member, Level::Kept)?;
                 // Evaluated after the sweep that gives its last slot.
-                let pass = b.ready[value.index()].saturating_sub(1);
-                let slot = b.new_slot(pass);
-                pass_at(&mut passes, pass);
-                passes[pass].kept.push((slot, value));
-                b.members.insert(member, Place::Slot(slot));
+                let sweep = b.ready[value.index()].saturating_sub(1);
+                let slot = b.new_slot(sweep);
+                sweep_at(&mut sweeps, sweep);
+                sweeps[sweep].kept.push((slot, value));
+                b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    passes[pass].kept_stores.push(b.store(value, member, Level::Kept)?);
+                    sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
                 }
             } else {
                 // Slots hold reals.
                 return Err(Refusal::Misaligned);
             }
         }
-        let slots = b.slot_pass.len();
-        Ok(Nest { space: b.space, reduced: b.reduced, exprs: b.exprs, slots, passes })
+        let slots = b.slot_sweep.len();
+        Ok(Nest { space: b.space, reduced: b.reduced, exprs: b.exprs, slots, sweeps })
     }
 
     fn contraction(
@@ -216,25 +220,35 @@ impl Lowering<'_> {
         let mut b = self.builder(space, vec![false; rank]);
         b.accumulator = Some(main);
         let accumulator = b.expr(Expr::Accumulator);
-        b.members.insert(main, Place::Full(accumulator));
-        let mut stores = Vec::new();
+        b.members.insert(main, MemberValue::Full(accumulator));
+        let (mut stores, mut reductions) = (Vec::new(), Vec::new());
         if stored(main) {
             stores.push(b.store(accumulator, main, Level::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
-            if self.graph.ty(member).elements() != self.graph.ty(main).elements()
-                || matches!(self.graph.op(member), Op::Reduce { .. })
-            {
+            if let Op::Reduce { kind, axes } = self.graph.op(member) {
+                let operand = self.graph.operands(member)[0];
+                let over = reduced_dimensions(self.graph.shape(operand), axes, &b.space).ok_or(Refusal::Misaligned)?;
+                if !reductions.is_empty() && over != b.reduced {
+                    return Err(Refusal::Misaligned);
+                }
+                (b.kept, b.reduced) = (kept_shape(&b.space, &over), over);
+                let value = b.aligned(operand, Level::Full)?;
+                reductions.push(EpilogueReduction { kind: *kind, result: b.store(value, member, Level::Kept)? });
+                continue;
+            }
+            if self.graph.ty(member).elements() != self.graph.ty(main).elements() {
                 return Err(Refusal::Misaligned);
             }
             b.computed = Some(member);
             let value = b.aligned(member, Level::Full)?;
-            b.members.insert(member, Place::Full(value));
+            b.members.insert(member, MemberValue::Full(value));
             if stored(member) {
                 stores.push(b.store(value, member, Level::Full)?);
             }
         }
-        Ok(Contraction { kind, operands, space: b.space, exprs: b.exprs, stores })
+        let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
+        Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions })
     }
 
     /// An operand as a view of a buffer where it is one that the contraction can read, else as a
@@ -302,6 +316,14 @@ impl Lowering<'_> {
     }
 }
 
+/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before
+/// it.
+fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
+    let before = space.len().checked_sub(shape.len())?;
+    let reduced: Vec<bool> = (0..space.len()).map(|d| d >= before && axes.contains(&(d - before))).collect();
+    (same_reduction(shape, axes, space, &reduced) && reduced.contains(&true)).then_some(reduced)
+}
+
 /// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
 /// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
 pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
@@ -328,7 +350,7 @@ impl BodyBuilder<'_> {
             return id;
         }
         let ready = match &expr {
-            Expr::Slot(slot) => self.slot_pass[slot.index()] + 1,
+            Expr::Slot(slot) => self.slot_sweep[slot.index()] + 1,
             expr => expr.args().iter().map(|a| self.ready[a.index()]).max().unwrap_or(0),
         };
         let id = self.exprs.push(expr.clone());
@@ -337,9 +359,9 @@ impl BodyBuilder<'_> {
         id
     }
 
-    fn new_slot(&mut self, pass: usize) -> SlotId {
-        self.slot_pass.push(pass);
-        SlotId::new(self.slot_pass.len() - 1)
+    fn new_slot(&mut self, sweep: usize) -> SlotId {
+        self.slot_sweep.push(sweep);
+        SlotId::new(self.slot_sweep.len() - 1)
     }
 
     /// The store of a member's value, its elements in row-major order laid over the level's space.
@@ -348,7 +370,8 @@ impl BodyBuilder<'_> {
             Level::Full => &self.space,
             Level::Kept => &self.kept,
         };
-        Ok(Store { value, buffer: ValueId::of(member), access: Access::contiguous(space) })
+        let access = self.stored(member).reshaped(self.graph().shape(member), space).ok_or(Refusal::Misaligned)?;
+        Ok(Store { value, buffer: ValueId::of(member), access })
     }
 
     /// The value of `node`, its elements in row-major order laid over the level's space.
@@ -380,9 +403,22 @@ impl BodyBuilder<'_> {
         id
     }
 
-    /// The access through a chain of a value of `shape`.
-    fn access(&self, shape: &[usize], mut chain: ChainId) -> Result<Access, Refusal> {
-        let mut access = Access::contiguous(shape);
+    /// A value's buffer by the value's shape.
+    fn stored(&self, node: NodeId) -> Access {
+        let shape = self.graph().shape(node);
+        match self.lowering.orders.get(&node) {
+            Some(order) => Access::ordered(shape, order),
+            None => Access::contiguous(shape),
+        }
+    }
+
+    /// The access through a chain of a value of `shape` that lies row-major.
+    fn access(&self, shape: &[usize], chain: ChainId) -> Result<Access, Refusal> {
+        self.through(Access::contiguous(shape), chain)
+    }
+
+    /// An access of a value through a chain.
+    fn through(&self, mut access: Access, mut chain: ChainId) -> Result<Access, Refusal> {
         while chain != 0 {
             let (parent, step) = &self.chains[chain];
             access = match through(&access, &step.op, &step.from, &step.to) {
@@ -410,7 +446,7 @@ impl BodyBuilder<'_> {
             return self.member_value(node, place, chain, level);
         }
         if self.lowering.in_memory[node.index()] && self.computed != Some(node) {
-            let access = self.access(&ty.shape, chain)?;
+            let access = self.through(self.stored(node), chain)?;
             return Ok(self.expr(Expr::Load { buffer: ValueId::of(node), access, lane: ty.dtype.lane() }));
         }
         match graph.op(node) {
@@ -517,12 +553,18 @@ impl BodyBuilder<'_> {
     }
 
     /// A member's value can be used only at the very point that computes it.
-    fn member_value(&mut self, node: NodeId, place: Place, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+    fn member_value(
+        &mut self,
+        node: NodeId,
+        place: MemberValue,
+        chain: ChainId,
+        level: Level,
+    ) -> Result<ExprId, Refusal> {
         let access = self.access(self.lowering.graph.shape(node), chain)?;
         match (place, level) {
-            (Place::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
+            (MemberValue::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
             // The kept shape has size 1 where the space is reduced, so its strides are 0 there.
-            (Place::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
+            (MemberValue::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
             _ => Err(Refusal::Misaligned),
         }
     }

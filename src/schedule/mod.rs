@@ -1,19 +1,22 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body; [`assemble`] numbers the
-//! buffers and lets state be updated in place; [`order`] sorts the kernels; [`layout`] gives every
-//! buffer its place in the arena.
+//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
+//! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
+//! each kernel and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the
+//! arena.
 
+pub mod arena;
 pub mod assemble;
 mod atoms;
 pub mod fuse;
-pub mod layout;
 pub mod lower;
 pub mod memory;
 pub mod movement;
 mod multi_tensor;
 pub mod order;
+pub mod physical;
+pub mod select;
 mod topological;
 pub mod value;
 
@@ -21,7 +24,7 @@ use crate::ir::{Graph, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
 use std::collections::BTreeSet;
 
-pub use crate::kernel::target::Fusion;
+pub use crate::kernel::target::{Fusion, Strategy};
 
 /// A graph that cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,12 +45,14 @@ impl From<StateTooLarge> for ScheduleError {
 ///
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place, or the arena is too large.
-pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<Schedule, ScheduleError> {
+pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strategy>) -> Result<Schedule, ScheduleError> {
+    let strategy = strategy.into();
     let graph = with_state_nodes(graph);
-    let fused = fuse::fuse(&graph, fusion);
+    let fused = fuse::fuse(&graph, &strategy);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
+    select::select(&mut assembled, strategy.target);
     order::order(&mut assembled);
-    layout::layout(assembled, states)
+    arena::lay_out(assembled, states)
 }
 
 /// How many kernels a graph comes to.
@@ -56,7 +61,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<S
 /// When the graph uses a state tensor that `states` does not place.
 pub fn count_kernels(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<usize, ScheduleError> {
     let graph = with_state_nodes(graph);
-    Ok(assemble::assemble(&graph, fuse::fuse(&graph, fusion), states)?.kernels.len())
+    Ok(assemble::assemble(&graph, fuse::fuse(&graph, &fusion.into()), states)?.kernels.len())
 }
 
 /// The graph with a node for every state tensor that it updates, also where it does not read it.

@@ -5,6 +5,7 @@
 //! best order is NP-hard (Sethi, SIAM J. Computing 1975).
 
 use super::assemble::Assembled;
+use super::select::workspace;
 use crate::kernel::body::{BufferId, Kernel};
 use crate::kernel::schedule::BufferRole;
 use std::collections::BTreeSet;
@@ -92,7 +93,7 @@ fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec
     order
 }
 
-/// The largest sum of bytes of live temporaries and outputs.
+/// The largest sum of bytes of live temporaries, outputs and workspace.
 fn peak(work: &Assembled, order: &[usize]) -> usize {
     let mut last_use = vec![0; work.buffers.len()];
     for (position, &k) in order.iter().enumerate() {
@@ -110,7 +111,8 @@ fn peak(work: &Assembled, order: &[usize]) -> usize {
                 live += work.buffers[b.index()].bytes();
             }
         }
-        peak = peak.max(live);
+        let workspace: usize = workspace(kernel).map(|b| work.buffers[b.index()].bytes()).sum();
+        peak = peak.max(live + workspace);
         let used: BTreeSet<BufferId> =
             kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
         for b in used {

@@ -4,13 +4,58 @@
 
 mod bindings;
 mod choices;
+pub mod conformance;
 mod graphs;
 mod ops;
 pub mod programs;
 
+use crate::ir::{Module, Value};
+use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
+use crate::replay::Tensors;
+use crate::tensor::DType;
+use crate::types::Feed;
+
 pub use bindings::{random_bindings, special_bindings};
 pub use choices::Choices;
 pub use graphs::{GraphOptions, random_graph};
+
+/// Values for the data that an entry takes in some steps.
+pub fn program_inputs(module: &Module, entry: &str, steps: usize) -> Tensors {
+    let inputs = module.entries.iter().filter(|e| e.graph.name == entry).flat_map(|e| &e.inputs);
+    let mut given = Tensors::new();
+    for input in inputs.filter(|i| i.feed != Feed::Seed) {
+        for step in 0..steps {
+            let mut choices = Choices::new(crate::scalar::stream_hash(&input.name) ^ step as u64);
+            let elements = 0..input.ty.elements();
+            let value = match input.ty.dtype {
+                DType::F32 | DType::Bf16 => {
+                    Value::real(input.ty.shape.clone(), elements.map(|_| choices.real()).collect())
+                }
+                DType::U32 => {
+                    let below = input.below.unwrap_or(2);
+                    Value::u32(input.ty.shape.clone(), elements.map(|_| choices.below(below) as u32).collect())
+                }
+            };
+            given.insert(if step == 0 { input.name.clone() } else { format!("{}@{step}", input.name) }, value);
+        }
+    }
+    given
+}
+
+/// The ways in which tests schedule a graph: fused, not fused, and by a policy that does all that fusion can do, as a device
+/// with many cores may want it.
+pub fn strategies() -> [(&'static str, Strategy); 3] {
+    let fused = Strategy::from(Fusion::On);
+    let policy = Policy {
+        recompute_weight: 1000,
+        prologue_elements: usize::MAX,
+        epilogue_reductions: true,
+        serial_elements: usize::MAX,
+        parallel_points: 0,
+        layout: Layout::PixelMajor,
+    };
+    [("fused", fused), ("not fused", Fusion::Off.into()), ("everything fused", Strategy { policy, ..fused })]
+}
 
 /// Random graphs for proptest, which shrink to fewer steps. (Proptest is there for this crate's own
 /// tests only; others map `any::<u64>()` through [`random_graph`].)

@@ -2,8 +2,8 @@
 //!
 //! Every epoch is a fresh permutation that depends on the seed and the epoch alone, never on what came before: a
 //! position is two numbers, and going to it gives the very batches that an uninterrupted run would have had. The
-//! permutation is Fisher and Yates's (Knuth, TAOCP 2, 3.4.2, algorithm P) over xoshiro256++, whose output is fixed by its
-//! definition (`rand`'s `StdRng` may change between versions), with our own bounded draw for the same reason.
+//! permutation is Fisher and Yates's (Knuth, TAOCP 2, 3.4.2, algorithm P) over xoshiro256++, whose output is fixed by
+//! its definition (`rand`'s `StdRng` may change between versions), with our own bounded draw for the same reason.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
@@ -25,6 +25,8 @@ pub struct Position {
 pub struct Batches {
     seed: u64,
     size: usize,
+    /// Whether an epoch ends before a batch that would be smaller than the others.
+    whole_only: bool,
     position: Position,
     /// The permutation of epoch `ordered`; the buffer is reused, so going on allocates nothing.
     order: Vec<u32>,
@@ -52,18 +54,32 @@ impl Batches {
         let count = u32::try_from(count).expect("an image's index fits in 32 bits");
         let mut order: Vec<u32> = (0..count).collect();
         shuffle(&mut order, seed, 0);
-        Batches { seed, size, position: Position::default(), order, ordered: 0 }
+        Batches { seed, size, whole_only: false, position: Position::default(), order, ordered: 0 }
     }
 
-    /// Batches in one epoch, the last, smaller one included.
+    /// The same without the smaller last batch of each epoch: the images that no whole batch has room for are others in
+    /// each epoch.
+    ///
+    /// # Panics
+    /// If there are fewer images than a batch has.
+    pub fn whole_only(self) -> Batches {
+        assert!(self.order.len() >= self.size, "there is one whole batch");
+        Batches { whole_only: true, ..self }
+    }
+
+    /// Batches in one epoch, with the last, smaller one where there is one.
     pub fn per_epoch(&self) -> u64 {
-        self.order.len().div_ceil(self.size) as u64
+        match self.whole_only {
+            true => (self.order.len() / self.size) as u64,
+            false => self.order.len().div_ceil(self.size) as u64,
+        }
     }
 
     /// Images in the last batch of an epoch.
     pub fn last_size(&self) -> usize {
         match self.order.len() % self.size {
             0 => self.size,
+            _ if self.whole_only => self.size,
             rest => rest,
         }
     }
@@ -198,6 +214,20 @@ mod tests {
         }
         assert!(seen.into_iter().all(|seen| seen));
         assert_eq!(batches.position(), Position { epoch: 1, batch: 0 });
+    }
+
+    #[test]
+    fn an_epoch_of_whole_batches_leaves_the_rest_out() {
+        let mut batches = Batches::new(10, 4, 1).whole_only();
+        assert_eq!((batches.per_epoch(), batches.last_size()), (2, 4));
+        let ends: Vec<(usize, bool)> = (0..4)
+            .map(|_| {
+                let batch = batches.next();
+                (batch.indices.len(), batch.ends_epoch)
+            })
+            .collect();
+        assert_eq!(ends, [(4, false), (4, true), (4, false), (4, true)]);
+        assert_eq!(batches.position(), Position { epoch: 2, batch: 0 });
     }
 
     #[test]

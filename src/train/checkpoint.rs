@@ -1,4 +1,4 @@
-//! Checkpoints: every tensor of a training run's state, and what else is needed to go on, in one safetensors file.
+//! Checkpoints: every tensor of a training run's state, and what else is needed to resume, in one safetensors file.
 //!
 //! The facts about the run are in the file's own header, so tensors and facts cannot disagree, and one rename replaces
 //! both. The file that was there before stays beside it with `.prev` added. A SHA-256 over all of it tells a damaged
@@ -16,8 +16,10 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::batches::Position;
+use super::data::Dataset;
 use crate::atomic;
 use crate::kernel::target::Fusion;
+use crate::plan::Plan;
 use crate::tensor::{DType, Tensor, Type};
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
@@ -53,6 +55,26 @@ pub struct Meta {
     pub position: Position,
 }
 
+impl Meta {
+    /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data
+    /// for testing, which changes its digest.
+    pub fn new(plan: &Plan, data: &Dataset, seed: u64) -> Meta {
+        let source = &plan.source;
+        Meta {
+            program: plan.name.clone(),
+            text: source.text.clone(),
+            sets: super::session::sets(plan),
+            data: data.argument(),
+            digest: data.digest(),
+            optional: source.optional.clone(),
+            fusion: source.fusion,
+            fast_math: source.fast_math,
+            seed,
+            ..Meta::default()
+        }
+    }
+}
+
 /// A checkpoint in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -86,7 +108,7 @@ pub enum Problem {
     /// The tensors to be saved contradict themselves; a caller's mistake.
     #[error("cannot be written: tensor {0}")]
     Unfit(String),
-    /// The file ends too early, or goes on after its end.
+    /// The file ends too early, or continues after its end.
     #[error("is truncated, or has bytes after its end ({0} bytes found)")]
     Length(usize),
     /// The header is not that of a safetensors file.
@@ -231,7 +253,7 @@ impl Content {
 
 /// Reads and verifies a checkpoint. The file is untrusted: nothing in it can cause more than an error.
 pub fn load(file: &Path) -> Result<Checkpoint, CheckpointError> {
-    fs::read(file)
+    atomic::read(file)
         .map_err(Problem::Read)
         .and_then(|bytes| decode(&bytes))
         .map(|(meta, tensors)| Checkpoint { file: file.to_owned(), meta, tensors })
@@ -310,7 +332,7 @@ fn way_out(file: &Path, problem: &Problem) -> String {
         Problem::Format { .. } => "; give the checkpoint of a run of gcc-gan train".into(),
         _ if previous(file).exists() => {
             let previous = previous(file);
-            format!("; the checkpoint saved before it may be sound: rename {} to go on from there", previous.display())
+            format!("; the checkpoint saved before it may be sound: rename {} to resume from there", previous.display())
         }
         _ => "; start a new run if there is no copy of it".into(),
     }

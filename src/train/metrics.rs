@@ -1,8 +1,8 @@
 //! A run's measurements as JSON lines: one object a line, each with the step it belongs to.
 //!
-//! Every line is handed to the system as soon as it is written, so the file can be followed (`tail -f`) and a kill loses
-//! at most the line being written. When a run is resumed at a step, what was logged after that step is removed, because
-//! those steps are about to be done again.
+//! Every line is handed to the system as soon as it is written, so the file can be followed (`tail -f`) and a kill
+//! loses at most the line being written. When a run is resumed at a step, what was logged after that step is removed,
+//! because those steps are about to be done again.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::atomic;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub enum MetricsError {
         /// What the system said.
         error: io::Error,
     },
-    /// A line before the last that is no record, which no kill of ours leaves behind.
+    /// A line before the last that is not a record, which no kill of ours leaves behind.
     #[error("{file}, line {line}: a JSON object with a number \"step\" was expected ({reason}); correct or remove the line", file = .file.display())]
     Line {
         /// The file.
@@ -60,10 +62,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `path`, which is made if need be, to go on after `step`: later lines and a half-written last line are
+    /// Opens `path`, which is made if need be, to continue after `step`: later lines and a half-written last line are
     /// removed. A new run starts after step 0.
     pub fn open(path: &Path, step: u64) -> Result<Metrics, MetricsError> {
         let io = |error| MetricsError::Io { file: path.to_owned(), error };
+        // The end of a device or a pipe might never come.
+        match atomic::check_ordinary(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         let keep = keep(&mut file, path, step)?;
         file.set_len(keep).map_err(io)?;

@@ -21,11 +21,11 @@ use crate::atomic;
 /// Why a run's folder cannot be used.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A name that is no folder name.
+    /// A name that is not a folder name.
     #[error("\"{0}\" cannot name a run: letters, digits, '-', '_' and '.' were expected, and no '.' in front")]
     Name(String),
     /// A new run under a name that is taken.
-    #[error("the run {dir} exists already: go on with it (--resume), or take another name", dir = .0.display())]
+    #[error("the run {dir} exists already: resume it (--resume {dir}), or choose another name", dir = .0.display())]
     Exists(PathBuf),
     /// A run that is not there.
     #[error("there is no run in {dir}: the folder of a run, which holds {CHECKPOINT}, was expected", dir = .0.display())]
@@ -48,12 +48,30 @@ pub enum RunError {
 /// The name of the checkpoint in a run's folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 
-/// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends.
+/// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends. A
+/// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in
+/// the way of the next try.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Whether it was made by this process.
+    is_new: bool,
     _lock: File,
 }
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.is_new && !self.checkpoint().exists() {
+            // Only what is ours: a folder with anything else in it stays.
+            atomic::remove_stale(&self.path, Duration::ZERO);
+            let _ = fs::remove_dir(self.samples());
+            let _ = fs::remove_file(self.path.join(LOCK));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+const LOCK: &str = "lock";
 
 impl RunDir {
     /// Makes the folder of a new run under `root`: `name`, or else `program` with the next free number.
@@ -63,20 +81,24 @@ impl RunDir {
             Some(name) => {
                 let path = root.join(checked(name)?);
                 match fs::create_dir(&path) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(RunError::Exists(path)),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match is_unused(&path) {
+                        true => {}
+                        false => return Err(RunError::Exists(path)),
+                    },
                     made => made.map_err(|error| io_error("made", &path, error))?,
                 }
                 path
             }
             None => numbered(root, checked(program)?)?,
         };
-        let run = RunDir::lock(path)?;
+        let mut run = RunDir::lock(path)?;
+        run.is_new = true;
         let samples = run.samples();
         fs::create_dir_all(&samples).map_err(|error| io_error("made", &samples, error))?;
         Ok(run)
     }
 
-    /// Opens the folder of a run to go on with it. What a killed process left half-written is removed.
+    /// Opens the folder of a run to resume it. What a killed process left half-written is removed.
     pub fn open(path: &Path) -> Result<RunDir, RunError> {
         if !path.join(CHECKPOINT).is_file() {
             return Err(RunError::Missing(path.to_owned()));
@@ -90,7 +112,7 @@ impl RunDir {
 
     /// The system's lock on a file, unlike the mere presence of one, ends with its process: a kill blocks nobody.
     fn lock(path: PathBuf) -> Result<RunDir, RunError> {
-        let file = path.join("lock");
+        let file = path.join(LOCK);
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&file);
         let lock = lock.map_err(|error| io_error("written", &file, error))?;
         match lock.try_lock() {
@@ -102,7 +124,7 @@ impl RunDir {
             }
             Err(TryLockError::Error(error)) => return Err(io_error("locked", &file, error)),
         }
-        Ok(RunDir { path, _lock: lock })
+        Ok(RunDir { path, is_new: false, _lock: lock })
     }
 
     /// The folder.
@@ -142,6 +164,25 @@ pub fn latest(root: &Path) -> Option<PathBuf> {
     let saved = |run: &PathBuf| fs::metadata(run.join(CHECKPOINT)).and_then(|m| m.modified()).ok();
     // Two of the same moment are told apart by name, so that the answer does not depend on the folder's order.
     runs.filter_map(|run| Some((saved(&run)?, run))).max().map(|(_, run)| run)
+}
+
+/// Whether a folder is that of a run which was killed before its first checkpoint: nothing is in it but what every run
+/// makes before that.
+fn is_unused(path: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return false };
+    let is_lock = |name: &str| name == LOCK || name.starts_with(atomic::PREFIX);
+    let is_empty = |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    let mut is_run = false;
+    for entry in entries {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        is_run |= name == LOCK;
+        if !(is_lock(name) || name == "samples" && is_empty(&entry.path())) {
+            return false;
+        }
+    }
+    is_run
 }
 
 /// Makes `root/stem-NNN` with the number after the highest there is.
@@ -189,7 +230,8 @@ mod tests {
         let first = RunDir::create(&root, None, "dcgan").unwrap();
         assert_eq!(name(&first), "dcgan-001");
         assert!(first.samples().is_dir());
-        assert_eq!(name(&RunDir::create(&root, None, "dcgan").unwrap()), "dcgan-002");
+        let second = RunDir::create(&root, None, "dcgan").unwrap();
+        assert_eq!(name(&second), "dcgan-002");
         assert_eq!(name(&RunDir::create(&root, None, "lenet").unwrap()), "lenet-001");
         // After the highest, gaps and other names notwithstanding.
         fs::create_dir(root.join("dcgan-0041")).unwrap();
@@ -204,7 +246,9 @@ mod tests {
         let make = || RunDir::create(dir.path(), None, "dcgan").unwrap();
         let mut names: Vec<String> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
-            threads.into_iter().map(|thread| name(&thread.join().unwrap()).to_owned()).collect()
+            // A run that saved nothing takes its folder away when it ends: all are kept until all are there.
+            let runs: Vec<RunDir> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            runs.iter().map(|run| name(run).to_owned()).collect()
         });
         names.sort();
         names.dedup();
@@ -218,7 +262,9 @@ mod tests {
             let error = RunDir::create(dir.path(), Some(bad), "dcgan").unwrap_err();
             assert!(matches!(error, RunError::Name(_)), "{error}");
         }
-        drop(RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap());
+        let mine = RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap();
+        fs::write(mine.checkpoint(), "").unwrap();
+        drop(mine);
         let error = RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap_err();
         assert!(matches!(error, RunError::Exists(_)), "{error}");
         fs::write(dir.path().join("file"), "").unwrap();
@@ -243,6 +289,27 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_without_a_checkpoint_is_not_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        drop(RunDir::create(dir.path(), Some("a"), "dcgan").unwrap());
+        assert!(!path.exists());
+        // As after a kill, when nothing tidies up.
+        std::mem::forget(RunDir::create(dir.path(), Some("a"), "dcgan").unwrap());
+        let error = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap_err();
+        assert!(matches!(error, RunError::Locked(_)), "it is still in use: {error}");
+        fs::create_dir_all(dir.path().join("b/samples")).unwrap();
+        fs::write(dir.path().join("b/lock"), "").unwrap();
+        let run = RunDir::create(dir.path(), Some("b"), "dcgan").unwrap();
+        // What somebody else put there is never removed.
+        fs::write(dir.path().join("b/notes"), "").unwrap();
+        drop(run);
+        assert!(dir.path().join("b/notes").exists());
+        let error = RunDir::create(dir.path(), Some("b"), "dcgan").unwrap_err();
+        assert!(matches!(error, RunError::Exists(_)), "{error}");
+    }
+
+    #[test]
     fn opening_clears_what_a_kill_left() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
@@ -264,7 +331,7 @@ mod tests {
             let file = File::create(run.checkpoint()).unwrap();
             file.set_modified(now - Duration::from_secs(age)).unwrap();
         }
-        drop(RunDir::create(dir.path(), Some("without"), "dcgan").unwrap());
+        let _without = RunDir::create(dir.path(), Some("without"), "dcgan").unwrap();
         let found = latest(dir.path()).unwrap();
         assert_eq!(found, dir.path().join("b"));
         assert_eq!(checkpoint_of(&found), found.join(CHECKPOINT));

@@ -3,9 +3,12 @@
 use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, Split};
+use super::thousands;
+use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
-use crate::plan::{DType, EntryPlan, Feed, Plan, Type};
+use crate::plan::{DType, EntryPlan, Feed, Plan, StateRole, Type};
 use crate::tensor::{Bf16, Tensor};
+use crate::types::StateDecl;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
@@ -33,10 +36,6 @@ pub enum SessionError {
     Data { data: String, program: String, problem: String },
     #[error("entry `{entry}` of `{program}` {problem}")]
     Entry { program: String, entry: String, problem: String },
-    #[error(
-        "the losses are no longer finite after step {step} ({values}): lower the learning rate with --set, or try another --seed"
-    )]
-    Diverged { step: u64, values: String },
 }
 
 /// Most inputs of an entry that is trained with.
@@ -78,7 +77,7 @@ impl Feeds {
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
             *slot = buffer.view();
         }
-        executor.run(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
+        executor.submit(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
     }
 }
 
@@ -100,6 +99,25 @@ fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
         buffer.elements() == 1 && buffer.dtype == DType::F32
     };
     (0..schedule.outputs.len()).filter(is_scalar)
+}
+
+/// The scalar outputs of an entry that was just run.
+fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, SessionError> {
+    let plan = &executor.plan().entries[entry];
+    let outputs: Vec<(usize, String)> =
+        scalar_outputs(plan).map(|i| (i, plan.schedule.outputs[i].name.clone())).collect();
+    let mut scalars = Vec::new();
+    for (i, output) in outputs {
+        let mut value = [0.0];
+        executor.read_output(entry, i, TensorMut::f32(&mut value))?;
+        scalars.push((output, value[0]));
+    }
+    Ok(scalars)
+}
+
+/// The network that a state tensor belongs to: the first part of its name.
+fn network_of(state: &str) -> &str {
+    state.split('/').next().unwrap_or(state)
 }
 
 /// A named scalar that an entry gives.
@@ -124,9 +142,12 @@ pub struct Session {
     evaluations: Vec<Feeds>,
     /// Steps done.
     step: u64,
-    /// The scalar outputs of a step: index and value.
-    scalars: Vec<(usize, f32)>,
-    names: Vec<String>,
+    /// The entry that the last step ran, while its outputs are still there.
+    last: Option<usize>,
+    /// The state tensors that say of a network that it is no longer finite: index and network.
+    flags: Vec<(usize, String)>,
+    /// Examples of the data set that are never used, one sentence for each reason.
+    left_out: Vec<String>,
 }
 
 impl Session {
@@ -140,39 +161,44 @@ impl Session {
         check_data(plan, &data)?;
         let whole = whole_step(plan)?;
         let (count, batch) = (data.train.len(), examples(&plan.entries[whole]));
-        let batches = Batches::new(count, batch, seed);
+        let mut batches = Batches::new(count, batch, seed);
         let mut steps = vec![Feeds::new(whole, &plan.entries[whole])];
+        let mut left_out = Vec::new();
         let last = batches.last_size();
         if last != batch {
-            let hint = "compile it with `--specialise`, or from its graph";
-            let index = find(plan, entry::TRAIN, last).ok_or_else(|| SessionError::NoEntry {
-                program: plan.name.clone(),
-                entry: entry::TRAIN,
-                examples: last,
-                hint,
-            })?;
-            steps.push(Feeds::new(index, &plan.entries[index]));
+            match find(plan, entry::TRAIN, last) {
+                Some(index) => steps.push(Feeds::new(index, &plan.entries[index])),
+                None => {
+                    batches = batches.whole_only();
+                    let (count, program) = (thousands(count), &plan.name);
+                    left_out.push(format!(
+                        "each epoch leaves out {last} of the {count} images, which make no whole batch: `{program}` has \
+                         no `{}` for {last} at a time",
+                        entry::TRAIN
+                    ));
+                }
+            }
         }
         let evaluations: Vec<Feeds> = (plan.entries.iter().enumerate())
             .filter(|(_, e)| e.name == entry::EVALUATE)
             .map(|(i, e)| Feeds::new(i, e))
             .collect();
         if let (Some(test), Some(own)) = (&data.test, plan.entry(entry::EVALUATE)) {
-            // An hour into training is too late to find out.
             let left = test.len().checked_rem(examples(own)).unwrap_or(0);
             if left > 0 && !evaluations.iter().any(|f| f.examples == left) {
-                return Err(SessionError::NoEntry {
-                    program: plan.name.clone(),
-                    entry: entry::EVALUATE,
-                    examples: left,
-                    hint: "use the size that `train_step`'s batch has for its batch too",
-                });
+                left_out.push(format!(
+                    "the last {left} of the {} test images are left out: `{}` has no `{}` for {left} at a time",
+                    thousands(test.len()),
+                    plan.name,
+                    entry::EVALUATE
+                ));
             }
         }
-        let outputs = &plan.entries[whole].schedule.outputs;
-        let scalars: Vec<(usize, f32)> = scalar_outputs(&plan.entries[whole]).map(|i| (i, 0.0)).collect();
-        let names = scalars.iter().map(|&(i, _)| outputs[i].name.clone()).collect();
-        Ok(Session { executor, data, seed, batches, steps, evaluations, step: 0, scalars, names })
+        let flags = (plan.states.iter().enumerate())
+            .filter(|(_, state)| state.role == StateRole::NonFinite && state.ty == Type::f32([]))
+            .map(|(i, state)| (i, network_of(&state.name).to_string()))
+            .collect();
+        Ok(Session { executor, data, seed, batches, steps, evaluations, step: 0, last: None, flags, left_out })
     }
 
     pub fn plan(&self) -> &Plan {
@@ -186,6 +212,27 @@ impl Session {
     /// Steps done since the first initialisation.
     pub fn step_count(&self) -> u64 {
         self.step
+    }
+
+    /// The seed of all randomness.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Examples in a whole batch.
+    pub fn batch(&self) -> usize {
+        self.steps[0].examples
+    }
+
+    /// Which examples of the data set are never used, because no entry takes so few: sentences without a full stop.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Epochs that are complete, and the part of the present one.
+    pub fn epoch(&self) -> f64 {
+        let position = self.position();
+        position.epoch as f64 + position.batch as f64 / self.steps_per_epoch() as f64
     }
 
     pub fn steps_per_epoch(&self) -> u64 {
@@ -204,7 +251,7 @@ impl Session {
         initialise(self.executor.as_mut(), self.seed)
     }
 
-    /// Goes on from a checkpoint: state, step and place in the epoch.
+    /// Continues from a checkpoint: state, step and place in the epoch.
     ///
     /// # Errors
     /// When a state tensor is missing or of another type or shape.
@@ -233,70 +280,72 @@ impl Session {
             });
         }
         feeds.run(self.executor.as_mut())?;
-        let entry = feeds.entry;
+        self.last = Some(feeds.entry);
         self.step += 1;
-        for (output, value) in &mut self.scalars {
-            self.executor.read_output(entry, *output, TensorMut::f32(std::slice::from_mut(value)))?;
-        }
         Ok(StepDone { examples, ends_epoch })
     }
 
-    /// The scalar outputs of the last step, by name.
-    pub fn scalars(&self) -> impl Iterator<Item = (&str, f32)> {
-        self.names.iter().map(String::as_str).zip(self.scalars.iter().map(|(_, value)| *value))
-    }
-
-    /// An error where one of the last step's outputs is infinite or no number.
+    /// The scalar outputs of the last step (its losses and measures), by name. They are read from the device now: a
+    /// step that nobody looks at need not be waited for. Empty before the first step, and once another entry was run.
     ///
     /// # Errors
-    /// See there.
-    pub fn check_finite(&self) -> Result<(), SessionError> {
-        if self.scalars.iter().all(|(_, value)| value.is_finite()) {
-            return Ok(());
+    /// When the executor fails.
+    pub fn scalars(&mut self) -> Result<Scalars, SessionError> {
+        let Some(entry) = self.last else { return Ok(Vec::new()) };
+        read_scalars(self.executor.as_mut(), entry)
+    }
+
+    /// The networks whose parameters or running statistics a step has made infinite or NaN, by the flags that the steps
+    /// themselves write. A program that was compiled before there were flags has none.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn non_finite(&mut self) -> Result<Vec<String>, SessionError> {
+        let mut found = Vec::new();
+        for (state, network) in &self.flags {
+            let mut flag = [0.0];
+            self.executor.read_state(*state, TensorMut::f32(&mut flag))?;
+            if flag != [0.0] {
+                found.push(network.clone());
+            }
         }
-        let values: Vec<String> = self.scalars().map(|(name, value)| format!("{name} {value}")).collect();
-        Err(SessionError::Diverged { step: self.step, values: values.join(", ") })
+        Ok(found)
     }
 
     /// The means over the whole test set of what the program's `evaluate` entry gives; `None` where it
     /// has no such entry or the data set no test images.
     ///
     /// # Errors
-    /// When a part of the test set has a size for which the entry was not compiled.
+    /// When the executor fails.
     pub fn evaluate(&mut self) -> Result<Option<Scalars>, SessionError> {
         let Some(test) = &self.data.test else { return Ok(None) };
         let Some(batch) = self.evaluations.iter().map(|f| f.examples).max() else { return Ok(None) };
+        self.last = None;
         let indices: Vec<u32> = (0..test.len() as u32).collect();
         let mut totals: Vec<(String, f64)> = Vec::new();
+        let mut measured = 0;
         // What takes no data is measured once.
         for part in indices.chunks(if batch == 0 { test.len() } else { batch }) {
             let wanted = part.len().min(batch);
-            let Some(feeds) = self.evaluations.iter_mut().find(|f| f.examples == wanted) else {
-                return Err(SessionError::NoEntry {
-                    program: self.executor.plan().name.clone(),
-                    entry: entry::EVALUATE,
-                    examples: part.len(),
-                    hint: "compile it with `--specialise`, or from its graph",
-                });
-            };
+            // Told at the start: see `left_out`.
+            let Some(feeds) = self.evaluations.iter_mut().find(|f| f.examples == wanted) else { continue };
             if !feeds.fill(test, part, self.seed) {
                 return Ok(None);
             }
             feeds.run(self.executor.as_mut())?;
-            let plan = &self.executor.plan().entries[feeds.entry];
-            let outputs: Vec<(usize, String)> =
-                scalar_outputs(plan).map(|i| (i, plan.schedule.outputs[i].name.clone())).collect();
-            for (i, output) in outputs {
-                let mut value = 0.0;
-                self.executor.read_output(feeds.entry, i, TensorMut::f32(std::slice::from_mut(&mut value)))?;
-                let weighted = f64::from(value) * part.len() as f64 / test.len() as f64;
+            measured += part.len();
+            for (output, value) in read_scalars(self.executor.as_mut(), feeds.entry)? {
+                let weighted = f64::from(value) * part.len() as f64;
                 match totals.iter_mut().find(|(name, _)| *name == output) {
                     Some((_, total)) => *total += weighted,
                     None => totals.push((output, weighted)),
                 }
             }
         }
-        Ok(Some(totals.into_iter().map(|(name, total)| (name, total as f32)).collect()))
+        if measured == 0 {
+            return Ok(None);
+        }
+        Ok(Some(totals.into_iter().map(|(name, total)| (name, (total / measured as f64) as f32)).collect()))
     }
 
     /// `count` images from fixed noise: see [`sample`].
@@ -304,6 +353,7 @@ impl Session {
     /// # Errors
     /// When the executor fails.
     pub fn sample(&mut self, count: usize) -> Result<Option<Images>, SessionError> {
+        self.last = None;
         sample(self.executor.as_mut(), self.seed, count)
     }
 
@@ -335,6 +385,19 @@ impl State {
             tensors.push((state.name, tensor));
         }
         Ok(State { tensors })
+    }
+
+    /// The networks with an element that is infinite or NaN.
+    pub fn non_finite(&self) -> Vec<String> {
+        let found: BTreeSet<String> = (self.tensors.iter())
+            .filter(|(_, tensor)| {
+                let singles = tensor.values::<f32>().into_iter().flatten().copied();
+                let halves = tensor.values::<Bf16>().into_iter().flatten().map(|v| v.to_f32());
+                !singles.chain(halves).all(f32::is_finite)
+            })
+            .map(|(name, _)| network_of(name).to_string())
+            .collect();
+        found.into_iter().collect()
     }
 
     /// The tensors as a checkpoint takes them.
@@ -375,9 +438,17 @@ pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionE
 /// When a state tensor is missing or of another type or shape.
 pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(), SessionError> {
     let declared = executor.plan().states.clone();
-    let expected: Vec<(&str, &Type)> = declared.iter().map(|state| (state.name.as_str(), &state.ty)).collect();
+    // Checkpoints of older versions have no flags, and only finite state was saved since.
+    let is_there =
+        |state: &StateDecl| state.role != StateRole::NonFinite || checkpoint.tensors.contains_key(&state.name);
+    let expected: Vec<(&str, &Type)> =
+        declared.iter().filter(|state| is_there(state)).map(|state| (state.name.as_str(), &state.ty)).collect();
     checkpoint.check(&expected)?;
     for (i, state) in declared.iter().enumerate() {
+        if !is_there(state) {
+            executor.write_state(i, TensorRef::f32(&[0.0]))?;
+            continue;
+        }
         executor.write_state(i, checkpoint.tensors[&state.name].view())?;
     }
     Ok(())
@@ -489,7 +560,12 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
     let misfit = |problem: String| SessionError::Data { data: data.name.clone(), program: program.clone(), problem };
     let count = data.train.len();
     if count < batch {
-        return Err(misfit(format!("it has {count} examples, a batch takes {batch}; use --set batch={count}")));
+        let size = crate::declare::data_size(&plan.source.name, &plan.source.text, Some(entry::TRAIN)).ok().flatten();
+        let hint = match size {
+            Some(size) => format!("use --set {size}={count}"),
+            None => "the program's text fixes that number: make it smaller there".to_string(),
+        };
+        return Err(misfit(format!("it has {count} examples, a batch takes {batch}; {hint}")));
     }
     plan.entries.iter().try_for_each(|entry| check_fit(entry, data).map_err(misfit))
 }
@@ -534,7 +610,7 @@ fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
             }
             Feed::Labels if data.largest_label().zip(input.below).is_some_and(|(found, b)| usize::from(found) >= b) => {
                 return Err(format!(
-                    "it has labels up to {}, the program takes `{}` for one of {} classes",
+                    "it has labels up to {}, the program expects `{}` below {}",
                     data.largest_label().unwrap_or_default(),
                     input.name,
                     input.below.unwrap_or_default()
@@ -549,17 +625,55 @@ fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
     Ok(())
 }
 
-/// The numbers of examples, beside whole batches, for which a plan lacks an entry that a data set needs: the last batch of
-/// an epoch, and the last of the test set.
-pub fn leftovers(plan: &Plan, data: &Dataset) -> Vec<usize> {
-    let of = |name: &str, count: usize| {
-        let left = plan.entry(name).map_or(0, |e| count.checked_rem(examples(e)).unwrap_or(0));
-        (left > 0 && find(plan, name, left).is_none()).then_some(left)
-    };
+/// The entries that a data set needs besides those for whole batches, and the plan lacks, with their numbers of
+/// examples: the last batch of an epoch, and the last of the test set.
+pub fn leftovers(plan: &Plan, data: &Dataset) -> Vec<(&'static str, usize)> {
     let test = data.test.as_ref().map_or(0, Split::len);
-    let found: BTreeSet<usize> =
-        [of(entry::TRAIN, data.train.len()), of(entry::EVALUATE, test)].into_iter().flatten().collect();
-    found.into_iter().collect()
+    let needed = [(entry::TRAIN, data.train.len()), (entry::EVALUATE, test)].into_iter().filter_map(|(name, count)| {
+        let left = plan.entry(name).map_or(0, |e| count.checked_rem(examples(e)).unwrap_or(0));
+        (left > 0 && find(plan, name, left).is_none()).then_some((name, left))
+    });
+    needed.collect()
+}
+
+/// Adds the entries that a data set needs besides those for whole batches to a plan, as far as the program can be
+/// compiled for so few examples. What is still missing then, a [`Session`] leaves out and says so:
+/// [`Session::left_out`].
+pub fn specialise(plan: &mut Plan, data: &Dataset) {
+    for (entry, examples) in leftovers(plan, data) {
+        if let Err(error) = compile::specialise(plan, entry, examples) {
+            tracing::debug!("`{entry}` for {examples} examples: {error}");
+        }
+    }
+}
+
+/// A checkpoint's program, compiled as it was for the run, with `sets` on top of the run's own.
+///
+/// # Errors
+/// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are
+/// denied.
+pub fn compile_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Compiled, CompileError> {
+    let meta = &checkpoint.meta;
+    let mut all = meta.sets.clone();
+    let mut odd = Vec::new();
+    for set in sets {
+        match set.split_once('=') {
+            Some((name, value)) => drop(all.insert(name.trim().to_string(), value.trim().to_string())),
+            // The compiler says what is wrong with it.
+            None => odd.push(set.clone()),
+        }
+    }
+    let sets = all.iter().map(|(name, value)| format!("{name}={value}")).chain(odd).collect();
+    let options = Options {
+        sets,
+        optional: meta.optional.clone(),
+        fusion: meta.fusion,
+        fast_math: meta.fast_math,
+        deny_warnings,
+        ..Options::default()
+    };
+    let name = format!("{} (in {})", meta.program, checkpoint.file.display());
+    compile::compile(&name, &meta.text, &options, &mut |_| {})
 }
 
 /// The sizes and values that a plan was compiled with, as a checkpoint keeps them.

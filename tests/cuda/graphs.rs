@@ -143,7 +143,7 @@ pub fn mean_loss() -> Graph {
     })
 }
 
-/// Class labels as one-hot rows, and pieces put together and turned around.
+/// Class labels as one-hot rows, and pieces joined and reversed.
 pub fn movements() -> Graph {
     graph("movements", |b| {
         let labels = input(b, "labels", Type::u32([12, 1]));

@@ -143,8 +143,8 @@ fn is_real(op: ScalarOp) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// Every operation of the table on real numbers, comparisons included: theirs is zero. Rounding has a jump within any
-    /// difference that is large enough to be taken.
+    /// Every operation of the table on real numbers, comparisons included: theirs is zero. Rounding has a jump within
+    /// any difference that is large enough to be taken.
     #[test]
     fn scalars_agree_with_differences(shape in shape(0..3), seed: u64) {
         for &op in ScalarOp::ALL.iter().filter(|op| is_real(**op) && **op != ScalarOp::RoundBf16) {

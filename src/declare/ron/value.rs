@@ -5,7 +5,7 @@ use crate::declare::diagnostic::Span;
 /// Brackets may nest this deep, so that a hostile text cannot exhaust the stack. (The `ron` crate's
 /// limit is 128.)
 pub const MAX_DEPTH: usize = 100;
-/// Reading gives up after so many errors: the text is then not RON at all.
+/// Reading stops after this many errors: the text is then not RON at all.
 pub(super) const MAX_ERRORS: usize = 100;
 
 /// A value and its place in the text.

@@ -14,15 +14,15 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeros.
+    /// Zeros. `what` they are for is said where the machine has not so much.
     ///
     /// # Errors
-    /// When the machine has not so much.
-    pub fn new(bytes: usize) -> Result<Memory, ExecError> {
+    /// When it has not.
+    pub fn new(bytes: usize, what: &str) -> Result<Memory, ExecError> {
         const LINE: usize = ALIGNMENT / size_of::<u64>();
         let total = bytes.div_ceil(size_of::<u64>()) + LINE;
         let mut words: Vec<u64> = Vec::new();
-        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory(bytes))?;
+        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory { bytes, what: what.into() })?;
         words.resize(total, 0);
         let skip = words.as_ptr().align_offset(ALIGNMENT).min(LINE);
         Ok(Memory { words, skip, bytes })
@@ -74,9 +74,9 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// # Safety
     /// While the arena or a copy of it is in use, `memory` must stay alive and be used through it alone, and of
-    /// the tasks that run at the same time none may write bytes that another reads or writes. So are the kernels of a plan
-    /// that `plan::verify` accepts, run one after the other: a kernel's results overlap nothing that it reads, except
-    /// element for element, and each element of a result belongs to one task.
+    /// the tasks that run at the same time none may write bytes that another reads or writes. So are the kernels of a
+    /// plan that `plan::verify` accepts, run one after the other: a kernel's results overlap nothing that it reads,
+    /// except element for element, and each element of a result belongs to one task.
     pub unsafe fn new(memory: &mut [u8]) -> Arena {
         debug_assert!((memory.as_ptr() as usize).is_multiple_of(ALIGNMENT) || cfg!(miri), "elements are aligned");
         Arena { base: memory.as_mut_ptr(), bytes: memory.len() }
@@ -93,8 +93,9 @@ impl Arena {
     /// `len` elements from element `start` on.
     pub fn read<T: Native>(&self, start: usize, len: usize) -> &[T] {
         let from = self.pointer(start, len);
-        // SAFETY: in bounds by `pointer` and aligned, as the arena is and whole elements are before it; any bits are a `T`; no
-        // task writes what another reads, by the obligation of `new`, and this one writes only through the functions below.
+        // SAFETY: in bounds by `pointer` and aligned, as the arena is and whole elements are before it; any bits are a
+        // `T`; no task writes what another reads, by the obligation of `new`, and this one writes only through the
+        // functions below.
         unsafe { std::slice::from_raw_parts(from, len) }
     }
 
@@ -113,8 +114,8 @@ impl Arena {
     /// was read, in its own place.
     ///
     /// # Safety
-    /// The elements must be the calling task's alone, and no slice of them may be in use, except `values` where it is the
-    /// very same elements.
+    /// The elements must be the calling task's alone, and no slice of them may be in use, except `values` where it is
+    /// the very same elements.
     pub unsafe fn store<T: Native>(&self, start: usize, values: &[T]) {
         let to: *mut T = self.pointer(start, values.len());
         // Memory that `values` borrows must not be written, not even with what it holds.
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn tasks_write_and_read_their_own_elements() {
-        let mut memory = Memory::new(256).unwrap();
+        let mut memory = Memory::new(256, "a test").unwrap();
         assert!((memory.all().as_ptr() as usize).is_multiple_of(ALIGNMENT));
         // SAFETY: the threads below write elements of their own.
         let arena = unsafe { Arena::new(memory.all()) };
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "outside of the arena")]
     fn nothing_is_read_outside() {
-        let mut memory = Memory::new(64).unwrap();
+        let mut memory = Memory::new(64, "a test").unwrap();
         // SAFETY: one thread.
         let arena = unsafe { Arena::new(memory.all()) };
         arena.read::<f32>(15, 2);

@@ -3,9 +3,8 @@
 use super::Memory;
 use super::gemm::{self, Isa, Product, Rows};
 use super::pool::Pool;
-use crate::exec::ExecError;
+use crate::exec::{Ceilings, ExecError, Spread};
 use crate::plan::Machine;
-use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,58 +14,26 @@ const STREAM: usize = 16 << 20;
 /// Depth and panels of the product in the arithmetic test: its operands stay in the first level of cache.
 const DEPTH: usize = 256;
 const PRODUCTS: usize = 500;
+/// What the memory is for, in a message.
+const MEASURED: &str = "the measurement of ceilings";
 /// Rounds of each test at least, and for how long there are more.
 const ROUNDS: usize = 8;
 const TEST: Duration = Duration::from_millis(500);
 /// How long each thread computes in a round of the arithmetic test.
 const ROUND: Duration = Duration::from_millis(50);
-/// How far the best rounds may be apart, and how much of their time threads may have waited for a core, on a
-/// machine that had nothing else to do.
-const MOST_SPREAD: f64 = 0.05;
-const MOST_WAITING: f64 = 0.05;
 
-/// The ceilings of a machine, and how well they repeat.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Ceilings {
-    pub machine: Machine,
-    pub spread: Spread,
-}
-
-/// What says whether a measurement would give the same again. All parts are of 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
-    /// How far the third best round is below the best: of arithmetic, of memory, of launches.
-    pub arithmetic: f64,
-    pub memory: f64,
-    pub launch: f64,
-    /// The part of the arithmetic test that threads were ready to run and had no core; 0 where the system does not tell.
-    pub waiting: f64,
-}
-
-impl Spread {
-    /// Why the ceilings may be too low, where they may be.
-    pub fn busy(&self) -> Option<String> {
-        let percent = |part: f64| format!("{:.0}%", part * 100.0);
-        if self.waiting > MOST_WAITING {
-            return Some(format!("threads waited for a core {} of the time", percent(self.waiting)));
-        }
-        let worst = self.arithmetic.max(self.memory);
-        (worst > MOST_SPREAD).then(|| format!("the best rounds differ by {}", percent(worst)))
-    }
-}
-
-/// Measures the ceilings of this machine for so many threads, in about two seconds.
+/// Measures the ceilings of this machine for a number of threads, in about two seconds.
 ///
-/// Arithmetic: multiply-adds of the widest vectors on operands in the nearest cache, each thread timed by itself.
+/// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
 /// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
 /// ceiling is what nothing else got in the way of.
 ///
 /// # Errors
 /// When there is no memory for the arrays.
-pub fn ceilings(threads: usize) -> Result<Ceilings, ExecError> {
+pub fn ceilings(threads: usize, isa: Isa) -> Result<Ceilings, ExecError> {
     let pool = Pool::new(threads);
-    let (flops, waiting) = arithmetic(&pool)?;
+    let (flops, waiting) = arithmetic(&pool, isa)?;
     let bytes = bandwidth(&pool)?;
     let launch = launch(&pool);
     Ok(Ceilings {
@@ -103,12 +70,11 @@ fn waited() -> Option<f64> {
 }
 
 /// Multiply-adds a second of all threads, and the part of the time that they waited for a core.
-fn arithmetic(pool: &Pool) -> Result<(Rate, f64), ExecError> {
-    let isa = Isa::detect();
+fn arithmetic(pool: &Pool, isa: Isa) -> Result<(Rate, f64), ExecError> {
     let (rows, columns) = isa.tile();
     let starts: Vec<usize> = (0..rows).map(|row| row * DEPTH).collect();
     let a = vec![0.5f32; rows * DEPTH];
-    let mut b = Memory::new(DEPTH * columns * size_of::<f32>())?;
+    let mut b = Memory::new(DEPTH * columns * size_of::<f32>(), MEASURED)?;
     b.floats().fill(0.25);
     let b = &*b.floats();
     let products = |c: &mut [f32]| {
@@ -144,7 +110,7 @@ fn arithmetic(pool: &Pool) -> Result<(Rate, f64), ExecError> {
 }
 
 fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
-    let mut memory = Memory::new(3 * STREAM * size_of::<f32>())?;
+    let mut memory = Memory::new(3 * STREAM * size_of::<f32>(), MEASURED)?;
     let (a, rest) = memory.floats().split_at_mut(STREAM);
     let (b, c) = rest.split_at_mut(STREAM);
     b.fill(1.0);
@@ -183,7 +149,7 @@ mod tests {
 
     #[test]
     fn ceilings_are_those_of_a_computer() {
-        let Ceilings { machine, spread } = ceilings(1).unwrap();
+        let Ceilings { machine, spread } = ceilings(1, Isa::detect()).unwrap();
         let figures = [machine.flops_per_second, machine.bytes_per_second, machine.launch_seconds];
         assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
         let parts = [spread.arithmetic, spread.memory, spread.launch, spread.waiting];
@@ -193,19 +159,11 @@ mod tests {
     /// Two measurements agree, or say that they may not.
     #[test]
     fn ceilings_repeat_or_say_that_the_machine_is_busy() {
-        let (a, b) = (ceilings(2).unwrap(), ceilings(2).unwrap());
+        let (a, b) = (ceilings(2, Isa::detect()).unwrap(), ceilings(2, Isa::detect()).unwrap());
         let close = |x: f64, y: f64| (x / y - 1.0).abs() < 0.05;
         let is_busy = a.spread.busy().is_some() || b.spread.busy().is_some();
         let arithmetic = close(a.machine.flops_per_second, b.machine.flops_per_second);
         let memory = close(a.machine.bytes_per_second, b.machine.bytes_per_second);
         assert!(is_busy || (arithmetic && memory), "{a:?} {b:?}");
-    }
-
-    #[test]
-    fn a_busy_machine_is_told() {
-        assert_eq!(Spread { launch: 0.9, ..Spread::default() }.busy(), None);
-        let told = |spread: Spread| spread.busy().unwrap();
-        assert!(told(Spread { memory: 0.2, ..Spread::default() }).contains("20%"));
-        assert!(told(Spread { waiting: 0.5, ..Spread::default() }).contains("waited for a core 50%"));
     }
 }

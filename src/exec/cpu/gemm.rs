@@ -193,8 +193,19 @@ impl Isa {
         found
     }
 
+    /// The instruction set's name, as processors' makers write it but in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+        }
+    }
+
     /// Rows and columns of the kernel.
-    pub fn tile(self) -> (usize, usize) {
+    pub(super) fn tile(self) -> (usize, usize) {
         match self {
             Isa::Portable => (Portable::ROWS, Portable::COLUMNS),
             #[cfg(target_arch = "x86_64")]

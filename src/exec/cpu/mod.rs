@@ -1,4 +1,4 @@
-//! The CPU executor.
+//! The CPU as a device.
 //!
 //! Everything is made ready when an executor is built: each kernel's programs, the arena, and what the
 //! workers need beside it. A run allocates nothing. Kernels run one after the other; the tasks of one are
@@ -10,23 +10,22 @@ mod contraction;
 mod gemm;
 mod nest;
 mod pool;
-mod program;
 mod random;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tile_program;
 
-use super::{ExecError, Executor, TensorMut, TensorRef};
+use super::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
 use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use arena::{Arena, Location, Memory};
-pub use ceilings::{Ceilings, Spread, ceilings};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
-use gemm::Isa;
+pub use gemm::Isa;
 use nest::{NestProgram, Scratch};
 use pool::Pool;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// A kernel made ready.
@@ -38,7 +37,7 @@ enum KernelProgram {
 
 /// A tensor's place in the arena.
 #[derive(Debug, Clone)]
-struct Place {
+struct TensorSpan {
     name: String,
     at: Location,
     elements: usize,
@@ -49,38 +48,68 @@ struct Place {
 struct EntryProgram {
     kernels: Vec<KernelProgram>,
     /// In the order of the plan; the second is absent where no kernel reads the input.
-    inputs: Vec<(Place, bool)>,
-    outputs: Vec<Place>,
+    inputs: Vec<(TensorSpan, bool)>,
+    outputs: Vec<TensorSpan>,
 }
 
-/// Runs a plan on the processor's cores.
+/// The processor's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuDevice {
+    /// How many threads run a kernel, at least one; the system may give fewer. Results do not depend on it.
+    pub threads: usize,
+    /// What matrix products are computed with. Results differ by rounding from one to another.
+    pub isa: Isa,
+}
+
+impl CpuDevice {
+    /// So many threads, with the widest instruction set that this processor has.
+    pub fn new(threads: usize) -> CpuDevice {
+        CpuDevice { threads: threads.max(1), isa: Isa::detect() }
+    }
+
+    fn check_isa(&self) -> Result<(), ExecError> {
+        if Isa::available().contains(&self.isa) {
+            return Ok(());
+        }
+        let what = format!("this processor has no {}", self.isa.name());
+        Err(ExecError::Unsupported { device: self.name(), what })
+    }
+}
+
+impl Device for CpuDevice {
+    fn name(&self) -> String {
+        let plural = if self.threads == 1 { "" } else { "s" };
+        format!("CPU ({}, {} thread{plural})", self.isa.name(), self.threads)
+    }
+
+    fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError> {
+        self.check_isa()?;
+        Ok(Box::new(CpuExecutor::new(plan, self.threads, self.isa)?))
+    }
+
+    fn ceilings(&self) -> Result<Ceilings, ExecError> {
+        self.check_isa()?;
+        ceilings::ceilings(self.threads, self.isa)
+    }
+}
+
+/// Runs a plan on the processor's cores. A run is complete when it was submitted.
 #[derive(Debug)]
-pub struct CpuExecutor {
-    plan: Plan,
+struct CpuExecutor {
+    plan: Arc<Plan>,
     memory: Memory,
     entries: Vec<EntryProgram>,
-    states: Vec<Place>,
+    states: Vec<TensorSpan>,
     pool: Pool,
     workers: Vec<Mutex<Worker>>,
 }
 
 impl CpuExecutor {
-    /// Makes a plan ready to run on `threads` threads. All state is zero.
-    ///
-    /// # Errors
-    /// When the plan does not pass its verification, or its arena does not fit the memory.
-    pub fn new(plan: Plan, threads: usize) -> Result<CpuExecutor, ExecError> {
-        Self::with_isa(plan, threads, Isa::detect())
-    }
-
-    fn with_isa(plan: Plan, threads: usize, isa: Isa) -> Result<CpuExecutor, ExecError> {
+    fn new(plan: Arc<Plan>, threads: usize, isa: Isa) -> Result<CpuExecutor, ExecError> {
         plan::verify(&plan).map_err(|e| ExecError::InvalidPlan(e.to_string()))?;
-        let arena = plan.arena_bytes().next_multiple_of(plan::ALIGNMENT);
-        let entries: Vec<EntryProgram> =
-            plan.entries.iter().map(|e| EntryProgram::new(e, isa, arena / size_of::<f32>())).collect();
+        let entries: Vec<EntryProgram> = plan.entries.iter().map(|e| EntryProgram::new(e, isa)).collect();
         let kernels = || entries.iter().flat_map(|e| &e.kernels);
-        let shared = kernels().map(KernelProgram::shared_floats).max().unwrap_or(0);
-        let memory = Memory::new(arena + shared * size_of::<f32>())?;
+        let memory = Memory::new(plan.arena_bytes(), "the arena")?;
         let nests: Vec<&NestProgram> = kernels().flat_map(KernelProgram::nests).collect();
         let programs: Vec<_> = kernels().flat_map(KernelProgram::phases).filter_map(Phase::program).collect();
         let needs = kernels().map(KernelProgram::needs).fold(Needs::default(), Needs::max);
@@ -92,11 +121,6 @@ impl CpuExecutor {
             .map(|s| place(&s.name, &s.ty, plan.state_layout.offsets.get(&s.name).copied().unwrap_or(0)))
             .collect();
         Ok(CpuExecutor { plan, memory, entries, states, pool, workers })
-    }
-
-    /// How many threads run a kernel.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
     }
 
     fn write_inputs(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
@@ -111,6 +135,25 @@ impl CpuExecutor {
         let memory = self.memory.all();
         for ((place, is_used), input) in program.inputs.iter().zip(inputs) {
             place.write("input", memory, *input, *is_used)?;
+        }
+        Ok(())
+    }
+
+    /// Runs an entry, and calls `observe` with each kernel and when it started, once it is complete.
+    fn run_kernels(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef],
+        mut observe: impl FnMut(usize, Instant),
+    ) -> Result<(), ExecError> {
+        self.write_inputs(entry, inputs)?;
+        // SAFETY: the plan was verified when the executor was built, its kernels run one after the other, and the memory is
+        // borrowed for as long.
+        let arena = unsafe { Arena::new(self.memory.all()) };
+        for (index, kernel) in self.entries[entry].kernels.iter().enumerate() {
+            let started = Instant::now();
+            Self::kernel(kernel, arena, &self.pool, &self.workers);
+            observe(index, started);
         }
         Ok(())
     }
@@ -139,15 +182,15 @@ impl CpuExecutor {
     }
 }
 
-fn place(name: &str, ty: &Type, offset: usize) -> Place {
-    Place { name: name.into(), at: Location::new(offset, ty.dtype), elements: ty.elements() }
+fn place(name: &str, ty: &Type, offset: usize) -> TensorSpan {
+    TensorSpan { name: name.into(), at: Location::new(offset, ty.dtype), elements: ty.elements() }
 }
 
 impl EntryProgram {
-    fn new(entry: &EntryPlan, isa: Isa, shared: usize) -> EntryProgram {
+    fn new(entry: &EntryPlan, isa: Isa) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
         let place_of = |id: BufferId| Location::new(buffers[id.index()].offset, buffers[id.index()].dtype);
-        let of_buffer = |name: &str, b: &Buffer| Place {
+        let of_buffer = |name: &str, b: &Buffer| TensorSpan {
             name: name.into(),
             at: Location::new(b.offset, b.dtype),
             elements: b.elements(),
@@ -159,7 +202,7 @@ impl EntryProgram {
             })
             .collect();
         EntryProgram {
-            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of, shared)).collect(),
+            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of)).collect(),
             inputs,
             outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer.index()])).collect(),
         }
@@ -167,10 +210,10 @@ impl EntryProgram {
 }
 
 impl KernelProgram {
-    fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location, shared: usize) -> KernelProgram {
+    fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location) -> KernelProgram {
         match &kernel.body {
             Body::Nests(nests) => KernelProgram::Nests(nests.iter().map(|n| NestProgram::new(n, place)).collect()),
-            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, isa, place, shared)),
+            Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, &kernel.choice, isa, place)),
         }
     }
 
@@ -188,13 +231,6 @@ impl KernelProgram {
         }
     }
 
-    fn shared_floats(&self) -> usize {
-        match self {
-            KernelProgram::Nests(_) => 0,
-            KernelProgram::Contraction(c) => c.shared_floats,
-        }
-    }
-
     fn needs(&self) -> Needs {
         match self {
             KernelProgram::Nests(_) => Needs::default(),
@@ -203,7 +239,7 @@ impl KernelProgram {
     }
 }
 
-impl Place {
+impl TensorSpan {
     fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
         if (dtype, len) == (self.at.dtype, self.elements) {
             return Ok(());
@@ -244,33 +280,21 @@ impl Executor for CpuExecutor {
         &self.plan
     }
 
-    fn run(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
-        self.write_inputs(entry, inputs)?;
-        // SAFETY: the plan was verified when the executor was built, its kernels run one after the other, and the memory is
-        // borrowed for as long.
-        let arena = unsafe { Arena::new(self.memory.all()) };
-        for kernel in &self.entries[entry].kernels {
-            Self::kernel(kernel, arena, &self.pool, &self.workers);
-        }
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        self.run_kernels(entry, inputs, |_, _| {})
+    }
+
+    fn wait(&mut self) -> Result<(), ExecError> {
         Ok(())
     }
 
-    fn run_observed(
-        &mut self,
-        entry: usize,
-        inputs: &[TensorRef],
-        observe: &mut dyn FnMut(usize, Instant),
-    ) -> Result<(), ExecError> {
-        self.write_inputs(entry, inputs)?;
-        // SAFETY: the plan was verified when the executor was built, its kernels run one after the other, and the memory is
-        // borrowed for as long.
-        let arena = unsafe { Arena::new(self.memory.all()) };
-        for (index, kernel) in self.entries[entry].kernels.iter().enumerate() {
-            let started = Instant::now();
-            Self::kernel(kernel, arena, &self.pool, &self.workers);
-            observe(index, started);
-        }
-        Ok(())
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+        let mut timings = Vec::with_capacity(nth(&self.entries, entry, "entry")?.kernels.len());
+        let begun = Instant::now();
+        self.run_kernels(entry, inputs, |kernel, started| {
+            timings.push(KernelTiming { kernel, start: started - begun, length: started.elapsed() });
+        })?;
+        Ok(timings)
     }
 
     fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {

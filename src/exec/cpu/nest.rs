@@ -4,17 +4,18 @@
 //! bits do not depend on the number of threads.
 
 use super::arena::{Arena, Location};
-use super::program::{Program, Reader, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
+use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Pass, Store};
+use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Store, Sweep};
 use crate::plan::{DType, ReduceKind};
 use crate::scalar::{larger, simd::multiversion};
 use crate::tensor::{Bf16, Native};
+use crate::types::MAX_RANK;
 
 /// Full-space points that one task should have at least, so that handing it out costs nothing.
 const TASK_POINTS: usize = 16 * TILE;
-/// Floats of one buffer that a kept tile sweeps: they stay in a second-level cache from pass to pass.
+/// Floats of one buffer that a kept tile reads in a sweep: they stay in a second-level cache until the next one.
 const SWEEP_FLOATS: usize = 32 * 1024;
 /// Rows that are summed in f32 before they are added to the total: bounds the rounding error.
 const PARTIAL_ROWS: usize = 32;
@@ -36,15 +37,15 @@ impl Write {
     }
 }
 
-/// One pass made ready.
+/// One sweep made ready.
 #[derive(Debug)]
-struct PassProgram {
-    full: Program,
+struct SweepProgram {
+    full: TileProgram,
     /// The last is the slot.
     reductions: Vec<(ReduceKind, ExprId, usize)>,
     stores: Vec<Write>,
-    kept: Vec<(usize, Program, ExprId)>,
-    kept_stores: Vec<(Program, Write)>,
+    kept: Vec<(usize, TileProgram, ExprId)>,
+    kept_stores: Vec<(TileProgram, Write)>,
 }
 
 /// How a nest's space is walked.
@@ -59,7 +60,7 @@ enum Walk {
         /// Consecutive reduced points.
         run: usize,
         /// Where each run starts, relative to its kept point's first.
-        runs: Vec<usize>,
+        runs: Positions,
     },
     /// The innermost dimensions are kept: a task is a tile of consecutive kept points, and each step of a
     /// sweep is one row of as many points.
@@ -69,7 +70,7 @@ enum Walk {
         tile: usize,
         runs: usize,
         /// Where each row starts, relative to the tile's first.
-        rows: Vec<usize>,
+        rows: Positions,
     },
 }
 
@@ -79,7 +80,7 @@ pub struct NestProgram {
     walk: Walk,
     /// Size, row-major stride in the full space, for each kept dimension, outermost first.
     kept_dims: Vec<(usize, usize)>,
-    passes: Vec<PassProgram>,
+    sweeps: Vec<SweepProgram>,
     slots: usize,
     reductions: usize,
 }
@@ -95,8 +96,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Room for any of the given nests and, beside them, programs.
-    pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n Program]) -> Scratch {
+    /// Room for any one of the given nests, and for programs outside of nests.
+    pub fn new<'n>(nests: impl Iterator<Item = &'n NestProgram> + Clone, programs: &[&'n TileProgram]) -> Scratch {
         let all = nests.clone().flat_map(NestProgram::programs).chain(programs.iter().copied());
         let slots = nests.clone().map(|n| n.slots).max().unwrap_or(0);
         let reductions = nests.map(|n| n.reductions).max().unwrap_or(0);
@@ -128,29 +129,29 @@ impl NestProgram {
             _ if is_elementwise => Walk::Elementwise { points: nest.space.iter().product() },
             Some(d) if !nest.reduced[d] => {
                 let (run, outer) = inner_run(&kept_dims);
-                let rows = positions(&reduced_dims);
-                let tile = (SWEEP_FLOATS / rows.len()).clamp(16, TILE) / 16 * 16;
+                let rows = Positions::new(&reduced_dims);
+                let tile = (SWEEP_FLOATS / rows.count).clamp(16, TILE) / 16 * 16;
                 let runs = kept_dims[..outer].iter().map(|d| d.0).product();
                 Walk::Columns { run, tile, runs, rows }
             }
             _ => {
                 let (run, outer) = inner_run(&reduced_dims);
-                let runs = positions(&reduced_dims[..outer]);
+                let runs = Positions::new(&reduced_dims[..outer]);
                 let kept_points = kept_dims.iter().map(|d| d.0).product();
-                let points_per_task = (TASK_POINTS / (run * runs.len())).clamp(1, kept_points);
+                let points_per_task = (TASK_POINTS / (run * runs.count)).clamp(1, kept_points);
                 Walk::Rows { kept_points, points_per_task, run, runs }
             }
         };
         let full = TileSpace { shape: &nest.space, repeated: &nest.reduced };
         let no_repeat = vec![false; nest.space.len()];
         let kept = TileSpace { shape: &kept_shape, repeated: &no_repeat };
-        let passes = nest.passes.iter().map(|pass| pass_program(&nest.exprs, pass, full, kept, place)).collect();
-        let reductions = nest.passes.iter().map(|p| p.reductions.len()).max().unwrap_or(0);
-        NestProgram { walk, kept_dims, passes, slots: nest.slots, reductions }
+        let sweeps = nest.sweeps.iter().map(|sweep| sweep_program(&nest.exprs, sweep, full, kept, place)).collect();
+        let reductions = nest.sweeps.iter().map(|p| p.reductions.len()).max().unwrap_or(0);
+        NestProgram { walk, kept_dims, sweeps, slots: nest.slots, reductions }
     }
 
-    fn programs(&self) -> impl Iterator<Item = &Program> {
-        self.passes.iter().flat_map(|p| {
+    fn programs(&self) -> impl Iterator<Item = &TileProgram> {
+        self.sweeps.iter().flat_map(|p| {
             let kept = p.kept.iter().map(|k| &k.1);
             std::iter::once(&p.full).chain(kept).chain(p.kept_stores.iter().map(|k| &k.0))
         })
@@ -189,12 +190,12 @@ impl NestProgram {
 
     fn elementwise(&self, start: usize, points: usize, arena: Arena, scratch: &mut Scratch) {
         let around = Surroundings { arena, slots: &[], accumulator: &[] };
-        for pass in &self.passes {
-            scratch.registers.share(&pass.full, around, &[Segment { start, len: 1 }], true);
+        for sweep in &self.sweeps {
+            scratch.registers.share(&sweep.full, around, &[Segment { start, len: 1 }], true);
             for at in (start..start + points).step_by(TILE) {
                 let segment = [Segment { start: at, len: TILE.min(start + points - at) }];
-                scratch.registers.run(&pass.full, around, &segment, segment[0].len);
-                write(&scratch.registers, &pass.stores, around, &segment);
+                scratch.registers.run(&sweep.full, around, &segment, segment[0].len);
+                write(&scratch.registers, &sweep.stores, around, &segment);
             }
         }
     }
@@ -209,30 +210,30 @@ impl NestProgram {
         first
     }
 
-    fn rows(&self, kept: usize, run: usize, runs: &[usize], arena: Arena, scratch: &mut Scratch) {
+    fn rows(&self, kept: usize, run: usize, runs: &Positions, arena: Arena, scratch: &mut Scratch) {
         let first = self.first_of(kept);
         let Scratch { registers, slots, sums, segments, .. } = scratch;
-        for pass in &self.passes {
-            if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+        for sweep in &self.sweeps {
+            if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
                 let around = Surroundings { arena, slots, accumulator: &[] };
-                registers.share(&pass.full, around, &[Segment { start: first, len: 1 }], true);
-                for (sum, (kind, ..)) in sums.iter_mut().zip(&pass.reductions) {
+                registers.share(&sweep.full, around, &[Segment { start: first, len: 1 }], true);
+                for (sum, (kind, ..)) in sums.iter_mut().zip(&sweep.reductions) {
                     *sum = identity(*kind).into();
                 }
-                let mut sweep = |segments: &mut Vec<Segment>, points: usize| {
-                    registers.run(&pass.full, around, segments, points);
-                    for (sum, (kind, value, _)) in sums.iter_mut().zip(&pass.reductions) {
+                let mut part = |segments: &mut Vec<Segment>, points: usize| {
+                    registers.run(&sweep.full, around, segments, points);
+                    for (sum, (kind, value, _)) in sums.iter_mut().zip(&sweep.reductions) {
                         let lanes = registers.value(*value, around, points);
                         match kind {
                             ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
                             ReduceKind::Max => *sum = larger(*sum as f32, max_lanes(lanes)).into(),
                         }
                     }
-                    write(registers, &pass.stores, around, segments);
+                    write(registers, &sweep.stores, around, segments);
                     segments.clear();
                 };
                 let mut points = 0;
-                for start in runs {
+                for start in runs.iter() {
                     let mut done = 0;
                     while done < run {
                         let len = (run - done).min(TILE - points);
@@ -240,67 +241,69 @@ impl NestProgram {
                         done += len;
                         points += len;
                         if points == TILE {
-                            sweep(segments, points);
+                            part(segments, points);
                             points = 0;
                         }
                     }
                 }
                 if points > 0 {
-                    sweep(segments, points);
+                    part(segments, points);
                 }
-                for (sum, (_, _, slot)) in sums.iter().zip(&pass.reductions) {
+                for (sum, (_, _, slot)) in sums.iter().zip(&sweep.reductions) {
                     slots[slot * TILE..][..TILE].fill(*sum as f32);
                 }
             }
             let segment = [Segment { start: kept, len: 1 }];
-            for (slot, program, value) in &pass.kept {
+            for (slot, program, value) in &sweep.kept {
                 let around = Surroundings { arena, slots, accumulator: &[] };
                 registers.share(program, around, &segment, true);
                 registers.run(program, around, &segment, 1);
                 let value = registers.value(*value, around, 1)[0];
                 slots[slot * TILE..][..TILE].fill(value);
             }
-            keep(registers, pass, Surroundings { arena, slots, accumulator: &[] }, &segment);
+            keep(registers, sweep, Surroundings { arena, slots, accumulator: &[] }, &segment);
         }
     }
 
-    fn columns(&self, kept: usize, points: usize, rows: &[usize], arena: Arena, scratch: &mut Scratch) {
+    fn columns(&self, kept: usize, points: usize, rows: &Positions, arena: Arena, scratch: &mut Scratch) {
         let first = self.first_of(kept);
         let Scratch { registers, slots, partials, .. } = scratch;
-        for pass in &self.passes {
-            if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+        for sweep in &self.sweeps {
+            if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
                 let around = Surroundings { arena, slots, accumulator: &[] };
-                registers.share(&pass.full, around, &[Segment { start: first, len: points }], false);
-                for (kind, _, slot) in &pass.reductions {
+                registers.share(&sweep.full, around, &[Segment { start: first, len: points }], false);
+                for (kind, _, slot) in &sweep.reductions {
                     slots[slot * TILE..][..points].fill(identity(*kind));
                 }
-                for block in rows.chunks(PARTIAL_ROWS) {
-                    for (partial, (kind, ..)) in partials.chunks_mut(TILE).zip(&pass.reductions) {
+                let mut positions = rows.iter();
+                for begun in (0..rows.count).step_by(PARTIAL_ROWS) {
+                    let block = PARTIAL_ROWS.min(rows.count - begun);
+                    for (partial, (kind, ..)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {
                         partial[..points].fill(identity(*kind));
                     }
-                    for row in block {
+                    for row in positions.by_ref().take(block) {
                         let segment = [Segment { start: first + row, len: points }];
                         let around = Surroundings { arena, slots, accumulator: &[] };
-                        registers.run(&pass.full, around, &segment, points);
-                        for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&pass.reductions) {
+                        registers.run(&sweep.full, around, &segment, points);
+                        for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {
                             combine(*kind, &mut partial[..points], registers.value(*value, around, points));
                         }
-                        write(registers, &pass.stores, around, &segment);
+                        write(registers, &sweep.stores, around, &segment);
                     }
-                    for (partial, (kind, _, slot)) in partials.chunks(TILE).zip(&pass.reductions) {
+                    for (partial, (kind, _, slot)) in partials.chunks(TILE).zip(&sweep.reductions) {
                         combine(*kind, &mut slots[slot * TILE..][..points], &partial[..points]);
                     }
                 }
             }
             let segment = [Segment { start: kept, len: points }];
-            for (slot, program, value) in &pass.kept {
+            for (slot, program, value) in &sweep.kept {
                 let around = Surroundings { arena, slots, accumulator: &[] };
                 registers.share(program, around, &segment, false);
                 registers.run(program, around, &segment, points);
                 let value = registers.value(*value, around, points).to_owned_lanes();
                 slots[slot * TILE..][..points].copy_from_slice(&value[..points]);
             }
-            keep(registers, pass, Surroundings { arena, slots, accumulator: &[] }, &segment);
+            keep(registers, sweep, Surroundings { arena, slots, accumulator: &[] }, &segment);
         }
     }
 }
@@ -318,31 +321,31 @@ impl OwnedLanes for [f32] {
     }
 }
 
-fn pass_program(
+fn sweep_program(
     exprs: &Exprs<BufferId>,
-    pass: &Pass<BufferId>,
+    sweep: &Sweep<BufferId>,
     full: TileSpace,
     kept: TileSpace,
     place: &dyn Fn(BufferId) -> Location,
-) -> PassProgram {
-    let roots: Vec<ExprId> = pass.swept().collect();
-    PassProgram {
-        full: Program::new(exprs, &roots, full, place),
-        reductions: pass.reductions.iter().map(|r| (r.kind, r.value, r.slot.index())).collect(),
-        stores: pass.stores.iter().map(|store| Write::new(store, full.shape, place)).collect(),
-        kept: (pass.kept.iter())
-            .map(|&(slot, value)| (slot.index(), Program::new(exprs, &[value], kept, place), value))
+) -> SweepProgram {
+    let roots: Vec<ExprId> = sweep.swept().collect();
+    SweepProgram {
+        full: TileProgram::new(exprs, &roots, full, place),
+        reductions: sweep.reductions.iter().map(|r| (r.kind, r.value, r.slot.index())).collect(),
+        stores: sweep.stores.iter().map(|store| Write::new(store, full.shape, place)).collect(),
+        kept: (sweep.kept.iter())
+            .map(|&(slot, value)| (slot.index(), TileProgram::new(exprs, &[value], kept, place), value))
             .collect(),
-        kept_stores: (pass.kept_stores.iter())
-            .map(|store| (Program::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
+        kept_stores: (sweep.kept_stores.iter())
+            .map(|store| (TileProgram::new(exprs, &[store.value], kept, place), Write::new(store, kept.shape, place)))
             .collect(),
     }
 }
 
-/// Writes the kept values of a pass.
-fn keep(registers: &mut Registers, pass: &PassProgram, around: Surroundings, segment: &[Segment; 1]) {
+/// Writes the kept values of a sweep.
+fn keep(registers: &mut Registers, sweep: &SweepProgram, around: Surroundings, segment: &[Segment; 1]) {
     let splat = segment[0].len == 1;
-    for (program, store) in &pass.kept_stores {
+    for (program, store) in &sweep.kept_stores {
         registers.share(program, around, segment, splat);
         registers.run(program, around, segment, segment[0].len);
         write(registers, std::slice::from_ref(store), around, segment);
@@ -356,8 +359,8 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
         let mut value = registers.value(store.value, around, points);
         for segment in segments {
             let (head, tail) = value.split_at(segment.len);
-            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena may lie
-            // where a result does only if it is of the same elements, by the plan's verification.
+            // SAFETY: a segment's points belong to one tile, and so to one task; a value that is read from the arena
+            // may lie where a result does only if it is of the same elements, by the plan's verification.
             unsafe {
                 let first = store.base.first();
                 match (&store.to, store.base.dtype) {
@@ -490,9 +493,35 @@ fn inner_run(dims: &[(usize, usize)]) -> (usize, usize) {
     (run, outer)
 }
 
-/// The row-major positions of all points of some dimensions, in order.
-fn positions(dims: &[(usize, usize)]) -> Vec<usize> {
-    dims.iter().fold(vec![0], |starts, &(size, stride)| {
-        starts.iter().flat_map(|start| (0..size).map(move |i| start + i * stride)).collect()
-    })
+/// The row-major positions of all points of some dimensions, in order. There may be as many as a tensor has elements,
+/// so they are counted off, not listed.
+#[derive(Debug)]
+struct Positions {
+    /// Size and stride of each dimension, outermost first.
+    dims: Vec<(usize, usize)>,
+    count: usize,
+}
+
+impl Positions {
+    fn new(dims: &[(usize, usize)]) -> Positions {
+        Positions { dims: dims.to_vec(), count: dims.iter().map(|d| d.0).product() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut index = [0usize; MAX_RANK];
+        let mut position = 0;
+        (0..self.count).map(move |_| {
+            let current = position;
+            for (i, &(size, stride)) in index.iter_mut().zip(&self.dims).rev() {
+                *i += 1;
+                position += stride;
+                if *i < size {
+                    break;
+                }
+                position -= size * stride;
+                *i = 0;
+            }
+            current
+        })
+    }
 }

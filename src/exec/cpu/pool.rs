@@ -98,8 +98,8 @@ impl Pool {
 
     /// Calls `body(task, worker)` once for each `task < tasks` and returns when all calls have returned.
     ///
-    /// No two calls with the same worker index overlap, so scratch can be indexed by it. Called from inside a task of the
-    /// same pool, the tasks run there and then on that task's thread. A panic in a task is passed on to the caller
+    /// No two calls with the same worker index overlap, so scratch can be indexed by it. Called from inside a task of
+    /// the same pool, the tasks run there and then on that task's thread. A panic in a task is passed on to the caller
     /// once no thread is inside the job any more; tasks not yet begun are then dropped. Allocates nothing.
     pub fn run(&self, tasks: usize, body: &Task<'_>) {
         let identity = std::ptr::from_ref(&*self.shared).addr();

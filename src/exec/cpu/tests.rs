@@ -1,66 +1,21 @@
 //! The executor against the interpreter.
 
 use super::*;
-use crate::ir::{
-    Bindings, Builder, Data, Feed, Graph, InputDecl, NodeId, Op, Origin, Output, StateDecl, Value, Window,
-};
-use crate::ir::{Initialiser, StateRole, Update, evaluate};
-use crate::kernel::schedule::StateLayout;
+use crate::ir::{Bindings, Builder, Data, Graph, NodeId, Op, Origin, Output, Value, Window};
+use crate::ir::{Update, evaluate};
 use crate::passes;
-use crate::plan::Source;
 use crate::scalar::ScalarOp;
-use crate::schedule::{Fusion, schedule};
+use crate::schedule::Fusion;
 use crate::tensor::Tensor;
-use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings};
+use crate::testing::conformance::plan_of;
+use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings, strategies};
+use crate::types::ReduceKind;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// A plan of one graph as it stands.
-fn plan_of(graph: &Graph, fusion: Fusion) -> Plan {
-    let mut inputs = Vec::new();
-    let mut states = BTreeMap::new();
-    for id in graph.topological() {
-        match graph.op(id) {
-            Op::Input { name, ty } => inputs.push(InputDecl {
-                name: name.clone(),
-                ty: ty.clone(),
-                feed: Feed::Caller,
-                below: None,
-                meaning: String::new(),
-            }),
-            Op::State { name, ty } => drop(states.insert(name.clone(), ty.clone())),
-            _ => {}
-        }
-    }
-    for update in &graph.updates {
-        states.insert(update.state.clone(), graph.ty(update.node).clone());
-    }
-    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
-    let states = (states.into_iter())
-        .map(|(name, ty)| StateDecl {
-            name,
-            ty,
-            role: StateRole::Parameter,
-            init: Initialiser::Constant(0.0),
-            span: None,
-        })
-        .collect();
-    let schedule = schedule(graph, &layout, fusion).unwrap();
-    let entry = EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule };
-    let source = Source {
-        name: "test.ron".into(),
-        text: String::new(),
-        overrides: vec![],
-        optional: vec![],
-        fusion,
-        fast_math: false,
-    };
-    Plan { name: "test".into(), source, states, state_layout: layout, entries: vec![entry] }
-}
-
 /// Outputs and new states of one run.
-fn run(plan: &Plan, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
-    let mut executor = CpuExecutor::with_isa(plan.clone(), threads, isa).unwrap();
+fn run(plan: &Arc<Plan>, given: &Bindings<f32>, threads: usize, isa: Isa) -> BTreeMap<String, Vec<f32>> {
+    let mut executor = CpuDevice { threads, isa }.load(plan.clone()).unwrap();
     let tensor = |name: &str, dtype: DType| given[name].to_tensor(dtype);
     for (i, state) in plan.states.iter().enumerate() {
         if given.contains_key(&state.name) {
@@ -104,8 +59,8 @@ fn check(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
         })
         .collect();
     let expected = evaluate(graph, &exact).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         plan::verify(&plan).map_err(|e| e.to_string())?;
         for isa in Isa::available() {
             let found = run(&plan, given, 1, isa);
@@ -283,8 +238,8 @@ proptest! {
 /// Results on values that are not finite: NaN where the interpreter in f32 has NaN, infinities where it has them.
 fn check_special(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
     let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         for isa in Isa::available() {
             let found = run(&plan, given, 1, isa);
             let outputs = expected.outputs.iter().map(|(name, v)| (format!("output {name}"), v));
@@ -383,7 +338,7 @@ fn the_bias_correction_of_adam_is_right_to_the_last_place() {
     for pass in passes::PIPELINE {
         (pass.run)(&mut graph, &passes::PassContext::default());
     }
-    let mut executor = CpuExecutor::new(plan_of(&graph, Fusion::On), 1).unwrap();
+    let mut executor = CpuDevice::new(1).load(plan_of(&graph, Fusion::On)).unwrap();
     for t in 1..=100_000u32 {
         executor.write_state(0, TensorRef::f32(&[(t - 1) as f32])).unwrap();
         executor.run(0, &[]).unwrap();
@@ -420,7 +375,7 @@ fn state_is_updated_in_place_and_stays() {
     let total = f.graph.add(state, &[], "total", Origin::default()).unwrap();
     let next = f.builder().add(total, x);
     f.graph.updates.push(Update { state: "total".into(), node: next });
-    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 2).unwrap();
+    let mut executor = CpuDevice::new(2).load(plan_of(&f.graph, Fusion::On)).unwrap();
     executor.write_state(0, TensorRef::f32(&[1.0; 5])).unwrap();
     for _ in 0..3 {
         executor.run(0, &[TensorRef::f32(&[2.0; 5])]).unwrap();
@@ -435,7 +390,7 @@ fn tensors_that_do_not_fit_are_refused() {
     let mut f = Fixture::new();
     let x = f.input("x", &[5]);
     f.output("x", x);
-    let mut executor = CpuExecutor::new(plan_of(&f.graph, Fusion::On), 1).unwrap();
+    let mut executor = CpuDevice::new(1).load(plan_of(&f.graph, Fusion::On)).unwrap();
     let error = |r: Result<(), ExecError>| r.unwrap_err().to_string();
     assert_eq!(error(executor.run(0, &[])), "entry `g` takes 1 inputs, got 0");
     let short = executor.run(0, &[TensorRef::f32(&[0.0; 4])]);
@@ -444,6 +399,40 @@ fn tensors_that_do_not_fit_are_refused() {
     assert_eq!(error(words), "input `x` takes 5 elements of f32, got 5 of u32");
     assert_eq!(error(executor.run(1, &[])), "the plan has no entry `number 1`");
     assert_eq!(error(executor.read_output(0, 1, TensorMut::f32(&mut []))), "the plan has no output `number 1`");
+    assert_eq!(executor.profile(1, &[]).unwrap_err().to_string(), "the plan has no entry `number 1`");
+}
+
+/// An arena that no machine has, though each of its buffers is possible, is an error and no abort.
+#[test]
+fn too_large_an_arena_is_an_error() {
+    let error = Memory::new(1 << 60, "the arena").unwrap_err();
+    assert_eq!(error, ExecError::OutOfMemory { bytes: 1 << 60, what: "the arena".into() });
+    let text = error.to_string();
+    assert!(text.contains("the arena of 1152921504606846976 bytes") && text.contains("batch smaller"), "{text}");
+}
+
+#[test]
+fn kernels_are_timed_one_after_the_other() {
+    let mut f = Fixture::new();
+    let (x, y) = (f.input("x", &[40, 50]), f.input("y", &[50, 30]));
+    let product = f.builder().matmul(x, y);
+    let sum = f.builder().sum(product, &[0]);
+    f.output("product", product);
+    f.output("sum", sum);
+    let mut executor = CpuDevice::new(2).load(plan_of(&f.graph, Fusion::On)).unwrap();
+    let [x, y] = ["x", "y"].map(|name| f.given[name].to_tensor(DType::F32));
+    let timings = executor.profile(0, &[x.view(), y.view()]).unwrap();
+    let kernels: Vec<usize> = timings.iter().map(|t| t.kernel).collect();
+    assert_eq!(kernels, (0..executor.plan().entries[0].schedule.kernels.len()).collect::<Vec<_>>());
+    assert!(kernels.len() >= 2 && timings.windows(2).all(|t| t[0].start + t[0].length <= t[1].start), "{timings:?}");
+    let bits = |executor: &mut Box<dyn Executor>| {
+        let mut out = vec![0.0; 1200];
+        executor.read_output(0, 0, TensorMut::f32(&mut out)).unwrap();
+        out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let profiled = bits(&mut executor);
+    executor.run(0, &[x.view(), y.view()]).unwrap();
+    assert_eq!(bits(&mut executor), profiled);
 }
 
 /// Values at which rounding to bf16 is easily wrong: signed zeros, denormals, ties, what becomes infinite, NaN.
@@ -480,8 +469,8 @@ fn bf16_specials() -> Vec<f32> {
 /// The same bits as the interpreter in f32, any NaN for any other.
 fn check_bits(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
     let expected = evaluate(graph, given).map_err(|e| e.to_string())?;
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(graph, fusion);
+    for (fusion, strategy) in strategies() {
+        let plan = plan_of(graph, strategy);
         plan::verify(&plan).map_err(|e| e.to_string())?;
         for isa in Isa::available() {
             let found = run(&plan, given, 2, isa);
@@ -567,8 +556,8 @@ fn a_contraction_reads_and_stores_bf16() {
     f.output("second", second);
     // Sums differ in their order: the stored product may be on the other side of a step of rounding.
     let expected = evaluate(&f.graph, &f.given).unwrap();
-    for fusion in [Fusion::On, Fusion::Off] {
-        let plan = plan_of(&f.graph, fusion);
+    for (_, strategy) in strategies() {
+        let plan = plan_of(&f.graph, strategy);
         for isa in Isa::available() {
             let found = run(&plan, &f.given, 2, isa);
             for (name, value) in &expected.outputs {
@@ -676,4 +665,36 @@ fn gradients_pass_converts() {
         assert!((found - expected).abs() <= 0.02 * expected.abs(), "{found}, expected {expected}");
     }
     check(&f.graph, &f.given).unwrap();
+}
+
+/// A convolution's batch statistics in its epilogue, and what is normalised by them in another order of dimensions.
+#[test]
+fn a_policy_may_fuse_statistics_and_order_dimensions() {
+    let mut f = Fixture::new();
+    let x = f.input("x", &[3, 4, 6, 6]);
+    let w = f.input("w", &[5, 4, 3, 3]);
+    let window = Window { stride: [1, 1], pad: [1, 1] };
+    let mut b = f.builder();
+    let y = b.op(Op::Conv2d { window }, &[x, w]);
+    let total = b.op(Op::Reduce { kind: ReduceKind::Sum, axes: vec![0, 2, 3] }, &[y]);
+    let largest = b.op(Op::Reduce { kind: ReduceKind::Max, axes: vec![0, 2, 3] }, &[y]);
+    let mean = b.op(Op::Broadcast { to: vec![3, 5, 6, 6] }, &[total]);
+    let z = b.scalar(ScalarOp::Sub, &[y, mean]);
+    let z = b.op(Op::Conv2dInputGrad { window, size: [6, 6] }, &[z, w]);
+    f.output("z", z);
+    f.output("largest", largest);
+    check(&f.graph, &f.given).unwrap();
+    let (_, everything) = strategies()[2];
+    let plan = plan_of(&f.graph, everything);
+    let kernels = &plan.entries[0].schedule.kernels;
+    let contractions: Vec<_> = kernels
+        .iter()
+        .filter_map(|k| match &k.body {
+            Body::Contraction(c) => Some(c),
+            Body::Nests(_) => None,
+        })
+        .collect();
+    assert_eq!(contractions[0].reductions.len(), 2, "{kernels:?}");
+    let ordered = plan.entries[0].schedule.buffers.iter().filter(|b| !b.order.is_empty()).count();
+    assert!(ordered > 0, "no image is pixel-major");
 }

@@ -1,8 +1,8 @@
 //! Evaluating a program on one tile.
 
 use super::arena::Arena;
-use super::program::{Action, JointBound, Key, Program, Reader, Step, TILE};
 use super::random::{Draw, fill};
+use super::tile_program::{Action, JointBound, Key, Reader, Step, TILE, TileProgram};
 use crate::kernel::access::solve;
 use crate::kernel::body::ExprId;
 use crate::plan::DType;
@@ -16,7 +16,7 @@ pub struct Segment {
     pub len: usize,
 }
 
-/// What the steps of a tile read beside the arena.
+/// What the steps of a tile read besides the arena.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'t> {
     pub arena: Arena,
@@ -46,7 +46,7 @@ pub struct Registers {
 
 impl Registers {
     /// Room for any of the given programs.
-    pub fn for_programs<'p>(programs: impl Iterator<Item = &'p Program>) -> Registers {
+    pub fn for_programs<'p>(programs: impl Iterator<Item = &'p TileProgram>) -> Registers {
         let (mut registers, mut exprs) = (0, 0);
         for program in programs {
             registers = registers.max(program.registers);
@@ -57,7 +57,7 @@ impl Registers {
 
     /// Computes the shared values of a program. With `splat` each is one value (at the first point)
     /// repeated over the tile, else a tile over the segments.
-    pub fn share(&mut self, program: &Program, around: Surroundings, segments: &[Segment], splat: bool) {
+    pub fn share(&mut self, program: &TileProgram, around: Surroundings, segments: &[Segment], splat: bool) {
         let points: usize = segments.iter().map(|s| s.len).sum();
         for step in &program.shared {
             if splat {
@@ -82,7 +82,7 @@ impl Registers {
     }
 
     /// Computes the other values of a program on a tile.
-    pub fn run(&mut self, program: &Program, around: Surroundings, segments: &[Segment], points: usize) {
+    pub fn run(&mut self, program: &TileProgram, around: Surroundings, segments: &[Segment], points: usize) {
         for step in &program.steps {
             self.step(step, around, segments, points);
         }
@@ -240,8 +240,8 @@ impl Reader {
         });
     }
 
-    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first point
-    /// and the stride, or `None` outside the bounds.
+    /// Cuts `len` points from `start` on into runs: `f(first, points, place)` for each, with the element of the first
+    /// point and the stride, or `None` outside the bounds.
     pub fn spans(&self, start: usize, len: usize, mut f: impl FnMut(usize, usize, Option<(isize, isize)>)) {
         let dims = self.dims.as_slice();
         let mut index = [0usize; MAX_RANK];

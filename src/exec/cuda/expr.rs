@@ -47,13 +47,13 @@ impl<'n> Expressions<'n> {
         inner: usize,
     ) -> Self {
         let mut wanted = HashMap::new();
-        for pass in &nest.passes {
-            for store in pass.stores.iter().chain(&pass.kept_stores) {
+        for sweep in &nest.sweeps {
+            for store in sweep.stores.iter().chain(&sweep.kept_stores) {
                 wanted.insert(store.value, format!("{}_new", pointers[&store.buffer]));
             }
         }
         // A kept value is called like the slot that it goes to.
-        for (slot, value) in nest.passes.iter().flat_map(|p| &p.kept) {
+        for (slot, value) in nest.sweeps.iter().flat_map(|p| &p.kept) {
             let expr = nest.exprs.ids().find(|&e| nest.exprs[e] == Expr::Slot(*slot));
             if let Some(name) = expr.and_then(|e| wanted.get(&e)).cloned() {
                 wanted.insert(*value, name);

@@ -4,7 +4,7 @@ use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, Level, POINT, REDUCED, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Expr, Nest, Pass, Store};
+use crate::kernel::body::{BufferId, Expr, Nest, Store, Sweep};
 use crate::plan::{Buffer, BufferRole, ReduceKind};
 use std::collections::BTreeSet;
 
@@ -92,8 +92,8 @@ impl Writer<'_> {
     fn elementwise(mut self) -> Vec<String> {
         let points = self.expressions.space.points(POINT);
         let (mut outer, mut inner) = (Scope::default(), Scope::default());
-        for pass in &self.expressions.nest.passes {
-            self.sweep(pass, &mut outer, &mut inner);
+        for sweep in &self.expressions.nest.sweeps {
+            self.point(sweep, &mut outer, &mut inner);
         }
         let Writer { expressions, block, blocks, .. } = self;
         let mut lines = outer.lines;
@@ -108,12 +108,12 @@ impl Writer<'_> {
 
     fn reducing(mut self) -> Vec<String> {
         let mut outer = Scope::default();
-        let passes = &self.expressions.nest.passes;
-        for (number, pass) in passes.iter().enumerate() {
-            if passes.len() > 1 {
-                outer.lines.push(format!("// pass {} of {}", number + 1, passes.len()));
+        let sweeps = &self.expressions.nest.sweeps;
+        for (number, sweep) in sweeps.iter().enumerate() {
+            if sweeps.len() > 1 {
+                outer.lines.push(format!("// sweep {} of {}", number + 1, sweeps.len()));
             }
-            self.pass(pass, &mut outer);
+            self.sweep(sweep, &mut outer);
         }
         let kept = self.expressions.space.points(KEPT);
         let mut lines = Vec::new();
@@ -136,13 +136,13 @@ impl Writer<'_> {
         self.walk == Walk::Columns && !self.expressions.space.points(KEPT).is_multiple_of(WARP)
     }
 
-    fn pass(&mut self, pass: &Pass<BufferId>, outer: &mut Scope) {
-        if !(pass.reductions.is_empty() && pass.stores.is_empty()) {
+    fn sweep(&mut self, sweep: &Sweep<BufferId>, outer: &mut Scope) {
+        if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
             let mut inner = Scope::default();
             self.expressions.space.start(REDUCED);
-            let values = self.sweep(pass, outer, &mut inner);
+            let values = self.point(sweep, outer, &mut inner);
             let mut results = Vec::new();
-            for (reduction, value) in pass.reductions.iter().zip(values) {
+            for (reduction, value) in sweep.reductions.iter().zip(values) {
                 let (op, hint) = match reduction.kind {
                     ReduceKind::Sum => ("Sum", "sum"),
                     ReduceKind::Max => ("Max", "max"),
@@ -168,19 +168,19 @@ impl Writer<'_> {
             outer.lines.extend(results);
             self.expressions.names.release(inner.names());
         }
-        for &(slot, value) in &pass.kept {
+        for &(slot, value) in &sweep.kept {
             let name = self.expressions.kept(value, outer);
             self.expressions.slots.insert(slot, name);
         }
-        self.keep(pass, outer);
+        self.keep(sweep, outer);
     }
 
     /// Writes one point of a sweep: all values, then the stores. Gives the reductions' values.
-    fn sweep(&mut self, pass: &Pass<BufferId>, outer: &mut Scope, inner: &mut Scope) -> Vec<String> {
-        let reduced = pass.reductions.iter().map(|r| self.expressions.full(r.value, outer, inner)).collect();
-        let stored: Vec<String> = pass.stores.iter().map(|s| self.expressions.full(s.value, outer, inner)).collect();
+    fn point(&mut self, sweep: &Sweep<BufferId>, outer: &mut Scope, inner: &mut Scope) -> Vec<String> {
+        let reduced = sweep.reductions.iter().map(|r| self.expressions.full(r.value, outer, inner)).collect();
+        let stored: Vec<String> = sweep.stores.iter().map(|s| self.expressions.full(s.value, outer, inner)).collect();
         let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
-        for (store, value) in pass.stores.iter().zip(stored) {
+        for (store, value) in sweep.stores.iter().zip(stored) {
             let position = self.expressions.space.element(&store.access, Level::Full);
             let value = self.expressions.stored(store.buffer, value);
             let pointer = &self.expressions.pointers[&store.buffer];
@@ -190,12 +190,12 @@ impl Writer<'_> {
     }
 
     /// Writes the kept values that go to memory.
-    fn keep(&mut self, pass: &Pass<BufferId>, outer: &mut Scope) {
-        if pass.kept_stores.is_empty() {
+    fn keep(&mut self, sweep: &Sweep<BufferId>, outer: &mut Scope) {
+        if sweep.kept_stores.is_empty() {
             return;
         }
-        let values: Vec<String> = pass.kept_stores.iter().map(|s| self.expressions.kept(s.value, outer)).collect();
-        if self.overwrites_what_it_reads(&pass.kept_stores) {
+        let values: Vec<String> = sweep.kept_stores.iter().map(|s| self.expressions.kept(s.value, outer)).collect();
+        if self.overwrites_what_it_reads(&sweep.kept_stores) {
             outer.lines.push("__syncthreads();  // all have read what is overwritten now".to_string());
         }
         let first = match self.walk {
@@ -204,7 +204,7 @@ impl Writer<'_> {
             Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
         };
         outer.lines.push(format!("if ({first}) {{"));
-        for (store, value) in pass.kept_stores.iter().zip(values) {
+        for (store, value) in sweep.kept_stores.iter().zip(values) {
             let position = self.expressions.space.element(&store.access, Level::Kept);
             let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
@@ -251,7 +251,7 @@ fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
         BufferRole::Input(_) => "input ",
         BufferRole::State(_) => "state ",
         BufferRole::Output => "output ",
-        BufferRole::Temporary => "",
+        BufferRole::Temporary | BufferRole::Workspace => "",
     };
     let shape = sizes(&buffer.shape);
     let dtype = buffer.dtype;

@@ -1,8 +1,8 @@
 //! Layered layout of boxes and arrows, top to bottom.
 //!
 //! In four steps, each with a bound on its work, so that every graph is laid out: cycles are cut and boxes get ranks
-//! ([`rank`]), a vertex for each rank that an arrow passes keeps its way free, ranks are ordered so that few arrows cross
-//! ([`order`]), and vertices move sideways to what they are joined with, as far as the order lets them.
+//! ([`rank`]), a vertex for each rank that an arrow passes keeps its way free, ranks are ordered so that few arrows
+//! cross ([`order`]), and vertices move sideways to what they are joined with, as far as the order lets them.
 
 mod order;
 mod rank;
@@ -15,7 +15,7 @@ pub struct Point {
     pub y: f64,
 }
 
-/// Where boxes and arrows are; everything lies within the width and height, from 0 on.
+/// Where boxes and arrows are; everything lies between 0 and the width and height.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// The middle of each box.
@@ -36,8 +36,8 @@ const CORNER: f64 = 8.0;
 /// what is in their way.
 const MOST_BENDS: usize = 40_000;
 
-/// Lays out boxes of the given widths and heights. Arrows may form cycles and may be there twice; one from a box to itself
-/// has no points.
+/// Lays out boxes of the given widths and heights. Arrows may form cycles and may be there twice; one from a box to
+/// itself has no points.
 pub fn layered(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
     let mut all = Layout {
         boxes: vec![Point { x: 0.0, y: 0.0 }; sizes.len()],
@@ -209,8 +209,8 @@ fn offsets(row: &[usize], gap: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
         .collect()
 }
 
-/// The least squares to wishes (a place and its weight) in the given order and with at least those distances: neighbours
-/// that want to pass each other move as one block (pool adjacent violators).
+/// The least squares to wishes (a place and its weight) in the given order and with at least those distances:
+/// neighbours that want to pass each other move as one block (pool adjacent violators).
 fn near_wishes(offsets: &[f64], wishes: &[(f64, f64)]) -> Vec<f64> {
     let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
     for (offset, &(wish, weight)) in offsets.iter().zip(wishes) {
@@ -258,8 +258,8 @@ struct Ranks {
     half: Vec<f64>,
 }
 
-/// The points of an arrow. It goes upright through every rank that it leaves, passes or enters, as its neighbours there may
-/// be higher than itself.
+/// The points of an arrow. It goes upright through every rank that it leaves, passes or enters, as its neighbours there
+/// may be higher than itself.
 fn route(way: &[usize], centres: &[Point], sizes: &[(f64, f64)], ranks: &Ranks) -> Vec<Point> {
     let mut points = Vec::new();
     let (first, last) = (way[0], way[way.len() - 1]);

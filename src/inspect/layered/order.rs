@@ -1,6 +1,6 @@
 //! The order of vertices in each rank that lets few arrows cross (Sugiyama, Tagawa and Toda, "Methods for visual
-//! understanding of hierarchical system structures", IEEE Trans. SMC 11(2), 1981; transposing neighbours as in Gansner et al.,
-//! "A technique for drawing directed graphs", IEEE TSE 19(3), 1993).
+//! understanding of hierarchical system structures", IEEE Trans. SMC 11(2), 1981; transposing neighbours as in Gansner
+//! et al., "A technique for drawing directed graphs", IEEE TSE 19(3), 1993).
 
 /// Sweeps over all ranks.
 const SWEEPS: usize = 24;

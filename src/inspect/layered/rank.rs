@@ -1,6 +1,6 @@
 //! On which rank each box stands: below all that point to it.
 
-/// Arrows that form no cycle: those that close one are turned around. Arrows from a box to itself are left out.
+/// Arrows that form no cycle: those that close one are reversed. Arrows from a box to itself are left out.
 pub fn without_cycles(boxes: usize, arrows: &[(usize, usize)]) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
@@ -50,7 +50,8 @@ pub fn without_cycles(boxes: usize, arrows: &[(usize, usize)]) -> Vec<(usize, us
         .collect()
 }
 
-/// The rank of each box, from 0 on: every arrow goes down by at least one, and arrows are short. `arrows` form no cycle.
+/// The rank of each box, counted from 0: every arrow goes down by at least one, and arrows are short. `arrows` form no
+/// cycle.
 pub fn ranks(boxes: usize, arrows: &[(usize, usize)]) -> Vec<usize> {
     const ROUNDS: usize = 16;
     let (mut above, mut below) = (vec![Vec::new(); boxes], vec![Vec::new(); boxes]);

@@ -7,8 +7,8 @@ fn overlaps(a: (Point, (f64, f64)), b: (Point, (f64, f64))) -> bool {
     !apart(a.0.x, b.0.x, a.1.0 + b.1.0) && !apart(a.0.y, b.0.y, a.1.1 + b.1.1)
 }
 
-/// What holds of every layout: no two boxes overlap, all is inside, arrows go from edge to edge, and the same input gives
-/// the same layout.
+/// What holds of every layout: no two boxes overlap, all is inside, arrows go from edge to edge, and the same input
+/// gives the same layout.
 fn check(sizes: &[(f64, f64)], arrows: &[(usize, usize)]) -> Layout {
     let layout = layered(sizes, arrows);
     let inside = |p: &Point| {

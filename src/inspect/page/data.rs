@@ -128,7 +128,7 @@ pub struct BufferData {
 
 #[derive(Debug, Serialize)]
 pub struct ProfileData {
-    pub threads: usize,
+    pub device: String,
     pub steps: usize,
     pub step: StepTime,
     /// Why the measured ceilings may be too low.
@@ -345,6 +345,7 @@ fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
         BufferRole::State(name) => ("state", name),
         BufferRole::Output => ("output", &buffer.name),
         BufferRole::Temporary => ("temporary", &buffer.name),
+        BufferRole::Workspace => ("workspace", &buffer.name),
     };
     let ty = crate::ir::Type::new(buffer.dtype, buffer.shape.clone()).to_string();
     BufferData { name: name.clone(), role, ty, offset: buffer.offset, bytes: buffer.bytes(), live: buffer.live, nodes }
@@ -357,7 +358,7 @@ fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, Prof
     let start = launches.clone().map(|l| l.start).fold(f64::INFINITY, f64::min);
     let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
     Ok(ProfileData {
-        threads: profile.subject.threads,
+        device: profile.subject.device.clone(),
         steps: profile.subject.steps,
         step: profile.step_time(),
         busy: profile.subject.spread.busy(),

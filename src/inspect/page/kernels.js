@@ -171,7 +171,7 @@ class TimelineView {
       }
     }
     this.host.replaceChildren(html('p', { class: 'note' },
-      `A typical step of ${profile.steps}: ${time(profile.step.seconds)} on ${profile.threads} thread${profile.threads === 1 ? '' : 's'}, one line after the other.`), chart);
+      `A typical step of ${profile.steps}: ${time(profile.step.seconds)} on ${profile.device}, one line after the other.`), chart);
     this.mark();
   }
 

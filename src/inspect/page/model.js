@@ -101,7 +101,7 @@ function push(map, key, value) {
   if (list) list.push(value); else map.set(key, [value]);
 }
 
-// Numbers for people
+// Human-readable numbers
 
 function count(n) {
   const units = ['', 'K', 'M', 'G', 'T'];

@@ -198,7 +198,7 @@ class App {
         ['bytes moved', bytes(sum(k => k.bytes))],
         ['arena', `${bytes(entry.arena)} (lower bound ${bytes(entry.lower_bound)})`],
         ['at the ceilings', time(sum(k => k.ceiling)) + (entry.profile ? '' : ' on a nominal machine')],
-        entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.threads} thread${entry.profile.threads === 1 ? '' : 's'}`],
+        entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.device}`],
       ]),
       html('h3', {}, 'Program'), html('pre', {}, ...this.sourceLines(1, this.lines.length)),
     ];

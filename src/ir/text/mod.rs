@@ -1,4 +1,4 @@
-//! The text form of a graph: one line a node, for people, snapshots and tests.
+//! The text form of a graph: one line per node, human-readable, for snapshots and tests too.
 //!
 //! ```text
 //! graph train_step {

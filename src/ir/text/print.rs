@@ -89,6 +89,7 @@ impl Printer {
                 StateRole::Statistic => "statistic",
                 StateRole::Optimiser => "optimiser",
                 StateRole::Counter => "counter",
+                StateRole::NonFinite => "flag",
             };
             write!(out, "  state {:?}: {} = ", state.name, state.ty)?;
             match state.init {
@@ -122,7 +123,7 @@ impl fmt::Display for Graph {
     }
 }
 
-/// The text form: what petgraph's own listing tells is hard to find one's way in.
+/// The text form: petgraph's own output is hard to read.
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -12,7 +12,7 @@
 //!
 //! Effort is counted in steps, never in seconds: equal inputs give equal plans on every machine.
 //!
-//! Nothing here is trusted: [`crate::plan::overlap`] proves each plan free of overlap with other means.
+//! Nothing here is trusted: [`crate::plan::overlap`] checks every plan for overlaps by another method.
 
 mod greedy;
 pub mod instances;

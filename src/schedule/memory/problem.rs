@@ -20,6 +20,7 @@ pub(super) struct Rect {
 }
 
 impl Rect {
+    #[cfg(test)]
     pub fn overlaps(&self, other: &Rect) -> bool {
         self.first <= other.last && other.first <= self.last
     }

@@ -11,7 +11,7 @@ fn options(alignment: usize, max_steps: u64) -> PlannerOptions {
     PlannerOptions { alignment, max_steps }
 }
 
-/// Plans, and has the result proven sound.
+/// Plans, and checks that the result is sound.
 fn plan(buffers: &[LiveRange], options: &PlannerOptions) -> MemoryPlan {
     let plan = plan_memory(buffers, options).unwrap();
     let placements: Vec<Placement> = buffers

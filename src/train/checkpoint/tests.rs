@@ -176,7 +176,7 @@ fn a_damaged_file_points_at_the_one_before() {
     save_all(&file, &meta(2), &tensors()).unwrap();
     fs::write(&file, "junk").unwrap();
     let error = load(&file).unwrap_err().to_string();
-    assert!(error.contains("rename ") && error.contains("c.prev to go on from there"), "{error}");
+    assert!(error.contains("rename ") && error.contains("c.prev to resume from there"), "{error}");
 }
 
 /// A device that is always full.

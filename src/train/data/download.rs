@@ -33,6 +33,8 @@ pub struct KnownFile {
     pub bytes: u64,
     /// Its SHA-256 in hexadecimal.
     pub sha256: &'static str,
+    /// The size and the SHA-256 of what is compressed in it.
+    pub plain: (u64, &'static str),
 }
 
 const MNIST: [KnownFile; 4] = [
@@ -40,21 +42,25 @@ const MNIST: [KnownFile; 4] = [
         name: "train-images-idx3-ubyte.gz",
         bytes: 9_912_422,
         sha256: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        plain: (47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     },
     KnownFile {
         name: "train-labels-idx1-ubyte.gz",
         bytes: 28_881,
         sha256: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        plain: (60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
     },
     KnownFile {
         name: "t10k-images-idx3-ubyte.gz",
         bytes: 1_648_877,
         sha256: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        plain: (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
     },
     KnownFile {
         name: "t10k-labels-idx1-ubyte.gz",
         bytes: 4_542,
         sha256: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        plain: (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     },
 ];
 
@@ -63,23 +69,42 @@ const FASHION_MNIST: [KnownFile; 4] = [
         name: "train-images-idx3-ubyte.gz",
         bytes: 26_421_880,
         sha256: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        plain: (47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
     },
     KnownFile {
         name: "train-labels-idx1-ubyte.gz",
         bytes: 29_515,
         sha256: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        plain: (60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
     },
     KnownFile {
         name: "t10k-images-idx3-ubyte.gz",
         bytes: 4_422_102,
         sha256: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        plain: (7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
     },
     KnownFile {
         name: "t10k-labels-idx1-ubyte.gz",
         bytes: 5_148,
         sha256: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        plain: (10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
     },
 ];
+
+impl DownloadError {
+    /// Whether no mirror could be reached at all.
+    pub fn is_without_network(&self) -> bool {
+        match self {
+            DownloadError::Disk { .. } => false,
+            DownloadError::Mirrors { attempts, .. } => {
+                attempts.iter().all(|a| a.contains(NO_NETWORK) || a.ends_with(NO_CONNECTION))
+            }
+        }
+    }
+}
+
+const NO_NETWORK: &str = "(is there a network?)";
+const NO_CONNECTION: &str = "no connection";
 
 impl Known {
     /// All of them.
@@ -176,6 +201,18 @@ pub fn verify(set: Known, dir: &Path) -> Vec<(&'static KnownFile, FileState)> {
     set.files().iter().map(|file| (file, state(file, dir))).collect()
 }
 
+/// Compares each file of `set` that would be read from `dir`, compressed or not, with its checksum.
+pub fn verify_folder(set: Known, dir: &Path) -> Vec<(String, u64, FileState)> {
+    let state = |file: &KnownFile| {
+        let plain = file.name.trim_end_matches(".gz");
+        match dir.join(plain).is_file() {
+            true => (plain.to_string(), file.plain.0, state_of(&dir.join(plain), file.plain.0, file.plain.1)),
+            false => (file.name.to_string(), file.bytes, state(file, dir)),
+        }
+    };
+    set.files().iter().map(state).collect()
+}
+
 /// Fetches the files of `set` that are not good in `dir`, which is made if need be. Good files are kept.
 pub fn fetch(set: Known, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), DownloadError> {
     fetch_from(&agent(), set.mirrors(), set.files(), dir, progress)
@@ -248,7 +285,7 @@ fn download(
             Err(error) => return Err(Failure::Mirror(explain(ureq::Error::from(error)))),
         }
     }
-    let found = difference(file, received, hash);
+    let found = difference((file.bytes, file.sha256), received, hash);
     match found {
         Some(difference) => Err(Failure::Mirror(format!("sent another file: {difference}"))),
         None => atomic::commit(out, path).map_err(Failure::Disk),
@@ -278,9 +315,9 @@ fn host(mirror: &str) -> &str {
 fn explain(error: ureq::Error) -> String {
     match error {
         ureq::Error::StatusCode(code) => format!("the server answered with status {code}"),
-        ureq::Error::HostNotFound => "the host's address was not found (is there a network?)".into(),
+        ureq::Error::HostNotFound => format!("the host's address was not found {NO_NETWORK}"),
         ureq::Error::Timeout(_) => "no answer in time".into(),
-        ureq::Error::ConnectionFailed => "no connection".into(),
+        ureq::Error::ConnectionFailed => NO_CONNECTION.into(),
         // The standard library's text for a resolver's error, which has no kind of its own.
         ureq::Error::Io(error) if error.to_string().contains("lookup address") => explain(ureq::Error::HostNotFound),
         other => other.to_string(),
@@ -288,8 +325,12 @@ fn explain(error: ureq::Error) -> String {
 }
 
 fn state(file: &KnownFile, dir: &Path) -> FileState {
-    let path = dir.join(file.name);
-    let mut handle = match File::open(path) {
+    state_of(&dir.join(file.name), file.bytes, file.sha256)
+}
+
+fn state_of(path: &Path, expected: u64, sha256: &str) -> FileState {
+    let opened = atomic::check_ordinary(path).and_then(|()| File::open(path));
+    let mut handle = match opened {
         Ok(handle) => handle,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return FileState::Missing,
         Err(error) => return FileState::Damaged(error.to_string()),
@@ -297,22 +338,22 @@ fn state(file: &KnownFile, dir: &Path) -> FileState {
     // The size tells most cases without reading.
     let bytes = handle.metadata().map_or(0, |m| m.len());
     let mut hash = Sha256::new();
-    if bytes == file.bytes
+    if bytes == expected
         && let Err(error) = io::copy(&mut handle, &mut hash)
     {
         return FileState::Damaged(error.to_string());
     }
-    difference(file, bytes, hash).map_or(FileState::Good, FileState::Damaged)
+    difference((expected, sha256), bytes, hash).map_or(FileState::Good, FileState::Damaged)
 }
 
-/// How a file of `bytes` bytes and this hash differs from `file`, if it does.
-fn difference(file: &KnownFile, bytes: u64, hash: Sha256) -> Option<String> {
-    if bytes != file.bytes {
-        let found = if bytes > file.bytes { "more".into() } else { bytes.to_string() };
-        return Some(format!("{} bytes expected, {found} found", file.bytes));
+/// How a file of `bytes` bytes and this hash differs from what was expected, if it does.
+fn difference((expected, sha256): (u64, &str), bytes: u64, hash: Sha256) -> Option<String> {
+    if bytes != expected {
+        let found = if bytes > expected { "more".into() } else { bytes.to_string() };
+        return Some(format!("{expected} bytes expected, {found} found"));
     }
     let found = format!("{:x}", hash.finalize());
-    (found != file.sha256).then(|| format!("SHA-256 {} expected, {found} found", file.sha256))
+    (found != sha256).then(|| format!("SHA-256 {sha256} expected, {found} found"))
 }
 
 #[cfg(test)]
@@ -326,6 +367,7 @@ mod tests {
         name: "ten",
         bytes: 10,
         sha256: "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882",
+        plain: (0, ""),
     }];
 
     /// A server on this machine that answers every request with `response`; returns its address.

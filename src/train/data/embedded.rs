@@ -19,7 +19,7 @@ pub fn load() -> Dataset {
     Dataset {
         name: "mnist-10k".into(),
         source: Source::Embedded,
-        why: "the 10,000 MNIST digits inside the program".into(),
+        why: "built-in MNIST digits".into(),
         train: Split { rows: images.dims[1], columns: images.dims[2], images: images.data, labels: Some(labels.data) },
         test: None,
     }

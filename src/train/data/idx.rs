@@ -1,8 +1,8 @@
 //! The IDX format of the MNIST files, plain or gzip-compressed.
 //!
 //! A file is: two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
-//! big-endian u32, then the elements in row-major order (described on the MNIST page, <http://yann.lecun.com/exdb/mnist/>).
-//! Only unsigned bytes (type 0x08) are read: the MNIST family has no other.
+//! big-endian u32, then the elements in row-major order (described on the MNIST page,
+//! <http://yann.lecun.com/exdb/mnist/>). Only unsigned bytes (type 0x08) are read: the MNIST family has no other.
 //!
 //! The header is untrusted. Nothing is allocated by what it says: elements are read as they come, at most one more
 //! than it promises, so a file of a few bytes cannot claim a terabyte, and a gzip file cannot expand past its header.
@@ -142,7 +142,7 @@ pub enum Problem {
 /// Reads the file at `path`, which may be compressed or not: its first bytes tell, not its name.
 pub fn read(path: &Path, content: Content) -> Result<Idx, IdxError> {
     let file = path.display().to_string();
-    match File::open(path) {
+    match crate::atomic::check_ordinary(path).and_then(|()| File::open(path)) {
         Ok(handle) => parse(BufReader::new(handle), content, &file),
         Err(error) => Err(IdxError { file, problem: Problem::Io(error) }),
     }

@@ -66,7 +66,8 @@ pub struct Dataset {
     pub name: String,
     /// Where it was found.
     pub source: Source,
-    /// Why this one was chosen: a sentence for the user, without a full stop.
+    /// What it is, where it is from and why it was chosen, to be shown behind the number of images: "built-in MNIST
+    /// digits".
     pub why: String,
     /// The training images.
     pub train: Split,
@@ -143,8 +144,8 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads a `--data` argument. The names `auto`, `embedded`, `mnist` and `fashion-mnist` come first; `./mnist` is how
-    /// to ask for a folder of that name.
+    /// Reads a `--data` argument. The names `auto`, `embedded`, `mnist` and `fashion-mnist` come first; `./mnist` is
+    /// how to ask for a folder of that name.
     pub fn parse(argument: &str) -> Request {
         match argument {
             "auto" => Request::Auto,
@@ -172,6 +173,24 @@ impl Locations {
             environment: std::env::var_os(ENV).filter(|value| !value.is_empty()).map(PathBuf::from),
             cache: dirs::cache_dir().map(|dir| dir.join("gcc-gan")),
             offline: false,
+        }
+    }
+
+    /// The folder of `set` that the environment names, if it names any.
+    ///
+    /// # Errors
+    /// When what it names does not hold the set.
+    pub fn environment_of(&self, set: Known) -> Result<Option<PathBuf>, DataError> {
+        let Some(root) = &self.environment else { return Ok(None) };
+        let inner = root.join(set.name());
+        // Files at the top belong to the set that the folder is named after, or else to MNIST.
+        let named = root.file_name().and_then(|name| Known::by_name(name.to_str()?)).unwrap_or(Known::Mnist);
+        if find(&inner, STEMS[0]).is_some() {
+            Ok(Some(inner))
+        } else if named == set && find(root, STEMS[0]).is_some() {
+            Ok(Some(root.clone()))
+        } else {
+            Err(DataError::Environment { dir: root.clone(), set })
         }
     }
 
@@ -279,19 +298,14 @@ pub fn load(
             Ok(dataset) => Ok(dataset),
             Err(error) => {
                 let reason = match error {
-                    DataError::Offline(_) => {
-                        "the full MNIST is not on this machine and the network is not to be used".into()
-                    }
-                    DataError::NoCache(_) => {
-                        "the full MNIST is not on this machine and there is no cache folder".into()
-                    }
-                    DataError::Download { error, .. } => {
-                        format!("the full MNIST is not on this machine and could not be fetched ({error})")
-                    }
+                    DataError::Offline(_) => "--offline".into(),
+                    DataError::NoCache(_) => "no cache folder".into(),
+                    DataError::Download { error, .. } if error.is_without_network() => "no network".into(),
+                    DataError::Download { error, .. } => error.to_string(),
                     other => return Err(other),
                 };
                 let mut dataset = embedded::load();
-                dataset.why = format!("{}, because {reason}", dataset.why);
+                dataset.why = format!("{} (full MNIST not found, {reason})", dataset.why);
                 Ok(dataset)
             }
         },
@@ -303,10 +317,10 @@ fn given(path: &Path) -> Result<Dataset, DataError> {
     let (name, source) = (path.file_name().unwrap_or(path.as_os_str()), Source::Given(path.to_owned()));
     let name = name.to_string_lossy().into_owned();
     if path.is_dir() {
-        folder(path, name, source, format!("the files in {}, as asked for", path.display()))
+        folder(path, name, source, format!("images in {}", path.display()))
     } else if path.exists() {
         let (train, _) = images(path)?;
-        let why = format!("the images in {}, as asked for", path.display());
+        let why = format!("images in {}", path.display());
         Ok(Dataset { name, source, why, train, test: None })
     } else {
         Err(DataError::NotFound(path.to_owned()))
@@ -315,30 +329,20 @@ fn given(path: &Path) -> Result<Dataset, DataError> {
 
 /// A known set: from the environment's folder, the cache or a mirror.
 fn known(set: Known, locations: &Locations, progress: &mut dyn FnMut(Progress)) -> Result<Dataset, DataError> {
-    if let Some(root) = &locations.environment {
-        let inner = root.join(set.name());
-        // Files at the top belong to the set that the folder is named after, or else to MNIST.
-        let named = root.file_name().and_then(|name| Known::by_name(name.to_str()?)).unwrap_or(Known::Mnist);
-        let dir = if find(&inner, STEMS[0]).is_some() {
-            inner
-        } else if named == set && find(root, STEMS[0]).is_some() {
-            root.clone()
-        } else {
-            return Err(DataError::Environment { dir: root.clone(), set });
-        };
-        let why = format!("the files in {}, because ${ENV} names it", dir.display());
+    if let Some(dir) = locations.environment_of(set)? {
+        let why = format!("{} images in {} (from ${ENV})", set.name(), dir.display());
         return folder(&dir, set.name().into(), Source::Environment(dir.clone()), why);
     }
     let dir = locations.cache_of(set).ok_or(DataError::NoCache(set))?;
     if download::verify(set, &dir).iter().all(|(_, state)| *state == FileState::Good) {
-        let why = format!("the files in {}, fetched earlier", dir.display());
+        let why = format!("{} images in {}", set.name(), dir.display());
         return folder(&dir, set.name().into(), Source::Cache(dir.clone()), why);
     }
     if locations.offline {
         return Err(DataError::Offline(set));
     }
     download::fetch(set, &dir, progress).map_err(|error| DataError::Download { set, error })?;
-    let why = format!("the files fetched into {}", dir.display());
+    let why = format!("{} images, fetched into {}", set.name(), dir.display());
     folder(&dir, set.name().into(), Source::Downloaded(dir.clone()), why)
 }
 

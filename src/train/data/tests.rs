@@ -112,7 +112,7 @@ fn without_files_and_network_the_embedded_digits_serve() {
     for locations in [offline(None, Some(cache.path())), offline(None, None)] {
         let set = get("auto", &locations).unwrap();
         assert_eq!(set.source, Source::Embedded);
-        assert!(set.why.contains("because the full MNIST is not on this machine"), "{}", set.why);
+        assert!(set.why.contains("(full MNIST not found, "), "{}", set.why);
     }
     let error = get("mnist", &offline(None, Some(cache.path()))).unwrap_err();
     assert!(matches!(error, DataError::Offline(Known::Mnist)), "{error}");

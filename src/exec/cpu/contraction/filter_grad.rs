@@ -1,19 +1,16 @@
 //! Filter gradients of convolutions: output gradients times input patches, summed over all pixels of all
 //! images.
 
-use super::layout::Frame;
-use super::{DEPTH, Needs, Worker, parts};
+use super::frame::Frame;
+use super::{Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
-use crate::kernel::contraction::ConvShape;
+use crate::kernel::choice::{Tile, padded_size};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
 use std::sync::Arc;
 
-/// Most rows and panels of one task's block, which stays in a second-level cache.
-const BLOCK_ROWS: usize = 288;
-const BLOCK_COLUMNS: usize = 128;
-
 /// Puts both operands into the order of the product: the output gradient in blocks
-/// `[pixels / DEPTH][output channels][DEPTH]`, the images with channels innermost and zeros around.
+/// `[pixels / depth][output channels][depth]`, the images with channels innermost and zeros around.
 #[derive(Debug)]
 pub struct Gather {
     conv: ConvShape,
@@ -23,24 +20,14 @@ pub struct Gather {
     padded: usize,
     blocks: usize,
     frame: Frame,
+    tile: Tile,
 }
 
 impl Gather {
-    pub fn new(conv: &ConvShape, from: [usize; 2], mut take: impl FnMut(usize) -> usize) -> Gather {
-        let padded = [0, 1].map(|d| {
-            let read = (conv.output[d] - 1) * conv.window.stride[d] + conv.kernel[d];
-            read.max(conv.window.pad[d] + conv.input[d])
-        });
-        let frame = Frame { channels: conv.c, size: conv.input, low: conv.window.pad, padded };
-        let pixels = conv.n * conv.output[0] * conv.output[1];
-        Gather {
-            conv: *conv,
-            input: from[0],
-            gradient: from[1],
-            padded: take(conv.n * frame.floats()),
-            blocks: take(pixels.div_ceil(DEPTH) * DEPTH * conv.o),
-            frame,
-        }
+    /// `from` and `made` are the floats of the arena at which the operands and the images and blocks are.
+    pub fn new(conv: &ConvShape, tile: Tile, from: [usize; 2], made: [usize; 2]) -> Gather {
+        let frame = Frame { channels: conv.c, size: conv.input, low: conv.window.pad, padded: padded_size(conv) };
+        Gather { conv: *conv, input: from[0], gradient: from[1], padded: made[0], blocks: made[1], frame, tile }
     }
 
     /// One for each image.
@@ -50,7 +37,7 @@ impl Gather {
 
     pub fn run(&self, image: usize, arena: Arena) {
         let c = &self.conv;
-        let frame = &self.frame;
+        let (frame, depth) = (&self.frame, self.tile.depth);
         let floats = c.c * c.input[0] * c.input[1];
         let source = arena.read(self.input + image * floats, floats);
         // SAFETY: an image's frame is its task's own, in memory that only this contraction uses.
@@ -61,9 +48,9 @@ impl Gather {
             let mut plane = plane;
             let mut at = image * pixels;
             while !plane.is_empty() {
-                let run = (DEPTH - at % DEPTH).min(plane.len());
+                let run = (depth - at % depth).min(plane.len());
                 let (head, tail) = plane.split_at(run);
-                let to = (at / DEPTH * c.o + o) * DEPTH + at % DEPTH;
+                let to = (at / depth * c.o + o) * depth + at % depth;
                 // SAFETY: an image's pixels are its task's own, in memory that only this contraction uses.
                 unsafe { arena.store(self.blocks + to, head) };
                 plane = tail;
@@ -122,19 +109,26 @@ impl FilterGrad {
                 pieces
             })
             .collect();
+        let gemms = ContractionKind::Conv2dFilterGrad(*c).gemms();
+        let [gemm] = &gemms[..] else { unreachable!("a filter gradient is one product") };
+        let [row, column] = [0, 1].map(|d| gemm.b.bounds[d].strides[1 + d] as usize);
         let pixels = (0..c.output[0] * c.output[1])
             .map(|i| {
-                let (y, x) = (i / c.output[1] * c.window.stride[0], i % c.output[1] * c.window.stride[1]);
+                let (y, x) = (i / c.output[1] * row, i % c.output[1] * column);
                 (y * gather.frame.padded[1] + x) * c.c
             })
             .collect();
-        let taps = c.kernel[0] * c.kernel[1];
-        let column_to = (0..columns).map(|j| j % c.c * taps + j / c.c).collect();
-        let row_blocks = parts(c.o.div_ceil(tile), BLOCK_ROWS / tile)
+        let column_to = (0..columns)
+            .map(|j| {
+                let place = [j / run, j % run / c.c, j % c.c];
+                place.iter().zip(&gemm.out.strides[1..]).map(|(i, stride)| i * *stride as usize).sum()
+            })
+            .collect();
+        let row_blocks = parts(c.o.div_ceil(tile), gather.tile.rows / tile)
             .into_iter()
             .map(|(start, len)| (start * tile, (len * tile).min(c.o - start * tile)))
             .collect();
-        let panel_blocks = parts(columns.div_ceil(lanes), BLOCK_COLUMNS / lanes);
+        let panel_blocks = parts(columns.div_ceil(lanes), gather.tile.columns / lanes);
         FilterGrad { isa, into, row_blocks, panel_blocks, pieces, pixels, column_to, gather }
     }
 
@@ -146,7 +140,7 @@ impl FilterGrad {
         let rows = self.row_blocks.iter().map(|b| b.1).max().unwrap_or(0);
         let columns = self.panel_blocks.iter().map(|b| b.1).max().unwrap_or(0) * self.isa.tile().1;
         Needs {
-            columns: columns * DEPTH,
+            columns: columns * self.gather.tile.depth,
             block: rows.next_multiple_of(gemm::MAX_ROWS) * columns,
             starts: rows,
             ..Needs::default()
@@ -161,16 +155,16 @@ impl FilterGrad {
         let lanes = self.isa.tile().1;
         let Worker { columns, block, starts, .. } = worker;
         starts.clear();
-        starts.extend((0..rows).map(|i| i * DEPTH));
+        starts.extend((0..rows).map(|i| i * g.tile.depth));
         let total = c.n * self.pixels.len();
-        for (number, start) in (0..total).step_by(DEPTH).enumerate() {
-            let depth = DEPTH.min(total - start);
+        for (number, start) in (0..total).step_by(g.tile.depth).enumerate() {
+            let depth = g.tile.depth.min(total - start);
             for (panel, packed) in columns.chunks_exact_mut(depth * lanes).take(panels).enumerate() {
                 self.pack(&self.pieces[first_panel + panel], start, packed, arena);
             }
-            let at = g.blocks + (number * c.o + first_row) * DEPTH;
+            let at = g.blocks + (number * c.o + first_row) * g.tile.depth;
             let product = Product {
-                rows: Rows { data: arena.read(at, rows * DEPTH), starts },
+                rows: Rows { data: arena.read(at, rows * g.tile.depth), starts },
                 offset: 0,
                 depth,
                 columns,

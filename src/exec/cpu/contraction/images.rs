@@ -5,19 +5,14 @@
 //! (Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129). The gradient of a strided
 //! convolution in its input is one such product for each residue of the output's coordinates.
 
-use super::layout::{Frame, TOGETHER};
-use super::{DEPTH, Epilogue, Needs, Worker, parts};
+use super::frame::{Frame, TOGETHER};
+use super::{Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Rows};
-use crate::kernel::contraction::ConvShape;
+use crate::kernel::choice::{Columns, ImageChoice, RowSource, Tile};
+use crate::kernel::contraction::ContractionKind;
+use crate::kernel::gemm::Gemm;
 use std::sync::Arc;
-
-/// Rows of the product that one task computes, about.
-const ROWS: usize = 192;
-/// Up to so many columns the product is taken as dot products instead of padding a panel.
-const FEW_COLUMNS: usize = 3;
-/// Tap rows that are shorter are gathered into one row of the product first.
-const SHORT_RUN: usize = 32;
 
 /// How the pixels of a destination image come from those of a source image.
 #[derive(Debug)]
@@ -34,6 +29,9 @@ pub struct Geometry {
     panels: usize,
     /// Elements of the filter from one channel of the source to the next, and of the destination.
     filter_strides: [usize; 2],
+    /// Elements of the filter.
+    filter: usize,
+    images_per_task: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,75 +75,32 @@ struct Chunk {
     before: usize,
 }
 
-/// One dimension of a residue: the first tap, how many, the destination's coordinates.
-struct Line {
-    taps: Vec<usize>,
-    /// Destination coordinate, and the source coordinate of the first tap (may lie in the padding).
-    places: Vec<(usize, isize)>,
-}
-
 impl Geometry {
-    /// `y[n,o,·] = Σ x[n,c,·] w[o,c,·]`.
-    pub fn forward(c: &ConvShape, isa: Isa) -> Geometry {
-        let line = |d: usize| Line {
-            taps: (0..c.kernel[d]).collect(),
-            places: (0..c.output[d])
-                .map(|i| (i, (i * c.window.stride[d]) as isize - c.window.pad[d] as isize))
-                .collect(),
+    /// The images that the products of a convolution or of its gradient in the input make of others.
+    pub fn new(kind: &ContractionKind, isa: Isa, choice: &ImageChoice) -> Geometry {
+        let gemms = kind.gemms();
+        let ([source, _], destination) = kind.shapes();
+        let plane = |shape: &[usize]| Plane { channels: shape[1], size: [shape[2], shape[3]] };
+        let (source, destination) = (plane(&source), plane(&destination));
+        // The source's coordinates that are read along each dimension.
+        let reads = |d: usize| {
+            let used = gemms.iter().filter(|g| g.depth() > 0);
+            used.map(move |g| (g.a.bounds[d].offset, g.a.bounds[d].offset + reach(g, d)))
         };
-        let source = Plane { channels: c.c, size: c.input };
-        let destination = Plane { channels: c.o, size: c.output };
-        let plane = c.kernel[0] * c.kernel[1];
-        Geometry::new(c, isa, source, destination, [vec![line(0)], vec![line(1)]], [plane, c.c * plane])
-    }
-
-    /// `x[n,c,·] = Σ y[n,o,·] w[o,c,·]`: the pixel `h` takes tap `k` of row `(h + pad − k) / stride` where
-    /// that is whole, so pixels of one residue of `h + pad` share their taps.
-    pub fn input_grad(c: &ConvShape, isa: Isa) -> Geometry {
-        let lines = |d: usize| -> Vec<Line> {
-            let (stride, pad) = (c.window.stride[d], c.window.pad[d]);
-            (0..stride)
-                .map(|residue| {
-                    // From the last tap to the first the source's coordinate rises.
-                    let taps: Vec<usize> = (residue..c.kernel[d]).step_by(stride).collect::<Vec<_>>();
-                    let count = taps.len() as isize;
-                    let places = (0..c.input[d])
-                        .filter(|h| (h + pad) % stride == residue)
-                        .map(|h| (h, ((h + pad - residue) / stride) as isize - (count - 1)))
-                        .collect();
-                    Line { taps: taps.into_iter().rev().collect(), places }
-                })
-                .collect()
+        let low = [0, 1].map(|d| (-reads(d).map(|r| r.0).min().unwrap_or(0)).max(0) as usize);
+        let padded = [0, 1].map(|d| {
+            let end = reads(d).map(|r| r.1 + 1).max().unwrap_or(0).max(source.size[d] as isize);
+            low[d] + end as usize
+        });
+        let lanes = match choice.columns {
+            Columns::Dots => 1,
+            Columns::Panels => isa.tile().1,
         };
-        let source = Plane { channels: c.o, size: c.output };
-        let destination = Plane { channels: c.c, size: c.input };
-        let plane = c.kernel[0] * c.kernel[1];
-        Geometry::new(c, isa, source, destination, [lines(0), lines(1)], [c.c * plane, plane])
-    }
-
-    fn new(
-        c: &ConvShape,
-        isa: Isa,
-        source: Plane,
-        destination: Plane,
-        lines: [Vec<Line>; 2],
-        filter_strides: [usize; 2],
-    ) -> Geometry {
-        let (mut low, mut padded) = ([0; 2], [0; 2]);
-        for d in 0..2 {
-            let reads = || {
-                let used = lines[d].iter().filter(|l| !l.taps.is_empty());
-                used.flat_map(|l| l.places.iter().map(|p| (p.1, p.1 + l.taps.len() as isize)))
-            };
-            low[d] = (-reads().map(|r| r.0).min().unwrap_or(0)).max(0) as usize;
-            let end = reads().map(|r| r.1).max().unwrap_or(0).max(source.size[d] as isize);
-            padded[d] = low[d] + end as usize;
-        }
-        let few = destination.channels <= FEW_COLUMNS;
-        let lanes = if few { 1 } else { isa.tile().1 };
         let panels = destination.channels.div_ceil(lanes);
+        let filter_strides = gemms.first().map_or([0; 2], |g| [2, 3].map(|d| g.b.strides[d] as usize));
+        let images = gemms.first().map_or(0, |g| g.m[0]);
         let mut geometry = Geometry {
-            images: c.n,
+            images,
             source,
             destination,
             padded,
@@ -154,53 +109,68 @@ impl Geometry {
             lanes,
             panels,
             filter_strides,
+            filter: kind.shapes().0[1].iter().product(),
+            images_per_task: 1,
         };
         let mut packed = 0;
-        for rows in &lines[0] {
-            for columns in &lines[1] {
-                let residue = geometry.residue(rows, columns, c.kernel[1], packed);
-                packed += residue.depth(source.channels) * lanes * panels;
-                geometry.residues.push(residue);
-            }
+        for (gemm, rows) in gemms.iter().zip(&choice.rows) {
+            let residue = geometry.residue(gemm, *rows, choice.tile, packed);
+            packed += residue.depth(source.channels) * lanes * panels;
+            geometry.residues.push(residue);
         }
+        geometry.images_per_task = geometry.images_for(choice.tile, isa);
         geometry
     }
 
-    fn residue(&self, rows: &Line, columns: &Line, kernel_width: usize, packed: usize) -> Residue {
+    /// How many images one task takes: about as many rows as the tile has, at least eight tasks where there are as many
+    /// images, and little of the inner kernel's rows unused.
+    fn images_for(&self, tile: Tile, isa: Isa) -> usize {
+        let rows = self.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(1).max(1);
+        let most = (tile.rows / rows).clamp(1, self.images.div_ceil(8).max(1));
+        let height = isa.tile().0;
+        let waste = |images: &usize| (images * rows).next_multiple_of(height) * 1000 / (images * rows);
+        (1..=most).rev().min_by_key(waste).unwrap_or(1)
+    }
+
+    fn residue(&self, gemm: &Gemm, rows: RowSource, tile: Tile, packed: usize) -> Residue {
         let channels = self.source.channels;
-        let position = |y: isize, x: isize| {
-            // Lines without taps are not read: any place will do.
-            let at = |d: usize, i: isize| (i + self.low[d] as isize).max(0) as usize;
-            (at(0, y) * self.padded[1] + at(1, x)) * channels
+        let at = |start: isize, strides: [isize; 2], [i, j]: [usize; 2]| {
+            start + i as isize * strides[0] + j as isize * strides[1]
         };
-        let pixels = (rows.places.iter())
-            .flat_map(|&(h, y)| columns.places.iter().map(move |&(w, x)| (h, w, y, x)))
-            .map(|(h, w, y, x)| (h * self.destination.size[1] + w, position(y, x)))
+        let [row, column] = [0, 1].map(|d| &gemm.a.bounds[d]);
+        let position = |[i, j]: [usize; 2]| {
+            let y = row.offset + i as isize * row.strides[1];
+            let x = column.offset + j as isize * column.strides[2];
+            // Products without terms read nothing: any place will do.
+            let [y, x] = [y + self.low[0] as isize, x + self.low[1] as isize].map(|at| at.max(0) as usize);
+            (y * self.padded[1] + x) * channels
+        };
+        let pixels = (0..gemm.m[1])
+            .flat_map(|i| (0..gemm.m[2]).map(move |j| [i, j]))
+            .map(|pixel| {
+                (at(gemm.out.offset, [gemm.out.strides[1], gemm.out.strides[2]], pixel) as usize, position(pixel))
+            })
             .collect();
-        let taps: Vec<usize> =
-            (rows.taps.iter()).flat_map(|ky| columns.taps.iter().map(move |kx| ky * kernel_width + kx)).collect();
-        let run = columns.taps.len() * channels;
+        let taps: Vec<usize> = (0..gemm.k[0])
+            .flat_map(|i| (0..gemm.k[1]).map(move |j| [i, j]))
+            .map(|tap| at(gemm.b.offset, [gemm.b.strides[0], gemm.b.strides[1]], tap) as usize)
+            .collect();
+        let run = gemm.k[1] * channels;
         let runs: Vec<(usize, usize)> = match run {
             0 => Vec::new(),
-            _ => (0..rows.taps.len()).map(|i| (i * self.padded[1] * channels, run)).collect(),
+            _ => (0..gemm.k[0]).map(|i| (i * self.padded[1] * channels, run)).collect(),
         };
-        let gathered = runs.len() > 1 && run < SHORT_RUN;
+        let gathered = rows == RowSource::Gathered;
         let whole = [(0, run * runs.len())];
         let mut before = 0;
         let mut chunks = Vec::new();
         for &(offset, len) in if gathered { &whole[..] } else { &runs[..] } {
-            for (start, depth) in parts(len, DEPTH) {
+            for (start, depth) in parts(len, tile.depth) {
                 chunks.push(Chunk { offset: offset + start, depth, before });
                 before += depth;
             }
         }
         Residue { pixels, taps, runs, chunks, gathered, packed }
-    }
-
-    /// Floats of the packed filter.
-    pub fn packed_floats(&self) -> usize {
-        let depth: usize = self.residues.iter().map(|r| r.depth(self.source.channels)).sum();
-        depth * self.lanes * self.panels
     }
 
     fn frame(&self) -> Frame {
@@ -210,6 +180,12 @@ impl Geometry {
     fn padded_floats(&self) -> usize {
         self.frame().floats()
     }
+}
+
+/// How far beyond a bound's offset its sum goes over a product's space.
+fn reach(gemm: &Gemm, d: usize) -> isize {
+    let space = gemm.space([&gemm.m, &gemm.k]);
+    gemm.a.bounds[d].strides.iter().zip(space).map(|(stride, size)| stride * (size as isize - 1)).sum()
 }
 
 impl Residue {
@@ -241,8 +217,7 @@ impl PackFilter {
         let channels = g.source.channels;
         let columns = panel * g.lanes..((panel + 1) * g.lanes).min(g.destination.channels);
         let used = columns.len();
-        let filter_floats = channels * g.destination.channels * (g.filter_strides[0].min(g.filter_strides[1]));
-        let filter = arena.read(self.filter, filter_floats);
+        let filter: &[f32] = arena.read(self.filter, g.filter);
         for chunk in &residue.chunks {
             let at = residue.packed + chunk.before * g.lanes * g.panels + panel * chunk.depth * g.lanes;
             // SAFETY: a panel of the packed filter is its task's own, in memory that only this contraction uses.
@@ -269,7 +244,6 @@ pub struct ImageProduct {
     pub(super) epilogue: Epilogue,
     /// The float of the arena at which the sums are stored as they are, where nothing else is done.
     plain: Option<usize>,
-    images_per_task: usize,
 }
 
 impl ImageProduct {
@@ -281,35 +255,29 @@ impl ImageProduct {
         epilogue: Epilogue,
         plain: Option<usize>,
     ) -> ImageProduct {
-        let rows = geometry.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(1).max(1);
-        // At least eight tasks, where there are as many images.
-        let most = (ROWS / rows).clamp(1, geometry.images.div_ceil(8).max(1));
-        let tile = isa.tile().0;
-        let waste = |images: &usize| (images * rows).next_multiple_of(tile) * 1000 / (images * rows);
-        let images_per_task = (1..=most).rev().min_by_key(waste).unwrap_or(1);
-        ImageProduct { geometry: geometry.clone(), isa, source, packed, epilogue, plain, images_per_task }
+        ImageProduct { geometry: geometry.clone(), isa, source, packed, epilogue, plain }
     }
 
     pub fn tasks(&self) -> usize {
-        self.geometry.images.div_ceil(self.images_per_task)
+        self.geometry.images.div_ceil(self.geometry.images_per_task)
     }
 
     fn most_rows(&self) -> usize {
-        self.geometry.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(0) * self.images_per_task
+        self.geometry.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(0) * self.geometry.images_per_task
     }
 
     /// Floats of gathered rows.
     fn gathered_floats(&self) -> usize {
         let g = &*self.geometry;
         let of = |r: &Residue| if r.gathered { r.pixels.len() * r.depth(g.source.channels) } else { 0 };
-        g.residues.iter().map(of).max().unwrap_or(0) * self.images_per_task
+        g.residues.iter().map(of).max().unwrap_or(0) * self.geometry.images_per_task
     }
 
     pub fn needs(&self) -> Needs {
         let g = &*self.geometry;
-        let out = if self.plain.is_some() { 0 } else { self.images_per_task * g.destination.floats() };
+        let out = if self.plain.is_some() { 0 } else { self.geometry.images_per_task * g.destination.floats() };
         Needs {
-            rows: self.images_per_task * g.padded_floats(),
+            rows: self.geometry.images_per_task * g.padded_floats(),
             columns: self.gathered_floats(),
             block: self.most_rows().next_multiple_of(gemm::MAX_ROWS) * g.panels * g.lanes,
             out,
@@ -319,8 +287,8 @@ impl ImageProduct {
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
         let g = &*self.geometry;
-        let first = task * self.images_per_task;
-        let images = self.images_per_task.min(g.images - first);
+        let first = task * self.geometry.images_per_task;
+        let images = self.geometry.images_per_task.min(g.images - first);
         let Worker { nest, rows, columns, block, out, starts } = worker;
         for (i, padded) in rows.chunks_exact_mut(g.padded_floats()).take(images).enumerate() {
             let image = arena.read(self.source + (first + i) * g.source.floats(), g.source.floats());

@@ -1,14 +1,9 @@
 //! Batched matrix products of strided operands.
 
-use super::{DEPTH, Epilogue, Needs, Source, Worker, parts};
+use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
-
-/// Most rows and columns of one task's block.
-const BLOCK_ROWS: usize = 192;
-const BLOCK_COLUMNS: usize = 256;
-/// Up to so many columns the product is taken as dot products instead of padding a panel.
-const FEW_COLUMNS: usize = 3;
+use crate::kernel::choice::{Columns, Tile};
 
 /// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
 #[derive(Debug)]
@@ -38,7 +33,7 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn new(source: &Source) -> Matrix {
+    fn new(source: &InMemory) -> Matrix {
         let stride = |d: usize| source.access.strides[d];
         let base = source.base.wrapping_add_signed(source.access.offset);
         Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
@@ -54,22 +49,40 @@ impl MatMul {
     pub(super) fn new(
         isa: Isa,
         [batch, m, n, k]: [usize; 4],
-        sources: [Source; 2],
+        columns: Columns,
+        block: Tile,
+        sources: [InMemory; 2],
         epilogue: Epilogue,
         plain: Option<usize>,
     ) -> MatMul {
-        let few = n <= FEW_COLUMNS;
-        let (tile, lanes) = if few { (1, 1) } else { isa.tile() };
-        let row_blocks = parts(m.div_ceil(tile), BLOCK_ROWS / tile)
+        let (tile, lanes) = match columns {
+            Columns::Dots => (1, 1),
+            Columns::Panels => isa.tile(),
+        };
+        let row_blocks = parts(m.div_ceil(tile), block.rows / tile)
             .into_iter()
             .map(|(start, len)| (start * tile, (len * tile).min(m - start * tile)))
             .collect();
-        let column_blocks = parts(n.div_ceil(lanes), BLOCK_COLUMNS / lanes)
+        let column_blocks = parts(n.div_ceil(lanes), block.columns / lanes)
             .into_iter()
             .map(|(start, len)| (start * lanes, (len * lanes).min(n - start * lanes)))
             .collect();
         let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
-        MatMul { isa, batch, m, n, k, a, b, epilogue, plain, row_blocks, column_blocks, depths: parts(k, DEPTH), lanes }
+        MatMul {
+            isa,
+            batch,
+            m,
+            n,
+            k,
+            a,
+            b,
+            epilogue,
+            plain,
+            row_blocks,
+            column_blocks,
+            depths: parts(k, block.depth),
+            lanes,
+        }
     }
 
     pub fn tasks(&self) -> usize {

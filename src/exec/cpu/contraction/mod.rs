@@ -6,35 +6,29 @@
 //! number of threads.
 
 mod filter_grad;
+mod frame;
 mod images;
-mod layout;
 mod matmul;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
-use super::program::{Program, TILE, TileSpace};
 use super::tile::{Registers, Segment, Surroundings};
+use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Pass, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep};
+use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::ContractionKind;
-use crate::plan::DType;
 use crate::tensor::Shape;
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
 use matmul::MatMul;
 use std::sync::Arc;
 
-/// The most of the summed dimension that is taken at a time: a panel of columns then stays in a
-/// first-level cache of 32 KiB.
-const DEPTH: usize = 256;
-
 /// A contraction made ready to run on one plan's arena.
 #[derive(Debug)]
 pub struct ContractionProgram {
     pub phases: Vec<Phase>,
-    /// Floats of memory shared by the workers that it needs while it runs.
-    pub shared_floats: usize,
 }
 
 /// Tasks that may run at the same time. Phases run one after the other.
@@ -101,23 +95,11 @@ impl Worker {
 /// What becomes of a product's elements.
 #[derive(Debug)]
 pub(super) struct Epilogue {
-    program: Program,
+    program: TileProgram,
     stores: Vec<Write>,
 }
 
 impl Epilogue {
-    /// Where the product is stored as it is, and nothing else.
-    fn plain(&self, exprs: &Exprs<BufferId>) -> Option<usize> {
-        match self.stores.as_slice() {
-            [store]
-                if exprs[store.value] == Expr::Accumulator && store.to.is_none() && store.base.dtype == DType::F32 =>
-            {
-                Some(store.base.first())
-            }
-            _ => None,
-        }
-    }
-
     /// Before [`Epilogue::run`], once a task.
     fn share(&self, arena: Arena, registers: &mut Registers) {
         let around = Surroundings { arena, slots: &[], accumulator: &[] };
@@ -137,90 +119,77 @@ impl Epilogue {
 
 /// An operand in memory.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct InMemory {
     /// The float at which its buffer starts.
     base: usize,
     access: Access,
 }
 
-/// Hands out memory that the workers share while one contraction runs.
-struct SharedMemory {
-    base: usize,
-    used: usize,
-}
-
-impl SharedMemory {
-    fn take(&mut self, floats: usize) -> usize {
-        let at = self.base + self.used;
-        self.used += floats.next_multiple_of(16);
-        at
-    }
-}
-
 impl ContractionProgram {
-    /// `place` says where a buffer is, `shared` is the first float behind it that
-    /// contractions may use while they run.
+    /// `place` says where a buffer is, those of the choice's workspace included.
     pub fn new(
         c: &Contraction<BufferId>,
+        choice: &Choice,
         isa: Isa,
         place: &dyn Fn(BufferId) -> Location,
-        shared: usize,
     ) -> ContractionProgram {
-        let mut memory = SharedMemory { base: shared, used: 0 };
+        // A plan's verification sees that there is the workspace that the algorithm needs.
+        let workspace = |purpose: Purpose| choice.buffer(purpose).map_or(0, |buffer| place(buffer).first());
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
-        let mut source = |operand: &Operand<BufferId>, shape: &Shape| match operand {
-            Operand::Buffer { buffer, access } => Source { base: place(*buffer).first(), access: access.clone() },
+        let mut source = |operand: &Operand<BufferId>, shape: &Shape, purpose: Purpose| match operand {
+            Operand::Buffer { buffer, access } => InMemory { base: place(*buffer).first(), access: access.clone() },
             Operand::Computed { exprs } => {
-                let base = memory.take(shape.iter().product());
                 let access = Access::contiguous(shape);
-                let value = ExprId::new(exprs.len().saturating_sub(1));
-                let store = Store { value, buffer: outside(), access: access.clone() };
-                phases.push(Phase::Nest(sweep(exprs.clone(), shape, vec![store], place, base)));
-                Source { base, access }
+                if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
+                    let stores = vec![Store { value, buffer, access: access.clone() }];
+                    phases.push(Phase::Nest(elementwise(exprs.clone(), shape, stores, place)));
+                }
+                InMemory { base: workspace(purpose), access }
             }
         };
-        let sources = [source(&c.operands[0], &shapes[0]), source(&c.operands[1], &shapes[1])];
+        let sources = [
+            source(&c.operands[0], &shapes[0], Purpose::FirstOperand),
+            source(&c.operands[1], &shapes[1], Purpose::SecondOperand),
+        ];
         let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
         let epilogue = || Epilogue {
-            program: Program::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
+            program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
             stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
         };
-        let plain = epilogue().plain(&c.exprs);
-        match &c.kind {
-            ContractionKind::MatMul { batch, m, n, k } => {
-                phases.push(Phase::MatMul(MatMul::new(isa, [*batch, *m, *n, *k], sources, epilogue(), plain)));
+        // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
+        let sums = choice.buffer(Purpose::Sums);
+        let plain = match sums {
+            Some(buffer) => Some(place(buffer).first()),
+            None => (c.stores.first())
+                .filter(|_| c.is_stored_plainly(|b| place(*b).dtype))
+                .map(|store| place(store.buffer).first()),
+        };
+        match (&choice.algorithm, &c.kind) {
+            (Algorithm::MatMul { columns, tile }, &ContractionKind::MatMul { batch, m, n, k }) => {
+                let sizes = [batch, m, n, k];
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, *columns, *tile, sources, epilogue(), plain)));
             }
-            ContractionKind::Conv2d(conv) | ContractionKind::Conv2dInputGrad(conv) => {
-                let geometry = Arc::new(match &c.kind {
-                    ContractionKind::Conv2d(_) => Geometry::forward(conv, isa),
-                    _ => Geometry::input_grad(conv, isa),
-                });
-                let packed = memory.take(geometry.packed_floats());
+            (Algorithm::Images(images), kind) => {
+                let geometry = Arc::new(Geometry::new(kind, isa, images));
+                let packed = workspace(Purpose::PackedFilter);
                 phases.push(Phase::PackFilter(PackFilter::new(&geometry, sources[1].base, packed)));
-                phases.push(Phase::Images(ImageProduct::new(
-                    &geometry,
-                    isa,
-                    sources[0].base,
-                    packed,
-                    epilogue(),
-                    plain,
-                )));
+                let product = ImageProduct::new(&geometry, isa, sources[0].base, packed, epilogue(), plain);
+                phases.push(Phase::Images(product));
             }
-            ContractionKind::Conv2dFilterGrad(conv) => {
-                let gather = Arc::new(Gather::new(conv, [sources[0].base, sources[1].base], |n| memory.take(n)));
-                let into = plain.unwrap_or_else(|| memory.take(conv.filter_shape().iter().product()));
+            (Algorithm::FilterGradient { tile }, ContractionKind::Conv2dFilterGrad(conv)) => {
+                let made = [Purpose::PaddedImages, Purpose::GradientBlocks].map(workspace);
+                let gather = Arc::new(Gather::new(conv, *tile, [sources[0].base, sources[1].base], made));
                 phases.push(Phase::Gather(gather.clone()));
-                phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, into)));
-                if plain.is_none() {
-                    // The sums come in an order of their own: what becomes of them is a sweep of its own.
-                    let exprs = c.exprs.clone().with_accumulator_in(outside(), &c.space);
-                    phases.push(Phase::Nest(sweep(exprs, &c.space, c.stores.clone(), place, into)));
-                }
+                phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, plain.unwrap_or(0))));
             }
+            _ => unreachable!("a plan's verification sees that algorithms fit"),
         }
-        ContractionProgram { phases, shared_floats: memory.used }
+        if let Some(sums) = sums {
+            phases.push(Phase::Nest(NestProgram::new(&epilogue_nest(c, sums), place)));
+        }
+        ContractionProgram { phases }
     }
 
     pub fn needs(&self) -> Needs {
@@ -228,23 +197,30 @@ impl ContractionProgram {
     }
 }
 
-/// Stands for memory that is no buffer of the plan.
-fn outside() -> BufferId {
-    BufferId::new(u32::MAX as usize)
-}
-
-/// An elementwise nest in which [`outside`] is at float `base`.
-fn sweep(
+/// An elementwise nest.
+fn elementwise(
     exprs: Exprs<BufferId>,
     space: &Shape,
     stores: Vec<Store<BufferId>>,
     place: &dyn Fn(BufferId) -> Location,
-    base: usize,
 ) -> NestProgram {
-    let base = Location::new(base * size_of::<f32>(), DType::F32);
-    let pass = Pass { stores, ..Pass::default() };
-    let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, passes: vec![pass] };
-    NestProgram::new(&nest, &|buffer| if buffer == outside() { base } else { place(buffer) })
+    let sweep = Sweep { stores, ..Sweep::default() };
+    let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, sweeps: vec![sweep] };
+    NestProgram::new(&nest, place)
+}
+
+/// The epilogue as a nest of its own, which reads the sums from a buffer.
+fn epilogue_nest(c: &Contraction<BufferId>, sums: BufferId) -> Nest<BufferId> {
+    let mut exprs = c.exprs.clone().with_accumulator_in(sums, &c.space);
+    let mut sweep = Sweep { stores: c.stores.clone(), ..Sweep::default() };
+    for (i, reduction) in c.reductions.iter().enumerate() {
+        let slot = SlotId::new(i);
+        sweep.reductions.push(Reduction { kind: reduction.kind, value: reduction.result.value, slot });
+        let value = exprs.push(Expr::Slot(slot));
+        sweep.kept_stores.push(Store { value, ..reduction.result.clone() });
+    }
+    let (space, reduced) = (c.space.clone(), c.reduced.clone());
+    Nest { space, reduced, exprs, slots: c.reductions.len(), sweeps: vec![sweep] }
 }
 
 impl Phase {
@@ -288,7 +264,7 @@ impl Phase {
     }
 
     /// The program of the epilogue, where there is one.
-    pub fn program(&self) -> Option<&Program> {
+    pub fn program(&self) -> Option<&TileProgram> {
         match self {
             Phase::Images(product) => Some(&product.epilogue.program),
             Phase::MatMul(product) => Some(&product.epilogue.program),
@@ -299,7 +275,7 @@ impl Phase {
 
 /// Cuts `total` into equal parts of at most `most`; gives starts and lengths.
 fn parts(total: usize, most: usize) -> Vec<(usize, usize)> {
-    let count = total.div_ceil(most);
+    let count = total.div_ceil(most.max(1));
     let size = total.div_ceil(count.max(1)).max(1);
     (0..total).step_by(size).map(|start| (start, size.min(total - start))).collect()
 }

@@ -1,16 +1,19 @@
 //! Which program a user means, and compiling it.
 
 use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
 use gcc_gan::inspect::{Observed, main_entry, observe};
 use gcc_gan::plan::{self, EntryPlan, Plan};
+use gcc_gan::train::checkpoint::Checkpoint;
+use gcc_gan::train::session;
 use std::path::{Path, PathBuf};
 
 /// A program's text and its name in messages.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub struct ProgramText {
     pub name: String,
     pub text: String,
 }
@@ -18,7 +21,7 @@ pub struct Program {
 /// What a path given as a program leads to.
 #[derive(Debug)]
 pub enum Found {
-    Source(Program),
+    Source(ProgramText),
     Plan(Box<Plan>),
 }
 
@@ -31,23 +34,23 @@ pub fn find(path: &Path) -> Result<Found> {
 }
 
 /// Finds a program's text; that inside a plan where the path leads to one.
-pub fn source(path: &Path) -> Result<Program> {
+pub fn source(path: &Path) -> Result<ProgramText> {
     if let Some(text) = path.to_str().filter(|_| !path.exists()).and_then(builtin::text) {
-        return Ok(Program { name: format!("graphs/{}.ron", path.display()), text: text.to_string() });
+        return Ok(ProgramText { name: format!("graphs/{}.ron", path.display()), text: text.to_string() });
     }
     if plan::is_plan(path) {
         let plan = plan::load(path)?;
-        return Ok(Program { name: plan.source.name, text: plan.source.text });
+        return Ok(ProgramText { name: plan.source.name, text: plan.source.text });
     }
-    let bytes = std::fs::read(path).with_context(|| {
+    let bytes = atomic::read(path).with_context(|| {
         format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
     })?;
     const MOST: usize = 16 << 20;
     if bytes.len() > MOST {
-        bail!("{} has {} bytes: that is no graph in RON", path.display(), bytes.len());
+        bail!("{} has {} bytes: that is not a graph in RON", path.display(), bytes.len());
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Program { name: path.display().to_string(), text }),
+        Ok(text) => Ok(ProgramText { name: path.display().to_string(), text }),
         Err(error) => bail!(
             "{} is neither a graph (it is not UTF-8 text, from byte {} on) nor a plan",
             path.display(),
@@ -56,27 +59,39 @@ pub fn source(path: &Path) -> Result<Program> {
     }
 }
 
-impl Program {
+impl ProgramText {
     pub fn compile(&self, options: &Options) -> Result<Compiled> {
         self.compile_observed(options, &mut |_| {})
     }
 
     pub fn compile_observed(&self, options: &Options, observe: &mut dyn FnMut(Stage)) -> Result<Compiled> {
         let compiled = compile(&self.name, &self.text, options, observe)?;
-        if let Some(warnings) = &compiled.warnings {
-            super::show_warnings(warnings);
-        }
+        show_warnings(&compiled);
         Ok(compiled)
     }
 }
 
+/// Shows what is odd about a program that was compiled.
+fn show_warnings(compiled: &Compiled) {
+    if let Some(warnings) = &compiled.warnings {
+        super::show_warnings(warnings);
+    }
+}
+
+/// The plan of a checkpoint's program: see [`session::compile_again`].
+pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Plan> {
+    let compiled = session::compile_again(checkpoint, sets, deny_warnings)?;
+    show_warnings(&compiled);
+    plan_of(compiled)
+}
+
 /// A program's text, and what to compile it with: what a plan was compiled with, then what the arguments set.
-pub fn program_and_options(args: &ProgramArgs) -> Result<(Program, Options)> {
+pub fn program_and_options(args: &ProgramArgs) -> Result<(ProgramText, Options)> {
     let (program, mut options) = match find(&args.program)? {
         Found::Source(program) => (program, Options::default()),
         Found::Plan(plan) => {
             let options = Options::of(&plan.source);
-            (Program { name: plan.source.name, text: plan.source.text }, options)
+            (ProgramText { name: plan.source.name, text: plan.source.text }, options)
         }
     };
     options.sets.extend(args.sets.iter().cloned());
@@ -92,7 +107,7 @@ pub fn observed(args: &ProgramArgs) -> Result<Observed> {
             if !args.sets.is_empty() {
                 bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.display());
             }
-            (Program { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
+            (ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
         }
     };
     let sets = plan.as_ref().map_or(&args.sets, |plan| &plan.source.overrides).clone();

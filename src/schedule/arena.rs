@@ -3,6 +3,7 @@
 use super::ScheduleError;
 use super::assemble::{Assembled, nests_reading, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
+use super::select::workspace;
 use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 
 /// Gives every buffer of sorted kernels its live range and its offset.
@@ -13,7 +14,7 @@ use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
 ///
 /// # Errors
 /// When the arena does not fit the address space.
-pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, ScheduleError> {
+pub fn lay_out(work: Assembled, states: &StateLayout) -> Result<Schedule, ScheduleError> {
     let Assembled { kernels, mut buffers, outputs, .. } = work;
     let end = kernels.len();
     let mut first_write = vec![None; buffers.len()];
@@ -21,6 +22,10 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
     for (position, kernel) in kernels.iter().enumerate() {
         for &b in &kernel.writes {
             first_write[b.index()].get_or_insert(position);
+        }
+        for b in workspace(kernel) {
+            first_write[b.index()] = Some(position);
+            last_use[b.index()] = Some(position);
         }
         for &b in kernel.reads.iter().chain(&kernel.writes) {
             last_use[b.index()] = Some(position);
@@ -36,7 +41,7 @@ pub fn layout(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedul
             BufferRole::Input(_) if is_output(b) => (0, end.max(1)),
             BufferRole::Input(_) => (0, after_use),
             BufferRole::Output => (first_write[b].unwrap_or(0), end),
-            BufferRole::Temporary => (first_write[b].unwrap_or(0), after_use),
+            BufferRole::Temporary | BufferRole::Workspace => (first_write[b].unwrap_or(0), after_use),
         };
     }
 

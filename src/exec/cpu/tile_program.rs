@@ -142,7 +142,7 @@ pub struct Step {
 
 /// The steps that compute some expressions over tiles of one space.
 #[derive(Debug, Clone, Default)]
-pub struct Program {
+pub struct TileProgram {
     /// Once for many tiles: values that all tiles share.
     pub shared: Vec<Step>,
     /// For each tile.
@@ -162,7 +162,7 @@ pub struct TileSpace<'s> {
     pub repeated: &'s [bool],
 }
 
-impl Program {
+impl TileProgram {
     /// The steps that compute `roots`; `place` says where a buffer is.
     ///
     /// Values that are the same in all tiles of a sweep (constants; in a nest, what does not vary along
@@ -172,7 +172,7 @@ impl Program {
         roots: &[ExprId],
         space: TileSpace,
         place: &dyn Fn(BufferId) -> Location,
-    ) -> Program {
+    ) -> TileProgram {
         let needed = exprs.needed(roots.iter().copied());
         let mut is_shared = vec![false; exprs.len()];
         for (id, expr) in exprs.iter().enumerate() {
@@ -199,7 +199,7 @@ impl Program {
             last_use.insert(r, usize::MAX);
         });
 
-        let mut program = Program { exprs: exprs.len(), ..Program::default() };
+        let mut program = TileProgram { exprs: exprs.len(), ..TileProgram::default() };
         for id in exprs.ids().filter(|id| needed[id.index()] && is_shared[id.index()]) {
             let step = Step { expr: id, action: action(&exprs[id], space.shape, place), register: program.registers };
             program.registers += 1;

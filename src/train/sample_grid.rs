@@ -76,6 +76,9 @@ pub enum ImageError {
         /// Of one image.
         width: usize,
     },
+    /// A file name that promises another format.
+    #[error("{path} would not be a PNG by its name: end it in .png, the one format there is", path = .0.display())]
+    Format(PathBuf),
     /// The file could not be written.
     #[error("{path} cannot be written: {error}", path = .path.display())]
     Write {
@@ -131,6 +134,17 @@ pub fn lay_out(values: &[f32], shape: &[usize], grid: Grid) -> Result<Picture, I
         }
     }
     Ok(Picture { width: picture_width, height: picture_height, channels, data })
+}
+
+/// Whether a PNG may be written under this name: it ends in `.png`, or in nothing that names a format.
+///
+/// # Errors
+/// Where it may not.
+pub fn check_format(path: &Path) -> Result<(), ImageError> {
+    match path.extension() {
+        Some(extension) if !extension.eq_ignore_ascii_case("png") => Err(ImageError::Format(path.to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// [`lay_out`], written to `path` as a PNG, all or nothing.
@@ -218,6 +232,9 @@ mod tests {
         write_png(&path, &values, &shape, grid).unwrap();
         let back = image::open(&path).unwrap().into_rgb8();
         assert_eq!(back.into_raw(), lay_out(&values, &shape, grid).unwrap().data);
+        for (name, fits) in [("a.png", true), ("a.PNG", true), ("a", true), ("a.jpg", false), ("a.png.gif", false)] {
+            assert_eq!(check_format(Path::new(name)).is_ok(), fits, "{name}");
+        }
         let error = write_png(&dir.path().join("no/folder.png"), &values, &shape, grid).unwrap_err();
         assert!(error.to_string().contains("folder.png cannot be written: "), "{error}");
     }

@@ -1,0 +1,249 @@
+//! How a kernel is computed: an algorithm, the sizes of its blocks, and the memory that it needs besides its operands.
+//!
+//! A choice is made when a program is compiled and is part of the plan, so a run decides nothing, and all the memory of
+//! a step is planned. Block sizes are chosen for the target's widest instruction set and work on the others.
+
+use super::body::{Body, BufferId, Contraction, Expr};
+use super::contraction::{ContractionKind, ConvShape};
+use super::gemm::Gemm;
+use crate::tensor::DType;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How one kernel is computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    pub algorithm: Algorithm,
+    /// Memory for this kernel alone.
+    pub workspace: Vec<Workspace>,
+}
+
+/// A buffer that a kernel uses while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    pub purpose: Purpose,
+    pub buffer: BufferId,
+}
+
+/// What a workspace holds, in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// What the prologue of the first or second operand computes, row-major.
+    FirstOperand,
+    SecondOperand,
+    /// The filter in panels of columns.
+    PackedFilter,
+    /// Images with their channels innermost and zeros around.
+    PaddedImages,
+    /// The output gradient in blocks along the summed dimension.
+    GradientBlocks,
+    /// The contraction's sums, row-major, before the epilogue.
+    Sums,
+}
+
+/// The ways to compute a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Loops over the index space, tile by tile.
+    Loops,
+    /// Blocks of a matrix product, whose columns each task packs for itself.
+    MatMul { columns: Columns, tile: Tile },
+    /// A convolution or its gradient in the input: each image's pixels times the filter, which is packed first.
+    Images(ImageChoice),
+    /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
+    FilterGradient { tile: Tile },
+}
+
+/// See [`Algorithm::Images`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageChoice {
+    pub columns: Columns,
+    /// For each of the contraction's products (see [`ContractionKind::gemms`]), where its rows come from.
+    pub rows: Vec<RowSource>,
+    pub tile: Tile,
+}
+
+/// How the columns of a product are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Columns {
+    /// Packed side by side, as many as vectors hold.
+    Panels,
+    /// One by one, as dot products: for few columns.
+    Dots,
+}
+
+/// Where the rows of a product come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowSource {
+    /// They are read where they are in the padded image.
+    InPlace,
+    /// They are copied to consecutive memory first: for short runs of channels.
+    Gathered,
+}
+
+/// Most rows and columns of the block that one task computes, and how many terms are summed at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+}
+
+/// Columns of the widest panel of any instruction set.
+pub const WIDEST_PANEL: usize = 32;
+/// Most rows, columns and terms of a [`Tile`].
+pub const MAX_TILE: usize = 4096;
+
+impl Algorithm {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Algorithm::Loops => "loops",
+            Algorithm::MatMul { columns: Columns::Panels, .. } => "matmul in panels",
+            Algorithm::MatMul { columns: Columns::Dots, .. } => "dot products",
+            Algorithm::Images(ImageChoice { columns: Columns::Dots, .. }) => "images, dot products",
+            Algorithm::Images(choice) if choice.rows.contains(&RowSource::Gathered) => "images, rows gathered",
+            Algorithm::Images(_) => "images, rows in place",
+            Algorithm::FilterGradient { .. } => "filter gradient in blocks",
+        }
+    }
+
+    /// The sizes of its blocks, where it has some.
+    pub fn tile(&self) -> Option<Tile> {
+        match self {
+            Algorithm::Loops => None,
+            Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } => Some(*tile),
+            Algorithm::Images(choice) => Some(choice.tile),
+        }
+    }
+
+    /// Whether it can compute a body.
+    pub fn fits(&self, body: &Body<BufferId>) -> bool {
+        match (self, body) {
+            (Algorithm::Loops, Body::Nests(_)) => true,
+            (Algorithm::MatMul { .. }, Body::Contraction(c)) => matches!(c.kind, ContractionKind::MatMul { .. }),
+            (Algorithm::Images(choice), Body::Contraction(c)) => {
+                matches!(c.kind, ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_))
+                    && c.kind.gemms().len() == choice.rows.len()
+            }
+            (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
+                matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))
+            }
+            (Algorithm::Loops, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
+        }
+    }
+
+    /// The workspace that it needs for a body, in f32. `dtype` gives a buffer's element type.
+    pub fn workspace<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> Vec<(Purpose, usize)> {
+        let Body::Contraction(c) = body else { return Vec::new() };
+        let (shapes, output) = c.kind.shapes();
+        let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
+        let computed =
+            c.operands.iter().zip(&shapes).zip(purposes).filter(|((operand, _), _)| operand.exprs().is_some());
+        let mut found: Vec<(Purpose, usize)> =
+            computed.map(|((_, shape), purpose)| (purpose, shape.iter().product())).collect();
+        match (self, &c.kind) {
+            (Algorithm::Images(choice), kind) => {
+                found.push((Purpose::PackedFilter, packed_filter(&kind.gemms(), choice.columns)));
+            }
+            (Algorithm::FilterGradient { tile }, ContractionKind::Conv2dFilterGrad(conv)) => {
+                let [height, width] = padded_size(conv);
+                let pixels = conv.n * conv.output[0] * conv.output[1];
+                found.push((Purpose::PaddedImages, conv.n * conv.c * height * width));
+                found.push((Purpose::GradientBlocks, pixels.next_multiple_of(tile.depth.max(1)) * conv.o));
+            }
+            (Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::FilterGradient { .. }, _) => {}
+        }
+        if self.sweeps_sums(c, dtype) {
+            found.push((Purpose::Sums, output.iter().product()));
+        }
+        found
+    }
+
+    /// Whether the epilogue is a sweep of its own over the sums in memory.
+    fn sweeps_sums<B>(&self, c: &Contraction<B>, dtype: impl Fn(&B) -> DType) -> bool {
+        // The sums of a filter gradient come in an order of their own.
+        let is_scattered = matches!(self, Algorithm::FilterGradient { .. }) && !c.is_stored_plainly(dtype);
+        is_scattered || !c.reductions.is_empty()
+    }
+
+    /// How many times the workers are set going for a body, one after the other.
+    pub fn launches<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> usize {
+        let Body::Contraction(c) = body else { return 1 };
+        let prologues = c.operands.iter().filter(|operand| operand.exprs().is_some()).count();
+        prologues
+            + match self {
+                Algorithm::Loops | Algorithm::MatMul { .. } => 1,
+                Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
+            }
+            + usize::from(self.sweeps_sums(c, dtype))
+    }
+}
+
+impl Choice {
+    /// The buffer of a purpose.
+    pub fn buffer(&self, purpose: Purpose) -> Option<BufferId> {
+        self.workspace.iter().find(|w| w.purpose == purpose).map(|w| w.buffer)
+    }
+}
+
+impl<B> Contraction<B> {
+    /// Whether the sums are stored as they are, row-major in f32, and nothing else is done with them.
+    pub fn is_stored_plainly(&self, dtype: impl Fn(&B) -> DType) -> bool {
+        match self.stores.as_slice() {
+            [store] if self.reductions.is_empty() => {
+                matches!(self.exprs.get(store.value), Some(Expr::Accumulator))
+                    && store.access.is_contiguous(&self.space)
+                    && dtype(&store.buffer) == DType::F32
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Elements of the packed filters of some products.
+fn packed_filter(gemms: &[Gemm], columns: Columns) -> usize {
+    let width = |gemm: &Gemm| {
+        let columns_of: usize = gemm.n.iter().product();
+        match columns {
+            Columns::Dots => columns_of,
+            Columns::Panels => columns_of.next_multiple_of(WIDEST_PANEL),
+        }
+    };
+    gemms.iter().map(|gemm| gemm.depth() * width(gemm)).sum()
+}
+
+/// Rows and columns of a convolution's input with the zeros around it that its filter reads.
+pub fn padded_size(conv: &ConvShape) -> [usize; 2] {
+    [0, 1].map(|d| {
+        let read = (conv.output[d] - 1) * conv.window.stride[d] + conv.kernel[d];
+        read.max(conv.window.pad[d] + conv.input[d])
+    })
+}
+
+impl Purpose {
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::FirstOperand => "first operand",
+            Purpose::SecondOperand => "second operand",
+            Purpose::PackedFilter => "packed filter",
+            Purpose::PaddedImages => "padded images",
+            Purpose::GradientBlocks => "gradient blocks",
+            Purpose::Sums => "sums",
+        }
+    }
+}
+
+/// In words: `images, rows in place, tile 192x32x256`.
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self.tile() {
+            Some(Tile { rows, columns, depth }) => write!(f, ", tile {rows}x{columns}x{depth}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The matrix products that a contraction is computed by, and where each reads and writes.
+//!
+//! Only this file knows how convolutions and their gradients become matrix products: executors take their loops from
+//! it, and the verifier takes the elements that are touched.
+
+use super::access::{Access, Bound};
+use super::contraction::{ContractionKind, ConvShape};
+use crate::tensor::Shape;
+
+/// `out[b,m,n] = Σₖ a[b,m,k] · b[b,k,n]`, where each of `batch`, `m`, `n` and `k` is some dimensions, outermost first.
+///
+/// The accesses are into the contraction's operands and output as row-major tensors. Where an operand is an image, its
+/// first bound is on the row and its second on the column of the pixel that is read, also where they always hold:
+/// outside of them an operand is 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gemm {
+    pub batch: Shape,
+    pub m: Shape,
+    pub n: Shape,
+    /// A size of 0 where nothing is summed: the results are then 0.
+    pub k: Shape,
+    /// Into the first operand, over `batch`, `m` and `k`; into the second for a filter gradient.
+    pub a: Access,
+    /// Into the second operand, over `batch`, `k` and `n`; into the first for a filter gradient.
+    pub b: Access,
+    /// Over `batch`, `m` and `n`.
+    pub out: Access,
+}
+
+impl Gemm {
+    /// The space over which an access of two of the groups is, the batch's dimensions first.
+    pub fn space(&self, groups: [&Shape; 2]) -> Shape {
+        [&self.batch[..], groups[0], groups[1]].concat()
+    }
+
+    /// How many sums there are.
+    pub fn results(&self) -> usize {
+        [&self.batch, &self.m, &self.n].into_iter().flatten().product()
+    }
+
+    /// How many terms each has.
+    pub fn depth(&self) -> usize {
+        self.k.iter().product()
+    }
+}
+
+impl ContractionKind {
+    /// The matrix products that this comes to; their results are every element of the output once.
+    ///
+    /// One for a matrix product, a convolution and a filter gradient. The gradient of a convolution in its input is one
+    /// for each residue of the input's coordinates by the stride: pixels of one residue use the same taps of the
+    /// filter.
+    pub fn gemms(&self) -> Vec<Gemm> {
+        match self {
+            &ContractionKind::MatMul { batch, m, n, k } => {
+                let matrix = |rows, columns| Access::contiguous(&[batch, rows, columns]);
+                let [batch_dims, m_dims, n_dims, k_dims] = [batch, m, n, k].map(|size| vec![size]);
+                let (a, b, out) = (matrix(m, k), matrix(k, n), matrix(m, n));
+                vec![Gemm { batch: batch_dims, m: m_dims, n: n_dims, k: k_dims, a, b, out }]
+            }
+            ContractionKind::Conv2d(c) => vec![forward(c)],
+            ContractionKind::Conv2dInputGrad(c) => {
+                let lines = [0, 1].map(|d| (0..c.window.stride[d]).filter_map(|r| Line::new(c, d, r)).collect());
+                let [rows, columns]: [Vec<Line>; 2] = lines;
+                rows.iter().flat_map(|row| columns.iter().map(|column| input_grad(c, row, column))).collect()
+            }
+            ContractionKind::Conv2dFilterGrad(c) => vec![filter_grad(c)],
+        }
+    }
+}
+
+/// The pixel of an image of `size` that a window reads, over dimensions of which `row` and `column` give the strides:
+/// the bounds on its row and its column.
+fn pixel(size: [usize; 2], row: (isize, Vec<isize>), column: (isize, Vec<isize>)) -> [Bound; 2] {
+    [(row, size[0]), (column, size[1])].map(|((offset, strides), below)| Bound { offset, strides, below })
+}
+
+/// The access of an image's pixel, where `rest` gives the strides of what is no row or column of it.
+fn image(width: usize, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
+    let [row, column] = &bounds;
+    let width = width as isize;
+    let strides = rest.iter().zip(row.strides.iter().zip(&column.strides)).map(|(s, (r, c))| s + r * width + c);
+    Access { offset: row.offset * width + column.offset, strides: strides.collect(), bounds: bounds.to_vec() }
+}
+
+fn signed(sizes: [usize; 4]) -> [isize; 4] {
+    sizes.map(|size| size as isize)
+}
+
+/// The row-major strides of the input, the filter and the output: `[n,c,h,w]`, `[o,c,kh,kw]`, `[n,o,oh,ow]`.
+fn strides(c: &ConvShape) -> [[isize; 4]; 3] {
+    let of = |inner: usize, plane: [usize; 2]| {
+        let area = plane[0] * plane[1];
+        signed([inner * area, area, plane[1], 1])
+    };
+    [of(c.c, c.input), of(c.c, c.kernel), of(c.o, c.output)]
+}
+
+/// The input under the filter, over images, output rows and columns, tap rows and columns, and channels.
+fn patches(c: &ConvShape) -> Access {
+    let [x, _, _] = strides(c);
+    let [stride, pad] = [c.window.stride, c.window.pad].map(|pair| pair.map(|size| size as isize));
+    let row = (-pad[0], vec![0, stride[0], 0, 1, 0, 0]);
+    let column = (-pad[1], vec![0, 0, stride[1], 0, 1, 0]);
+    image(c.input[1], pixel(c.input, row, column), vec![x[0], 0, 0, 0, 0, x[1]])
+}
+
+fn unbounded(offset: isize, strides: Vec<isize>) -> Access {
+    Access { offset, strides, bounds: Vec::new() }
+}
+
+/// `y[n,o,y,x] = Σ x[n,c,·] w[o,c,·]`.
+fn forward(c: &ConvShape) -> Gemm {
+    let [_, w, y] = strides(c);
+    Gemm {
+        batch: Vec::new(),
+        m: vec![c.n, c.output[0], c.output[1]],
+        n: vec![c.o],
+        k: vec![c.kernel[0], c.kernel[1], c.c],
+        a: patches(c),
+        b: unbounded(0, vec![w[2], w[3], w[1], w[0]]),
+        out: unbounded(0, vec![y[0], y[2], y[3], y[1]]),
+    }
+}
+
+/// `dw[o,c,·] = Σ dy[n,o,·] x[n,c,·]`, summed over all pixels of all images.
+fn filter_grad(c: &ConvShape) -> Gemm {
+    let [_, w, y] = strides(c);
+    Gemm {
+        batch: Vec::new(),
+        m: vec![c.o],
+        n: vec![c.kernel[0], c.kernel[1], c.c],
+        k: vec![c.n, c.output[0], c.output[1]],
+        a: unbounded(0, vec![y[1], y[0], y[2], y[3]]),
+        b: patches(c),
+        out: unbounded(0, vec![w[0], w[2], w[3], w[1]]),
+    }
+}
+
+/// The coordinates of the input along one dimension that have one residue by the stride, and the taps that they use.
+struct Line {
+    /// The first coordinate, and how many there are, one stride apart.
+    first: usize,
+    count: usize,
+    /// The output's coordinate for the first coordinate and the first tap; both rise by 1 with either.
+    from: isize,
+    /// The first tap; each next one is a stride before.
+    tap: isize,
+    taps: usize,
+}
+
+impl Line {
+    fn new(c: &ConvShape, d: usize, residue: usize) -> Option<Line> {
+        let (stride, pad) = (c.window.stride[d], c.window.pad[d]);
+        let first = (residue + stride - pad % stride) % stride;
+        let count = c.input[d].checked_sub(first + 1).map(|rest| rest / stride + 1)?;
+        // Pixel h takes tap k of the output at (h + pad − k) / stride, where that is a whole number.
+        let taps = c.kernel[d].saturating_sub(residue).div_ceil(stride);
+        let tap = (residue + taps.saturating_sub(1) * stride) as isize;
+        let from = ((first + pad - residue) / stride) as isize - taps.saturating_sub(1) as isize;
+        Some(Line { first, count, from, tap, taps })
+    }
+}
+
+/// `dx[n,c,·] = Σ dy[n,o,·] w[o,c,·]` for pixels of one residue.
+fn input_grad(c: &ConvShape, row: &Line, column: &Line) -> Gemm {
+    let [x, w, y] = strides(c);
+    let stride = c.window.stride.map(|size| size as isize);
+    let bounds = pixel(c.output, (row.from, vec![0, 1, 0, 1, 0, 0]), (column.from, vec![0, 0, 1, 0, 1, 0]));
+    Gemm {
+        batch: Vec::new(),
+        m: vec![c.n, row.count, column.count],
+        n: vec![c.c],
+        k: vec![row.taps, column.taps, c.o],
+        a: image(c.output[1], bounds, vec![y[0], 0, 0, 0, 0, y[1]]),
+        b: unbounded(row.tap * w[2] + column.tap * w[3], vec![-stride[0] * w[2], -stride[1] * w[3], w[0], w[1]]),
+        out: unbounded(
+            row.first as isize * x[2] + column.first as isize * x[3],
+            vec![x[0], stride[0] * x[2], stride[1] * x[3], x[1]],
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Window;
+    use proptest::prelude::*;
+
+    fn points(space: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+        (0..space.iter().product::<usize>()).map(move |mut rest| {
+            let mut point = vec![0; space.len()];
+            for d in (0..space.len()).rev() {
+                point[d] = rest % space[d];
+                rest /= space[d];
+            }
+            point
+        })
+    }
+
+    fn at(data: &[i64], access: &Access, groups: [&[usize]; 3]) -> i64 {
+        access.element(&groups.concat()).map_or(0, |element| data[element as usize])
+    }
+
+    /// Evaluates the products one by one; every result must be written once.
+    fn by_gemms(kind: &ContractionKind, first: &[i64], second: &[i64]) -> Vec<i64> {
+        let (_, shape) = kind.shapes();
+        let mut out = vec![None; shape.iter().product()];
+        let swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
+        let (a, b) = if swapped { (second, first) } else { (first, second) };
+        for g in kind.gemms() {
+            for batch in points(&g.batch) {
+                for m in points(&g.m) {
+                    for n in points(&g.n) {
+                        let term = |k: Vec<usize>| at(a, &g.a, [&batch, &m, &k]) * at(b, &g.b, [&batch, &k, &n]);
+                        let sum = points(&g.k).map(term).sum();
+                        let to = g.out.element(&[&batch[..], &m, &n].concat()).unwrap() as usize;
+                        assert_eq!(out[to].replace(sum), None, "{to} is written twice");
+                    }
+                }
+            }
+        }
+        out.into_iter().map(|value| value.expect("every result is written")).collect()
+    }
+
+    /// The three contractions of a convolution by definition: for each pair of output pixel and tap that meets the
+    /// input.
+    fn by_definition(kind: &ContractionKind, first: &[i64], second: &[i64]) -> Vec<i64> {
+        let (ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c)) =
+            kind
+        else {
+            unreachable!("convolutions only")
+        };
+        let mut out = vec![0; kind.shapes().1.iter().product()];
+        for p in points(&[c.n, c.o, c.output[0], c.output[1], c.c, c.kernel[0], c.kernel[1]]) {
+            let [n, o, oy, ox, ch, ky, kx] = p[..] else { unreachable!() };
+            let y = (oy * c.window.stride[0] + ky).checked_sub(c.window.pad[0]).filter(|&y| y < c.input[0]);
+            let x = (ox * c.window.stride[1] + kx).checked_sub(c.window.pad[1]).filter(|&x| x < c.input[1]);
+            let (Some(y), Some(x)) = (y, x) else { continue };
+            let input = ((n * c.c + ch) * c.input[0] + y) * c.input[1] + x;
+            let filter = ((o * c.c + ch) * c.kernel[0] + ky) * c.kernel[1] + kx;
+            let output = ((n * c.o + o) * c.output[0] + oy) * c.output[1] + ox;
+            match kind {
+                ContractionKind::Conv2d(_) => out[output] += first[input] * second[filter],
+                ContractionKind::Conv2dInputGrad(_) => out[input] += first[output] * second[filter],
+                _ => out[filter] += first[input] * second[output],
+            }
+        }
+        out
+    }
+
+    fn conv() -> impl Strategy<Value = ConvShape> {
+        let pair = |most: usize| [1..=most, 1..=most];
+        let sizes = (1usize..3, 1usize..4, 1usize..4, pair(6), pair(4), pair(3), [0usize..4, 0usize..4]);
+        sizes.prop_filter_map("the output is empty", |(n, c, o, input, kernel, stride, pad)| {
+            let output = |d: usize| Some((input[d] + 2 * pad[d]).checked_sub(kernel[d])? / stride[d] + 1);
+            let output = [output(0)?, output(1)?];
+            Some(ConvShape { n, c, input, o, kernel, output, window: Window { stride, pad } })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        #[test]
+        fn convolutions_are_their_matrix_products(c in conv(), seed in any::<i64>()) {
+            for kind in [ContractionKind::Conv2d(c), ContractionKind::Conv2dInputGrad(c), ContractionKind::Conv2dFilterGrad(c)] {
+                let ([a, b], _) = kind.shapes();
+                let data = |shape: &[usize], salt: i64| -> Vec<i64> {
+                    let number = |i: i64| (seed ^ salt).wrapping_add(i).wrapping_mul(0x5851_F42D_4C95_7F2D) >> 60;
+                    (0..shape.iter().product::<usize>() as i64).map(number).collect()
+                };
+                let (first, second) = (data(&a, 1), data(&b, 2));
+                prop_assert_eq!(by_gemms(&kind, &first, &second), by_definition(&kind, &first, &second), "{:?}", kind);
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_gradient_is_a_product_for_each_residue() {
+        let window = Window { stride: [2, 2], pad: [1, 1] };
+        let c = ConvShape { n: 2, c: 3, input: [8, 8], o: 5, kernel: [4, 4], output: [4, 4], window };
+        let gemms = ContractionKind::Conv2dInputGrad(c).gemms();
+        assert_eq!(gemms.len(), 4);
+        assert!(gemms.iter().all(|g| g.m == [2, 4, 4] && g.k == [2, 2, 5] && g.n == [3]));
+        assert_eq!(ContractionKind::Conv2d(c).gemms().len(), 1);
+    }
+}

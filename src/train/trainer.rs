@@ -1,0 +1,443 @@
+//! The training loop: steps, and what they leave behind in a run's folder.
+//!
+//! The checkpoint is what a run is for, so it comes first: it is written before metrics, samples and reports of the
+//! same step, and none of these can end the run. State that is no longer finite is never saved. Losses are read only
+//! when something is made of them, so that a device need not be waited for after each step.
+//!
+//! ```
+//! use gcc_gan::compile::{Options, compile};
+//! use gcc_gan::exec::{Device, cpu::CpuDevice};
+//! use gcc_gan::train::{checkpoint::Meta, data, rundir::RunDir, session::Session, trainer};
+//!
+//! /// Prints a line now and then.
+//! struct Printer;
+//!
+//! impl trainer::Observer for Printer {
+//!     fn report(&mut self, now: &trainer::Progress) {
+//!         println!("step {}: {:?}", now.step, now.values);
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = gcc_gan::declare::builtin::text("mlp-gan").ok_or("no such program")?;
+//! let options = Options { sets: vec!["batch=8".into()], ..Options::default() };
+//! let plan = compile("mlp-gan.ron", text, &options, &mut |_| {})?.plan.ok_or("stopped early")?;
+//! let data = data::embedded::load();
+//! let meta = Meta::new(&plan, &data, 1);
+//! let mut session = Session::new(CpuDevice::new(1).load(plan.into())?, data, 1)?;
+//! session.initialise()?;
+//! let folder = tempfile::tempdir()?;
+//! let run = RunDir::create(folder.path(), None, "mlp-gan")?;
+//! let pace = trainer::Pace { until: 3, ..trainer::Pace::default() };
+//! let ended = trainer::train(&mut session, &run, meta, &pace, &mut Printer)?;
+//! assert_eq!(ended, trainer::Ended::Complete);
+//! assert!(run.checkpoint().is_file() && run.sample(3).is_file());
+//! # Ok(())
+//! # }
+//! ```
+
+use super::checkpoint::{self, CheckpointError, Meta};
+use super::metrics::{Metrics, MetricsError, Record};
+use super::rundir::RunDir;
+use super::sample_grid::{self, Grid};
+use super::session::{Session, SessionError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How far to train, and how many steps lie between the things that a run leaves behind. All are also done at the last
+/// step; checkpoints, metrics and reports also at the end of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// The step after which training is complete, counted from the first initialisation.
+    pub until: u64,
+    /// Steps between sample grids, and between checkpoints within an epoch.
+    pub sample_every: u64,
+    /// Steps between lines of the metrics. At these steps it is also seen whether all is finite.
+    pub metrics_every: u64,
+    /// Steps between reports; a multiple of `metrics_every`.
+    pub report_every: u64,
+    /// The images of a sample.
+    pub grid: Grid,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            until: u64::MAX,
+            sample_every: 1000,
+            metrics_every: 50,
+            report_every: 1000,
+            grid: Grid { rows: 6, columns: 6 },
+        }
+    }
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Steps that are complete, and the last one to be done.
+    pub step: u64,
+    pub until: u64,
+    /// Epochs that are complete, and the part of the present one.
+    pub epoch: f64,
+    /// Whether an epoch ended with this step.
+    pub ends_epoch: bool,
+    /// Examples trained on per second since the last report.
+    pub images_per_second: f64,
+    /// What the steps to come will take, by the rate since the start.
+    pub left: Duration,
+    /// The step's losses and measures, and (as `test_NAME`) those on the test set where it was just measured.
+    pub values: BTreeMap<String, f32>,
+}
+
+/// Who looks at a training run. Every method does nothing by default.
+pub trait Observer {
+    /// Asked before each step: whether to stop after the one that is complete. The state is then saved.
+    fn is_cancelled(&mut self) -> bool {
+        false
+    }
+
+    /// Asked after each step: whether [`Observer::progress`] is to be called. That reads the losses, for which the
+    /// device has to be waited for.
+    fn wants_progress(&mut self) -> bool {
+        false
+    }
+
+    /// Where the run stands, between reports.
+    fn progress(&mut self, _now: &Progress) {}
+
+    /// Where the run stands, every [`Pace::report_every`] steps, at the end of each epoch and of the run.
+    fn report(&mut self, _now: &Progress) {}
+
+    /// The checkpoint of a step was written.
+    fn saved(&mut self, _step: u64, _file: &Path) {}
+
+    /// The sample grid of a step was written.
+    fn sampled(&mut self, _step: u64, _file: &Path) {}
+
+    /// Something other than the training itself failed; the run goes on. Told once for each kind of thing.
+    fn warning(&mut self, _message: &str) {}
+}
+
+/// An observer that looks at nothing.
+impl Observer for () {}
+
+/// How training ended, where nothing went wrong. The state is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The last step was done.
+    Complete,
+    /// There was no step left to do.
+    NothingToDo,
+    /// The observer wanted it.
+    Cancelled,
+}
+
+/// Why training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error("{}", .0)]
+    NonFinite(NonFinite),
+}
+
+/// A step made something infinite or NaN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NonFinite {
+    /// The networks whose state is no longer finite; none where only a loss is not.
+    pub networks: Vec<String>,
+    /// All was finite after this step, and no longer after the other.
+    pub after: u64,
+    pub step: u64,
+    /// The losses of the last step.
+    pub values: BTreeMap<String, f32>,
+    /// The last checkpoint and its step.
+    pub checkpoint: PathBuf,
+    pub saved: u64,
+    pub run: PathBuf,
+}
+
+impl std::fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match &self.networks[..] {
+            [] => "a loss".to_string(),
+            networks => networks.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" and "),
+        };
+        let when = match self.after + 1 == self.step {
+            true => format!("in step {}", self.step),
+            false => format!("between steps {} and {}", self.after + 1, self.step),
+        };
+        let values: Vec<String> = self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+        write!(
+            f,
+            "{what} became infinite or NaN {when}{values}; the last good checkpoint is {}, of step {}. Lower the learning \
+             rate with --set, in a new run or with --resume {}, or try another --seed",
+            self.checkpoint.display(),
+            self.saved,
+            self.run.display()
+        )
+    }
+}
+
+/// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its
+/// first step. `meta` says what the run is; its step and position are the session's.
+///
+/// # Errors
+/// When the executor fails, the state is no longer finite, or the first or last checkpoint cannot be written. One in
+/// between that cannot be written is a warning, and is tried again.
+pub fn train(
+    session: &mut Session,
+    run: &RunDir,
+    meta: Meta,
+    pace: &Pace,
+    observer: &mut dyn Observer,
+) -> Result<Ended, TrainError> {
+    if session.step_count() >= pace.until {
+        return Ok(Ended::NothingToDo);
+    }
+    let started = session.step_count();
+    let [recent, reported, total] = [Rate::start(); 3];
+    let mut training = Training {
+        session,
+        run,
+        meta,
+        pace,
+        observer,
+        metrics: None,
+        warned: BTreeSet::new(),
+        good: started,
+        saved: None,
+        recent,
+        reported,
+        total,
+    };
+    if run.checkpoint().exists() {
+        training.saved = Some(started);
+    } else {
+        training.save()?;
+    }
+    match Metrics::open(&run.metrics(), started) {
+        Ok(metrics) => training.metrics = Some(metrics),
+        Err(error @ MetricsError::Line { .. }) => return Err(error.into()),
+        Err(error) => training.warn("metrics", &format!("no metrics are written: {error}")),
+    }
+    if started == 0 {
+        training.sample()?;
+    }
+    training.run()
+}
+
+#[derive(Clone, Copy)]
+struct Rate {
+    since: Instant,
+    images: usize,
+}
+
+impl Rate {
+    fn start() -> Rate {
+        Rate { since: Instant::now(), images: 0 }
+    }
+
+    fn per_second(self) -> f64 {
+        self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+}
+
+/// The loop, and what it keeps track of.
+struct Training<'t> {
+    session: &'t mut Session,
+    run: &'t RunDir,
+    meta: Meta,
+    pace: &'t Pace,
+    observer: &'t mut dyn Observer,
+    /// Absent where they cannot be written.
+    metrics: Option<Metrics>,
+    /// What was warned of already.
+    warned: BTreeSet<&'static str>,
+    /// The last step after which all was seen to be finite.
+    good: u64,
+    /// The step of the checkpoint.
+    saved: Option<u64>,
+    /// Since the last line of the metrics, the last report, and the start.
+    recent: Rate,
+    reported: Rate,
+    total: Rate,
+}
+
+impl Training<'_> {
+    fn run(mut self) -> Result<Ended, TrainError> {
+        let mut is_unsaved = false;
+        while self.session.step_count() < self.pace.until && !self.observer.is_cancelled() {
+            let done = self.session.step()?;
+            let step = self.session.step_count();
+            for rate in [&mut self.recent, &mut self.reported, &mut self.total] {
+                rate.images += done.examples;
+            }
+            let ends = step == self.pace.until;
+            let samples = ends || step.is_multiple_of(self.pace.sample_every);
+            let measures = ends || done.ends_epoch || step.is_multiple_of(self.pace.metrics_every);
+            is_unsaved |= samples || done.ends_epoch;
+            let looks = self.observer.wants_progress();
+            if !(looks || measures || is_unsaved) {
+                continue;
+            }
+            let mut values: BTreeMap<String, f32> = self.session.scalars()?.into_iter().collect();
+            if measures || is_unsaved {
+                self.check_finite(&values)?;
+            } else if values.values().any(|v| !v.is_finite()) {
+                // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on
+                // the time of day. A flag stays, a loss can recover.
+                let networks = self.session.non_finite()?;
+                if !networks.is_empty() {
+                    return Err(self.non_finite(networks, values));
+                }
+            }
+            // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
+            if is_unsaved && (samples || measures) {
+                is_unsaved = match self.save() {
+                    Err(TrainError::Checkpoint(error)) if !ends => {
+                        self.warn(
+                            "checkpoint",
+                            &format!("{error}; trying again every {} steps", self.pace.metrics_every),
+                        );
+                        true
+                    }
+                    saved => {
+                        saved?;
+                        self.warned.remove("checkpoint");
+                        false
+                    }
+                };
+            }
+            if measures {
+                self.measure(&mut values, done.ends_epoch || ends)?;
+            }
+            if samples {
+                self.sample()?;
+            }
+            if ends || done.ends_epoch || (measures && step.is_multiple_of(self.pace.report_every)) {
+                let progress = self.progress(values, done.ends_epoch);
+                self.observer.report(&progress);
+                self.reported = Rate::start();
+            } else if looks {
+                let progress = self.progress(values, false);
+                self.observer.progress(&progress);
+            }
+        }
+        if self.session.step_count() >= self.pace.until {
+            return Ok(Ended::Complete);
+        }
+        if self.saved != Some(self.session.step_count()) {
+            let values = self.session.scalars()?.into_iter().collect();
+            self.check_finite(&values)?;
+            self.save()?;
+        }
+        Ok(Ended::Cancelled)
+    }
+
+    fn progress(&self, values: BTreeMap<String, f32>, ends_epoch: bool) -> Progress {
+        let (step, until) = (self.session.step_count(), self.pace.until);
+        let seconds = (until - step) as f64 * self.session.batch() as f64 / self.total.per_second().max(1e-9);
+        Progress {
+            step,
+            until,
+            epoch: self.session.epoch(),
+            ends_epoch,
+            images_per_second: self.reported.per_second(),
+            left: Duration::from_secs_f64(seconds.clamp(0.0, 1e9)),
+            values,
+        }
+    }
+
+    fn check_finite(&mut self, values: &BTreeMap<String, f32>) -> Result<(), TrainError> {
+        let networks = self.session.non_finite()?;
+        if networks.is_empty() && values.values().all(|v| v.is_finite()) {
+            self.good = self.session.step_count();
+            return Ok(());
+        }
+        Err(self.non_finite(networks, values.clone()))
+    }
+
+    fn non_finite(&self, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
+        TrainError::NonFinite(NonFinite {
+            networks,
+            after: self.good,
+            step: self.session.step_count(),
+            values,
+            checkpoint: self.run.checkpoint(),
+            saved: self.saved.unwrap_or_default(),
+            run: self.run.path().to_owned(),
+        })
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        let step = self.session.step_count();
+        let state = self.session.state()?;
+        // The whole state is here anyway, so this also covers what no flag is about.
+        let networks = state.non_finite();
+        if !networks.is_empty() {
+            let values = self.session.scalars()?.into_iter().collect();
+            return Err(self.non_finite(networks, values));
+        }
+        let meta = Meta { step, position: self.session.position(), ..self.meta.clone() };
+        let file = self.run.checkpoint();
+        checkpoint::save(&file, &meta, &state.tensors())?;
+        self.saved = Some(step);
+        self.observer.saved(step, &file);
+        Ok(())
+    }
+
+    /// Writes a line of the metrics; on the test set too, where `tests`.
+    fn measure(&mut self, values: &mut BTreeMap<String, f32>, tests: bool) -> Result<(), TrainError> {
+        let (seconds, images_per_second) = (self.total.since.elapsed().as_secs_f64(), self.recent.per_second());
+        if tests && let Some(tests) = self.session.evaluate()? {
+            values.extend(tests.into_iter().map(|(name, value)| (format!("test_{name}"), value)));
+        }
+        let finite = |x: &f32| x.is_finite().then(|| f64::from(*x));
+        let record = Record {
+            step: self.session.step_count(),
+            epoch: self.session.epoch(),
+            seconds,
+            images_per_second,
+            values: values.iter().map(|(name, value)| (name.clone(), finite(value))).collect(),
+        };
+        if let Some(Err(error)) = self.metrics.as_mut().map(|metrics| metrics.write(&record)) {
+            self.warn("metrics", &format!("metrics are missing: {error}"));
+        }
+        self.recent = Rate::start();
+        Ok(())
+    }
+
+    fn sample(&mut self) -> Result<(), TrainError> {
+        let Some(made) = self.session.sample(self.pace.grid.cells())? else { return Ok(()) };
+        let step = self.session.step_count();
+        let file = self.run.sample(step);
+        // Someone may have tidied up.
+        let written = fs::create_dir_all(self.run.samples())
+            .map_err(|error| sample_grid::ImageError::Write { path: self.run.samples(), error })
+            .and_then(|()| sample_grid::write_png(&file, &made.values, &made.shape, self.pace.grid));
+        match written {
+            Ok(()) => self.observer.sampled(step, &file),
+            Err(error) => self.warn("samples", &format!("samples are missing: {error}")),
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, kind: &'static str, message: &str) {
+        if self.warned.insert(kind) {
+            self.observer.warning(message);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;

@@ -1,0 +1,299 @@
+//! The loop as a library user calls it, on images of 4×4 pixels.
+
+use super::*;
+use crate::compile::{Options, compile};
+use crate::exec::cpu::CpuDevice;
+use crate::exec::{Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
+use crate::plan::Plan;
+use crate::train::data::{Dataset, Source, Split};
+use crate::train::session;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
+
+const WGAN_GP: &str = include_str!("../../tests/programs/wgan-gp.ron");
+const CONDITIONAL: &str = include_str!("../../tests/programs/conditional.ron");
+
+fn data(count: usize) -> Dataset {
+    let images = (0..count * 16).map(|i| (i * 37 % 256) as u8).collect();
+    let labels = Some((0..count).map(|i| (i % 10) as u8).collect());
+    let train = Split { images, labels, rows: 4, columns: 4 };
+    Dataset { name: "small".into(), source: Source::Embedded, why: "small images".into(), train, test: None }
+}
+
+fn plan(text: &str) -> Plan {
+    compile("test.ron", text, &Options::default(), &mut |_| {}).unwrap().plan.unwrap()
+}
+
+fn executor(plan: Plan) -> Box<dyn Executor> {
+    CpuDevice::new(1).load(Arc::new(plan)).unwrap()
+}
+
+/// One entry on batches of the given size, with its steps.
+fn program(batch: &str, networks: &str, steps: &str) -> String {
+    let sizes = if batch.contains('"') { r#"sizes: { "batch": 4 },"# } else { "" };
+    format!(
+        r#"Program(
+            name: "test", {sizes} networks: {{ {networks} }},
+            entries: {{ "train_step": Entry(
+                inputs: {{ "x": Images([{batch}, 1, 4, 4]) }}, steps: [{steps}], outputs: ["loss"],
+            ) }},
+        )"#
+    )
+}
+
+fn session(text: &str, count: usize) -> (Session, Meta) {
+    let (mut plan, data) = (plan(text), data(count));
+    let meta = Meta::new(&plan, &data, 5);
+    session::specialise(&mut plan, &data);
+    let mut session = Session::new(executor(plan), data, 5).unwrap();
+    session.initialise().unwrap();
+    (session, meta)
+}
+
+#[derive(Default)]
+struct Seen {
+    reports: Vec<Progress>,
+    saved: Vec<u64>,
+    warnings: Vec<String>,
+    looks: bool,
+    looked: usize,
+    cancel_at: Option<usize>,
+}
+
+impl Observer for Seen {
+    fn is_cancelled(&mut self) -> bool {
+        self.cancel_at.is_some_and(|at| self.looked >= at)
+    }
+    fn wants_progress(&mut self) -> bool {
+        self.looks
+    }
+    fn progress(&mut self, _: &Progress) {
+        self.looked += 1;
+    }
+    fn report(&mut self, now: &Progress) {
+        self.reports.push(now.clone());
+    }
+    fn saved(&mut self, step: u64, _: &Path) {
+        self.saved.push(step);
+    }
+    fn warning(&mut self, message: &str) {
+        self.warnings.push(message.into());
+    }
+}
+
+fn pace(until: u64) -> Pace {
+    Pace { until, ..Pace::default() }
+}
+
+fn run_dir() -> (TempDir, RunDir) {
+    let dir = TempDir::new().unwrap();
+    let run = RunDir::create(dir.path(), Some("r"), "test").unwrap();
+    (dir, run)
+}
+
+const LINE: &str = r#""net": Network(input: [1, 4, 4], layers: [Flatten(), Dense(1)])"#;
+const LINE_STEPS: &str = r#"Let("y", Call("net", "x", Training)), Let("loss", Mean(Mul("y", "y"))),
+    Minimise("loss", "net", Sgd(lr: 0.001))"#;
+
+/// 11 = 2·4 + 3: everything that follows the batch has 3 in the last step of the epoch.
+#[test]
+fn smaller_last_batches_train_wherever_the_size_is_used() {
+    for text in [WGAN_GP, CONDITIONAL] {
+        let (mut session, meta) = session(text, 11);
+        assert_eq!(session.left_out(), [] as [&str; 0]);
+        let (_dir, run) = run_dir();
+        let mut seen = Seen::default();
+        assert_eq!(train(&mut session, &run, meta, &pace(6), &mut seen).unwrap(), Ended::Complete);
+        assert_eq!(seen.saved, [0, 3, 6]);
+        let ends: Vec<(u64, f64)> = seen.reports.iter().map(|p| (p.step, p.epoch)).collect();
+        assert_eq!(ends, [(3, 1.0), (6, 2.0)]);
+        assert!(seen.reports.iter().all(|p| p.ends_epoch && p.values.len() == 2), "{:?}", seen.reports);
+    }
+}
+
+#[test]
+fn a_remainder_that_no_entry_takes_is_left_out() {
+    // A number instead of a name, and a state tensor as large as the batch.
+    let literal = program("4", LINE, LINE_STEPS);
+    let shaped = program(r#""batch""#, &LINE.replace("Dense(1)", r#"Dense("batch")"#), LINE_STEPS);
+    for text in [literal, shaped] {
+        let (mut session, meta) = session(&text, 11);
+        let left_out = session.left_out().join("\n");
+        assert!(left_out.contains("leaves out 3 of the 11 images"), "{left_out}");
+        assert_eq!(session.steps_per_epoch(), 2);
+        let (_dir, run) = run_dir();
+        assert_eq!(train(&mut session, &run, meta, &pace(4), &mut ()).unwrap(), Ended::Complete);
+        assert_eq!(session.epoch(), 2.0);
+    }
+}
+
+/// Parameters that are infinite behind a saturated unit, and NaN behind a selection (the root has an infinite slope at
+/// 0): the losses stay finite.
+#[test]
+fn what_is_not_finite_behind_finite_losses_is_never_saved() {
+    let saturated = program(
+        r#""batch""#,
+        LINE,
+        r#"Let("loss", Mul(1e4, Mean(Sigmoid(Call("net", Add(Mul("x", 0), 1), Training))))),
+           Minimise("loss", "net", Sgd(lr: 3e38))"#,
+    );
+    let hidden = program(
+        r#""batch""#,
+        LINE,
+        r#"Let("y", Mul(Call("net", "x", Training), 0.0001)),
+           Let("u", Mul("y", 0)),
+           Let("loss", Mean(Select(Gt("u", 0), Sqrt("u"), 0))), Minimise("loss", "net", Sgd(lr: 0.1))"#,
+    );
+    for text in [saturated, hidden] {
+        let (mut session, meta) = session(&text, 8);
+        let (_dir, run) = run_dir();
+        let mut seen = Seen::default();
+        let error = train(&mut session, &run, meta, &pace(100), &mut seen).unwrap_err();
+        let TrainError::NonFinite(found) = &error else { panic!("{error}") };
+        assert_eq!(found.networks, ["net"], "{error}");
+        assert!(found.values["loss"].is_finite(), "{error}");
+        assert_eq!((found.after, found.step, found.saved), (0, 2, 0), "seen at the end of the first epoch");
+        let told = error.to_string();
+        assert!(told.contains("`net` became infinite or NaN between steps 1 and 2"), "{told}");
+        assert!(told.contains("checkpoint.safetensors, of step 0") && told.contains("--set"), "{told}");
+        assert_eq!(seen.saved, [0]);
+        assert_eq!(checkpoint::load(&run.checkpoint()).unwrap().meta.step, 0);
+    }
+}
+
+/// A state that a plan without flags left infinite is found when it is saved.
+#[test]
+fn state_is_looked_at_before_it_is_saved() {
+    let mut plan = plan(&program(r#""batch""#, LINE, LINE_STEPS));
+    // As a plan of an older version, whose flags are no flags.
+    for state in &mut plan.states {
+        if state.role == crate::plan::StateRole::NonFinite {
+            state.role = crate::plan::StateRole::Statistic;
+        }
+    }
+    let weight = plan.states.iter().position(|s| s.name.ends_with("weight")).unwrap();
+    let data = data(8);
+    let meta = Meta::new(&plan, &data, 5);
+    let mut executor = executor(plan);
+    executor.write_state(weight, TensorRef::f32(&[f32::INFINITY; 16])).unwrap();
+    let mut session = Session::new(executor, data, 5).unwrap();
+    let (_dir, run) = run_dir();
+    let error = train(&mut session, &run, meta, &pace(1), &mut ()).unwrap_err();
+    assert!(matches!(&error, TrainError::NonFinite(found) if found.networks == ["net"]), "{error}");
+    assert!(!run.checkpoint().exists());
+}
+
+/// Counts what is read, as if each read were a wait for a device.
+struct Counting {
+    inner: Box<dyn Executor>,
+    outputs: Arc<AtomicUsize>,
+}
+
+impl Executor for Counting {
+    fn plan(&self) -> &Plan {
+        self.inner.plan()
+    }
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        self.inner.submit(entry, inputs)
+    }
+    fn wait(&mut self) -> Result<(), ExecError> {
+        self.inner.wait()
+    }
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+        self.inner.profile(entry, inputs)
+    }
+    fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.outputs.fetch_add(1, Ordering::SeqCst);
+        self.inner.read_output(entry, output, into)
+    }
+    fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.inner.read_state(state, into)
+    }
+    fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError> {
+        self.inner.write_state(state, from)
+    }
+}
+
+#[test]
+fn losses_are_read_when_somebody_looks() {
+    let reads = |seen: &mut Seen| {
+        let plan = plan(&program(r#""batch""#, LINE, LINE_STEPS));
+        let (data, outputs) = (data(400), Arc::new(AtomicUsize::new(0)));
+        let meta = Meta::new(&plan, &data, 5);
+        let executor = Counting { inner: executor(plan), outputs: outputs.clone() };
+        let mut session = Session::new(Box::new(executor), data, 5).unwrap();
+        session.initialise().unwrap();
+        let (_dir, run) = run_dir();
+        train(&mut session, &run, meta, &pace(120), seen).unwrap();
+        outputs.load(Ordering::SeqCst)
+    };
+    // Metrics after 50 and 100 steps, the epoch's end after 100, and the last step.
+    assert_eq!(reads(&mut Seen::default()), 3);
+    let mut looking = Seen { looks: true, ..Seen::default() };
+    assert_eq!(reads(&mut looking), 120);
+    assert_eq!(looking.looked, 118, "two of the steps are reported");
+}
+
+#[test]
+fn a_cancelled_run_is_saved_and_resumed_to_the_same_bits() {
+    let text = program(r#""batch""#, LINE, LINE_STEPS);
+    let states = |cancel: bool| {
+        let (mut session, meta) = session(&text, 11);
+        let (_dir, run) = run_dir();
+        let mut seen = Seen { looks: cancel, cancel_at: cancel.then_some(2), ..Seen::default() };
+        let ended = train(&mut session, &run, meta.clone(), &pace(8), &mut seen).unwrap();
+        if cancel {
+            assert_eq!((ended, session.step_count()), (Ended::Cancelled, 2));
+            let checkpoint = checkpoint::load(&run.checkpoint()).unwrap();
+            assert_eq!(checkpoint.meta.step, 2);
+            session.initialise().unwrap();
+            session.restore(&checkpoint).unwrap();
+            assert_eq!(train(&mut session, &run, meta.clone(), &pace(8), &mut ()).unwrap(), Ended::Complete);
+            assert_eq!(train(&mut session, &run, meta, &pace(8), &mut ()).unwrap(), Ended::NothingToDo);
+        }
+        checkpoint::load(&run.checkpoint()).unwrap().tensors
+    };
+    assert_eq!(states(true), states(false));
+}
+
+/// A checkpoint of a version without flags can be resumed.
+#[test]
+fn a_checkpoint_without_flags_is_restored() {
+    let (mut session, meta) = session(&program(r#""batch""#, LINE, LINE_STEPS), 8);
+    let (_dir, run) = run_dir();
+    train(&mut session, &run, meta, &pace(2), &mut ()).unwrap();
+    let mut checkpoint = checkpoint::load(&run.checkpoint()).unwrap();
+    assert!(checkpoint.tensors.remove("net/non_finite").is_some());
+    session.restore(&checkpoint).unwrap();
+    assert_eq!(session.non_finite().unwrap(), [] as [&str; 0]);
+    checkpoint.tensors.remove("net/1-dense/weight").unwrap();
+    session.restore(&checkpoint).unwrap_err();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn side_outputs_that_fail_are_told_once_and_end_nothing() {
+    const SAMPLED: &str = r#""sample": Entry(inputs: { "z": Tensor([36, 1, 4, 4]) },
+        steps: [Let("images", Call("same", "z", Inference))], outputs: ["images"]), "train_step""#;
+    let networks =
+        format!(r#"{LINE}, "same": Network(input: [1, 4, 4], layers: [Flatten(), Dense(16), Reshape([1, 4, 4])])"#);
+    let text = program(r#""batch""#, &networks, LINE_STEPS).replace(r#""train_step""#, SAMPLED);
+    let (mut session, meta) = session(&text, 8);
+    let (_dir, run) = run_dir();
+    // No folder can be made where a file is, and a device is not a file of metrics.
+    fs::remove_dir(run.samples()).unwrap();
+    fs::write(run.samples(), "in the way").unwrap();
+    std::os::unix::fs::symlink("/dev/full", run.metrics()).unwrap();
+    let mut seen = Seen::default();
+    let often = Pace { until: 6, sample_every: 1, metrics_every: 1, ..Pace::default() };
+    assert_eq!(train(&mut session, &run, meta.clone(), &often, &mut seen).unwrap(), Ended::Complete);
+    assert_eq!(seen.saved, [0, 1, 2, 3, 4, 5, 6]);
+    let told = seen.warnings.join("\n");
+    assert_eq!(seen.warnings.len(), 2, "{told}");
+    assert!(told.contains("samples are missing") && told.contains("no metrics are written"), "{told}");
+    // A folder that was only removed is made again.
+    fs::remove_file(run.samples()).unwrap();
+    train(&mut session, &run, meta, &Pace { until: 7, ..often }, &mut seen).unwrap();
+    assert!(run.sample(7).is_file());
+}
