@@ -212,6 +212,8 @@ impl Work {
 
     /// Gives every value a buffer, the same one to a state's old and new value.
     fn number(self, graph: &Graph, orders: &Orders, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+        let follows = |k: usize| self.before[k].iter().all(|&before| self.order.is_before(before, k));
+        debug_assert!((0..self.kernels.len()).all(follows), "the order of kernels was not kept");
         let mut buffers: Vec<Buffer> = Vec::new();
         let mut buffer_of: HashMap<ValueId, BufferId> = HashMap::new();
         for id in graph.ids() {

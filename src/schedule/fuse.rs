@@ -557,6 +557,8 @@ impl<'l> Groups<'l> {
         let mut order = Vec::new();
         let mut state = vec![0u8; self.groups.len()];
         let mut ids: Vec<GroupId> = (0..self.groups.len()).filter(|&g| !self.groups[g].members.is_empty()).collect();
+        let follows_producers = |g: GroupId| self.producers(g).into_iter().all(|p| self.order.is_before(p, g));
+        debug_assert!(ids.iter().all(|&g| follows_producers(g)), "the order of groups was not kept");
         ids.sort_by_key(|&g| self.groups[g].members.first().map(|m| rank[m.index()]));
         for &root in &ids {
             let mut stack = vec![root];
