@@ -9,7 +9,6 @@ use gcc_gan::kernel::body::BufferId;
 use gcc_gan::kernel::schedule::BufferRole;
 use gcc_gan::testing::programs;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 const X: [f32; 8] = [0.5, -0.25, 1.0, 0.75, -1.0, 0.125, -0.5, 0.25];
 
@@ -101,30 +100,4 @@ fn many_layers_with_an_optimiser() {
             assert!(schedule.kernels.len() <= 7 * count, "{layer}: {} kernels", schedule.kernels.len());
         }
     });
-}
-
-/// Eight times the size takes about eight times as long; where a pair of nodes is looked at, it takes 64 times.
-#[test]
-fn time_grows_with_size() {
-    let time = |text: &str| -> Duration {
-        let once = || {
-            let started = Instant::now();
-            compiled(text, None);
-            started.elapsed()
-        };
-        (0..3).map(|_| once()).min().unwrap()
-    };
-    type Form = fn(usize) -> String;
-    let forms: [(&str, Form, usize); 6] = [
-        ("chain", |n| programs::chain(n, false), 1_000),
-        ("gradient", |n| programs::chain(n, true), 250),
-        ("outputs", programs::outputs, 500),
-        ("branches", programs::branches, 250),
-        ("shifts", programs::shifts, 60),
-        ("layers", |n| programs::network("Dense(8), Relu()", n), 20),
-    ];
-    for (name, form, small) in forms {
-        let (short, long) = (time(&form(small)), time(&form(8 * small)));
-        assert!(long < short * 30, "{name}: {short:?} for {small}, {long:?} for eight times as many");
-    }
 }
