@@ -6,9 +6,9 @@ use crate::ir::{Initialiser, NodeId, Op, ReduceKind, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
 use std::collections::BTreeMap;
 
-/// Most tensors whose elements are added up to see whether one is not finite. What is near the largest f32 in all of
-/// them together counts as infinite: it would be so a step later.
-const MOST_TOGETHER: usize = 8;
+/// Least elements of a part, and most parts of a tensor: see [`parts`].
+const LEAST_ELEMENTS: usize = 1024;
+const MOST_PARTS: usize = 1024;
 /// The name of a network's flag among its state.
 const NON_FINITE: &str = "non_finite";
 
@@ -33,35 +33,62 @@ impl Nodes<'_> {
     }
 
     fn flag_network(&mut self, network: &str, span: Span) -> Option<()> {
-        // Tensors of one shape are looked at together: a reduction for each bias would be many launches for few bytes.
-        let mut changed: BTreeMap<Vec<usize>, Vec<NodeId>> = BTreeMap::new();
-        for node in self.changed_state(network, |role| matches!(role, StateRole::Parameter | StateRole::Statistic)) {
-            changed.entry(self.shape(node).to_vec()).or_default().push(node);
-        }
         let name = format!("{network}/{NON_FINITE}");
-        let mut flag = self.state(&name, Type::f32([]), StateRole::NonFinite, Initialiser::Constant(0.0), span)?;
-        let (largest, zero, one) =
-            (self.constant(f32::MAX.into(), span)?, self.constant(0.0, span)?, self.constant(1.0, span)?);
-        for (shape, nodes) in &changed {
-            for together in nodes.chunks(MOST_TOGETHER) {
-                let mut total = None;
-                for &node in together {
-                    let size = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
-                    total = Some(match total {
-                        Some(total) => self.apply_as(ScalarOp::Add, &[total, size], "total", span)?,
-                        None => size,
-                    });
-                }
-                // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
-                let finite = self.apply_as(ScalarOp::Le, &[total?, largest], "finite", span)?;
-                let mark = self.apply_as(ScalarOp::Select, &[finite, zero, one], "mark", span)?;
-                let reduce = Op::Reduce { kind: ReduceKind::Max, axes: (0..shape.len()).collect() };
-                let mark = if shape.is_empty() { mark } else { self.add(reduce, &[mark], "any", span)? };
-                let mark = self.add(Op::Reshape { to: vec![] }, &[mark], "found", span)?;
-                flag = self.apply_as(ScalarOp::Max, &[flag, mark], "flag", span)?;
-            }
+        let flag = self.state(&name, Type::f32([]), StateRole::NonFinite, Initialiser::Constant(0.0), span)?;
+        let mut largest = Vec::new();
+        for node in self.changed_state(network, |role| matches!(role, StateRole::Parameter | StateRole::Statistic)) {
+            largest.push(self.largest_of_parts(node, span)?);
         }
+        // All of them in one small reduction: shorter ones go on with zeros.
+        let longest = largest.iter().map(|&x| self.shape(x)[0]).max()?;
+        let mut together = None;
+        for x in largest {
+            let pad = Op::Pad { low: vec![0], high: vec![longest - self.shape(x)[0]] };
+            let x = if self.shape(x)[0] == longest { x } else { self.add(pad, &[x], "padded", span)? };
+            together = Some(match together {
+                Some(others) => self.apply_as(ScalarOp::Max, &[others, x], "together", span)?,
+                None => x,
+            });
+        }
+        let (most, zero, one) =
+            (self.constant(f32::MAX.into(), span)?, self.constant(0.0, span)?, self.constant(1.0, span)?);
+        // A comparison with NaN is 0, so this holds of finite numbers alone. No rewrite may assume otherwise.
+        let finite = self.apply_as(ScalarOp::Le, &[together?, most], "finite", span)?;
+        let marks = self.apply_as(ScalarOp::Select, &[finite, zero, one], "marks", span)?;
+        let found = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![0] }, &[marks], "any", span)?;
+        let found = self.add(Op::Reshape { to: vec![] }, &[found], "found", span)?;
+        let flag = self.apply_as(ScalarOp::Max, &[flag, found], "flag", span)?;
         self.current.insert(name, flag);
         Some(())
+    }
+
+    /// The largest magnitude in each part of a tensor, `f32[parts]`: NaN where there is one. A small tensor is one part.
+    /// The parts are swept side by side, by the kernel that updates the tensor, which need not be read again.
+    fn largest_of_parts(&mut self, node: NodeId, span: Span) -> Option<NodeId> {
+        let elements = self.ty(node).elements();
+        let parts = parts(elements);
+        let sizes = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
+        let cut = self.add(Op::Reshape { to: vec![parts, elements / parts] }, &[sizes], "parts", span)?;
+        let largest = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[cut], "largest", span)?;
+        self.add(Op::Reshape { to: vec![parts] }, &[largest], "largest", span)
+    }
+}
+
+/// Into how many parts a tensor's elements are cut: as many as threads and blocks can share, none too small to be worth
+/// its number.
+fn parts(elements: usize) -> usize {
+    let most = (elements / LEAST_ELEMENTS).clamp(1, MOST_PARTS);
+    (1..=most).rev().find(|&parts| elements.is_multiple_of(parts)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn parts_divide_a_tensor() {
+        assert_eq!([1, 10, 1024, 2047, 2048, 12_544, 300 * 12_544].map(parts), [1, 1, 1, 1, 2, 8, 1024]);
+        // A prime is one part.
+        assert_eq!(parts(1_000_003), 1);
     }
 }

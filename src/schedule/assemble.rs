@@ -6,7 +6,7 @@ use super::physical::Orders;
 use super::select::none_yet;
 use super::topological::Topological;
 use super::value::ValueId;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Store, Sweep};
 use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
@@ -309,10 +309,14 @@ fn state_nodes(graph: &Graph) -> HashMap<&str, NodeId> {
     nodes
 }
 
-/// A human-readable name: the operation around which the kernel is built, and what its result is called.
+/// A human-readable name: the operation around which the kernel is built, and what its result is called. The reductions
+/// of an update only look at what it makes.
 fn kernel_name(graph: &Graph, members: &[NodeId]) -> String {
+    let reduces = |&&m: &&NodeId| matches!(graph.op(m), Op::Reduce { .. });
+    let updates = |&&m: &&NodeId| matches!(graph.node(m).origin.role, Role::Optimiser(_));
     let core = members.iter().find(|&&m| graph.op(m).is_contraction());
-    let core = core.or_else(|| members.iter().find(|&&m| matches!(graph.op(m), Op::Reduce { .. })));
+    let core = core.or_else(|| members.iter().find(|m| reduces(m) && !updates(m)));
+    let core = core.or_else(|| members.iter().rfind(|m| !reduces(m)));
     let Some(&main) = core.or(members.last()) else { return "copy".to_string() };
     let node = graph.node(main);
     let named = if node.name.contains(node.op.name()) {

@@ -6,7 +6,7 @@
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
 //!    to one kernel and no path leaves the group and comes back.
-//! 3. The elementwise groups that update one network's parameters become one multi-tensor kernel.
+//! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel.
 
 use super::atoms::choose_atoms;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
@@ -157,8 +157,8 @@ pub fn fuse(graph: &Graph, strategy: &Strategy) -> Fused {
             Ok(body) => body,
             Err(refusal) => panic!("a group that was accepted no longer lowers: {refusal:?}"),
         };
-        let elementwise = matches!(&body, Body::Nests(nests) if !nests[0].reduced.contains(&true));
-        let key = group.optimiser.clone().filter(|_| elementwise && fusion == Fusion::On);
+        let nests = matches!(&body, Body::Nests(_));
+        let key = group.optimiser.clone().filter(|_| nests && fusion == Fusion::On);
         kernels.push((key, FusedKernel { body, members: group.members }));
     }
     Fused { kernels: multi_tensor(kernels), orders }

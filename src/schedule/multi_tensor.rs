@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
-/// Puts elementwise kernels with the same key into one, wherever no path leads from one to the other; gives all
+/// Puts kernels with the same key, all of them nests, into one, wherever no path leads from one to the other; gives all
 /// in a topological order.
 pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
     let mut writer = HashMap::new();

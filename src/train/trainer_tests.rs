@@ -7,6 +7,7 @@ use crate::exec::{Device, ExecError, Executor, KernelTiming, TensorMut, TensorRe
 use crate::plan::Plan;
 use crate::train::data::{Dataset, Source, Split};
 use crate::train::session;
+use crate::types::StateRole;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -162,14 +163,67 @@ fn what_is_not_finite_behind_finite_losses_is_never_saved() {
     }
 }
 
+/// Each tensor of a network alone, at both ends, also where others have more parts; what is large and finite is no matter.
+#[test]
+fn every_tensor_that_a_step_updates_is_looked_at() {
+    // Of a linear loss, whose gradients know nothing of the weights before them.
+    let text = program(
+        r#""batch""#,
+        r#""net": Network(input: [1, 4, 4], layers: [Flatten(), Dense(700), BatchNorm()]),
+           "other": Network(input: [700], layers: [Dense(3)])"#,
+        r#"Let("y", Call("net", "x", Training)), Let("loss", Mean("y")),
+           Let("z", Mean(Call("other", Detach("y"), Training))),
+           Minimise("loss", "net", Sgd(lr: 0.1)), Minimise("z", "other", Sgd(lr: 0.1))"#,
+    );
+    let plan = plan(&text);
+    let mut executor = CpuDevice::new(2).load(Arc::new(plan.clone())).unwrap();
+    session::initialise(executor.as_mut(), 5).unwrap();
+    let start = session::State::read(executor.as_mut()).unwrap();
+    let mut session = Session::new(executor, data(8), 5).unwrap();
+    let mut flagged = |poked: &str, at: usize, value: f32| {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in start.tensors() {
+            let mut tensor = tensor.clone();
+            if name == poked {
+                tensor.values_mut().unwrap()[at] = value;
+            }
+            tensors.insert(name.to_string(), tensor);
+        }
+        let meta = Meta::default();
+        session.restore(&checkpoint::Checkpoint { file: "x".into(), meta, tensors }).unwrap();
+        session.step().unwrap();
+        session.non_finite().unwrap()
+    };
+    assert!(flagged("", 0, 0.0).is_empty());
+    let mut looked_at = 0;
+    for state in &plan.states {
+        if !matches!(state.role, StateRole::Parameter | StateRole::Statistic) {
+            continue;
+        }
+        looked_at += 1;
+        let network = state.name.split('/').next().unwrap();
+        for at in [0, state.ty.elements() / 2, state.ty.elements() - 1] {
+            for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                let found = flagged(&state.name, at, value);
+                assert!(found.iter().any(|n| n == network), "{} at {at}: {found:?}", state.name);
+            }
+        }
+        if state.role == StateRole::Statistic {
+            let found = flagged(&state.name, 0, f32::MAX);
+            assert!(found.is_empty(), "{}: {found:?}", state.name);
+        }
+    }
+    assert_eq!(looked_at, 8);
+}
+
 /// A state that a plan without flags left infinite is found when it is saved.
 #[test]
 fn state_is_looked_at_before_it_is_saved() {
     let mut plan = plan(&program(r#""batch""#, LINE, LINE_STEPS));
     // As a plan of an older version, whose flags are no flags.
     for state in &mut plan.states {
-        if state.role == crate::plan::StateRole::NonFinite {
-            state.role = crate::plan::StateRole::Statistic;
+        if state.role == StateRole::NonFinite {
+            state.role = StateRole::Statistic;
         }
     }
     let weight = plan.states.iter().position(|s| s.name.ends_with("weight")).unwrap();
