@@ -9,9 +9,9 @@ use crate::tensor::Shape;
 
 /// `out[b,m,n] = Σₖ a[b,m,k] · b[b,k,n]`, where each of `batch`, `m`, `n` and `k` is some dimensions, outermost first.
 ///
-/// The accesses are into the contraction's operands and output as row-major tensors. Where an operand is an image, its
-/// first bound is on the row and its second on the column of the pixel that is read, also where they always hold:
-/// outside of them an operand is 0.
+/// The accesses are into the contraction's operands and into its output as a row-major tensor. Where an operand is an
+/// image, its first bound is on the row and its second on the column of the pixel that is read, also where they always
+/// hold: outside of them an operand is 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gemm {
     pub batch: Shape,
@@ -50,22 +50,53 @@ impl ContractionKind {
     /// One for a matrix product, a convolution and a filter gradient. The gradient of a convolution in its input is one
     /// for each residue of the input's coordinates by the stride: pixels of one residue use the same taps of the
     /// filter.
+    ///
+    /// The operands are row-major.
     pub fn gemms(&self) -> Vec<Gemm> {
+        let (shapes, _) = self.shapes();
+        let [a, b] = shapes.each_ref().map(|shape| Access::contiguous(shape));
+        self.gemms_of([&a, &b])
+    }
+
+    /// The same, of operands that are read by unbounded accesses over their shapes.
+    pub fn gemms_of(&self, operands: [&Access; 2]) -> Vec<Gemm> {
+        let [first, second] = operands;
         match self {
             &ContractionKind::MatMul { batch, m, n, k } => {
-                let matrix = |rows, columns| Access::contiguous(&[batch, rows, columns]);
                 let [batch_dims, m_dims, n_dims, k_dims] = [batch, m, n, k].map(|size| vec![size]);
-                let (a, b, out) = (matrix(m, k), matrix(k, n), matrix(m, n));
+                let (a, b, out) = (first.clone(), second.clone(), Access::contiguous(&[batch, m, n]));
                 vec![Gemm { batch: batch_dims, m: m_dims, n: n_dims, k: k_dims, a, b, out }]
             }
-            ContractionKind::Conv2d(c) => vec![forward(c)],
+            ContractionKind::Conv2d(c) => vec![forward(c, first.into(), second.into())],
             ContractionKind::Conv2dInputGrad(c) => {
                 let lines = [0, 1].map(|d| (0..c.window.stride[d]).filter_map(|r| Line::new(c, d, r)).collect());
                 let [rows, columns]: [Vec<Line>; 2] = lines;
-                rows.iter().flat_map(|row| columns.iter().map(|column| input_grad(c, row, column))).collect()
+                let (y, w) = (Strided::from(first), Strided::from(second));
+                rows.iter().flat_map(|row| columns.iter().map(move |column| input_grad(c, y, w, row, column))).collect()
             }
-            ContractionKind::Conv2dFilterGrad(c) => vec![filter_grad(c)],
+            ContractionKind::Conv2dFilterGrad(c) => vec![filter_grad(c, first.into(), second.into())],
         }
+    }
+}
+
+/// Where the elements of a tensor of four dimensions are.
+#[derive(Debug, Clone, Copy)]
+struct Strided {
+    offset: isize,
+    strides: [isize; 4],
+}
+
+impl From<&Access> for Strided {
+    fn from(access: &Access) -> Strided {
+        let mut strides = [0; 4];
+        strides.iter_mut().zip(&access.strides).for_each(|(to, from)| *to = *from);
+        Strided { offset: access.offset, strides }
+    }
+}
+
+impl Strided {
+    fn row_major(shape: &[usize]) -> Strided {
+        Strided::from(&Access::contiguous(shape))
     }
 }
 
@@ -76,33 +107,20 @@ fn pixel(size: [usize; 2], row: (isize, Vec<isize>), column: (isize, Vec<isize>)
 }
 
 /// The access of an image's pixel, where `rest` gives the strides of what is no row or column of it.
-fn image(width: usize, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
+fn image(of: Strided, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
     let [row, column] = &bounds;
-    let width = width as isize;
-    let strides = rest.iter().zip(row.strides.iter().zip(&column.strides)).map(|(s, (r, c))| s + r * width + c);
-    Access { offset: row.offset * width + column.offset, strides: strides.collect(), bounds: bounds.to_vec() }
-}
-
-fn signed(sizes: [usize; 4]) -> [isize; 4] {
-    sizes.map(|size| size as isize)
-}
-
-/// The row-major strides of the input, the filter and the output: `[n,c,h,w]`, `[o,c,kh,kw]`, `[n,o,oh,ow]`.
-fn strides(c: &ConvShape) -> [[isize; 4]; 3] {
-    let of = |inner: usize, plane: [usize; 2]| {
-        let area = plane[0] * plane[1];
-        signed([inner * area, area, plane[1], 1])
-    };
-    [of(c.c, c.input), of(c.c, c.kernel), of(c.o, c.output)]
+    let [.., down, right] = of.strides;
+    let strides = rest.iter().zip(row.strides.iter().zip(&column.strides)).map(|(s, (r, c))| s + r * down + c * right);
+    let offset = of.offset + row.offset * down + column.offset * right;
+    Access { offset, strides: strides.collect(), bounds: bounds.to_vec() }
 }
 
 /// The input under the filter, over images, output rows and columns, tap rows and columns, and channels.
-fn patches(c: &ConvShape) -> Access {
-    let [x, _, _] = strides(c);
+fn patches(c: &ConvShape, x: Strided) -> Access {
     let [stride, pad] = [c.window.stride, c.window.pad].map(|pair| pair.map(|size| size as isize));
     let row = (-pad[0], vec![0, stride[0], 0, 1, 0, 0]);
     let column = (-pad[1], vec![0, 0, stride[1], 0, 1, 0]);
-    image(c.input[1], pixel(c.input, row, column), vec![x[0], 0, 0, 0, 0, x[1]])
+    image(x, pixel(c.input, row, column), vec![x.strides[0], 0, 0, 0, 0, x.strides[1]])
 }
 
 fn unbounded(offset: isize, strides: Vec<isize>) -> Access {
@@ -110,29 +128,31 @@ fn unbounded(offset: isize, strides: Vec<isize>) -> Access {
 }
 
 /// `y[n,o,y,x] = Σ x[n,c,·] w[o,c,·]`.
-fn forward(c: &ConvShape) -> Gemm {
-    let [_, w, y] = strides(c);
+fn forward(c: &ConvShape, x: Strided, w: Strided) -> Gemm {
+    let Strided { offset, strides: w } = w;
+    let Strided { strides: y, .. } = Strided::row_major(&c.output_shape());
     Gemm {
         batch: Vec::new(),
         m: vec![c.n, c.output[0], c.output[1]],
         n: vec![c.o],
         k: vec![c.kernel[0], c.kernel[1], c.c],
-        a: patches(c),
-        b: unbounded(0, vec![w[2], w[3], w[1], w[0]]),
+        a: patches(c, x),
+        b: unbounded(offset, vec![w[2], w[3], w[1], w[0]]),
         out: unbounded(0, vec![y[0], y[2], y[3], y[1]]),
     }
 }
 
 /// `dw[o,c,·] = Σ dy[n,o,·] x[n,c,·]`, summed over all pixels of all images.
-fn filter_grad(c: &ConvShape) -> Gemm {
-    let [_, w, y] = strides(c);
+fn filter_grad(c: &ConvShape, x: Strided, y: Strided) -> Gemm {
+    let Strided { offset, strides: y } = y;
+    let Strided { strides: w, .. } = Strided::row_major(&c.filter_shape());
     Gemm {
         batch: Vec::new(),
         m: vec![c.o],
         n: vec![c.kernel[0], c.kernel[1], c.c],
         k: vec![c.n, c.output[0], c.output[1]],
-        a: unbounded(0, vec![y[1], y[0], y[2], y[3]]),
-        b: patches(c),
+        a: unbounded(offset, vec![y[1], y[0], y[2], y[3]]),
+        b: patches(c, x),
         out: unbounded(0, vec![w[0], w[2], w[3], w[1]]),
     }
 }
@@ -163,8 +183,9 @@ impl Line {
 }
 
 /// `dx[n,c,·] = Σ dy[n,o,·] w[o,c,·]` for pixels of one residue.
-fn input_grad(c: &ConvShape, row: &Line, column: &Line) -> Gemm {
-    let [x, w, y] = strides(c);
+fn input_grad(c: &ConvShape, y: Strided, w: Strided, row: &Line, column: &Line) -> Gemm {
+    let Strided { offset, strides: w } = w;
+    let Strided { strides: x, .. } = Strided::row_major(&c.input_shape());
     let stride = c.window.stride.map(|size| size as isize);
     let bounds = pixel(c.output, (row.from, vec![0, 1, 0, 1, 0, 0]), (column.from, vec![0, 0, 1, 0, 1, 0]));
     Gemm {
@@ -172,8 +193,11 @@ fn input_grad(c: &ConvShape, row: &Line, column: &Line) -> Gemm {
         m: vec![c.n, row.count, column.count],
         n: vec![c.c],
         k: vec![row.taps, column.taps, c.o],
-        a: image(c.output[1], bounds, vec![y[0], 0, 0, 0, 0, y[1]]),
-        b: unbounded(row.tap * w[2] + column.tap * w[3], vec![-stride[0] * w[2], -stride[1] * w[3], w[0], w[1]]),
+        a: image(y, bounds, vec![y.strides[0], 0, 0, 0, 0, y.strides[1]]),
+        b: unbounded(
+            offset + row.tap * w[2] + column.tap * w[3],
+            vec![-stride[0] * w[2], -stride[1] * w[3], w[0], w[1]],
+        ),
         out: unbounded(
             row.first as isize * x[2] + column.first as isize * x[3],
             vec![x[0], stride[0] * x[2], stride[1] * x[3], x[1]],
@@ -203,12 +227,12 @@ mod tests {
     }
 
     /// Evaluates the products one by one; every result must be written once.
-    fn by_gemms(kind: &ContractionKind, first: &[i64], second: &[i64]) -> Vec<i64> {
+    fn by_gemms(kind: &ContractionKind, gemms: Vec<Gemm>, first: &[i64], second: &[i64]) -> Vec<i64> {
         let (_, shape) = kind.shapes();
         let mut out = vec![None; shape.iter().product()];
         let swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
         let (a, b) = if swapped { (second, first) } else { (first, second) };
-        for g in kind.gemms() {
+        for g in gemms {
             for batch in points(&g.batch) {
                 for m in points(&g.m) {
                     for n in points(&g.n) {
@@ -271,7 +295,21 @@ mod tests {
                     (0..shape.iter().product::<usize>() as i64).map(number).collect()
                 };
                 let (first, second) = (data(&a, 1), data(&b, 2));
-                prop_assert_eq!(by_gemms(&kind, &first, &second), by_definition(&kind, &first, &second), "{:?}", kind);
+                let expected = by_definition(&kind, &first, &second);
+                prop_assert_eq!(&by_gemms(&kind, kind.gemms(), &first, &second), &expected, "{:?}", kind);
+                // The same with the operands' dimensions in another order in memory, after some other elements.
+                let order = [2, 3, 0, 1];
+                let moved = |data: &[i64], shape: &[usize]| {
+                    let access = Access { offset: 5, ..Access::ordered(shape, &order) };
+                    let mut moved = vec![i64::MIN; 5 + data.len()];
+                    for (point, value) in points(shape).zip(data) {
+                        moved[access.element(&point).unwrap() as usize] = *value;
+                    }
+                    (access, moved)
+                };
+                let ((at_first, first), (at_second, second)) = (moved(&first, &a), moved(&second, &b));
+                let gemms = kind.gemms_of([&at_first, &at_second]);
+                prop_assert_eq!(&by_gemms(&kind, gemms, &first, &second), &expected, "{:?}", kind);
             }
         }
     }
