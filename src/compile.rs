@@ -5,9 +5,10 @@ use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
+use crate::kernel::target::{Precision, Target};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
-use crate::schedule::{Fusion, ScheduleError, count_kernels, schedule};
+use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ pub struct Options {
     /// Numbers of examples for which the entries that take data are compiled too.
     pub specialise: Vec<usize>,
     pub fusion: Fusion,
+    /// What kernels are made for.
+    pub target: Target,
+    pub precision: Precision,
     /// Names of [`passes::OPTIONAL`] to run.
     pub optional: Vec<String>,
     /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
@@ -41,9 +45,18 @@ impl Options {
             sets: source.overrides.clone(),
             optional: source.optional.clone(),
             fusion: source.fusion,
+            target: source.target,
+            precision: source.precision,
             fast_math: source.fast_math,
             ..Options::default()
         }
+    }
+}
+
+impl Options {
+    /// How graphs are scheduled.
+    pub fn strategy(&self) -> Strategy {
+        Strategy::new(self.fusion, self.target, self.precision)
     }
 }
 
@@ -53,6 +66,8 @@ impl Default for Options {
             sets: Vec::new(),
             specialise: Vec::new(),
             fusion: Fusion::On,
+            target: Target::default(),
+            precision: Precision::default(),
             optional: Vec::new(),
             fast_math: false,
             verify: cfg!(debug_assertions),
@@ -213,6 +228,8 @@ pub fn compile(
         overrides: options.sets.clone(),
         optional: options.optional.clone(),
         fusion: options.fusion,
+        target: options.target,
+        precision: options.precision,
         fast_math: options.fast_math,
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
@@ -328,7 +345,7 @@ fn compile_jobs(
                 },
             )?;
             if !stopped {
-                let schedule = schedule(&entry.graph, &state_layout, options.fusion)
+                let schedule = schedule(&entry.graph, &state_layout, options.strategy())
                     .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
                 let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off)
                     .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;

@@ -74,6 +74,8 @@ fn the_cpu_executor_agrees_with_pytorch() {
         overrides: vec![],
         optional: vec![],
         fusion: gcc_gan::schedule::Fusion::On,
+        target: Default::default(),
+        precision: Default::default(),
         fast_math: false,
     };
     for threads in [1, 2] {

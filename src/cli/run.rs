@@ -123,9 +123,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let results = if args.f64_reference {
         replay.run_reference()?
     } else {
-        let Options { optional, fusion, .. } = options;
+        let Options { optional, fusion, target, precision, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
-        let source = Source { name: program.name, text: program.text, overrides: sets, optional, fusion, fast_math };
+        let (name, text, overrides) = (program.name, program.text, sets);
+        let source = Source { name, text, overrides, optional, fusion, target, precision, fast_math };
         replay.run_on(source, &CpuDevice::new(super::threads(args.threads)))?
     };
     write(&args.outputs, &results, args.f64_reference)?;

@@ -172,8 +172,32 @@ impl<B> Sweep<B> {
 }
 
 impl<B> Nest<B> {
+    /// Computes values at every point of a space and stores them.
+    pub fn elementwise(space: Shape, exprs: Exprs<B>, stores: Vec<Store<B>>) -> Nest<B> {
+        let sweep = Sweep { stores, ..Sweep::default() };
+        Nest { reduced: vec![false; space.len()], space, exprs, slots: 0, sweeps: vec![sweep] }
+    }
+
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
         self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+    }
+}
+
+impl<B: Clone> Contraction<B> {
+    /// The epilogue as a nest of its own, which reads the sums from a buffer: in one or more parts, one after the other,
+    /// each row-major.
+    pub fn epilogue(&self, sums: B, parts: usize) -> Nest<B> {
+        let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, &self.space, parts);
+        let renumber = |store: &Store<B>| Store { value: renumbered[store.value.index()], ..store.clone() };
+        let mut sweep = Sweep { stores: self.stores.iter().map(renumber).collect(), ..Sweep::default() };
+        for (i, reduction) in self.reductions.iter().enumerate() {
+            let (slot, result) = (SlotId::new(i), renumber(&reduction.result));
+            sweep.reductions.push(Reduction { kind: reduction.kind, value: result.value, slot });
+            let value = exprs.push(Expr::Slot(slot));
+            sweep.kept_stores.push(Store { value, ..result });
+        }
+        let (space, reduced) = (self.space.clone(), self.reduced.clone());
+        Nest { space, reduced, exprs, slots: self.reductions.len(), sweeps: vec![sweep] }
     }
 }
 

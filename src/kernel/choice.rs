@@ -6,6 +6,7 @@
 use super::body::{Body, BufferId, Contraction, Expr};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
+use super::target::Target;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -38,7 +39,7 @@ pub enum Purpose {
     PaddedImages,
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
-    /// The contraction's sums, row-major, before the epilogue.
+    /// The contraction's sums, row-major, before the epilogue; one after the other where they are added in parts.
     Sums,
 }
 
@@ -54,6 +55,46 @@ pub enum Algorithm {
     Images(ImageChoice),
     /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
     FilterGradient { tile: Tile },
+    /// The matrix products of a contraction in tiles, one for each block of a GPU's threads.
+    ThreadBlocks(ThreadBlocks),
+}
+
+/// See [`Algorithm::ThreadBlocks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadBlocks {
+    pub math: Math,
+    pub tile: Tile,
+    /// How many warps share a tile's rows and its columns.
+    pub warps: [usize; 2],
+    /// How many pieces of operands are in shared memory at a time.
+    pub stages: usize,
+    /// In how many parts the terms of a sum are added by different blocks; the parts are added in order.
+    pub splits: usize,
+}
+
+/// How a GPU multiplies and adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Math {
+    /// One by one in f32: works for all operands.
+    Fma,
+    /// Tensor cores on operands rounded to tf32.
+    Tf32,
+    /// Tensor cores on operands split into sums of two tf32: as accurate as f32.
+    Tf32x3,
+    /// Tensor cores on operands rounded to bf16.
+    Bf16,
+}
+
+impl Math {
+    pub fn name(self) -> &'static str {
+        match self {
+            Math::Fma => "fma",
+            Math::Tf32 => "tf32",
+            Math::Tf32x3 => "3xtf32",
+            Math::Bf16 => "bf16",
+        }
+    }
 }
 
 /// See [`Algorithm::Images`].
@@ -97,6 +138,8 @@ pub struct Tile {
 pub const WIDEST_PANEL: usize = 32;
 /// Most rows, columns and terms of a [`Tile`].
 pub const MAX_TILE: usize = 4096;
+/// Most parts of a sum.
+pub const MAX_SPLITS: usize = 64;
 
 impl Algorithm {
     pub fn name(&self) -> &'static str {
@@ -108,6 +151,12 @@ impl Algorithm {
             Algorithm::Images(choice) if choice.rows.contains(&RowSource::Gathered) => "images, rows gathered",
             Algorithm::Images(_) => "images, rows in place",
             Algorithm::FilterGradient { .. } => "filter gradient in blocks",
+            Algorithm::ThreadBlocks(blocks) => match blocks.math {
+                Math::Fma => "thread blocks, fma",
+                Math::Tf32 => "thread blocks, tf32",
+                Math::Tf32x3 => "thread blocks, 3xtf32",
+                Math::Bf16 => "thread blocks, bf16",
+            },
         }
     }
 
@@ -117,6 +166,21 @@ impl Algorithm {
             Algorithm::Loops => None,
             Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } => Some(*tile),
             Algorithm::Images(choice) => Some(choice.tile),
+            Algorithm::ThreadBlocks(blocks) => Some(blocks.tile),
+        }
+    }
+
+    /// Whether it is one of a target's.
+    pub fn suits(&self, target: Target) -> bool {
+        match (self, target) {
+            (Algorithm::Loops, _) => true,
+            (Algorithm::ThreadBlocks(blocks), Target::Cuda(architecture)) => {
+                blocks.math == Math::Fma || architecture.has_tensor_cores()
+            }
+            (Algorithm::ThreadBlocks(_), Target::Cpu) => false,
+            (Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. }, target) => {
+                target == Target::Cpu
+            }
         }
     }
 
@@ -132,6 +196,7 @@ impl Algorithm {
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))
             }
+            (Algorithm::ThreadBlocks(_), Body::Contraction(_)) => true,
             (Algorithm::Loops, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
         }
     }
@@ -155,10 +220,16 @@ impl Algorithm {
                 found.push((Purpose::PaddedImages, conv.n * conv.c * height * width));
                 found.push((Purpose::GradientBlocks, pixels.next_multiple_of(tile.depth.max(1)) * conv.o));
             }
-            (Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::FilterGradient { .. }, _) => {}
+            (
+                Algorithm::Loops
+                | Algorithm::MatMul { .. }
+                | Algorithm::FilterGradient { .. }
+                | Algorithm::ThreadBlocks(_),
+                _,
+            ) => {}
         }
         if self.sweeps_sums(c, dtype) {
-            found.push((Purpose::Sums, output.iter().product()));
+            found.push((Purpose::Sums, self.splits().saturating_mul(output.iter().product())));
         }
         found
     }
@@ -167,7 +238,15 @@ impl Algorithm {
     fn sweeps_sums<B>(&self, c: &Contraction<B>, dtype: impl Fn(&B) -> DType) -> bool {
         // The sums of a filter gradient come in an order of their own.
         let is_scattered = matches!(self, Algorithm::FilterGradient { .. }) && !c.is_stored_plainly(dtype);
-        is_scattered || !c.reductions.is_empty()
+        is_scattered || !c.reductions.is_empty() || self.splits() > 1
+    }
+
+    /// In how many parts sums are added.
+    pub fn splits(&self) -> usize {
+        match self {
+            Algorithm::ThreadBlocks(blocks) => blocks.splits,
+            Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 1,
+        }
     }
 
     /// How many times the workers are set going for a body, one after the other.
@@ -176,7 +255,7 @@ impl Algorithm {
         let prologues = c.operands.iter().filter(|operand| operand.exprs().is_some()).count();
         prologues
             + match self {
-                Algorithm::Loops | Algorithm::MatMul { .. } => 1,
+                Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::ThreadBlocks(_) => 1,
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
             }
             + usize::from(self.sweeps_sums(c, dtype))
@@ -241,9 +320,12 @@ impl Purpose {
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())?;
-        match self.tile() {
-            Some(Tile { rows, columns, depth }) => write!(f, ", tile {rows}x{columns}x{depth}"),
-            None => Ok(()),
+        if let Some(Tile { rows, columns, depth }) = self.tile() {
+            write!(f, ", tile {rows}x{columns}x{depth}")?;
+        }
+        match self.splits() {
+            1 => Ok(()),
+            splits => write!(f, ", {splits} splits"),
         }
     }
 }

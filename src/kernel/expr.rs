@@ -240,15 +240,38 @@ impl<B> Exprs<B> {
         Exprs { exprs: self.exprs.into_iter().map(|expr| expr.map(name)).collect(), lanes: self.lanes }
     }
 
-    /// The expressions with every [`Expr::Accumulator`] read from a buffer instead: row-major over `space`.
-    pub fn with_accumulator_in(self, buffer: B, space: &[usize]) -> Exprs<B>
+    /// The expressions with every [`Expr::Accumulator`] read from a buffer instead, where its parts (one or more) lie one
+    /// after the other, each row-major over `space`: their sum in order. Also gives the new number of each expression.
+    pub fn with_accumulator_in(self, buffer: B, space: &[usize], parts: usize) -> (Exprs<B>, Vec<ExprId>)
     where
         B: Clone,
     {
-        let read = Expr::Load { buffer, access: Access::contiguous(space), lane: Lane::Real };
-        let exprs = self.exprs.into_iter();
-        let exprs = exprs.map(|e| if matches!(e, Expr::Accumulator) { read.clone() } else { e }).collect();
-        Exprs { exprs, lanes: self.lanes }
+        let elements: usize = space.iter().product();
+        let part = |number: usize| {
+            let access = Access { offset: (number * elements) as isize, ..Access::contiguous(space) };
+            Expr::Load { buffer: buffer.clone(), access, lane: Lane::Real }
+        };
+        let mut result = Exprs::default();
+        let mut renumbered: Vec<ExprId> = Vec::with_capacity(self.exprs.len());
+        for expr in self.exprs {
+            let expr = match expr {
+                Expr::Accumulator => {
+                    let first = result.push(part(0));
+                    let sum = (1..parts).fold(first, |sum, number| {
+                        let next = result.push(part(number));
+                        result.push(Expr::Scalar { op: ScalarOp::Add, args: vec![sum, next] })
+                    });
+                    renumbered.push(sum);
+                    continue;
+                }
+                Expr::Scalar { op, args } => {
+                    Expr::Scalar { op, args: args.into_iter().map(|arg| renumbered[arg.index()]).collect() }
+                }
+                other => other,
+            };
+            renumbered.push(result.push(expr));
+        }
+        (result, renumbered)
     }
 
     /// Checks that operands come before their users and have the types that these take, and that the recorded types are

@@ -1,6 +1,7 @@
 //! The target that kernels are compiled for.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How much fusion may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +20,52 @@ pub enum Target {
     /// Any processor: choices fit every instruction set.
     #[default]
     Cpu,
+    /// NVIDIA GPUs of this architecture and newer ones.
+    Cuda(Architecture),
+}
+
+/// The compute capability of an NVIDIA GPU times ten: 90 is 9.0, which compilers call `sm_90`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Architecture(pub u32);
+
+impl Architecture {
+    /// The oldest that kernels are written for.
+    pub const OLDEST: Architecture = Architecture(75);
+
+    /// Whether it multiplies matrices of tf32 and bf16, and copies to shared memory asynchronously.
+    pub fn has_tensor_cores(self) -> bool {
+        self.0 >= 80
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "sm_{}", self.0)
+    }
+}
+
+/// How accurate contractions are. All else is in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// As accurate as multiplications and additions in f32.
+    #[default]
+    F32,
+    /// Operands are rounded to 10 bits of mantissa (NVIDIA's TF32), sums are in f32.
+    Tf32,
+    /// Operands are rounded to bf16, sums are in f32.
+    Bf16,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
 }
 
 /// What fusion may do and what it takes to be worth it: a target's, unless somebody wants another.
@@ -59,6 +106,15 @@ impl Target {
                 parallel_points: 32,
                 layout: Layout::RowMajor,
             },
+            Target::Cuda(_) => Policy {
+                recompute_weight: 12,
+                prologue_elements: 0,
+                epilogue_reductions: false,
+                // Blocks share a sweep among their threads.
+                serial_elements: 1 << 18,
+                parallel_points: 16,
+                layout: Layout::PixelMajor,
+            },
         }
     }
 }
@@ -68,7 +124,15 @@ impl Target {
 pub struct Strategy {
     pub fusion: Fusion,
     pub target: Target,
+    pub precision: Precision,
     pub policy: Policy,
+}
+
+impl Strategy {
+    /// For a target, by its own policy.
+    pub fn new(fusion: Fusion, target: Target, precision: Precision) -> Strategy {
+        Strategy { fusion, target, precision, policy: target.policy() }
+    }
 }
 
 impl Default for Strategy {
@@ -80,7 +144,6 @@ impl Default for Strategy {
 /// For the default target, by its own policy.
 impl From<Fusion> for Strategy {
     fn from(fusion: Fusion) -> Self {
-        let target = Target::default();
-        Strategy { fusion, target, policy: target.policy() }
+        Strategy::new(fusion, Target::default(), Precision::default())
     }
 }

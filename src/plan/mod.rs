@@ -7,7 +7,7 @@ mod verify;
 
 pub use crate::kernel::cost::Machine;
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout};
-use crate::kernel::target::Fusion;
+use crate::kernel::target::{Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
 use crate::types::{InputDecl, StateDecl};
@@ -28,6 +28,9 @@ pub struct Source {
     /// The optional passes that were run.
     pub optional: Vec<String>,
     pub fusion: Fusion,
+    /// What its kernels are made for.
+    pub target: Target,
+    pub precision: Precision,
     /// Whether rewrites were allowed to assume that all numbers are finite.
     pub fast_math: bool,
 }

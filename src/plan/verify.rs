@@ -13,10 +13,11 @@ use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
-use crate::kernel::choice::{Choice, MAX_TILE, Tile};
+use crate::kernel::choice::{Algorithm, Choice, MAX_SPLITS, MAX_TILE, ThreadBlocks, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
+use crate::kernel::target::Target;
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
@@ -60,7 +61,7 @@ pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
         }
         buffers(plan, entry).map_err(|problem| VerifyError { place: place(), problem })?;
         for (position, kernel) in entry.schedule.kernels.iter().enumerate() {
-            check_kernel(&entry.schedule, position, kernel).map_err(|problem| VerifyError {
+            check_kernel(&entry.schedule, plan.source.target, position, kernel).map_err(|problem| VerifyError {
                 place: format!("{}, kernel {position} `{}`", place(), kernel.name),
                 problem,
             })?;
@@ -197,9 +198,14 @@ fn check_workspace(schedule: &Schedule) -> Check {
 }
 
 /// That a kernel's algorithm fits its body, and has the workspace that it needs.
-fn check_choice(schedule: &Schedule, kernel: &Kernel) -> Check {
+fn check_choice(schedule: &Schedule, target: Target, kernel: &Kernel) -> Check {
     let Choice { algorithm, workspace } = &kernel.choice;
     ensure!(algorithm.fits(&kernel.body), "`{algorithm}` does not compute such a kernel");
+    ensure!(algorithm.suits(target), "`{algorithm}` is not for the plan's target");
+    if let Algorithm::ThreadBlocks(ThreadBlocks { warps, stages, splits, .. }) = algorithm {
+        let of_use = (1..=32).contains(&warps[0].saturating_mul(warps[1])) && (1..=8).contains(stages);
+        ensure!(of_use && (1..=MAX_SPLITS).contains(splits), "`{algorithm}` is not something that can be launched");
+    }
     if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
         let fits = |size: usize| (1..=MAX_TILE).contains(&size);
         ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
@@ -287,7 +293,7 @@ fn order(entry: &EntryPlan) -> Check {
     Ok(())
 }
 
-fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check {
+fn check_kernel(schedule: &Schedule, target: Target, position: usize, kernel: &Kernel) -> Check {
     let reads: BTreeSet<BufferId> = kernel.body.reads().copied().collect();
     let writes: BTreeSet<BufferId> = kernel.body.stores().map(|store| store.buffer).collect();
     let stores = kernel.body.stores().count();
@@ -302,7 +308,7 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
         Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
     }
-    check_choice(schedule, kernel)?;
+    check_choice(schedule, target, kernel)?;
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
     let size = |b: BufferId| buffer(b).dtype.size();

@@ -50,7 +50,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strateg
     let graph = with_state_nodes(graph);
     let fused = fuse::fuse(&graph, &strategy);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
-    select::select(&mut assembled, strategy.target);
+    select::select(&mut assembled, &strategy);
     order::order(&mut assembled);
     arena::lay_out(assembled, states)
 }

@@ -4,11 +4,13 @@
 
 use super::assemble::Assembled;
 use crate::kernel::body::{Body, BufferId, Kernel};
-use crate::kernel::choice::{Algorithm, Choice, Columns, ImageChoice, RowSource, Tile, WIDEST_PANEL, Workspace};
+use crate::kernel::choice::{
+    Algorithm, Choice, Columns, ImageChoice, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
+};
 use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole};
-use crate::kernel::target::Target;
+use crate::kernel::target::{Architecture, Precision, Strategy, Target};
 use crate::tensor::DType;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
@@ -24,11 +26,12 @@ const IMAGES: Tile = Tile { rows: 192, columns: WIDEST_PANEL, depth: DEPTH };
 const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };
 
 /// Chooses for every kernel, and adds the buffers of its workspace.
-pub fn select(work: &mut Assembled, target: Target) {
+pub fn select(work: &mut Assembled, strategy: &Strategy) {
     let Assembled { kernels, buffers, .. } = work;
     for kernel in kernels {
-        let algorithm = match target {
+        let algorithm = match strategy.target {
             Target::Cpu => on_cpu(&kernel.body),
+            Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision),
         };
         let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
         let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
@@ -62,6 +65,12 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
         }
         ContractionKind::Conv2dFilterGrad(_) => Algorithm::FilterGradient { tile: FILTER_GRADIENT },
     }
+}
+
+fn on_cuda(body: &Body<BufferId>, _architecture: Architecture, _precision: Precision) -> Algorithm {
+    let Body::Contraction(_) = body else { return Algorithm::Loops };
+    let tile = Tile { rows: 64, columns: 64, depth: 16 };
+    Algorithm::ThreadBlocks(ThreadBlocks { math: Math::Fma, tile, warps: [4, 2], stages: 1, splits: 1 })
 }
 
 /// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not.

@@ -2,10 +2,11 @@
 //! interpreter.
 
 use crate::graphs;
-use gcc_gan::exec::cuda::{PRELUDE, render};
+use gcc_gan::exec::cuda::{Launch, prelude, render};
 use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, Value, evaluate};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
-use gcc_gan::schedule::{Fusion, schedule};
+use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::schedule::{Fusion, Strategy, schedule};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,6 +19,11 @@ struct Case {
     schedule: Schedule,
     bindings: Bindings<f32>,
     arena: Vec<u8>,
+}
+
+/// A strategy for GPUs.
+fn gpu(fusion: Fusion) -> Strategy {
+    Strategy::new(fusion, Target::Cuda(Architecture(80)), Precision::F32)
 }
 
 fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
@@ -33,7 +39,7 @@ fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
         })
         .collect();
     let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
-    let schedule = schedule(&graph, &layout, fusion).unwrap();
+    let schedule = schedule(&graph, &layout, gpu(fusion)).unwrap();
     // What nobody wrote is not a number.
     let mut arena = vec![0xff; schedule.arena_bytes];
     for buffer in &schedule.buffers {
@@ -48,7 +54,7 @@ fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
 
 /// One program that runs every case on the arenas in a file.
 fn program(cases: &[Case]) -> String {
-    let mut text = format!("#include \"emulate.h\"\n{PRELUDE}\n");
+    let mut text = format!("#include \"emulate.h\"\n{}\n", prelude());
     let mut main = String::new();
     for (number, case) in cases.iter().enumerate() {
         writeln!(main, "    {{\n        std::vector<unsigned char> arena({});", case.arena.len().max(1)).unwrap();
@@ -56,10 +62,12 @@ fn program(cases: &[Case]) -> String {
         for kernel in &case.schedule.kernels {
             let mut kernel = kernel.clone();
             kernel.name = format!("case{number}_{}", kernel.name);
-            let rendered = render(&kernel, &case.schedule.buffers).expect("no contractions");
+            let rendered = render(&kernel, &case.schedule.buffers);
             text += &rendered.source;
-            let (name, grid, block) = (rendered.name, rendered.grid, rendered.block);
-            writeln!(main, "        emulation::launch({name}, {grid}, {block}, arena.data(), backwards);").unwrap();
+            for Launch { function, grid, block, .. } in rendered.launches {
+                writeln!(main, "        emulation::launch({function}, {grid}, {block}, arena.data(), backwards);")
+                    .unwrap();
+            }
         }
         writeln!(main, "        emulation::transfer(out, arena.data(), {}, true);\n    }}", case.arena.len()).unwrap();
     }
@@ -162,7 +170,7 @@ fn known_graphs_compute_what_the_interpreter_computes() {
 
 #[test]
 fn random_graphs_compute_what_the_interpreter_computes() {
-    let options = GraphOptions { contractions: false, ..GraphOptions::default() };
+    let options = GraphOptions::default();
     let cases: Vec<Case> = (0..60).map(|seed| case(random_graph(seed, options), Fusion::On, seed)).collect();
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
     let kind = gcc_gan::kernel::body::KernelKind::Reduction;

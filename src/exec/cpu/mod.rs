@@ -18,6 +18,7 @@ mod tile_program;
 
 use super::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
 use crate::kernel::body::{Body, BufferId, Kernel};
+use crate::kernel::target::Target;
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use arena::{Arena, Location, Memory};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
@@ -84,6 +85,10 @@ impl Device for CpuDevice {
 
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError> {
         self.check_isa()?;
+        if let Target::Cuda(architecture) = plan.source.target {
+            let what = format!("the plan's kernels are for GPUs ({architecture}); compile its program for the CPU");
+            return Err(ExecError::Unsupported { device: self.name(), what });
+        }
         Ok(Box::new(CpuExecutor::new(plan, self.threads, self.isa)?))
     }
 

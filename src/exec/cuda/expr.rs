@@ -89,7 +89,8 @@ impl<'n> Expressions<'n> {
     /// Whether a value at full level changes from point to point of the inner scope.
     fn varies(&self, id: ExprId) -> bool {
         match &self.nest.exprs[id] {
-            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
+            Expr::Constant { .. } | Expr::Slot(_) => false,
+            Expr::Accumulator => true,
             Expr::Load { access, .. }
             | Expr::Inside { access }
             | Expr::Iota { access, .. }
@@ -107,7 +108,7 @@ impl<'n> Expressions<'n> {
         let (hint, text) = match &nest.exprs[id] {
             Expr::Constant { value, dtype } => return literal(value.0, *dtype),
             Expr::Slot(slot) => return self.slots[slot].clone(),
-            Expr::Accumulator => unreachable!("nests have no accumulator"),
+            Expr::Accumulator => return "accumulator".to_string(),
             Expr::Load { buffer, access, .. } => {
                 let element = self.space.element(access, level);
                 let pointer = &self.pointers[buffer];

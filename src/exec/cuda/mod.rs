@@ -1,65 +1,101 @@
 //! CUDA: kernels as C++ text.
 //!
-//! Elementwise, reduction and random kernels are rendered, each to one `extern "C" __global__`
-//! function of one argument, the arena. Where a buffer is in the arena is a constant of the text, and
-//! whatever changes from step to step is read from buffers, so a captured graph of launches replays
-//! right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
+//! Each kernel is one or a few `extern "C" __global__` functions of one argument, the arena. Where a buffer is in the
+//! arena is a constant of the text, and whatever changes from step to step is read from buffers, so a graph of launches
+//! that is built once replays right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
 //!
-//! Contractions are not rendered: a schedule's text names them in comments.
+//! Loop nests are written whole ([`nest`]). Matrix products call a function of `kernels/gemm.cuh` with what is theirs
+//! alone: sizes, operands and epilogue ([`contraction`]).
 
+mod contraction;
 mod expr;
 mod index;
 mod names;
 mod nest;
 
-use crate::kernel::body::{Body, BufferId, Contraction, Kernel};
-use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
-use nest::{NestCode, indented, render_nest, sizes};
+use nest::{NestCode, indented, render_nest};
 
 /// What every kernel's text relies on: random draws and block-wide reductions.
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
+/// What the text of contractions relies on.
+pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
 
-/// A kernel's text and how it is launched.
+/// One launch of a function `void name(unsigned char* arena)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CudaKernel {
-    /// The `extern "C" __global__` function: `void name(unsigned char* arena)`.
-    pub name: String,
-    /// The function and what it calls, but for the [`PRELUDE`].
-    pub source: String,
+pub struct Launch {
+    pub function: String,
     /// Blocks, in one dimension.
     pub grid: u32,
     /// Threads of a block, in one dimension.
     pub block: u32,
+    /// Bytes of shared memory that are asked for at the launch.
+    pub shared_bytes: u32,
 }
 
-/// Renders a kernel, or `None` where it is a contraction. `buffers` are those of its schedule.
-pub fn render(kernel: &Kernel, buffers: &[Buffer]) -> Option<CudaKernel> {
+/// A kernel's text and how it is launched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelText {
+    /// Its functions and what they call, but for the [`prelude`].
+    pub source: String,
+    /// One after the other.
+    pub launches: Vec<Launch>,
+}
+
+/// The text that the kernels of every schedule rely on.
+pub fn prelude() -> String {
+    format!("{PRELUDE}\n{GEMM}")
+}
+
+/// Renders a kernel. `buffers` are those of its schedule.
+pub fn render(kernel: &Kernel, buffers: &[Buffer]) -> KernelText {
     render_named(kernel, buffers, "")
 }
 
-fn render_named(kernel: &Kernel, buffers: &[Buffer], prefix: &str) -> Option<CudaKernel> {
-    let Body::Nests(nests) = &kernel.body else { return None };
+fn render_named(kernel: &Kernel, buffers: &[Buffer], prefix: &str) -> KernelText {
     // No function of a library is called like this.
     let name = format!("{prefix}{}_kernel", names::identifier(&kernel.name));
-    let (functions, body, grid, block) = match nests.as_slice() {
-        [nest] => {
-            let code = render_nest(nest, buffers, "blockIdx.x", "gridDim.x");
-            (String::new(), code.lines, code.blocks, code.threads)
-        }
-        nests => parts(&name, nests.iter().map(|n| render_nest(n, buffers, "block", "blocks")).collect()),
+    let mut text = KernelText {
+        source: format!("// {} kernel of {}\n", kernel.kind().name(), listed(&kernel.nodes)),
+        launches: Vec::new(),
     };
-    let mut source = functions;
-    source += &format!("// {} kernel of {}\n", kernel.kind().name(), listed(&kernel.nodes));
-    source += &format!("// launch: {grid} x {block} threads\n");
-    source += &format!("extern \"C\" __global__ void __launch_bounds__({block}) {name}(unsigned char* arena) {{\n");
-    for line in indented(body) {
-        source += &line;
-        source.push('\n');
+    match &kernel.body {
+        Body::Nests(nests) => text.add_nests(&name, nests, buffers),
+        Body::Contraction(c) => contraction::render(&mut text, &name, c, &kernel.choice, buffers),
     }
-    source += "}\n";
-    Some(CudaKernel { name, source, grid: grid as u32, block: block as u32 })
+    text
+}
+
+impl KernelText {
+    /// Adds a function that computes nests.
+    fn add_nests(&mut self, name: &str, nests: &[Nest<BufferId>], buffers: &[Buffer]) {
+        let (functions, body, grid, block) = match nests {
+            [nest] => {
+                let code = render_nest(nest, buffers, "blockIdx.x", "gridDim.x");
+                (String::new(), code.lines, code.blocks, code.threads)
+            }
+            nests => parts(name, nests.iter().map(|n| render_nest(n, buffers, "block", "blocks")).collect()),
+        };
+        self.source += &functions;
+        let launch = Launch { function: name.to_string(), grid: grid as u32, block: block as u32, shared_bytes: 0 };
+        self.add_function(launch, body);
+    }
+
+    /// Adds a function and its launch.
+    fn add_function(&mut self, launch: Launch, body: impl IntoIterator<Item = String>) {
+        let Launch { function, grid, block, .. } = &launch;
+        self.source += &format!("// launch: {grid} x {block} threads\n");
+        self.source +=
+            &format!("extern \"C\" __global__ void __launch_bounds__({block}) {function}(unsigned char* arena) {{\n");
+        for line in indented(body) {
+            self.source += &line;
+            self.source.push('\n');
+        }
+        self.source += "}\n";
+        self.launches.push(launch);
+    }
 }
 
 /// A function for each nest of a multi-tensor kernel, and the lines that give each its blocks.
@@ -110,43 +146,20 @@ pub fn render_plan(plan: &Plan) -> String {
 }
 
 fn heading(name: &str) -> String {
-    format!("// {}: generated by gcc-gan.\n\n{PRELUDE}", name.replace(['\n', '\r'], " "))
+    format!("// {}: generated by gcc-gan.\n\n{}", name.replace(['\n', '\r'], " "), prelude())
 }
 
 fn render_into(text: &mut String, schedule: &Schedule, prefix: &str) {
-    let contractions = schedule.kernels.iter().filter(|k| matches!(k.body, Body::Contraction(_))).count();
     *text += &format!(
-        "\n// --- {}{} kernels, of which {contractions} contractions are not in this text; arena {} bytes ---\n",
+        "\n// --- {}{} kernels; arena {} bytes ---\n",
         if prefix.is_empty() { String::new() } else { format!("{}: ", prefix.trim_end_matches('_')) },
         schedule.kernels.len(),
         schedule.arena_bytes,
     );
     for (position, kernel) in schedule.kernels.iter().enumerate() {
         *text += &format!("\n// [{position}] {}\n", kernel.name);
-        match (&kernel.body, render_named(kernel, &schedule.buffers, prefix)) {
-            (Body::Contraction(c), _) => *text += &describe(c, &kernel.nodes),
-            (Body::Nests(_), rendered) => *text += &rendered.map_or(String::new(), |k| k.source),
-        }
+        *text += &render_named(kernel, &schedule.buffers, prefix).source;
     }
-}
-
-/// A contraction in a comment.
-fn describe(contraction: &Contraction<BufferId>, nodes: &[String]) -> String {
-    let ([a, b], out) = contraction.kind.shapes();
-    let window = |c: &ConvShape| format!(", stride {:?}, padding {:?}", c.window.stride, c.window.pad);
-    let (kind, window) = match &contraction.kind {
-        ContractionKind::MatMul { .. } => ("matrix product", String::new()),
-        ContractionKind::Conv2d(c) => ("convolution", window(c)),
-        ContractionKind::Conv2dInputGrad(c) => ("input gradient of a convolution", window(c)),
-        ContractionKind::Conv2dFilterGrad(c) => ("filter gradient of a convolution", window(c)),
-    };
-    format!(
-        "// contraction kernel of {}\n// {kind} {} x {} -> {}{window}: not in this text\n",
-        listed(nodes),
-        sizes(&a),
-        sizes(&b),
-        sizes(&out),
-    )
 }
 
 /// Names for a comment, of which a long list is cut.

@@ -87,6 +87,8 @@ const RESERVED: &[&str] = &[
     "block",
     "blocks",
     "active",
+    "accumulator",
+    "part",
     "signbit",
     "isnan",
     "isinf",

@@ -6,7 +6,7 @@ use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, Nest, Store, Sweep};
 use crate::plan::{Buffer, BufferRole, ReduceKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Threads of a block that runs an elementwise nest.
 const THREADS: usize = 256;
@@ -52,8 +52,7 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     };
     let mut names = Names::default();
     let (reads, writes) = touched(nest);
-    let used: Vec<BufferId> = reads.union(&writes).copied().collect();
-    let pointers = names.pointers(&used, buffers);
+    let pointers = pointers_of(&mut names, &reads, &writes, buffers);
     let mut lines: Vec<String> = vec![format!("// {}", describe(nest))];
     for (&b, name) in &pointers {
         lines.push(declaration(&buffers[b.index()], name, writes.contains(&b)));
@@ -243,8 +242,19 @@ pub fn sizes(shape: &[usize]) -> String {
     format!("[{}]", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
 }
 
+/// Names for the pointers to the buffers that are read and written.
+pub fn pointers_of(
+    names: &mut Names,
+    reads: &BTreeSet<BufferId>,
+    writes: &BTreeSet<BufferId>,
+    buffers: &[Buffer],
+) -> BTreeMap<BufferId, String> {
+    let used: Vec<BufferId> = reads.union(writes).copied().collect();
+    names.pointers(&used, buffers)
+}
+
 /// A pointer to a buffer, with what the buffer is.
-fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
+pub fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
     let constness = if is_written { "" } else { "const " };
     let ty = c_type(buffer.dtype);
     let role = match &buffer.role {

@@ -254,7 +254,7 @@ fn entry_data(
                 bytes: bytes_moved(kernel, &schedule.buffers),
                 ceiling: machine.kernel_seconds(kernel, &schedule.buffers),
                 body: kernel_text(kernel, &schedule.buffers),
-                cuda: cuda::render(kernel, &schedule.buffers).map(|k| k.source),
+                cuda: Some(cuda::render(kernel, &schedule.buffers).source),
             }
         })
         .collect();

@@ -65,6 +65,8 @@ fn source(name: &str, text: &str, strategy: Strategy) -> Source {
         overrides: Vec::new(),
         optional: Vec::new(),
         fusion: strategy.fusion,
+        target: strategy.target,
+        precision: strategy.precision,
         fast_math: false,
     }
 }

@@ -16,7 +16,7 @@ use super::nest::{NestProgram, Scratch, Write, write};
 use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep};
+use crate::kernel::body::{BufferId, Contraction, ExprId, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::ContractionKind;
 use crate::tensor::Shape;
@@ -143,7 +143,8 @@ impl ContractionProgram {
                 let access = Access::contiguous(shape);
                 if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
                     let stores = vec![Store { value, buffer, access: access.clone() }];
-                    phases.push(Phase::Nest(elementwise(exprs.clone(), shape, stores, place)));
+                    let prologue = Nest::elementwise(shape.clone(), exprs.clone(), stores);
+                    phases.push(Phase::Nest(NestProgram::new(&prologue, place)));
                 }
                 InMemory { base: workspace(purpose), access }
             }
@@ -187,7 +188,7 @@ impl ContractionProgram {
             _ => unreachable!("a plan's verification sees that algorithms fit"),
         }
         if let Some(sums) = sums {
-            phases.push(Phase::Nest(NestProgram::new(&epilogue_nest(c, sums), place)));
+            phases.push(Phase::Nest(NestProgram::new(&c.epilogue(sums, 1), place)));
         }
         ContractionProgram { phases }
     }
@@ -195,32 +196,6 @@ impl ContractionProgram {
     pub fn needs(&self) -> Needs {
         self.phases.iter().map(Phase::needs).fold(Needs::default(), Needs::max)
     }
-}
-
-/// An elementwise nest.
-fn elementwise(
-    exprs: Exprs<BufferId>,
-    space: &Shape,
-    stores: Vec<Store<BufferId>>,
-    place: &dyn Fn(BufferId) -> Location,
-) -> NestProgram {
-    let sweep = Sweep { stores, ..Sweep::default() };
-    let nest = Nest { space: space.clone(), reduced: vec![false; space.len()], exprs, slots: 0, sweeps: vec![sweep] };
-    NestProgram::new(&nest, place)
-}
-
-/// The epilogue as a nest of its own, which reads the sums from a buffer.
-fn epilogue_nest(c: &Contraction<BufferId>, sums: BufferId) -> Nest<BufferId> {
-    let mut exprs = c.exprs.clone().with_accumulator_in(sums, &c.space);
-    let mut sweep = Sweep { stores: c.stores.clone(), ..Sweep::default() };
-    for (i, reduction) in c.reductions.iter().enumerate() {
-        let slot = SlotId::new(i);
-        sweep.reductions.push(Reduction { kind: reduction.kind, value: reduction.result.value, slot });
-        let value = exprs.push(Expr::Slot(slot));
-        sweep.kept_stores.push(Store { value, ..reduction.result.clone() });
-    }
-    let (space, reduced) = (c.space.clone(), c.reduced.clone());
-    Nest { space, reduced, exprs, slots: c.reductions.len(), sweeps: vec![sweep] }
 }
 
 impl Phase {

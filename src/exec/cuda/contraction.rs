@@ -1,0 +1,215 @@
+//! Contractions as C++: what is one kernel's own beside the functions of `kernels/gemm.cuh`.
+
+use super::expr::{Expressions, Scope};
+use super::index::{KEPT, Level, POINT, REDUCED, Space};
+use super::names::Names;
+use super::nest::{declaration, indented, pointers_of, sizes};
+use super::{KernelText, Launch};
+use crate::kernel::access::Access;
+use crate::kernel::body::{BufferId, Contraction, Expr, Nest, Operand, Store};
+use crate::kernel::choice::{Choice, Purpose};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::gemm::Gemm;
+use crate::plan::Buffer;
+use std::collections::BTreeSet;
+
+/// Rows and columns of a block's tile, and its threads, in `product_fma`.
+const TILE: usize = 64;
+const THREADS: u32 = 256;
+
+/// An operand in memory.
+struct InMemory {
+    buffer: BufferId,
+    access: Access,
+}
+
+/// Adds the functions of a contraction to a kernel's text: what computes its operands, the products, and the epilogue
+/// where that has a launch of its own.
+pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choice: &Choice, buffers: &[Buffer]) {
+    text.source += &describe(c);
+    let (shapes, _) = c.kind.shapes();
+    let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
+    let mut operand = |side: usize| match &c.operands[side] {
+        Operand::Buffer { buffer, access } => InMemory { buffer: *buffer, access: access.clone() },
+        Operand::Computed { exprs } => {
+            let access = Access::contiguous(&shapes[side]);
+            // A plan's verification sees that there is the workspace that the algorithm needs.
+            let buffer = choice.buffer(purposes[side]).unwrap_or(BufferId::new(0));
+            if let Some(value) = exprs.last() {
+                let store = Store { value, buffer, access: access.clone() };
+                let nest = Nest::elementwise(shapes[side].clone(), exprs.clone(), vec![store]);
+                text.add_nests(&format!("{name}_operand{side}"), &[nest], buffers);
+            }
+            InMemory { buffer, access }
+        }
+    };
+    let operands = [operand(0), operand(1)];
+    let sums = choice.buffer(Purpose::Sums);
+    let products = c.kind.gemms_of([&operands[0].access, &operands[1].access]);
+    // The first operand of a filter gradient's product is the second of the contraction.
+    let [a, b] = match c.kind {
+        ContractionKind::Conv2dFilterGrad(_) => [&operands[1], &operands[0]],
+        ContractionKind::MatMul { .. } | ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_) => {
+            [&operands[0], &operands[1]]
+        }
+    };
+    let count = products.len();
+    for (number, gemm) in products.iter().enumerate() {
+        let function = if count == 1 { name.to_string() } else { format!("{name}_{number}") };
+        product(text, &function, gemm, [a, b], c, sums, choice.algorithm.splits(), buffers);
+    }
+    if let Some(sums) = sums {
+        let epilogue = c.epilogue(sums, choice.algorithm.splits());
+        text.add_nests(&format!("{name}_epilogue"), &[epilogue], buffers);
+    }
+}
+
+/// Adds one product.
+#[allow(clippy::too_many_arguments)]
+fn product(
+    text: &mut KernelText,
+    function: &str,
+    gemm: &Gemm,
+    [a, b]: [&InMemory; 2],
+    c: &Contraction<BufferId>,
+    sums: Option<BufferId>,
+    parts: usize,
+    buffers: &[Buffer],
+) {
+    let size = |dims: &[usize]| dims.iter().product::<usize>();
+    let [batch, rows, columns, depth] = [&gemm.batch, &gemm.m, &gemm.n, &gemm.k].map(|dims| size(dims));
+    let is_along_depth = |access: &Access, depth: usize, other: usize| {
+        let stride = |d: usize| access.strides[d].unsigned_abs();
+        (stride(depth) == 1 || stride(other) != 1).to_string()
+    };
+    let (before_k, last) = (gemm.batch.len() + gemm.m.len(), |dims: &[usize]| dims.len() - 1);
+    let a_along = is_along_depth(&gemm.a, before_k + last(&gemm.k), before_k - 1);
+    let k_of_b = gemm.batch.len() + last(&gemm.k);
+    let b_along = is_along_depth(&gemm.b, k_of_b, k_of_b + gemm.n.len());
+    let mut lines = vec![
+        format!("struct {function}_product {{"),
+        format!("    static constexpr unsigned BATCH = {batch}, ROWS = {rows}, COLUMNS = {columns}, DEPTH = {depth};"),
+        format!("    static constexpr unsigned PARTS = {parts};"),
+        format!("    static constexpr bool A_ALONG_DEPTH = {a_along}, B_ALONG_DEPTH = {b_along};"),
+    ];
+    // Over batch and rows or columns (k) and the depth (r).
+    let groups = |outer: &[usize], inner: &[usize]| (gemm.space([&outer.to_vec(), &inner.to_vec()]), outer.len());
+    let (a_space, _) = groups(&gemm.m, &gemm.k);
+    let a_reduced = (0..a_space.len()).map(|d| d >= before_k).collect::<Vec<_>>();
+    lines.extend(indented(element("a", a, &gemm.a, &a_space, &a_reduced, buffers)));
+    let (b_space, _) = groups(&gemm.k, &gemm.n);
+    let b_reduced = (0..b_space.len())
+        .map(|d| (gemm.batch.len()..gemm.batch.len() + gemm.k.len()).contains(&d))
+        .collect::<Vec<_>>();
+    lines.extend(indented(element("b", b, &gemm.b, &b_space, &b_reduced, buffers)));
+    lines.extend(indented(store(gemm, c, sums, buffers)));
+    lines.push("};".to_string());
+    for line in lines {
+        text.source += &line;
+        text.source.push('\n');
+    }
+    let blocks = batch * rows.div_ceil(TILE) * columns.div_ceil(TILE) * parts;
+    let launch = Launch { function: function.to_string(), grid: blocks as u32, block: THREADS, shared_bytes: 0 };
+    text.add_function(launch, [format!("product_fma<{function}_product>(arena, blockIdx.x);")]);
+}
+
+/// A function that reads an element of an operand, with `k` over the kept and `r` over the reduced dimensions.
+fn element(
+    name: &str,
+    operand: &InMemory,
+    access: &Access,
+    space: &[usize],
+    reduced: &[bool],
+    buffers: &[Buffer],
+) -> Vec<String> {
+    let mut names = Names::default();
+    let pointers = names.pointers(&[operand.buffer], buffers);
+    let mut space = Space::new(space, reduced, &[access]);
+    let at = space.element(access, Level::Full);
+    let pointer = &pointers[&operand.buffer];
+    let read = match space.condition(access, Level::Full) {
+        None => format!("return {pointer}[{at}];"),
+        Some(condition) => format!("return {condition} ? {pointer}[{at}] : 0.0f;"),
+    };
+    let mut lines =
+        vec![format!("static __device__ float {name}(unsigned char* arena, const unsigned k, const unsigned r) {{")];
+    let mut body = vec![declaration(&buffers[operand.buffer.index()], pointer, false)];
+    body.extend(space.declarations(KEPT));
+    body.extend(space.declarations(REDUCED));
+    body.push(read);
+    lines.extend(indented(body));
+    lines.push("}".to_string());
+    lines
+}
+
+/// The function that takes a sum: into the workspace as it is, or through the epilogue.
+fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers: &[Buffer]) -> Vec<String> {
+    let space = gemm.space([&gemm.m, &gemm.n]);
+    let reduced = (0..space.len()).map(|d| d >= gemm.batch.len() + gemm.m.len()).collect::<Vec<_>>();
+    let mut output = Space::new(&space, &reduced, &[&gemm.out]);
+    let at = output.element(&gemm.out, Level::Full);
+    let mut body: Vec<String> = output.declarations(KEPT);
+    body.extend(output.declarations(REDUCED));
+    body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
+    match sums {
+        Some(sums) => {
+            let mut names = Names::default();
+            let pointers = names.pointers(&[sums], buffers);
+            let elements: usize = c.space.iter().product();
+            body.push(declaration(&buffers[sums.index()], &pointers[&sums], true));
+            body.push(format!("{}[part * {elements}u + i] = accumulator;", pointers[&sums]));
+        }
+        None => {
+            body.extend(epilogue(c, buffers));
+        }
+    }
+    let mut lines = vec![
+        "static __device__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, const unsigned k, \
+         const unsigned r, const float accumulator) {"
+            .to_string(),
+    ];
+    lines.extend(indented(body));
+    lines.push("}".to_string());
+    lines
+}
+
+/// The epilogue at point `i` of the output, whose sum is `accumulator`.
+fn epilogue(c: &Contraction<BufferId>, buffers: &[Buffer]) -> Vec<String> {
+    let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
+    let accesses: Vec<&Access> =
+        c.exprs.iter().filter_map(Expr::access).chain(c.stores.iter().map(|store| &store.access)).collect();
+    let space = Space::new(&nest.space, &nest.reduced, &accesses);
+    let mut names = Names::default();
+    let reads: BTreeSet<BufferId> = c.exprs.reads().copied().collect();
+    let writes: BTreeSet<BufferId> = c.stores.iter().map(|store| store.buffer).collect();
+    let pointers = pointers_of(&mut names, &reads, &writes, buffers);
+    let mut lines: Vec<String> =
+        pointers.iter().map(|(&b, name)| declaration(&buffers[b.index()], name, writes.contains(&b))).collect();
+    let mut expressions = Expressions::new(&nest, buffers, &pointers, space, names, POINT);
+    let (mut outer, mut inner) = (Scope::default(), Scope::default());
+    let values: Vec<String> = c.stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
+    let mut writes = Vec::new();
+    for (store, value) in c.stores.iter().zip(values) {
+        let position = expressions.space.element(&store.access, Level::Full);
+        let value = expressions.stored(store.buffer, value);
+        writes.push(format!("{}[{position}] = {value};", pointers[&store.buffer]));
+    }
+    lines.extend(expressions.space.declarations(POINT));
+    lines.extend(outer.lines);
+    lines.extend(inner.lines);
+    lines.extend(writes);
+    lines
+}
+
+/// What it computes, in a comment.
+fn describe(contraction: &Contraction<BufferId>) -> String {
+    let ([a, b], out) = contraction.kind.shapes();
+    let window = |c: &ConvShape| format!(", stride {:?}, padding {:?}", c.window.stride, c.window.pad);
+    let (kind, window) = match &contraction.kind {
+        ContractionKind::MatMul { .. } => ("matrix product", String::new()),
+        ContractionKind::Conv2d(c) => ("convolution", window(c)),
+        ContractionKind::Conv2dInputGrad(c) => ("input gradient of a convolution", window(c)),
+        ContractionKind::Conv2dFilterGrad(c) => ("filter gradient of a convolution", window(c)),
+    };
+    format!("// {kind} {} x {} -> {}{window}\n", sizes(&a), sizes(&b), sizes(&out))
+}
