@@ -8,6 +8,7 @@ use crate::kernel::schedule::{Schedule, StateLayout};
 use crate::kernel::target::{Precision, Target};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
+use crate::schedule::physical::state_orders;
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -232,7 +233,7 @@ pub fn compile(
         precision: options.precision,
         fast_math: options.fast_math,
     };
-    let mut compiled = compile_jobs(jobs, source, options, &optional, observe)?;
+    let mut compiled = compile_jobs(jobs, source, options, &optional, None, observe)?;
     compiled.summary.elapsed = started.elapsed();
     compiled.warnings = Some(warnings);
     Ok(compiled)
@@ -249,7 +250,8 @@ pub fn specialise(plan: &mut Plan, entry: &str, examples: usize) -> Result<(), C
     let mut module = smaller(name, text, overrides, &size, examples, &plan.states)?;
     module.entries.retain(|e| e.graph.name == entry);
     let jobs = vec![(vec![(size, examples)], module)];
-    let compiled = compile_jobs(jobs, plan.source.clone(), &options, &chosen(&options)?, &mut |_| {})?;
+    let compiled =
+        compile_jobs(jobs, plan.source.clone(), &options, &chosen(&options)?, Some(&plan.state_layout), &mut |_| {})?;
     plan.entries.extend(compiled.plan.into_iter().flat_map(|p| p.entries));
     Ok(())
 }
@@ -283,7 +285,7 @@ fn smaller(
 pub fn compile_module(module: Module, source: Source, options: &Options) -> Result<Plan, CompileError> {
     let options = Options { stop_after: None, ..options.clone() };
     let optional = chosen(&options)?;
-    let compiled = compile_jobs(vec![(Vec::new(), module)], source, &options, &optional, &mut |_| {})?;
+    let compiled = compile_jobs(vec![(Vec::new(), module)], source, &options, &optional, None, &mut |_| {})?;
     let Some(plan) = compiled.plan else { unreachable!("nothing is stopped") };
     Ok(plan)
 }
@@ -316,17 +318,14 @@ fn compile_jobs(
     source: Source,
     options: &Options,
     optional: &[&Pass],
+    known_layout: Option<&StateLayout>,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Compiled, CompileError> {
     let started = Instant::now();
     let mut module = jobs[0].1.clone();
     module.entries.clear();
-    let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
-    let state_layout = StateLayout::new(states)
-        .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
-    let mut entries = Vec::new();
-    let mut summaries = Vec::new();
     let mut checks = Vec::new();
+    let mut optimised = Vec::new();
     for (sizes, job) in jobs {
         for mut entry in job.entries {
             let mut stages = Vec::new();
@@ -344,32 +343,41 @@ fn compile_jobs(
                     checks.push(PassCheck { entry, sizes: sizes.clone(), pass: pass.into(), compared });
                 },
             )?;
-            if !stopped {
-                let schedule = schedule(&entry.graph, &state_layout, options.strategy())
-                    .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
-                let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off)
-                    .map_err(|error| CompileError::Schedule { entry: name.clone(), error })?;
-                let mut kernels_by_kind = BTreeMap::new();
-                schedule.kernels.iter().for_each(|k| *kernels_by_kind.entry(k.kind()).or_default() += 1);
-                summaries.push(EntrySummary {
-                    name: name.clone(),
-                    sizes: sizes.clone(),
-                    stages,
-                    kernels_unfused: unfused,
-                    kernels: schedule.kernels.len(),
-                    kernels_by_kind,
-                    algorithms: algorithms(&schedule),
-                    workspace_bytes: workspace_bytes(&schedule),
-                    flops: schedule.kernels.iter().map(flops).sum(),
-                    bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
-                    arena_bytes: schedule.arena_bytes,
-                    lower_bound: schedule.lower_bound,
-                });
-                entries.push(EntryPlan { name, sizes: sizes.clone(), inputs: entry.inputs.clone(), schedule });
-            }
-            if sizes.is_empty() {
-                module.entries.push(entry);
-            }
+            optimised.push((sizes.clone(), entry, stages, stopped));
+        }
+    }
+    let state_layout = match known_layout {
+        Some(layout) => layout.clone(),
+        None => lay_out_states(&module, optimised.iter().map(|(_, entry, ..)| &entry.graph), options)?,
+    };
+    let mut entries = Vec::new();
+    let mut summaries = Vec::new();
+    for (sizes, entry, stages, stopped) in optimised {
+        let name = entry.graph.name.clone();
+        if !stopped {
+            let failed = |error| CompileError::Schedule { entry: name.clone(), error };
+            let schedule = schedule(&entry.graph, &state_layout, options.strategy()).map_err(failed)?;
+            let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off).map_err(failed)?;
+            let mut kernels_by_kind = BTreeMap::new();
+            schedule.kernels.iter().for_each(|k| *kernels_by_kind.entry(k.kind()).or_default() += 1);
+            summaries.push(EntrySummary {
+                name: name.clone(),
+                sizes: sizes.clone(),
+                stages,
+                kernels_unfused: unfused,
+                kernels: schedule.kernels.len(),
+                kernels_by_kind,
+                algorithms: algorithms(&schedule),
+                workspace_bytes: workspace_bytes(&schedule),
+                flops: schedule.kernels.iter().map(flops).sum(),
+                bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
+                arena_bytes: schedule.arena_bytes,
+                lower_bound: schedule.lower_bound,
+            });
+            entries.push(EntryPlan { name, sizes: sizes.clone(), inputs: entry.inputs.clone(), schedule });
+        }
+        if sizes.is_empty() {
+            module.entries.push(entry);
         }
     }
     let parameters = module.states.iter().filter(|s| s.role == StateRole::Parameter);
@@ -395,6 +403,18 @@ fn compile_jobs(
         plan::verify(plan).map_err(CompileError::Plan)?;
     }
     Ok(Compiled { module, plan, summary, warnings: None })
+}
+
+/// Gives state tensors their places, and an order that suits all entries.
+fn lay_out_states<'g>(
+    module: &Module,
+    graphs: impl Iterator<Item = &'g Graph>,
+    options: &Options,
+) -> Result<StateLayout, CompileError> {
+    let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
+    let layout = StateLayout::new(states)
+        .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
+    Ok(StateLayout { orders: state_orders(&options.strategy().policy, graphs), ..layout })
 }
 
 fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {

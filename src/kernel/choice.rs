@@ -3,7 +3,7 @@
 //! A choice is made when a program is compiled and is part of the plan, so a run decides nothing, and all the memory of
 //! a step is planned. Block sizes are chosen for the target's widest instruction set and work on the others.
 
-use super::body::{Body, BufferId, Contraction, Expr};
+use super::body::{Body, BufferId, Contraction, Expr, Operand};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
 use super::target::Target;
@@ -191,10 +191,11 @@ impl Algorithm {
             (Algorithm::MatMul { .. }, Body::Contraction(c)) => matches!(c.kind, ContractionKind::MatMul { .. }),
             (Algorithm::Images(choice), Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_))
+                    && c.is_row_major()
                     && c.kind.gemms().len() == choice.rows.len()
             }
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
-                matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))
+                matches!(c.kind, ContractionKind::Conv2dFilterGrad(_)) && c.is_row_major()
             }
             (Algorithm::ThreadBlocks(_), Body::Contraction(_)) => true,
             (Algorithm::Loops, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
@@ -270,6 +271,15 @@ impl Choice {
 }
 
 impl<B> Contraction<B> {
+    /// Whether the operands that are read from buffers lie there row-major, though more may lie behind them.
+    pub fn is_row_major(&self) -> bool {
+        let (shapes, _) = self.kind.shapes();
+        self.operands.iter().zip(&shapes).all(|(operand, shape)| match operand {
+            Operand::Buffer { access, .. } => access.is_contiguous(shape),
+            Operand::Computed { .. } => true,
+        })
+    }
+
     /// Whether the sums are stored as they are, row-major in f32, and nothing else is done with them.
     pub fn is_stored_plainly(&self, dtype: impl Fn(&B) -> DType) -> bool {
         match self.stores.as_slice() {

@@ -75,6 +75,8 @@ pub struct Schedule {
 pub struct StateLayout {
     /// Offset in bytes of each state tensor.
     pub offsets: BTreeMap<String, usize>,
+    /// Of those whose dimensions lie in memory in another order than their shape's, that order (see [`Buffer::order`]).
+    pub orders: BTreeMap<String, Vec<usize>>,
     /// Bytes of the whole region.
     pub bytes: usize,
 }

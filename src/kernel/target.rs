@@ -83,6 +83,8 @@ pub struct Policy {
     pub serial_elements: usize,
     pub parallel_points: usize,
     pub layout: Layout,
+    /// Whether convolutions read images and filters whose dimensions lie in any order.
+    pub strided_images: bool,
 }
 
 /// How images between kernels lie in memory.
@@ -91,7 +93,8 @@ pub struct Policy {
 pub enum Layout {
     /// As their shape says: `[n][c][h][w]`.
     RowMajor,
-    /// `[h][w][n][c]` wherever every kernel that touches them can read and write it.
+    /// `[h][w][n][c]` wherever every kernel that touches them can read and write it; filters, where convolutions read them
+    /// in any order, `[kh][kw][o][c]`.
     PixelMajor,
 }
 
@@ -105,6 +108,7 @@ impl Target {
                 serial_elements: 1 << 16,
                 parallel_points: 32,
                 layout: Layout::RowMajor,
+                strided_images: false,
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -114,6 +118,7 @@ impl Target {
                 serial_elements: 1 << 18,
                 parallel_points: 16,
                 layout: Layout::PixelMajor,
+                strided_images: true,
             },
         }
     }

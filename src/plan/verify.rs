@@ -135,7 +135,7 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
             }
             BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => None,
         };
-        check_order(buffer)?;
+        check_order(plan, buffer)?;
         if let BufferRole::State(key) | BufferRole::Input(key) = &buffer.role {
             let Some(ty) = declared else { return Err(format!("buffer `{name}` is of the undeclared `{key}`")) };
             ensure!(
@@ -166,13 +166,24 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     Ok(())
 }
 
-/// That the order of a buffer's dimensions is one, and that what callers read and write is row-major.
-fn check_order(buffer: &Buffer) -> Check {
+/// That the order of a buffer's dimensions is one, the same for a state tensor in all entries, and that of what callers
+/// read and write row-major on a device that does not reorder it for them.
+fn check_order(plan: &Plan, buffer: &Buffer) -> Check {
     let mut sorted = buffer.order.clone();
     sorted.sort_unstable();
     let is_permutation = sorted.iter().copied().eq(0..buffer.shape.len());
     ensure!(buffer.order.is_empty() || is_permutation, "the dimensions of buffer `{}` are in no order", buffer.name);
-    let is_free = buffer.role == BufferRole::Temporary;
+    let is_cpu = plan.source.target == Target::Cpu;
+    let is_free = match &buffer.role {
+        BufferRole::Temporary => true,
+        BufferRole::Output => !is_cpu,
+        BufferRole::State(state) => {
+            let declared = plan.state_layout.orders.get(state).map_or(&[][..], Vec::as_slice);
+            ensure!(buffer.order == declared, "the dimensions of state `{state}` are in two orders");
+            !is_cpu
+        }
+        BufferRole::Input(_) | BufferRole::Workspace => false,
+    };
     ensure!(buffer.order.is_empty() || is_free, "buffer `{}` is not row-major", buffer.name);
     Ok(())
 }
@@ -513,10 +524,6 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                         ensure!(least >= 0 && (greatest as usize) < buffer.elements(), "an operand leaves its buffer");
                     }
                     _ => return Err("an operand's access does not fit".into()),
-                }
-                if !matches!(contraction.kind, ContractionKind::MatMul { .. }) {
-                    // Its buffer may hold more behind it.
-                    ensure!(access.is_contiguous(shape), "an image is not row-major");
                 }
             }
             Operand::Computed { exprs } => {

@@ -30,7 +30,7 @@ pub struct Assembled {
 /// When the graph uses a state tensor that `states` does not place.
 pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Assembled, ScheduleError> {
     let Fused { kernels, orders } = fused;
-    let mut work = Work::new(graph, kernels);
+    let mut work = Work::new(graph, kernels, &orders);
     work.keep_old_states(graph);
     let state_nodes = state_nodes(graph);
     for update in &graph.updates {
@@ -47,7 +47,8 @@ pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Ass
 
 /// Kernels whose buffers are still named by the node whose value they hold (or a number beyond, for
 /// copies), which keeps a state tensor's old and new value apart.
-struct Work {
+struct Work<'o> {
+    orders: &'o Orders,
     kernels: Vec<FusedKernel>,
     before: Vec<BTreeSet<usize>>,
     /// For each kernel, those of which it is known that they must run after it.
@@ -71,9 +72,10 @@ struct Work {
     next_value: usize,
 }
 
-impl Work {
-    fn new(graph: &Graph, kernels: Vec<FusedKernel>) -> Work {
+impl<'o> Work<'o> {
+    fn new(graph: &Graph, kernels: Vec<FusedKernel>, orders: &'o Orders) -> Work<'o> {
         let mut work = Work {
+            orders,
             kernels: Vec::new(),
             before: Vec::new(),
             after: Vec::new(),
@@ -176,7 +178,7 @@ impl Work {
             let Op::State { name, .. } = graph.op(value) else { continue };
             let is_updated = graph.updates.iter().any(|u| u.state == *name && base(graph, u.node) != value);
             if is_updated && !self.returned.contains_key(&value) {
-                let copy = self.copy(graph, value, ValueId::of(value));
+                let copy = self.copy(graph, value, ValueId::of(value), value);
                 self.returned.insert(value, copy);
             }
         }
@@ -187,23 +189,27 @@ impl Work {
     fn copy_into(&mut self, graph: &Graph, value: NodeId, state: NodeId) {
         let mut source = ValueId::of(value);
         if !self.writer.contains_key(&source) {
-            source = self.copy(graph, value, source);
+            source = self.copy(graph, value, source, value);
         }
-        let target = self.copy(graph, value, source);
+        let target = self.copy(graph, value, source, state);
         let placed = self.write_in_place(target, ValueId::of(state));
         assert!(placed, "nothing depends on the last copy into {}", graph.node(state).name);
     }
 
-    /// Adds a kernel that copies `from`, which holds `node`'s value, to a new value.
-    fn copy(&mut self, graph: &Graph, node: NodeId, from: ValueId) -> ValueId {
+    /// Adds a kernel that copies `from`, which holds `node`'s value, to a new value in the order of node `like`.
+    fn copy(&mut self, graph: &Graph, node: NodeId, from: ValueId, like: NodeId) -> ValueId {
         let (shape, lane) = (graph.shape(node), graph.ty(node).dtype.lane());
+        let access = |node: NodeId| match self.orders.get(&node) {
+            Some(order) => Access::ordered(shape, order),
+            None => Access::contiguous(shape),
+        };
+        let (read, written) = (access(node), access(like));
         let to = ValueId::new(self.next_value);
         self.next_value += 1;
-        self.copies.insert(to, node);
-        let access = Access::contiguous(shape);
+        self.copies.insert(to, like);
         let mut exprs = Exprs::default();
-        let value = exprs.push(Expr::Load { buffer: from, access: access.clone(), lane });
-        let sweep = Sweep { stores: vec![Store { value, buffer: to, access }], ..Sweep::default() };
+        let value = exprs.push(Expr::Load { buffer: from, access: read, lane });
+        let sweep = Sweep { stores: vec![Store { value, buffer: to, access: written }], ..Sweep::default() };
         let (space, reduced) = (shape.to_vec(), vec![false; shape.len()]);
         let nest = Nest { space, reduced, exprs, slots: 0, sweeps: vec![sweep] };
         self.push(FusedKernel { body: Body::Nests(vec![nest]), members: Vec::new() });

@@ -11,8 +11,13 @@ use std::collections::HashSet;
 /// and is computed before: lowering walks down expressions by recursion.
 const MAX_DEPTH: usize = 96;
 
-/// Which nodes are atoms, and which have their value in memory once computed (atoms, inputs, state).
-pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy) -> (Vec<bool>, Vec<bool>) {
+/// Which nodes are atoms, where state lies in the given orders, and which have their value in memory once computed (atoms, inputs, state).
+pub(super) fn choose_atoms(
+    graph: &Graph,
+    order: &[NodeId],
+    strategy: &Strategy,
+    orders: &Orders,
+) -> (Vec<bool>, Vec<bool>) {
     let (fusion, policy) = (strategy.fusion, &strategy.policy);
     let mut atoms = vec![false; graph.bound()];
     let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
@@ -66,14 +71,13 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy)
         }
     }
     // A value under a reshape that no view expresses needs a buffer; each round finds the next such.
-    let row_major = Orders::new();
     let mut in_memory: Vec<bool> = vec![false; graph.bound()];
     for id in graph.ids() {
         in_memory[id.index()] = atoms[id.index()] || leaf(id);
     }
     let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
     while !candidates.is_empty() {
-        let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
+        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images: policy.strided_images };
         let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {

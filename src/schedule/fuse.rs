@@ -11,7 +11,7 @@
 use super::atoms::choose_atoms;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
-use super::physical::{Orders, pixel_major};
+use super::physical::{Orders, pixel_major, walked_in_memory_order};
 use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
@@ -87,9 +87,10 @@ pub enum NotFused {
 pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
     let (order, rank) = live_order(graph);
     let strategy = Strategy::default();
-    let (atoms, in_memory) = choose_atoms(graph, &order, &strategy);
     let orders = Orders::new();
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders };
+    let (atoms, in_memory) = choose_atoms(graph, &order, &strategy, &orders);
+    let strided_images = strategy.policy.strided_images;
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders, strided_images };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     for &atom in order.iter().filter(|id| atoms[id.index()]) {
         groups.merge_around(atom);
@@ -115,13 +116,14 @@ fn live_order(graph: &Graph) -> (Vec<NodeId>, Vec<usize>) {
     (order, rank)
 }
 
-/// Groups the nodes that results depend on into kernels, in a topological order of kernels.
-pub fn fuse(graph: &Graph, strategy: &Strategy) -> Fused {
+/// Groups the nodes that results depend on into kernels, in a topological order of kernels. `states` are the orders of
+/// state tensors and of what they are updated to.
+pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
     let fusion = strategy.fusion;
     let (order, rank) = live_order(graph);
-    let (atoms, in_memory) = choose_atoms(graph, &order, strategy);
-    let row_major = Orders::new();
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: &row_major };
+    let (atoms, in_memory) = choose_atoms(graph, &order, strategy, states);
+    let strided_images = strategy.policy.strided_images;
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: states, strided_images };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     if fusion == Fusion::On {
         for &atom in order.iter().filter(|id| atoms[id.index()]) {
@@ -145,7 +147,7 @@ pub fn fuse(graph: &Graph, strategy: &Strategy) -> Fused {
     let read = read(&groups);
     let stored = |id: NodeId| results.contains(&id) || read.contains(&ValueId::of(id));
     let orders = match strategy.policy.layout {
-        Layout::RowMajor => Orders::new(),
+        Layout::RowMajor => states.clone(),
         Layout::PixelMajor => {
             pixel_major(&lowering, &groups, &|id| read.contains(&ValueId::of(id)) && !results.contains(&id))
         }
@@ -154,7 +156,8 @@ pub fn fuse(graph: &Graph, strategy: &Strategy) -> Fused {
     let mut kernels: Vec<(Option<String>, FusedKernel)> = Vec::new();
     for group in groups {
         let body = match lowering.body(&group.core, &group.members, &stored) {
-            Ok(body) => body,
+            Ok(body) if orders.is_empty() => body,
+            Ok(body) => walked_in_memory_order(body),
             Err(refusal) => panic!("a group that was accepted no longer lowers: {refusal:?}"),
         };
         let nests = matches!(&body, Body::Nests(_));

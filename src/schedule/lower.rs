@@ -69,6 +69,8 @@ pub struct Lowering<'g> {
     pub in_memory: &'g [bool],
     /// Values that lie in memory in another order than their shape's.
     pub orders: &'g Orders,
+    /// Whether convolutions read operands in any order.
+    pub strided_images: bool,
 }
 
 /// A body under construction.
@@ -263,7 +265,11 @@ impl Lowering<'_> {
             let readable = is_f32
                 && match kind {
                     ContractionKind::MatMul { .. } => access.bounds.is_empty(),
-                    _ => access.is_contiguous(&b.space),
+                    ContractionKind::Conv2d(_)
+                    | ContractionKind::Conv2dInputGrad(_)
+                    | ContractionKind::Conv2dFilterGrad(_) => {
+                        access.is_contiguous(&b.space) || (self.strided_images && access.bounds.is_empty())
+                    }
                 };
             if readable {
                 return Ok(Operand::Buffer { buffer: *buffer, access: access.clone() });

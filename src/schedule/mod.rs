@@ -31,6 +31,8 @@ pub use crate::kernel::target::{Fusion, Strategy};
 pub enum ScheduleError {
     #[error("state `{0}` has no place in the state layout")]
     UnknownState(String),
+    #[error("state `{0}` lies in memory in an order in which this entry cannot read it")]
+    StateOrder(String),
     #[error("the arena does not fit the address space")]
     TooLarge,
 }
@@ -48,7 +50,10 @@ impl From<StateTooLarge> for ScheduleError {
 pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strategy>) -> Result<Schedule, ScheduleError> {
     let strategy = strategy.into();
     let graph = with_state_nodes(graph);
-    let fused = fuse::fuse(&graph, &strategy);
+    if let Some(state) = physical::unreadable_state(&graph, states, &strategy.policy) {
+        return Err(ScheduleError::StateOrder(state));
+    }
+    let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states));
     let mut assembled = assemble::assemble(&graph, fused, states)?;
     select::select(&mut assembled, &strategy);
     order::order(&mut assembled);
@@ -61,7 +66,7 @@ pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strateg
 /// When the graph uses a state tensor that `states` does not place.
 pub fn count_kernels(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<usize, ScheduleError> {
     let graph = with_state_nodes(graph);
-    Ok(assemble::assemble(&graph, fuse::fuse(&graph, &fusion.into()), states)?.kernels.len())
+    Ok(assemble::assemble(&graph, fuse::fuse(&graph, &fusion.into(), &physical::Orders::new()), states)?.kernels.len())
 }
 
 /// The graph with a node for every state tensor that it updates, also where it does not read it.

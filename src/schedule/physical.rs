@@ -1,22 +1,129 @@
 //! The order in memory of the dimensions of values that go from kernel to kernel. The graph does not have one.
 
-use super::fuse::Group;
+use super::fuse::{Group, base};
 use super::lower::Lowering;
-use crate::ir::NodeId;
-use std::collections::HashMap;
+use crate::ir::{Graph, NodeId, Op};
+use crate::kernel::access::Access;
+use crate::kernel::body::{Body, Expr, Nest, Store};
+use crate::kernel::schedule::StateLayout;
+use crate::kernel::target::{Layout, Policy};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// By node, the dimensions of its value from the outermost in memory to the innermost, where that is not the shape's
 /// own order.
 pub type Orders = HashMap<NodeId, Vec<usize>>;
 
-/// `[n][c][h][w]` as `[h][w][n][c]`.
+/// `[n][c][h][w]` as `[h][w][n][c]`, and `[o][c][kh][kw]` as `[kh][kw][o][c]`.
 const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
+
+/// The orders of a program's state tensors: pixel-major for what has four dimensions, wherever every graph of the program
+/// can read and write it so.
+pub fn state_orders<'g>(policy: &Policy, graphs: impl IntoIterator<Item = &'g Graph>) -> BTreeMap<String, Vec<usize>> {
+    if policy.layout == Layout::RowMajor || !policy.strided_images {
+        return BTreeMap::new();
+    }
+    let (mut found, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for graph in graphs {
+        for id in graph.ids() {
+            if let Op::State { name, ty } = graph.op(id) {
+                let fits = ty.shape.len() == 4 && !is_reshaped(graph, id);
+                if fits {
+                    found.insert(name.clone())
+                } else {
+                    refused.insert(name.clone())
+                };
+            }
+        }
+        for update in &graph.updates {
+            let value = base(graph, update.node);
+            let is_leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. });
+            let is_other = matches!(graph.op(value), Op::State { name, .. } if *name != update.state);
+            let unlike = value != update.node || is_reshaped(graph, value);
+            let fits = graph.shape(value).len() == 4 && !unlike && (!is_leaf || is_other);
+            let is_itself = matches!(graph.op(value), Op::State { name, .. } if *name == update.state);
+            if fits || is_itself {
+                found.insert(update.state.clone());
+            } else {
+                refused.insert(update.state.clone());
+            }
+        }
+    }
+    found.difference(&refused).map(|name| (name.clone(), PIXEL_MAJOR.to_vec())).collect()
+}
+
+/// A state tensor that the graph cannot read and write in the order that it has.
+pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout, policy: &Policy) -> Option<String> {
+    let readable = state_orders(policy, [graph]);
+    let used = graph.ids().into_iter().filter_map(|id| match graph.op(id) {
+        Op::State { name, .. } => Some(name),
+        _ => None,
+    });
+    used.into_iter().find(|name| states.orders.contains_key(*name) && !readable.contains_key(*name)).cloned()
+}
+
+/// Whether somebody reads a value of four dimensions by a reshape, which no view of another order expresses.
+fn is_reshaped(graph: &Graph, id: NodeId) -> bool {
+    graph.users(id).into_iter().any(|user| matches!(graph.op(user), Op::Reshape { .. }))
+}
+
+/// The orders of the nodes that hold state and of those that it is updated to.
+pub(super) fn of_states(graph: &Graph, states: &StateLayout) -> Orders {
+    let state = |id: &NodeId| match graph.op(*id) {
+        Op::State { name, .. } => states.orders.get(name).map(|order| (*id, order.clone())),
+        _ => None,
+    };
+    let updates = graph.updates.iter().filter_map(|update| {
+        let value = base(graph, update.node);
+        let is_leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. });
+        let order = states.orders.get(&update.state).filter(|_| !is_leaf)?;
+        Some((value, order.clone()))
+    });
+    graph.ids().iter().filter_map(state).chain(updates).collect()
+}
+
+/// Loop nests whose dimensions are walked in the order in which they lie in memory, so that neighbouring points are
+/// neighbours there: by what the first store of the most elements writes, or where that writes less than the whole space,
+/// by what the widest load reads.
+pub(super) fn walked_in_memory_order<B>(body: Body<B>) -> Body<B> {
+    match body {
+        Body::Nests(nests) => Body::Nests(nests.into_iter().map(nest_in_memory_order).collect()),
+        Body::Contraction(contraction) => Body::Contraction(contraction),
+    }
+}
+
+fn nest_in_memory_order<B>(mut nest: Nest<B>) -> Nest<B> {
+    let spanned = |access: &Access| access.strides.iter().filter(|stride| **stride != 0).count();
+    let stores = nest.sweeps.iter().flat_map(|sweep| &sweep.stores).map(|store| &store.access);
+    let loads = nest.exprs.iter().filter_map(|expr| match expr {
+        Expr::Load { access, .. } => Some(access),
+        _ => None,
+    });
+    // The first of those that span most dimensions.
+    let Some(leading) = stores.chain(loads).min_by_key(|access| Reverse(spanned(access))) else { return nest };
+    let mut permutation: Vec<usize> = (0..nest.space.len()).collect();
+    permutation.sort_by_key(|&d| Reverse(leading.strides[d].unsigned_abs()));
+    if permutation.is_sorted() {
+        return nest;
+    }
+    let permute_stores = |stores: &mut Vec<Store<B>>| {
+        stores.iter_mut().for_each(|store| store.access = store.access.permuted(&permutation));
+    };
+    for sweep in &mut nest.sweeps {
+        permute_stores(&mut sweep.stores);
+        permute_stores(&mut sweep.kept_stores);
+    }
+    nest.exprs.change_accesses(|access| access.permuted(&permutation));
+    nest.space = permutation.iter().map(|&d| nest.space[d]).collect();
+    nest.reduced = permutation.iter().map(|&d| nest.reduced[d]).collect();
+    nest
+}
 
 /// Gives pixel-major order to every image that goes from kernel to kernel (which `between` tells), where the kernels
 /// that touch it can still be lowered.
 pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn Fn(NodeId) -> bool) -> Orders {
     let graph = lowering.graph;
-    let mut orders = Orders::new();
+    let mut orders = lowering.orders.clone();
     let lowers = |orders: &Orders| {
         let lowering = Lowering { orders, ..*lowering };
         groups.iter().all(|group| lowering.body(&group.core, &group.members, &|_| true).is_ok())

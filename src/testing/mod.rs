@@ -53,6 +53,7 @@ pub fn strategies() -> [(&'static str, Strategy); 3] {
         serial_elements: usize::MAX,
         parallel_points: 0,
         layout: Layout::PixelMajor,
+        strided_images: false,
     };
     [("fused", fused), ("not fused", Fusion::Off.into()), ("everything fused", Strategy { policy, ..fused })]
 }
