@@ -157,7 +157,7 @@ impl Case {
 }
 
 impl Trial {
-    /// How near a result must come, and the result's own name.
+    /// How near the result of this name must come.
     pub(super) fn agreement_of(&self, result: &str) -> Agreement {
         match self.later {
             Some((from, later)) if reference::run_of(result).is_none_or(|run| run >= from) => later,

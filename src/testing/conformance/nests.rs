@@ -238,7 +238,9 @@ pub fn odd_sizes() -> Vec<Case> {
     let mut cases = Vec::new();
     for size in [1, 2, 3, 31, 33, 127, 255, 257, 511, 512, 513, 1021, 1025, 65_537] {
         cases.push(chain(&[size]).case(format!("chain of {size}"), Agreement::Exact));
-        for (rows, columns) in [(size, 3), (3, size)] {
+        let shapes = [(size, 3), (3, size)];
+        // A square is one shape.
+        for &(rows, columns) in &shapes[usize::from(size == 3)..] {
             let mut f = Fixture::new();
             let x = f.input("x", &[rows, columns]);
             let mut b = f.builder();

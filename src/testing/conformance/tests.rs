@@ -115,7 +115,7 @@ fn a_wrong_bit_is_found_where_bits_are_promised() {
             &prepare(&cases, &strategies()[..1], &Tolerances::F32),
             &Exceptions::none(),
         );
-        assert!(cases.len() > 2 && found.failed().len() == cases.len(), "{found}");
+        assert!(cases.len() > 1 && found.failed().len() == cases.len(), "{found}");
         assert!(found.to_string().contains("element "), "{found}");
     }
     let found = run_group(&Broken(Defect::LastBit), "multi_tensor", &Exceptions::none());
@@ -184,23 +184,22 @@ fn exceptions_must_be_needed() {
 #[test]
 fn only_padding_has_two_right_results() {
     let padded = group("special_values").into_iter().filter(|case| case.alternative.is_some());
-    let mut differing = 0;
+    let mut at_padding = 0;
     for case in padded {
         let trial = case.compile(&strategies()[..1], &Tolerances::F32).unwrap().remove(0);
         let (name, results) = trial.expected.results.first_key_value().unwrap();
         let also = &trial.expected.alternative.as_ref().unwrap()[name];
         assert_eq!(results.len(), also.len(), "{}", case.name);
-        for (a, b) in results.iter().zip(also) {
-            let same = (a.is_nan() && b.is_nan()) || (a - b).abs() <= 4e-5 * a.abs().max(1.0) || a == b;
-            assert!(same || b.is_nan(), "{}: {a} or {b}", case.name);
-            differing += usize::from(!same);
+        let alike = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 4e-5 * a.abs().max(1.0);
+        let other: Vec<_> = results.iter().zip(also).filter(|(a, b)| !alike(**a, **b)).collect();
+        assert!(other.iter().all(|(_, b)| b.is_nan()), "{}: {other:?}", case.name);
+        // The gradient of the input is made of an output's gradient that is padded whatever the window.
+        if case.name.contains("pad [0, 0]") && !case.name.contains("input grad") {
+            assert!(other.is_empty(), "{}: {other:?}", case.name);
         }
-        if case.name.contains("pad [0, 0]") {
-            assert_eq!(differing, 0, "{}", case.name);
-        }
-        differing = if case.name.contains("pad [0, 0]") { 0 } else { differing };
+        at_padding += other.len();
     }
-    assert!(differing > 0, "no case has a special value at padding");
+    assert!(at_padding > 0, "no case has a special value at padding");
 }
 
 #[test]
