@@ -65,7 +65,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
         .collect::<Result<_, String>>()?;
     let init = Initialiser::Constant(0.0);
     let states = (states.into_iter())
-        .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init: init.clone(), span: None })
+        .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init, span: None })
         .collect();
     let source = Source {
         name: "conformance.ron".into(),
