@@ -1,44 +1,64 @@
-//! The conformance suite, for every device and instruction set by name. Another device is another line.
+//! The conformance suite on the processor, with every instruction set: a test for each, and each group of cases.
+//! `cargo test --test conformance -- --show-output` lists every case.
+//!
+//! What an instruction set can't do is an exception in its line below, by the case's name and with the reason.
 
-use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::{CpuDevice, Isa};
-use gcc_gan::testing::conformance::{GROUPS, failures};
+use gcc_gan::testing::conformance::{Exceptions, GROUPS, Prepared, Tolerances, group, prepare, report};
+use gcc_gan::testing::strategies;
+use std::sync::OnceLock;
 
-/// What a device cannot do, with the reason.
-type Exceptions = &'static [(&'static str, &'static str)];
+/// A group, compiled and evaluated once for all instruction sets: plans fit each.
+fn prepared(name: &str) -> &'static [Prepared] {
+    static ALL: [OnceLock<Vec<Prepared>>; GROUPS.len()] = [const { OnceLock::new() }; GROUPS.len()];
+    let at = GROUPS.iter().position(|g| *g == name).unwrap_or_else(|| panic!("there is no group `{name}`"));
+    ALL[at].get_or_init(|| prepare(&group(name), &strategies(), &Tolerances::F32))
+}
 
-fn check(device: Option<&dyn Device>, group: &str, exceptions: Exceptions) {
-    assert!(GROUPS.contains(&group));
-    let Some(device) = device else {
-        println!("this machine has no such device");
+fn check(isa: &str, group: &str, exceptions: &Exceptions) {
+    let Some(isa) = Isa::available().into_iter().find(|i| i.name() == isa) else {
+        println!("not run: this processor has no {isa}");
         return;
     };
-    let found = failures(device, group, exceptions);
-    assert!(found.is_empty(), "{}:\n{}", device.name(), found.join("\n"));
+    let found = report(&CpuDevice { threads: 3, isa }, prepared(group), exceptions);
+    print!("{found}");
+    assert!(found.is_ok(), "failed: {:?}", found.failed());
+    // The bits do not depend on the number of threads.
+    let alone = report(&CpuDevice { threads: 1, isa }, prepared(group), exceptions);
+    assert_eq!(alone.outcomes, found.outcomes, "one thread and three");
 }
 
-/// The processor with an instruction set, where this one has it.
-fn cpu(name: &str) -> Option<CpuDevice> {
-    Isa::available().into_iter().find(|isa| isa.name() == name).map(|isa| CpuDevice { threads: 2, isa })
-}
-
-macro_rules! conformance {
-    ($($device:ident: $make:expr, except $exceptions:expr;)*) => {$(
+/// `device: instruction set, exceptions;` for each, with a test for each group.
+macro_rules! devices {
+    ([$($group:ident)*] $(#[$only:meta])? $device:ident: $isa:literal, $exceptions:expr; $($rest:tt)*) => {
+        $(#[$only])?
         mod $device {
             use super::*;
-            conformance!(@groups $make, $exceptions, scalars movement reductions contractions draws state random_graphs programs);
+            $(
+                #[test]
+                fn $group() {
+                    check($isa, stringify!($group), &$exceptions);
+                }
+            )*
         }
-    )*};
-    (@groups $make:expr, $exceptions:expr, $($group:ident)*) => {
-        $(#[test]
-        fn $group() {
-            check($make.as_ref().map(|device| device as &dyn Device), stringify!($group), $exceptions);
-        })*
+        devices! { [$($group)*] $($rest)* }
+    };
+    ([$($group:ident)*]) => {
+        #[test]
+        fn every_group_is_run() {
+            assert_eq!([$(stringify!($group)),*], GROUPS);
+        }
     };
 }
 
-conformance! {
-    cpu_portable: cpu("portable"), except &[];
-    cpu_avx2: cpu("avx2"), except &[];
-    cpu_avx512: cpu("avx512"), except &[];
+devices! {
+    [
+        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion
+        layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
+    ]
+    cpu_portable: "portable", Exceptions::none();
+    #[cfg(target_arch = "x86_64")]
+    cpu_avx2: "avx2", Exceptions::none();
+    #[cfg(target_arch = "x86_64")]
+    cpu_avx512: "avx512", Exceptions::none();
 }

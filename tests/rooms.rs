@@ -30,7 +30,10 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ),
     (
         "testing",
-        &["compile", "declare", "exec", "ir", "kernel", "plan", "replay", "scalar", "schedule", "tensor", "types"],
+        &[
+            "autodiff", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
+            "types",
+        ],
     ),
     ("cli", &[]),
 ];

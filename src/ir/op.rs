@@ -55,6 +55,10 @@ pub enum Op {
     /// Cross-correlation: input `[N,C,H,W]`, filter `[O,C,KH,KW]` → `[N,O,OH,OW]` with
     /// `OH = (H + 2·pad − KH) / stride + 1`, which must be a whole number of at least 1
     /// after rounding down.
+    ///
+    /// Padding is absent: a filter's element on it adds nothing. Where that element (of the output's gradient, for
+    /// [`Op::Conv2dFilterGrad`]) is NaN or infinite, the sum may also be NaN, as it is when padding is a zero in memory;
+    /// which of the two is an executor's own. The interpreter takes the former.
     Conv2d { window: Window },
     /// The vector–Jacobian product of `Conv2d` in its input, and so also a transposed convolution:
     /// output gradient `[N,O,OH,OW]`, filter `[O,C,KH,KW]` → `[N,C,H,W]` with `[H,W] = size`.

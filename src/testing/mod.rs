@@ -10,7 +10,7 @@ mod ops;
 pub mod programs;
 
 use crate::ir::{Module, Value};
-use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
+use crate::kernel::target::{Fusion, Layout, Policy, Precision, Strategy, Target};
 use crate::replay::Tensors;
 use crate::tensor::DType;
 use crate::types::Feed;
@@ -45,7 +45,12 @@ pub fn program_inputs(module: &Module, entry: &str, steps: usize) -> Tensors {
 /// The ways in which tests schedule a graph: fused, not fused, and by a policy that does all that fusion can do, as a device
 /// with many cores may want it.
 pub fn strategies() -> [(&'static str, Strategy); 3] {
-    let fused = Strategy::from(Fusion::On);
+    strategies_for(Target::default())
+}
+
+/// [`strategies`] for another target.
+pub fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
+    let fused = Strategy::new(Fusion::On, target, Precision::default());
     let policy = Policy {
         recompute_weight: 1000,
         prologue_elements: usize::MAX,
@@ -53,9 +58,13 @@ pub fn strategies() -> [(&'static str, Strategy); 3] {
         serial_elements: usize::MAX,
         parallel_points: 0,
         layout: Layout::PixelMajor,
-        strided_images: false,
+        ..fused.policy
     };
-    [("fused", fused), ("not fused", Fusion::Off.into()), ("everything fused", Strategy { policy, ..fused })]
+    [
+        ("fused", fused),
+        ("not fused", Strategy { fusion: Fusion::Off, ..fused }),
+        ("everything fused", Strategy { policy, ..fused }),
+    ]
 }
 
 /// Random graphs for proptest, which shrink to fewer steps. (Proptest is there for this crate's own

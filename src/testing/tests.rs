@@ -5,7 +5,7 @@ use crate::scalar::ScalarOp;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-fn operation_names(options: GraphOptions) -> BTreeSet<&'static str> {
+pub(super) fn operation_names(options: GraphOptions) -> BTreeSet<&'static str> {
     (0..300)
         .map(|seed| random_graph(seed, options))
         .flat_map(|graph| graph.ids().into_iter().map(|id| graph.op(id).name()).collect::<Vec<_>>())
