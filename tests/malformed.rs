@@ -68,6 +68,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("wrong_arguments_of_a_function", "Loss(\"score\", \"labels\")", "Loss(\"score\")"),
     ("wrong_type_of_an_argument", "channels: 2", "channels: [2]"),
     ("wrong_value_of_an_argument", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", beta1: 1.5)"),
+    ("infinite_learning_rate", "Adam(lr: \"rate\")", "Adam(lr: inf)"),
+    ("slope_that_is_nan", "Relu()", "LeakyRelu(NaN)"),
     ("wrong_dtype", "OneHot(\"y\", \"classes\")", "Reshape(\"y\", [\"batch\", 1])"),
     ("too_many_arguments", "Dense(\"classes\")", "Dense(\"classes\", true, 3)"),
     ("non_scalar_loss", "Minimise(\"loss\"", "Minimise(\"score\""),

@@ -47,9 +47,9 @@ pub enum Kind {
     Dimensions,
     /// A list of dimensions, or all of them.
     Axes,
-    /// Any number.
+    /// Any finite number.
     Number,
-    /// A number that is not negative.
+    /// A finite number, 0 or more.
     NotNegative,
     /// A number from 0 to below 1.
     Fraction,
@@ -105,8 +105,8 @@ impl Kind {
             Kind::Dimension => "a dimension, from 0",
             Kind::Dimensions => "a whole number for each dimension",
             Kind::Axes => "a list of dimensions, from 0",
-            Kind::Number => "a number",
-            Kind::NotNegative => "a number, not negative",
+            Kind::Number => "a finite number",
+            Kind::NotNegative => "a finite number, 0 or more",
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
             Kind::Flag => "true or false",
