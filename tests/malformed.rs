@@ -70,6 +70,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("wrong_value_of_an_argument", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", beta1: 1.5)"),
     ("infinite_learning_rate", "Adam(lr: \"rate\")", "Adam(lr: inf)"),
     ("slope_that_is_nan", "Relu()", "LeakyRelu(NaN)"),
+    ("batch_norm_without_epsilon", "BatchNorm()", "BatchNorm(epsilon: 0)"),
+    ("adam_without_epsilon", "Adam(lr: \"rate\")", "Adam(lr: \"rate\", epsilon: 0)"),
     ("wrong_dtype", "OneHot(\"y\", \"classes\")", "Reshape(\"y\", [\"batch\", 1])"),
     ("too_many_arguments", "Dense(\"classes\")", "Dense(\"classes\", true, 3)"),
     ("non_scalar_loss", "Minimise(\"loss\"", "Minimise(\"score\""),
