@@ -311,7 +311,7 @@ impl Lowering<'_> {
                 output: hw(b),
                 window: *window,
             }),
-            op => unreachable!("{} is no contraction", op.name()),
+            op => unreachable!("{} is not a contraction", op.name()),
         }
     }
 }
@@ -552,7 +552,7 @@ impl BodyBuilder<'_> {
         self.chain(chain, Some(mover), operand, Move { op, from, to, operand: Some(operand) })
     }
 
-    /// A member's value can be used only at the very point that computes it.
+    /// A member's value can be used only at the point that computes it.
     fn member_value(
         &mut self,
         node: NodeId,
