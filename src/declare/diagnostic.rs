@@ -138,7 +138,7 @@ impl miette::Diagnostic for Diagnostic {
 /// `Display` is one line, as for any error; [`Diagnostics::render`] draws the whole.
 #[derive(Clone)]
 pub struct Diagnostics {
-    source: Source,
+    source: SourceText,
     /// Sorted by position.
     entries: Vec<Diagnostic>,
 }
@@ -150,7 +150,7 @@ impl Diagnostics {
     /// error about a forty-line block does not print forty lines, and a span outside the text (a bug
     /// of ours, but no reason to crash while reporting an error) is moved to its end.
     pub fn new(name: impl Into<String>, text: impl Into<String>, mut entries: Vec<Diagnostic>) -> Self {
-        let source = Source::new(escaped(&name.into()), text.into());
+        let source = SourceText::new(escaped(&name.into()), text.into());
         for entry in &mut entries {
             entry.message = escaped(&entry.message);
             entry.help = entry.help.take().map(|help| escaped(&help));
@@ -255,7 +255,7 @@ impl miette::Diagnostic for Diagnostics {
 #[derive(Debug)]
 struct Located<'a> {
     entry: &'a Diagnostic,
-    source: &'a Source,
+    source: &'a SourceText,
 }
 
 impl fmt::Display for Located<'_> {
@@ -302,13 +302,13 @@ impl miette::Diagnostic for Located<'_> {
 /// A named text with the starts of its lines. miette's own `NamedSource` counts columns in bytes,
 /// scans the text from the start for every label and has no notion of an overlong line.
 #[derive(Debug, Clone)]
-struct Source {
+struct SourceText {
     name: String,
     text: String,
     line_starts: Vec<usize>,
 }
 
-impl Source {
+impl SourceText {
     fn new(name: String, text: String) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         Self { name, text: disarmed(text), line_starts }
@@ -357,7 +357,7 @@ impl Source {
     }
 }
 
-impl SourceCode for Source {
+impl SourceCode for SourceText {
     fn read_span<'a>(
         &'a self,
         span: &SourceSpan,
@@ -398,7 +398,7 @@ impl SourceCode for Source {
     }
 }
 
-impl Source {
+impl SourceText {
     /// Whether a line may be shown as the surroundings of another.
     fn is_short(&self, line: usize) -> bool {
         let (start, end) = self.line_range(line);
