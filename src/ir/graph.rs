@@ -250,10 +250,10 @@ impl Graph {
                 ready.push(Reverse(id));
             }
             for operand in operands {
-                if !missing.contains_key(&operand) {
-                    missing.insert(operand, 0);
+                missing.entry(operand).or_insert_with(|| {
                     stack.push(operand);
-                }
+                    0
+                });
             }
         }
         let mut order = Vec::with_capacity(missing.len());
