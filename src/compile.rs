@@ -415,10 +415,8 @@ fn optimise(
             verify(graph, pass.name)?;
         }
         if let Some((seed, before)) = before {
-            let compared = passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
-                entry: name.clone(),
-                pass: pass.name.to_string(),
-                error: Box::new(error),
+            let compared = passes::validate(&before, graph, pass.assumes(&context), seed).map_err(|error| {
+                CompileError::Changed { entry: name.clone(), pass: pass.name.to_string(), error: Box::new(error) }
             })?;
             checked(pass.name, compared);
         }

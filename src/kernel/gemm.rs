@@ -75,7 +75,7 @@ fn pixel(size: [usize; 2], row: (isize, Vec<isize>), column: (isize, Vec<isize>)
     [(row, size[0]), (column, size[1])].map(|((offset, strides), below)| Bound { offset, strides, below })
 }
 
-/// The access of an image's pixel, where `rest` gives the strides of what is no row or column of it.
+/// The access of an image's pixel, where `rest` gives the strides of all dimensions but its rows and columns.
 fn image(width: usize, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
     let [row, column] = &bounds;
     let width = width as isize;

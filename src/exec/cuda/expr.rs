@@ -1,6 +1,6 @@
 //! Expressions as statements: one line of C++ for each value, in single-assignment form.
 
-use super::index::{Level, Space};
+use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Word};
@@ -76,17 +76,17 @@ impl<'n> Expressions<'n> {
     /// or a literal. What does not vary in the inner scope goes to the outer.
     pub fn full(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
         if !self.varies(id) {
-            return self.value(id, Level::Full, outer, None);
+            return self.value(id, Points::Full, outer, None);
         }
-        self.value(id, Level::Full, inner, Some(outer))
+        self.value(id, Points::Full, inner, Some(outer))
     }
 
     /// Writes what computes an expression over kept points, and gives its text.
     pub fn kept(&mut self, id: ExprId, scope: &mut Scope) -> String {
-        self.value(id, Level::Kept, scope, None)
+        self.value(id, Points::Kept, scope, None)
     }
 
-    /// Whether a value at full level changes from point to point of the inner scope.
+    /// Whether a value at the full points changes from point to point of the inner scope.
     fn varies(&self, id: ExprId) -> bool {
         match &self.nest.exprs[id] {
             Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
@@ -98,7 +98,7 @@ impl<'n> Expressions<'n> {
         }
     }
 
-    fn value(&mut self, id: ExprId, level: Level, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
+    fn value(&mut self, id: ExprId, points: Points, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
         if let Some(name) = scope.values.get(&id) {
             return name.clone();
         }
@@ -109,28 +109,28 @@ impl<'n> Expressions<'n> {
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => unreachable!("nests have no accumulator"),
             Expr::Load { buffer, access, .. } => {
-                let element = self.space.element(access, level);
+                let element = self.space.element(access, points);
                 let pointer = &self.pointers[buffer];
-                let at = if level == Level::Full && outer.is_some() { "i" } else { "k" };
+                let at = if points == Points::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
                 let load = match self.buffers[buffer.index()].dtype {
                     DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
                     DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
                 };
-                (hint, self.inside(access, level, load, dtype))
+                (hint, self.inside(access, points, load, dtype))
             }
             Expr::Inside { access } => {
-                let text = self.inside(access, level, literal(1.0, dtype), dtype);
+                let text = self.inside(access, points, literal(1.0, dtype), dtype);
                 ("inside".to_string(), text)
             }
             Expr::Iota { access, divisor, modulus, .. } => {
-                let index = self.space.quotient(access, level, *divisor, *modulus);
+                let index = self.space.quotient(access, points, *divisor, *modulus);
                 let index = match dtype {
                     DType::F32 | DType::Bf16 if index.contains(' ') => format!("(float)({index})"),
                     DType::F32 | DType::Bf16 => format!("(float){index}"),
                     DType::U32 => index,
                 };
-                ("index".to_string(), self.inside(access, level, index, dtype))
+                ("index".to_string(), self.inside(access, points, index, dtype))
             }
             Expr::Random { distribution, stream, seed, step, access } => {
                 let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
@@ -141,7 +141,7 @@ impl<'n> Expressions<'n> {
                     format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
                 // The key is the same at every point.
                 outer.as_deref_mut().unwrap_or(scope).lines.push(line);
-                let element = self.space.element(access, level);
+                let element = self.space.element(access, points);
                 let (hint, call) = match distribution {
                     Distribution::Uniform => ("uniform", format!("uniform({draw}, {element})")),
                     Distribution::Normal => ("normal", format!("normal({draw}, {element})")),
@@ -149,14 +149,14 @@ impl<'n> Expressions<'n> {
                         ("bernoulli", format!("bernoulli({draw}, {element}, {})", literal(p.0, DType::F32)))
                     }
                 };
-                (hint.to_string(), self.inside(access, level, call, dtype))
+                (hint.to_string(), self.inside(access, points, call, dtype))
             }
             Expr::Scalar { op, args } => {
                 let args: Vec<String> = args
                     .iter()
                     .map(|&arg| match outer.as_deref_mut() {
                         Some(outer) => self.full(arg, outer, scope),
-                        None => self.value(arg, level, scope, None),
+                        None => self.value(arg, points, scope, None),
                     })
                     .collect();
                 (op.name().to_string(), apply(*op, &args))
@@ -173,8 +173,8 @@ impl<'n> Expressions<'n> {
     }
 
     /// `text` inside the access's bounds, else 0.
-    fn inside(&mut self, access: &Access, level: Level, text: String, dtype: DType) -> String {
-        match self.space.condition(access, level) {
+    fn inside(&mut self, access: &Access, points: Points, text: String, dtype: DType) -> String {
+        match self.space.condition(access, points) {
             None => text,
             Some(condition) => format!("{condition} ? {text} : {}", literal(0.0, dtype)),
         }
