@@ -29,13 +29,12 @@ pub struct Expressions<'n> {
     pub pointers: &'n BTreeMap<BufferId, String>,
     pub space: Space,
     pub names: Names,
-    /// The variable that inner scopes run over: what does not change along it is computed outside.
-    pub inner: usize,
     /// Names of the kept values.
     pub slots: BTreeMap<SlotId, String>,
     /// What values that go to memory are called.
     wanted: HashMap<ExprId, String>,
-    /// By index, whether a value at full level changes from point to point of the inner scope.
+    /// By index, whether a value at full level changes along the variable that inner scopes run over: what does not is
+    /// computed outside.
     varies: Vec<bool>,
 }
 
@@ -62,7 +61,7 @@ impl<'n> Expressions<'n> {
             }
         }
         let varies = varying(&nest.exprs, &space, inner);
-        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), wanted, varies }
+        Expressions { nest, buffers, pointers, space, names, slots: BTreeMap::new(), wanted, varies }
     }
 
     /// A name for a kept value, after the buffer that it is written to where there is one.
