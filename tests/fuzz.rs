@@ -3,8 +3,13 @@
 //! The same functions are the targets of `fuzz/`, for as long as one likes.
 
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::ir::text;
-use gcc_gan::plan::{Plan, encode, verify};
+use gcc_gan::exec::cuda;
+use gcc_gan::ir::{DType, text};
+use gcc_gan::kernel::access::Access;
+use gcc_gan::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Store, Sweep};
+use gcc_gan::kernel::choice::{Algorithm, Choice};
+use gcc_gan::plan::{Buffer, BufferRole, Plan, encode, verify};
+use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::Tensor;
 use gcc_gan::testing::formats::{self, PLAN, PROGRAM};
 use gcc_gan::testing::{GraphOptions, random_graph};
@@ -247,7 +252,7 @@ fn doctored_plans_are_refused_or_used_safely() {
     let mut found = Vec::new();
     places(&tree, &mut Vec::new(), &mut found);
     let mut runner = proptest::test_runner::TestRunner::new_with_rng(
-        ProptestConfig { cases: 4000, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() },
+        ProptestConfig { cases: 2500, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
     let (mut read, mut safe) = (0, 0);
@@ -278,4 +283,42 @@ fn doctored_plans_are_refused_or_used_safely() {
     outcome.unwrap();
     // Most changes keep the types, and some of those are harmless.
     assert!(read > 1000 && safe > 50, "{read} of the plans could be decoded, {safe} were safe");
+}
+
+/// `x ← x·x`, so often that neither a call for each operation nor one for each of its operands would end well.
+#[test]
+fn a_long_chain_of_squares_is_rendered() {
+    let space = vec![8];
+    let access = Access::contiguous(&space);
+    let mut exprs = Exprs::default();
+    let load = Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: Lane::Real };
+    let constant = Expr::Constant { value: gcc_gan::ir::Real(1.5), dtype: DType::F32 };
+    for first in [load, constant] {
+        let mut last = exprs.push(first);
+        for _ in 0..20_000 {
+            last = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![last, last] });
+        }
+    }
+    let store = |value: usize, to: usize| Store {
+        value: gcc_gan::kernel::body::ExprId::new(value),
+        buffer: BufferId::new(to),
+        access: access.clone(),
+    };
+    let sweep = Sweep { stores: vec![store(20_000, 1), store(40_001, 2)], ..Sweep::default() };
+    let nest = Nest { space, reduced: vec![false], exprs, slots: 0, sweeps: vec![sweep] };
+    let ids = |ids: &[usize]| ids.iter().map(|&id| BufferId::new(id)).collect();
+    let (reads, writes) = (ids(&[0]), ids(&[1, 2]));
+    let choice = Choice { algorithm: Algorithm::Loops, workspace: vec![] };
+    let kernel = Kernel { name: "squares".into(), body: Body::Nests(vec![nest]), reads, writes, nodes: vec![], choice };
+    let buffer = |i: usize| Buffer {
+        name: format!("b{i}"),
+        dtype: DType::F32,
+        shape: vec![8],
+        order: vec![],
+        role: BufferRole::Temporary,
+        offset: 64 * i,
+        live: (0, 1),
+    };
+    let rendered = cuda::render(&kernel, &[buffer(0), buffer(1), buffer(2)]).unwrap();
+    assert!(rendered.source.matches(" * ").count() >= 40_000);
 }

@@ -276,6 +276,16 @@ mod tests {
         }
     }
 
+    /// Most residues of a large stride have no pixel.
+    #[test]
+    fn a_stride_beyond_the_image_makes_no_empty_products() {
+        let window = Window { stride: [crate::types::MAX_PADDED; 2], pad: [0; 2] };
+        let c = ConvShape { n: 1, c: 1, input: [2, 3], o: 1, kernel: [1, 1], output: [1, 1], window };
+        let gemms = ContractionKind::Conv2dInputGrad(c).gemms();
+        assert_eq!(gemms.len(), 6);
+        assert!(gemms.iter().all(|g| g.results() == 1));
+    }
+
     #[test]
     fn an_input_gradient_is_a_product_for_each_residue() {
         let window = Window { stride: [2, 2], pad: [1, 1] };

@@ -4,7 +4,7 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device, TensorRef};
-use crate::kernel::access::Access;
+use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{Body, BufferId, Expr, Nest};
 use crate::kernel::choice::{Algorithm, Tile};
 use crate::kernel::cost::{bytes_moved, flops};
@@ -114,11 +114,40 @@ fn each_nest(plan: &mut Plan, change: &mut dyn FnMut(&mut Nest<BufferId>)) {
     }
 }
 
+/// Gives every nest an access that nothing needs, but executors prepare.
+fn each_access(plan: &mut Plan, change: &dyn Fn(&mut Access)) {
+    each_nest(plan, &mut |nest| {
+        let mut access = Access::contiguous(&nest.space);
+        change(&mut access);
+        nest.exprs.push(Expr::Inside { access });
+    });
+}
+
+fn each_iota(plan: &mut Plan, divisor: usize) {
+    each_nest(plan, &mut |nest| {
+        let access = Access::contiguous(&nest.space);
+        nest.exprs.push(Expr::Iota { access, divisor, modulus: 1, dtype: DType::U32 });
+    });
+}
+
 /// Numbers that are allocated or shown are checked, not believed.
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 19] = [
+        ("index space", |p| each_access(p, &|a| a.bounds.push(Bound { offset: 0, strides: vec![], below: 1 }))),
+        ("index space", |p| each_access(p, &|a| a.offset = isize::MIN)),
+        ("a bound's sum", |p| {
+            each_access(p, &|a| {
+                let strides = vec![1 << 30; a.strides.len()];
+                a.bounds.push(Bound { offset: 0, strides, below: 1 });
+            });
+        }),
+        ("an iota divides", |p| each_iota(p, 0)),
+        ("an iota divides", |p| each_iota(p, usize::MAX)),
+        ("control characters", |p| p.name.push('\u{202e}')),
+        ("control characters", |p| p.entries[1].schedule.kernels[0].nodes.push("a\u{1b}[31m".into())),
+        ("control characters", |p| p.entries[1].schedule.buffers[0].name.push('\n')),
         ("lower bound", |p| p.entries[1].schedule.lower_bound -= 64),
         ("arena", |p| p.entries[1].schedule.arena_bytes = 1 << 50),
         ("elements", |p| p.entries[1].inputs[0].ty.shape = vec![usize::MAX, 8]),
