@@ -38,6 +38,11 @@ impl Gemm {
         [&self.batch, &self.m, &self.n].into_iter().flatten().product()
     }
 
+    /// Elements of the rows of one image, where `m` is images and pixels: each row has all terms of one pixel.
+    pub fn gathered(&self) -> usize {
+        self.m.iter().skip(1).product::<usize>().saturating_mul(self.depth())
+    }
+
     /// How many terms each has.
     pub fn depth(&self) -> usize {
         self.k.iter().product()

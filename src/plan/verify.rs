@@ -14,13 +14,13 @@ use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
-use crate::kernel::choice::{Choice, MAX_TILE, Tile};
+use crate::kernel::choice::{Algorithm, Choice, MAX_TILE, RowSource, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
 use crate::scalar::Lane;
 use crate::tensor::DType;
-use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
+use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -207,6 +207,12 @@ fn check_choice(schedule: &Schedule, kernel: &Kernel) -> Check {
     if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
         let fits = |size: usize| (1..=MAX_TILE).contains(&size);
         ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
+    }
+    if let (Algorithm::Images(images), Body::Contraction(c)) = (algorithm, &kernel.body) {
+        let gemms = c.kind.gemms();
+        let gathered = gemms.iter().zip(&images.rows).filter(|(_, rows)| **rows == RowSource::Gathered);
+        let most = gathered.map(|(gemm, _)| gemm.gathered()).max().unwrap_or(0);
+        ensure!(most <= MAX_BLOCK, "{most} elements of an image's rows are gathered, more than {MAX_BLOCK}");
     }
     let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
     let needed: Vec<_> =
@@ -584,6 +590,7 @@ fn check_conv(c: &ConvShape) -> Check {
     }
     // What executors make room for: the images with their padding.
     elements(&[c.n, c.c, c.input[0] + 2 * c.window.pad[0], c.input[1] + 2 * c.window.pad[1]])?;
+    c.window.check_room(c.c, c.input, c.kernel)?;
     for shape in [c.input_shape(), c.filter_shape(), c.output_shape()] {
         elements(&shape)?;
     }
