@@ -5,8 +5,11 @@ use crate::compile::{Options, compile};
 use crate::declare;
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device as _, TensorRef, cuda};
+use crate::inspect::page::{page_data, render};
 use crate::inspect::profile::{Profile, live_bytes};
-use crate::inspect::{memory_text, schedule_text};
+use crate::inspect::{
+    Observed, diff, explain, explain_pair, memory_text, observe, schedule_dot, schedule_svg, schedule_text,
+};
 use crate::ir::{Graph, text, verify, verify_module};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::{Plan, decode};
@@ -15,7 +18,7 @@ use crate::tensor::{Tensor, Type};
 use crate::train::checkpoint;
 use crate::train::data::idx::{self, Content};
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// A small program with convolutions, matrix products, reductions, draws and an optimiser.
 pub const PROGRAM: &str = r#"Program(
@@ -98,6 +101,7 @@ fn look_at_graph(graph: &Graph) {
 pub fn plan(bytes: &[u8]) {
     if let Ok(plan) = decode(bytes, Path::new("fuzzed.plan")) {
         use_plan(&plan);
+        look_at_plan(&plan);
     }
 }
 
@@ -129,6 +133,34 @@ pub fn use_plan(plan: &Plan) {
             executor.read_output(index, number, read.view_mut()).expect("the output is of its declared type");
         }
     }
+}
+
+/// Every picture and text that is made of a plan of [`PROGRAM`] and the stages of its compilation.
+pub fn look_at_plan(plan: &Plan) {
+    static OBSERVED: LazyLock<Mutex<Observed>> = LazyLock::new(|| Mutex::new(observed()));
+    static OTHER: LazyLock<Observed> = LazyLock::new(observed);
+    let mut observed = OBSERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    observed.plan = plan.clone();
+    let observed = &*observed;
+    let data = page_data(observed, None).expect("no profile is wrong");
+    assert!(!render(&data).is_empty());
+    diff(observed, &OTHER, usize::MAX);
+    diff(&OTHER, observed, 3);
+    for entry in &plan.entries {
+        let Some(history) = observed.history(&entry.name) else { continue };
+        let graph = history.last();
+        schedule_dot(&entry.name, &entry.schedule, graph);
+        schedule_svg(&entry.name, &entry.schedule, graph);
+        let names: Vec<&str> = entry.schedule.kernels.iter().flat_map(|k| &k.nodes).map(String::as_str).collect();
+        for pair in names.windows(2).step_by(7) {
+            let _ = explain(observed, &entry.name, pair[0]);
+            let _ = explain_pair(observed, &entry.name, pair[0], pair[1]);
+        }
+    }
+}
+
+fn observed() -> Observed {
+    observe("small.ron", PROGRAM, &[], None).expect("the program compiles")
 }
 
 /// A checkpoint.
