@@ -8,7 +8,7 @@ use gcc_gan::ir::{DType, text};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Store, Sweep};
 use gcc_gan::kernel::choice::{Algorithm, Choice};
-use gcc_gan::plan::{Buffer, BufferRole, Plan, encode, verify};
+use gcc_gan::plan::{Buffer, BufferRole, Plan, decode, encode, verify};
 use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::Tensor;
 use gcc_gan::testing::formats::{self, PLAN, PROGRAM};
@@ -255,7 +255,7 @@ fn doctored_plans_are_refused_or_used_safely() {
         ProptestConfig { cases: 2500, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
-    let (mut read, mut safe) = (0, 0);
+    let (mut read, mut safe) = (0u32, 0u32);
     let strategy = prop::collection::vec((any::<Index>(), any::<Index>(), any::<u8>(), 0..8u8), 1..3);
     let counts = std::cell::RefCell::new((&mut read, &mut safe));
     let outcome = runner.run(&strategy, |edits| {
@@ -275,7 +275,13 @@ fn doctored_plans_are_refused_or_used_safely() {
             }
             Ok(()) => {
                 *counts.borrow_mut().1 += 1;
-                formats::plan(&encode(&plan).unwrap());
+                let bytes = encode(&plan).unwrap();
+                assert!(decode(&bytes, "doctored.plan".as_ref()).is_ok());
+                formats::use_plan(&plan);
+                // Pictures take longer than everything else.
+                if counts.borrow().1.is_multiple_of(4) {
+                    formats::look_at_plan(&plan);
+                }
             }
         }
         Ok(())

@@ -95,7 +95,6 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     ("too_much_padding", "pad: 1", "pad: 40000"),
     ("too_large_with_padding", "pad: 1", "pad: 16000"),
-    ("padding_beyond_the_image", "pad: 1", "pad: 3000"),
     ("too_many_elements", "\"batch\": 4, \"classes\": 3", "\"batch\": 2000000000, \"classes\": 3"),
     ("control_characters_in_a_name", "Loss(\"score\"", "Loss(\"sco\\u{1b}[31mre\u{1b}[0m\""),
     ("too_deep", "Loss(\"score\", \"labels\")", DEEP),
