@@ -343,7 +343,7 @@ fn compile_jobs(
                     kernels_by_kind,
                     algorithms: algorithms(&schedule),
                     workspace_bytes: workspace_bytes(&schedule),
-                    flops: schedule.kernels.iter().map(flops).sum(),
+                    flops: schedule.kernels.iter().map(flops).fold(0, u64::saturating_add),
                     bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
                     arena_bytes: schedule.arena_bytes,
                     lower_bound: schedule.lower_bound,

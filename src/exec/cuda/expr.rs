@@ -3,10 +3,10 @@
 use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Word};
+use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Nest, SlotId, Word};
 use crate::plan::{Buffer, DType, Distribution};
 use crate::scalar::{Lane, ScalarOp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Statements in one pair of braces, and the values that they have given names to.
 #[derive(Debug, Default)]
@@ -29,12 +29,13 @@ pub struct Expressions<'n> {
     pub pointers: &'n BTreeMap<BufferId, String>,
     pub space: Space,
     pub names: Names,
-    /// The variable that inner scopes run over: what does not change along it is computed outside.
-    pub inner: usize,
     /// Names of the kept values.
     pub slots: BTreeMap<SlotId, String>,
     /// What values that go to memory are called.
     wanted: HashMap<ExprId, String>,
+    /// By index, whether a value at full points changes along the variable that inner scopes run over: what does not is
+    /// computed outside.
+    varies: Vec<bool>,
 }
 
 impl<'n> Expressions<'n> {
@@ -59,7 +60,8 @@ impl<'n> Expressions<'n> {
                 wanted.insert(*value, name);
             }
         }
-        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), wanted }
+        let varies = varying(&nest.exprs, &space, inner);
+        Expressions { nest, buffers, pointers, space, names, slots: BTreeMap::new(), wanted, varies }
     }
 
     /// A name for a kept value, after the buffer that it is written to where there is one.
@@ -75,7 +77,14 @@ impl<'n> Expressions<'n> {
     /// Writes what computes an expression at every point of the inner scope, and gives its text: a name
     /// or a literal. What does not vary in the inner scope goes to the outer.
     pub fn full(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
-        if !self.varies(id) {
+        for operand in self.missing(id, &[&outer.values, &inner.values]) {
+            self.full_value(operand, outer, inner);
+        }
+        self.full_value(id, outer, inner)
+    }
+
+    fn full_value(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
+        if !self.varies[id.index()] {
             return self.value(id, Points::Full, outer, None);
         }
         self.value(id, Points::Full, inner, Some(outer))
@@ -83,19 +92,32 @@ impl<'n> Expressions<'n> {
 
     /// Writes what computes an expression over kept points, and gives its text.
     pub fn kept(&mut self, id: ExprId, scope: &mut Scope) -> String {
+        for operand in self.missing(id, &[&scope.values]) {
+            self.value(operand, Points::Kept, scope, None);
+        }
         self.value(id, Points::Kept, scope, None)
     }
 
-    /// Whether a value at the full points changes from point to point of the inner scope.
-    fn varies(&self, id: ExprId) -> bool {
-        match &self.nest.exprs[id] {
-            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
-            Expr::Load { access, .. }
-            | Expr::Inside { access }
-            | Expr::Iota { access, .. }
-            | Expr::Random { access, .. } => self.space.varies(access, self.inner),
-            Expr::Scalar { args, .. } => args.iter().any(|&a| self.varies(a)),
+    /// What an expression needs and has no name yet, operands before users: a chain of operations may be longer than a
+    /// thread's stack is deep.
+    fn missing(&self, id: ExprId, named: &[&HashMap<ExprId, String>]) -> Vec<ExprId> {
+        let nest = self.nest;
+        let is_named = |id: ExprId| named.iter().any(|values| values.contains_key(&id));
+        let mut order = Vec::new();
+        let mut seen = HashSet::from([id]);
+        let mut open = vec![(id, nest.exprs[id].args().iter())];
+        while let Some((user, rest)) = open.last_mut() {
+            match rest.next() {
+                Some(&arg) if is_named(arg) || !seen.insert(arg) => {}
+                Some(&arg) => open.push((arg, nest.exprs[arg].args().iter())),
+                None => {
+                    order.push(*user);
+                    open.pop();
+                }
+            }
         }
+        order.pop();
+        order
     }
 
     fn value(&mut self, id: ExprId, points: Points, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
@@ -155,7 +177,7 @@ impl<'n> Expressions<'n> {
                 let args: Vec<String> = args
                     .iter()
                     .map(|&arg| match outer.as_deref_mut() {
-                        Some(outer) => self.full(arg, outer, scope),
+                        Some(outer) => self.full_value(arg, outer, scope),
                         None => self.value(arg, points, scope, None),
                     })
                     .collect();
@@ -194,6 +216,22 @@ impl<'n> Expressions<'n> {
             Word::Load { buffer, offset } => format!("{}[{offset}]", self.pointers[buffer]),
         }
     }
+}
+
+/// By index, whether a value at full points changes along a variable.
+fn varying(exprs: &Exprs<BufferId>, space: &Space, along: usize) -> Vec<bool> {
+    let mut varies: Vec<bool> = Vec::with_capacity(exprs.len());
+    for expr in exprs.iter() {
+        varies.push(match expr {
+            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
+            Expr::Load { access, .. }
+            | Expr::Inside { access }
+            | Expr::Iota { access, .. }
+            | Expr::Random { access, .. } => space.varies(access, along),
+            Expr::Scalar { args, .. } => args.iter().any(|a| varies[a.index()]),
+        });
+    }
+    varies
 }
 
 /// The scalar table's spelling, with the operands in their places.
