@@ -152,7 +152,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let text = emitted(emit, &args, compiled, kept)?;
         match &args.output {
             // Human-readable text may come from a stranger's file; RON and JSON write control characters as escapes.
-            None if matches!(emit, Emit::Ron | Emit::Json) => super::print(&text)?,
+            None if matches!(emit, Emit::Ron | Emit::Json) => super::print_exact(&text)?,
             None => super::print(&visible(&text))?,
             Some(file) => {
                 atomic::write(file, |out| out.write_all(text.as_bytes()))

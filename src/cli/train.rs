@@ -7,6 +7,7 @@ use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
 use gcc_gan::exec::Device as _;
 use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::inspect::visible;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -353,7 +354,7 @@ impl Observer for Screen {
             "step {}/{}  {}  {} left  epoch {:.2}  {:.0} images/s",
             now.step,
             now.until,
-            listed(&now.values),
+            visible(&listed(&now.values)),
             indicatif::HumanDuration(now.left),
             now.epoch,
             now.images_per_second
@@ -366,7 +367,7 @@ impl Observer for Screen {
 
     fn warning(&mut self, message: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "warning: {message}");
+            let _ = writeln!(io::stderr(), "warning: {}", visible(message));
         });
     }
 }

@@ -1,7 +1,7 @@
 //! Contractions as C++: what is one kernel's own beside the functions of `kernels/gemm.cuh`.
 
 use super::expr::{Expressions, Scope};
-use super::index::{KEPT, Level, POINT, REDUCED, Space};
+use super::index::{KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use super::nest::{declaration, indented, pointers_of, sizes};
 use super::{KernelText, Launch};
@@ -125,9 +125,9 @@ fn element(
     let mut names = Names::default();
     let pointers = names.pointers(&[operand.buffer], buffers);
     let mut space = Space::new(space, reduced, &[access]);
-    let at = space.element(access, Level::Full);
+    let at = space.element(access, Points::Full);
     let pointer = &pointers[&operand.buffer];
-    let read = match space.condition(access, Level::Full) {
+    let read = match space.condition(access, Points::Full) {
         None => format!("return {pointer}[{at}];"),
         Some(condition) => format!("return {condition} ? {pointer}[{at}] : 0.0f;"),
     };
@@ -147,7 +147,7 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     let space = gemm.space([&gemm.m, &gemm.n]);
     let reduced = (0..space.len()).map(|d| d >= gemm.batch.len() + gemm.m.len()).collect::<Vec<_>>();
     let mut output = Space::new(&space, &reduced, &[&gemm.out]);
-    let at = output.element(&gemm.out, Level::Full);
+    let at = output.element(&gemm.out, Points::Full);
     let mut body: Vec<String> = output.declarations(KEPT);
     body.extend(output.declarations(REDUCED));
     body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
@@ -190,7 +190,7 @@ fn epilogue(c: &Contraction<BufferId>, buffers: &[Buffer]) -> Vec<String> {
     let values: Vec<String> = c.stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
     let mut writes = Vec::new();
     for (store, value) in c.stores.iter().zip(values) {
-        let position = expressions.space.element(&store.access, Level::Full);
+        let position = expressions.space.element(&store.access, Points::Full);
         let value = expressions.stored(store.buffer, value);
         writes.push(format!("{}[{position}] = {value};", pointers[&store.buffer]));
     }
