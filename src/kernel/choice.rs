@@ -3,7 +3,8 @@
 //! A choice is made when a program is compiled and is part of the plan, so a run decides nothing, and all the memory of
 //! a step is planned. Block sizes are chosen for the target's widest instruction set and work on the others.
 
-use super::body::{Body, BufferId, Contraction, Expr, Operand};
+use super::access::kept_shape;
+use super::body::{Body, BufferId, Contraction, Expr, Nest, Operand, Sweep};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
 use super::target::Target;
@@ -39,6 +40,8 @@ pub enum Purpose {
     PaddedImages,
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
+    /// For each reduction of a nest and each part of a sweep, the results at the kept points.
+    Partials,
     /// The contraction's sums, row-major, before the epilogue; one after the other where they are added in parts.
     Sums,
 }
@@ -55,6 +58,9 @@ pub enum Algorithm {
     Images(ImageChoice),
     /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
     FilterGradient { tile: Tile },
+    /// One loop nest of few kept points, whose sweeps are cut into parts for different blocks of a GPU's threads; the
+    /// results of parts are combined in order.
+    SplitSweeps { parts: usize },
     /// The matrix products of a contraction in tiles, one for each block of a GPU's threads.
     ThreadBlocks(ThreadBlocks),
 }
@@ -145,6 +151,7 @@ impl Algorithm {
     pub fn name(&self) -> &'static str {
         match self {
             Algorithm::Loops => "loops",
+            Algorithm::SplitSweeps { .. } => "split sweeps",
             Algorithm::MatMul { columns: Columns::Panels, .. } => "matmul in panels",
             Algorithm::MatMul { columns: Columns::Dots, .. } => "dot products",
             Algorithm::Images(ImageChoice { columns: Columns::Dots, .. }) => "images, dot products",
@@ -163,7 +170,7 @@ impl Algorithm {
     /// The sizes of its blocks, where it has some.
     pub fn tile(&self) -> Option<Tile> {
         match self {
-            Algorithm::Loops => None,
+            Algorithm::Loops | Algorithm::SplitSweeps { .. } => None,
             Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } => Some(*tile),
             Algorithm::Images(choice) => Some(choice.tile),
             Algorithm::ThreadBlocks(blocks) => Some(blocks.tile),
@@ -177,6 +184,7 @@ impl Algorithm {
             (Algorithm::ThreadBlocks(blocks), Target::Cuda(architecture)) => {
                 blocks.math == Math::Fma || architecture.has_tensor_cores()
             }
+            (Algorithm::SplitSweeps { .. }, target) => matches!(target, Target::Cuda(_)),
             (Algorithm::ThreadBlocks(_), Target::Cpu) => false,
             (Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. }, target) => {
                 target == Target::Cpu
@@ -198,13 +206,27 @@ impl Algorithm {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_)) && c.is_row_major()
             }
             (Algorithm::ThreadBlocks(_), Body::Contraction(_)) => true,
-            (Algorithm::Loops, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
+            (Algorithm::SplitSweeps { parts }, Body::Nests(nests)) => {
+                (2..=MAX_SPLITS).contains(parts) && nests.len() == 1 && nests[0].reduced.contains(&true)
+            }
+            (Algorithm::Loops | Algorithm::SplitSweeps { .. }, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
         }
     }
 
     /// The workspace that it needs for a body, in f32. `dtype` gives a buffer's element type.
     pub fn workspace<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> Vec<(Purpose, usize)> {
-        let Body::Contraction(c) = body else { return Vec::new() };
+        let c = match (body, self) {
+            (Body::Contraction(c), _) => c,
+            (Body::Nests(nests), Algorithm::SplitSweeps { parts }) => {
+                let partials = |nest: &Nest<B>| {
+                    let reductions: usize = nest.sweeps.iter().map(|sweep| sweep.reductions.len()).sum();
+                    let kept: usize = kept_shape(&nest.space, &nest.reduced).iter().product();
+                    reductions.saturating_mul(*parts).saturating_mul(kept)
+                };
+                return nests.iter().map(|nest| (Purpose::Partials, partials(nest))).collect();
+            }
+            (Body::Nests(_), _) => return Vec::new(),
+        };
         let (shapes, output) = c.kind.shapes();
         let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
         let computed =
@@ -223,6 +245,7 @@ impl Algorithm {
             }
             (
                 Algorithm::Loops
+                | Algorithm::SplitSweeps { .. }
                 | Algorithm::MatMul { .. }
                 | Algorithm::FilterGradient { .. }
                 | Algorithm::ThreadBlocks(_),
@@ -246,17 +269,30 @@ impl Algorithm {
     pub fn splits(&self) -> usize {
         match self {
             Algorithm::ThreadBlocks(blocks) => blocks.splits,
+            Algorithm::SplitSweeps { parts } => *parts,
             Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 1,
         }
     }
 
     /// How many times the workers are set going for a body, one after the other.
     pub fn launches<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> usize {
-        let Body::Contraction(c) = body else { return 1 };
+        let c = match (body, self) {
+            (Body::Contraction(c), _) => c,
+            (Body::Nests(nests), Algorithm::SplitSweeps { .. }) => {
+                let over_full = |sweep: &&Sweep<B>| !(sweep.reductions.is_empty() && sweep.stores.is_empty());
+                let sweeps = || nests.iter().flat_map(|nest| &nest.sweeps);
+                let stores_kept = sweeps().any(|sweep| !sweep.kept_stores.is_empty());
+                return sweeps().filter(over_full).count() + usize::from(stores_kept);
+            }
+            (Body::Nests(_), _) => return 1,
+        };
         let prologues = c.operands.iter().filter(|operand| operand.exprs().is_some()).count();
         prologues
             + match self {
-                Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::ThreadBlocks(_) => 1,
+                Algorithm::Loops
+                | Algorithm::SplitSweeps { .. }
+                | Algorithm::MatMul { .. }
+                | Algorithm::ThreadBlocks(_) => 1,
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
             }
             + usize::from(self.sweeps_sums(c, dtype))
@@ -321,6 +357,7 @@ impl Purpose {
             Purpose::PackedFilter => "packed filter",
             Purpose::PaddedImages => "padded images",
             Purpose::GradientBlocks => "gradient blocks",
+            Purpose::Partials => "partial results",
             Purpose::Sums => "sums",
         }
     }

@@ -3,9 +3,10 @@
 //! Choices follow from sizes by rule, so that a plan is the same wherever it is made.
 
 use super::assemble::Assembled;
+use crate::kernel::access::kept_shape;
 use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::kernel::choice::{
-    Algorithm, Choice, Columns, ImageChoice, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
+    Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
 use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
@@ -68,8 +69,27 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
     }
 }
 
+/// Blocks of threads that keep a GPU busy: two for each of the multiprocessors of a large one.
+const ENOUGH_BLOCKS: usize = 264;
+/// Reduced points that are worth a block's while.
+const PART: usize = 512;
+
+/// Blocks share a sweep where there are too few kept points for one or more blocks each.
+fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
+    let Body::Nests(nests) = body else { return Algorithm::Loops };
+    let [nest] = nests.as_slice() else { return Algorithm::Loops };
+    let kept: usize = kept_shape(&nest.space, &nest.reduced).iter().product();
+    let reduced = nest.space.iter().product::<usize>() / kept.max(1);
+    // A block takes 32 kept points where these are next to each other in memory.
+    let innermost = (0..nest.space.len()).rev().find(|&d| nest.space[d] != 1);
+    let is_kept_innermost = innermost.is_some_and(|d| !nest.reduced[d]);
+    let (blocks, reduced) = if is_kept_innermost { (kept.div_ceil(32), reduced * 32) } else { (kept, reduced) };
+    let parts = ENOUGH_BLOCKS.div_ceil(blocks.max(1)).min(reduced / PART).min(MAX_SPLITS);
+    if nest.reduced.contains(&true) && parts > 1 { Algorithm::SplitSweeps { parts } } else { Algorithm::Loops }
+}
+
 fn on_cuda(body: &Body<BufferId>, _architecture: Architecture, _precision: Precision) -> Algorithm {
-    let Body::Contraction(_) = body else { return Algorithm::Loops };
+    let Body::Contraction(_) = body else { return nests_on_cuda(body) };
     let tile = Tile { rows: 64, columns: 64, depth: 16 };
     Algorithm::ThreadBlocks(ThreadBlocks { math: Math::Fma, tile, warps: [4, 2], stages: 1, splits: 1 })
 }

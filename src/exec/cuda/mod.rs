@@ -12,8 +12,10 @@ mod expr;
 mod index;
 mod names;
 mod nest;
+mod parts;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
+use crate::kernel::choice::{Algorithm, Purpose};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
 use nest::{NestCode, indented, render_nest};
@@ -62,7 +64,14 @@ fn render_named(kernel: &Kernel, buffers: &[Buffer], prefix: &str) -> KernelText
         launches: Vec::new(),
     };
     match &kernel.body {
-        Body::Nests(nests) => text.add_nests(&name, nests, buffers),
+        Body::Nests(nests) => {
+            match (nests.as_slice(), &kernel.choice.algorithm, kernel.choice.buffer(Purpose::Partials)) {
+                ([nest], &Algorithm::SplitSweeps { parts }, Some(partials)) => {
+                    parts::render(&mut text, &name, nest, parts, partials, buffers);
+                }
+                _ => text.add_nests(&name, nests, buffers),
+            }
+        }
         Body::Contraction(c) => contraction::render(&mut text, &name, c, &kernel.choice, buffers),
     }
     text

@@ -19,7 +19,7 @@ const MOST_THREADS: usize = 1024;
 
 /// How the threads of a block share a nest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walk {
+pub enum Walk {
     /// One thread for each point.
     Elementwise,
     /// The innermost dimension is reduced: a block for each kept point, whose threads sweep together.
@@ -40,16 +40,26 @@ pub struct NestCode {
     pub threads: usize,
 }
 
-/// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
-pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
-    let reads = nest.exprs.iter().filter_map(Expr::access);
-    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
-    let space = Space::new(&nest.space, &nest.reduced, &accesses);
-    let walk = match (nest.reduced.contains(&true), space.is_kept_innermost()) {
+/// How the threads of a block share a nest over a space.
+pub fn walk_of(nest: &Nest<BufferId>, space: &Space) -> Walk {
+    match (nest.reduced.contains(&true), space.is_kept_innermost()) {
         (false, _) => Walk::Elementwise,
         (true, true) if space.points(KEPT) > 1 => Walk::Columns,
         (true, _) => Walk::Rows,
-    };
+    }
+}
+
+/// The space of a nest, with dimensions merged where all that it touches allows it.
+pub fn space_of(nest: &Nest<BufferId>) -> Space {
+    let reads = nest.exprs.iter().filter_map(Expr::access);
+    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
+    Space::new(&nest.space, &nest.reduced, &accesses)
+}
+
+/// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
+pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
+    let space = space_of(nest);
+    let walk = walk_of(nest, &space);
     let mut names = Names::default();
     let (reads, writes) = touched(nest);
     let pointers = pointers_of(&mut names, &reads, &writes, buffers);
@@ -65,15 +75,17 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     NestCode { lines, blocks, threads }
 }
 
-struct Writer<'n> {
-    expressions: Expressions<'n>,
-    walk: Walk,
-    block: &'n str,
-    blocks: &'n str,
+pub struct Writer<'n> {
+    pub expressions: Expressions<'n>,
+    pub walk: Walk,
+    /// How the text finds the number of the block among those that share the kept points, and their count.
+    pub block: &'n str,
+    pub blocks: &'n str,
 }
 
 impl Writer<'_> {
-    fn launch(&self) -> (usize, usize) {
+    /// How many blocks of how many threads suit the nest.
+    pub fn launch(&self) -> (usize, usize) {
         let space = &self.expressions.space;
         match self.walk {
             Walk::Elementwise => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
@@ -114,6 +126,13 @@ impl Writer<'_> {
             }
             self.sweep(sweep, &mut outer);
         }
+        let mut lines = self.kept_point();
+        lines.extend(outer.lines);
+        lines
+    }
+
+    /// What gives a thread its kept point, and that point's coordinates.
+    pub fn kept_point(&self) -> Vec<String> {
         let kept = self.expressions.space.points(KEPT);
         let mut lines = Vec::new();
         match self.walk {
@@ -127,15 +146,26 @@ impl Writer<'_> {
             Walk::Columns => lines.push(format!("const unsigned k = {} * 32 + threadIdx.x % 32;", self.block)),
         }
         lines.extend(self.expressions.space.declarations(KEPT));
-        lines.extend(outer.lines);
         lines
     }
 
-    fn has_idle_lanes(&self) -> bool {
+    pub fn has_idle_lanes(&self) -> bool {
         self.walk == Walk::Columns && !self.expressions.space.points(KEPT).is_multiple_of(WARP)
     }
 
     fn sweep(&mut self, sweep: &Sweep<BufferId>, outer: &mut Scope) {
+        let points = self.expressions.space.points(REDUCED).to_string();
+        self.full_points(sweep, ["0", &points], outer);
+        for &(slot, value) in &sweep.kept {
+            let name = self.expressions.kept(value, outer);
+            self.expressions.slots.insert(slot, name);
+        }
+        self.keep(sweep, outer);
+    }
+
+    /// The part of a sweep over the full space, for the reduced points from the first up to the second: what is reduced has
+    /// its name, and is combined over the block.
+    pub fn full_points(&mut self, sweep: &Sweep<BufferId>, [begin, end]: [&str; 2], outer: &mut Scope) {
         if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
             let mut inner = Scope::default();
             self.expressions.space.start(REDUCED);
@@ -155,23 +185,18 @@ impl Writer<'_> {
                 let over = if self.walk == Walk::Rows { "block" } else { "column" };
                 results.push(format!("{name} = {over}_reduce<{op}>({name});"));
             }
-            let points = self.expressions.space.points(REDUCED);
             let (first, step) = match self.walk {
                 Walk::Columns => ("threadIdx.x / 32", "blockDim.x / 32"),
                 Walk::Rows | Walk::Elementwise => ("threadIdx.x", "blockDim.x"),
             };
-            outer.lines.push(format!("for (unsigned r = {first}; r < {points}; r += {step}) {{"));
+            let first = if begin == "0" { first.to_string() } else { format!("{begin} + {first}") };
+            outer.lines.push(format!("for (unsigned r = {first}; r < {end}; r += {step}) {{"));
             outer.lines.extend(indented(self.expressions.space.declarations(REDUCED)));
             outer.lines.extend(indented(std::mem::take(&mut inner.lines)));
             outer.lines.push("}".to_string());
             outer.lines.extend(results);
             self.expressions.names.release(inner.names());
         }
-        for &(slot, value) in &sweep.kept {
-            let name = self.expressions.kept(value, outer);
-            self.expressions.slots.insert(slot, name);
-        }
-        self.keep(sweep, outer);
     }
 
     /// Writes one point of a sweep: all values, then the stores. Gives the reductions' values.
