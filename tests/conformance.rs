@@ -2,6 +2,7 @@
 
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::{CpuDevice, Isa};
+use gcc_gan::kernel::target::Target;
 use gcc_gan::testing::conformance::{GROUPS, failures};
 
 /// What a device cannot do, with the reason.
@@ -13,7 +14,7 @@ fn check(device: Option<&dyn Device>, group: &str, exceptions: Exceptions) {
         println!("this machine has no such device");
         return;
     };
-    let found = failures(device, group, exceptions);
+    let found = failures(device, Target::Cpu, group, exceptions);
     assert!(found.is_empty(), "{}:\n{}", device.name(), found.join("\n"));
 }
 

@@ -25,8 +25,13 @@ pub enum ExecError {
     #[error("entry `{entry}` takes {expected} inputs, got {found}")]
     WrongInputs { entry: String, expected: usize, found: usize },
     /// The device has not so much memory, or not so much of it free.
-    #[error("not enough memory for {what} of {bytes} bytes: make the batch smaller, or end what else uses memory")]
+    #[error(
+        "not enough memory for {what} of {bytes} bytes: make the batch smaller (`--set batch=`), or end what else uses memory"
+    )]
     OutOfMemory { bytes: usize, what: String },
+    /// What running on the device needs is not there.
+    #[error("{device} can't be used: {what}")]
+    Unavailable { device: String, what: String },
     /// The device stopped working; what was on it is lost.
     #[error("{device} was lost: {problem}; state since the last checkpoint is gone, resume from there")]
     Lost { device: String, problem: String },

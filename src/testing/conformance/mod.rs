@@ -11,7 +11,7 @@ use crate::declare;
 use crate::exec::{Device, Executor};
 use crate::ir::{Bindings, Data, Graph, Op, Value, evaluate};
 use crate::kernel::schedule::StateLayout;
-use crate::kernel::target::Strategy;
+use crate::kernel::target::{Precision, Strategy, Target};
 use crate::plan::{EntryPlan, Plan, Source};
 use crate::replay::{Replay, Tensors};
 use crate::schedule::schedule;
@@ -97,15 +97,22 @@ fn results(executor: &mut dyn Executor, plan: &Plan, given: &Bindings<f32>) -> R
     Ok(found)
 }
 
-/// Checks one case on a device, scheduled in every way.
+/// The ways in which tests schedule a graph, for a target.
+fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
+    let [(fused, on), (not_fused, off), (everything, all)] = strategies();
+    let of = |strategy: Strategy| Strategy::new(strategy.fusion, target, strategy.precision);
+    [(fused, of(on)), (not_fused, of(off)), (everything, Strategy { policy: all.policy, ..of(all) })]
+}
+
+/// Checks one case on a device that plans for `target` run on, scheduled in every way.
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn check(device: &dyn Device, case: &Case) -> Result<(), String> {
+pub fn check(device: &dyn Device, target: Target, case: &Case) -> Result<(), String> {
     let single = evaluate(&case.graph, &case.given).map_err(|e| e.to_string())?;
     let wide: Bindings<f64> = case.given.iter().map(|(name, value)| (name.clone(), widened(value))).collect();
     let double = evaluate(&case.graph, &wide).map_err(|e| e.to_string())?;
-    for (how, strategy) in strategies() {
+    for (how, strategy) in strategies_for(target) {
         let plan = plan_of(&case.graph, strategy);
         crate::plan::verify(&plan).map_err(|e| format!("{how}: {e}"))?;
         let mut executor = device.load(plan.clone()).map_err(|e| e.to_string())?;
@@ -153,13 +160,13 @@ fn compare(single: &[f64], double: &[f64], found: &[f64], tolerance: Tolerance) 
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn check_program(device: &dyn Device, name: &str, text: &str) -> Result<(), String> {
+pub fn check_program(device: &dyn Device, target: Target, name: &str, text: &str) -> Result<(), String> {
     const STEPS: usize = 2;
     let module = declare::load(name, text, &[], &[]).map_err(|e| e.to_string())?;
     let given = super::program_inputs(&module, "train_step", STEPS);
     let replay = Replay::new(&module, "train_step", given, STEPS, 7).map_err(|e| e.to_string())?;
     let expected = replay.run_reference().map_err(|e| e.to_string())?;
-    let strategy = Options::default().fusion.into();
+    let strategy = Strategy::new(Options::default().fusion, target, Precision::default());
     let found: Tensors = replay.run_on(source(name, text, strategy), device).map_err(|e| e.to_string())?;
     for (name, value) in expected.iter().filter(|(name, _)| !name.starts_with("gradient/")) {
         let found = found.get(name).ok_or_else(|| format!("{name} is missing"))?.to_f64();
@@ -170,7 +177,7 @@ pub fn check_program(device: &dyn Device, name: &str, text: &str) -> Result<(), 
 }
 
 /// Runs a group of cases; what fails, without the exceptions, and exceptions that do not fail.
-pub fn failures(device: &dyn Device, group: &str, exceptions: &[(&str, &str)]) -> Vec<String> {
+pub fn failures(device: &dyn Device, target: Target, group: &str, exceptions: &[(&str, &str)]) -> Vec<String> {
     let mut found = Vec::new();
     let mut verdict = |name: &str, result: Result<(), String>| {
         let exception = exceptions.iter().find(|(case, _)| *case == name);
@@ -181,10 +188,10 @@ pub fn failures(device: &dyn Device, group: &str, exceptions: &[(&str, &str)]) -
         }
     };
     for case in cases(group) {
-        verdict(&case.name, check(device, &case));
+        verdict(&case.name, check(device, target, &case));
     }
     if group == "programs" {
-        PROGRAMS.iter().for_each(|(name, text)| verdict(name, check_program(device, name, text)));
+        PROGRAMS.iter().for_each(|(name, text)| verdict(name, check_program(device, target, name, text)));
     }
     found
 }
