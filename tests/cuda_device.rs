@@ -5,12 +5,14 @@ use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
 use gcc_gan::exec::{Device, ExecError, Executor};
+use gcc_gan::ir::Module;
 use gcc_gan::kernel::target::{Architecture, Target};
 use gcc_gan::plan::Plan;
+use gcc_gan::replay::Replay;
 use gcc_gan::tensor::{Tensor, TensorRef};
 use gcc_gan::testing::conformance::{GROUPS, failures};
 use gcc_gan::testing::program_inputs;
-use gcc_gan::types::Feed;
+use gcc_gan::types::{Feed, InputDecl, StateDecl};
 use std::sync::Arc;
 
 /// The first GPU; `None`, and a line that says why, where there is none to use.
@@ -53,19 +55,25 @@ fn every_group_is_checked() {
 }
 
 /// A GAN with convolutions, batch normalisation and dropout, whose step fits a test.
-fn program(target: Target) -> (Arc<Plan>, gcc_gan::ir::Module) {
-    let options = Options { target, ..Options::default() };
-    let text = include_str!("pytorch/small.ron");
-    let compiled = compile("small.ron", text, &options, &mut |_| {}).unwrap();
+fn program(target: Target) -> Program {
+    compiled(target, include_str!("pytorch/small.ron"), &[])
+}
+
+type Program = (Arc<Plan>, Module);
+
+fn compiled(target: Target, text: &str, sets: &[&str]) -> Program {
+    let sets = sets.iter().map(|set| set.to_string()).collect();
+    let options = Options { target, sets, ..Options::default() };
+    let compiled = compile("test.ron", text, &options, &mut |_| {}).unwrap();
     (compiled.plan.unwrap().into(), compiled.module)
 }
 
 /// What a run is given.
-fn inputs(plan: &Plan, module: &gcc_gan::ir::Module, entry: usize, step: usize) -> Vec<Tensor> {
+fn inputs(plan: &Plan, module: &Module, entry: usize, step: usize) -> Vec<Tensor> {
     let entry = &plan.entries[entry];
     let given = program_inputs(module, &entry.name, step + 1);
     let name = |name: &str| if step == 0 { name.to_string() } else { format!("{name}@{step}") };
-    let tensor = |input: &gcc_gan::types::InputDecl| match input.feed {
+    let tensor = |input: &InputDecl| match input.feed {
         Feed::Seed => Tensor::new([2], &[11u32, 3]),
         _ => given[&name(&input.name)].to_tensor(input.ty.dtype),
     };
@@ -88,7 +96,7 @@ enum How {
 }
 
 fn states(executor: &mut dyn Executor, plan: &Plan) -> Vec<Tensor> {
-    let read = |(i, state): (usize, &gcc_gan::types::StateDecl)| {
+    let read = |(i, state): (usize, &StateDecl)| {
         let mut tensor = Tensor::zeros(state.ty.clone());
         executor.read_state(i, tensor.view_mut()).unwrap();
         tensor
@@ -96,7 +104,7 @@ fn states(executor: &mut dyn Executor, plan: &Plan) -> Vec<Tensor> {
     plan.states.iter().enumerate().map(read).collect()
 }
 
-fn step(executor: &mut dyn Executor, module: &gcc_gan::ir::Module, name: &str, number: usize, how: How) {
+fn step(executor: &mut dyn Executor, module: &Module, name: &str, number: usize, how: How) {
     let plan = executor.plan().clone();
     let entry = entry(&plan, name);
     let inputs = inputs(&plan, module, entry, number);
@@ -117,7 +125,7 @@ fn step(executor: &mut dyn Executor, module: &gcc_gan::ir::Module, name: &str, n
 const SLACK: std::time::Duration = std::time::Duration::from_micros(1);
 
 /// The state after initialisation and some steps.
-fn after(device: &dyn Device, program: &(Arc<Plan>, gcc_gan::ir::Module), steps: usize, how: How) -> Vec<Tensor> {
+fn after(device: &dyn Device, program: &Program, steps: usize, how: How) -> Vec<Tensor> {
     let (plan, module) = program;
     let mut executor = device.load(plan.clone()).unwrap();
     step(executor.as_mut(), module, "init", 0, How::Run);
@@ -138,12 +146,14 @@ fn graphs_and_single_launches_and_repetitions_give_the_same_bits() {
     }
 }
 
+/// The default program with few images.
 #[test]
 fn steps_are_those_of_the_processor() {
     let Some(device) = gpu() else { return };
-    let on_gpu = after(&device, &program(target(&device)), 3, How::Submitted);
-    let of_cpu = program(Target::Cpu);
-    let on_cpu = after(&CpuDevice::new(2), &of_cpu, 3, How::Run);
+    let dcgan = |target| compiled(target, include_str!("../graphs/dcgan.ron"), &["batch=2", "noise_batch=2"]);
+    let on_gpu = after(&device, &dcgan(target(&device)), 2, How::Submitted);
+    let of_cpu = dcgan(Target::Cpu);
+    let on_cpu = after(&CpuDevice::new(2), &of_cpu, 2, How::Run);
     for ((state, gpu), cpu) in of_cpu.0.states.iter().zip(&on_gpu).zip(&on_cpu) {
         let (Some(gpu), Some(cpu)) = (gpu.values::<f32>(), cpu.values::<f32>()) else {
             assert_eq!(gpu, cpu, "{}", state.name);
@@ -152,6 +162,26 @@ fn steps_are_those_of_the_processor() {
         let scale = cpu.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
         for (i, (&a, &b)) in gpu.iter().zip(cpu).enumerate() {
             assert!((a - b).abs() <= 2e-3 * scale, "{} [{i}]: {a} and {b}", state.name);
+        }
+    }
+}
+
+/// Three steps against the reference interpreter in f64: outputs, gradients and state.
+#[test]
+fn steps_are_those_of_the_interpreter() {
+    const STEPS: usize = 3;
+    let Some(device) = gpu() else { return };
+    let (plan, module) = program(target(&device));
+    let given = program_inputs(&module, "train_step", STEPS);
+    let replay = Replay::new(&module, "train_step", given, STEPS, 7).unwrap();
+    let expected = replay.run_reference().unwrap();
+    let found = replay.run_on(plan.source.clone(), &device).unwrap();
+    assert!(expected.keys().any(|name| name.ends_with("@2")), "outputs of the last step are among them");
+    for (name, expected) in &expected {
+        let (expected, found) = (expected.to_f64(), found[name].to_f64());
+        let scale = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+            assert!((a - b).abs() <= 2e-3 * scale, "{name} [{i}]: {a}, expected {b}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! From texts of kernels to functions that can be launched.
 
 use super::cache::{self, Cache};
-use super::device::failure;
-use super::driver::{Context, Kind, Module};
+use super::device::refusal;
+use super::driver::{Context, DriverError, Kind, Module};
 use super::nvrtc::{self, Code, Nvrtc};
 use crate::exec::ExecError;
 use crate::kernel::target::Architecture;
@@ -41,7 +41,10 @@ pub fn load(
         // The text came from a plan that was verified, so it is this program's mistake or the compiler's.
         ExecError::Unsupported { device: device.into(), what: format!("NVRTC refuses a kernel: {problem}") }
     })?;
-    let modules: Vec<Arc<Module>> = codes.iter().map(|code| module(device, context, code)).collect::<Result<_, _>>()?;
+    let mut takes_cubins = true;
+    let modules: Vec<Arc<Module>> = (codes.iter())
+        .map(|code| module(context, code, &mut takes_cubins).map_err(|error| refusal(device, error)))
+        .collect::<Result<_, _>>()?;
     Ok(which.into_iter().map(|i| modules[i].clone()).collect())
 }
 
@@ -80,15 +83,17 @@ fn compile(nvrtc: &Nvrtc, options: &[String], texts: &[(&str, &str)]) -> Result<
     results.into_iter().map(result).collect()
 }
 
-/// Loads the code for exactly this device, or else that which the driver compiles.
-fn module(device: &str, context: &Arc<Context>, code: &Code) -> Result<Arc<Module>, ExecError> {
-    if !code.cubin.is_empty() {
+/// Loads the code for exactly this device, or else that which the driver compiles. A driver that refuses one cubin is not
+/// asked again.
+fn module(context: &Arc<Context>, code: &Code, takes_cubins: &mut bool) -> Result<Arc<Module>, DriverError> {
+    if !code.cubin.is_empty() && *takes_cubins {
         match Module::load(context, &code.cubin) {
             Err(error) if error.kind == Kind::WrongCode => {
-                tracing::debug!("{device} refuses a cubin ({error}), and gets PTX");
+                tracing::debug!("the driver refuses a cubin ({error}), and gets PTX");
+                *takes_cubins = false;
             }
-            loaded => return loaded.map_err(|error| failure(device, error)),
+            loaded => return loaded,
         }
     }
-    Module::load(context, &code.ptx).map_err(|error| failure(device, error))
+    Module::load(context, &code.ptx)
 }

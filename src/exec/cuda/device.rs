@@ -21,7 +21,7 @@ pub enum Missing {
     OldDriver { found: String },
     #[error("the NVIDIA driver sees no GPU: plug one in, or look at $CUDA_VISIBLE_DEVICES")]
     NoDevice,
-    #[error("there is no GPU {ordinal}: there {}, counted from 0", if *count == 1 { "is 1".to_string() } else { format!("are {count}") })]
+    #[error("there is no GPU {ordinal}: there {}, counted from 0", number(*count))]
     NoSuchDevice { ordinal: usize, count: usize },
     #[error("the GPU is of {found}, and kernels are written for {oldest} and newer", oldest = Architecture::OLDEST)]
     OldDevice { found: Architecture },
@@ -29,6 +29,10 @@ pub enum Missing {
     Broken(DriverError),
     #[error(transparent)]
     Nvrtc(#[from] NvrtcMissing),
+}
+
+fn number(count: usize) -> String {
+    if count == 1 { "is 1".into() } else { format!("are {count}") }
 }
 
 /// A GPU and its driver.
@@ -109,20 +113,42 @@ impl CudaDevice {
     }
 
     fn open(&self) -> Result<Arc<Context>, ExecError> {
-        Context::open(self.info.ordinal).map_err(|error| failure(&self.name(), error))
+        Context::open(self.info.ordinal).map_err(|error| refusal(&self.name(), error))
     }
 }
 
-/// What an error of the driver is to the caller of an executor.
-pub fn failure(device: &str, error: DriverError) -> ExecError {
+/// What an error of the driver is to whoever makes something ready.
+pub fn refusal(device: &str, error: DriverError) -> ExecError {
     let device = device.to_string();
     match error.kind {
-        Kind::OutOfMemory => ExecError::OutOfMemory { bytes: 0, what: format!("something on {device}") },
-        Kind::WrongCode => {
-            let what = format!("its driver takes no code of this compiler: {}; install a newer driver", error.text);
-            ExecError::Unsupported { device, what }
+        Kind::OutOfMemory => {
+            let what = "its memory is full: make the batch smaller (`--set batch=`), or end what else uses it";
+            ExecError::Unavailable { device, what: what.into() }
         }
-        Kind::NoDevice | Kind::Lost | Kind::Other => ExecError::Lost { device, problem: error.text },
+        Kind::WrongCode => {
+            let what = format!("its driver does not take what NVRTC compiles ({}): install a newer driver", error.text);
+            ExecError::Unavailable { device, what }
+        }
+        Kind::NoDevice => ExecError::Unavailable { device, what: error.text },
+        Kind::Lost => ExecError::Lost { device, problem: error.text },
+        Kind::Other => ExecError::Unsupported { device, what: error.text },
+    }
+}
+
+/// What an error of the driver is to whoever asks for memory.
+pub fn no_memory(device: &str, context: &Context, bytes: usize, what: &str, error: DriverError) -> ExecError {
+    if error.kind != Kind::OutOfMemory {
+        return refusal(device, error);
+    }
+    let free = context.memory().map_or(String::new(), |(free, total)| format!(" with {free} of {total} bytes free"));
+    ExecError::OutOfMemory { bytes, what: format!("{what} on {device}{free}") }
+}
+
+/// What an error of the driver is in a run: nothing but a loss is expected then.
+pub fn loss(device: &str, error: DriverError) -> ExecError {
+    match error.kind {
+        Kind::OutOfMemory => refusal(device, error),
+        _ => ExecError::Lost { device: device.into(), problem: error.text },
     }
 }
 
@@ -151,5 +177,49 @@ impl Device for CudaDevice {
 
     fn ceilings(&self) -> Result<Ceilings, ExecError> {
         measure::ceilings(&self.name(), &self.info, &self.open()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: Kind) -> DriverError {
+        DriverError { kind, text: "it is so".into() }
+    }
+
+    #[test]
+    fn a_loss_says_to_resume_and_full_memory_what_helps() {
+        for kind in [Kind::Lost, Kind::Other, Kind::NoDevice] {
+            let text = loss("GPU", error(kind)).to_string();
+            assert!(text.contains("GPU was lost: it is so") && text.contains("resume"), "{text}");
+        }
+        for text in [loss("GPU", error(Kind::OutOfMemory)), refusal("GPU", error(Kind::OutOfMemory))] {
+            assert!(text.to_string().contains("--set batch="), "{text}");
+        }
+        assert!(matches!(refusal("GPU", error(Kind::Other)), ExecError::Unsupported { .. }));
+        assert!(refusal("GPU", error(Kind::WrongCode)).to_string().contains("install a newer driver"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_do() {
+        let texts = [
+            Missing::NoDriver,
+            Missing::OldDriver { found: "it is for CUDA 11.4".into() },
+            Missing::NoDevice,
+            Missing::NoSuchDevice { ordinal: 3, count: 1 },
+            Missing::NoSuchDevice { ordinal: 3, count: 2 },
+            Missing::OldDevice { found: Architecture(61) },
+            Missing::Broken(error(Kind::Other)),
+        ]
+        .map(|missing| missing.to_string());
+        let said = |i: usize, part: &str| assert!(texts[i].contains(part), "{}", texts[i]);
+        said(0, "install one");
+        said(1, "CUDA 11.4");
+        said(2, "CUDA_VISIBLE_DEVICES");
+        said(3, "there is 1, counted from 0");
+        said(4, "there are 2, counted from 0");
+        said(5, "sm_61");
+        said(6, "it is so");
     }
 }

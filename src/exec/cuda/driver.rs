@@ -108,10 +108,9 @@ pub fn missing_function() -> Option<&'static str> {
     })
 }
 
-fn check(result: sys::CUresult) -> Result<()> {
+fn kind_of(error: sys::CUresult) -> Kind {
     use sys::CUresult as C;
-    let kind = match result {
-        C::CUDA_SUCCESS => return Ok(()),
+    match error {
         C::CUDA_ERROR_OUT_OF_MEMORY => Kind::OutOfMemory,
         C::CUDA_ERROR_NO_DEVICE => Kind::NoDevice,
         C::CUDA_ERROR_NO_BINARY_FOR_GPU
@@ -137,7 +136,14 @@ fn check(result: sys::CUresult) -> Result<()> {
         | C::CUDA_ERROR_DEINITIALIZED
         | C::CUDA_ERROR_UNKNOWN => Kind::Lost,
         _ => Kind::Other,
-    };
+    }
+}
+
+fn check(result: sys::CUresult) -> Result<()> {
+    use sys::CUresult as C;
+    if result == C::CUDA_SUCCESS {
+        return Ok(());
+    }
     let words = |get: unsafe fn(sys::CUresult, *mut *const std::ffi::c_char) -> sys::CUresult| {
         let mut text = std::ptr::null();
         // SAFETY: the pointer is to a place for a pointer.
@@ -149,7 +155,7 @@ fn check(result: sys::CUresult) -> Result<()> {
     };
     let name = words(sys::cuGetErrorName).unwrap_or_else(|| format!("error {}", result as u32));
     let text = words(sys::cuGetErrorString).map_or(name.clone(), |meaning| format!("{meaning} ({name})"));
-    Err(DriverError { kind, text })
+    Err(DriverError { kind: kind_of(result), text })
 }
 
 impl DriverError {
@@ -605,4 +611,20 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUg
     // SAFETY: a place for a handle, and a graph that lives.
     check(unsafe { sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0) })?;
     Ok(ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_after_which_a_context_is_dead_are_told_from_others() {
+        use sys::CUresult as C;
+        for sticky in [C::CUDA_ERROR_ILLEGAL_ADDRESS, C::CUDA_ERROR_LAUNCH_FAILED, C::CUDA_ERROR_MISALIGNED_ADDRESS] {
+            assert_eq!(kind_of(sticky), Kind::Lost);
+        }
+        assert_eq!(kind_of(C::CUDA_ERROR_OUT_OF_MEMORY), Kind::OutOfMemory);
+        assert_eq!(kind_of(C::CUDA_ERROR_NO_BINARY_FOR_GPU), Kind::WrongCode);
+        assert_eq!(kind_of(C::CUDA_ERROR_INVALID_VALUE), Kind::Other);
+    }
 }

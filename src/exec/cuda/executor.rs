@@ -4,8 +4,8 @@
 //! All memory is reserved before the first run.
 
 use super::code;
-use super::device::failure;
-use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, Node, Pinned, Shape, Stream};
+use super::device::{loss, no_memory, refusal};
+use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Node, Pinned, Shape, Stream};
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
@@ -96,12 +96,10 @@ impl CudaExecutor {
         architecture: Architecture,
         context: &Arc<Context>,
     ) -> Result<CudaExecutor, ExecError> {
-        let failed = |error: DriverError| failure(&device, error);
+        let failed = |error: DriverError| refusal(&device, error);
         let bytes = plan.arena_bytes();
-        let arena = Memory::new(context, bytes).map_err(|error| match error.kind {
-            Kind::OutOfMemory => ExecError::OutOfMemory { bytes, what: arena_on(&device, context) },
-            _ => failed(error),
-        })?;
+        let arena = Memory::new(context, bytes)
+            .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
         let mut kernels = kernels(&plan, &device, architecture, context)?.into_iter();
@@ -116,10 +114,7 @@ impl CudaExecutor {
         }
         let staged = entries.iter().map(Entry::staged_bytes).max().unwrap_or(0);
         let staging = || {
-            let bytes = Pinned::new(context, staged).map_err(|error| match error.kind {
-                Kind::OutOfMemory => ExecError::OutOfMemory { bytes: staged, what: "inputs that wait".into() },
-                _ => failed(error),
-            })?;
+            let bytes = Pinned::new(context, staged).map_err(failed)?;
             Ok(Staging { bytes, copied: Event::new(context).map_err(failed)? })
         };
         let staging = [staging()?, staging()?];
@@ -153,7 +148,7 @@ impl CudaExecutor {
 
     /// An error of the driver as one of the executor's. What is lost stays lost: all that follows is refused.
     fn note(&mut self, error: DriverError) -> ExecError {
-        let error = failure(&self.device, error);
+        let error = loss(&self.device, error);
         if matches!(error, ExecError::Lost { .. }) {
             self.lost = Some(error.clone());
         }
@@ -263,12 +258,6 @@ impl Drop for CudaExecutor {
     }
 }
 
-/// Names the arena, with what of the device's memory is free.
-fn arena_on(device: &str, context: &Context) -> String {
-    let free = context.memory().map_or(String::new(), |(free, total)| format!(", which has {free} of {total} free,"));
-    format!("the plan's arena on {device}{free}")
-}
-
 /// The kernels of all entries, ready to be launched.
 fn kernels(
     plan: &Plan,
@@ -293,7 +282,7 @@ fn kernels(
                 Ok(Launch { function, shape })
             })
             .collect::<Result<Vec<Launch>, DriverError>>()
-            .map_err(|error| failure(device, error))
+            .map_err(|error| refusal(device, error))
     };
     rendered.iter().zip(&modules).map(ready).collect()
 }

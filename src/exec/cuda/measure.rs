@@ -1,8 +1,8 @@
 //! What a GPU can do at most, measured, and the pause that measurements begin with.
 
 use super::code;
-use super::device::{DeviceInfo, failure};
-use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, Module, Node, Shape, Stream};
+use super::device::{DeviceInfo, no_memory, refusal};
+use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Module, Node, Shape, Stream};
 use crate::exec::{Ceilings, ExecError, Spread};
 use crate::kernel::target::Architecture;
 use crate::plan::Machine;
@@ -53,7 +53,7 @@ impl Pause {
         // A multiple of a round number, so that a cache has few of these.
         let micros = (launches * LAUNCH_MICROS).next_multiple_of(1000).min(20_000);
         let module = module(device, architecture, context, FLOATS, micros)?;
-        Ok(Pause { function: module.function("pause", 0).map_err(|error| failure(device, error))? })
+        Ok(Pause { function: module.function("pause", 0).map_err(|error| refusal(device, error))? })
     }
 
     pub fn launch(&self, stream: &Stream, arena: &Memory) -> Result<(), DriverError> {
@@ -75,15 +75,13 @@ struct Best {
 /// (McCalpin, 1995), counted as two reads and one write. Launch: a graph of empty kernels, one after the other, by their
 /// number.
 pub fn ceilings(device: &str, info: &DeviceInfo, context: &Arc<Context>) -> Result<Ceilings, ExecError> {
-    let failed = |error: DriverError| failure(device, error);
+    let failed = |error: DriverError| refusal(device, error);
     let multiprocessors = info.multiprocessors.max(1);
     let floats = FLOATS * multiprocessors;
     let module = module(device, info.architecture, context, floats, 1000)?;
     let bytes = 3 * floats * size_of::<f32>();
-    let memory = Memory::new(context, bytes).map_err(|error| match error.kind {
-        Kind::OutOfMemory => ExecError::OutOfMemory { bytes, what: format!("the measurement of {device}") },
-        _ => failed(error),
-    })?;
+    let memory = Memory::new(context, bytes)
+        .map_err(|error| no_memory(device, context, bytes, "the measurement of ceilings", error))?;
     let stream = Stream::new(context).map_err(failed)?;
     stream.clear(&memory, 0..bytes).map_err(failed)?;
     let function = |name: &str| module.function(name, 0).map_err(failed);
