@@ -26,7 +26,7 @@
 //! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data | graphs, devices |
 //! | [`schedule`] | fusion into kernels, the choice of an algorithm and workspace for each, their order, the memory planner | device calls |
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
-//! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda` with the renderer of kernels as CUDA C++ | graphs |
+//! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda`: the renderer of kernels as CUDA C++, the driver, graphs of launches | graphs |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
@@ -80,7 +80,6 @@
 //! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64
 //!   exists in the interpreter, as the oracle.
 //! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
-//! - *A CUDA executor*: its kernels are rendered and tested under emulation; launching them comes later.
 
 pub mod atomic;
 pub mod autodiff;

@@ -12,7 +12,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("atomic", &[]),
     ("kernel", &["scalar", "tensor", "types"]),
     ("plan", &["atomic", "kernel", "scalar", "tensor", "types"]),
-    ("exec", &["kernel", "plan", "scalar", "tensor", "types"]),
+    ("exec", &["atomic", "kernel", "plan", "scalar", "tensor", "types"]),
     ("ir", &["scalar", "tensor", "types"]),
     ("autodiff", &["ir", "scalar", "tensor", "types"]),
     ("declare", &["autodiff", "ir", "scalar", "tensor", "types"]),

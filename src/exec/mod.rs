@@ -26,9 +26,13 @@ pub enum ExecError {
     WrongInputs { entry: String, expected: usize, found: usize },
     /// The device has too little memory, or too little of it is free.
     #[error(
-        "not enough memory for {what} of {bytes} bytes: make the batch smaller, or close other programs that use memory"
+        "not enough memory for {what} of {bytes} bytes: make the batch smaller (`--set batch=`), or close other programs \
+         that use memory"
     )]
     OutOfMemory { bytes: usize, what: String },
+    /// What running on the device needs is not there.
+    #[error("{device} can't be used: {what}")]
+    Unavailable { device: String, what: String },
     /// The device stopped working; what was on it is lost.
     #[error("{device} was lost: {problem}; state since the last checkpoint is gone, resume from there")]
     Lost { device: String, problem: String },

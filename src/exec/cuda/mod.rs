@@ -1,4 +1,4 @@
-//! CUDA: kernels as C++ text.
+//! CUDA: kernels as C++ text, and NVIDIA's GPUs as devices that run them.
 //!
 //! Each kernel is one or a few `extern "C" __global__` functions of one argument, the arena. Where a buffer is in the
 //! arena is a constant of the text, and whatever changes from step to step is read from buffers, so a graph of launches
@@ -6,18 +6,33 @@
 //!
 //! Loop nests are written whole ([`nest`]). Matrix products call a function of `kernels/gemm.cuh` with what is theirs
 //! alone: sizes, operands and epilogue ([`contraction`]).
+//!
+//! Running is built from below: [`driver`] and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
+//! [`code`] makes functions of texts by them and [`cache`]; [`graph`] orders launches by the bytes that they touch; and
+//! [`executor`] runs plans.
 
+mod cache;
+mod code;
 mod contraction;
+mod device;
+mod driver;
+mod executor;
 mod expr;
+mod graph;
 mod index;
+mod measure;
 mod names;
 mod nest;
+pub mod nvrtc;
+mod order;
 mod parts;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
+pub use device::{CudaDevice, DeviceInfo, Missing, devices};
+pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
 
 /// What every kernel's text relies on: random draws and block-wide reductions.

@@ -1,0 +1,225 @@
+//! NVIDIA GPUs as devices.
+
+use super::driver::{self, Context, DriverError, Kind, Properties};
+use super::executor::CudaExecutor;
+use super::measure;
+use super::nvrtc::NvrtcMissing;
+use crate::exec::{Ceilings, Device, ExecError, Executor};
+use crate::kernel::target::{Architecture, Target};
+use crate::plan::{self, Plan};
+use std::sync::Arc;
+
+/// The oldest version of CUDA that drivers must be for: the first with the form of graphs that is built here.
+const OLDEST_DRIVER: (u32, u32) = (12, 0);
+
+/// Why there is no GPU to use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    #[error("there is no NVIDIA driver here (no libcuda.so.1): install one, or use the CPU")]
+    NoDriver,
+    #[error("the NVIDIA driver is too old ({found}): install one for CUDA 12.0 or newer (version 525 or newer)")]
+    OldDriver { found: String },
+    #[error("the NVIDIA driver sees no GPU: plug one in, or look at $CUDA_VISIBLE_DEVICES")]
+    NoDevice,
+    #[error("there is no GPU {ordinal}: there {}, counted from 0", number(*count))]
+    NoSuchDevice { ordinal: usize, count: usize },
+    #[error("the GPU is of {found}, and kernels are written for {oldest} and newer", oldest = Architecture::OLDEST)]
+    OldDevice { found: Architecture },
+    #[error("the NVIDIA driver does not work: {0}")]
+    Broken(DriverError),
+    #[error(transparent)]
+    Nvrtc(#[from] NvrtcMissing),
+}
+
+fn number(count: usize) -> String {
+    if count == 1 { "is 1".into() } else { format!("are {count}") }
+}
+
+/// A GPU and its driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    pub ordinal: usize,
+    pub name: String,
+    pub architecture: Architecture,
+    /// Bytes.
+    pub memory: usize,
+    pub multiprocessors: usize,
+    /// The version of CUDA that the driver is for: 12.4 is (12, 4).
+    pub driver: (u32, u32),
+}
+
+/// Starts the driver; gives the version of CUDA that it is for, and the number of GPUs, at least 1.
+fn start() -> Result<((u32, u32), usize), Missing> {
+    if !driver::is_installed() {
+        return Err(Missing::NoDriver);
+    }
+    if let Some(function) = driver::missing_function() {
+        return Err(Missing::OldDriver { found: format!("it has no {function}") });
+    }
+    let broken = |error: DriverError| match error.kind {
+        Kind::NoDevice => Missing::NoDevice,
+        _ => Missing::Broken(error),
+    };
+    driver::init().map_err(broken)?;
+    let version = driver::version().map_err(broken)?;
+    if version < OLDEST_DRIVER {
+        return Err(Missing::OldDriver { found: format!("it is for CUDA {}.{}", version.0, version.1) });
+    }
+    match driver::device_count().map_err(broken)? {
+        0 => Err(Missing::NoDevice),
+        count => Ok((version, count)),
+    }
+}
+
+/// The GPUs of this machine, in the driver's order.
+///
+/// # Errors
+/// When there is none, or no driver that works.
+pub fn devices() -> Result<Vec<DeviceInfo>, Missing> {
+    let (driver, count) = start()?;
+    let info = |ordinal| {
+        let Properties { name, architecture, memory, multiprocessors } =
+            driver::properties(ordinal).map_err(Missing::Broken)?;
+        Ok(DeviceInfo { ordinal, name, architecture, memory, multiprocessors, driver })
+    };
+    (0..count).map(info).collect()
+}
+
+/// One NVIDIA GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CudaDevice {
+    info: DeviceInfo,
+}
+
+impl CudaDevice {
+    /// GPU number `ordinal`, counted from 0.
+    ///
+    /// # Errors
+    /// When there is no such GPU, or no driver that works.
+    pub fn new(ordinal: usize) -> Result<CudaDevice, Missing> {
+        let mut devices = devices()?;
+        if ordinal >= devices.len() {
+            return Err(Missing::NoSuchDevice { ordinal, count: devices.len() });
+        }
+        let info = devices.swap_remove(ordinal);
+        if info.architecture < Architecture::OLDEST {
+            return Err(Missing::OldDevice { found: info.architecture });
+        }
+        Ok(CudaDevice { info })
+    }
+
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn open(&self) -> Result<Arc<Context>, ExecError> {
+        Context::open(self.info.ordinal).map_err(|error| refusal(&self.name(), error))
+    }
+}
+
+/// What an error of the driver is to whoever makes something ready.
+pub fn refusal(device: &str, error: DriverError) -> ExecError {
+    let device = device.to_string();
+    match error.kind {
+        Kind::OutOfMemory => {
+            let what = "its memory is full: make the batch smaller (`--set batch=`), or end what else uses it";
+            ExecError::Unavailable { device, what: what.into() }
+        }
+        Kind::WrongCode => {
+            let what = format!("its driver does not take what NVRTC compiles ({}): install a newer driver", error.text);
+            ExecError::Unavailable { device, what }
+        }
+        Kind::NoDevice => ExecError::Unavailable { device, what: error.text },
+        Kind::Lost => ExecError::Lost { device, problem: error.text },
+        Kind::Other => ExecError::Unsupported { device, what: error.text },
+    }
+}
+
+/// What an error of the driver is to whoever asks for memory.
+pub fn no_memory(device: &str, context: &Context, bytes: usize, what: &str, error: DriverError) -> ExecError {
+    if error.kind != Kind::OutOfMemory {
+        return refusal(device, error);
+    }
+    let free = context.memory().map_or(String::new(), |(free, total)| format!(" with {free} of {total} bytes free"));
+    ExecError::OutOfMemory { bytes, what: format!("{what} on {device}{free}") }
+}
+
+/// What an error of the driver is in a run: nothing but a loss is expected then.
+pub fn loss(device: &str, error: DriverError) -> ExecError {
+    match error.kind {
+        Kind::OutOfMemory => refusal(device, error),
+        _ => ExecError::Lost { device: device.into(), problem: error.text },
+    }
+}
+
+impl Device for CudaDevice {
+    fn name(&self) -> String {
+        format!("{} (GPU {}, {})", self.info.name, self.info.ordinal, self.info.architecture)
+    }
+
+    fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError> {
+        let refused = |what: String| Err(ExecError::Unsupported { device: self.name(), what });
+        match plan.source.target {
+            Target::Cpu => {
+                return refused("the plan's kernels are for the CPU; compile its program for a GPU".into());
+            }
+            Target::Cuda(architecture) if architecture > self.info.architecture => {
+                return refused(format!(
+                    "the plan's kernels are for GPUs of {architecture} and newer; compile its program for {}",
+                    self.info.architecture
+                ));
+            }
+            Target::Cuda(_) => {}
+        }
+        plan::verify(&plan).map_err(|e| ExecError::InvalidPlan(e.to_string()))?;
+        Ok(Box::new(CudaExecutor::new(plan, self.name(), self.info.architecture, &self.open()?)?))
+    }
+
+    fn ceilings(&self) -> Result<Ceilings, ExecError> {
+        measure::ceilings(&self.name(), &self.info, &self.open()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: Kind) -> DriverError {
+        DriverError { kind, text: "it is so".into() }
+    }
+
+    #[test]
+    fn a_loss_says_to_resume_and_full_memory_what_helps() {
+        for kind in [Kind::Lost, Kind::Other, Kind::NoDevice] {
+            let text = loss("GPU", error(kind)).to_string();
+            assert!(text.contains("GPU was lost: it is so") && text.contains("resume"), "{text}");
+        }
+        for text in [loss("GPU", error(Kind::OutOfMemory)), refusal("GPU", error(Kind::OutOfMemory))] {
+            assert!(text.to_string().contains("--set batch="), "{text}");
+        }
+        assert!(matches!(refusal("GPU", error(Kind::Other)), ExecError::Unsupported { .. }));
+        assert!(refusal("GPU", error(Kind::WrongCode)).to_string().contains("install a newer driver"));
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_to_do() {
+        let texts = [
+            Missing::NoDriver,
+            Missing::OldDriver { found: "it is for CUDA 11.4".into() },
+            Missing::NoDevice,
+            Missing::NoSuchDevice { ordinal: 3, count: 1 },
+            Missing::NoSuchDevice { ordinal: 3, count: 2 },
+            Missing::OldDevice { found: Architecture(61) },
+            Missing::Broken(error(Kind::Other)),
+        ]
+        .map(|missing| missing.to_string());
+        let said = |i: usize, part: &str| assert!(texts[i].contains(part), "{}", texts[i]);
+        said(0, "install one");
+        said(1, "CUDA 11.4");
+        said(2, "CUDA_VISIBLE_DEVICES");
+        said(3, "there is 1, counted from 0");
+        said(4, "there are 2, counted from 0");
+        said(5, "sm_61");
+        said(6, "it is so");
+    }
+}

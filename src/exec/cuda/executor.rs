@@ -1,0 +1,441 @@
+//! Runs plans on a GPU.
+//!
+//! An entry is one graph of launches that is built when the plan is loaded: a run copies its inputs and launches the graph.
+//! All memory is reserved before the first run.
+
+use super::code;
+use super::device::{loss, no_memory, refusal};
+use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Node, Pinned, Shape, Stream};
+use super::graph::{Touched, dependencies};
+use super::measure::Pause;
+use super::order;
+use super::{prelude, render};
+use crate::exec::{ExecError, Executor, KernelTiming, TensorMut, TensorRef};
+use crate::kernel::target::Architecture;
+use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A tensor's place in the arena, and how it lies there.
+#[derive(Debug, Clone)]
+struct Place {
+    name: String,
+    offset: usize,
+    ty: Type,
+    /// See [`Buffer::order`].
+    order: Vec<usize>,
+}
+
+/// An input of an entry.
+#[derive(Debug)]
+struct Input {
+    place: Place,
+    /// Where it waits for its copy; absent where no kernel reads it.
+    staged: Option<usize>,
+}
+
+/// A launch made ready.
+#[derive(Debug)]
+struct Launch {
+    function: Function,
+    shape: Shape,
+}
+
+/// An entry made ready.
+#[derive(Debug)]
+struct Entry {
+    /// The launches of each kernel.
+    kernels: Vec<Vec<Launch>>,
+    /// In the order of the plan.
+    inputs: Vec<Input>,
+    outputs: Vec<Place>,
+    /// Absent where there is nothing to launch.
+    graph: Option<Graph>,
+}
+
+/// Inputs on their way to the device.
+#[derive(Debug)]
+struct Staging {
+    bytes: Pinned,
+    /// Their copies are made.
+    copied: Event,
+}
+
+/// What is measured with.
+#[derive(Debug)]
+struct Clock {
+    /// One more than the most kernels of an entry.
+    events: Vec<Event>,
+    pause: Pause,
+}
+
+/// Runs a plan on a GPU.
+#[derive(Debug)]
+pub struct CudaExecutor {
+    plan: Arc<Plan>,
+    device: String,
+    architecture: Architecture,
+    entries: Vec<Entry>,
+    states: Vec<Place>,
+    /// Used in turns, so that one run's inputs are taken while those of the run before are on their way.
+    staging: [Staging; 2],
+    turn: usize,
+    clock: Option<Clock>,
+    /// Why nothing works any more.
+    lost: Option<ExecError>,
+    arena: Memory,
+    stream: Stream,
+    context: Arc<Context>,
+}
+
+impl CudaExecutor {
+    /// Makes a verified plan ready.
+    pub fn new(
+        plan: Arc<Plan>,
+        device: String,
+        architecture: Architecture,
+        context: &Arc<Context>,
+    ) -> Result<CudaExecutor, ExecError> {
+        let failed = |error: DriverError| refusal(&device, error);
+        let bytes = plan.arena_bytes();
+        let arena = Memory::new(context, bytes)
+            .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
+        let stream = Stream::new(context).map_err(failed)?;
+        stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
+        let mut kernels = kernels(&plan, &device, architecture, context)?.into_iter();
+        let mut entries = Vec::with_capacity(plan.entries.len());
+        for entry in &plan.entries {
+            let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
+            let graph = graph(entry, &own, &arena, context).map_err(failed)?;
+            if let Some(graph) = &graph {
+                graph.upload(&stream).map_err(failed)?;
+            }
+            entries.push(Entry::new(entry, own, graph));
+        }
+        let staged = entries.iter().map(Entry::staged_bytes).max().unwrap_or(0);
+        let staging = || {
+            let bytes = Pinned::new(context, staged).map_err(failed)?;
+            Ok(Staging { bytes, copied: Event::new(context).map_err(failed)? })
+        };
+        let staging = [staging()?, staging()?];
+        let states = states(&plan);
+        stream.wait().map_err(failed)?;
+        let context = context.clone();
+        let (turn, clock, lost) = (0, None, None);
+        Ok(CudaExecutor {
+            plan,
+            device,
+            architecture,
+            entries,
+            states,
+            staging,
+            turn,
+            clock,
+            lost,
+            arena,
+            stream,
+            context,
+        })
+    }
+
+    /// Makes the calling thread ready, unless the device is lost.
+    fn enter(&mut self) -> Result<(), ExecError> {
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone());
+        }
+        self.context.enter().map_err(|error| self.note(error))
+    }
+
+    /// An error of the driver as one of the executor's. What is lost stays lost: all that follows is refused.
+    fn note(&mut self, error: DriverError) -> ExecError {
+        let error = loss(&self.device, error);
+        if matches!(error, ExecError::Lost { .. }) {
+            self.lost = Some(error.clone());
+        }
+        error
+    }
+
+    /// Checks inputs and has them copied when the runs before are done.
+    fn write_inputs(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        let program = nth(&self.entries, entry, "entry")?;
+        if inputs.len() != program.inputs.len() {
+            return Err(ExecError::WrongInputs {
+                entry: self.plan.entries[entry].name.clone(),
+                expected: program.inputs.len(),
+                found: inputs.len(),
+            });
+        }
+        for (input, given) in program.inputs.iter().zip(inputs) {
+            input.place.check("input", given.dtype(), given.len())?;
+        }
+        let copied = Self::stage(program, inputs, &mut self.staging[self.turn], &self.stream, &self.arena);
+        self.turn = 1 - self.turn;
+        copied.map_err(|error| self.note(error))
+    }
+
+    fn stage(
+        program: &Entry,
+        inputs: &[TensorRef],
+        staging: &mut Staging,
+        stream: &Stream,
+        arena: &Memory,
+    ) -> Result<(), DriverError> {
+        // Of the run before the last.
+        staging.copied.wait()?;
+        for (input, given) in program.inputs.iter().zip(inputs) {
+            let Some(start) = input.staged else { continue };
+            let place = &input.place;
+            let into = &mut staging.bytes.bytes_mut()[start..][..place.ty.bytes()];
+            order::to_device(given.bytes(), into, &place.ty.shape, &place.order, place.ty.dtype.size());
+        }
+        for input in &program.inputs {
+            let Some(start) = input.staged else { continue };
+            // SAFETY: nobody writes to the staged bytes before `copied` has happened, which is waited for above and before
+            // they are freed.
+            unsafe { stream.write_later(arena, input.place.bytes(), &staging.bytes, start) }?;
+        }
+        staging.copied.record(stream)
+    }
+
+    /// Launches the kernels one after the other, with an event before each and after the last.
+    fn launch_timed(&mut self, entry: usize) -> Result<(), DriverError> {
+        let kernels = &self.entries[entry].kernels;
+        let Some(clock) = &self.clock else { return Ok(()) };
+        // The device waits until all is launched: else it would wait for each launch, and that would be measured.
+        clock.pause.launch(&self.stream, &self.arena)?;
+        for (kernel, event) in kernels.iter().zip(&clock.events) {
+            event.record(&self.stream)?;
+            for launch in kernel {
+                // SAFETY: the kernels of a verified plan stay inside the arena, whose place and size they were made for.
+                unsafe { self.stream.launch(&launch.function, launch.shape, &self.arena) }?;
+            }
+        }
+        clock.events[kernels.len()].record(&self.stream)?;
+        self.stream.wait()
+    }
+
+    fn timings(&self, entry: usize) -> Result<Vec<KernelTiming>, DriverError> {
+        let Some(clock) = &self.clock else { return Ok(Vec::new()) };
+        let events = &clock.events;
+        (0..self.entries[entry].kernels.len())
+            .map(|kernel| {
+                let start = events[kernel].since(&events[0])?;
+                Ok(KernelTiming { kernel, start, length: events[kernel + 1].since(&events[kernel])? })
+            })
+            .collect()
+    }
+
+    fn make_clock(&mut self) -> Result<(), ExecError> {
+        if self.clock.is_none() {
+            let most = self.entries.iter().map(|entry| entry.kernels.len()).max().unwrap_or(0);
+            let pause = Pause::new(&self.device, self.architecture, &self.context, most)?;
+            let events: Result<Vec<Event>, DriverError> = (0..=most).map(|_| Event::new(&self.context)).collect();
+            self.clock = Some(Clock { events: events.map_err(|error| self.note(error))?, pause });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, what: &'static str, place: &Place, into: TensorMut) -> Result<(), ExecError> {
+        place.check(what, into.dtype(), into.len())?;
+        let into = into.into_bytes();
+        let read = if place.order.is_empty() {
+            self.stream.read(&self.arena, place.bytes(), into)
+        } else {
+            let mut there = vec![0; into.len()];
+            let read = self.stream.read(&self.arena, place.bytes(), &mut there);
+            order::from_device(&there, into, &place.ty.shape, &place.order, place.ty.dtype.size());
+            read
+        };
+        read.map_err(|error| self.note(error))
+    }
+}
+
+impl Drop for CudaExecutor {
+    fn drop(&mut self) {
+        // Copies from staged bytes may be under way. On a lost device nothing is.
+        let _ = self.context.enter();
+        let _ = self.stream.wait();
+    }
+}
+
+/// The kernels of all entries, ready to be launched.
+fn kernels(
+    plan: &Plan,
+    device: &str,
+    architecture: Architecture,
+    context: &Arc<Context>,
+) -> Result<Vec<Vec<Launch>>, ExecError> {
+    let prelude = prelude();
+    let rendered: Vec<_> = (plan.entries.iter())
+        .flat_map(|entry| entry.schedule.kernels.iter().map(|kernel| (kernel, render(kernel, &entry.schedule.buffers))))
+        .collect();
+    let texts: Vec<(String, String)> = (rendered.iter())
+        .map(|(kernel, text)| (format!("{}.cu", kernel.name), format!("{prelude}\n{}", text.source)))
+        .collect();
+    let modules = code::load(device, architecture, context, &texts)?;
+    let ready = |((_, text), module): (&(_, super::KernelText), _)| {
+        let module: &Arc<super::driver::Module> = module;
+        (text.launches.iter())
+            .map(|launch| {
+                let function = module.function(&launch.function, launch.shared_bytes)?;
+                let shape = Shape { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
+                Ok(Launch { function, shape })
+            })
+            .collect::<Result<Vec<Launch>, DriverError>>()
+            .map_err(|error| refusal(device, error))
+    };
+    rendered.iter().zip(&modules).map(ready).collect()
+}
+
+/// The launches of an entry as a graph.
+fn graph(
+    entry: &EntryPlan,
+    kernels: &[Vec<Launch>],
+    arena: &Memory,
+    context: &Arc<Context>,
+) -> Result<Option<Graph>, DriverError> {
+    let buffers = &entry.schedule.buffers;
+    let touched: Vec<Touched> = entry.schedule.kernels.iter().map(|kernel| Touched::by(kernel, buffers)).collect();
+    let mut nodes: Vec<Node> = Vec::new();
+    // Of each kernel the last launch.
+    let mut last: Vec<usize> = Vec::new();
+    for (before, launches) in dependencies(&touched).iter().zip(kernels) {
+        let mut after: Vec<usize> = before.iter().map(|&kernel| last[kernel]).collect();
+        for launch in launches {
+            let (function, shape) = (launch.function.clone(), launch.shape);
+            nodes.push(Node { function, shape, after: std::mem::take(&mut after) });
+            after = vec![nodes.len() - 1];
+        }
+        last.push(nodes.len().saturating_sub(1));
+    }
+    if nodes.is_empty() {
+        return Ok(None);
+    }
+    // SAFETY: the kernels of a verified plan stay inside the arena, whose size they were made for; the executor keeps both.
+    unsafe { Graph::new(context, &nodes, arena) }.map(Some)
+}
+
+/// The places of a plan's states; their order in memory is what the entries that use them say.
+fn states(plan: &Plan) -> Vec<Place> {
+    let buffers = || plan.entries.iter().flat_map(|entry| &entry.schedule.buffers);
+    let order = |name: &str| {
+        let own = buffers().find(|b| matches!(&b.role, BufferRole::State(state) if state == name));
+        own.map_or(Vec::new(), |b| b.order.clone())
+    };
+    let place = |name: &str, ty: &Type| Place {
+        name: name.into(),
+        offset: plan.state_layout.offsets.get(name).copied().unwrap_or(0),
+        ty: ty.clone(),
+        order: order(name),
+    };
+    plan.states.iter().map(|state| place(&state.name, &state.ty)).collect()
+}
+
+impl Entry {
+    fn new(entry: &EntryPlan, kernels: Vec<Vec<Launch>>, graph: Option<Graph>) -> Entry {
+        let buffers = &entry.schedule.buffers;
+        let mut staged = 0usize;
+        let inputs = (entry.inputs.iter())
+            .map(|input| {
+                let buffer = buffers.iter().find(|b| b.role == BufferRole::Input(input.name.clone()));
+                let Some(buffer) = buffer else {
+                    let place = Place { name: input.name.clone(), offset: 0, ty: input.ty.clone(), order: Vec::new() };
+                    return Input { place, staged: None };
+                };
+                let start = staged;
+                staged = (start + buffer.bytes()).next_multiple_of(ALIGNMENT);
+                Input { place: Place::of(&input.name, buffer), staged: Some(start) }
+            })
+            .collect();
+        let outputs = entry.schedule.outputs.iter().map(|o| Place::of(&o.name, &buffers[o.buffer.index()])).collect();
+        Entry { kernels, inputs, outputs, graph }
+    }
+
+    fn staged_bytes(&self) -> usize {
+        let end = |input: &Input| input.staged.map_or(0, |start| start + input.place.ty.bytes());
+        self.inputs.iter().map(end).max().unwrap_or(0)
+    }
+}
+
+impl Place {
+    fn of(name: &str, buffer: &Buffer) -> Place {
+        let ty = Type::new(buffer.dtype, buffer.shape.clone());
+        Place { name: name.into(), offset: buffer.offset, ty, order: buffer.order.clone() }
+    }
+
+    fn bytes(&self) -> Range<usize> {
+        self.offset..self.offset + self.ty.bytes()
+    }
+
+    fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
+        let elements = self.ty.elements();
+        if (dtype, len) == (self.ty.dtype, elements) {
+            return Ok(());
+        }
+        Err(ExecError::WrongTensor {
+            what,
+            name: self.name.clone(),
+            expected: format!("{elements} elements of {}", self.ty.dtype),
+            found: format!("{len} of {dtype}"),
+        })
+    }
+}
+
+fn nth<'t, T>(items: &'t [T], index: usize, what: &'static str) -> Result<&'t T, ExecError> {
+    items.get(index).ok_or_else(|| ExecError::Unknown { what, name: format!("number {index}") })
+}
+
+impl Executor for CudaExecutor {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        self.enter()?;
+        self.write_inputs(entry, inputs)?;
+        match &self.entries[entry].graph {
+            None => Ok(()),
+            Some(graph) => graph.launch(&self.stream).map_err(|error| self.note(error)),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), ExecError> {
+        self.enter()?;
+        self.stream.wait().map_err(|error| self.note(error))
+    }
+
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+        self.enter()?;
+        nth(&self.entries, entry, "entry")?;
+        self.make_clock()?;
+        self.write_inputs(entry, inputs)?;
+        self.launch_timed(entry).map_err(|error| self.note(error))?;
+        self.timings(entry).map_err(|error| self.note(error))
+    }
+
+    fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.enter()?;
+        let place = nth(&nth(&self.entries, entry, "entry")?.outputs, output, "output")?.clone();
+        self.read("output", &place, into)
+    }
+
+    fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.enter()?;
+        let place = nth(&self.states, state, "state")?.clone();
+        self.read("state", &place, into)
+    }
+
+    fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError> {
+        self.enter()?;
+        let place = nth(&self.states, state, "state")?;
+        place.check("state", from.dtype(), from.len())?;
+        let written = if place.order.is_empty() {
+            self.stream.write(&self.arena, place.bytes(), from.bytes())
+        } else {
+            let mut there = vec![0; place.ty.bytes()];
+            order::to_device(from.bytes(), &mut there, &place.ty.shape, &place.order, place.ty.dtype.size());
+            self.stream.write(&self.arena, place.bytes(), &there)
+        };
+        written.map_err(|error| self.note(error))
+    }
+}

@@ -1,0 +1,250 @@
+//! Plans on an NVIDIA GPU, where this machine has one and NVRTC: the conformance suite, and that runs are what a single
+//! order of launches gives.
+
+use gcc_gan::compile::{Options, compile};
+use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
+use gcc_gan::exec::{Device, ExecError, Executor};
+use gcc_gan::ir::Module;
+use gcc_gan::kernel::target::{Architecture, Target};
+use gcc_gan::plan::Plan;
+use gcc_gan::replay::Replay;
+use gcc_gan::tensor::{Tensor, TensorRef};
+use gcc_gan::testing::conformance::{Exceptions, GROUPS, Tolerances, group, prepare, report};
+use gcc_gan::testing::{program_inputs, strategies_for};
+use gcc_gan::types::{Feed, InputDecl, StateDecl};
+use std::sync::Arc;
+
+/// The first GPU; `None`, and a line that says why, where there is none to use.
+fn gpu() -> Option<CudaDevice> {
+    let device = CudaDevice::new(0).and_then(|device| Ok(nvrtc::find().map(|_| device)?));
+    match device {
+        Ok(device) => Some(device),
+        Err(Missing::NoDriver) => {
+            println!("skipped: no CUDA driver");
+            None
+        }
+        Err(missing) => {
+            println!("skipped: {missing}");
+            None
+        }
+    }
+}
+
+fn target(device: &CudaDevice) -> Target {
+    Target::Cuda(device.info().architecture)
+}
+
+/// Checks one group of cases on the device.
+fn check(name: &str) {
+    let Some(device) = gpu() else { return };
+    let prepared = prepare(&group(name), &strategies_for(target(&device)), &Tolerances::F32);
+    let found = report(&device, &prepared, &Exceptions::none());
+    print!("{found}");
+    assert!(found.is_ok(), "failed: {:?}", found.failed());
+}
+
+macro_rules! conformance {
+    ($($group:ident)*) => {
+        const CHECKED: &[&str] = &[$(stringify!($group)),*];
+        $(#[test]
+        fn $group() {
+            check(stringify!($group));
+        })*
+    };
+}
+
+conformance!(
+    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion layouts
+    sliced_operands draws bf16 states odd_sizes random_graphs training_steps
+);
+
+#[test]
+fn every_group_is_checked() {
+    assert_eq!(CHECKED, GROUPS);
+}
+
+/// A GAN with convolutions, batch normalisation and dropout, whose step fits a test.
+fn program(target: Target) -> Program {
+    compiled(target, include_str!("pytorch/small.ron"), &[])
+}
+
+type Program = (Arc<Plan>, Module);
+
+fn compiled(target: Target, text: &str, sets: &[&str]) -> Program {
+    let sets = sets.iter().map(|set| set.to_string()).collect();
+    let options = Options { target, sets, ..Options::default() };
+    let compiled = compile("test.ron", text, &options, &mut |_| {}).unwrap();
+    (compiled.plan.unwrap().into(), compiled.module)
+}
+
+/// What a run is given.
+fn inputs(plan: &Plan, module: &Module, entry: usize, step: usize) -> Vec<Tensor> {
+    let entry = &plan.entries[entry];
+    let given = program_inputs(module, &entry.name, step + 1);
+    let name = |name: &str| if step == 0 { name.to_string() } else { format!("{name}@{step}") };
+    let tensor = |input: &InputDecl| match input.feed {
+        Feed::Seed => Tensor::new([2], &[11u32, 3]),
+        _ => given[&name(&input.name)].to_tensor(input.ty.dtype),
+    };
+    entry.inputs.iter().map(tensor).collect()
+}
+
+fn entry(plan: &Plan, name: &str) -> usize {
+    plan.entries.iter().position(|e| e.name == name && e.sizes.is_empty()).unwrap()
+}
+
+/// How a step is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    /// Handed over one after the other, without waiting.
+    Submitted,
+    /// Each waited for.
+    Run,
+    /// Kernel by kernel.
+    Profiled,
+}
+
+fn states(executor: &mut dyn Executor, plan: &Plan) -> Vec<Tensor> {
+    let read = |(i, state): (usize, &StateDecl)| {
+        let mut tensor = Tensor::zeros(state.ty.clone());
+        executor.read_state(i, tensor.view_mut()).unwrap();
+        tensor
+    };
+    plan.states.iter().enumerate().map(read).collect()
+}
+
+fn step(executor: &mut dyn Executor, module: &Module, name: &str, number: usize, how: How) {
+    let plan = executor.plan().clone();
+    let entry = entry(&plan, name);
+    let inputs = inputs(&plan, module, entry, number);
+    let inputs: Vec<TensorRef> = inputs.iter().map(Tensor::view).collect();
+    match how {
+        How::Submitted => executor.submit(entry, &inputs).unwrap(),
+        How::Run => executor.run(entry, &inputs).unwrap(),
+        How::Profiled => {
+            let timings = executor.profile(entry, &inputs).unwrap();
+            let kernels = plan.entries[entry].schedule.kernels.len();
+            assert!(timings.iter().map(|t| t.kernel).eq(0..kernels), "each kernel once, in order");
+            assert!(timings.windows(2).all(|pair| pair[0].start + pair[0].length <= pair[1].start + SLACK));
+        }
+    }
+}
+
+/// What rounding of times may come to.
+const SLACK: std::time::Duration = std::time::Duration::from_micros(1);
+
+/// The state after initialisation and some steps.
+fn after(device: &dyn Device, program: &Program, steps: usize, how: How) -> Vec<Tensor> {
+    let (plan, module) = program;
+    let mut executor = device.load(plan.clone()).unwrap();
+    step(executor.as_mut(), module, "init", 0, How::Run);
+    for number in 0..steps {
+        step(executor.as_mut(), module, "train_step", number, how);
+    }
+    states(executor.as_mut(), plan)
+}
+
+#[test]
+fn graphs_and_single_launches_and_repetitions_give_the_same_bits() {
+    let Some(device) = gpu() else { return };
+    let program = program(target(&device));
+    let expected = after(&device, &program, 5, How::Profiled);
+    assert!(expected != after(&device, &program, 4, How::Run), "a step changes the state");
+    for how in [How::Run, How::Submitted, How::Submitted] {
+        assert!(expected == after(&device, &program, 5, how), "{how:?}");
+    }
+}
+
+/// The default program with few images.
+#[test]
+fn steps_are_those_of_the_processor() {
+    let Some(device) = gpu() else { return };
+    let dcgan = |target| compiled(target, include_str!("../graphs/dcgan.ron"), &["batch=2", "noise_batch=2"]);
+    let on_gpu = after(&device, &dcgan(target(&device)), 2, How::Submitted);
+    let of_cpu = dcgan(Target::Cpu);
+    let on_cpu = after(&CpuDevice::new(2), &of_cpu, 2, How::Run);
+    for ((state, gpu), cpu) in of_cpu.0.states.iter().zip(&on_gpu).zip(&on_cpu) {
+        let (Some(gpu), Some(cpu)) = (gpu.values::<f32>(), cpu.values::<f32>()) else {
+            assert_eq!(gpu, cpu, "{}", state.name);
+            continue;
+        };
+        let scale = cpu.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+        for (i, (&a, &b)) in gpu.iter().zip(cpu).enumerate() {
+            assert!((a - b).abs() <= 2e-3 * scale, "{} [{i}]: {a} and {b}", state.name);
+        }
+    }
+}
+
+/// Three steps against the reference interpreter in f64: outputs, gradients and state.
+#[test]
+fn steps_are_those_of_the_interpreter() {
+    const STEPS: usize = 3;
+    let Some(device) = gpu() else { return };
+    let (plan, module) = program(target(&device));
+    let given = program_inputs(&module, "train_step", STEPS);
+    let replay = Replay::new(&module, "train_step", given, STEPS, 7).unwrap();
+    let expected = replay.run_reference().unwrap();
+    let found = replay.run_on(plan.source.clone(), &device).unwrap();
+    assert!(expected.keys().any(|name| name.ends_with("@2")), "outputs of the last step are among them");
+    for (name, expected) in &expected {
+        let (expected, found) = (expected.to_f64(), found[name].to_f64());
+        let scale = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+            assert!((a - b).abs() <= 2e-3 * scale, "{name} [{i}]: {a}, expected {b}");
+        }
+    }
+}
+
+/// A run is resumed on another executor from what was read from the first.
+#[test]
+fn state_that_is_read_and_written_goes_on_with_the_same_bits() {
+    let Some(device) = gpu() else { return };
+    let program = program(target(&device));
+    let (plan, module) = &program;
+    let middle = after(&device, &program, 2, How::Run);
+    let mut executor = device.load(plan.clone()).unwrap();
+    assert!(states(executor.as_mut(), plan).iter().all(|s| s.view().bytes().iter().all(|&b| b == 0)), "starts at zero");
+    for (i, state) in middle.iter().enumerate() {
+        executor.write_state(i, state.view()).unwrap();
+    }
+    assert!(states(executor.as_mut(), plan) == middle);
+    step(executor.as_mut(), module, "train_step", 2, How::Run);
+    assert!(states(executor.as_mut(), plan) == after(&device, &program, 3, How::Run));
+}
+
+#[test]
+fn wrong_tensors_and_wrong_plans_are_refused() {
+    let Some(device) = gpu() else { return };
+    let (cpu, _) = program(Target::Cpu);
+    let refused = |plan: Arc<Plan>| device.load(plan).err().expect("the plan is refused").to_string();
+    assert!(refused(cpu.clone()).contains("for the CPU"));
+    let mut newer = Plan::clone(&cpu);
+    newer.source.target = Target::Cuda(Architecture(device.info().architecture.0 + 1));
+    assert!(refused(newer.into()).contains("and newer"));
+
+    let (plan, module) = program(target(&device));
+    let mut invalid = Plan::clone(&plan);
+    invalid.state_layout.bytes = 1;
+    assert!(matches!(device.load(invalid.into()), Err(ExecError::InvalidPlan(_))));
+    let mut executor = device.load(plan.clone()).unwrap();
+    let entry = entry(&plan, "train_step");
+    let given = inputs(&plan, &module, entry, 0);
+    let mut views: Vec<TensorRef> = given.iter().map(Tensor::view).collect();
+    assert!(matches!(executor.submit(entry, &views[1..]), Err(ExecError::WrongInputs { .. })));
+    let wrong = Tensor::new([1], &[1.0f32]);
+    views[0] = wrong.view();
+    assert!(matches!(executor.submit(entry, &views), Err(ExecError::WrongTensor { .. })));
+    assert!(matches!(executor.submit(99, &[]), Err(ExecError::Unknown { .. })));
+    assert!(matches!(executor.write_state(0, Tensor::new([3], &[1u32; 3]).view()), Err(ExecError::WrongTensor { .. })));
+    // It works on.
+    step(executor.as_mut(), &module, "train_step", 0, How::Run);
+}
+
+#[test]
+fn ceilings_are_positive_numbers() {
+    let Some(device) = gpu() else { return };
+    let machine = device.ceilings().unwrap().machine;
+    let figures = [machine.flops_per_second, machine.bytes_per_second, machine.launch_seconds];
+    assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
+}
