@@ -191,7 +191,7 @@ fn workspace_bytes(schedule: &Schedule) -> usize {
 
 /// What passes are told.
 fn context(policy: Policy, fast_math: bool) -> PassContext {
-    PassContext { fast_math, images: policy.layout == Layout::PixelMajor }
+    PassContext { fast_math, images: policy.layout == Layout::PixelMajor, merge_calls: policy.merge_calls }
 }
 
 /// The passes after differentiation.

@@ -32,6 +32,7 @@ mod cse;
 mod dead;
 mod drop_biases;
 mod fold;
+mod merge_calls;
 mod movement;
 mod reductions;
 mod rewrite;
@@ -46,6 +47,7 @@ pub use cse::cse;
 pub use dead::dead;
 pub use drop_biases::drop_biases;
 pub use fold::fold;
+pub use merge_calls::merge_calls;
 pub use movement::movement;
 pub use reductions::reductions;
 pub use rewrite::Rule;
@@ -70,12 +72,14 @@ pub struct PassContext {
     pub fast_math: bool,
     /// Whether images are to have four dimensions wherever they can, because the target lays them out pixel by pixel.
     pub images: bool,
+    /// Whether calls of the same layers are to be one of both batches.
+    pub merge_calls: bool,
 }
 
 impl PassContext {
     /// Whether [`DEVICE`] is to run.
     pub fn is_for_device(&self) -> bool {
-        self.images
+        self.images || self.merge_calls
     }
 }
 
@@ -117,6 +121,7 @@ mod about {
     pub const CSE: &str = "Nodes that compute the same become one.";
     pub const UNFLATTEN: &str =
         "What a layer has flattened between a matrix product and a convolution has the shape of images.";
+    pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const DROP_BIASES: &str =
         "Biases before a batch normalisation in training mode, whose gradient is zero, are no longer updated.";
 }
@@ -147,6 +152,7 @@ pub const PIPELINE: &[Pass] = &[
 /// layout of its own is fast at.
 pub const DEVICE: &[Pass] = &[
     Pass { name: "unflatten", about: about::UNFLATTEN, run: unflatten },
+    Pass { name: "merge-calls", about: about::MERGE_CALLS, run: merge_calls },
     Pass { name: "movement-3", about: about::MOVEMENT, run: movement },
     Pass { name: "cse-3", about: about::CSE, run: cse },
     Pass { name: "dead-4", about: about::DEAD, run: dead },

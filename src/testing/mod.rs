@@ -52,6 +52,7 @@ pub fn strategies() -> [(&'static str, Strategy); 3] {
         epilogue_reductions: true,
         serial_elements: usize::MAX,
         parallel_points: 0,
+        merge_calls: true,
         layout: Layout::PixelMajor,
     };
     [("fused", fused), ("not fused", Fusion::Off.into()), ("everything fused", Strategy { policy, ..fused })]
