@@ -5,7 +5,7 @@ use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
-use crate::kernel::target::{Precision, Target};
+use crate::kernel::target::{Layout, Policy, Precision, Target};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
@@ -190,13 +190,25 @@ fn workspace_bytes(schedule: &Schedule) -> usize {
     schedule.kernels.iter().map(of).max().unwrap_or(0)
 }
 
+/// What passes are told.
+fn context(policy: Policy, fast_math: bool) -> PassContext {
+    PassContext { fast_math, images: policy.layout == Layout::PixelMajor, merge_calls: policy.merge_calls }
+}
+
+/// The passes after differentiation.
+fn after(context: &PassContext) -> impl Iterator<Item = &'static Pass> + use<> {
+    let device = if context.is_for_device() { passes::DEVICE } else { &[] };
+    passes::PIPELINE.iter().chain(device)
+}
+
 /// The name of the stage between the forward passes and the pipeline.
 pub const DIFFERENTIATE: &str = "differentiate";
 
-/// The names of all stages after `declared`, in order.
-pub fn stages() -> Vec<&'static str> {
+/// The names of all stages after `declared` for a target, in order.
+pub fn stages(target: Target) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
-    forward.chain([DIFFERENTIATE]).chain(passes::PIPELINE.iter().map(|p| p.name)).collect()
+    let context = context(target.policy(), false);
+    forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).collect()
 }
 
 /// Compiles a program. `observe` sees every entry's graph at every stage.
@@ -292,7 +304,7 @@ pub fn compile_module(module: Module, source: Source, options: &Options) -> Resu
 
 /// The optional passes that were asked for, after a look at the names of all passes in the options.
 fn chosen(options: &Options) -> Result<Vec<&'static Pass>, CompileError> {
-    let known = stages();
+    let known = stages(options.target);
     let optional: Vec<&'static Pass> = (options.optional.iter())
         .map(|wanted| {
             passes::OPTIONAL.iter().find(|p| p.name == wanted).ok_or_else(|| CompileError::UnknownPass {
@@ -435,7 +447,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
-    let context = PassContext { fast_math: options.fast_math };
+    let context = context(options.strategy().policy, options.fast_math);
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),
@@ -473,7 +485,7 @@ fn optimise(
     if options.stop_after.as_deref() == Some(DIFFERENTIATE) {
         return Ok(true);
     }
-    for pass in passes::PIPELINE {
+    for pass in after(&context) {
         if run(pass, graph, observe)? {
             return Ok(true);
         }

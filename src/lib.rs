@@ -60,8 +60,8 @@
 //!
 //! A scalar operation is one row of the table in `src/scalar/table.rs`. A primitive is a variant of [`ir::Op`] and one
 //! arm in each exhaustive `match`, which the compiler lists. A layer, operation of the language or optimiser is a row
-//! of a table in [`declare`]. A pass is a function and a row in [`passes::PIPELINE`]; the page, `--stage` and
-//! `--validate` know it from there.
+//! of a table in [`declare`]. A pass is a function and a row in [`passes::PIPELINE`] or [`passes::DEVICE`]; the page,
+//! `--stage` and `--validate` know it from there.
 //!
 //! # Looking at it
 //!

@@ -10,6 +10,7 @@ use gcc_gan::inspect::{
     Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text, visible,
 };
 use gcc_gan::ir::Graph;
+use gcc_gan::kernel::target::Target;
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
@@ -197,13 +198,14 @@ fn stage_of(args: &Args) -> Result<Option<String>> {
         bail!("--by says what is a box of --emit svg; other formats have none");
     }
     let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
-    let last = || stages().last().map(ToString::to_string);
+    let stages = stages(Target::default());
+    let last = || stages.last().map(ToString::to_string);
     match args.stage.as_deref() {
         Some(KERNELS) => Ok(None),
         Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
         Some(OPTIMISED) => Ok(last()),
         Some("differentiated") => Ok(Some(gcc_gan::compile::DIFFERENTIATE.into())),
-        Some(stage) if stage == "declared" || stages().contains(&stage) || args.optional.iter().any(|o| o == stage) => {
+        Some(stage) if stage == "declared" || stages.contains(&stage) || args.optional.iter().any(|o| o == stage) => {
             Ok(Some(stage.into()))
         }
         Some(stage) => {
@@ -214,7 +216,7 @@ fn stage_of(args: &Args) -> Result<Option<String>> {
             };
             bail!(
                 "there is no stage `{stage}`; the stages are declared, {}, {OPTIMISED}, {KERNELS}{hint}",
-                stages().join(", ")
+                stages.join(", ")
             )
         }
         None if of_kernels => Ok(None),

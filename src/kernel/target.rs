@@ -82,6 +82,8 @@ pub struct Policy {
     /// A sweep of more elements than the first for fewer kept points than the second would leave cores idle.
     pub serial_elements: usize,
     pub parallel_points: usize,
+    /// Whether calls of the same layers become one of both batches.
+    pub merge_calls: bool,
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
@@ -107,6 +109,7 @@ impl Target {
                 epilogue_reductions: false,
                 serial_elements: 1 << 16,
                 parallel_points: 32,
+                merge_calls: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
             },
@@ -117,6 +120,7 @@ impl Target {
                 // Blocks share a sweep among their threads.
                 serial_elements: 1 << 18,
                 parallel_points: 16,
+                merge_calls: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
             },

@@ -18,9 +18,9 @@ use crate::scalar::ScalarOp::{Add, Mul, Sub};
 /// %m: f32[8,4] = broadcast %mean
 /// %z: f32[8,4] = sub %y %m
 /// ```
-pub fn drop_biases(graph: &mut Graph, _: &PassContext) -> Report {
+pub fn drop_biases(graph: &mut Graph, context: &PassContext) -> Report {
     // Who asks for this pass has agreed to what it assumes.
-    rewrite(graph, RULES, &PassContext { fast_math: true })
+    rewrite(graph, RULES, &PassContext { fast_math: true, ..*context })
 }
 
 pub(super) const RULES: &[Rule] = rules! {

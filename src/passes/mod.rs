@@ -1,7 +1,7 @@
 //! Rewrites of graphs that keep what is computed.
 //!
 //! Each pass is a plain function of a graph in a file of its own. [`FORWARD`] runs before differentiation
-//! and [`PIPELINE`] after it, in the order in which they are listed.
+//! and [`PIPELINE`] after it, in the order in which they are listed; then, for targets that want it, [`DEVICE`].
 //!
 //! # What rewrites assume
 //!
@@ -32,11 +32,13 @@ mod cse;
 mod dead;
 mod drop_biases;
 mod fold;
+mod merge_calls;
 mod movement;
 mod reductions;
 mod rewrite;
 mod stable;
 mod through;
+mod unflatten;
 mod validate;
 
 use crate::ir::Graph;
@@ -45,11 +47,13 @@ pub use cse::cse;
 pub use dead::dead;
 pub use drop_biases::drop_biases;
 pub use fold::fold;
+pub use merge_calls::merge_calls;
 pub use movement::movement;
 pub use reductions::reductions;
 pub use rewrite::Rule;
 pub use stable::stable;
 pub use through::through;
+pub use unflatten::unflatten;
 pub use validate::{Compared, Mismatch, validate};
 
 /// What a pass did.
@@ -66,6 +70,17 @@ pub struct Report {
 pub struct PassContext {
     /// Whether rewrites may assume that all numbers are finite ([`Assumes::Finite`]).
     pub fast_math: bool,
+    /// Whether images are to have four dimensions wherever they can, because the target lays them out pixel by pixel.
+    pub images: bool,
+    /// Whether calls of the same layers are to be one of both batches.
+    pub merge_calls: bool,
+}
+
+impl PassContext {
+    /// Whether [`DEVICE`] is to run.
+    pub fn is_for_device(&self) -> bool {
+        self.images || self.merge_calls
+    }
 }
 
 /// What a rewrite assumes about numbers that are not finite, the least first. In exact arithmetic every rewrite is an
@@ -114,6 +129,9 @@ mod about {
         "Movements are moved through elementwise operations, to where they help fusion or vanish.";
     pub const REDUCTIONS: &str = "Reductions of broadcasts and of other reductions become smaller ones.";
     pub const CSE: &str = "Nodes that compute the same become one.";
+    pub const UNFLATTEN: &str =
+        "What a layer has flattened between a matrix product and a convolution has the shape of images.";
+    pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const DROP_BIASES: &str =
         "Biases before a batch normalisation in training mode, whose gradient is zero, are no longer updated.";
 }
@@ -142,9 +160,21 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "dead-3", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
 ];
 
+/// After the pipeline, where [`PassContext::is_for_device`]: the shape of work that a device with many cores and a memory
+/// layout of its own is fast at.
+pub const DEVICE: &[Pass] = &[
+    Pass { name: "unflatten", about: about::UNFLATTEN, run: unflatten },
+    Pass { name: "merge-calls", about: about::MERGE_CALLS, run: merge_calls },
+    Pass { name: "movement-3", about: about::MOVEMENT, run: movement },
+    Pass { name: "cse-3", about: about::CSE, run: cse },
+    Pass { name: "dead-4", about: about::DEAD, run: dead },
+];
+
 /// Passes that run before differentiation where they are asked for.
 pub const OPTIONAL: &[Pass] =
     &[Pass { name: "drop-biases", about: about::DROP_BIASES, assumes: Assumes::Finite, run: drop_biases }];
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ pub(super) const RULES: &[Rule] = rules! {
         slice(broadcast x) → broadcast(slice x)";
     reverse: Nothing, "reverse(reverse x) → x or reverse x, reverse(broadcast x) → broadcast(reverse x)";
     concat: Nothing, "concat(concat(x, y), z) → concat(x, y, z)";
+    concat_of_slices: Nothing, "concat(slice x, slice x) → slice x where one goes on from the other";
     iota: Nothing, "iota → broadcast(iota)";
 };
 
@@ -251,6 +252,32 @@ fn concat(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let flat: Vec<NodeId> =
         operands.into_iter().flat_map(|x| if nested(r, x) { r.operands(x) } else { vec![x] }).collect();
     Some(r.add(Op::Concat { axis }, &flat))
+}
+
+/// Slices of one value that follow each other are one slice.
+fn concat_of_slices(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let &Op::Concat { axis } = r.root(id) else { return None };
+    let mut whole: Option<(NodeId, Vec<usize>, Vec<usize>)> = None;
+    for part in r.operands(id) {
+        let Some(Op::Slice { start, end }) = r.op(part) else { return None };
+        let x = r.operand(part);
+        whole = Some(match whole {
+            None => (x, start.clone(), end.clone()),
+            Some((of, first, mut last)) => {
+                let goes_on = (0..start.len()).all(|d| match d == axis {
+                    true => start[d] == last[d],
+                    false => start[d] == first[d] && end[d] == last[d],
+                });
+                if of != x || !goes_on {
+                    return None;
+                }
+                last[axis] = end[axis];
+                (of, first, last)
+            }
+        });
+    }
+    let (x, start, end) = whole?;
+    Some(r.add(Op::Slice { start, end }, &[x]))
 }
 
 /// Indices along one axis, the same along all others, are a small iota, broadcast.

@@ -13,7 +13,8 @@ fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String
     rewritten_in(&PassContext::default(), run, lines)
 }
 
-const FAST: PassContext = PassContext { fast_math: true };
+const FAST: PassContext = PassContext { fast_math: true, images: false, merge_calls: false };
+const DEVICE_CONTEXT: PassContext = PassContext { fast_math: false, images: true, merge_calls: true };
 
 fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
@@ -315,7 +316,13 @@ fn biases_before_a_batch_norm_are_dropped_where_asked_for() {
 #[test]
 fn pipeline() {
     let names = |passes: &[Pass]| passes.iter().map(|p| p.name).collect::<Vec<_>>().join(" ");
-    assert_snapshot!(format!("before: {}\nafter: {}\noptional: {}", names(FORWARD), names(PIPELINE), names(OPTIONAL)));
+    assert_snapshot!(format!(
+        "before: {}\nafter: {}\ndevice: {}\noptional: {}",
+        names(FORWARD),
+        names(PIPELINE),
+        names(DEVICE),
+        names(OPTIONAL)
+    ));
 }
 
 #[test]
@@ -355,7 +362,8 @@ proptest! {
 
     #[test]
     fn every_pass_keeps_what_random_graphs_compute(graph in graphs(GraphOptions::default()), seed: u64) {
-        for (pass, context) in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL).flat_map(|p| [(p, PassContext::default()), (p, FAST)]) {
+        let contexts = |p| [(p, PassContext::default()), (p, FAST), (p, DEVICE_CONTEXT)];
+        for (pass, context) in FORWARD.iter().chain(PIPELINE).chain(DEVICE).chain(OPTIONAL).flat_map(contexts) {
             let mut after = graph.clone();
             (pass.run)(&mut after, &context);
             prop_assert_eq!(verify(&after), Ok(()), "{}", pass.name);
@@ -380,9 +388,9 @@ proptest! {
         prop_assert!(validate(&graph, &now, Assumes::Range, seed).is_ok(), "before differentiation");
         differentiate(&mut now);
         prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
-        for pass in PIPELINE {
+        for pass in PIPELINE.iter().chain(DEVICE) {
             let before = now.clone();
-            (pass.run)(&mut now, &PassContext::default());
+            (pass.run)(&mut now, &DEVICE_CONTEXT);
             prop_assert_eq!(verify(&now), Ok(()), "{}", pass.name);
             if let Err(error) = validate(&before, &now, pass.assumes, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{before}\n{now}", pass.name)));

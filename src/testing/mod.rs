@@ -58,6 +58,7 @@ pub fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
         epilogue_reductions: true,
         serial_elements: usize::MAX,
         parallel_points: 0,
+        merge_calls: true,
         layout: Layout::PixelMajor,
         ..fused.policy
     };

@@ -221,6 +221,9 @@ proptest! {
             (pass.run)(&mut optimised, &passes::PassContext::default());
         }
         prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised");
+        let device = passes::PassContext { images: true, merge_calls: true, ..Default::default() };
+        passes::DEVICE.iter().for_each(|pass| { (pass.run)(&mut optimised, &device); });
+        prop_assert_eq!(check(&optimised, &given), Ok(()), "optimised for a device");
     }
 
     #[test]

@@ -369,7 +369,8 @@ fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, Prof
 
 /// A sentence about what a stage did.
 fn about(stage: &str) -> String {
-    let pass = crate::passes::FORWARD.iter().chain(crate::passes::PIPELINE).find(|p| p.name == stage);
+    use crate::passes::{DEVICE, FORWARD, PIPELINE};
+    let pass = FORWARD.iter().chain(PIPELINE).chain(DEVICE).find(|p| p.name == stage);
     match (stage, pass) {
         ("declared", _) => "What the program says, every declaration expanded to primitive operations.".into(),
         (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),

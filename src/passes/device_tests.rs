@@ -1,0 +1,377 @@
+//! The passes for devices on programs of the kind that they are for.
+
+use super::*;
+use crate::compile::{Options, Stage, compile};
+use crate::ir::text::parse;
+use crate::ir::{Builder, NodeId, Op, Origin, Output, ReduceKind, Type, Window, verify};
+use crate::kernel::target::{Architecture, Target};
+use crate::scalar::ScalarOp;
+use crate::testing::Choices;
+use insta::assert_snapshot;
+use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq, proptest};
+
+const IMAGES: PassContext = PassContext { fast_math: false, images: true, merge_calls: false };
+const MERGED: PassContext = PassContext { fast_math: false, images: false, merge_calls: true };
+
+/// A graph before and after passes, each of which is validated.
+fn through_passes(run: &[fn(&mut Graph, &PassContext) -> Report], context: &PassContext, lines: &str) -> String {
+    let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    let mut after = before.clone();
+    for pass in run {
+        let last = after.clone();
+        pass(&mut after, context);
+        assert_eq!(verify(&after), Ok(()));
+        validate(&last, &after, 0).unwrap();
+    }
+    format!("{before}→\n{after}")
+}
+
+/// A layer that gives rows, normalises them over the batch and hands them to a convolution as images, and the way back.
+#[test]
+fn rows_between_a_product_and_a_convolution_become_images() {
+    let lines = r#"
+        %x: f32[4,5] = input "x"
+        %w: f32[5,12] = state "w"
+        %offset: f32[12] = state "offset"
+        %f: f32[3,2,2,2] = state "f"
+        %y: f32[4,12] = matmul %x %w
+        %s: f32[1,12] = reduce_sum %y axes=[0]
+        %quarter: f32[1,12] = constant 0.25
+        %mean = mul %s %quarter
+        %m: f32[4,12] = broadcast %mean
+        %centred = sub %y %m
+        %o: f32[1,12] = reshape %offset
+        %ob: f32[4,12] = broadcast %o
+        %shifted = add %centred %ob
+        %zero: f32[4,12] = constant 0.0
+        %r = max %shifted %zero
+        %i: f32[4,3,2,2] = reshape %r
+        %z: f32[4,2,3,3] = conv2d_input_grad %i %f stride=[1,1] pad=[0,0] size=[3,3]
+        %di: f32[4,3,2,2] = conv2d %z %f stride=[1,1] pad=[0,0]
+        %dr: f32[4,12] = reshape %di
+        %is_positive = gt %r %zero
+        %dshifted = select %is_positive %dr %zero
+        %do: f32[1,12] = reduce_sum %dshifted axes=[0]
+        %d: f32[12] = reshape %do
+        %xt: f32[5,4] = transpose %x permutation=[1,0]
+        %dw: f32[5,12] = matmul %xt %dshifted
+        output z = %z
+        output d = %d
+        output dw = %dw
+        output mean = %mean"#;
+    assert_snapshot!(through_passes(&[unflatten, movement, cse, dead], &IMAGES, lines));
+    let graph = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    let mut same = graph.clone();
+    assert_eq!(unflatten(&mut same, &PassContext::default()).changed, 0);
+    assert_eq!(graph, same, "it is not asked for");
+}
+
+const DCGAN: &str = include_str!("../../graphs/dcgan.ron");
+
+fn small(target: Target) -> Options {
+    Options { target, sets: vec!["batch=4".into()], ..Options::default() }
+}
+
+/// What the DCGAN's entry comes to for a target, after each pass that `wanted` names.
+fn dcgan(target: Target, wanted: &str) -> Graph {
+    let mut found = None;
+    compile("dcgan.ron", DCGAN, &small(target), &mut |stage: Stage| {
+        if stage.entry == "train_step" && stage.name == wanted {
+            found = Some(stage.graph.clone());
+        }
+    })
+    .unwrap();
+    found.unwrap()
+}
+
+const GPU: Target = Target::Cuda(Architecture(90));
+
+/// Of the DCGAN's step nothing as large as its images is left flat but at matrix products and in the discriminator's head.
+#[test]
+fn the_dcgan_has_images_between_products_and_convolutions() {
+    let rows = |graph: &Graph| {
+        let is_large = |id: &NodeId| *graph.shape(*id) == [4, 12544];
+        let is_computed =
+            |id: &NodeId| matches!(graph.op(*id), Op::Scalar(_) | Op::Reduce { .. } | Op::Broadcast { .. });
+        graph.ids().into_iter().filter(|id| is_large(id) && is_computed(id)).count()
+    };
+    let states = |graph: &Graph| graph.ids().into_iter().filter(|&id| graph.shape(id) == [300, 12544]).count();
+    let (before, after) = (dcgan(GPU, "dead-3"), dcgan(GPU, "dead-4"));
+    assert!(rows(&before) > 30, "{}", rows(&before));
+    assert_eq!(rows(&after), 0);
+    assert_eq!(states(&before), states(&after), "weights stay as they are");
+    assert_eq!(before, dcgan(Target::Cpu, "dead-3"), "all before is the same for every target");
+}
+
+/// Two calls of two layers with a normalisation between, dropout in one of the halves' own draws, and gradients added up.
+#[test]
+fn calls_with_the_same_weights_become_one() {
+    let lines = r#"
+        %seed: u32[2] = input "seed"
+        %step: u32[] = state "step"
+        %x: f32[4,3] = input "x"
+        %y: f32[2,3] = input "y"
+        %w: f32[3,5] = state "w"
+        %v: f32[5,2] = state "v"
+        %bias: f32[1,5] = state "bias"
+        %a: f32[4,5] = matmul %x %w
+        %ab: f32[4,5] = broadcast %bias
+        %a1 = add %a %ab
+        %sa: f32[1,5] = reduce_sum %a1 axes=[0]
+        %ma: f32[4,5] = broadcast %sa
+        %a2 = sub %a1 %ma
+        %za: f32[4,5] = constant 0.0
+        %a3 = max %a2 %za
+        %ra: f32[4,5] = random uniform "a" %seed %step
+        %a4 = mul %a3 %ra
+        %p: f32[4,2] = matmul %a4 %v
+        %b: f32[2,5] = matmul %y %w
+        %bb: f32[2,5] = broadcast %bias
+        %b1 = add %b %bb
+        %sb: f32[1,5] = reduce_sum %b1 axes=[0]
+        %mb: f32[2,5] = broadcast %sb
+        %b2 = sub %b1 %mb
+        %zb: f32[2,5] = constant 0.0
+        %b3 = max %b2 %zb
+        %rb: f32[2,5] = random uniform "b" %seed %step
+        %b4 = mul %b3 %rb
+        %q: f32[2,2] = matmul %b4 %v
+        %at: f32[5,4] = transpose %a4 permutation=[1,0]
+        %bt: f32[5,2] = transpose %b4 permutation=[1,0]
+        %da: f32[5,2] = matmul %at %p
+        %db: f32[5,2] = matmul %bt %q
+        %dv = add %db %da
+        output p = %p
+        output q = %q
+        output dv = %dv"#;
+    assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &MERGED, lines));
+}
+
+/// What depends on the other stays: a layer that is applied to its own result.
+#[test]
+fn a_layer_over_its_own_result_stays_two() {
+    let graph = parse(
+        r#"graph g {
+        %x: f32[2,3] = input "x"
+        %z: f32[2,3] = input "z"
+        %w: f32[3,3] = state "w"
+        %a: f32[2,3] = matmul %x %w
+        %t = tanh %a
+        %u = mul %t %z
+        %b: f32[2,3] = matmul %u %w
+        output b = %b }"#,
+    )
+    .unwrap();
+    let mut same = graph.clone();
+    assert_eq!(merge_calls(&mut same, &MERGED).changed, 0);
+    assert_eq!(graph, same);
+}
+
+fn contractions(graph: &Graph) -> usize {
+    graph.ids().into_iter().filter(|&id| graph.op(id).is_contraction()).count()
+}
+
+/// In the DCGAN's step the generator runs once for both of its calls, and the discriminator for real and made images.
+#[test]
+fn the_dcgan_runs_each_network_once_where_it_can() {
+    let (before, after) = (dcgan(GPU, "unflatten"), dcgan(GPU, "dead-4"));
+    let (one, two) = (contractions(&before), contractions(&after));
+    // Four layers of the generator; of the discriminator three, the two that give gradients to what is before them,
+    // and its three filters' gradients.
+    assert_eq!((one, two), (37, 25));
+    validate(&dcgan(GPU, "dead-3"), &after, 0).unwrap();
+}
+
+/// Many calls of the same layers, of which some need others' results.
+fn many_calls(seed: u64) -> Graph {
+    let mut choices = Choices::new(seed);
+    let (c, window) = (choices.pick(&[1, 2]), Window { stride: [1, 1], pad: [1, 1] });
+    let f = 4 * c;
+    let mut graph = Graph::new("calls");
+    let mut b = Builder::new(&mut graph, Origin::default());
+    let leaf = |b: &mut Builder, shape: &[usize]| {
+        let name = format!("x{}", b.graph.len());
+        b.op(Op::Input { name, ty: Type::f32(shape) }, &[])
+    };
+    let seed = b.op(Op::Input { name: "seed".into(), ty: Type::u32([2]) }, &[]);
+    let step = b.op(Op::Input { name: "step".into(), ty: Type::u32([]) }, &[]);
+    let (filters, matrices) = ([leaf(&mut b, &[c, c, 3, 3]), leaf(&mut b, &[c, c, 3, 3])], [leaf(&mut b, &[f, f])]);
+    let (channels, column) = (leaf(&mut b, &[1, c, 1, 1]), leaf(&mut b, &[1, f]));
+    let mut values: Vec<NodeId> =
+        (0..4).map(|_| choices.pick(&[1, 2, 2, 3])).map(|n| leaf(&mut b, &[n, c, 2, 2])).collect();
+    let mut products: Vec<(NodeId, NodeId)> = Vec::new();
+    let mut outputs = Vec::new();
+    for i in 0..choices.below(24) {
+        let x = choices.pick(&values[values.len() / 3..]);
+        let shape = b.shape(x);
+        let value = match choices.below(11) {
+            0 | 1 => {
+                let y = b.op(Op::Conv2d { window }, &[x, choices.pick(&filters)]);
+                products.push((x, y));
+                b.scalar(ScalarOp::Tanh, &[y])
+            }
+            2 => {
+                let y = b.op(Op::Conv2dInputGrad { window, size: [2, 2] }, &[x, choices.pick(&filters)]);
+                b.scalar(ScalarOp::Sin, &[y])
+            }
+            3 | 4 => {
+                let rows = b.reshape(x, &[shape[0], f]);
+                let y = b.matmul(rows, matrices[0]);
+                let wide = b.broadcast(column, &[shape[0], f]);
+                let y = b.add(y, wide);
+                let y = b.scalar(ScalarOp::Tanh, &[y]);
+                b.reshape(y, &shape)
+            }
+            5 => {
+                let wide = b.broadcast(channels, &shape);
+                b.add(x, wide)
+            }
+            6 => {
+                let mean = b.mean(x, &[0, 2, 3]);
+                let wide = b.broadcast(mean, &shape);
+                b.sub(x, wide)
+            }
+            7 => {
+                let mean = b.mean(x, &[1, 2, 3]);
+                let wide = b.broadcast(mean, &shape);
+                b.mul(x, wide)
+            }
+            8 => {
+                let (distribution, stream) = (crate::ir::Distribution::Uniform, format!("s{i}"));
+                let draw = b.op(Op::Random { distribution, stream, shape }, &[seed, step]);
+                b.mul(x, draw)
+            }
+            9 => {
+                let alike: Vec<NodeId> = values.iter().copied().filter(|&v| b.graph.shape(v) == shape).collect();
+                b.mul(x, choices.pick(&alike))
+            }
+            _ => b.scale(x, 0.5),
+        };
+        values.push(value);
+    }
+    // Gradients of filters, summed up in twos.
+    for pair in products.chunks_exact(2) {
+        let grads: Vec<NodeId> =
+            pair.iter().map(|&(x, y)| b.op(Op::Conv2dFilterGrad { window, kernel: [3, 3] }, &[x, y])).collect();
+        outputs.push(b.add(grads[0], grads[1]));
+        let sums: Vec<NodeId> = pair.iter().map(|&(_, y)| b.sum(y, &[0, 2, 3])).collect();
+        outputs.push(b.add(sums[1], sums[0]));
+    }
+    outputs.extend(values.iter().rev().take(5));
+    graph.outputs = outputs.into_iter().enumerate().map(|(i, node)| Output { name: format!("o{i}"), node }).collect();
+    graph.remove_dead();
+    graph
+}
+
+/// The random calls are of the kind that the pass is for: most have something to merge, and many something that must not be.
+#[test]
+fn random_calls_are_merged() {
+    let mut merged = [0, 0];
+    for seed in 0..100 {
+        let mut graph = many_calls(seed);
+        let before = contractions(&graph);
+        merged[usize::from(merge_calls(&mut graph, &MERGED).changed > 0)] += 1;
+        assert!(contractions(&graph) <= before);
+    }
+    assert!(merged[0] > 5 && merged[1] > 50, "{merged:?}");
+}
+
+/// Layers of rows around convolutions, with what may come between.
+fn flattened_network(seed: u64) -> Graph {
+    let mut choices = Choices::new(seed);
+    let (n, c, h, w) =
+        (choices.pick(&[2, 3, 5]), choices.pick(&[1, 2, 3]), choices.pick(&[1, 2, 3]), choices.pick(&[2, 3]));
+    let f = c * h * w;
+    let mut graph = Graph::new("rows");
+    let mut b = Builder::new(&mut graph, Origin::default());
+    let leaf = |b: &mut Builder, shape: &[usize]| {
+        let name = format!("x{}", b.graph.len());
+        b.op(Op::Input { name, ty: Type::f32(shape) }, &[])
+    };
+    let filter = leaf(&mut b, &[c, 2, 1, 2]);
+    let (x, weight, thin) = (leaf(&mut b, &[n, 3]), leaf(&mut b, &[3, f]), leaf(&mut b, &[1, f]));
+    let seed = b.op(Op::Input { name: "seed".into(), ty: Type::u32([2]) }, &[]);
+    let step = b.op(Op::Input { name: "step".into(), ty: Type::u32([]) }, &[]);
+    let mut wide = vec![b.matmul(x, weight), leaf(&mut b, &[n, f])];
+    let mut small = vec![thin];
+    for i in 0..choices.below(20) {
+        let (x, y) = (choices.pick(&wide), choices.pick(&wide));
+        let (s, t) = (choices.pick(&small), choices.pick(&small));
+        let window = Window { stride: [1, 1], pad: [0, 0] };
+        match choices.below(12) {
+            0 | 1 => wide.push(b.scalar(ScalarOp::Tanh, &[x])),
+            2 | 3 => {
+                let sum = b.add(x, y);
+                wide.push(b.scalar(ScalarOp::Sin, &[sum]));
+            }
+            4 => small.push(b.mean(x, &[0])),
+            5 => wide.push(b.broadcast(s, &[n, f])),
+            6 => {
+                let mean = b.mean(x, &[1]);
+                wide.push(b.broadcast(mean, &[n, f]));
+            }
+            7 => {
+                let most = b.op(Op::Reduce { kind: ReduceKind::Max, axes: vec![0, 1] }, &[x]);
+                wide.push(b.broadcast(most, &[n, f]));
+            }
+            8 => {
+                let (distribution, stream) = (crate::ir::Distribution::Uniform, format!("s{i}"));
+                wide.push(b.op(Op::Random { distribution, stream, shape: vec![n, f] }, &[seed, step]));
+            }
+            9 => small.push(b.add(s, t)),
+            10 => wide.push(b.scale(x, 0.5)),
+            _ => {
+                let image = b.reshape(x, &[n, c, h, w]);
+                let z = b.op(Op::Conv2dInputGrad { window, size: [h, w + 1] }, &[image, filter]);
+                let back = b.op(Op::Conv2d { window }, &[z, filter]);
+                let rows = b.reshape(back, &[n, f]);
+                wide.push(b.scalar(ScalarOp::Tanh, &[rows]));
+            }
+        }
+    }
+    let last: Vec<NodeId> = wide.iter().chain(&small).copied().skip(1).step_by(2).collect();
+    let image = b.reshape(wide[wide.len() - 1], &[n, c, h, w]);
+    let window = Window { stride: [1, 1], pad: [0, 0] };
+    let z = b.op(Op::Conv2dInputGrad { window, size: [h, w + 1] }, &[image, filter]);
+    graph.outputs =
+        last.into_iter().chain([z]).enumerate().map(|(i, node)| Output { name: format!("o{i}"), node }).collect();
+    graph.remove_dead();
+    graph
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn flattened_networks_compute_the_same(seed: u64) {
+        let graph = flattened_network(seed);
+        let mut after = graph.clone();
+        unflatten(&mut after, &IMAGES);
+        prop_assert_eq!(verify(&after), Ok(()));
+        if let Err(error) = validate(&graph, &after, seed) {
+            return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
+        }
+        let mut again = after.clone();
+        unflatten(&mut again, &IMAGES);
+        prop_assert!(again.len() <= after.len());
+    }
+
+    #[test]
+    fn many_calls_compute_the_same(seed: u64) {
+        let graph = many_calls(seed);
+        let mut after = graph.clone();
+        let report = merge_calls(&mut after, &MERGED);
+        prop_assert_eq!(verify(&after), Ok(()));
+        prop_assert_eq!(report.changed > 0, graph != after);
+        if let Err(error) = validate(&graph, &after, seed) {
+            return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
+        }
+        prop_assert!(contractions(&after) <= contractions(&graph));
+        let mut again = after.clone();
+        prop_assert_eq!(merge_calls(&mut again, &MERGED).changed, 0);
+        for pass in DEVICE {
+            (pass.run)(&mut again, &MERGED);
+        }
+        prop_assert!(validate(&graph, &again, seed).is_ok());
+    }
+}

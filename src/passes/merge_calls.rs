@@ -1,0 +1,527 @@
+//! What runs twice with the same weights, as one with twice the batch.
+
+use super::rewrite::differentiated;
+use super::{PassContext, Report};
+use crate::ir::{DType, Graph, NodeId, Op, Origin, Real, ReduceKind, Type, infer};
+use crate::scalar::ScalarOp;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+
+/// Computes two calls of the same layers as one, where [`PassContext::merge_calls`] asks for it: contractions that share
+/// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so do
+/// elementwise operations on their results that are the same for both. What is each call's own stays so: statistics over
+/// its batch, its draws. Accumulated gradients, the sum of two products over the batches, become one product over both.
+///
+/// ```text
+/// %a: f32[4,8] = matmul %x %w                 %xy: f32[8,5] = concat %x %y axis=0
+/// %b: f32[4,8] = matmul %y %w          →      %ab: f32[8,8] = matmul %xy %w
+/// %r: f32[4,8] = tanh %a                      %rs: f32[8,8] = tanh %ab
+/// %s: f32[4,8] = tanh %b                      %r: f32[4,8] = slice %rs start=[0,0] end=[4,8]
+///                                             %s: f32[4,8] = slice %rs start=[4,0] end=[8,8]
+/// ```
+///
+/// How it stays acyclic: every node has a time, later than its operands', and the two of a pair have the same. A pair is
+/// made where the earlier one can be put off, which it can unless the later one depends on it.
+pub fn merge_calls(graph: &mut Graph, context: &PassContext) -> Report {
+    let nodes_before = graph.len();
+    let mut changed = 0;
+    // A gradient would be of one of a pair, and what is merged computes both.
+    if context.merge_calls && differentiated(graph).is_empty() {
+        // Four calls are two pairs, and then one.
+        loop {
+            let order = graph.topological();
+            let plan = Pairing::new(graph, &order).plan(&order);
+            if plan.is_empty() {
+                break;
+            }
+            changed += plan.len();
+            apply(graph, plan);
+        }
+    }
+    Report { changed, nodes_before, nodes_after: graph.len() }
+}
+
+/// Of the contractions with one operand, how many are tried at most with each other one: those before it.
+const MOST_CANDIDATES: usize = 4;
+
+/// Which of a pair a node is; its batch comes first or second.
+type Side = usize;
+
+/// What a node does, its batch's size left out: two nodes of equal keys on the two sides of a pair do the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    op: Op,
+    /// The result's shape without the batch.
+    tail: Vec<usize>,
+    feeds: Vec<Feed>,
+}
+
+/// What a key says of an operand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Feed {
+    /// One of this pair.
+    Pair(usize),
+    /// What both share: a contraction's filter or matrix.
+    Shared(NodeId),
+    Constant(Real, DType),
+    /// Something of its own for each side, or repeated for the whole batch: the two are put one after the other.
+    Own,
+}
+
+/// What is merged: two nodes by one with both batches, or a sum of two products over them by one product.
+#[derive(Debug, Clone, Copy)]
+enum Merge {
+    Pair([NodeId; 2]),
+    Sum { sum: NodeId, products: [NodeId; 2] },
+}
+
+/// Pairs under construction.
+struct Pairing<'g> {
+    graph: &'g Graph,
+    /// By a node's index its place in the graph's order.
+    rank: Vec<usize>,
+    /// By a node's index.
+    time: Vec<usize>,
+    pairs: Vec<[NodeId; 2]>,
+    /// Each node's pair, and which of it it is.
+    pair_of: HashMap<NodeId, (usize, Side)>,
+    /// How many more nodes may be looked at in search of dependences, so that all takes near-linear time.
+    budget: usize,
+}
+
+impl<'g> Pairing<'g> {
+    fn new(graph: &'g Graph, order: &[NodeId]) -> Self {
+        let (mut rank, mut time) = (vec![0; graph.bound()], vec![0; graph.bound()]);
+        for (place, &id) in order.iter().enumerate() {
+            rank[id.index()] = place;
+            time[id.index()] = graph.operands(id).into_iter().map(|x| time[x.index()] + 1).max().unwrap_or(0);
+        }
+        Pairing { graph, rank, time, pairs: Vec::new(), pair_of: HashMap::new(), budget: 64 * order.len() }
+    }
+
+    /// All that can be merged, in an order in which operands come before users.
+    fn plan(mut self, order: &[NodeId]) -> Vec<Merge> {
+        let mut waiting: HashMap<Key, Vec<NodeId>> = HashMap::new();
+        for &id in order.iter().filter(|&&id| is_batched_contraction(self.graph, id)) {
+            if self.pair_of.contains_key(&id) {
+                continue;
+            }
+            let Some(key) = self.contraction_key(id) else { continue };
+            let candidates = waiting.entry(key).or_default();
+            candidates.retain(|other| !self.pair_of.contains_key(other));
+            if let Some(&other) = candidates.iter().rev().find(|&&other| self.is_possible(other, id)) {
+                self.grow(other, id);
+            } else {
+                candidates.push(id);
+                if candidates.len() > MOST_CANDIDATES {
+                    candidates.remove(0);
+                }
+            }
+        }
+        let mut plan: Vec<(usize, usize, Merge)> = Vec::new();
+        let at = |id: NodeId| (self.time[id.index()], self.rank[id.index()]);
+        for &pair in &self.pairs {
+            let (time, rank) = at(pair[0]);
+            plan.push((time, rank, Merge::Pair(pair)));
+        }
+        let joined = self.joined();
+        for &id in order.iter().filter(|id| !self.pair_of.contains_key(id)) {
+            if let Some(products) = self.accumulated(id, &joined) {
+                let (time, rank) = at(id);
+                plan.push((time, rank, Merge::Sum { sum: id, products }));
+            }
+        }
+        plan.sort_unstable_by_key(|&(time, rank, _)| (time, rank));
+        plan.into_iter().map(|(_, _, merge)| merge).collect()
+    }
+
+    /// Makes a pair, and pairs of what both sides go on with.
+    fn grow(&mut self, first: NodeId, second: NodeId) {
+        let mut next = self.pairs.len();
+        self.pair(first, second);
+        while let Some(&[first, second]) = self.pairs.get(next) {
+            next += 1;
+            let mut theirs: HashMap<Key, VecDeque<NodeId>> = HashMap::new();
+            for user in self.graph.users(second) {
+                if let Some(key) = self.key(user, 1) {
+                    theirs.entry(key).or_default().push_back(user);
+                }
+            }
+            for user in self.graph.users(first) {
+                let Some(others) = self.key(user, 0).and_then(|key| theirs.get_mut(&key)) else { continue };
+                while others.front().is_some_and(|other| self.pair_of.contains_key(other)) {
+                    others.pop_front();
+                }
+                for &other in others.iter().take(MOST_CANDIDATES) {
+                    if other != user && !self.pair_of.contains_key(&other) && self.is_possible(user, other) {
+                        self.pair(user, other);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pair(&mut self, first: NodeId, second: NodeId) {
+        let number = self.pairs.len();
+        self.pairs.push([first, second]);
+        self.pair_of.insert(first, (number, 0));
+        self.pair_of.insert(second, (number, 1));
+    }
+
+    /// A contraction's key where nothing is known of the operand with the batch.
+    fn contraction_key(&self, id: NodeId) -> Option<Key> {
+        let operands = self.graph.operands(id);
+        let tail = self.graph.shape(operands[0])[1..].to_vec();
+        let feeds = vec![Feed::Own, Feed::Shared(operands[1])];
+        Some(Key { op: self.graph.op(id).clone(), tail, feeds })
+    }
+
+    /// The key of a user of the given side; none for what cannot be merged or is.
+    fn key(&self, id: NodeId, side: Side) -> Option<Key> {
+        if self.pair_of.contains_key(&id) {
+            return None;
+        }
+        let (graph, operands) = (self.graph, self.graph.operands(id));
+        let (&batch, tail) = graph.shape(id).split_first()?;
+        let mut op = graph.op(id).clone();
+        let keeps_batch = match &mut op {
+            Op::Scalar(_) | Op::Convert { .. } => true,
+            Op::Broadcast { to } | Op::Reshape { to } => {
+                to[0] = 0;
+                graph.shape(operands[0]).first() == Some(&batch)
+            }
+            Op::Transpose { permutation } => permutation[0] == 0,
+            Op::Reduce { axes, .. } => !axes.contains(&0),
+            _ => is_batched_contraction(graph, id),
+        };
+        if !keeps_batch {
+            return None;
+        }
+        let mut feeds = Vec::with_capacity(operands.len());
+        for (position, &operand) in operands.iter().enumerate() {
+            feeds.push(match self.pair_of.get(&operand) {
+                _ if position == 1 && op.is_contraction() => Feed::Shared(operand),
+                Some(&(pair, of)) => {
+                    if of != side {
+                        return None;
+                    }
+                    Feed::Pair(pair)
+                }
+                None => match graph.op(operand) {
+                    Op::Constant { value, ty } => Feed::Constant(*value, ty.dtype),
+                    _ => Feed::Own,
+                },
+            });
+        }
+        // What does not read the pair with its batch is no user for this purpose: a shared operand.
+        feeds.iter().any(|feed| matches!(feed, Feed::Pair(_))).then(|| Key { op, tail: tail.to_vec(), feeds })
+    }
+
+    /// Whether the two can be one: what they are put together to is not too large, and the earlier one can be put off
+    /// to the later one's time, which it then is.
+    fn is_possible(&mut self, a: NodeId, b: NodeId) -> bool {
+        self.fits(a, b) && self.bring_together(a, b)
+    }
+
+    fn fits(&self, a: NodeId, b: NodeId) -> bool {
+        let graph = self.graph;
+        let joined = |a: NodeId, b: NodeId| infer(&Op::Concat { axis: 0 }, &[graph.ty(a), graph.ty(b)]).ok();
+        let Some(together) = joined(a, b) else { return false };
+        let of_batch = graph.operands(a).len() - usize::from(graph.op(a).is_contraction());
+        let mut types = Vec::new();
+        for (position, (x, y)) in graph.operands(a).into_iter().zip(graph.operands(b)).enumerate() {
+            match if position < of_batch { joined(x, y) } else { Some(graph.ty(x).clone()) } {
+                Some(ty) => types.push(ty),
+                None => return false,
+            }
+        }
+        let op = of_both(graph, a, together.shape[0]);
+        infer(&op, &types.iter().collect::<Vec<_>>()).is_ok_and(|ty| ty == together)
+    }
+
+    /// What uses a node or the other one of its pair.
+    fn users(&self, id: NodeId) -> Vec<NodeId> {
+        match self.pair_of.get(&id) {
+            Some(&(pair, _)) => self.pairs[pair].iter().flat_map(|&id| self.graph.users(id)).collect(),
+            None => self.graph.users(id),
+        }
+    }
+
+    fn mate(&self, id: NodeId) -> Option<NodeId> {
+        self.pair_of.get(&id).map(|&(pair, side)| self.pairs[pair][1 - side])
+    }
+
+    /// Gives both nodes the time of the later one, and whatever follows the earlier one later times, unless the later
+    /// one is among that.
+    fn bring_together(&mut self, a: NodeId, b: NodeId) -> bool {
+        let time = |this: &Self, id: NodeId| this.time[id.index()];
+        let (early, late) = if time(self, a) <= time(self, b) { (a, b) } else { (b, a) };
+        let until = time(self, late);
+        if time(self, early) < until {
+            // What is as late as `late` leads to later nodes only.
+            let mut seen = HashSet::from([early]);
+            let mut stack = vec![early];
+            while let Some(id) = stack.pop() {
+                for user in self.users(id) {
+                    if user == late || self.budget == 0 {
+                        return false;
+                    }
+                    self.budget -= 1;
+                    if time(self, user) < until && seen.insert(user) {
+                        stack.push(user);
+                    }
+                }
+            }
+        }
+        self.time[early.index()] = until;
+        let mut queue = BinaryHeap::from([Reverse((until, early))]);
+        while let Some(Reverse((at, id))) = queue.pop() {
+            if time(self, id) != at {
+                continue;
+            }
+            for user in self.users(id) {
+                self.budget = self.budget.saturating_sub(1);
+                if time(self, user) <= at {
+                    self.time[user.index()] = at + 1;
+                    if let Some(mate) = self.mate(user) {
+                        self.time[mate.index()] = at + 1;
+                    }
+                    queue.push(Reverse((at + 1, user)));
+                }
+            }
+        }
+        true
+    }
+
+    /// The values that contractions of both batches need one after the other.
+    fn joined(&self) -> HashSet<[NodeId; 2]> {
+        let contractions = self.pairs.iter().filter(|pair| self.graph.op(pair[0]).is_contraction());
+        contractions.map(|pair| pair.map(|id| self.graph.operands(id)[0])).collect()
+    }
+
+    /// The two products or sums over a batch that a node adds up, the first batch's first, where both batches lie one
+    /// after the other anyway.
+    fn accumulated(&self, id: NodeId, joined: &HashSet<[NodeId; 2]>) -> Option<[NodeId; 2]> {
+        let graph = self.graph;
+        if *graph.op(id) != Op::Scalar(ScalarOp::Add) {
+            return None;
+        }
+        let products: [NodeId; 2] = graph.operands(id).try_into().ok()?;
+        let [a, b] = products;
+        let is_only_here = |id: NodeId| {
+            graph.use_count(id) == 1 && !graph.is_result(id) && graph.probes.iter().all(|probe| probe.node != id)
+        };
+        let is_paired = |id: NodeId| self.pair_of.contains_key(&id);
+        if a == b || graph.op(a) != graph.op(b) || is_paired(a) || is_paired(b) || !is_only_here(a) || !is_only_here(b)
+        {
+            return None;
+        }
+        let mut swapped = Vec::new();
+        for (x, y) in factors(graph, a)?.into_iter().zip(factors(graph, b)?) {
+            let side = |id: NodeId| self.pair_of.get(&id).map(|&(_, side)| side);
+            let is_pair = self.mate(x) == Some(y);
+            let is_joined = |pair: [NodeId; 2]| joined.contains(&pair) && graph.op(a).is_contraction();
+            swapped.push(match (is_pair, side(x)) {
+                (true, Some(side)) => side == 1,
+                _ if is_joined([x, y]) => false,
+                _ if is_joined([y, x]) => true,
+                _ => return None,
+            });
+        }
+        let both = factors(graph, a)?.into_iter().zip(factors(graph, b)?);
+        let both = both.map(|(x, y)| infer(&Op::Concat { axis: 0 }, &[graph.ty(x), graph.ty(y)]).ok());
+        let both = both.collect::<Option<Vec<Type>>>()?;
+        let fit = *graph.op(a) == Op::MatMul || infer(graph.op(a), &both.iter().collect::<Vec<_>>()).is_ok();
+        let products = if swapped[0] { [b, a] } else { [a, b] };
+        (fit && swapped.iter().all(|&s| s == swapped[0])).then_some(products)
+    }
+}
+
+/// Whether a node is a contraction over a batch, dimension 0 of its first operand and its result, with something that
+/// all examples share.
+fn is_batched_contraction(graph: &Graph, id: NodeId) -> bool {
+    match graph.op(id) {
+        Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } => true,
+        Op::MatMul => graph.shape(id).len() == 2,
+        _ => false,
+    }
+}
+
+/// What a product or sum over a batch is of: values whose dimension 0 is the batch.
+fn factors(graph: &Graph, id: NodeId) -> Option<Vec<NodeId>> {
+    let operands = graph.operands(id);
+    match graph.op(id) {
+        Op::Conv2dFilterGrad { .. } => Some(operands),
+        Op::MatMul => match graph.op(operands[0]) {
+            Op::Transpose { permutation } if *permutation == [1, 0] => {
+                Some(vec![graph.operands(operands[0])[0], operands[1]])
+            }
+            _ => None,
+        },
+        Op::Reduce { kind: ReduceKind::Sum, axes } if axes.contains(&0) => Some(operands),
+        _ => None,
+    }
+}
+
+/// What is repeated for the whole batch.
+fn spread(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let Op::Broadcast { .. } = graph.op(id) else { return None };
+    let small = graph.operands(id)[0];
+    (graph.shape(small).first() == Some(&1)).then_some(small)
+}
+
+/// A node's operation with another batch.
+fn of_both(graph: &Graph, id: NodeId, batch: usize) -> Op {
+    let mut op = graph.op(id).clone();
+    if let Op::Broadcast { to } | Op::Reshape { to } = &mut op {
+        to[0] = batch;
+    }
+    op
+}
+
+/// A graph while nodes of both batches are added.
+struct Merger<'g> {
+    graph: &'g mut Graph,
+    /// What two values of the graph as it was are one after the other.
+    both: HashMap<[NodeId; 2], NodeId>,
+    /// What stands for a node that was merged.
+    current: HashMap<NodeId, NodeId>,
+}
+
+/// Merges what the plan says.
+fn apply(graph: &mut Graph, plan: Vec<Merge>) {
+    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new() };
+    // Operands as they were: uses change on the way.
+    let nodes = |merge: &Merge| match *merge {
+        Merge::Pair(pair) => pair,
+        Merge::Sum { products, .. } => products,
+    };
+    let old = |graph: &Graph, id: NodeId| (id, factors_or_operands(graph, id));
+    let mut before: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+    for merge in &plan {
+        let of_sum = matches!(merge, Merge::Sum { .. });
+        for id in nodes(merge) {
+            let (id, operands) = if of_sum { old(merger.graph, id) } else { (id, merger.graph.operands(id)) };
+            before.insert(id, operands);
+        }
+    }
+    for merge in &plan {
+        match *merge {
+            Merge::Pair(pair) => merger.merge_pair(pair, &before[&pair[0]], &before[&pair[1]]),
+            Merge::Sum { sum, products: [a, b] } => merger.merge_sum(sum, a, &before[&a], &before[&b]),
+        }
+    }
+    let old: Vec<NodeId> = (plan.iter().rev())
+        .flat_map(|merge| match *merge {
+            Merge::Pair(pair) => pair.to_vec(),
+            Merge::Sum { sum, .. } => vec![sum],
+        })
+        .collect();
+    let names: Vec<(NodeId, NodeId)> = plan.iter().filter_map(|merge| merger.renamed(*merge)).collect();
+    let names: Vec<(NodeId, String)> =
+        names.into_iter().map(|(old, new)| (new, merger.graph.node(old).name.clone())).collect();
+    let unused: Vec<NodeId> = old.iter().copied().chain(old.iter().map(|&id| merger.current(id))).collect();
+    for id in unused {
+        sweep(merger.graph, id);
+    }
+    for (id, name) in names {
+        if merger.graph.contains(id) {
+            merger.graph.rename(id, &name);
+        }
+    }
+}
+
+fn factors_or_operands(graph: &Graph, id: NodeId) -> Vec<NodeId> {
+    factors(graph, id).unwrap_or_else(|| graph.operands(id))
+}
+
+impl Merger<'_> {
+    fn add(&mut self, op: Op, operands: &[NodeId], origin: Origin) -> NodeId {
+        let name = op.name();
+        match self.graph.add(op, operands, name, origin) {
+            Ok(id) => id,
+            Err(error) => panic!("a pair is ill-typed: {error}"),
+        }
+    }
+
+    fn current(&self, id: NodeId) -> NodeId {
+        self.current.get(&id).copied().unwrap_or(id)
+    }
+
+    /// The two values one after the other.
+    fn both(&mut self, a: NodeId, b: NodeId) -> NodeId {
+        if let Some(&id) = self.both.get(&[a, b]) {
+            return id;
+        }
+        let (x, y, origin) = (self.current(a), self.current(b), self.graph.node(a).origin.clone());
+        let mut ty = self.graph.ty(x).clone();
+        ty.shape[0] += self.graph.shape(y)[0];
+        let id = match (self.graph.op(x).clone(), self.graph.op(y).clone()) {
+            (Op::Constant { value, .. }, Op::Constant { value: other, .. }) if value == other => {
+                self.add(Op::Constant { value, ty }, &[], origin)
+            }
+            _ => match (spread(self.graph, x), spread(self.graph, y)) {
+                (Some(small), Some(other)) if small == other => {
+                    self.add(Op::Broadcast { to: ty.shape }, &[small], origin)
+                }
+                _ => self.add(Op::Concat { axis: 0 }, &[x, y], origin),
+            },
+        };
+        self.both.insert([a, b], id);
+        id
+    }
+
+    fn merge_pair(&mut self, pair: [NodeId; 2], first: &[NodeId], second: &[NodeId]) {
+        let [a, b] = pair;
+        let sizes = pair.map(|id| self.graph.shape(id)[0]);
+        let op = of_both(self.graph, a, sizes[0] + sizes[1]);
+        let mut operands: Vec<NodeId> = Vec::with_capacity(first.len());
+        for (position, (&x, &y)) in first.iter().zip(second).enumerate() {
+            let is_shared = position == 1 && op.is_contraction();
+            operands.push(if is_shared { self.current(x) } else { self.both(x, y) });
+        }
+        let merged = self.add(op, &operands, self.graph.node(a).origin.clone());
+        self.both.insert(pair, merged);
+        for (id, start) in [(a, 0), (b, sizes[0])] {
+            let mut end = self.graph.shape(id).to_vec();
+            let mut from = vec![0; end.len()];
+            (from[0], end[0]) = (start, start + end[0]);
+            let part = self.add(Op::Slice { start: from, end }, &[merged], self.graph.node(id).origin.clone());
+            self.graph.replace_uses(id, part);
+            self.current.insert(id, part);
+        }
+    }
+
+    fn merge_sum(&mut self, sum: NodeId, product: NodeId, first: &[NodeId], second: &[NodeId]) {
+        let mut operands: Vec<NodeId> = first.iter().zip(second).map(|(&x, &y)| self.both(x, y)).collect();
+        let (op, origin) = (self.graph.op(product).clone(), self.graph.node(sum).origin.clone());
+        if op == Op::MatMul {
+            operands[0] = self.add(Op::Transpose { permutation: vec![1, 0] }, &operands[..1], origin.clone());
+        }
+        let merged = self.add(op, &operands, origin);
+        self.graph.replace_uses(sum, merged);
+        self.current.insert(sum, merged);
+    }
+
+    /// A node that goes and the one that takes its name.
+    fn renamed(&self, merge: Merge) -> Option<(NodeId, NodeId)> {
+        match merge {
+            Merge::Pair(pair) => Some((pair[0], *self.both.get(&pair)?)),
+            Merge::Sum { sum, .. } => Some((sum, *self.current.get(&sum)?)),
+        }
+    }
+}
+
+/// Removes a node that nothing uses, and what only it used.
+fn sweep(graph: &mut Graph, id: NodeId) {
+    let mut stack = vec![id];
+    while let Some(id) = stack.pop() {
+        let is_probed = |graph: &Graph| graph.probes.iter().any(|probe| probe.node == id);
+        if !graph.contains(id) || graph.use_count(id) > 0 || graph.is_result(id) || is_probed(graph) {
+            continue;
+        }
+        stack.extend(graph.operands(id));
+        graph.remove(id);
+    }
+}
