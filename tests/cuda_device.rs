@@ -47,10 +47,12 @@ fn check(name: &str) {
 macro_rules! conformance {
     ($($group:ident)*) => {
         const CHECKED: &[&str] = &[$(stringify!($group)),*];
-        $(#[test]
-        fn $group() {
-            check(stringify!($group));
-        })*
+        mod conformance {
+            $(#[test]
+            fn $group() {
+                super::check(stringify!($group));
+            })*
+        }
     };
 }
 

@@ -21,7 +21,7 @@ fn through_passes(run: &[fn(&mut Graph, &PassContext) -> Report], context: &Pass
         let last = after.clone();
         pass(&mut after, context);
         assert_eq!(verify(&after), Ok(()));
-        validate(&last, &after, 0).unwrap();
+        validate(&last, &after, Assumes::Nothing, 0).unwrap();
     }
     format!("{before}→\n{after}")
 }
@@ -179,7 +179,7 @@ fn the_dcgan_runs_each_network_once_where_it_can() {
     // Four layers of the generator; of the discriminator three, the two that give gradients to what is before them,
     // and its three filters' gradients.
     assert_eq!((one, two), (37, 25));
-    validate(&dcgan(GPU, "dead-3"), &after, 0).unwrap();
+    validate(&dcgan(GPU, "dead-3"), &after, Assumes::Nothing, 0).unwrap();
 }
 
 /// Many calls of the same layers, of which some need others' results.
@@ -348,7 +348,7 @@ proptest! {
         let mut after = graph.clone();
         unflatten(&mut after, &IMAGES);
         prop_assert_eq!(verify(&after), Ok(()));
-        if let Err(error) = validate(&graph, &after, seed) {
+        if let Err(error) = validate(&graph, &after, Assumes::Nothing, seed) {
             return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
         }
         let mut again = after.clone();
@@ -363,7 +363,7 @@ proptest! {
         let report = merge_calls(&mut after, &MERGED);
         prop_assert_eq!(verify(&after), Ok(()));
         prop_assert_eq!(report.changed > 0, graph != after);
-        if let Err(error) = validate(&graph, &after, seed) {
+        if let Err(error) = validate(&graph, &after, Assumes::Nothing, seed) {
             return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
         }
         prop_assert!(contractions(&after) <= contractions(&graph));
@@ -372,6 +372,6 @@ proptest! {
         for pass in DEVICE {
             (pass.run)(&mut again, &MERGED);
         }
-        prop_assert!(validate(&graph, &again, seed).is_ok());
+        prop_assert!(validate(&graph, &again, Assumes::Nothing, seed).is_ok());
     }
 }

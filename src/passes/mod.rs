@@ -163,11 +163,11 @@ pub const PIPELINE: &[Pass] = &[
 /// After the pipeline, where [`PassContext::is_for_device`]: the shape of work that a device with many cores and a memory
 /// layout of its own is fast at.
 pub const DEVICE: &[Pass] = &[
-    Pass { name: "unflatten", about: about::UNFLATTEN, run: unflatten },
-    Pass { name: "merge-calls", about: about::MERGE_CALLS, run: merge_calls },
-    Pass { name: "movement-3", about: about::MOVEMENT, run: movement },
-    Pass { name: "cse-3", about: about::CSE, run: cse },
-    Pass { name: "dead-4", about: about::DEAD, run: dead },
+    Pass { name: "unflatten", about: about::UNFLATTEN, assumes: Assumes::Nothing, run: unflatten },
+    Pass { name: "merge-calls", about: about::MERGE_CALLS, assumes: Assumes::Nothing, run: merge_calls },
+    Pass { name: "movement-3", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
+    Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },
+    Pass { name: "dead-4", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
 ];
 
 /// Passes that run before differentiation where they are asked for.
