@@ -288,7 +288,7 @@ fn doctored_plans_are_refused_or_used_safely() {
     });
     outcome.unwrap();
     // Most changes keep the types, and some of those are harmless.
-    assert!(read > 1000 && safe > 50, "{read} of the plans could be decoded, {safe} were safe");
+    assert!(read > 500 && safe > 50, "{read} of the plans could be decoded, {safe} were safe");
 }
 
 /// `x ← x·x`, so often that neither a call for each operation nor one for each of its operands would end well.

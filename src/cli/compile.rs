@@ -7,13 +7,14 @@ use gcc_gan::atomic;
 use gcc_gan::compile::{Compiled, Stage, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
-    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text, visible,
+    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
 };
 use gcc_gan::ir::Graph;
 use gcc_gan::kernel::target::Target;
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
+use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::path::PathBuf;

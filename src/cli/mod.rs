@@ -19,7 +19,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use gcc_gan::inspect::visible;
+use gcc_gan::visible::visible;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 

@@ -121,7 +121,7 @@ impl RunDir {
             // Some network file systems have no locks. Not to train there at all would be worse.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 let shown = file.display().to_string();
-                let shown = crate::inspect::visible(&shown);
+                let shown = crate::visible::visible(&shown);
                 tracing::warn!("{shown} cannot be locked: start no second process in this run");
             }
             Err(TryLockError::Error(error)) => return Err(io_error("locked", &file, error)),
