@@ -237,11 +237,15 @@ impl<'o> Work<'o> {
             let node = graph.node(id);
             let (dtype, shape) = (node.ty.dtype, node.ty.shape.clone());
             buffer_of.insert(ValueId::of(id), BufferId::new(buffers.len()));
+            let order = match &role {
+                BufferRole::State(name) => states.orders.get(name).cloned().unwrap_or_default(),
+                _ => Vec::new(),
+            };
             buffers.push(Buffer {
                 name: node.name.clone(),
                 dtype,
                 shape,
-                order: Vec::new(),
+                order,
                 role,
                 offset,
                 live: (0, 0),
