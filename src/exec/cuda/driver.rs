@@ -154,7 +154,8 @@ fn check(result: sys::CUresult) -> Result<()> {
         Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
     let name = words(sys::cuGetErrorName).unwrap_or_else(|| format!("error {}", result as u32));
-    let text = words(sys::cuGetErrorString).map_or(name.clone(), |meaning| format!("{meaning} ({name})"));
+    let text = words(sys::cuGetErrorString).filter(|meaning| *meaning != name);
+    let text = text.map_or(name.clone(), |meaning| format!("{meaning} ({name})"));
     Err(DriverError { kind: kind_of(result), text })
 }
 

@@ -114,40 +114,50 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn touched(reads: &[Range<usize>], writes: &[Range<usize>]) -> Touched {
-        Touched { reads: reads.to_vec(), writes: writes.to_vec() }
+    /// Of ranges as their first byte and the one after their last.
+    fn touched(reads: &[(usize, usize)], writes: &[(usize, usize)]) -> Touched {
+        let ranges = |pairs: &[(usize, usize)]| pairs.iter().map(|&(start, end)| start..end).collect();
+        Touched { reads: ranges(reads), writes: ranges(writes) }
     }
 
     #[test]
     fn readers_wait_for_the_writer_and_not_for_each_other() {
-        let kernels =
-            [touched(&[], &[0..8]), touched(&[0..8], &[8..16]), touched(&[0..4], &[16..24]), touched(&[8..24], &[])];
+        let kernels = [
+            touched(&[], &[(0, 8)]),
+            touched(&[(0, 8)], &[(8, 16)]),
+            touched(&[(0, 4)], &[(16, 24)]),
+            touched(&[(8, 24)], &[]),
+        ];
         assert_eq!(dependencies(&kernels), [vec![], vec![0], vec![0], vec![1, 2]]);
     }
 
     #[test]
     fn bytes_that_are_used_again_order_kernels() {
         // The third writes where the second reads, the fourth where nobody read what the third wrote.
-        let kernels =
-            [touched(&[], &[0..8]), touched(&[0..8], &[8..16]), touched(&[], &[4..6]), touched(&[], &[5..20])];
+        let kernels = [
+            touched(&[], &[(0, 8)]),
+            touched(&[(0, 8)], &[(8, 16)]),
+            touched(&[], &[(4, 6)]),
+            touched(&[], &[(5, 20)]),
+        ];
         assert_eq!(dependencies(&kernels), [vec![], vec![0], vec![1], vec![2]]);
     }
 
     #[test]
     fn neighbours_and_empty_ranges_touch_nothing_of_each_other() {
-        let kernels = [touched(&[], &[0..8]), touched(&[8..16], &[16..24]), touched(&[4..4], &[30..30])];
+        let kernels = [touched(&[], &[(0, 8)]), touched(&[(8, 16)], &[(16, 24)]), touched(&[(4, 4)], &[(30, 30)])];
         assert_eq!(dependencies(&kernels), vec![Vec::<usize>::new(); 3]);
     }
 
     #[test]
     fn a_kernel_that_updates_in_place_waits_for_readers_of_the_old_value() {
-        let kernels = [touched(&[0..8], &[8..16]), touched(&[0..8], &[0..8]), touched(&[0..8], &[])];
+        let kernels = [touched(&[(0, 8)], &[(8, 16)]), touched(&[(0, 8)], &[(0, 8)]), touched(&[(0, 8)], &[])];
         assert_eq!(dependencies(&kernels), [vec![], vec![0], vec![1]]);
     }
 
     #[test]
     fn what_is_waited_for_already_is_left_out() {
-        let kernels = [touched(&[], &[0..8]), touched(&[0..8], &[8..16]), touched(&[0..16], &[16..24])];
+        let kernels = [touched(&[], &[(0, 8)]), touched(&[(0, 8)], &[(8, 16)]), touched(&[(0, 16)], &[(16, 24)])];
         assert_eq!(dependencies(&kernels), [vec![], vec![0], vec![1]]);
     }
 
