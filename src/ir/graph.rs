@@ -329,6 +329,16 @@ impl Graph {
         }
     }
 
+    /// Every use of `old` by `user` becomes a use of `new`, of equal type.
+    pub fn replace_operand(&mut self, user: NodeId, old: NodeId, new: NodeId) {
+        debug_assert_eq!(self.ty(old), self.ty(new), "{} replaced by {}", self.node(old).name, self.node(new).name);
+        let edges: Vec<_> = (self.dag.edges_connecting(old, user)).map(|e| (e.id(), *e.weight())).collect();
+        for (edge, position) in edges {
+            self.dag.remove_edge(edge);
+            self.dag.add_edge(new, user, position);
+        }
+    }
+
     /// Gives a node another name; one that is taken gets a number appended.
     pub fn rename(&mut self, id: NodeId, wanted: &str) {
         let old = std::mem::take(&mut self.dag[id].name);

@@ -263,6 +263,38 @@ fn many_calls(seed: u64) -> Graph {
     graph
 }
 
+/// Two calls of a deep network, of which the second waits for something long, and a recurrent network whose steps wait for
+/// each other: all is found, however deep.
+#[test]
+fn deep_networks_are_merged_whole() {
+    let depth = 500;
+    let mut graph = Graph::new("deep");
+    let mut b = Builder::new(&mut graph, Origin::default());
+    let input = |b: &mut Builder, name: String, shape: &[usize]| b.op(Op::Input { name, ty: Type::f32(shape) }, &[]);
+    let weights: Vec<NodeId> = (0..depth).map(|i| input(&mut b, format!("w{i}"), &[2, 2])).collect();
+    let (first, mut second) = (input(&mut b, "x".into(), &[3, 2]), input(&mut b, "y".into(), &[3, 2]));
+    for _ in 0..depth {
+        second = b.scalar(ScalarOp::Sin, &[second]);
+    }
+    let recurrent = input(&mut b, "u".into(), &[2, 2]);
+    let mut calls = [first, second];
+    let mut state = first;
+    for &weight in &weights {
+        for x in &mut calls {
+            let product = b.matmul(*x, weight);
+            *x = b.scalar(ScalarOp::Tanh, &[product]);
+        }
+        let product = b.matmul(state, recurrent);
+        state = b.scalar(ScalarOp::Sin, &[product]);
+    }
+    let results = calls.into_iter().chain([state]).enumerate();
+    graph.outputs = results.map(|(i, node)| Output { name: format!("o{i}"), node }).collect();
+    let before = graph.clone();
+    merge_calls(&mut graph, &MERGED);
+    assert_eq!((contractions(&before), contractions(&graph)), (3 * depth, 2 * depth));
+    validate(&before, &graph, 0).unwrap();
+}
+
 /// The random calls are of the kind that the pass is for: most have something to merge, and many something that must not be.
 #[test]
 fn random_calls_are_merged() {

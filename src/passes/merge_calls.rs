@@ -1,23 +1,27 @@
 //! What runs twice with the same weights, as one with twice the batch.
 
+mod apply;
+
 use super::rewrite::differentiated;
 use super::{PassContext, Report};
-use crate::ir::{DType, Graph, NodeId, Op, Origin, Real, ReduceKind, Type, infer};
+use crate::ir::{DType, Graph, NodeId, Op, Real, ReduceKind, Type, infer};
 use crate::scalar::ScalarOp;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 /// Computes two calls of the same layers as one, where [`PassContext::merge_calls`] asks for it: contractions that share
-/// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so do
-/// elementwise operations on their results that are the same for both. What is each call's own stays so: statistics over
-/// its batch, its draws. Accumulated gradients, the sum of two products over the batches, become one product over both.
+/// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so does what
+/// is computed in the same way of their results for a further such contraction. What is each call's own stays so: its
+/// statistics over its batch, its draws, and elementwise operations for anything else, which recompute of the halves what
+/// they need. Accumulated gradients, the sum of two products over the batches, become one product over both.
 ///
 /// ```text
 /// %a: f32[4,8] = matmul %x %w                 %xy: f32[8,5] = concat %x %y axis=0
 /// %b: f32[4,8] = matmul %y %w          →      %ab: f32[8,8] = matmul %xy %w
 /// %r: f32[4,8] = tanh %a                      %rs: f32[8,8] = tanh %ab
-/// %s: f32[4,8] = tanh %b                      %r: f32[4,8] = slice %rs start=[0,0] end=[4,8]
-///                                             %s: f32[4,8] = slice %rs start=[4,0] end=[8,8]
+/// %s: f32[4,8] = tanh %b                      %cd: f32[8,2] = matmul %rs %v
+/// %c: f32[4,2] = matmul %r %v                 %c: f32[4,2] = slice %cd start=[0,0] end=[4,2]
+/// %d: f32[4,2] = matmul %s %v                 %d: f32[4,2] = slice %cd start=[4,0] end=[8,2]
 /// ```
 ///
 /// How it stays acyclic: every node has a time, later than its operands', and the two of a pair have the same. A pair is
@@ -35,7 +39,7 @@ pub fn merge_calls(graph: &mut Graph, context: &PassContext) -> Report {
                 break;
             }
             changed += plan.len();
-            apply(graph, plan);
+            apply::apply(graph, &plan);
         }
     }
     Report { changed, nodes_before, nodes_after: graph.len() }
@@ -364,13 +368,6 @@ fn factors(graph: &Graph, id: NodeId) -> Option<Vec<NodeId>> {
     }
 }
 
-/// What is repeated for the whole batch.
-fn spread(graph: &Graph, id: NodeId) -> Option<NodeId> {
-    let Op::Broadcast { .. } = graph.op(id) else { return None };
-    let small = graph.operands(id)[0];
-    (graph.shape(small).first() == Some(&1)).then_some(small)
-}
-
 /// A node's operation with another batch.
 fn of_both(graph: &Graph, id: NodeId, batch: usize) -> Op {
     let mut op = graph.op(id).clone();
@@ -378,150 +375,4 @@ fn of_both(graph: &Graph, id: NodeId, batch: usize) -> Op {
         to[0] = batch;
     }
     op
-}
-
-/// A graph while nodes of both batches are added.
-struct Merger<'g> {
-    graph: &'g mut Graph,
-    /// What two values of the graph as it was are one after the other.
-    both: HashMap<[NodeId; 2], NodeId>,
-    /// What stands for a node that was merged.
-    current: HashMap<NodeId, NodeId>,
-}
-
-/// Merges what the plan says.
-fn apply(graph: &mut Graph, plan: Vec<Merge>) {
-    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new() };
-    // Operands as they were: uses change on the way.
-    let nodes = |merge: &Merge| match *merge {
-        Merge::Pair(pair) => pair,
-        Merge::Sum { products, .. } => products,
-    };
-    let old = |graph: &Graph, id: NodeId| (id, factors_or_operands(graph, id));
-    let mut before: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
-    for merge in &plan {
-        let of_sum = matches!(merge, Merge::Sum { .. });
-        for id in nodes(merge) {
-            let (id, operands) = if of_sum { old(merger.graph, id) } else { (id, merger.graph.operands(id)) };
-            before.insert(id, operands);
-        }
-    }
-    for merge in &plan {
-        match *merge {
-            Merge::Pair(pair) => merger.merge_pair(pair, &before[&pair[0]], &before[&pair[1]]),
-            Merge::Sum { sum, products: [a, b] } => merger.merge_sum(sum, a, &before[&a], &before[&b]),
-        }
-    }
-    let old: Vec<NodeId> = (plan.iter().rev())
-        .flat_map(|merge| match *merge {
-            Merge::Pair(pair) => pair.to_vec(),
-            Merge::Sum { sum, .. } => vec![sum],
-        })
-        .collect();
-    let names: Vec<(NodeId, NodeId)> = plan.iter().filter_map(|merge| merger.renamed(*merge)).collect();
-    let names: Vec<(NodeId, String)> =
-        names.into_iter().map(|(old, new)| (new, merger.graph.node(old).name.clone())).collect();
-    let unused: Vec<NodeId> = old.iter().copied().chain(old.iter().map(|&id| merger.current(id))).collect();
-    for id in unused {
-        sweep(merger.graph, id);
-    }
-    for (id, name) in names {
-        if merger.graph.contains(id) {
-            merger.graph.rename(id, &name);
-        }
-    }
-}
-
-fn factors_or_operands(graph: &Graph, id: NodeId) -> Vec<NodeId> {
-    factors(graph, id).unwrap_or_else(|| graph.operands(id))
-}
-
-impl Merger<'_> {
-    fn add(&mut self, op: Op, operands: &[NodeId], origin: Origin) -> NodeId {
-        let name = op.name();
-        match self.graph.add(op, operands, name, origin) {
-            Ok(id) => id,
-            Err(error) => panic!("a pair is ill-typed: {error}"),
-        }
-    }
-
-    fn current(&self, id: NodeId) -> NodeId {
-        self.current.get(&id).copied().unwrap_or(id)
-    }
-
-    /// The two values one after the other.
-    fn both(&mut self, a: NodeId, b: NodeId) -> NodeId {
-        if let Some(&id) = self.both.get(&[a, b]) {
-            return id;
-        }
-        let (x, y, origin) = (self.current(a), self.current(b), self.graph.node(a).origin.clone());
-        let mut ty = self.graph.ty(x).clone();
-        ty.shape[0] += self.graph.shape(y)[0];
-        let id = match (self.graph.op(x).clone(), self.graph.op(y).clone()) {
-            (Op::Constant { value, .. }, Op::Constant { value: other, .. }) if value == other => {
-                self.add(Op::Constant { value, ty }, &[], origin)
-            }
-            _ => match (spread(self.graph, x), spread(self.graph, y)) {
-                (Some(small), Some(other)) if small == other => {
-                    self.add(Op::Broadcast { to: ty.shape }, &[small], origin)
-                }
-                _ => self.add(Op::Concat { axis: 0 }, &[x, y], origin),
-            },
-        };
-        self.both.insert([a, b], id);
-        id
-    }
-
-    fn merge_pair(&mut self, pair: [NodeId; 2], first: &[NodeId], second: &[NodeId]) {
-        let [a, b] = pair;
-        let sizes = pair.map(|id| self.graph.shape(id)[0]);
-        let op = of_both(self.graph, a, sizes[0] + sizes[1]);
-        let mut operands: Vec<NodeId> = Vec::with_capacity(first.len());
-        for (position, (&x, &y)) in first.iter().zip(second).enumerate() {
-            let is_shared = position == 1 && op.is_contraction();
-            operands.push(if is_shared { self.current(x) } else { self.both(x, y) });
-        }
-        let merged = self.add(op, &operands, self.graph.node(a).origin.clone());
-        self.both.insert(pair, merged);
-        for (id, start) in [(a, 0), (b, sizes[0])] {
-            let mut end = self.graph.shape(id).to_vec();
-            let mut from = vec![0; end.len()];
-            (from[0], end[0]) = (start, start + end[0]);
-            let part = self.add(Op::Slice { start: from, end }, &[merged], self.graph.node(id).origin.clone());
-            self.graph.replace_uses(id, part);
-            self.current.insert(id, part);
-        }
-    }
-
-    fn merge_sum(&mut self, sum: NodeId, product: NodeId, first: &[NodeId], second: &[NodeId]) {
-        let mut operands: Vec<NodeId> = first.iter().zip(second).map(|(&x, &y)| self.both(x, y)).collect();
-        let (op, origin) = (self.graph.op(product).clone(), self.graph.node(sum).origin.clone());
-        if op == Op::MatMul {
-            operands[0] = self.add(Op::Transpose { permutation: vec![1, 0] }, &operands[..1], origin.clone());
-        }
-        let merged = self.add(op, &operands, origin);
-        self.graph.replace_uses(sum, merged);
-        self.current.insert(sum, merged);
-    }
-
-    /// A node that goes and the one that takes its name.
-    fn renamed(&self, merge: Merge) -> Option<(NodeId, NodeId)> {
-        match merge {
-            Merge::Pair(pair) => Some((pair[0], *self.both.get(&pair)?)),
-            Merge::Sum { sum, .. } => Some((sum, *self.current.get(&sum)?)),
-        }
-    }
-}
-
-/// Removes a node that nothing uses, and what only it used.
-fn sweep(graph: &mut Graph, id: NodeId) {
-    let mut stack = vec![id];
-    while let Some(id) = stack.pop() {
-        let is_probed = |graph: &Graph| graph.probes.iter().any(|probe| probe.node == id);
-        if !graph.contains(id) || graph.use_count(id) > 0 || graph.is_result(id) || is_probed(graph) {
-            continue;
-        }
-        stack.extend(graph.operands(id));
-        graph.remove(id);
-    }
 }
