@@ -388,6 +388,8 @@ fn pipes_and_devices_are_refused() {
         &["sample", "--checkpoint", "pipe", "-o", "x.png"],
         &["run", "mlp-gan", "sample", "--inputs", "pipe", "--outputs", "out"],
         &["run", "mlp-gan", "init", "--checkpoint", "pipe", "--outputs", "out"],
+        &["inspect", "lenet", "--profile", "pipe", "-o", "x.html"],
+        &["inspect", "lenet", "--profile", "/dev/zero", "-o", "x.html"],
     ];
     for args in cases {
         let err = fail(dir.path(), 1, args);

@@ -36,8 +36,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let observed = observed(&args.program)?;
     let mut profile = None;
     if let Some(file) = &args.profile {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
         let wrong = || format!("{} cannot be shown", file.display());
+        let text = String::from_utf8(bytes).with_context(wrong)?;
         let subject = Profile::subject_of(&text).with_context(wrong)?;
         let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
         profile = Some(Profile::from_trace(&text, &entry.schedule).with_context(wrong)?);
