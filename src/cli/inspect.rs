@@ -1,11 +1,12 @@
 //! `gcc-gan inspect`.
 
+use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::{Context, Result};
 use gcc_gan::atomic;
 use gcc_gan::inspect::page::{page_data, render};
 use gcc_gan::inspect::profile::Profile;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show everything the compiler does, in one HTML file
@@ -33,6 +34,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(output) = &args.output {
+        let read: Vec<&Path> = [&args.program.program].into_iter().chain(&args.profile).map(PathBuf::as_path).collect();
+        check_output(output, &read)?;
+    }
     let observed = observed(&args.program)?;
     let mut profile = None;
     if let Some(file) = &args.profile {
