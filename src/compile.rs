@@ -343,7 +343,7 @@ fn compile_jobs(
                     kernels_by_kind,
                     algorithms: algorithms(&schedule),
                     workspace_bytes: workspace_bytes(&schedule),
-                    flops: schedule.kernels.iter().map(flops).sum(),
+                    flops: schedule.kernels.iter().map(flops).fold(0, u64::saturating_add),
                     bytes_moved: schedule.kernels.iter().map(|k| bytes_moved(k, &schedule.buffers)).sum(),
                     arena_bytes: schedule.arena_bytes,
                     lower_bound: schedule.lower_bound,
@@ -415,10 +415,8 @@ fn optimise(
             verify(graph, pass.name)?;
         }
         if let Some((seed, before)) = before {
-            let compared = passes::validate(&before, graph, seed).map_err(|error| CompileError::Changed {
-                entry: name.clone(),
-                pass: pass.name.to_string(),
-                error: Box::new(error),
+            let compared = passes::validate(&before, graph, pass.assumes(&context), seed).map_err(|error| {
+                CompileError::Changed { entry: name.clone(), pass: pass.name.to_string(), error: Box::new(error) }
             })?;
             checked(pass.name, compared);
         }

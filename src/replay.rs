@@ -13,7 +13,8 @@ use crate::ir::{
     evaluate,
 };
 use crate::plan::{INIT, Source};
-use crate::tensor::Tensor;
+use crate::tensor::{Bf16, Tensor};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -347,4 +348,44 @@ impl Replay {
         }
         Ok(results)
     }
+}
+
+/// A file of tensors that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorsError {
+    #[error("this is not a safetensors file, or is incomplete ({0})")]
+    File(#[from] SafeTensorError),
+    #[error("`{name}` is {found:?}; f64, f32, bf16, u32, i64 and i32 are read")]
+    Dtype { name: String, found: Dtype },
+    #[error("`{0}` has values that do not fit in u32")]
+    Range(String),
+}
+
+/// The tensors in the bytes of a safetensors file, as [`Replay::new`] takes them.
+///
+/// # Errors
+/// When the bytes are something else, or hold what no input is.
+pub fn decode_tensors(bytes: &[u8]) -> Result<Tensors, TensorsError> {
+    fn numbers<const N: usize, T>(data: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
+        data.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
+    }
+    let mut given = Tensors::new();
+    for (name, view) in SafeTensors::deserialize(bytes)?.iter() {
+        let (shape, data) = (view.shape().to_vec(), view.data());
+        let words = |values: Vec<i64>| -> Result<Vec<u32>, TensorsError> {
+            let small = values.into_iter().map(u32::try_from).collect::<Result<_, _>>();
+            small.map_err(|_| TensorsError::Range(name.to_string()))
+        };
+        let value = match view.dtype() {
+            Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),
+            Dtype::F32 => Value::real(shape, numbers(data, |b| f64::from(f32::from_le_bytes(b)))),
+            Dtype::BF16 => Value::real(shape, numbers(data, |b| Bf16(u16::from_le_bytes(b)).to_f32().into())),
+            Dtype::U32 => Value::u32(shape, numbers(data, u32::from_le_bytes)),
+            Dtype::I64 => Value::u32(shape, words(numbers(data, i64::from_le_bytes))?),
+            Dtype::I32 => Value::u32(shape, words(numbers(data, |b| i64::from(i32::from_le_bytes(b))))?),
+            found => return Err(TensorsError::Dtype { name: name.to_string(), found }),
+        };
+        given.insert(name.to_string(), value);
+    }
+    Ok(given)
 }

@@ -48,6 +48,37 @@ pub const MAX_RANK: usize = 12;
 pub const MAX_ELEMENTS: usize = i32::MAX as usize;
 /// Most rows or columns of an image with its padding, and of a stride.
 pub const MAX_PADDED: usize = 1 << 15;
+/// Most matrix products that the gradient of a convolution in its input comes to: one for each residue of the image's
+/// coordinates by the stride.
+pub const MAX_RESIDUES: usize = 1 << 16;
+/// Elements that a thread may always hold by itself, whatever the tensors' sizes: 64 MiB of f32.
+pub const MAX_BLOCK: usize = 1 << 24;
+
+impl Window {
+    /// Whether there is room for a convolution of images of so many channels and this size: threads hold an image with
+    /// its padding, which may therefore not be much larger than the image and the filter. The image with its padding
+    /// has at most [`MAX_ELEMENTS`].
+    ///
+    /// # Errors
+    /// What is too large, in words.
+    pub fn check_room(&self, channels: usize, size: [usize; 2], kernel: [usize; 2]) -> Result<(), String> {
+        let area = |[height, width]: [usize; 2]| height.saturating_mul(width);
+        let padded =
+            channels.saturating_mul(area([0, 1].map(|d| size[d].saturating_add(self.pad[d].saturating_mul(2)))));
+        let given = channels.saturating_mul(area(size).saturating_add(area(kernel)));
+        let room = given.saturating_mul(8).max(MAX_BLOCK);
+        if padded > room {
+            let pad = self.pad;
+            return Err(format!("a padding of {pad:?} makes {padded} elements of each image, and {room} are the most"));
+        }
+        let residues = area([0, 1].map(|d| self.stride[d].min(size[d])));
+        if residues > MAX_RESIDUES {
+            let stride = self.stride;
+            return Err(format!("a stride of {stride:?} has {residues} kinds of pixels, more than {MAX_RESIDUES}"));
+        }
+        Ok(())
+    }
+}
 
 /// The entry that gives every state tensor its first value; every program has it.
 pub const INIT: &str = "init";

@@ -656,7 +656,7 @@ fn validation_is_a_table() {
     assert!(!plain.contains("checks"), "{plain}");
 }
 
-/// A name from a file moves no cursor: neither one in a program, which is refused, nor one in a plan.
+/// A name from a file moves no cursor: neither one in a program nor one in a plan; both are refused.
 #[test]
 fn control_characters_in_names_are_shown() {
     let dir = TempDir::new().unwrap();
@@ -681,6 +681,7 @@ fn control_characters_in_names_are_shown() {
         &["diff", "escape.plan", "lenet"],
     ] {
         let out = run(dir.path(), args);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
         let (out, err) = (text(&out.stdout), text(&out.stderr));
         assert!(is_clean(&out) && is_clean(&err), "{args:?}\n{out:?}\n{err:?}");
         shown += (out + &err).matches("\\u{").count();

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room with the rooms that it may use. Rooms come after those that they use.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("tensor", &[]),
     ("scalar", &["tensor"]),
     ("types", &["tensor"]),
     ("atomic", &[]),
+    ("visible", &[]),
     ("kernel", &["scalar", "tensor", "types"]),
     ("plan", &["atomic", "kernel", "scalar", "tensor", "types"]),
     ("exec", &["kernel", "plan", "scalar", "tensor", "types"]),
@@ -19,20 +20,23 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("passes", &["autodiff", "ir", "scalar", "tensor", "types"]),
     ("schedule", &["ir", "kernel", "scalar", "tensor", "types"]),
     ("compile", &["autodiff", "declare", "ir", "kernel", "passes", "plan", "schedule", "tensor", "types"]),
-    ("train", &["atomic", "compile", "declare", "exec", "ir", "kernel", "plan", "scalar", "tensor", "types"]),
+    (
+        "train",
+        &["atomic", "compile", "declare", "exec", "ir", "kernel", "plan", "scalar", "tensor", "types", "visible"],
+    ),
     ("replay", &["autodiff", "compile", "declare", "exec", "ir", "passes", "plan", "tensor", "types"]),
     (
         "inspect",
         &[
             "compile", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
-            "train", "types",
+            "train", "types", "visible",
         ],
     ),
     (
         "testing",
         &[
-            "autodiff", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
-            "types",
+            "autodiff", "compile", "declare", "exec", "inspect", "ir", "kernel", "passes", "plan", "replay", "scalar",
+            "schedule", "tensor", "train", "types",
         ],
     ),
     ("cli", &[]),

@@ -46,10 +46,15 @@ pub struct Report {
 /// loss with respect to node `n` is named `d_n`.
 pub fn differentiate(graph: &mut Graph) -> Report {
     let mut report = Report::default();
-    if first_gradient(graph).is_some() {
+    if graph.ids().into_iter().any(|id| *graph.op(id) == Op::Gradient) {
         merge_variables(graph);
     }
-    while let Some(y) = first_gradient(graph).map(|id| graph.operands(id)[0]) {
+    // Once for all: sweeps keep the order of the nodes that were there before them.
+    for id in graph.topological() {
+        if !graph.contains(id) || *graph.op(id) != Op::Gradient {
+            continue;
+        }
+        let y = graph.operands(id)[0];
         // The loss of the first gradient in topological order depends on no other gradient, so an
         // `x` that does depend on one cannot reach that loss: all requests can be served at once.
         let requests: Vec<NodeId> = graph.users(y).into_iter().filter(|&id| is_gradient_of(graph, id, y)).collect();
@@ -73,10 +78,6 @@ pub fn differentiate(graph: &mut Graph) -> Report {
         }
     }
     report
-}
-
-fn first_gradient(graph: &Graph) -> Option<NodeId> {
-    graph.topological().into_iter().find(|&id| *graph.op(id) == Op::Gradient)
 }
 
 fn is_gradient_of(graph: &Graph, id: NodeId, y: NodeId) -> bool {

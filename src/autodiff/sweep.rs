@@ -15,38 +15,37 @@ pub(super) struct Sweep {
 
 /// Builds d `y` / d `x` for every `x` of `wanted`.
 ///
-/// Walks from `y` towards the leaves. A node's adjoint is complete when the walk arrives at it,
+/// Walks from `y` towards the leaves, and looks at nothing that `y` does not depend on. A node's adjoint is complete when the walk arrives at it,
 /// since all its users were visited before; its rule then gives one contribution to each operand
 /// that lies on a path from a wanted node.
 pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
-    let order = graph.topological();
+    let order = graph.topological_to(y);
     let active = reached_from(graph, &order, wanted);
-    let forward = present(graph);
+    let forward: HashSet<NodeId> = order.iter().copied().collect();
     let loss = loss_name(graph, y);
     let origin = |graph: &Graph, id: NodeId| {
         let Origin { span, scope, .. } = graph.node(id).origin.clone();
         Origin { span, scope, role: Role::Gradient(loss.clone()) }
     };
 
-    let mut contributions: Vec<Vec<NodeId>> = vec![Vec::new(); forward.len()];
+    let mut contributions: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
     if active[y.index()] {
         let seed = Op::constant(1.0, DType::F32, graph.shape(y));
         let origin = origin(graph, y);
-        contributions[y.index()].push(Builder::new(graph, origin).op(seed, &[]));
+        contributions.entry(y).or_default().push(Builder::new(graph, origin).op(seed, &[]));
     }
     let mut sweep = Sweep { gradients: HashMap::new(), unconnected: Vec::new() };
     let mut named = HashSet::new();
     let asked: HashSet<NodeId> = wanted.iter().copied().collect();
     for &id in order.iter().rev() {
+        // Contributions come in the order of the walk, so the order of additions is fixed.
+        let Some(parts) = contributions.remove(&id) else { continue };
         let origin = origin(graph, id);
         let mut b = Builder::new(graph, origin);
-        // Contributions come in the order of the walk, so the order of additions is fixed.
-        let parts = std::mem::take(&mut contributions[id.index()]);
         let Some(adjoint) = parts.into_iter().reduce(|sum, part| add(&mut b, sum, part)) else { continue };
         debug_assert_eq!(b.graph.ty(adjoint), b.graph.ty(id), "adjoint of {}", b.graph.node(id).name);
         // An adjoint can be a forward node, which keeps its name, or that of several nodes.
-        let is_forward = forward.get(adjoint.index()).is_some_and(|&f| f);
-        if !is_forward && named.insert(adjoint) {
+        if !forward.contains(&adjoint) && named.insert(adjoint) {
             let name = format!("d_{}", b.graph.node(id).name);
             b.graph.rename(adjoint, &name);
         }
@@ -59,7 +58,7 @@ pub(super) fn run(graph: &mut Graph, y: NodeId, wanted: &[NodeId]) -> Sweep {
             .collect();
         if needed.contains(&true) {
             for (operand, part) in operands.into_iter().zip(rules::vjp(&mut b, id, adjoint, &needed)) {
-                contributions[operand.index()].extend(part);
+                contributions.entry(operand).or_default().extend(part);
             }
         }
     }
@@ -95,15 +94,6 @@ fn reached_from(graph: &Graph, order: &[NodeId], wanted: &[NodeId]) -> Vec<bool>
         }
     }
     reached
-}
-
-/// Which indices belong to a node. The gaps may be filled by nodes that the sweep adds.
-fn present(graph: &Graph) -> Vec<bool> {
-    let mut present = vec![false; graph.bound()];
-    for id in graph.ids() {
-        present[id.index()] = true;
-    }
-    present
 }
 
 /// What people call the loss: the output it is given as, or else its node.

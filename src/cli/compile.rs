@@ -8,12 +8,13 @@ use gcc_gan::atomic;
 use gcc_gan::compile::{Compiled, Stage, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
-    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text, visible,
+    Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
 };
 use gcc_gan::ir::Graph;
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
+use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -156,7 +157,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let text = emitted(emit, &args, compiled, kept)?;
         match &args.output {
             // Human-readable text may come from a stranger's file; RON and JSON write control characters as escapes.
-            None if matches!(emit, Emit::Ron | Emit::Json) => super::print(&text)?,
+            None if matches!(emit, Emit::Ron | Emit::Json) => super::print_exact(&text)?,
             None => super::print(&visible(&text))?,
             Some(file) => {
                 atomic::write(file, |out| out.write_all(text.as_bytes()))

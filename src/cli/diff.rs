@@ -2,7 +2,8 @@
 
 use super::program_text::{ProgramArgs, observed};
 use anyhow::Result;
-use gcc_gan::inspect::{diff, visible};
+use gcc_gan::inspect::diff;
+use gcc_gan::visible::visible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

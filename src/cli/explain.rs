@@ -2,7 +2,8 @@
 
 use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::Result;
-use gcc_gan::inspect::{explain, explain_pair, visible};
+use gcc_gan::inspect::{explain, explain_pair};
+use gcc_gan::visible::visible;
 use std::process::ExitCode;
 
 /// Explain where a node came from and where it went, or why two nodes are not in one kernel

@@ -53,7 +53,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     })?;
     let text = if args.json { serde_json::to_string_pretty(&data)? } else { render(&data) };
     match &args.output {
-        None => super::print(&text)?,
+        None => super::print_exact(&text)?,
         Some(file) => {
             atomic::write(file, |out| out.write_all(text.as_bytes()))
                 .with_context(|| format!("{} cannot be written", file.display()))?;

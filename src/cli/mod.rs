@@ -21,7 +21,7 @@ mod verify;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use gcc_gan::inspect::visible;
+use gcc_gan::visible::visible;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -138,7 +138,13 @@ fn report(error: &anyhow::Error) {
 fn show_warnings(warnings: &gcc_gan::declare::diagnostic::Diagnostics) {
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
-    let _ = write!(err, "{}", warnings.render(width(), is_terminal));
+    let plain = warnings.render(width(), false);
+    let is_coloured = is_terminal && visible(&plain) == plain;
+    let _ = if is_coloured {
+        write!(err, "{}", warnings.render(width(), true))
+    } else {
+        write!(err, "{}", visible(&plain))
+    };
 }
 
 /// Columns to write in.
@@ -146,8 +152,18 @@ fn width() -> usize {
     std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100).clamp(40, 160)
 }
 
-/// Prints text on standard output.
+/// Prints text for people on standard output. Names in it may come from a stranger's file: what a terminal would obey is
+/// written out.
 fn print(text: &str) -> Result<()> {
+    print_bytes(&visible(text))
+}
+
+/// Prints text for programs on standard output: as it is, unless it goes to a terminal.
+fn print_exact(text: &str) -> Result<()> {
+    if io::stdout().is_terminal() { print(text) } else { print_bytes(text) }
+}
+
+fn print_bytes(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let written = [text, end].iter().try_for_each(|part| out.write_all(part.as_bytes())).and_then(|()| out.flush());
@@ -156,7 +172,7 @@ fn print(text: &str) -> Result<()> {
 
 /// Prints a value as JSON on standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print(&serde_json::to_string_pretty(value)?)
+    print_exact(&serde_json::to_string_pretty(value)?)
 }
 
 /// The number of threads: what was asked for, or one for each core that the process may use.

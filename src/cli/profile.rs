@@ -7,7 +7,7 @@ use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::inspect::profile::{KernelTime, StepTime, Subject, measure};
-use gcc_gan::inspect::visible;
+use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;

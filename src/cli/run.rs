@@ -2,18 +2,17 @@
 
 use super::output::check_output;
 use super::program_text::source;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
-use gcc_gan::replay::{NameKind, Replay, Tensors, names};
-use gcc_gan::tensor::Bf16;
+use gcc_gan::replay::{NameKind, Replay, Tensors, decode_tensors, names};
 use gcc_gan::train::checkpoint;
 use gcc_gan::train::rundir;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -143,30 +142,7 @@ fn uses(module: &Module, entry: &str, state: &str) -> bool {
 
 fn read(file: &Path) -> Result<Tensors> {
     let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is not a safetensors file, or is incomplete", file.display()))?;
-    let mut given = Tensors::new();
-    for (name, view) in tensors.iter() {
-        let (shape, data) = (view.shape().to_vec(), view.data());
-        fn numbers<const N: usize, T>(data: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
-            data.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
-        }
-        let words = |values: Vec<i64>| -> Result<Vec<u32>> {
-            let small = values.into_iter().map(u32::try_from).collect::<Result<_, _>>();
-            small.with_context(|| format!("{}: `{name}` has values that do not fit in u32", file.display()))
-        };
-        let value = match view.dtype() {
-            Dtype::F64 => Value::real(shape, numbers(data, f64::from_le_bytes)),
-            Dtype::F32 => Value::real(shape, numbers(data, |b| f64::from(f32::from_le_bytes(b)))),
-            Dtype::BF16 => Value::real(shape, numbers(data, |b| Bf16(u16::from_le_bytes(b)).to_f32().into())),
-            Dtype::U32 => Value::u32(shape, numbers(data, u32::from_le_bytes)),
-            Dtype::I64 => Value::u32(shape, words(numbers(data, i64::from_le_bytes))?),
-            Dtype::I32 => Value::u32(shape, words(numbers(data, |b| i64::from(i32::from_le_bytes(b))))?),
-            other => bail!("{}: `{name}` is {other:?}; f64, f32, bf16, u32, i64 and i32 are read", file.display()),
-        };
-        given.insert(name.to_string(), value);
-    }
-    Ok(given)
+    decode_tensors(&bytes).map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
 fn write(file: &Path, tensors: &Tensors, in_f64: bool) -> Result<()> {

@@ -14,6 +14,7 @@ use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
 use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target};
+use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -369,7 +370,7 @@ impl Observer for Screen {
             "step {}/{}  {}  {} left  epoch {:.2}  {:.0} images/s",
             now.step,
             now.until,
-            listed(&now.values),
+            visible(&listed(&now.values)),
             indicatif::HumanDuration(now.left),
             now.epoch,
             now.images_per_second
@@ -382,7 +383,7 @@ impl Observer for Screen {
 
     fn warning(&mut self, message: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "warning: {message}");
+            let _ = writeln!(io::stderr(), "warning: {}", visible(message));
         });
     }
 }

@@ -1,4 +1,5 @@
 use super::super::ron;
+use super::super::source_text::acts;
 use super::*;
 
 fn at(text: &str, part: &str) -> Span {

@@ -151,14 +151,11 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Dimension => Arg::Dimension(self.d().usize(node, &what)?),
             Kind::Dimensions => Arg::Dimensions(self.whole_numbers(node, &what)?),
             Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
-            Kind::Number => Arg::Number(self.number_in(node, &what, param.kind, f64::is_finite)?),
-            Kind::NotNegative => {
-                Arg::NotNegative(self.number_in(node, &what, param.kind, |x| (0.0..f64::INFINITY).contains(&x))?)
-            }
-            Kind::Fraction => Arg::Fraction(self.number_in(node, &what, param.kind, |x| (0.0..1.0).contains(&x))?),
-            Kind::Probability => {
-                Arg::Probability(self.number_in(node, &what, param.kind, |x| (0.0..=1.0).contains(&x))?)
-            }
+            Kind::Number => Arg::Number(self.number_in(node, param, f64::is_finite)?),
+            Kind::NotNegative => Arg::NotNegative(self.number_in(node, param, |x| (0.0..f64::INFINITY).contains(&x))?),
+            Kind::Positive => Arg::Positive(self.number_in(node, param, |x| x > 0.0 && x.is_finite())?),
+            Kind::Fraction => Arg::Fraction(self.number_in(node, param, |x| (0.0..1.0).contains(&x))?),
+            Kind::Probability => Arg::Probability(self.number_in(node, param, |x| (0.0..=1.0).contains(&x))?),
             Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
             Kind::ElementType => Arg::ElementType(self.d().choice(node, &what, &ELEMENT_TYPES)?),
             Kind::Written(_) => Arg::Written,
@@ -169,15 +166,19 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.sizes.number(self.program, node, what, self.nodes.d())
     }
 
-    fn number_in(&mut self, node: &Node, what: &str, kind: Kind, fits: fn(f64) -> bool) -> Option<f64> {
-        let value = self.number(node, what)?;
+    fn number_in(&mut self, node: &Node, param: &Param, fits: fn(f64) -> bool) -> Option<f64> {
+        let what = format!("`{}`", param.name);
+        let value = self.number(node, &what)?;
         // What is near 1 may be 1 as f32, which a moving average must not be.
         if fits(value) && fits(f64::from(value as f32)) {
             return Some(value);
         }
         let rounded = if fits(value) { format!(", which f32 rounds to {:?}", value as f32) } else { String::new() };
-        let diagnostic = Diagnostic::new("bad-value", format!("{what} is {value}{rounded}"))
-            .label(node.span, format!("expected {}", kind.words()));
+        let mut diagnostic = Diagnostic::new("bad-value", format!("{what} is {value}{rounded}"))
+            .label(node.span, format!("expected {}", param.kind.words()));
+        if let Some(default) = param.default {
+            diagnostic = diagnostic.help(format!("without it, {what} is {}", default()));
+        }
         self.d().report(diagnostic);
         None
     }

@@ -41,7 +41,7 @@ rows! {
     ConvTranspose(channels: Size, kernel: Pair, stride: Pair = [1, 1], pad: Padding = [0, 0], bias: Flag = true),
         "ConvTranspose(channels: 4, kernel: 4, stride: 2, pad: 1)" => n.conv(layer, channels, kernel, Window { stride, pad }, bias, true);
     /// Each channel to mean 0 and variance 1 over the batch, then scaled and shifted by learned numbers.
-    BatchNorm(epsilon: NotNegative = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" => n.batch_norm(layer, epsilon, momentum);
+    BatchNorm(epsilon: Positive = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" => n.batch_norm(layer, epsilon, momentum);
     /// In training, elements become 0 with the probability `rate`; the others are scaled up.
     Dropout(rate: Fraction), "Dropout(0.25)" => n.dropout(layer, rate);
     /// Negative numbers become 0.

@@ -20,6 +20,7 @@ mod program;
 pub mod ron;
 mod rows;
 mod sizes;
+mod source_text;
 pub mod vocabulary;
 
 use crate::ir::{Module, Type};

@@ -36,7 +36,7 @@ rows! {
     /// The optimisers.
     OPTIMISERS: Settings; |_n, _at|
     /// Adam (Kingma & Ba, 2015): each parameter by the ratio of its gradient's running mean and root mean square.
-    Adam(lr: NotNegative, beta1: Fraction = 0.9, beta2: Fraction = 0.999, epsilon: NotNegative = 1e-8),
+    Adam(lr: NotNegative, beta1: Fraction = 0.9, beta2: Fraction = 0.999, epsilon: Positive = 1e-8),
         "Adam(lr: 1e-3)" => Some(Optimiser::Adam { rate: lr, beta1, beta2, epsilon });
     /// Stochastic gradient descent, with momentum where it is given.
     Sgd(lr: NotNegative, momentum: Fraction = 0.0), "Sgd(lr: 0.1, momentum: 0.9)" => Some(Optimiser::Sgd { rate: lr, momentum });

@@ -47,10 +47,12 @@ pub enum Kind {
     Dimensions,
     /// A list of dimensions, or all of them.
     Axes,
-    /// Any number.
+    /// Any finite number.
     Number,
-    /// A number that is not negative.
+    /// A finite number, 0 or more.
     NotNegative,
+    /// A finite number greater than 0.
+    Positive,
     /// A number from 0 to below 1.
     Fraction,
     /// A number from 0 to 1.
@@ -77,6 +79,7 @@ pub enum Arg {
     Axes(Option<Vec<usize>>),
     Number(f64),
     NotNegative(f64),
+    Positive(f64),
     Fraction(f64),
     Probability(f64),
     Flag(bool),
@@ -105,8 +108,9 @@ impl Kind {
             Kind::Dimension => "a dimension, from 0",
             Kind::Dimensions => "a whole number for each dimension",
             Kind::Axes => "a list of dimensions, from 0",
-            Kind::Number => "a number",
-            Kind::NotNegative => "a number, not negative",
+            Kind::Number => "a finite number",
+            Kind::NotNegative => "a finite number, 0 or more",
+            Kind::Positive => "a finite number greater than 0",
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
             Kind::Flag => "true or false",
@@ -125,7 +129,9 @@ impl std::fmt::Display for Arg {
             Arg::Pair(pair) | Arg::Padding(pair) => write!(f, "{pair:?}"),
             Arg::Sizes(list) | Arg::Dimensions(list) | Arg::Axes(Some(list)) => write!(f, "{list:?}"),
             Arg::Axes(None) => write!(f, "all"),
-            Arg::Number(x) | Arg::NotNegative(x) | Arg::Fraction(x) | Arg::Probability(x) => write!(f, "{x:?}"),
+            Arg::Number(x) | Arg::NotNegative(x) | Arg::Positive(x) | Arg::Fraction(x) | Arg::Probability(x) => {
+                write!(f, "{x:?}")
+            }
             Arg::Flag(x) => write!(f, "{x}"),
             Arg::ElementType(dtype) => write!(f, "{dtype:?}"),
             Arg::Value(_) | Arg::Values(_) | Arg::Written => write!(f, "..."),
@@ -161,7 +167,7 @@ pub fn names<T>(table: &[Row<T>]) -> Vec<&'static str> {
 /// ```text
 /// rows! { OPERATIONS: Expand; |nodes, at|
 ///     /// The meaning, in one line.
-///     Name(x: Value, epsilon: NotNegative = 1e-5), "Name(\"x\")" => what it stands for, in nodes, at, x and epsilon;
+///     Name(x: Value, epsilon: Positive = 1e-5), "Name(\"x\")" => what it stands for, in nodes, at, x and epsilon;
 /// }
 /// ```
 macro_rules! rows {

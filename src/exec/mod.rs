@@ -24,8 +24,10 @@ pub enum ExecError {
     WrongTensor { what: &'static str, name: String, expected: String, found: String },
     #[error("entry `{entry}` takes {expected} inputs, got {found}")]
     WrongInputs { entry: String, expected: usize, found: usize },
-    /// The device has not so much memory, or not so much of it free.
-    #[error("not enough memory for {what} of {bytes} bytes: make the batch smaller, or end what else uses memory")]
+    /// The device has too little memory, or too little of it is free.
+    #[error(
+        "not enough memory for {what} of {bytes} bytes: make the batch smaller, or close other programs that use memory"
+    )]
     OutOfMemory { bytes: usize, what: String },
     /// The device stopped working; what was on it is lost.
     #[error("{device} was lost: {problem}; state since the last checkpoint is gone, resume from there")]
@@ -37,7 +39,7 @@ pub enum ExecError {
 
 /// Something that runs plans.
 pub trait Device: Send + Sync {
-    /// What it is, for people: the kind, and what its speed depends on.
+    /// A human-readable name: the kind, and what its speed depends on.
     fn name(&self) -> String;
 
     /// Makes a plan ready to run: verifies it, and reserves its memory. All state is zero.
@@ -46,7 +48,7 @@ pub trait Device: Send + Sync {
     /// When the plan does not pass its verification, the device can't run it, or its memory is too small.
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError>;
 
-    /// Measures what the device can do at most, in a few seconds.
+    /// Measures the device's peak speeds, in a few seconds.
     ///
     /// # Errors
     /// When there is no memory for the measurement, or the device is lost.
@@ -70,7 +72,7 @@ pub trait Executor: Send {
 
     /// Starts a run of entry `entry` (an index into the plan's entries) with its inputs in the plan's order, after all runs
     /// that were started before. Returns as soon as the inputs are taken; the device may still be at work. A failure of the
-    /// device may be told by a later call.
+    /// device may be reported by a later call.
     ///
     /// # Errors
     /// When an input's type or size is not what the entry takes, or the device fails.

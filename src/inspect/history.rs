@@ -75,7 +75,9 @@ impl Observed {
 /// The entry that people mean when they name none: the training step, else the one with most to do.
 pub fn main_entry(plan: &Plan) -> &str {
     let own = || plan.entries.iter().filter(|e| e.sizes.is_empty());
-    let work = |e: &&crate::plan::EntryPlan| e.schedule.kernels.iter().map(crate::kernel::cost::flops).sum::<u64>();
+    let work = |e: &&crate::plan::EntryPlan| {
+        e.schedule.kernels.iter().map(crate::kernel::cost::flops).fold(0, u64::saturating_add)
+    };
     let train = own().find(|e| e.name == crate::train::session::entry::TRAIN);
     train.or_else(|| own().max_by_key(work)).map_or("", |e| e.name.as_str())
 }

@@ -18,8 +18,8 @@ pub mod profile;
 mod summary;
 mod svg;
 mod table;
-mod visible;
 
+use crate::visible::visible;
 pub use colour::{COLOURS, Colour};
 pub use condense::{Part, condense};
 pub use diff::diff;
@@ -34,4 +34,3 @@ pub use placement::{Placement, by_name, kernel_core, placement};
 pub use summary::summary_text;
 pub use svg::{Detail, graph_svg, schedule_svg};
 pub use table::{Align, Table, bytes, count};
-pub use visible::visible;

@@ -410,8 +410,8 @@ impl Profile {
         let whole = [step.min_seconds, step.median_seconds, step.max_seconds].map(ms);
         table.row(rest("the step", step.seconds, whole, ms(ceiling)));
         let Subject { machine, spread, .. } = &self.subject;
-        let (flops, moved) =
-            (kernels.iter().map(|k| k.flops).sum::<u64>(), kernels.iter().map(|k| k.bytes).sum::<u64>());
+        let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
+        let (flops, moved) = (sum(&mut kernels.iter().map(|k| k.flops)), sum(&mut kernels.iter().map(|k| k.bytes)));
         let within = |part: f64| format!("(±{:.1}%)", part * 100.0);
         let busy = spread.busy().map_or(String::new(), |why| {
             format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")

@@ -237,6 +237,40 @@ impl Graph {
         }
     }
 
+    /// The nodes that `y` depends on and `y` itself, in the order in which [`Graph::topological`] has them; in time
+    /// that their number sets, not that of the graph.
+    pub fn topological_to(&self, y: NodeId) -> Vec<NodeId> {
+        let mut missing = HashMap::from([(y, 0usize)]);
+        let mut ready = BinaryHeap::new();
+        let mut stack = vec![y];
+        while let Some(id) = stack.pop() {
+            let operands: Vec<NodeId> = self.dag.neighbors_directed(id, Direction::Incoming).collect();
+            missing.insert(id, operands.len());
+            if operands.is_empty() {
+                ready.push(Reverse(id));
+            }
+            for operand in operands {
+                missing.entry(operand).or_insert_with(|| {
+                    stack.push(operand);
+                    0
+                });
+            }
+        }
+        let mut order = Vec::with_capacity(missing.len());
+        while let Some(Reverse(id)) = ready.pop() {
+            order.push(id);
+            for user in self.dag.neighbors_directed(id, Direction::Outgoing) {
+                if let Some(left) = missing.get_mut(&user) {
+                    *left -= 1;
+                    if *left == 0 {
+                        ready.push(Reverse(user));
+                    }
+                }
+            }
+        }
+        order
+    }
+
     /// As [`Graph::topological`], for graphs that may be broken.
     ///
     /// # Errors

@@ -188,7 +188,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
                 return Err(err(format!("the input has {c} channels, the filter takes {wc}")));
             }
             let out = conv_output(window, hw, kernel).map_err(err)?;
-            padded_fits(window, [n, c], hw).map_err(err)?;
+            padded_fits(window, [n, c], hw, kernel).map_err(err)?;
             Type::f32([n, o, out[0], out[1]])
         }
         Op::Conv2dInputGrad { window, size } => {
@@ -200,7 +200,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if conv_output(window, *size, kernel).map_err(err)? != out {
                 return Err(err(format!("a convolution of {size:?} does not give {out:?}")));
             }
-            padded_fits(window, [n, c], *size).map_err(err)?;
+            padded_fits(window, [n, c], *size, kernel).map_err(err)?;
             Type::f32([n, c, size[0], size[1]])
         }
         Op::Conv2dFilterGrad { window, kernel } => {
@@ -212,7 +212,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             if conv_output(window, hw, *kernel).map_err(err)? != out {
                 return Err(err(format!("a convolution of {hw:?} with kernel {kernel:?} does not give {out:?}")));
             }
-            padded_fits(window, [n, c], hw).map_err(err)?;
+            padded_fits(window, [n, c], hw, *kernel).map_err(err)?;
             Type::f32([o, c, kernel[0], kernel[1]])
         }
         Op::Detach => operands[0].clone(),
@@ -278,10 +278,10 @@ fn image(what: &str, ty: &Type) -> Result<(usize, usize, [usize; 2]), String> {
 }
 
 /// Whether images with their padding are small enough: executors make room for them.
-fn padded_fits(window: &Window, [n, c]: [usize; 2], size: [usize; 2]) -> Result<(), String> {
+fn padded_fits(window: &Window, [n, c]: [usize; 2], size: [usize; 2], kernel: [usize; 2]) -> Result<(), String> {
     let padded = [n, c, size[0] + 2 * window.pad[0], size[1] + 2 * window.pad[1]];
     match checked_elements(&padded) {
-        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
+        Some(elements) if elements <= MAX_ELEMENTS => window.check_room(c, size, kernel),
         _ => Err(format!("images with their padding, {padded:?}, have more than {MAX_ELEMENTS} elements")),
     }
 }

@@ -226,4 +226,21 @@ proptest! {
     fn random_graphs_pass(graph in graphs(GraphOptions { gradients: true, ..GraphOptions::default() })) {
         prop_assert_eq!(verify(&graph), Ok(()));
     }
+
+    /// Only what a node depends on, in the order of the whole graph.
+    #[test]
+    fn the_order_up_to_a_node_is_part_of_the_whole(graph in graphs(GraphOptions::default())) {
+        let order = graph.topological();
+        for &y in &order {
+            let mut needed = vec![false; graph.bound()];
+            needed[y.index()] = true;
+            for &id in order.iter().rev() {
+                if needed[id.index()] {
+                    graph.operands(id).into_iter().for_each(|x| needed[x.index()] = true);
+                }
+            }
+            let expected: Vec<_> = order.iter().copied().filter(|id| needed[id.index()]).collect();
+            prop_assert_eq!(graph.topological_to(y), expected);
+        }
+    }
 }

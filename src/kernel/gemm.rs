@@ -38,6 +38,11 @@ impl Gemm {
         [&self.batch, &self.m, &self.n].into_iter().flatten().product()
     }
 
+    /// Elements of the rows of one image, where `m` is images and pixels: each row has all terms of one pixel.
+    pub fn gathered(&self) -> usize {
+        self.m.iter().skip(1).product::<usize>().saturating_mul(self.depth())
+    }
+
     /// How many terms each has.
     pub fn depth(&self) -> usize {
         self.k.iter().product()
@@ -75,7 +80,7 @@ fn pixel(size: [usize; 2], row: (isize, Vec<isize>), column: (isize, Vec<isize>)
     [(row, size[0]), (column, size[1])].map(|((offset, strides), below)| Bound { offset, strides, below })
 }
 
-/// The access of an image's pixel, where `rest` gives the strides of what is no row or column of it.
+/// The access of an image's pixel, where `rest` gives the strides of all dimensions but its rows and columns.
 fn image(width: usize, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
     let [row, column] = &bounds;
     let width = width as isize;
@@ -274,6 +279,16 @@ mod tests {
                 prop_assert_eq!(by_gemms(&kind, &first, &second), by_definition(&kind, &first, &second), "{:?}", kind);
             }
         }
+    }
+
+    /// Most residues of a large stride have no pixel.
+    #[test]
+    fn a_stride_beyond_the_image_makes_no_empty_products() {
+        let window = Window { stride: [crate::types::MAX_PADDED; 2], pad: [0; 2] };
+        let c = ConvShape { n: 1, c: 1, input: [2, 3], o: 1, kernel: [1, 1], output: [1, 1], window };
+        let gemms = ContractionKind::Conv2dInputGrad(c).gemms();
+        assert_eq!(gemms.len(), 6);
+        assert!(gemms.iter().all(|g| g.results() == 1));
     }
 
     #[test]

@@ -68,8 +68,9 @@ pub struct PassContext {
     pub fast_math: bool,
 }
 
-/// What a rewrite assumes about numbers that are not finite. In exact arithmetic every rewrite is an identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a rewrite assumes about numbers that are not finite, the least first. In exact arithmetic every rewrite is an
+/// identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Assumes {
     /// Nothing: NaN and infinities come out as they do without it.
     Nothing,
@@ -89,7 +90,16 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in a sentence.
     pub about: &'static str,
+    /// The most that its rewrites assume where finite numbers may not be assumed.
+    pub assumes: Assumes,
     pub run: fn(&mut Graph, &PassContext) -> Report,
+}
+
+impl Pass {
+    /// The most that its rewrites assume.
+    pub fn assumes(&self, context: &PassContext) -> Assumes {
+        if context.fast_math { Assumes::Finite } else { self.assumes }
+    }
 }
 
 /// A sentence for each pass; some run several times.
@@ -109,29 +119,32 @@ mod about {
 }
 
 /// Before differentiation: what makes derivatives finite, and what would be differentiated for nothing.
-pub const FORWARD: &[Pass] =
-    &[Pass { name: "stable", about: about::STABLE, run: stable }, Pass { name: "dead", about: about::DEAD, run: dead }];
+pub const FORWARD: &[Pass] = &[
+    Pass { name: "stable", about: about::STABLE, assumes: Assumes::Range, run: stable },
+    Pass { name: "dead", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
+];
 
 /// After differentiation.
 pub const PIPELINE: &[Pass] = &[
-    Pass { name: "dead-2", about: about::DEAD, run: dead },
-    Pass { name: "fold", about: about::FOLD, run: fold },
-    Pass { name: "arithmetic", about: about::ARITHMETIC, run: arithmetic },
-    Pass { name: "movement", about: about::MOVEMENT, run: movement },
-    Pass { name: "through", about: about::THROUGH, run: through },
-    Pass { name: "reductions", about: about::REDUCTIONS, run: reductions },
-    Pass { name: "cse", about: about::CSE, run: cse },
-    Pass { name: "arithmetic-2", about: about::ARITHMETIC, run: arithmetic },
-    Pass { name: "movement-2", about: about::MOVEMENT, run: movement },
-    Pass { name: "reductions-2", about: about::REDUCTIONS, run: reductions },
-    Pass { name: "fold-2", about: about::FOLD, run: fold },
-    Pass { name: "arithmetic-3", about: about::ARITHMETIC, run: arithmetic },
-    Pass { name: "cse-2", about: about::CSE, run: cse },
-    Pass { name: "dead-3", about: about::DEAD, run: dead },
+    Pass { name: "dead-2", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
+    Pass { name: "fold", about: about::FOLD, assumes: Assumes::Nothing, run: fold },
+    Pass { name: "arithmetic", about: about::ARITHMETIC, assumes: Assumes::Nothing, run: arithmetic },
+    Pass { name: "movement", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
+    Pass { name: "through", about: about::THROUGH, assumes: Assumes::Nothing, run: through },
+    Pass { name: "reductions", about: about::REDUCTIONS, assumes: Assumes::Alike, run: reductions },
+    Pass { name: "cse", about: about::CSE, assumes: Assumes::Nothing, run: cse },
+    Pass { name: "arithmetic-2", about: about::ARITHMETIC, assumes: Assumes::Nothing, run: arithmetic },
+    Pass { name: "movement-2", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
+    Pass { name: "reductions-2", about: about::REDUCTIONS, assumes: Assumes::Alike, run: reductions },
+    Pass { name: "fold-2", about: about::FOLD, assumes: Assumes::Nothing, run: fold },
+    Pass { name: "arithmetic-3", about: about::ARITHMETIC, assumes: Assumes::Nothing, run: arithmetic },
+    Pass { name: "cse-2", about: about::CSE, assumes: Assumes::Nothing, run: cse },
+    Pass { name: "dead-3", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
 ];
 
 /// Passes that run before differentiation where they are asked for.
-pub const OPTIONAL: &[Pass] = &[Pass { name: "drop-biases", about: about::DROP_BIASES, run: drop_biases }];
+pub const OPTIONAL: &[Pass] =
+    &[Pass { name: "drop-biases", about: about::DROP_BIASES, assumes: Assumes::Finite, run: drop_biases }];
 
 #[cfg(test)]
 mod tests;

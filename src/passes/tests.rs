@@ -24,7 +24,7 @@ fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Repo
     assert_eq!((report.nodes_before, report.nodes_after), (before.len(), after.len()));
     assert_eq!(report.changed > 0, before != after);
     for seed in 0..4 {
-        validate(&before, &after, seed).unwrap();
+        validate(&before, &after, Assumes::Range, seed).unwrap();
     }
     format!(
         "{before}→ {}\n{after}",
@@ -322,10 +322,32 @@ fn pipeline() {
 fn validation_finds_a_wrong_pass() {
     let before = parse("graph g {\n%x: f32[4] = input \"x\"\n%y = sub %x %x\n%z = exp %y\noutput z = %z }").unwrap();
     let after = parse("graph g {\n%x: f32[4] = input \"x\"\n%y = add %x %x\n%z = exp %y\noutput z = %z }").unwrap();
-    let error = validate(&before, &after, 0).unwrap_err();
+    let error = validate(&before, &after, Assumes::Finite, 0).unwrap_err();
     assert!(error.to_string().starts_with("output z: f32[4] has element 0 = "), "{error}");
     let other = parse("graph g {\n%x: f32[4] = input \"x\"\noutput y = %x }").unwrap();
-    assert!(matches!(validate(&before, &other, 0), Err(Mismatch::Results { .. })));
+    assert!(matches!(validate(&before, &other, Assumes::Finite, 0), Err(Mismatch::Results { .. })));
+}
+
+/// NaN, and infinity, that a pass makes a number of: it must say that it may.
+#[test]
+fn validation_finds_a_pass_that_hides_what_is_not_finite() {
+    let result = |lines: &str| {
+        let text =
+            format!("graph g {{\n%x: f32[4] = input \"x\"\n%zero: f32[4] = constant 0.0\n{lines}\noutput y = %y }}");
+        parse(&text).unwrap()
+    };
+    let (nan, infinite) = (result("%y = div %zero %zero"), result("%y = log %zero"));
+    let number = result("%y = mul %x %zero");
+    for before in [&nan, &infinite] {
+        for assumes in [Assumes::Nothing, Assumes::Alike] {
+            let error = validate(before, &number, assumes, 0).unwrap_err();
+            assert!(matches!(error, Mismatch::Value { before, after: 0.0, .. } if !before.is_finite()), "{error}");
+        }
+        for assumes in [Assumes::Range, Assumes::Finite] {
+            assert!(validate(before, &number, assumes, 0).is_ok());
+        }
+    }
+    assert!(validate(&nan, &infinite, Assumes::Alike, 0).is_ok());
 }
 
 proptest! {
@@ -337,7 +359,7 @@ proptest! {
             let mut after = graph.clone();
             (pass.run)(&mut after, &context);
             prop_assert_eq!(verify(&after), Ok(()), "{}", pass.name);
-            if let Err(error) = validate(&graph, &after, seed) {
+            if let Err(error) = validate(&graph, &after, pass.assumes(&context), seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{graph}\n{after}", pass.name)));
             }
             // A pass is done when it says so.
@@ -355,14 +377,14 @@ proptest! {
     ) {
         let mut now = graph.clone();
         FORWARD.iter().for_each(|pass| { (pass.run)(&mut now, &PassContext::default()); });
-        prop_assert!(validate(&graph, &now, seed).is_ok(), "before differentiation");
+        prop_assert!(validate(&graph, &now, Assumes::Range, seed).is_ok(), "before differentiation");
         differentiate(&mut now);
         prop_assert!(now.ids().into_iter().all(|id| *now.op(id) != Op::Gradient));
         for pass in PIPELINE {
             let before = now.clone();
             (pass.run)(&mut now, &PassContext::default());
             prop_assert_eq!(verify(&now), Ok(()), "{}", pass.name);
-            if let Err(error) = validate(&before, &now, seed) {
+            if let Err(error) = validate(&before, &now, pass.assumes, seed) {
                 return Err(TestCaseError::fail(format!("{}: {error}\n{before}\n{now}", pass.name)));
             }
         }
@@ -418,6 +440,19 @@ fn the_documentation_lists_what_rewrites_assume() {
         "the table in src/passes/mod.rs should be\n//! | `{}",
         rows.join("\n//! | `")
     );
+}
+
+/// What a pass says that it assumes is the most that its rows do which apply without `fast_math`. Those that are asked
+/// for apply them all.
+#[test]
+fn passes_assume_what_their_rules_do() {
+    let of = |pass: &Pass| pass.name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()).to_string();
+    for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
+        let is_asked_for = OPTIONAL.iter().any(|p| p.name == pass.name);
+        let rules = tables().into_iter().filter(|(name, _)| *name == of(pass)).flat_map(|(_, rules)| rules);
+        let applied = rules.map(|rule| rule.assumes).filter(|&a| is_asked_for || a != Assumes::Finite);
+        assert_eq!(pass.assumes, applied.max().unwrap_or(Assumes::Nothing), "{}", pass.name);
+    }
 }
 
 /// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed

@@ -4,13 +4,15 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device, TensorRef};
-use crate::kernel::access::Access;
+use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{Body, BufferId, Expr, Nest};
 use crate::kernel::choice::{Algorithm, Tile};
+use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::BufferRole;
 use crate::plan::DType;
 use crate::tensor::{Bf16, Tensor};
+use crate::types::Window;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -114,11 +116,52 @@ fn each_nest(plan: &mut Plan, change: &mut dyn FnMut(&mut Nest<BufferId>)) {
     }
 }
 
+/// Gives every nest an access that nothing needs, but executors prepare.
+fn each_access(plan: &mut Plan, change: &dyn Fn(&mut Access)) {
+    each_nest(plan, &mut |nest| {
+        let mut access = Access::contiguous(&nest.space);
+        change(&mut access);
+        nest.exprs.push(Expr::Inside { access });
+    });
+}
+
+fn each_iota(plan: &mut Plan, divisor: usize) {
+    each_nest(plan, &mut |nest| {
+        let access = Access::contiguous(&nest.space);
+        nest.exprs.push(Expr::Iota { access, divisor, modulus: 1, dtype: DType::U32 });
+    });
+}
+
+fn each_conv(plan: &mut Plan, change: &dyn Fn(&mut ConvShape)) {
+    for kernel in plan.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels) {
+        if let Body::Contraction(c) = &mut kernel.body
+            && let ContractionKind::Conv2d(shape)
+            | ContractionKind::Conv2dInputGrad(shape)
+            | ContractionKind::Conv2dFilterGrad(shape) = &mut c.kind
+        {
+            change(shape);
+        }
+    }
+}
+
 /// Numbers that are allocated or shown are checked, not believed.
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 21] = [
+        ("index space", |p| each_access(p, &|a| a.bounds.push(Bound { offset: 0, strides: vec![], below: 1 }))),
+        ("index space", |p| each_access(p, &|a| a.offset = isize::MIN)),
+        ("a bound's sum", |p| {
+            each_access(p, &|a| {
+                let strides = vec![1 << 30; a.strides.len()];
+                a.bounds.push(Bound { offset: 0, strides, below: 1 });
+            });
+        }),
+        ("an iota divides", |p| each_iota(p, 0)),
+        ("an iota divides", |p| each_iota(p, usize::MAX)),
+        ("control characters", |p| p.name.push('\u{202e}')),
+        ("control characters", |p| p.entries[1].schedule.kernels[0].nodes.push("a\u{1b}[31m".into())),
+        ("control characters", |p| p.entries[1].schedule.buffers[0].name.push('\n')),
         ("lower bound", |p| p.entries[1].schedule.lower_bound -= 64),
         ("arena", |p| p.entries[1].schedule.arena_bytes = 1 << 50),
         ("elements", |p| p.entries[1].inputs[0].ty.shape = vec![usize::MAX, 8]),
@@ -157,17 +200,22 @@ fn doctored_plans_are_refused() {
             kernels.for_each(|k| k.choice.algorithm = Algorithm::FilterGradient { tile });
         }),
         ("no values", |p| p.entries[1].inputs[0].below = Some(0)),
+        ("a padding of", |p| {
+            let window = Window { stride: [16384; 2], pad: [8192; 2] };
+            let (input, kernel, output) = ([1; 2], [1; 2], [2; 2]);
+            each_conv(p, &|c| *c = ConvShape { n: 1, c: 1, o: 1, input, kernel, output, window });
+        }),
+        ("a stride of", |p| {
+            let window = Window { stride: [512; 2], pad: [0; 2] };
+            let (input, kernel, output) = ([512; 2], [1; 2], [1; 2]);
+            each_conv(p, &|c| *c = ConvShape { n: 1, c: 1, o: 1, input, kernel, output, window });
+        }),
         ("stride or padding", |p| {
-            let bodies = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels).map(|k| &mut k.body);
-            for body in bodies {
-                if let crate::kernel::body::Body::Contraction(c) = body
-                    && let crate::kernel::contraction::ContractionKind::Conv2d(shape) = &mut c.kind
-                {
-                    shape.window.stride = [1 << 40; 2];
-                    shape.window.pad = [1 << 39; 2];
-                    shape.output = [(shape.input[0] + (1 << 40) - shape.kernel[0]) / (1 << 40) + 1; 2];
-                }
-            }
+            each_conv(p, &|shape| {
+                shape.window.stride = [1 << 40; 2];
+                shape.window.pad = [1 << 39; 2];
+                shape.output = [(shape.input[0] + (1 << 40) - shape.kernel[0]) / (1 << 40) + 1; 2];
+            });
         }),
     ];
     for (message, change) in changes {

@@ -2,6 +2,7 @@
 
 mod file;
 mod in_place;
+mod limits;
 pub mod overlap;
 mod verify;
 

@@ -7,19 +7,20 @@
 //! declared types.
 
 use super::in_place::{may_overwrite, nests_reading};
+use super::limits::{check_bounds, check_divisors, check_names, check_plan_names};
 use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
-use crate::kernel::choice::{Choice, MAX_TILE, Tile};
+use crate::kernel::choice::{Algorithm, Choice, MAX_TILE, RowSource, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
 use crate::scalar::Lane;
 use crate::tensor::DType;
-use crate::types::{Feed, InputDecl, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
+use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -36,7 +37,7 @@ const MAX_BOUNDS: usize = 64;
 /// Most kept values of a nest.
 const MAX_SLOTS: usize = 1024;
 
-type Check = Result<(), String>;
+pub(super) type Check = Result<(), String>;
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -45,19 +46,22 @@ macro_rules! ensure {
         }
     };
 }
+pub(super) use ensure;
 
 /// Checks that a plan is fit to run.
 ///
 /// # Errors
 /// The first thing found that execution could not rely on.
 pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
+    check_plan_names(plan).map_err(|problem| VerifyError { place: "names".into(), problem })?;
     states(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
     let mut names = HashSet::new();
     for entry in &plan.entries {
-        let place = || format!("entry `{}`", entry.name);
+        let place = || format!("entry `{}`", entry.name.escape_debug());
         if !names.insert((&entry.name, &entry.sizes)) {
             return Err(VerifyError { place: place(), problem: "appears twice".into() });
         }
+        check_names(entry).map_err(|problem| VerifyError { place: place(), problem })?;
         buffers(plan, entry).map_err(|problem| VerifyError { place: place(), problem })?;
         for (position, kernel) in entry.schedule.kernels.iter().enumerate() {
             check_kernel(&entry.schedule, position, kernel).map_err(|problem| VerifyError {
@@ -204,6 +208,12 @@ fn check_choice(schedule: &Schedule, kernel: &Kernel) -> Check {
         let fits = |size: usize| (1..=MAX_TILE).contains(&size);
         ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
     }
+    if let (Algorithm::Images(images), Body::Contraction(c)) = (algorithm, &kernel.body) {
+        let gemms = c.kind.gemms();
+        let gathered = gemms.iter().zip(&images.rows).filter(|(_, rows)| **rows == RowSource::Gathered);
+        let most = gathered.map(|(gemm, _)| gemm.gathered()).max().unwrap_or(0);
+        ensure!(most <= MAX_BLOCK, "{most} elements of an image's rows are gathered, more than {MAX_BLOCK}");
+    }
     let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
     let needed: Vec<_> =
         algorithm.workspace(&kernel.body, dtype).into_iter().filter(|(_, floats)| *floats > 0).collect();
@@ -339,11 +349,11 @@ fn check_kernel(schedule: &Schedule, position: usize, kernel: &Kernel) -> Check 
     Ok(())
 }
 
-/// That an access has a stride for each dimension, and that no sum of theirs overflows.
-fn check_access(access: &Access, rank: usize) -> Check {
+/// That an access has a stride for each dimension of a space, and that no sum of theirs overflows.
+fn check_access(access: &Access, space: &[usize]) -> Check {
     let fits = |offset: isize, strides: &[isize]| {
         let is_small = |x: isize| x.unsigned_abs() <= MAX_ELEMENTS;
-        strides.len() == rank && is_small(offset) && strides.iter().all(|&stride| is_small(stride))
+        strides.len() == space.len() && is_small(offset) && strides.iter().all(|&stride| is_small(stride))
     };
     ensure!(fits(access.offset, &access.strides), "an access does not fit its index space");
     for bound in &access.bounds {
@@ -351,20 +361,21 @@ fn check_access(access: &Access, rank: usize) -> Check {
         ensure!(bound.below <= MAX_ELEMENTS, "a bound is beyond the elements of any tensor");
     }
     ensure!(access.bounds.len() <= MAX_BOUNDS, "{} bounds are more than {MAX_BOUNDS}", access.bounds.len());
-    Ok(())
+    check_bounds(access, space)
 }
 
 /// That all expressions are well-typed, those too that nothing needs: executors prepare them all.
 fn check_exprs(
     schedule: &Schedule,
     exprs: &Exprs<BufferId>,
-    rank: usize,
+    space: &[usize],
     slots: usize,
     has_accumulator: bool,
 ) -> Check {
     exprs.check()?;
     for expr in exprs.iter() {
-        expr.access().map_or(Ok(()), |access| check_access(access, rank))?;
+        expr.access().map_or(Ok(()), |access| check_access(access, space))?;
+        check_divisors(expr)?;
         match expr {
             Expr::Load { buffer, lane, .. } => {
                 let Some(buffer) = schedule.buffers.get(buffer.index()) else {
@@ -414,11 +425,7 @@ fn reads_inside(
                 let bounds_alone = Access { offset: 0, strides: vec![0; access.strides.len()], ..access.clone() };
                 within(&bounds_alone, 1)?;
             }
-            Expr::Iota { access, divisor, modulus, .. } => {
-                ensure!(*divisor > 0 && *modulus > 0, "an iota divides by 0");
-                within(access, MAX_ELEMENTS)?;
-            }
-            Expr::Random { access, .. } => within(access, MAX_ELEMENTS)?,
+            Expr::Iota { access, .. } | Expr::Random { access, .. } => within(access, MAX_ELEMENTS)?,
             Expr::Slot(slot) => ensure!(defined[slot.index()], "slot {slot} is read before it is computed"),
             Expr::Constant { .. } | Expr::Accumulator | Expr::Scalar { .. } => {}
         }
@@ -436,7 +443,7 @@ fn check_store(schedule: &Schedule, exprs: &Exprs<BufferId>, store: &Store<Buffe
         buffer.name,
         buffer.elements()
     );
-    check_access(&store.access, space.len())?;
+    check_access(&store.access, space)?;
     ensure!(store.access.is_bijective(space), "a store does not fill `{}`", buffer.name);
     ensure!(store.value.index() < exprs.len(), "a store of no expression");
     ensure!(buffer.dtype.lane() == exprs.lane(store.value), "`{}` gets another type", buffer.name);
@@ -449,7 +456,7 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     elements(&nest.space)?;
     let kept_space = kept_shape(&nest.space, &nest.reduced);
     let exprs = &nest.exprs;
-    check_exprs(schedule, exprs, nest.space.len(), nest.slots, false)?;
+    check_exprs(schedule, exprs, &nest.space, nest.slots, false)?;
     let is_elementwise = !nest.reduced.contains(&true);
     ensure!(!is_elementwise || nest.sweeps.len() <= 1, "an elementwise nest has several sweeps");
     let mut defined = vec![false; nest.slots];
@@ -498,7 +505,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         elements(shape)?;
         match operand {
             Operand::Buffer { buffer, access } => {
-                check_access(access, shape.len())?;
+                check_access(access, shape)?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
                 ensure!(buffer.dtype == DType::F32, "an operand is not f32");
                 ensure!(access.bounds.is_empty(), "an operand is padded");
@@ -514,7 +521,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                 }
             }
             Operand::Computed { exprs } => {
-                check_exprs(schedule, exprs, shape.len(), 0, false)?;
+                check_exprs(schedule, exprs, shape, 0, false)?;
                 let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
                 ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
                 reads_inside(schedule, exprs, &[value], shape, &[])?;
@@ -522,7 +529,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         }
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
-    check_exprs(schedule, &contraction.exprs, contraction.space.len(), 0, true)?;
+    check_exprs(schedule, &contraction.exprs, &contraction.space, 0, true)?;
     for store in &contraction.stores {
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
         check_store(schedule, &contraction.exprs, store, &contraction.space)?;
@@ -583,6 +590,7 @@ fn check_conv(c: &ConvShape) -> Check {
     }
     // What executors make room for: the images with their padding.
     elements(&[c.n, c.c, c.input[0] + 2 * c.window.pad[0], c.input[1] + 2 * c.window.pad[1]])?;
+    c.window.check_room(c.c, c.input, c.kernel)?;
     for shape in [c.input_shape(), c.filter_shape(), c.output_shape()] {
         elements(&shape)?;
     }

@@ -84,7 +84,7 @@ pub(super) fn choose_atoms(graph: &Graph, order: &[NodeId], strategy: &Strategy)
                         more.push(node);
                     }
                 }
-                Err(Refusal::Misaligned) => panic!("the node {} alone is no kernel", graph.node(id).name),
+                Err(Refusal::Misaligned) => panic!("the node {} alone does not make a kernel", graph.node(id).name),
             }
         }
         candidates = affected(graph, &more, &in_memory);

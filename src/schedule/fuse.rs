@@ -1,7 +1,7 @@
 //! Fusion: which nodes are computed by which kernel.
 //!
 //! 1. Some nodes must have a value of their own, if only inside a kernel: the *atoms*. They are the
-//!    results, contractions, reductions, and elementwise values with several users that are dearer to
+//!    results, contractions, reductions, and elementwise values with several users that cost more to
 //!    recompute than to keep. All others are inlined where they are used.
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
@@ -44,8 +44,8 @@ pub struct Fused {
     pub orders: Orders,
 }
 
-/// A group whose expressions come from this many nodes takes no more: what a kernel saves is saved by then, and its
-/// registers and its source stay of a size that devices and their compilers are made for.
+/// A group whose expressions come from this many nodes grows no further: fusion has saved what it can by then, and
+/// devices and their compilers handle a kernel of that size well.
 const FULL_WEIGHT: usize = 256;
 
 /// Of the groups that read one value, how many are tried at most with each atom: those next to its own.
@@ -82,8 +82,8 @@ pub enum NotFused {
     Apart,
 }
 
-/// Why the kernels that compute two values are two, given that they are: the reason that fusion met last, when all else
-/// had been merged. `None` where one of the nodes has no value of its own.
+/// Why two values are computed by separate kernels, given that they are: the reason found once everything else is
+/// merged. `None` where one of the nodes has no value of its own.
 pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
     let (order, rank) = live_order(graph);
     let strategy = Strategy::default();
@@ -337,8 +337,8 @@ impl<'l> Groups<'l> {
     }
 
     /// Whether the group computes numbers for the updates of larger parameters, such as Adam's bias
-    /// corrections. Beside the update of a bias of one element it would keep all others from being in one
-    /// kernel with that.
+    /// corrections. In one kernel with the update of a bias of one element, it would keep all other
+    /// updates out of that kernel.
     fn is_shared_scalar(&self, group: GroupId) -> bool {
         let optimiser = &self.groups[group].optimiser;
         let is_scalar = |g: GroupId| self.groups[g].members.iter().all(|m| self.graph().ty(*m).elements() == 1);
@@ -366,7 +366,7 @@ impl<'l> Groups<'l> {
         }
     }
 
-    /// What `a` and `b` would be as one kernel, or why they are none.
+    /// What `a` and `b` would be as one kernel, or why they can't be one.
     fn merged(&self, a: GroupId, b: GroupId) -> Result<Merged, NotFused> {
         let (ga, gb) = (&self.groups[a], &self.groups[b]);
         if ga.optimiser != gb.optimiser {
@@ -402,8 +402,8 @@ impl<'l> Groups<'l> {
         }
     }
 
-    /// Whether it needs no trial that the groups lower to one kernel: both do so over the very same space, reduce nothing,
-    /// and what one reads of the other it reads where it is computed.
+    /// Whether the groups surely lower to one kernel, so that it need not be tried: both are over the same space, reduce
+    /// nothing, and read each other's values only at the points that compute them.
     fn lowers_as_they_are(&self, a: GroupId, b: GroupId) -> bool {
         let is_elementwise = |core: &Core| matches!(core, Core::Nest { reduced, .. } if !reduced.contains(&true));
         let is_aligned =
@@ -524,7 +524,7 @@ impl<'l> Groups<'l> {
     }
 
     /// Groups that only read the same memory are merged where both are more than a few elements: tiny
-    /// kernels gain nothing by being put beside others, and the schedule loses freedom.
+    /// kernels gain nothing by being fused with others, and the schedule loses freedom.
     fn is_worthwhile(&self, body: &Body<ValueId>, a: GroupId, b: GroupId) -> bool {
         let related = self.producers(b).contains(&a) || self.producers(a).contains(&b);
         related || matches!(body, Body::Nests(_))
@@ -607,8 +607,8 @@ fn in_memory_operands(lowering: &Lowering, atom: NodeId) -> (BTreeSet<NodeId>, u
     (found, weight)
 }
 
-/// What a body reads in another order than that of its space: what other groups compute of it cannot be in one kernel
-/// with it as it is.
+/// What a body reads in another order than that of its space. Where another group computes some of that, the two do not
+/// fit into one kernel as they are.
 fn moved(body: &Body<ValueId>) -> BTreeSet<NodeId> {
     let Body::Nests(nests) = body else { return BTreeSet::new() };
     let mut moved = BTreeSet::new();

@@ -49,7 +49,7 @@ type ChainId = usize;
 
 /// Which of a nest's two spaces an expression is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Level {
+enum Points {
     Full,
     Kept,
 }
@@ -88,7 +88,7 @@ struct BodyBuilder<'l> {
     computed: Option<NodeId>,
     chains: Vec<(ChainId, Move)>,
     chain_ids: HashMap<(ChainId, Option<NodeId>, NodeId), ChainId>,
-    values: HashMap<(NodeId, ChainId, Level), ExprId>,
+    values: HashMap<(NodeId, ChainId, Points), ExprId>,
 }
 
 impl Lowering<'_> {
@@ -154,14 +154,14 @@ impl Lowering<'_> {
                 if !same_reduction(self.graph.shape(operand), axes, space, reduced) {
                     return Err(Refusal::Misaligned);
                 }
-                let value = b.aligned(operand, Level::Full)?;
+                let value = b.aligned(operand, Points::Full)?;
                 let sweep = b.ready[value.index()];
                 if !reduced.contains(&true) {
                     // Over no dimension: the operand itself.
                     sweep_at(&mut sweeps, sweep);
                     b.members.insert(member, MemberValue::Full(value));
                     if stored(member) {
-                        sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
+                        sweeps[sweep].stores.push(b.store(value, member, Points::Full)?);
                     }
                     continue;
                 }
@@ -171,18 +171,18 @@ impl Lowering<'_> {
                 b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
+                    sweeps[sweep].kept_stores.push(b.store(value, member, Points::Kept)?);
                 }
             } else if elements == full {
-                let value = b.aligned(member, Level::Full)?;
+                let value = b.aligned(member, Points::Full)?;
                 let sweep = b.ready[value.index()];
                 sweep_at(&mut sweeps, sweep);
                 b.members.insert(member, MemberValue::Full(value));
                 if stored(member) {
-                    sweeps[sweep].stores.push(b.store(value, member, Level::Full)?);
+                    sweeps[sweep].stores.push(b.store(value, member, Points::Full)?);
                 }
             } else if elements == kept && self.graph.ty(member).dtype.is_real() {
-                let value = b.aligned(member, Level::Kept)?;
+                let value = b.aligned(member, Points::Kept)?;
                 // Evaluated after the sweep that gives its last slot.
                 let sweep = b.ready[value.index()].saturating_sub(1);
                 let slot = b.new_slot(sweep);
@@ -191,7 +191,7 @@ impl Lowering<'_> {
                 b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
-                    sweeps[sweep].kept_stores.push(b.store(value, member, Level::Kept)?);
+                    sweeps[sweep].kept_stores.push(b.store(value, member, Points::Kept)?);
                 }
             } else {
                 // Slots hold reals.
@@ -223,7 +223,7 @@ impl Lowering<'_> {
         b.members.insert(main, MemberValue::Full(accumulator));
         let (mut stores, mut reductions) = (Vec::new(), Vec::new());
         if stored(main) {
-            stores.push(b.store(accumulator, main, Level::Full)?);
+            stores.push(b.store(accumulator, main, Points::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
             if let Op::Reduce { kind, axes } = self.graph.op(member) {
@@ -233,18 +233,18 @@ impl Lowering<'_> {
                     return Err(Refusal::Misaligned);
                 }
                 (b.kept, b.reduced) = (kept_shape(&b.space, &over), over);
-                let value = b.aligned(operand, Level::Full)?;
-                reductions.push(EpilogueReduction { kind: *kind, result: b.store(value, member, Level::Kept)? });
+                let value = b.aligned(operand, Points::Full)?;
+                reductions.push(EpilogueReduction { kind: *kind, result: b.store(value, member, Points::Kept)? });
                 continue;
             }
             if self.graph.ty(member).elements() != self.graph.ty(main).elements() {
                 return Err(Refusal::Misaligned);
             }
             b.computed = Some(member);
-            let value = b.aligned(member, Level::Full)?;
+            let value = b.aligned(member, Points::Full)?;
             b.members.insert(member, MemberValue::Full(value));
             if stored(member) {
-                stores.push(b.store(value, member, Level::Full)?);
+                stores.push(b.store(value, member, Points::Full)?);
             }
         }
         let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
@@ -256,7 +256,7 @@ impl Lowering<'_> {
     fn operand(&self, kind: &ContractionKind, operand: NodeId, shape: Shape) -> Result<Operand<ValueId>, Refusal> {
         let rank = shape.len();
         let mut b = self.builder(shape, vec![false; rank]);
-        let value = b.aligned(operand, Level::Full)?;
+        let value = b.aligned(operand, Points::Full)?;
         if let Expr::Load { buffer, access, .. } = &b.exprs[value] {
             // What is stored as bf16 is widened by a prologue.
             let is_f32 = self.graph.ty(NodeId::new(buffer.index())).dtype == DType::F32;
@@ -311,7 +311,7 @@ impl Lowering<'_> {
                 output: hw(b),
                 window: *window,
             }),
-            op => unreachable!("{} is no contraction", op.name()),
+            op => unreachable!("{} is not a contraction", op.name()),
         }
     }
 }
@@ -364,21 +364,21 @@ impl BodyBuilder<'_> {
         SlotId::new(self.slot_sweep.len() - 1)
     }
 
-    /// The store of a member's value, its elements in row-major order laid over the level's space.
-    fn store(&self, value: ExprId, member: NodeId, level: Level) -> Result<Store<ValueId>, Refusal> {
-        let space = match level {
-            Level::Full => &self.space,
-            Level::Kept => &self.kept,
+    /// The store of a member's value, its elements in row-major order laid over the space of those points.
+    fn store(&self, value: ExprId, member: NodeId, points: Points) -> Result<Store<ValueId>, Refusal> {
+        let space = match points {
+            Points::Full => &self.space,
+            Points::Kept => &self.kept,
         };
         let access = self.stored(member).reshaped(self.graph().shape(member), space).ok_or(Refusal::Misaligned)?;
         Ok(Store { value, buffer: ValueId::of(member), access })
     }
 
-    /// The value of `node`, its elements in row-major order laid over the level's space.
-    fn aligned(&mut self, node: NodeId, level: Level) -> Result<ExprId, Refusal> {
-        let to = match level {
-            Level::Full => self.space.clone(),
-            Level::Kept => self.kept.clone(),
+    /// The value of `node`, its elements in row-major order laid over the space of those points.
+    fn aligned(&mut self, node: NodeId, points: Points) -> Result<ExprId, Refusal> {
+        let to = match points {
+            Points::Full => self.space.clone(),
+            Points::Kept => self.kept.clone(),
         };
         let from = self.graph().shape(node).to_vec();
         if from.iter().product::<usize>() != to.iter().product::<usize>() {
@@ -389,7 +389,7 @@ impl BodyBuilder<'_> {
         } else {
             self.chain(0, None, node, Move { op: Op::Reshape { to: to.clone() }, from, to, operand: Some(node) })
         };
-        self.value(node, chain, level)
+        self.value(node, chain, points)
     }
 
     /// The chain `parent` with one more, innermost move.
@@ -430,20 +430,20 @@ impl BodyBuilder<'_> {
         Ok(access)
     }
 
-    fn value(&mut self, node: NodeId, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
-        if let Some(&id) = self.values.get(&(node, chain, level)) {
+    fn value(&mut self, node: NodeId, chain: ChainId, points: Points) -> Result<ExprId, Refusal> {
+        if let Some(&id) = self.values.get(&(node, chain, points)) {
             return Ok(id);
         }
-        let id = self.fresh_value(node, chain, level)?;
-        self.values.insert((node, chain, level), id);
+        let id = self.fresh_value(node, chain, points)?;
+        self.values.insert((node, chain, points), id);
         Ok(id)
     }
 
-    fn fresh_value(&mut self, node: NodeId, chain: ChainId, level: Level) -> Result<ExprId, Refusal> {
+    fn fresh_value(&mut self, node: NodeId, chain: ChainId, points: Points) -> Result<ExprId, Refusal> {
         let graph = self.lowering.graph;
         let ty = graph.ty(node);
         if let Some(&place) = self.members.get(&node) {
-            return self.member_value(node, place, chain, level);
+            return self.member_value(node, place, chain, points);
         }
         if self.lowering.in_memory[node.index()] && self.computed != Some(node) {
             let access = self.through(self.stored(node), chain)?;
@@ -474,12 +474,12 @@ impl BodyBuilder<'_> {
                 let args = graph
                     .operands(node)
                     .into_iter()
-                    .map(|operand| self.value(operand, chain, level))
+                    .map(|operand| self.value(operand, chain, points))
                     .collect::<Result<_, _>>()?;
                 Ok(self.expr(Expr::Scalar { op: *op, args }))
             }
             Op::Convert { to } => {
-                let value = self.value(graph.operands(node)[0], chain, level)?;
+                let value = self.value(graph.operands(node)[0], chain, points)?;
                 Ok(match to {
                     DType::Bf16 => self.expr(Expr::Scalar { op: ScalarOp::RoundBf16, args: vec![value] }),
                     DType::F32 | DType::U32 => value,
@@ -492,12 +492,12 @@ impl BodyBuilder<'_> {
             | Op::Reverse { .. }) => {
                 let operand = graph.operands(node)[0];
                 let inner = self.push(chain, node, operand, op.clone());
-                self.value(operand, inner, level)
+                self.value(operand, inner, points)
             }
             op @ Op::Pad { .. } => {
                 let operand = graph.operands(node)[0];
                 let inner = self.push(chain, node, operand, op.clone());
-                let value = self.value(operand, inner, level)?;
+                let value = self.value(operand, inner, points)?;
                 // A leaf's own access is bounded already.
                 if matches!(self.exprs[value], Expr::Scalar { .. } | Expr::Slot(_) | Expr::Accumulator) {
                     let shape = graph.shape(operand).to_vec();
@@ -525,7 +525,7 @@ impl BodyBuilder<'_> {
                     // One operand may appear twice, at different places: a chain for each.
                     let inner = self.chains.len();
                     self.chains.push((chain, step));
-                    let value = self.value(operand, inner, level)?;
+                    let value = self.value(operand, inner, points)?;
                     result = Some(match result {
                         None => value,
                         Some(rest) => {
@@ -552,17 +552,17 @@ impl BodyBuilder<'_> {
         self.chain(chain, Some(mover), operand, Move { op, from, to, operand: Some(operand) })
     }
 
-    /// A member's value can be used only at the very point that computes it.
+    /// A member's value can be used only at the point that computes it.
     fn member_value(
         &mut self,
         node: NodeId,
         place: MemberValue,
         chain: ChainId,
-        level: Level,
+        points: Points,
     ) -> Result<ExprId, Refusal> {
         let access = self.access(self.lowering.graph.shape(node), chain)?;
-        match (place, level) {
-            (MemberValue::Full(expr), Level::Full) if access.is_contiguous(&self.space) => Ok(expr),
+        match (place, points) {
+            (MemberValue::Full(expr), Points::Full) if access.is_contiguous(&self.space) => Ok(expr),
             // The kept shape has size 1 where the space is reduced, so its strides are 0 there.
             (MemberValue::Slot(slot), _) if access.is_contiguous(&self.kept) => Ok(self.expr(Expr::Slot(slot))),
             _ => Err(Refusal::Misaligned),

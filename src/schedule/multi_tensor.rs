@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
-/// Puts kernels with the same key, all of them nests, into one, wherever no path leads from one to the other; gives all
-/// in a topological order.
+/// Merges kernels with the same key, all of them nests, wherever no path leads from one to the other; returns all
+/// kernels in a topological order.
 pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
     let mut writer = HashMap::new();
     for (k, (_, kernel)) in kernels.iter().enumerate() {
@@ -66,7 +66,7 @@ pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKer
 }
 
 /// For each kernel the set that it is in, named by the first kernel of the set. The kernels are in a topological order, so
-/// that a set of earlier ones never needs a later one: only the other way is to be looked at.
+/// a set of earlier ones never needs a later one: only paths the other way matter.
 fn sets(kernels: &[(Option<String>, FusedKernel)], reads: &[BTreeSet<usize>]) -> Vec<usize> {
     debug_assert!(reads.iter().enumerate().all(|(k, reads)| reads.iter().all(|&read| read < k)));
     let mut set_of: Vec<usize> = (0..kernels.len()).collect();

@@ -62,8 +62,8 @@ fn greedy_order(work: &Assembled) -> Vec<usize> {
     })
 }
 
-/// List scheduling: of the ready kernels the one of the least cost runs next, the first of several. `ran` says which
-/// kernels cost how much less after one has run.
+/// List scheduling: of the ready kernels the one of the least cost runs next, the first of several. `ran` gives
+/// the kernels that cost less after one has run, and how much less.
 fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec<(usize, i128)>) -> Vec<usize> {
     let n = work.kernels.len();
     let mut missing: Vec<usize> = work.before.iter().map(BTreeSet::len).collect();
@@ -89,7 +89,7 @@ fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec
             }
         }
     }
-    assert_eq!(order.len(), n, "kernels wait for each other in a circle");
+    assert_eq!(order.len(), n, "kernels depend on each other in a cycle");
     order
 }
 

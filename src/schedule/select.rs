@@ -10,6 +10,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole};
 use crate::kernel::target::Target;
 use crate::tensor::DType;
+use crate::types::MAX_BLOCK;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -64,11 +65,12 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
     }
 }
 
-/// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not.
+/// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not. Rows that
+/// a thread has no room for stay where they are.
 fn row_source(gemm: &Gemm) -> RowSource {
     let run: usize = gemm.k.iter().skip(1).product();
     let is_short = (1..SHORT_RUN).contains(&run) && gemm.k.first().is_some_and(|&rows| rows > 1);
-    if is_short { RowSource::Gathered } else { RowSource::InPlace }
+    if is_short && gemm.gathered() <= MAX_BLOCK { RowSource::Gathered } else { RowSource::InPlace }
 }
 
 /// What a kernel has before one was chosen.

@@ -5,6 +5,7 @@
 mod bindings;
 mod choices;
 pub mod conformance;
+pub mod formats;
 mod graphs;
 mod ops;
 pub mod programs;

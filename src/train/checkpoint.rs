@@ -258,14 +258,22 @@ impl Content {
 
 /// Reads and verifies a checkpoint. The file is untrusted: nothing in it can cause more than an error.
 pub fn load(file: &Path) -> Result<Checkpoint, CheckpointError> {
-    atomic::read(file)
-        .map_err(Problem::Read)
-        .and_then(|bytes| decode(&bytes))
+    let bytes = atomic::read(file);
+    let bytes = bytes.map_err(|e| CheckpointError { file: file.to_owned(), problem: Problem::Read(e) })?;
+    decode(&bytes, file)
+}
+
+/// Reads and verifies the bytes of a checkpoint; `file` is for messages.
+///
+/// # Errors
+/// When they are not a whole, undamaged checkpoint.
+pub fn decode(bytes: &[u8], file: &Path) -> Result<Checkpoint, CheckpointError> {
+    try_decode(bytes)
         .map(|(meta, tensors)| Checkpoint { file: file.to_owned(), meta, tensors })
         .map_err(|problem| CheckpointError { file: file.to_owned(), problem })
 }
 
-fn decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
+fn try_decode(bytes: &[u8]) -> Result<(Meta, BTreeMap<String, Tensor>), Problem> {
     use SafeTensorError::{HeaderTooSmall, InvalidHeaderLength, MetadataIncompleteBuffer};
     let (header_length, header) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
         HeaderTooSmall | InvalidHeaderLength | MetadataIncompleteBuffer => Problem::Length(bytes.len()),

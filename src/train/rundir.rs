@@ -121,7 +121,9 @@ impl RunDir {
             Err(TryLockError::WouldBlock) => return Err(RunError::Locked(path)),
             // Some network file systems have no locks. Not to train there at all would be worse.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                tracing::warn!("{} cannot be locked: start no second process in this run", file.display());
+                let shown = file.display().to_string();
+                let shown = crate::visible::visible(&shown);
+                tracing::warn!("{shown} cannot be locked: start no second process in this run");
             }
             Err(TryLockError::Error(error)) => return Err(io_error("locked", &file, error)),
         }

@@ -73,9 +73,9 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// # Safety
-    /// While the arena or a copy of it is in use, `memory` must stay alive and be used through it alone, and of
-    /// the tasks that run at the same time none may write bytes that another reads or writes. So are the kernels of a
-    /// plan that `plan::verify` accepts, run one after the other: a kernel's results overlap nothing that it reads,
+    /// While the arena or a copy of it is in use, `memory` must stay alive and be used through it alone, and no
+    /// task may write bytes that another task running at the same time reads or writes. The kernels of a plan that
+    /// `plan::verify` accepts keep to that, run one after the other: a kernel's results overlap nothing that it reads,
     /// except element for element, and each element of a result belongs to one task.
     pub unsafe fn new(memory: &mut [u8]) -> Arena {
         debug_assert!((memory.as_ptr() as usize).is_multiple_of(ALIGNMENT) || cfg!(miri), "elements are aligned");
@@ -115,7 +115,7 @@ impl Arena {
     ///
     /// # Safety
     /// The elements must be the calling task's alone, and no slice of them may be in use, except `values` where it is
-    /// the very same elements.
+    /// those elements themselves.
     pub unsafe fn store<T: Native>(&self, start: usize, values: &[T]) {
         let to: *mut T = self.pointer(start, values.len());
         // Memory that `values` borrows must not be written, not even with what it holds.

@@ -1,8 +1,8 @@
 //! The CPU as a device.
 //!
-//! Everything is made ready when an executor is built: each kernel's programs, the arena, and what the
-//! workers need beside it. A run allocates nothing. Kernels run one after the other; the tasks of one are
-//! shared out among threads.
+//! Everything is prepared when an executor is built: each kernel's programs, the arena, and what the
+//! workers need besides it. A run allocates nothing. Kernels run one after the other; the tasks of one are
+//! divided among the threads.
 
 mod arena;
 mod ceilings;
@@ -62,7 +62,7 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// So many threads, with the widest instruction set that this processor has.
+    /// This many threads, with the widest instruction set that this processor has.
     pub fn new(threads: usize) -> CpuDevice {
         CpuDevice { threads: threads.max(1), isa: Isa::detect() }
     }
@@ -93,7 +93,7 @@ impl Device for CpuDevice {
     }
 }
 
-/// Runs a plan on the processor's cores. A run is complete when it was submitted.
+/// Runs a plan on the processor's cores. A run is complete when `submit` returns.
 #[derive(Debug)]
 struct CpuExecutor {
     plan: Arc<Plan>,

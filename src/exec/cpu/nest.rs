@@ -525,3 +525,17 @@ impl Positions {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Positions;
+
+    #[test]
+    fn positions_are_counted_in_row_major_order() {
+        let positions = |dims: &[(usize, usize)]| Positions::new(dims).iter().collect::<Vec<_>>();
+        assert_eq!(positions(&[(3, 20), (2, 7)]), [0, 7, 20, 27, 40, 47]);
+        assert_eq!(positions(&[]), [0]);
+        let many = Positions::new(&[(1 << 20, 1 << 12), (1 << 10, 2)]);
+        assert_eq!((many.count, many.iter().nth(1025)), (1 << 30, Some((1 << 12) + 2)));
+    }
+}

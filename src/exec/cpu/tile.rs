@@ -28,7 +28,7 @@ pub struct Surroundings<'t> {
 
 /// Where a value of the current tile is.
 #[derive(Debug, Clone, Copy, Default)]
-enum Place {
+enum Location {
     #[default]
     Register,
     /// At an f32 of the arena.
@@ -41,7 +41,7 @@ enum Place {
 #[derive(Debug, Default)]
 pub struct Registers {
     lanes: Vec<f32>,
-    places: Vec<(Place, usize)>,
+    places: Vec<(Location, usize)>,
 }
 
 impl Registers {
@@ -52,7 +52,7 @@ impl Registers {
             registers = registers.max(program.registers);
             exprs = exprs.max(program.exprs);
         }
-        Registers { lanes: vec![0.0; registers * TILE], places: vec![(Place::Register, 0); exprs] }
+        Registers { lanes: vec![0.0; registers * TILE], places: vec![(Location::Register, 0); exprs] }
     }
 
     /// Computes the shared values of a program. With `splat` each is one value (at the first point)
@@ -68,7 +68,7 @@ impl Registers {
                         self.step(step, around, &first, 1);
                         let value = self.value(step.expr, around, 1)[0];
                         self.lanes[step.register * TILE..][..TILE].fill(value);
-                        self.places[step.expr.index()] = (Place::Register, step.register);
+                        self.places[step.expr.index()] = (Location::Register, step.register);
                     }
                 }
             } else {
@@ -92,20 +92,20 @@ impl Registers {
     pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
         let (place, register) = self.places[expr.index()];
         match place {
-            Place::Register => &self.lanes[register * TILE..][..points],
-            Place::Arena(start) => {
+            Location::Register => &self.lanes[register * TILE..][..points],
+            Location::Arena(start) => {
                 // The arena outlives the launch, and so the surroundings.
                 let arena = around.arena;
                 // SAFETY: `read` checks bounds; the lifetime is that of the memory behind the arena.
                 unsafe { std::slice::from_raw_parts(arena.read(start, points).as_ptr(), points) }
             }
-            Place::Slot(slot) => &around.slots[slot * TILE..][..points],
-            Place::Accumulator => &around.accumulator[..points],
+            Location::Slot(slot) => &around.slots[slot * TILE..][..points],
+            Location::Accumulator => &around.accumulator[..points],
         }
     }
 
     fn step(&mut self, step: &Step, around: Surroundings, segments: &[Segment], points: usize) {
-        let mut place = Place::Register;
+        let mut place = Location::Register;
         if let Action::Apply { function, args } = &step.action {
             const MAX_ARITY: usize = 4;
             let (before, rest) = self.lanes.split_at_mut(step.register * TILE);
@@ -114,15 +114,15 @@ impl Registers {
             for (operand, &arg) in operands.iter_mut().zip(args) {
                 let (place, register) = self.places[arg.index()];
                 *operand = match place {
-                    Place::Register if register < step.register => &before[register * TILE..][..points],
-                    Place::Register => &after[(register - step.register - 1) * TILE..][..points],
-                    Place::Arena(start) => around.arena.read(start, points),
-                    Place::Slot(slot) => &around.slots[slot * TILE..][..points],
-                    Place::Accumulator => &around.accumulator[..points],
+                    Location::Register if register < step.register => &before[register * TILE..][..points],
+                    Location::Register => &after[(register - step.register - 1) * TILE..][..points],
+                    Location::Arena(start) => around.arena.read(start, points),
+                    Location::Slot(slot) => &around.slots[slot * TILE..][..points],
+                    Location::Accumulator => &around.accumulator[..points],
                 };
             }
             function(&mut out[..points], &operands[..args.len()]);
-            self.places[step.expr.index()] = (Place::Register, step.register);
+            self.places[step.expr.index()] = (Location::Register, step.register);
             return;
         }
         let out = &mut self.lanes[step.register * TILE..][..points];
@@ -130,7 +130,7 @@ impl Registers {
             Action::Fill(value) => out.fill(*value),
             Action::Load { base, reader } => {
                 if let ([segment], true) = (segments, reader.is_direct() && base.dtype != DType::Bf16) {
-                    place = Place::Arena(reader.element(base.first(), segment.start));
+                    place = Location::Arena(reader.element(base.first(), segment.start));
                 } else {
                     let mut out = out;
                     for segment in segments {
@@ -179,8 +179,8 @@ impl Registers {
                     }
                 });
             }
-            Action::Slot(slot) => place = Place::Slot(*slot),
-            Action::Accumulator => place = Place::Accumulator,
+            Action::Slot(slot) => place = Location::Slot(*slot),
+            Action::Accumulator => place = Location::Accumulator,
             Action::Apply { .. } => unreachable!("handled above"),
         }
         self.places[step.expr.index()] = (place, step.register);

@@ -1,12 +1,12 @@
 //! Expressions as statements: one line of C++ for each value, in single-assignment form.
 
-use super::index::{Level, Space};
+use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Word};
+use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Nest, SlotId, Word};
 use crate::plan::{Buffer, DType, Distribution};
 use crate::scalar::{Lane, ScalarOp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Statements in one pair of braces, and the values that they have given names to.
 #[derive(Debug, Default)]
@@ -29,12 +29,13 @@ pub struct Expressions<'n> {
     pub pointers: &'n BTreeMap<BufferId, String>,
     pub space: Space,
     pub names: Names,
-    /// The variable that inner scopes run over: what does not change along it is computed outside.
-    pub inner: usize,
     /// Names of the kept values.
     pub slots: BTreeMap<SlotId, String>,
     /// What values that go to memory are called.
     wanted: HashMap<ExprId, String>,
+    /// By index, whether a value at full points changes along the variable that inner scopes run over: what does not is
+    /// computed outside.
+    varies: Vec<bool>,
 }
 
 impl<'n> Expressions<'n> {
@@ -59,7 +60,8 @@ impl<'n> Expressions<'n> {
                 wanted.insert(*value, name);
             }
         }
-        Expressions { nest, buffers, pointers, space, names, inner, slots: BTreeMap::new(), wanted }
+        let varies = varying(&nest.exprs, &space, inner);
+        Expressions { nest, buffers, pointers, space, names, slots: BTreeMap::new(), wanted, varies }
     }
 
     /// A name for a kept value, after the buffer that it is written to where there is one.
@@ -75,30 +77,50 @@ impl<'n> Expressions<'n> {
     /// Writes what computes an expression at every point of the inner scope, and gives its text: a name
     /// or a literal. What does not vary in the inner scope goes to the outer.
     pub fn full(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
-        if !self.varies(id) {
-            return self.value(id, Level::Full, outer, None);
+        for operand in self.missing(id, &[&outer.values, &inner.values]) {
+            self.full_value(operand, outer, inner);
         }
-        self.value(id, Level::Full, inner, Some(outer))
+        self.full_value(id, outer, inner)
+    }
+
+    fn full_value(&mut self, id: ExprId, outer: &mut Scope, inner: &mut Scope) -> String {
+        if !self.varies[id.index()] {
+            return self.value(id, Points::Full, outer, None);
+        }
+        self.value(id, Points::Full, inner, Some(outer))
     }
 
     /// Writes what computes an expression over kept points, and gives its text.
     pub fn kept(&mut self, id: ExprId, scope: &mut Scope) -> String {
-        self.value(id, Level::Kept, scope, None)
-    }
-
-    /// Whether a value at full level changes from point to point of the inner scope.
-    fn varies(&self, id: ExprId) -> bool {
-        match &self.nest.exprs[id] {
-            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
-            Expr::Load { access, .. }
-            | Expr::Inside { access }
-            | Expr::Iota { access, .. }
-            | Expr::Random { access, .. } => self.space.varies(access, self.inner),
-            Expr::Scalar { args, .. } => args.iter().any(|&a| self.varies(a)),
+        for operand in self.missing(id, &[&scope.values]) {
+            self.value(operand, Points::Kept, scope, None);
         }
+        self.value(id, Points::Kept, scope, None)
     }
 
-    fn value(&mut self, id: ExprId, level: Level, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
+    /// What an expression needs and has no name yet, operands before users: a chain of operations may be longer than a
+    /// thread's stack is deep.
+    fn missing(&self, id: ExprId, named: &[&HashMap<ExprId, String>]) -> Vec<ExprId> {
+        let nest = self.nest;
+        let is_named = |id: ExprId| named.iter().any(|values| values.contains_key(&id));
+        let mut order = Vec::new();
+        let mut seen = HashSet::from([id]);
+        let mut open = vec![(id, nest.exprs[id].args().iter())];
+        while let Some((user, rest)) = open.last_mut() {
+            match rest.next() {
+                Some(&arg) if is_named(arg) || !seen.insert(arg) => {}
+                Some(&arg) => open.push((arg, nest.exprs[arg].args().iter())),
+                None => {
+                    order.push(*user);
+                    open.pop();
+                }
+            }
+        }
+        order.pop();
+        order
+    }
+
+    fn value(&mut self, id: ExprId, points: Points, scope: &mut Scope, mut outer: Option<&mut Scope>) -> String {
         if let Some(name) = scope.values.get(&id) {
             return name.clone();
         }
@@ -109,28 +131,28 @@ impl<'n> Expressions<'n> {
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => unreachable!("nests have no accumulator"),
             Expr::Load { buffer, access, .. } => {
-                let element = self.space.element(access, level);
+                let element = self.space.element(access, points);
                 let pointer = &self.pointers[buffer];
-                let at = if level == Level::Full && outer.is_some() { "i" } else { "k" };
+                let at = if points == Points::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
                 let load = match self.buffers[buffer.index()].dtype {
                     DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
                     DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
                 };
-                (hint, self.inside(access, level, load, dtype))
+                (hint, self.inside(access, points, load, dtype))
             }
             Expr::Inside { access } => {
-                let text = self.inside(access, level, literal(1.0, dtype), dtype);
+                let text = self.inside(access, points, literal(1.0, dtype), dtype);
                 ("inside".to_string(), text)
             }
             Expr::Iota { access, divisor, modulus, .. } => {
-                let index = self.space.quotient(access, level, *divisor, *modulus);
+                let index = self.space.quotient(access, points, *divisor, *modulus);
                 let index = match dtype {
                     DType::F32 | DType::Bf16 if index.contains(' ') => format!("(float)({index})"),
                     DType::F32 | DType::Bf16 => format!("(float){index}"),
                     DType::U32 => index,
                 };
-                ("index".to_string(), self.inside(access, level, index, dtype))
+                ("index".to_string(), self.inside(access, points, index, dtype))
             }
             Expr::Random { distribution, stream, seed, step, access } => {
                 let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
@@ -141,7 +163,7 @@ impl<'n> Expressions<'n> {
                     format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
                 // The key is the same at every point.
                 outer.as_deref_mut().unwrap_or(scope).lines.push(line);
-                let element = self.space.element(access, level);
+                let element = self.space.element(access, points);
                 let (hint, call) = match distribution {
                     Distribution::Uniform => ("uniform", format!("uniform({draw}, {element})")),
                     Distribution::Normal => ("normal", format!("normal({draw}, {element})")),
@@ -149,14 +171,14 @@ impl<'n> Expressions<'n> {
                         ("bernoulli", format!("bernoulli({draw}, {element}, {})", literal(p.0, DType::F32)))
                     }
                 };
-                (hint.to_string(), self.inside(access, level, call, dtype))
+                (hint.to_string(), self.inside(access, points, call, dtype))
             }
             Expr::Scalar { op, args } => {
                 let args: Vec<String> = args
                     .iter()
                     .map(|&arg| match outer.as_deref_mut() {
-                        Some(outer) => self.full(arg, outer, scope),
-                        None => self.value(arg, level, scope, None),
+                        Some(outer) => self.full_value(arg, outer, scope),
+                        None => self.value(arg, points, scope, None),
                     })
                     .collect();
                 (op.name().to_string(), apply(*op, &args))
@@ -173,8 +195,8 @@ impl<'n> Expressions<'n> {
     }
 
     /// `text` inside the access's bounds, else 0.
-    fn inside(&mut self, access: &Access, level: Level, text: String, dtype: DType) -> String {
-        match self.space.condition(access, level) {
+    fn inside(&mut self, access: &Access, points: Points, text: String, dtype: DType) -> String {
+        match self.space.condition(access, points) {
             None => text,
             Some(condition) => format!("{condition} ? {text} : {}", literal(0.0, dtype)),
         }
@@ -194,6 +216,22 @@ impl<'n> Expressions<'n> {
             Word::Load { buffer, offset } => format!("{}[{offset}]", self.pointers[buffer]),
         }
     }
+}
+
+/// By index, whether a value at full points changes along a variable.
+fn varying(exprs: &Exprs<BufferId>, space: &Space, along: usize) -> Vec<bool> {
+    let mut varies: Vec<bool> = Vec::with_capacity(exprs.len());
+    for expr in exprs.iter() {
+        varies.push(match expr {
+            Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator => false,
+            Expr::Load { access, .. }
+            | Expr::Inside { access }
+            | Expr::Iota { access, .. }
+            | Expr::Random { access, .. } => space.varies(access, along),
+            Expr::Scalar { args, .. } => args.iter().any(|a| varies[a.index()]),
+        });
+    }
+    varies
 }
 
 /// The scalar table's spelling, with the operands in their places.

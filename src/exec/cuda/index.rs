@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// Whether something is over a nest's full space or over its kept points alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum Points {
     Full,
     Kept,
 }
@@ -95,7 +95,7 @@ impl Space {
         self.coordinates.last().is_none_or(|c| c.variable == KEPT)
     }
 
-    /// Whether what the access reads at full level changes along a variable.
+    /// Whether what the access reads at the full points changes along a variable.
     pub fn varies(&self, access: &Access, variable: usize) -> bool {
         self.variables[variable].coordinates.iter().any(|&c| {
             let d = self.coordinates[c].dimension;
@@ -104,14 +104,14 @@ impl Space {
     }
 
     /// The element at which an access is.
-    pub fn element(&mut self, access: &Access, level: Level) -> String {
-        let affine = self.affine(access, level);
+    pub fn element(&mut self, access: &Access, over: Points) -> String {
+        let affine = self.affine(access, over);
         self.sum(&affine)
     }
 
     /// `(element / divisor) % modulus` of what an access reads.
-    pub fn quotient(&mut self, access: &Access, level: Level, divisor: usize, modulus: usize) -> String {
-        let mut affine = self.affine(access, level);
+    pub fn quotient(&mut self, access: &Access, over: Points, divisor: usize, modulus: usize) -> String {
+        let mut affine = self.affine(access, over);
         let (value, greatest) = if self.divide(&mut affine, divisor as isize) {
             if let Some(rest) = self.rest_below(&affine, modulus as isize) {
                 return self.sum(&rest);
@@ -125,13 +125,13 @@ impl Space {
     }
 
     /// When a point is inside the access's bounds: `None` always, `Some("false")` never.
-    pub fn condition(&mut self, access: &Access, level: Level) -> Option<String> {
+    pub fn condition(&mut self, access: &Access, over: Points) -> Option<String> {
         let (ranges, joint) = access.ranges(&self.sizes);
         if ranges.iter().any(|&(lo, hi)| lo >= hi) || joint.iter().any(|bound| bound.below == 0) {
             return Some("false".to_string());
         }
         let mut conditions = Vec::new();
-        for c in self.at(level) {
+        for c in self.at(over) {
             // A coordinate of merged dimensions has no bounds.
             let Coordinate { dimension, .. } = self.coordinates[c];
             let ((lo, hi), size) = (ranges[dimension], self.sizes[dimension]);
@@ -148,7 +148,7 @@ impl Space {
         }
         for bound in joint {
             let mut strides = vec![0; self.coordinates.len()];
-            for c in self.at(level) {
+            for c in self.at(over) {
                 strides[c] = bound.strides[self.coordinates[c].dimension];
             }
             // Unsigned: what is below 0 wraps to more than any size.
@@ -180,14 +180,14 @@ impl Space {
         lines
     }
 
-    fn at(&self, level: Level) -> Vec<usize> {
+    fn at(&self, over: Points) -> Vec<usize> {
         let all = 0..self.coordinates.len();
-        all.filter(|&c| level == Level::Full || self.coordinates[c].variable == KEPT).collect()
+        all.filter(|&c| over == Points::Full || self.coordinates[c].variable == KEPT).collect()
     }
 
-    fn affine(&self, access: &Access, level: Level) -> Affine {
+    fn affine(&self, access: &Access, over: Points) -> Affine {
         let mut strides = vec![0; self.coordinates.len()];
-        for c in self.at(level) {
+        for c in self.at(over) {
             strides[c] = access.strides[self.coordinates[c].dimension];
         }
         Affine { offset: access.offset, strides }

@@ -97,18 +97,21 @@ const RESERVED: &[&str] = &[
 #[derive(Debug, Default)]
 pub struct Names {
     taken: BTreeSet<String>,
+    /// The number up to which a wanted name's are taken.
+    tried: BTreeMap<String, usize>,
 }
 
 impl Names {
     /// A name that is not taken yet: `wanted`, or `wanted` with a number.
     pub fn fresh(&mut self, wanted: &str) -> String {
         let wanted = identifier(wanted);
-        let mut candidate = wanted.clone();
-        let mut number = 1;
+        let mut number = self.tried.get(&wanted).copied().unwrap_or(1);
+        let mut candidate = if number == 1 { wanted.clone() } else { format!("{wanted}_{number}") };
         while RESERVED.contains(&candidate.as_str()) || is_index(&candidate) || !self.taken.insert(candidate.clone()) {
             number += 1;
             candidate = format!("{wanted}_{number}");
         }
+        self.tried.insert(wanted, number);
         candidate
     }
 
@@ -117,16 +120,20 @@ impl Names {
         for name in names {
             self.taken.remove(name);
         }
+        self.tried.clear();
     }
 
     /// Names for the pointers to buffers: the last part of each buffer's name (after `/`) where that is
     /// unlike the others', else the whole.
     pub fn pointers(&mut self, used: &[BufferId], buffers: &[Buffer]) -> BTreeMap<BufferId, String> {
         let last = |b: BufferId| buffers[b.index()].name.rsplit('/').next().unwrap_or_default();
-        let is_unlike = |b: BufferId| used.iter().filter(|&&other| last(other) == last(b)).count() == 1;
+        let mut alike: BTreeMap<&str, usize> = BTreeMap::new();
+        for &b in used {
+            *alike.entry(last(b)).or_default() += 1;
+        }
         let mut pointers = BTreeMap::new();
         for &b in used {
-            let name = if is_unlike(b) { last(b) } else { &buffers[b.index()].name };
+            let name = if alike[last(b)] == 1 { last(b) } else { &buffers[b.index()].name };
             pointers.insert(b, self.fresh(name));
         }
         pointers

@@ -1,7 +1,7 @@
 //! Loop nests as bodies of functions, and how many blocks of how many threads run them.
 
 use super::expr::{Expressions, Scope, c_type};
-use super::index::{KEPT, Level, POINT, REDUCED, Space};
+use super::index::{KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, Nest, Store, Sweep};
@@ -181,7 +181,7 @@ impl Writer<'_> {
         let stored: Vec<String> = sweep.stores.iter().map(|s| self.expressions.full(s.value, outer, inner)).collect();
         let guard = if self.has_idle_lanes() { "if (active) " } else { "" };
         for (store, value) in sweep.stores.iter().zip(stored) {
-            let position = self.expressions.space.element(&store.access, Level::Full);
+            let position = self.expressions.space.element(&store.access, Points::Full);
             let value = self.expressions.stored(store.buffer, value);
             let pointer = &self.expressions.pointers[&store.buffer];
             inner.lines.push(format!("{guard}{pointer}[{position}] = {value};"));
@@ -205,7 +205,7 @@ impl Writer<'_> {
         };
         outer.lines.push(format!("if ({first}) {{"));
         for (store, value) in sweep.kept_stores.iter().zip(values) {
-            let position = self.expressions.space.element(&store.access, Level::Kept);
+            let position = self.expressions.space.element(&store.access, Points::Kept);
             let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
         }

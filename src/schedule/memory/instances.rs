@@ -118,7 +118,7 @@ pub fn from_csv(text: &str) -> Result<Vec<LiveRange>, String> {
         let number = |column: usize| {
             let field = fields.get(column).copied().unwrap_or_default();
             let name = names[column];
-            field.parse().map_err(|_| format!("line {}: `{field}` is no whole number for `{name}`", index + 1))
+            field.parse().map_err(|_| format!("line {}: `{field}` is not a whole number for `{name}`", index + 1))
         };
         Ok(LiveRange { start: number(lower)?, end: number(upper)?, size: number(size)? })
     };

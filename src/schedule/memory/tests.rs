@@ -160,8 +160,8 @@ fn instances_are_read_from_csv() {
     let error = |text: &str| from_csv(text).unwrap_err();
     assert_eq!(error(""), "line 1: expected a header with the columns lower, upper and size");
     assert_eq!(error("id,lower,size\n"), "line 1: no column `upper` in the header `id,lower,size`");
-    assert_eq!(error("lower,upper,size\n0,1,2\n0,x,2\n"), "line 3: `x` is no whole number for `upper`");
-    assert_eq!(error("lower,upper,size\n0,1\n"), "line 2: `` is no whole number for `size`");
+    assert_eq!(error("lower,upper,size\n0,1,2\n0,x,2\n"), "line 3: `x` is not a whole number for `upper`");
+    assert_eq!(error("lower,upper,size\n0,1\n"), "line 2: `` is not a whole number for `size`");
 }
 
 /// The figures of the published instances can be repeated: with `benchmarks/challenging` of MiniMalloc's repository in

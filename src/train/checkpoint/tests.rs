@@ -82,7 +82,7 @@ fn tensors_larger_than_a_block_survive() {
     let values: Vec<f32> = (0..5000).map(|i| i as f32).collect();
     let mut out = Vec::new();
     write_all(&mut out, &meta(0), &[("x", Tensor::new([5000], &values))]).unwrap();
-    assert_eq!(decode(&out).unwrap().1["x"].values(), Some(&values[..]));
+    assert_eq!(try_decode(&out).unwrap().1["x"].values(), Some(&values[..]));
 }
 
 /// The bytes are those of the format: the crate's own reader agrees, and the tensors are aligned.
@@ -158,7 +158,7 @@ fn every_damaged_file_is_told_apart() {
 
 #[test]
 fn a_misfit_lists_each_tensor() {
-    let (meta, tensors) = decode(&bytes()).unwrap();
+    let (meta, tensors) = try_decode(&bytes()).unwrap();
     let checkpoint = Checkpoint { file: "runs/a/c".into(), meta, tensors };
     let check = |expected: &[(&str, Type)]| {
         checkpoint.check(&expected.iter().map(|(name, ty)| (*name, ty)).collect::<Vec<_>>())
@@ -263,8 +263,8 @@ proptest! {
         if truncate {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Ok((meta, tensors)) = decode(&bytes) {
-            let (same_meta, same) = decode(&whole).unwrap();
+        if let Ok((meta, tensors)) = try_decode(&bytes) {
+            let (same_meta, same) = try_decode(&whole).unwrap();
             prop_assert_eq!(meta, same_meta);
             prop_assert_eq!(tensors, same);
         }
@@ -273,6 +273,6 @@ proptest! {
     #[test]
     fn random_headers_never_panic(header in "[{}\":,a-z0-9\\[\\] ]{0,80}", tail in prop::collection::vec(any::<u8>(), 0..40)) {
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &tail].concat();
-        prop_assert!(decode(&bytes).is_err());
+        prop_assert!(try_decode(&bytes).is_err());
     }
 }

@@ -12,6 +12,7 @@ use crate::exec::cpu::gemm::{self, Isa, Rows};
 use crate::kernel::choice::{Columns, ImageChoice, RowSource, Tile};
 use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
+use crate::types::MAX_BLOCK;
 use std::sync::Arc;
 
 /// How the pixels of a destination image come from those of a source image.
@@ -123,10 +124,12 @@ impl Geometry {
     }
 
     /// How many images one task takes: about as many rows as the tile has, at least eight tasks where there are as many
-    /// images, and little of the inner kernel's rows unused.
+    /// images, no more than a thread has room for, and little of the inner kernel's rows unused.
     fn images_for(&self, tile: Tile, isa: Isa) -> usize {
         let rows = self.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(1).max(1);
         let most = (tile.rows / rows).clamp(1, self.images.div_ceil(8).max(1));
+        // A plan's verification bounds what one image takes.
+        let most = most.min(MAX_BLOCK / (self.padded_floats() + self.gathered_floats()).max(1)).max(1);
         let height = isa.tile().0;
         let waste = |images: &usize| (images * rows).next_multiple_of(height) * 1000 / (images * rows);
         (1..=most).rev().min_by_key(waste).unwrap_or(1)
@@ -179,6 +182,12 @@ impl Geometry {
 
     fn padded_floats(&self) -> usize {
         self.frame().floats()
+    }
+
+    /// Floats of one image's gathered rows.
+    fn gathered_floats(&self) -> usize {
+        let of = |r: &Residue| if r.gathered { r.pixels.len() * r.depth(self.source.channels) } else { 0 };
+        self.residues.iter().map(of).max().unwrap_or(0)
     }
 }
 
@@ -266,19 +275,12 @@ impl ImageProduct {
         self.geometry.residues.iter().map(|r| r.pixels.len()).max().unwrap_or(0) * self.geometry.images_per_task
     }
 
-    /// Floats of gathered rows.
-    fn gathered_floats(&self) -> usize {
-        let g = &*self.geometry;
-        let of = |r: &Residue| if r.gathered { r.pixels.len() * r.depth(g.source.channels) } else { 0 };
-        g.residues.iter().map(of).max().unwrap_or(0) * self.geometry.images_per_task
-    }
-
     pub fn needs(&self) -> Needs {
         let g = &*self.geometry;
         let out = if self.plain.is_some() { 0 } else { self.geometry.images_per_task * g.destination.floats() };
         Needs {
             rows: self.geometry.images_per_task * g.padded_floats(),
-            columns: self.gathered_floats(),
+            columns: self.geometry.images_per_task * g.gathered_floats(),
             block: self.most_rows().next_multiple_of(gemm::MAX_ROWS) * g.panels * g.lanes,
             out,
             starts: self.most_rows(),
