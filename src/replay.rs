@@ -62,8 +62,8 @@ pub enum ReplayError {
     WrongType { name: String, expected: Type, found: Type },
     #[error("`{name}` has an element {found}: all must be below {below}, the number of classes")]
     OutOfRange { name: String, found: u32, below: usize },
-    #[error("{names} must be given: `{entry}` has no other source for them")]
-    Missing { entry: String, names: String },
+    #[error("{} must be given: `{entry}` has no other source for {}", names.join(", "), if names.len() == 1 { "it" } else { "them" })]
+    Missing { entry: String, names: Vec<String> },
     #[error("`{name}` is given for some steps only: {missing} is missing")]
     SomeSteps { name: String, missing: String },
     #[error(
@@ -219,7 +219,7 @@ impl Replay {
             .map(|n| format!("`{}` ({})", n.name, n.ty))
             .collect();
         if !missing.is_empty() {
-            return Err(ReplayError::Missing { entry: entry.into(), names: missing.join(", ") });
+            return Err(ReplayError::Missing { entry: entry.into(), names: missing });
         }
 
         let mut entry = found.clone();

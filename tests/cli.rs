@@ -171,6 +171,51 @@ fn an_interrupt_saves_and_says_how_to_resume() {
     assert!(out.contains("nothing to do"), "{out}\n{metrics}");
 }
 
+/// 28×28 images, all of one grey, as a file.
+fn put_images(dir: &Path, name: &str, count: u8) {
+    let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28];
+    bytes.resize(16 + usize::from(count) * 784, 9);
+    fs::write(dir.join(name), bytes).unwrap();
+}
+
+/// A run is resumed as it was begun, to the same end, where no other is named.
+#[test]
+fn a_run_is_resumed_to_the_end_that_it_was_to_reach() {
+    let dir = TempDir::new().unwrap();
+    put_images(dir.path(), "images", 40);
+    succeed(dir.path(), &["train", "mlp-gan", "--set", "batch=8", "--data", "images", "--steps", "3"]);
+    assert!(succeed(dir.path(), &["train", "--resume"]).contains("nothing to do until step 3"));
+    let out = succeed(dir.path(), &["train", "--resume", "--epochs", "2"]);
+    assert!(out.contains("10 steps complete in "), "{out}");
+    assert!(succeed(dir.path(), &["train", "--resume"]).contains("nothing to do until step 10"));
+}
+
+/// One epoch of five steps is done; the two that follow have two steps each. What is too little for a batch is refused
+/// without advice that would be refused too.
+#[test]
+fn epochs_count_on_after_a_change_of_data() {
+    let dir = TempDir::new().unwrap();
+    for (name, count) in [("forty", 40), ("sixteen", 16), ("four", 4)] {
+        put_images(dir.path(), name, count);
+    }
+    succeed(dir.path(), &["train", "mlp-gan", "--set", "batch=8", "--data", "forty", "--epochs", "1"]);
+    let resume = |data: &str, epochs: &str| {
+        let output = run(dir.path(), &["train", "--resume", "--data", data, "--epochs", epochs]);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, err) = resume("sixteen", "3");
+    assert!(code == Some(0) && out.contains("9 steps complete in "), "{out}\n{err}");
+    let (code, out, _) = resume("sixteen", "3");
+    assert!(code == Some(0) && out.contains("nothing to do until step 9"), "{out}");
+    // In the middle of an epoch of other data there is no place to go to: that epoch begins anew.
+    succeed(dir.path(), &["train", "--resume", "--steps", "10"]);
+    let (code, out, err) = resume("forty", "4");
+    assert!(code == Some(0) && out.contains("15 steps complete in "), "{out}\n{err}");
+    let (code, _, err) = resume("four", "5");
+    assert!(code == Some(1) && err.contains("it has 4 examples, a batch takes 8; a run keeps its sizes"), "{err}");
+    assert!(!err.contains("--set"), "{err}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_kill_loses_nothing_that_was_saved() {
@@ -388,6 +433,8 @@ fn pipes_and_devices_are_refused() {
         &["sample", "--checkpoint", "pipe", "-o", "x.png"],
         &["run", "mlp-gan", "sample", "--inputs", "pipe", "--outputs", "out"],
         &["run", "mlp-gan", "init", "--checkpoint", "pipe", "--outputs", "out"],
+        &["inspect", "lenet", "--profile", "pipe", "-o", "x.html"],
+        &["inspect", "lenet", "--profile", "/dev/zero", "-o", "x.html"],
     ];
     for args in cases {
         let err = fail(dir.path(), 1, args);
@@ -661,4 +708,96 @@ fn stages_have_one_name() {
     let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
     let same = summary["entries"].as_array().unwrap().iter().find(|e| e["name"] == entry["name"]).unwrap();
     assert_eq!(same["stages"][0][1].as_u64(), Some(declared["nodes"].as_array().unwrap().len() as u64));
+}
+
+/// A graph with one entry `f`, a function that it uses, and one that nobody does.
+const FUNCTIONS: &str = r#"Program(
+    name: "p",
+    values: { "half": 0.5 },
+    functions: {
+        "Twice": Function(params: ["t"], body: Add("t", "t")),
+        "Half": Function(params: ["h"], body: Mul("h", "half")),
+    },
+    entries: { "f": Entry(inputs: { "x": Tensor([4]) }, steps: [Let("y", Twice("x"))], outputs: ["y"]) },
+)"#;
+
+fn put_tensor(dir: &Path, file: &str, name: &str) {
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![4], &[0; 16]).unwrap();
+    safetensors::serialize_to_file([(name, view)], None, &dir.join(file)).unwrap();
+}
+
+#[test]
+fn a_function_that_is_run_is_used() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.ron"), FUNCTIONS).unwrap();
+    put_tensor(dir.path(), "h", "h");
+    succeed(dir.path(), &["run", "p.ron", "Half", "--inputs", "h", "--outputs", "o", "--deny-warnings"]);
+    put_tensor(dir.path(), "t", "t");
+    let err = fail(dir.path(), 1, &["run", "p.ron", "Twice", "--inputs", "t", "--outputs", "o", "--deny-warnings"]);
+    assert!(err.contains("the function `Half` is never used"), "{err}");
+    let err = fail(dir.path(), 1, &["run", "p.ron", "f", "--inputs", "t", "--outputs", "o2"]);
+    assert!(err.contains("`t`"), "{err}");
+    let err = fail(dir.path(), 1, &["run", "p.ron", "f", "--outputs", "o2"]);
+    assert!(err.contains("has no other source for it\n"), "{err}");
+}
+
+/// What is read is never written over, by whatever name.
+#[test]
+fn no_input_is_overwritten() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("p.ron"), FUNCTIONS.replace("Half", "_Half").replace("\"half\"", "\"_half\"")).unwrap();
+    put_tensor(dir.path(), "x", "x");
+    fs::create_dir(at("folder")).unwrap();
+    fs::hard_link(at("p.ron"), at("hard.ron")).unwrap();
+    put_images(dir.path(), "images", 8);
+    succeed(dir.path(), &["train", "mlp-gan", "--set", "batch=8", "--data", "images", "--steps", "1", "--name", "r"]);
+    succeed(dir.path(), &["profile", "p.ron", "--steps", "1", "-o", "step.json"]);
+    let checkpoint = "runs/r/checkpoint.safetensors";
+    let mut cases: Vec<Vec<&str>> = vec![
+        vec!["compile", "p.ron", "-o", "p.ron"],
+        vec!["compile", "p.ron", "-o", "folder/../p.ron"],
+        vec!["compile", "p.ron", "-o", "hard.ron"],
+        vec!["compile", "p.ron", "--emit", "text", "-o", "p.ron"],
+        vec!["inspect", "p.ron", "-o", "p.ron"],
+        vec!["inspect", "p.ron", "--profile", "step.json", "-o", "step.json"],
+        vec!["profile", "p.ron", "--steps", "1", "-o", "p.ron"],
+        vec!["run", "p.ron", "f", "--inputs", "x", "--outputs", "x"],
+        vec!["run", "p.ron", "f", "--inputs", "x", "--outputs", "p.ron"],
+        vec!["run", "p.ron", "f", "--inputs", "x", "--outputs", checkpoint],
+        vec!["run", "mlp-gan", "sample", "--checkpoint", "runs/r", "--outputs", checkpoint],
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("p.ron", at("link.ron")).unwrap();
+        std::os::unix::fs::symlink(checkpoint, at("saved")).unwrap();
+        cases.push(vec!["compile", "p.ron", "-o", "link.ron"]);
+        cases.push(vec!["compile", "link.ron", "-o", "p.ron"]);
+        cases.push(vec!["run", "p.ron", "f", "--inputs", "x", "--outputs", "saved"]);
+    }
+    let files = ["p.ron", "x", "step.json", checkpoint].map(at);
+    let before = files.clone().map(|file| fs::read(file).unwrap());
+    for args in &cases {
+        let err = fail(dir.path(), 1, args);
+        assert!(err.contains("would be overwritten"), "{args:?}: {err}");
+    }
+    assert!(before == files.map(|file| fs::read(file).unwrap()));
+    let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "-"]);
+    assert!(err.contains("standard output") && !at("-").exists(), "{err}");
+    let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs", "-o", "x.png"]);
+    assert!(err.contains("there is no run in runs: the folder of a run"), "{err}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_named() {
+    let dir = TempDir::new().unwrap();
+    let text_of = &["compile", "mlp-gan", "--emit", "text"];
+    let full = gcc_gan(dir.path(), text_of).stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(text(&full.stderr).contains("standard output cannot be written"), "{}", text(&full.stderr));
+    let mut child = gcc_gan(dir.path(), text_of).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let gone = child.wait_with_output().unwrap();
+    assert_eq!((gone.status.code(), text(&gone.stderr).as_str()), (Some(141), ""));
 }

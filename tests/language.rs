@@ -86,6 +86,8 @@ fn ops_prints_every_word_one_in_full_and_what_a_wrong_one_could_be() {
     insta::assert_snapshot!(ops(&["ConvTranspose"]).1);
     let (code, _, told) = ops(&["Rleu"]);
     assert_eq!((code, told.contains("did you mean `Relu`?")), (Some(1), true), "{told}");
+    let images = ops(&["Images"]).1;
+    assert!(images.contains("words of the kind's own where left out"), "{images}");
     let json: serde_json::Value = serde_json::from_str(&ops(&["Adam", "--json"]).1).unwrap();
     assert_eq!(json[0]["words"][0]["arguments"][1]["default"], "0.9");
 }

@@ -82,6 +82,17 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("bad_name", "\"batch\": 4", "\"batch\": 4, \"my size\": 4"),
     ("reserved_name", "\"step\": Entry", "\"init\": Entry"),
     (
+        "parameter_named_as_a_size",
+        "params: [\"x\", \"y\"], body: Mean(Mul(\"x\", OneHot(\"y\"",
+        "params: [\"x\", \"batch\"], body: Mean(Mul(\"x\", OneHot(\"batch\"",
+    ),
+    (
+        "parameter_with_a_reserved_name",
+        "params: [\"x\", \"y\"], body: Mean(Mul(\"x\"",
+        "params: [\"seed\", \"y\"], body: Mean(Mul(\"seed\"",
+    ),
+    ("parameter_with_a_bad_name", "params: [\"x\", \"y\"]", "params: [\"x\", \"my y\"]"),
+    (
         "no_results",
         "                Minimise(\"loss\", \"net\", Adam(lr: \"rate\")),\n            ],\n            outputs: [\"loss\"]",
         "],\n            outputs: []",
@@ -98,6 +109,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "Labels([\"batch\"]), \"t\": Tensor([1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]) }",
     ),
     ("too_much_padding", "pad: 1", "pad: 40000"),
+    ("far_too_much_padding", "pad: 1", "pad: 9223372036854775807"),
     ("too_large_with_padding", "pad: 1", "pad: 16000"),
     ("too_many_elements", "\"batch\": 4, \"classes\": 3", "\"batch\": 2000000000, \"classes\": 3"),
     ("control_characters_in_a_name", "Loss(\"score\"", "Loss(\"sco\\u{1b}[31mre\u{1b}[0m\""),
@@ -172,8 +184,24 @@ fn a_function_takes_labels_of_any_rank() {
         .replace("OneHot(\"y\", \"classes\")", "ToReal(\"y\")")
         .replace("Loss(\"score\"", "Loss(ReduceMax(\"score\", [1])");
     let types = [("x".to_string(), Type::f32([2, 3])), ("y".to_string(), Type::u32([2, 3]))].into();
-    let module = load_call("tiny.ron", &text, &[], "Loss", &types).unwrap();
+    let module = load_call("tiny.ron", &text, &[], "Loss", &types).unwrap().module;
     assert_eq!(module.entries[1].inputs[1].ty, Type::u32([2, 3]));
+}
+
+/// What is run is used, and so is what it needs; the rest is still told.
+#[test]
+fn what_is_called_is_used() {
+    let more = "    functions: {
+        \"Half\": Function(params: [\"h\"], body: Mul(\"h\", \"half\")),
+        \"Quarter\": Function(params: [\"q\"], body: Half(Half(\"q\"))),\n";
+    let text = SOUND.replace("    functions: {\n", more).replace("\"rate\": 0.1", "\"rate\": 0.1, \"half\": 0.5");
+    let types = [("q".to_string(), Type::f32([2])), ("h".to_string(), Type::f32([2]))].into();
+    assert_eq!(load_with_warnings("tiny.ron", &text, &[], &[]).unwrap().warnings.entries().len(), 3);
+    let called = load_call("tiny.ron", &text, &[], "Quarter", &types).unwrap();
+    assert!(called.warnings.is_empty(), "{:?}", called.warnings);
+    let called = load_call("tiny.ron", &text, &[], "Half", &types).unwrap();
+    let [warning] = called.warnings.entries() else { panic!("{:?}", called.warnings) };
+    assert!(warning.to_string().contains("`Quarter`"), "{warning}");
 }
 
 #[test]

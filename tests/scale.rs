@@ -4,11 +4,14 @@
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::{Device, TensorMut, TensorRef};
+use gcc_gan::inspect::observe;
+use gcc_gan::inspect::page::{page_data, render};
 use gcc_gan::ir::{Bindings, Value, evaluate};
 use gcc_gan::kernel::body::BufferId;
 use gcc_gan::kernel::schedule::BufferRole;
 use gcc_gan::testing::programs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const X: [f32; 8] = [0.5, -0.25, 1.0, 0.75, -1.0, 0.125, -0.5, 0.25];
 
@@ -100,4 +103,18 @@ fn many_layers_with_an_optimiser() {
             assert!(schedule.kernels.len() <= 7 * count, "{layer}: {} kernels", schedule.kernels.len());
         }
     });
+}
+
+/// Eight times the nodes take about eight times as long; with the square of their number it would be 64 times.
+#[test]
+fn the_page_grows_with_the_program() {
+    let time = |nodes: usize| -> Duration {
+        let observed = observe("large.ron", &programs::chain(nodes, false), &[], None).unwrap();
+        let start = Instant::now();
+        assert!(render(&page_data(&observed, None).unwrap()).len() > 100 * nodes);
+        start.elapsed()
+    };
+    // Something else may keep the machine busy during the longer one.
+    let mut ratios = (0..3).map(|_| time(16_000).as_secs_f64() / time(2_000).as_secs_f64());
+    assert!(ratios.any(|ratio| ratio < 24.0));
 }

@@ -1,5 +1,6 @@
 //! `gcc-gan compile`.
 
+use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -114,6 +115,9 @@ const KERNELS: &str = "kernels";
 const OPTIMISED: &str = "optimised";
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(output) = &args.output {
+        check_output(output, &[&args.program.program])?;
+    }
     let (program, mut options) = program_and_options(&args.program)?;
     options.specialise = args.specialise.clone();
     options.optional.extend(args.optional.iter().cloned());

@@ -1,11 +1,12 @@
 //! `gcc-gan inspect`.
 
+use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, observed};
 use anyhow::{Context, Result};
 use gcc_gan::atomic;
 use gcc_gan::inspect::page::{page_data, render};
 use gcc_gan::inspect::profile::Profile;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show everything the compiler does, in one HTML file
@@ -33,11 +34,16 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(output) = &args.output {
+        let read: Vec<&Path> = [&args.program.program].into_iter().chain(&args.profile).map(PathBuf::as_path).collect();
+        check_output(output, &read)?;
+    }
     let observed = observed(&args.program)?;
     let mut profile = None;
     if let Some(file) = &args.profile {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
         let wrong = || format!("{} cannot be shown", file.display());
+        let text = String::from_utf8(bytes).with_context(wrong)?;
         let subject = Profile::subject_of(&text).with_context(wrong)?;
         let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
         profile = Some(Profile::from_trace(&text, &entry.schedule).with_context(wrong)?);

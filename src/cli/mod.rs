@@ -1,7 +1,8 @@
 //! The command line: one file for each sub-command. Arguments in, calls of the library, words out.
 //!
 //! Exit status: 0 where all went well; 1 where what was asked for failed or does not hold; 2 for arguments
-//! that make no sense; 130 where training was interrupted and its state saved.
+//! that make no sense; 130 where training was interrupted and its state saved; 141 where the reader of standard output
+//! has gone.
 
 mod compile;
 mod data;
@@ -10,6 +11,7 @@ mod explain;
 mod inputs;
 mod inspect;
 mod ops;
+mod output;
 mod profile;
 mod program_text;
 mod run;
@@ -17,7 +19,7 @@ mod sample;
 mod train;
 mod verify;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use gcc_gan::visible::visible;
 use std::io::{self, IsTerminal, Write};
@@ -63,6 +65,8 @@ enum Command {
 
 /// Interrupted, after the state was saved: 128 + SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
+/// Nobody reads the output any more: 128 + SIGPIPE, as of other programs under a shell.
+const UNREAD: u8 = 141;
 
 pub fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GCC_GAN_LOG");
@@ -88,6 +92,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        Err(error) if is_unread(&error) => ExitCode::from(UNREAD),
         Err(error) => {
             report(&error);
             ExitCode::from(1)
@@ -95,14 +100,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Shows an error on standard error. A reader of our output that has gone is no error to speak of.
-fn report(error: &anyhow::Error) {
+/// Whether an error is only that the reader of our output has gone, as `head` does.
+fn is_unread(error: &anyhow::Error) -> bool {
     let broken = |e: &(dyn std::error::Error + 'static)| {
         e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     };
-    if error.chain().any(broken) {
-        return;
-    }
+    error.chain().any(broken)
+}
+
+/// Shows an error on standard error.
+fn report(error: &anyhow::Error) {
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
     if let Some(diagnostics) = program_text::diagnostics(error) {
@@ -158,11 +165,9 @@ fn print_exact(text: &str) -> Result<()> {
 
 fn print_bytes(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = [text, end].iter().try_for_each(|part| out.write_all(part.as_bytes())).and_then(|()| out.flush());
+    written.context("standard output cannot be written")
 }
 
 /// Prints a value as JSON on standard output.

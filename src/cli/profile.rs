@@ -1,5 +1,6 @@
 //! `gcc-gan profile`.
 
+use super::output::check_output;
 use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
@@ -60,6 +61,9 @@ struct Figures {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(output) = &args.output {
+        check_output(output, &[&args.program.program])?;
+    }
     let plan = match find(&args.program.program)? {
         Found::Source(program) => {
             plan_of(program.compile(&Options { sets: args.program.sets.clone(), ..Options::default() })?)?

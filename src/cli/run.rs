@@ -1,5 +1,6 @@
 //! `gcc-gan run`.
 
+use super::output::check_output;
 use super::program_text::source;
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
@@ -70,35 +71,37 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    let checkpoint = args.checkpoint.as_deref().map(rundir::checkpoint_of).transpose()?;
+    let read_from: Vec<&Path> =
+        [&args.program].into_iter().chain(&args.inputs).chain(&checkpoint).map(PathBuf::as_path).collect();
+    check_output(&args.outputs, &read_from)?;
     let program = source(&args.program)?;
     let (mut sets, mut options) = (args.sets.clone(), Options::default());
     if plan::is_plan(&args.program) {
         options = Options::of(&plan::load(&args.program)?.source);
         sets.splice(0..0, options.sets.clone());
     }
-    let checkpoint = match &args.checkpoint {
-        Some(run) => Some(checkpoint::load(&rundir::checkpoint_of(run))?),
-        None => None,
-    };
+    let checkpoint = checkpoint.as_deref().map(checkpoint::load).transpose()?;
     if let Some(meta) = checkpoint.as_ref().map(|c| &c.meta).filter(|meta| meta.text == program.text) {
         // The sizes that the state has.
         sets.splice(0..0, meta.sets.iter().map(|(name, value)| format!("{name}={value}")));
     }
-    let declare::Loaded { mut module, warnings } =
-        declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
-    if args.deny_warnings && !warnings.is_empty() {
-        return Err(declare::Error::Text(warnings.denied()).into());
-    }
-    super::show_warnings(&warnings);
+    let mut loaded = declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
     let mut given = match &args.inputs {
         Some(file) => read(file)?,
         None => Tensors::new(),
     };
     let callables = declare::callables(&program.name, &program.text)?;
-    if !module.entries.iter().any(|e| e.graph.name == args.entry) && callables.iter().any(|(n, _)| *n == args.entry) {
+    let is_entry = loaded.module.entries.iter().any(|e| e.graph.name == args.entry);
+    if !is_entry && callables.iter().any(|(n, _)| *n == args.entry) {
         let types = given.iter().map(|(name, value)| (name.clone(), value.ty())).collect();
-        module = declare::load_call(&program.name, &program.text, &sets, &args.entry, &types)?;
+        loaded = declare::load_call(&program.name, &program.text, &sets, &args.entry, &types)?;
     }
+    let declare::Loaded { module, warnings } = loaded;
+    if args.deny_warnings && !warnings.is_empty() {
+        return Err(declare::Error::Text(warnings.denied()).into());
+    }
+    super::show_warnings(&warnings);
     if let Some(checkpoint) = checkpoint {
         let mut found = false;
         for (name, tensor) in checkpoint.tensors {

@@ -1,6 +1,7 @@
 //! `gcc-gan sample`.
 
-use anyhow::{Context, Result, bail};
+use super::output::check_output;
+use anyhow::{Result, bail};
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::train::sample_grid::{self, Grid};
@@ -34,8 +35,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    let file = rundir::checkpoint_of(&args.checkpoint)?;
+    check_output(&args.output, &[&file])?;
     sample_grid::check_format(&args.output)?;
-    let file = rundir::checkpoint_of(&args.checkpoint);
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
     let plan = super::program_text::plan_again(&checkpoint, &[], false)?;
@@ -51,7 +53,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         args.grid.cells(),
         meta.program,
         meta.step
-    ))
-    .context("standard output")?;
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,9 +11,9 @@ use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::rundir::{self, RunDir};
-use gcc_gan::train::session::{self, Session};
+use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress};
+use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ pub struct Args {
     /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
-    /// Train until N epochs are complete [default: 10, without --steps]
+    /// Train until N epochs are complete [default: 10, without --steps; with --resume, as far as the run was to go]
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
     /// Train until N steps are complete
@@ -143,7 +143,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     drop(job.resumed);
     screen.print(&heading(&session, &job.meta, &device.name(), job.run.path()));
-    let pace = pace(&args, &session);
+    let target = target(&args, &job.meta);
+    job.meta.target = Some(target);
+    let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..Pace::default() };
     let ended = trainer::train(&mut session, &job.run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, run) = (session.step_count(), job.run.path().display());
@@ -154,7 +156,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ended::NothingToDo => {
-            screen.print(&format!("{steps} complete already: nothing to do until step {}", pace.until));
+            screen.print(&format!(
+                "{steps} complete already: nothing to do until step {}; --epochs or --steps set another end",
+                pace.until
+            ));
             Ok(ExitCode::SUCCESS)
         }
         Ended::Cancelled => {
@@ -204,7 +209,7 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
             .with_context(|| format!("there is no saved run in {} to resume", args.out.display()))?,
     };
     let run = RunDir::open(&path)?;
-    let checkpoint = checkpoint::load(&run.checkpoint())?;
+    let mut checkpoint = checkpoint::load(&run.checkpoint())?;
     let meta = &checkpoint.meta;
     let numbers = declare::sizes(&meta.program, &meta.text, &[])?;
     for set in &args.sets {
@@ -219,13 +224,16 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
     let plan = super::program_text::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
-    if !meta.digest.is_empty() && meta.digest != now.digest {
+    let now = Meta { target: meta.target, ..now };
+    let is_other = !meta.digest.is_empty() && meta.digest != now.digest;
+    if is_other {
         match args.data {
             None => bail!(
-                "{} was trained on other images than {} holds now: {}. Bring the former back, or name what to train on \
-                 from now on with --data",
+                "{} was trained on other images than {} holds now ({} {}). Bring the former back, or name what to train \
+                 on from now on with --data",
                 run.path().display(),
                 meta.data,
+                thousands(dataset.train.len()),
                 dataset.why
             ),
             Some(_) => screen.warning(&format!(
@@ -237,6 +245,17 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
         }
     }
     hold_out(&plan, &mut dataset);
+    match session::check_data(&plan, &dataset) {
+        Err(SessionError::TooFew { data, program, count, batch, .. }) => {
+            let hint = "a run keeps its sizes: name more images with --data, or begin a new run".into();
+            return Err(SessionError::TooFew { data, program, count, batch, hint }.into());
+        }
+        checked => checked?,
+    }
+    if is_other {
+        // A place in an epoch of other images means nothing: the epoch begins anew.
+        checkpoint.meta.position.batch = 0;
+    }
     Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run })
 }
 
@@ -268,15 +287,12 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     text + &format!("run: {}\n", run.display())
 }
 
-fn pace(args: &Args, session: &Session) -> Pace {
-    let per_epoch = session.steps_per_epoch();
-    let epochs = args.epochs.map(|n| n.saturating_mul(per_epoch));
-    let until = match (epochs, args.steps) {
-        (Some(epochs), Some(steps)) => epochs.min(steps),
-        (Some(limit), None) | (None, Some(limit)) => limit,
-        (None, None) => DEFAULT_EPOCHS * per_epoch,
-    };
-    Pace { until, sample_every: args.sample_every, ..Pace::default() }
+/// How far to train: what the arguments say, else what the run was to reach when it was last begun or resumed.
+fn target(args: &Args, meta: &Meta) -> Target {
+    match (args.epochs, args.steps) {
+        (None, None) => meta.target.unwrap_or(Target { epochs: Some(DEFAULT_EPOCHS), steps: None }),
+        (epochs, steps) => Target { epochs, steps },
+    }
 }
 
 /// What the user sees: lines on standard output, and one that changes on a terminal. None of it can end a run.

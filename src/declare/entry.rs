@@ -60,6 +60,18 @@ pub struct EntryLowering<'l, 'n> {
     updated: BTreeMap<String, Span>,
 }
 
+/// Whether the executor gives something under this name; reports it where so.
+pub fn is_reserved(name: &Name, d: &mut Decoder) -> bool {
+    let what = match name.text.as_str() {
+        SEED => "the seed of all draws",
+        STEP => "the count of steps",
+        _ => return false,
+    };
+    let message = format!("`{}` is {what}", name.text);
+    d.report(Diagnostic::new("reserved-name", message).label(name.span, "choose another name"));
+    true
+}
+
 impl<'l, 'n> EntryLowering<'l, 'n> {
     pub fn new(shared: Shared<'l, 'n>, name: &str) -> Self {
         let Shared { program, sizes, d, states, used, trained } = shared;
@@ -97,16 +109,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
     }
 
     fn input(&mut self, input: &program::Input<'n>) {
-        let name = &input.name.text;
-        if [SEED, STEP].contains(&name.as_str()) {
-            let what = if name == SEED { "the seed of all draws" } else { "the count of steps" };
-            self.d().report(
-                Diagnostic::new("reserved-name", format!("`{name}` is {what}"))
-                    .label(input.name.span, "choose another name"),
-            );
-            return;
-        }
-        if !self.is_free(&input.name) {
+        if is_reserved(&input.name, self.d()) || !self.is_free(&input.name) {
             return;
         }
         let node = self.input_node(input);
@@ -162,13 +165,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             return false;
         }
         let program = self.expressions.program();
-        for (what, names) in [("a size", &program.sizes), ("a value of the program", &program.values)] {
-            if let Some((first, _)) = names.iter().find(|(n, _)| n.text == name.text) {
-                duplicate(self.d(), &name.text, name.span, &format!("{what} already"), first.span);
-                return false;
-            }
-        }
-        true
+        !program.is_number(name, self.d())
     }
 
     fn bind(&mut self, args: &[&'n Node]) {

@@ -200,9 +200,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             _ => [self.size_or_zero(node, what)?; 2],
         };
         if let Some(large) = pair.iter().find(|&&p| p > MAX_PADDED) {
-            let diagnostic = Diagnostic::new("too-large", format!("{what} is {large}"))
-                .label(node.span, format!("expected at most {MAX_PADDED}"));
-            self.d().report(diagnostic);
+            self.beyond_padded(what, large, node.span);
             return None;
         }
         if pair.iter().all(|&p| p >= least) {
@@ -217,8 +215,18 @@ impl<'l, 'n> Expressions<'l, 'n> {
     fn size_or_zero(&mut self, node: &Node, what: &str) -> Option<usize> {
         match node.value {
             Value::Int(0) => Some(0),
+            Value::Int(large) if large > MAX_PADDED as i64 => {
+                self.beyond_padded(what, &large, node.span);
+                None
+            }
             _ => self.size(node, what),
         }
+    }
+
+    fn beyond_padded(&mut self, what: &str, large: &dyn std::fmt::Display, span: Span) {
+        let diagnostic = Diagnostic::new("too-large", format!("{what} is {large}"))
+            .label(span, format!("expected at most {MAX_PADDED}"));
+        self.d().report(diagnostic);
     }
 
     /// The value of an expression: a name in quotes, a number, or an operation on expressions.

@@ -1,7 +1,7 @@
 //! A program on its way to a module.
 
 use super::diagnostic::{Diagnostic, Span};
-use super::entry::{EntryLowering, Shared};
+use super::entry::{EntryLowering, Shared, is_reserved};
 use super::expr;
 use super::optimisers::Trained;
 use super::program::Program;
@@ -56,6 +56,10 @@ impl<'p, 'n> Lowering<'p, 'n> {
                     Diagnostic::new("duplicate-name", message)
                         .label(function.name.span, "a function needs a name of its own"),
                 );
+            }
+            // They are inputs where the function is run by itself: what no input may be called, no parameter may.
+            for param in &function.params {
+                let _ = is_reserved(param, &mut self.d) || program.is_number(param, &mut self.d);
             }
         }
         let mut entries = Vec::new();

@@ -117,7 +117,7 @@ const NETWORK_INPUT: &str = "input";
 
 /// Reads a program as [`load`] does, with one entry instead of its own: a call of one of its
 /// [`callables`], a network in inference mode. The call takes tensors of the given types under the names of
-/// its parameters and gives `output`.
+/// its parameters and gives `output`. The warnings are those of the whole program, in which the callee is used.
 ///
 /// # Errors
 /// As [`load`], or when there is nothing of that name, or a type is missing.
@@ -127,7 +127,7 @@ pub fn load_call(
     sets: &[String],
     callee: &str,
     types: &BTreeMap<String, Type>,
-) -> Result<Module, Error> {
+) -> Result<Loaded, Error> {
     let callables = callables(name, text)?;
     let Some((_, params)) = callables.iter().find(|(known, _)| known == callee) else {
         return Err(Error::Set(format!("there is no network or function `{callee}`")));
@@ -155,14 +155,21 @@ pub fn load_call(
         .find(|n| n.text == callee)
         .map_or(Span { start: 0, end: 0 }, |n| n.span);
     let entry_tree = entry_tree.at(span);
-    program.entries =
-        program::Entry::decode(ron::Name { text: callee.to_string(), span }, &entry_tree, &mut d).into_iter().collect();
+    let called = program::Entry::decode(ron::Name { text: callee.to_string(), span }, &entry_tree, &mut d);
+    let mut entries: Vec<program::Entry> = called.into_iter().collect();
     // The language has no word for whole numbers of any shape that a caller gives.
-    for input in program.entries.iter_mut().flat_map(|e| &mut e.inputs) {
+    for input in entries.iter_mut().flat_map(|e| &mut e.inputs) {
         input.ty.dtype = types[&input.name.text].dtype;
     }
+    std::mem::swap(&mut program.entries, &mut entries);
     let sizes = Sizes::resolve(&program, sets, &mut d)?;
-    Ok(Lowering::new(&program, sizes, d).lower_call().map_err(failed)?.module)
+    let module = Lowering::new(&program, sizes, d).lower_call().map_err(failed)?.module;
+    // What is never used is seen with the program's own entries in their places again.
+    program.entries.append(&mut entries);
+    let mut d = Decoder::default();
+    let sizes = Sizes::resolve(&program, sets, &mut d)?;
+    let lowered = Lowering::new(&program, sizes, d).lower().map_err(failed)?;
+    Ok(Loaded { module, warnings: Diagnostics::new(name, text, unique(lowered.warnings)) })
 }
 
 /// Every named size and value of a program with its number, in the order of declaration, sizes first.

@@ -159,6 +159,17 @@ impl<'n> Program<'n> {
         d.diags.is_empty().then_some(program)
     }
 
+    /// Whether a size or value has that name already; reports it where so.
+    pub fn is_number(&self, name: &Name, d: &mut Decoder) -> bool {
+        for (what, names) in [("a size", &self.sizes), ("a value of the program", &self.values)] {
+            if let Some((first, _)) = names.iter().find(|(n, _)| n.text == name.text) {
+                duplicate(d, &name.text, name.span, &format!("{what} already"), first.span);
+                return true;
+            }
+        }
+        false
+    }
+
     pub fn network(&self, name: &str) -> Option<&Network<'n>> {
         self.networks.iter().find(|n| n.name.text == name)
     }
@@ -237,6 +248,9 @@ impl<'n> Function<'n> {
         args.finish(d);
         let params = names(params?, "a parameter", d);
         for (i, param) in params.iter().enumerate() {
+            if !is_identifier(&param.text) {
+                bad_name(&param.text, param.span, d);
+            }
             if let Some(first) = params[..i].iter().find(|p| p.text == param.text) {
                 duplicate(d, &param.text, param.span, "two parameters", first.span);
             }

@@ -9,7 +9,7 @@ use super::nodes::written;
 use super::ops::{DRAWS, GRADIENTS, TENSORS};
 use super::optimisers::OPTIMISERS;
 use super::program::INPUTS;
-use super::rows::Row;
+use super::rows::{Arg, Row};
 use crate::scalar::{Lane, ScalarOp};
 use serde::Serialize;
 
@@ -93,7 +93,10 @@ fn word<T>(row: &Row<T>) -> Word {
         .map(|p| Argument {
             name: p.name.to_string(),
             kind: p.kind.words(),
-            default: p.default.map(|default| default().to_string()),
+            default: p.default.map(|default| match default() {
+                Arg::Written => "words of the kind's own".to_string(),
+                value => value.to_string(),
+            }),
         })
         .collect();
     Word {

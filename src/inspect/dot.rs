@@ -1,6 +1,6 @@
 //! Graphs and schedules in the language of Graphviz.
 
-use super::{Colour, kernel_core, value_count};
+use super::{Colour, by_name, kernel_core, value_count};
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::body::BufferId;
 use crate::kernel::schedule::{BufferRole, Schedule};
@@ -52,9 +52,10 @@ pub fn schedule_dot(name: &str, schedule: &Schedule, graph: &Graph) -> String {
         }
     }
     let mut last_writer = writer;
+    let by_name = by_name(graph);
     for (k, kernel) in schedule.kernels.iter().enumerate() {
-        let colour =
-            kernel_core(graph, kernel).map_or(Colour::Forward, |id| Colour::of_role(&graph.node(id).origin.role));
+        let core = kernel_core(graph, &by_name, kernel);
+        let colour = core.map_or(Colour::Forward, |id| Colour::of_role(&graph.node(id).origin.role));
         let values = value_count(kernel);
         let plural = if values == 1 { "" } else { "s" };
         let label = escape(&format!("[{k}] {}\n{}, {values} value{plural}", kernel.name, kernel.kind().name()));

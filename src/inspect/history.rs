@@ -21,6 +21,8 @@ pub struct Observed {
     pub histories: Vec<History>,
     pub compiled: Compiled,
     pub plan: Plan,
+    /// Where each line of the text ends: what [`Observed::line_of`] looks in.
+    line_ends: Vec<usize>,
 }
 
 /// Compiles a program and keeps every stage. Where a plan is given, it stands for the one that would be made: it may
@@ -43,7 +45,8 @@ pub fn observe(file: &str, text: &str, sets: &[String], given: Option<Plan>) -> 
     })?;
     let made = compiled.plan.take();
     let plan = given.or(made).expect("a compilation that is not told to stop makes a plan");
-    Ok(Observed { file: file.into(), text: text.into(), sets: sets.to_vec(), histories, compiled, plan })
+    let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+    Ok(Observed { file: file.into(), text: text.into(), sets: sets.to_vec(), histories, compiled, plan, line_ends })
 }
 
 impl History {
@@ -65,8 +68,7 @@ impl Observed {
 
     /// The line of the program's text, counted from 1, that a byte is in.
     pub fn line_of(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
-        1 + before.iter().filter(|&&b| b == b'\n').count()
+        1 + self.line_ends.partition_point(|&end| end < offset)
     }
 }
 

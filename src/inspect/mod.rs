@@ -30,7 +30,7 @@ pub use hand_over::{HandOver, hand_overs};
 pub use history::{History, Observed, main_entry, observe};
 pub use kernels::{choice_text, kernel_text, schedule_text, value_count};
 pub use memory::memory_text;
-pub use placement::{Placement, kernel_core, placement};
+pub use placement::{Placement, by_name, kernel_core, placement};
 pub use summary::summary_text;
 pub use svg::{Detail, graph_svg, schedule_svg};
 pub use table::{Align, Table, bytes, count};

@@ -21,7 +21,7 @@ pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
     for (k, kernel) in schedule.kernels.iter().enumerate() {
         computed.extend(kernel.nodes.iter().map(|node| (node.as_str(), k)));
     }
-    let by_name: HashMap<&str, NodeId> = graph.ids().into_iter().map(|id| (graph.node(id).name.as_str(), id)).collect();
+    let by_name = by_name(graph);
     let is_stored = |id: NodeId| {
         computed.contains_key(graph.node(id).name.as_str())
             || matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
@@ -51,18 +51,29 @@ pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
             }
         }
     }
+    let states: HashMap<&str, usize> = (schedule.buffers.iter().enumerate())
+        .filter_map(|(i, b)| match &b.role {
+            BufferRole::State(name) => Some((name.as_str(), i)),
+            BufferRole::Input(_) | BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => None,
+        })
+        .collect();
     for update in &graph.updates {
-        let state = schedule.buffers.iter().position(|b| b.role == BufferRole::State(update.state.clone()));
-        if let Some(buffer) = state {
+        if let Some(&buffer) = states.get(update.state.as_str()) {
             found.buffers.entry(graph.node(update.node).name.clone()).or_insert(buffer);
         }
     }
     found
 }
 
-/// The node that a kernel is built around: its first contraction or reduction, else its last node.
-pub fn kernel_core(graph: &Graph, kernel: &Kernel) -> Option<NodeId> {
-    let nodes: Vec<NodeId> = kernel.nodes.iter().filter_map(|name| graph.find(name)).collect();
+/// The nodes of a graph by their names, for those who look for many.
+pub fn by_name(graph: &Graph) -> HashMap<&str, NodeId> {
+    graph.ids().into_iter().map(|id| (graph.node(id).name.as_str(), id)).collect()
+}
+
+/// The node that a kernel is built around: its first contraction or reduction, else its last node. `by_name` holds the
+/// graph's nodes.
+pub fn kernel_core(graph: &Graph, by_name: &HashMap<&str, NodeId>, kernel: &Kernel) -> Option<NodeId> {
+    let nodes: Vec<NodeId> = kernel.nodes.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
     let heavy = nodes.iter().find(|&&id| graph.op(id).is_contraction() || matches!(graph.op(id), Op::Reduce { .. }));
     heavy.or(nodes.last()).copied()
 }

@@ -1,11 +1,11 @@
 //! Pictures of graphs and schedules as SVG, for print and for pages that run no script.
 
 use super::layered::{Layout, Point, layered};
-use super::{COLOURS, Colour, Group, condense, group_path, kernel_core, value_count, visible};
+use super::{COLOURS, Colour, Group, by_name, condense, group_path, kernel_core, value_count, visible};
 use crate::ir::{Graph, NodeId, Op};
 use crate::kernel::body::BufferId;
 use crate::kernel::schedule::{BufferRole, Schedule};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 /// How much of a graph is drawn.
@@ -47,10 +47,10 @@ pub fn graph_svg(graph: &Graph, detail: Detail) -> String {
 pub fn schedule_svg(name: &str, schedule: &Schedule, graph: &Graph) -> String {
     let mut picture = Picture::default();
     let mut writer: HashMap<BufferId, usize> = HashMap::new();
+    let read: HashSet<BufferId> = schedule.kernels.iter().flat_map(|kernel| kernel.reads.iter().copied()).collect();
     for (index, buffer) in schedule.buffers.iter().enumerate() {
-        let is_read = schedule.kernels.iter().any(|kernel| kernel.reads.contains(&BufferId::new(index)));
         if let BufferRole::Input(input) = &buffer.role
-            && is_read
+            && read.contains(&BufferId::new(index))
             && buffer.elements() > 2
         {
             let ty = format!("{}[{}]", buffer.dtype, sizes(&buffer.shape));
@@ -63,8 +63,9 @@ pub fn schedule_svg(name: &str, schedule: &Schedule, graph: &Graph) -> String {
             });
         }
     }
+    let by_name = by_name(graph);
     for (position, kernel) in schedule.kernels.iter().enumerate() {
-        let core = kernel_core(graph, kernel).map(|id| &graph.node(id).origin);
+        let core = kernel_core(graph, &by_name, kernel).map(|id| &graph.node(id).origin);
         let mut groups = core.map_or(Vec::new(), |origin| group_path(&origin.scope, &origin.role));
         groups.truncate(1);
         let this = picture.boxes.len();

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::batches::Position;
 use super::data::Dataset;
+use super::trainer::Target;
 use crate::atomic;
 use crate::kernel::target::Fusion;
 use crate::plan::Plan;
@@ -49,6 +50,10 @@ pub struct Meta {
     pub fast_math: bool,
     /// The seed of all randomness.
     pub seed: u64,
+    /// How far the run is to go, by which it is resumed where nothing else is asked for. Absent in files of older
+    /// versions.
+    #[serde(default)]
+    pub target: Option<Target>,
     /// Training steps that are complete.
     pub step: u64,
     /// Where the next batch begins.

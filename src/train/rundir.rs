@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::checkpoint;
 use crate::atomic;
 
 /// Why a run's folder cannot be used.
@@ -156,8 +157,24 @@ impl RunDir {
 }
 
 /// The checkpoint that a user means by `path`: a run's folder, or the file itself.
-pub fn checkpoint_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() }
+///
+/// # Errors
+/// When it is a folder, and not that of a run.
+pub fn checkpoint_of(path: &Path) -> Result<PathBuf, RunError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let file = path.join(CHECKPOINT);
+    match file.exists() || checkpoint::previous(&file).exists() {
+        true => Ok(file),
+        false => Err(RunError::Missing(path.to_owned())),
+    }
+}
+
+/// Whether a file is the checkpoint of a run, or the one before it, by its name.
+pub fn is_checkpoint(path: &Path) -> bool {
+    let file = path.with_file_name(CHECKPOINT);
+    path.is_file() && (path == file || path == checkpoint::previous(&file))
 }
 
 /// The run under `root` whose checkpoint was written last, if there is any.
@@ -336,7 +353,11 @@ mod tests {
         let _without = RunDir::create(dir.path(), Some("without"), "dcgan").unwrap();
         let found = latest(dir.path()).unwrap();
         assert_eq!(found, dir.path().join("b"));
-        assert_eq!(checkpoint_of(&found), found.join(CHECKPOINT));
-        assert_eq!(checkpoint_of(&found.join(CHECKPOINT)), found.join(CHECKPOINT));
+        let file = found.join(CHECKPOINT);
+        assert_eq!(checkpoint_of(&found).unwrap(), file);
+        assert_eq!(checkpoint_of(&file).unwrap(), file);
+        assert!(is_checkpoint(&file) && !is_checkpoint(&found.join(LOCK)));
+        let error = checkpoint_of(dir.path()).unwrap_err();
+        assert!(matches!(error, RunError::Missing(_)), "{error}");
     }
 }

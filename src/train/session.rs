@@ -34,6 +34,8 @@ pub enum SessionError {
     NoEntry { program: String, entry: &'static str, examples: usize, hint: &'static str },
     #[error("the data set {data} does not fit `{program}`: {problem}")]
     Data { data: String, program: String, problem: String },
+    #[error("the data set {data} does not fit `{program}`: it has {count} examples, a batch takes {batch}; {hint}")]
+    TooFew { data: String, program: String, count: usize, batch: usize, hint: String },
     #[error("entry `{entry}` of `{program}` {problem}")]
     Entry { program: String, entry: String, problem: String },
 }
@@ -565,7 +567,7 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
             Some(size) => format!("use --set {size}={count}"),
             None => "the program's text fixes that number: make it smaller there".to_string(),
         };
-        return Err(misfit(format!("it has {count} examples, a batch takes {batch}; {hint}")));
+        return Err(SessionError::TooFew { data: data.name.clone(), program, count, batch, hint });
     }
     plan.entries.iter().try_for_each(|entry| check_fit(entry, data).map_err(misfit))
 }

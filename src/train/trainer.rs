@@ -41,10 +41,33 @@ use super::metrics::{Metrics, MetricsError, Record};
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
 use super::session::{Session, SessionError};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// How far a run is asked to go, since its first initialisation: to so many epochs, or steps, whichever end first.
+/// Without either it has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Target {
+    pub epochs: Option<u64>,
+    pub steps: Option<u64>,
+}
+
+impl Target {
+    /// The step at which a session is there. Epochs are counted from where it stands: those that are complete may have
+    /// had other numbers of steps, where the data were changed on the way.
+    pub fn last_step(self, session: &Session) -> u64 {
+        let (per_epoch, position) = (session.steps_per_epoch(), session.position());
+        let done = position.epoch.saturating_mul(per_epoch).saturating_add(position.batch);
+        let of_epochs = |epochs: u64| {
+            let total = epochs.saturating_mul(per_epoch);
+            session.step_count().saturating_add(total).saturating_sub(done)
+        };
+        self.epochs.map_or(u64::MAX, of_epochs).min(self.steps.unwrap_or(u64::MAX))
+    }
+}
 
 /// How far to train, and how many steps lie between the things that a run leaves behind. All are also done at the last
 /// step; checkpoints, metrics and reports also at the end of an epoch.
@@ -222,7 +245,7 @@ pub fn train(
     if run.checkpoint().exists() {
         training.saved = Some(started);
     } else {
-        training.save()?;
+        training.save(&BTreeMap::new())?;
     }
     match Metrics::open(&run.metrics(), started) {
         Ok(metrics) => training.metrics = Some(metrics),
@@ -300,9 +323,14 @@ impl Training<'_> {
                     return Err(self.non_finite(networks, values));
                 }
             }
+            // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
+            // beyond the checkpoint is removed when the run is resumed.
+            if measures {
+                self.measure(&mut values, done.ends_epoch || ends)?;
+            }
             // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
             if is_unsaved && (samples || measures) {
-                is_unsaved = match self.save() {
+                is_unsaved = match self.save(&values) {
                     Err(TrainError::Checkpoint(error)) if !ends => {
                         self.warn(
                             "checkpoint",
@@ -316,9 +344,6 @@ impl Training<'_> {
                         false
                     }
                 };
-            }
-            if measures {
-                self.measure(&mut values, done.ends_epoch || ends)?;
             }
             if samples {
                 self.sample()?;
@@ -338,7 +363,7 @@ impl Training<'_> {
         if self.saved != Some(self.session.step_count()) {
             let values = self.session.scalars()?.into_iter().collect();
             self.check_finite(&values)?;
-            self.save()?;
+            self.save(&values)?;
         }
         Ok(Ended::Cancelled)
     }
@@ -378,14 +403,14 @@ impl Training<'_> {
         })
     }
 
-    fn save(&mut self) -> Result<(), TrainError> {
+    /// Writes the checkpoint. `values` are what the last step gave, to be told where the state is not finite.
+    fn save(&mut self, values: &BTreeMap<String, f32>) -> Result<(), TrainError> {
         let step = self.session.step_count();
         let state = self.session.state()?;
         // The whole state is here anyway, so this also covers what no flag is about.
         let networks = state.non_finite();
         if !networks.is_empty() {
-            let values = self.session.scalars()?.into_iter().collect();
-            return Err(self.non_finite(networks, values));
+            return Err(self.non_finite(networks, values.clone()));
         }
         let meta = Meta { step, position: self.session.position(), ..self.meta.clone() };
         let file = self.run.checkpoint();

@@ -351,3 +351,24 @@ fn side_outputs_that_fail_are_told_once_and_end_nothing() {
     train(&mut session, &run, meta, &Pace { until: 7, ..often }, &mut seen).unwrap();
     assert!(run.sample(7).is_file());
 }
+
+/// Whoever is killed right after a checkpoint leaves the line of its step.
+#[test]
+fn the_metrics_are_written_before_the_checkpoint() {
+    struct AtOnce {
+        metrics: PathBuf,
+        seen: Vec<(u64, u64)>,
+    }
+    impl Observer for AtOnce {
+        fn saved(&mut self, step: u64, _: &Path) {
+            let text = fs::read_to_string(&self.metrics).unwrap_or_default();
+            let last = text.lines().last().map_or(0, |line| serde_json::from_str::<Record>(line).unwrap().step);
+            self.seen.push((step, last));
+        }
+    }
+    let (mut session, meta) = session(WGAN_GP, 11);
+    let (_dir, run) = run_dir();
+    let mut observer = AtOnce { metrics: run.metrics(), seen: Vec::new() };
+    train(&mut session, &run, meta, &pace(6), &mut observer).unwrap();
+    assert_eq!(observer.seen, [(0, 0), (3, 3), (6, 6)]);
+}

@@ -96,7 +96,7 @@ impl Decoder {
                 let problem = if x < 0 { "negative" } else { "so large" };
                 self.report(
                     Diagnostic::new("number-out-of-range", format!("{what} cannot be {problem}"))
-                        .label(span, "expected a non-negative whole number"),
+                        .label(span, format!("expected a whole number from 0 to {MAX_SIZE}")),
                 );
                 None
             }

@@ -7,7 +7,7 @@ use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Profile, ProfileError, StepTime, live_bytes};
 use crate::inspect::{
-    Group, History, Observed, group_path, hand_overs, kernel_core, kernel_text, placement, value_count,
+    Group, History, Observed, by_name, group_path, hand_overs, kernel_core, kernel_text, placement, value_count,
 };
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
@@ -176,6 +176,7 @@ struct Numbered {
     names: Vec<String>,
     name_index: HashMap<String, usize>,
     groups: Vec<Group>,
+    group_index: HashMap<Group, usize>,
     nodes: Vec<NodeData>,
     node_index: HashMap<(usize, String, String, usize), Vec<usize>>,
 }
@@ -193,8 +194,8 @@ impl Numbered {
     fn groups(&mut self, path: Vec<Group>) -> Vec<usize> {
         path.into_iter()
             .map(|group| {
-                self.groups.iter().position(|known| *known == group).unwrap_or_else(|| {
-                    self.groups.push(group);
+                *self.group_index.entry(group).or_insert_with_key(|group| {
+                    self.groups.push(group.clone());
                     self.groups.len() - 1
                 })
             })
@@ -230,26 +231,32 @@ fn entry_data(
     let graph = history.last();
     let placed = placement(graph, schedule);
     let order = graph.topological();
-    let hand_overs = hand_overs(schedule);
-    let kernels = (schedule.kernels.iter().enumerate())
-        .map(|(index, kernel)| {
-            let name = |id: &NodeId| graph.node(*id).name.as_str();
-            let core = kernel_core(graph, kernel);
-            let is_here = |id: &&NodeId| placed.kernels.get(name(id)).is_some_and(|kernels| kernels.contains(&index));
+    let by_name = by_name(graph);
+    // What belongs to each kernel, collected once: to search for it kernel by kernel is quadratic in the nodes.
+    let mut nodes_of: Vec<Vec<usize>> = vec![Vec::new(); schedule.kernels.len()];
+    for &id in &order {
+        let name = &graph.node(id).name;
+        for &kernel in placed.kernels.get(name).into_iter().flatten() {
+            nodes_of[kernel].push(numbered.name(name));
+        }
+    }
+    let mut in_place: Vec<Vec<(usize, usize)>> = vec![Vec::new(); schedule.kernels.len()];
+    for over in hand_overs(schedule) {
+        in_place[over.kernel].push((over.new.index(), over.old.index()));
+    }
+    let kernels = (schedule.kernels.iter().zip(nodes_of).zip(in_place))
+        .map(|((kernel, nodes), in_place)| {
+            let core = kernel_core(graph, &by_name, kernel);
             KernelData {
                 name: kernel.name.clone(),
                 kind: kernel.kind().name(),
                 role: core.map_or(RoleData::Forward, |id| role_data(&graph.node(id).origin.role)),
-                core: core.map(|id| numbered.name(name(&id))),
+                core: core.map(|id| numbered.name(&graph.node(id).name)),
                 reads: kernel.reads.iter().map(|b| b.index()).collect(),
                 writes: kernel.writes.iter().map(|b| b.index()).collect(),
-                nodes: order.iter().filter(is_here).map(|id| numbered.name(name(id))).collect(),
+                nodes,
                 values: value_count(kernel),
-                in_place: hand_overs
-                    .iter()
-                    .filter(|p| p.kernel == index)
-                    .map(|p| (p.new.index(), p.old.index()))
-                    .collect(),
+                in_place,
                 flops: flops(kernel),
                 bytes: bytes_moved(kernel, &schedule.buffers),
                 ceiling: machine.kernel_seconds(kernel, &schedule.buffers),

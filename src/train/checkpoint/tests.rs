@@ -11,6 +11,7 @@ fn meta(step: u64) -> Meta {
         sets: [("batch".to_owned(), "64".to_owned())].into(),
         data: "auto".into(),
         digest: "0123456789abcdef".into(),
+        target: Some(Target { epochs: Some(3), steps: None }),
         optional: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
@@ -64,6 +65,16 @@ fn what_is_saved_is_loaded_bit_for_bit() {
     for (name, tensor) in tensors() {
         assert_eq!(loaded.tensors[name], tensor);
     }
+}
+
+#[test]
+fn facts_of_older_versions_are_read() {
+    let mut old = serde_json::to_value(meta(7)).unwrap();
+    for newer in ["digest", "optional", "fusion", "fast_math", "target"] {
+        assert!(old.as_object_mut().unwrap().remove(newer).is_some(), "{newer}");
+    }
+    let read: Meta = serde_json::from_value(old).unwrap();
+    assert_eq!((read.step, read.target), (7, None));
 }
 
 #[test]
