@@ -7,6 +7,7 @@ use super::body::{Body, BufferId, Contraction, Expr};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
 use super::target::Target;
+use super::tiling;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -196,7 +197,7 @@ impl Algorithm {
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))
             }
-            (Algorithm::ThreadBlocks(_), Body::Contraction(_)) => true,
+            (Algorithm::ThreadBlocks(blocks), body @ Body::Contraction(_)) => tiling::suits(blocks, body),
             (Algorithm::Loops, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
         }
     }

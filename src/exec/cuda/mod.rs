@@ -12,6 +12,7 @@ mod expr;
 mod index;
 mod names;
 mod nest;
+mod tensor;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::schedule::Schedule;
@@ -22,6 +23,9 @@ use nest::{NestCode, indented, render_nest};
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 /// What the text of contractions relies on.
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
+
+/// What that of contractions by tensor cores relies on.
+pub const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
 
 /// One launch of a function `void name(unsigned char* arena)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +50,7 @@ pub struct KernelText {
 
 /// The text that the kernels of every schedule rely on.
 pub fn prelude() -> String {
-    format!("{PRELUDE}\n{GEMM}")
+    format!("{PRELUDE}\n{GEMM}\n{TENSOR}")
 }
 
 /// Renders a kernel. `buffers` are those of its schedule.
