@@ -357,19 +357,24 @@ pub fn coordinates(out: &Access, sizes: &[usize], space: &[usize]) -> Option<Vec
     for d in (1..space.len()).rev() {
         unit[d - 1] = unit[d] * space[d] as isize;
     }
+    let steps = |p: usize| sizes[p] as isize - 1;
+    // Digits rise from those of the least position.
+    let mut least = out.offset + (0..sizes.len()).map(|p| out.strides[p].min(0) * steps(p)).sum::<isize>();
     let zero = Access { offset: 0, strides: vec![0; sizes.len()], bounds: Vec::new() };
     let mut found = vec![zero; space.len()];
-    let mut offset = out.offset;
     for d in 0..space.len() {
-        found[d].offset = offset.div_euclid(unit[d]);
-        offset = offset.rem_euclid(unit[d]);
+        found[d].offset = least.div_euclid(unit[d]);
+        least = least.rem_euclid(unit[d]);
     }
-    for (p, (&stride, _)) in out.strides.iter().zip(sizes).enumerate().filter(|(_, (_, size))| **size > 1) {
-        let d = (0..space.len()).find(|&d| space[d] > 1 && stride >= unit[d] && stride % unit[d] == 0)?;
+    let mut greatest: Vec<isize> = found.iter().map(|digit| digit.offset).collect();
+    for p in (0..sizes.len()).filter(|&p| sizes[p] > 1) {
+        let (stride, size) = (out.strides[p], out.strides[p].abs());
+        let d = (0..space.len()).find(|&d| space[d] > 1 && size >= unit[d] && size % unit[d] == 0)?;
         found[d].strides[p] = stride / unit[d];
+        found[d].offset -= (stride / unit[d]).min(0) * steps(p);
+        greatest[d] += size / unit[d] * steps(p);
     }
-    let greatest = |a: &Access| a.strides.iter().zip(sizes).map(|(s, &n)| s * (n as isize - 1)).sum::<isize>();
-    found.iter().zip(space).all(|(a, &size)| a.offset + greatest(a) < size as isize).then_some(found)
+    greatest.iter().zip(space).all(|(&digit, &size)| digit < size as isize).then_some(found)
 }
 
 #[cfg(test)]
@@ -515,13 +520,13 @@ mod tests {
 
     #[test]
     fn coordinates_of_positions_are_affine_or_refused() {
-        let out = Access { offset: 12, strides: vec![24, 2, 6], bounds: Vec::new() };
-        let sizes = [3, 2, 2];
+        let out = Access { offset: 22, strides: vec![24, -3, 6, -1], bounds: Vec::new() };
+        let sizes = [3, 2, 1, 2];
         let found = coordinates(&out, &sizes, &[3, 4, 6]).unwrap();
         for p in points(&sizes) {
             let at: Vec<i128> = found.iter().map(|a| a.element(&p).unwrap()).collect();
             assert_eq!((at[0] * 4 + at[1]) * 6 + at[2], out.element(&p).unwrap());
-            assert!(at[1] < 4 && at[2] < 6);
+            assert!((0..4).contains(&at[1]) && (0..6).contains(&at[2]));
         }
         // Five steps of 2 carry into the next row of 6.
         let carrying = Access { offset: 0, strides: vec![2], bounds: Vec::new() };
