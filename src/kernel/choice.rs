@@ -8,6 +8,7 @@ use super::body::{Body, BufferId, Contraction, Expr, Nest, Operand, Sweep};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
 use super::target::Target;
+use super::tiling;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -205,7 +206,7 @@ impl Algorithm {
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_)) && c.is_row_major()
             }
-            (Algorithm::ThreadBlocks(_), Body::Contraction(_)) => true,
+            (Algorithm::ThreadBlocks(blocks), body @ Body::Contraction(_)) => tiling::suits(blocks, body),
             (Algorithm::SplitSweeps { parts }, Body::Nests(nests)) => {
                 (2..=MAX_SPLITS).contains(parts) && nests.len() == 1 && nests[0].reduced.contains(&true)
             }

@@ -253,6 +253,20 @@ impl<B> Exprs<B> {
         Exprs { exprs: self.exprs.into_iter().map(|expr| expr.map(name)).collect(), lanes: self.lanes }
     }
 
+    /// The expressions over another space, whose points the accesses are mapped to.
+    pub fn with_accesses(mut self, map: impl Fn(&Access) -> Access) -> Exprs<B> {
+        for expr in &mut self.exprs {
+            match expr {
+                Expr::Load { access, .. }
+                | Expr::Inside { access }
+                | Expr::Iota { access, .. }
+                | Expr::Random { access, .. } => *access = map(access),
+                Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator | Expr::Scalar { .. } => {}
+            }
+        }
+        self
+    }
+
     /// The expressions with every [`Expr::Accumulator`] read from a buffer instead, where its parts (one or more) lie one
     /// after the other, each row-major over `space`: their sum in order. Also gives the new number of each expression.
     pub fn with_accumulator_in(self, buffer: B, space: &[usize], parts: usize) -> (Exprs<B>, Vec<ExprId>)

@@ -10,3 +10,4 @@ pub mod expr;
 pub mod gemm;
 pub mod schedule;
 pub mod target;
+pub mod tiling;

@@ -241,15 +241,7 @@ impl<'o> Work<'o> {
                 BufferRole::State(name) => states.orders.get(name).cloned().unwrap_or_default(),
                 _ => Vec::new(),
             };
-            buffers.push(Buffer {
-                name: node.name.clone(),
-                dtype,
-                shape,
-                order,
-                role,
-                offset,
-                live: (0, 0),
-            });
+            buffers.push(Buffer { name: node.name.clone(), dtype, shape, order, role, offset, live: (0, 0) });
         }
         for kernel in &self.kernels {
             for value in kernel.body.stores().map(|store| store.buffer) {

@@ -4,7 +4,7 @@
 
 use super::assemble::Assembled;
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{Body, BufferId, Kernel};
+use crate::kernel::body::{Body, BufferId, Contraction, Kernel};
 use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
@@ -12,6 +12,7 @@ use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
+use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
 
@@ -73,6 +74,8 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
 const ENOUGH_BLOCKS: usize = 264;
 /// Reduced points that are worth a block's while.
 const PART: usize = 512;
+/// Terms of a sum that are.
+const LEAST_DEPTH: usize = 128;
 
 /// Blocks share a sweep where there are too few kept points for one or more blocks each.
 fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
@@ -88,10 +91,87 @@ fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
     if nest.reduced.contains(&true) && parts > 1 { Algorithm::SplitSweeps { parts } } else { Algorithm::Loops }
 }
 
-fn on_cuda(body: &Body<BufferId>, _architecture: Architecture, _precision: Precision) -> Algorithm {
-    let Body::Contraction(_) = body else { return nests_on_cuda(body) };
+fn on_cuda(body: &Body<BufferId>, architecture: Architecture, precision: Precision) -> Algorithm {
+    let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
+    let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
+    Algorithm::ThreadBlocks(products.map_or_else(|| one_by_one(contraction), |products| on_tensor_cores(&products, precision)))
+}
+
+/// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
+fn one_by_one(contraction: &Contraction<BufferId>) -> ThreadBlocks {
     let tile = Tile { rows: 64, columns: 64, depth: 16 };
-    Algorithm::ThreadBlocks(ThreadBlocks { math: Math::Fma, tile, warps: [4, 2], stages: 1, splits: 1 })
+    let gemms = contraction.kind.gemms();
+    let tiles = |gemm: &Gemm| {
+        let [batch, rows, columns] = [&gemm.batch, &gemm.m, &gemm.n].map(|dims| dims.iter().product::<usize>());
+        batch * rows.div_ceil(tile.rows) * columns.div_ceil(tile.columns)
+    };
+    let blocks: usize = gemms.iter().map(tiles).sum();
+    let depth = gemms.iter().map(Gemm::depth).min().unwrap_or(0);
+    let splits = ENOUGH_BLOCKS.div_ceil(blocks.max(1)).min(depth / LEAST_DEPTH).clamp(1, MAX_SPLITS);
+    ThreadBlocks { math: Math::Fma, tile, warps: [4, 2], stages: 1, splits }
+}
+
+/// Multiprocessors of the GPU that choices are made for, an H100.
+const MULTIPROCESSORS: usize = 132;
+/// Multiplications of a multiprocessor in one cycle, in tf32.
+const TF32_RATE: usize = 644;
+/// Bytes of a multiprocessor's shared memory in one cycle, and of the GPU's second-level cache.
+const SHARED_RATE: usize = 128;
+const CACHE_RATE: usize = 1700;
+/// Cycles until a block multiplies, from its last product to its end, and until a kernel's blocks run.
+const BLOCK_CYCLES: usize = 2000;
+const LAUNCH_CYCLES: usize = 2500;
+/// Most parts of a sum: each is written and read once more.
+const MOST_PARTS: usize = 8;
+/// Pieces of operands that a part should have at least.
+const LEAST_PIECES: usize = 8;
+
+/// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
+/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
+/// kernel.
+fn on_tensor_cores(products: &[Tiling], precision: Precision) -> ThreadBlocks {
+    let math = match precision {
+        Precision::F32 => Math::Tf32x3,
+        Precision::Tf32 => Math::Tf32,
+        Precision::Bf16 => Math::Bf16,
+    };
+    let blocks = |(rows, columns), splits| {
+        let tile = Tile { rows, columns, depth: STEP };
+        // As many as two blocks of a multiprocessor have place for.
+        let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
+        ThreadBlocks { math, tile, warps: WARPS, stages, splits }
+    };
+    let choices = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| blocks(tile, parts)));
+    let usable = choices.filter(|blocks| {
+        let pieces = products.iter().map(Tiling::mean_steps).min().unwrap_or(0);
+        tiling::is_kernel(blocks) && (blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES)
+    });
+    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| blocks((64, 64), 1))
+}
+
+/// How long products take by the model.
+fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
+    let ThreadBlocks { math, tile: Tile { rows, columns, depth }, splits, .. } = *blocks;
+    let area = rows * columns;
+    let multiplications = match math {
+        Math::Bf16 => area * depth / 2,
+        Math::Tf32 | Math::Fma => area * depth,
+        Math::Tf32x3 => 3 * area * depth,
+    };
+    // Pieces are written once, and each warp reads its half of either.
+    let bytes = (rows + columns) * depth * size_of::<f32>() * 3;
+    let piece = (multiplications / TF32_RATE).max(bytes / SHARED_RATE);
+    let mut total = 0;
+    for product in products {
+        let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
+        let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
+        total += LAUNCH_CYCLES + waves * (product.mean_steps().div_ceil(splits) * piece + BLOCK_CYCLES);
+        if splits > 1 {
+            let sums = product.points() * product.rows * product.columns * splits;
+            total += 2 * sums * size_of::<f32>() / CACHE_RATE;
+        }
+    }
+    if splits > 1 { total + LAUNCH_CYCLES } else { total }
 }
 
 /// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not. Rows that

@@ -3,6 +3,9 @@
 // Barriers and warp shuffles are where fibers change, so what a kernel computes is what a device would
 // compute, in the same order of additions. The fibers of a block can run in either order: a kernel whose
 // result depends on it has a race. A barrier or shuffle that not all threads reach ends the program.
+//
+// What a warp does together (kernels/tensor.cuh) happens when all its 32 threads are there. An asynchronous copy takes
+// effect at the wait for it; until then, and before a block writes it, shared memory is not a number.
 
 #pragma once
 #include <math.h>
@@ -18,6 +21,8 @@
 #define __device__
 #define __shared__ static  // one block runs at a time
 #define __launch_bounds__(threads)
+#define __forceinline__ inline
+#define GCC_GAN_HOST  // primitives of warps are here
 
 struct Dim {
     unsigned x, y, z;
@@ -32,6 +37,9 @@ struct uint4 {
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
+static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline float __int_as_float(int bits) {
     float value;
@@ -47,7 +55,15 @@ static inline int __float_as_int(float value) {
 namespace emulation {
 
 typedef void (*Kernel)(unsigned char* arena);
-enum class At { Running, Barrier, Shuffle, End };
+enum class At { Running, Barrier, Shuffle, Together, End };
+// What the lanes of a warp do together, given what each of them has for it.
+typedef void (*Operation)(void* const* lanes);
+
+struct Copy {
+    float* to;
+    const float* from;
+    unsigned bytes;
+};
 
 struct Fiber {
     ucontext_t context;
@@ -55,6 +71,9 @@ struct Fiber {
     float value;    // given to a shuffle
     unsigned lane;  // from which a shuffle takes its result
     float result;
+    Operation operation;
+    void* operands;
+    std::vector<std::vector<Copy>> copies;  // groups; the last is not ended yet
 };
 
 const size_t STACK = 64 * 1024;
@@ -64,6 +83,13 @@ static ucontext_t scheduler;
 static unsigned current;
 static Kernel kernel;
 static unsigned char* arena;
+static const size_t GUARD = 64;  // bytes after a block's shared memory that nobody writes
+alignas(1024) static unsigned char shared[256 * 1024];
+
+[[noreturn]] static void fail(const char* what) {
+    fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, what);
+    exit(3);
+}
 
 static void yield(At at) {
     fibers[current].at = at;
@@ -99,6 +125,7 @@ static void run_block(unsigned threads, bool backwards) {
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, entry, 0);
         fiber.at = At::Running;
+        fiber.copies.assign(1, {});
     }
     while (true) {
         for (unsigned i = 0; i < threads; ++i) {
@@ -117,21 +144,35 @@ static void run_block(unsigned threads, bool backwards) {
             for (unsigned t = first; t < first + 32; ++t) fibers[t].at = At::Running;
             moved = true;
         }
-        if (!moved) {
-            fprintf(stderr, "some threads of block %u wait for others that do not come\n", blockIdx.x);
-            exit(3);
+        for (unsigned first = 0; first + 32 <= threads; first += 32) {
+            if (!all_at(At::Together, first, 32)) continue;
+            void* lanes[32];
+            for (unsigned lane = 0; lane < 32; ++lane) {
+                if (fibers[first + lane].operation != fibers[first].operation) fail("lanes do different things together");
+                lanes[lane] = fibers[first + lane].operands;
+            }
+            fibers[first].operation(lanes);
+            for (unsigned t = first; t < first + 32; ++t) fibers[t].at = At::Running;
+            moved = true;
         }
+        if (!moved) fail("some threads wait for others that do not come");
     }
 }
 
-static void launch(Kernel function, unsigned grid, unsigned block, unsigned char* memory, bool backwards) {
+static void launch(Kernel function, unsigned grid, unsigned block, size_t shared_bytes, unsigned char* memory,
+                   bool backwards) {
+    if (shared_bytes + GUARD > sizeof shared) fail("more shared memory than there is");
     kernel = function;
     arena = memory;
     gridDim = {grid, 1, 1};
     blockDim = {block, 1, 1};
     for (unsigned b = 0; b < grid; ++b) {
         blockIdx = {backwards ? grid - 1 - b : b, 0, 0};
+        memset(shared, 0xff, shared_bytes + GUARD);
         run_block(block, backwards);
+        for (size_t i = 0; i < GUARD; ++i) {
+            if (shared[shared_bytes + i] != 0xff) fail("something is written behind shared memory");
+        }
     }
 }
 
@@ -154,4 +195,115 @@ static inline float __shfl_xor_sync(unsigned, float value, int distance) {
     fiber.lane = (emulation::current % 32) ^ (unsigned)distance;
     emulation::yield(emulation::At::Shuffle);
     return emulation::fibers[emulation::current].result;
+}
+
+// --- What a warp does together: see kernels/tensor.cuh ----------------------------------------
+
+namespace emulation {
+
+static void together(Operation operation, void* operands) {
+    Fiber& fiber = fibers[current];
+    fiber.operation = operation;
+    fiber.operands = operands;
+    yield(At::Together);
+}
+
+static float as_tf32(unsigned bits) { return __int_as_float((int)(bits & 0xffffe000u)); }
+static float as_bf16(unsigned bits) { return __int_as_float((int)(bits << 16)); }
+
+struct Matrices {
+    unsigned* to;
+    const float* line;
+};
+
+struct Factors {
+    float* sums;
+    const unsigned* a;
+    unsigned b[2];
+};
+
+static void load_matrices(void* const* lanes) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+        for (unsigned m = 0; m < 4; ++m) {
+            const float* line = ((const Matrices*)lanes[8 * m + lane / 4])->line;
+            ((const Matrices*)lanes[lane])->to[m] = (unsigned)__float_as_int(line[lane % 4]);
+        }
+    }
+}
+
+// sums += a * b, where a lane's word w of a has `PACKED` neighbouring terms of row lane / 4 + 8 * (w % 2).
+template <unsigned PACKED>
+static void multiply(void* const* lanes) {
+    const unsigned DEPTH = 8 * PACKED;
+    static float a[16][16], b[16][8];
+    const auto element = [](unsigned word, unsigned e) {
+        return PACKED == 1 ? as_tf32(word) : as_bf16(e == 0 ? word & 0xffffu : word >> 16);
+    };
+    for (unsigned lane = 0; lane < 32; ++lane) {
+        const Factors& mine = *(const Factors*)lanes[lane];
+        const unsigned g = lane / 4, t = lane % 4;
+        for (unsigned e = 0; e < PACKED; ++e) {
+            for (unsigned half = 0; half < 2; ++half) {
+                const unsigned term = PACKED * (t + 4 * half) + e;
+                a[g][term] = element(mine.a[2 * half], e);
+                a[g + 8][term] = element(mine.a[2 * half + 1], e);
+                b[term][g] = element(mine.b[half], e);
+            }
+        }
+    }
+    for (unsigned lane = 0; lane < 32; ++lane) {
+        const Factors& mine = *(const Factors*)lanes[lane];
+        for (unsigned e = 0; e < 4; ++e) {
+            const unsigned row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+            for (unsigned term = 0; term < DEPTH; ++term) mine.sums[e] += a[row][term] * b[term][column];
+        }
+    }
+}
+
+}  // namespace emulation
+
+static inline float* shared_floats() { return (float*)emulation::shared; }
+
+static inline void start_copy(float* to, const float* from, unsigned bytes) {
+    if ((uintptr_t)to % 16 != 0 || (bytes > 0 && (uintptr_t)from % 16 != 0)) emulation::fail("a copy is not aligned");
+    memset(to, 0xff, 16);
+    emulation::fibers[emulation::current].copies.back().push_back({to, from, bytes});
+}
+
+static inline void end_copies() { emulation::fibers[emulation::current].copies.push_back({}); }
+
+template <int LEFT>
+static inline void await_copies() {
+    auto& groups = emulation::fibers[emulation::current].copies;
+    while (groups.size() > LEFT + 1) {
+        for (const emulation::Copy& copy : groups.front()) {
+            memset(copy.to, 0, 16);
+            memcpy(copy.to, copy.from, copy.bytes);
+        }
+        groups.erase(groups.begin());
+    }
+}
+
+static inline void load_matrices(unsigned (&to)[4], const float* line) {
+    if ((uintptr_t)line % 16 != 0) emulation::fail("a line of a matrix is not aligned");
+    emulation::Matrices operands = {to, line};
+    emulation::together(emulation::load_matrices, &operands);
+}
+
+static inline void multiply_tf32(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    emulation::Factors operands = {sums, a, {b0, b1}};
+    emulation::together(emulation::multiply<1>, &operands);
+}
+
+static inline void multiply_bf16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    emulation::Factors operands = {sums, a, {b0, b1}};
+    emulation::together(emulation::multiply<2>, &operands);
+}
+
+// To nearest, ties away from zero.
+static inline unsigned to_tf32(unsigned x) { return (x + 0x1000u) & 0xffffe000u; }
+
+static inline unsigned pack_bf16(unsigned low, unsigned high) {
+    const auto rounded = [](unsigned x) { return (x + 0x7fffu + (x >> 16 & 1u)) >> 16; };
+    return rounded(low) | rounded(high) << 16;
 }

@@ -64,24 +64,41 @@ fn program(cases: &[Case]) -> String {
             kernel.name = format!("case{number}_{}", kernel.name);
             let rendered = render(&kernel, &case.schedule.buffers);
             text += &rendered.source;
-            for Launch { function, grid, block, .. } in rendered.launches {
-                writeln!(main, "        emulation::launch({function}, {grid}, {block}, arena.data(), backwards);")
-                    .unwrap();
-            }
+            main += &launches(&rendered.launches);
         }
         writeln!(main, "        emulation::transfer(out, arena.data(), {}, true);\n    }}", case.arena.len()).unwrap();
     }
-    text += "int main(int, char** arguments) {\n";
+    text += &program_of(&main);
+    text
+}
+
+/// The calls that launch a kernel.
+pub fn launches(launches: &[Launch]) -> String {
+    let mut text = String::new();
+    for Launch { function, grid, block, shared_bytes } in launches {
+        let shape = format!("{grid}, {block}, {shared_bytes}");
+        writeln!(text, "        emulation::launch({function}, {shape}, arena.data(), backwards);").unwrap();
+    }
+    text
+}
+
+/// The main function of a program with these statements, which read arenas from `in` and write them to `out`.
+pub fn program_of(statements: &str) -> String {
+    let mut text = "int main(int, char** arguments) {\n".to_string();
     text += "    FILE* in = fopen(arguments[1], \"rb\");\n    FILE* out = fopen(arguments[2], \"wb\");\n";
     text += "    const bool backwards = arguments[3][0] == 'b';\n";
-    text += &main;
+    text += statements;
     text += "    return fclose(out);\n}\n";
     text
 }
 
-/// The arenas after running each case's kernels, with the threads in either order; `None` where there is
-/// no compiler.
+/// The arenas after running each case's kernels.
 fn run(cases: &[Case]) -> Option<[Vec<u8>; 2]> {
+    run_program(&program(cases), &cases.iter().flat_map(|c| c.arena.clone()).collect::<Vec<u8>>())
+}
+
+/// What a program makes of its input, with the threads in either order; `None` where there is no compiler.
+pub fn run_program(text: &str, input: &[u8]) -> Option<[Vec<u8>; 2]> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
     if Command::new(&compiler).arg("--version").output().is_err() {
         eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
@@ -89,8 +106,8 @@ fn run(cases: &[Case]) -> Option<[Vec<u8>; 2]> {
     }
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("kernels.cpp"), program(cases)).unwrap();
-    std::fs::write(at("in"), cases.iter().flat_map(|c| c.arena.clone()).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(at("kernels.cpp"), text).unwrap();
+    std::fs::write(at("in"), input).unwrap();
     let compiled = Command::new(&compiler)
         .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra"])
         .args(["-Werror=unused-variable", "-Wno-unused-function", "-Wno-unknown-pragmas", "-o"])

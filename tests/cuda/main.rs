@@ -1,5 +1,7 @@
 //! Kernels as CUDA C++: the text itself, and that it computes what the interpreter computes.
 
+mod contractions;
 mod emulate;
 mod graphs;
+mod tensor;
 mod text;

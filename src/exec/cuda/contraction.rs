@@ -4,12 +4,14 @@ use super::expr::{Expressions, Scope};
 use super::index::{KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use super::nest::{declaration, indented, pointers_of, sizes};
+use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Expr, Nest, Operand, Store};
-use crate::kernel::choice::{Choice, Purpose};
+use crate::kernel::choice::{Algorithm, Choice, Math, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
+use crate::kernel::tiling::tilings;
 use crate::plan::Buffer;
 use std::collections::BTreeSet;
 
@@ -18,9 +20,9 @@ const TILE: usize = 64;
 const THREADS: u32 = 256;
 
 /// An operand in memory.
-struct InMemory {
-    buffer: BufferId,
-    access: Access,
+pub struct InMemory {
+    pub buffer: BufferId,
+    pub access: Access,
 }
 
 /// Adds the functions of a contraction to a kernel's text: what computes its operands, the products, and the epilogue
@@ -45,7 +47,6 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     };
     let operands = [operand(0), operand(1)];
     let sums = choice.buffer(Purpose::Sums);
-    let products = c.kind.gemms_of([&operands[0].access, &operands[1].access]);
     // The first operand of a filter gradient's product is the second of the contraction.
     let [a, b] = match c.kind {
         ContractionKind::Conv2dFilterGrad(_) => [&operands[1], &operands[0]],
@@ -53,10 +54,25 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
             [&operands[0], &operands[1]]
         }
     };
-    let count = products.len();
-    for (number, gemm) in products.iter().enumerate() {
-        let function = if count == 1 { name.to_string() } else { format!("{name}_{number}") };
-        product(text, &function, gemm, [a, b], c, sums, choice.algorithm.splits(), buffers);
+    let function = |number: usize, of: usize| if of == 1 { name.to_string() } else { format!("{name}_{number}") };
+    let tiled = match &choice.algorithm {
+        Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => tilings(c).map(|tilings| (blocks, tilings)),
+        _ => None,
+    };
+    match tiled {
+        Some((blocks, tilings)) => {
+            for (number, tiling) in tilings.iter().enumerate() {
+                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums };
+                product.render(text, &function(number, tilings.len()), buffers);
+            }
+        }
+        None => {
+            let products = c.kind.gemms_of([&operands[0].access, &operands[1].access]);
+            for (number, gemm) in products.iter().enumerate() {
+                let function = function(number, products.len());
+                product(text, &function, gemm, [a, b], c, sums, choice.algorithm.splits(), buffers);
+            }
+        }
     }
     if let Some(sums) = sums {
         let epilogue = c.epilogue(sums, choice.algorithm.splits());
@@ -160,7 +176,8 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
             body.push(format!("{}[part * {elements}u + i] = accumulator;", pointers[&sums]));
         }
         None => {
-            body.extend(epilogue(c, buffers));
+            let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
+            body.extend(epilogue(&nest, buffers, |accesses| Space::new(&c.space, &nest.reduced, accesses)));
         }
     }
     let mut lines = vec![
@@ -173,28 +190,28 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     lines
 }
 
-/// The epilogue at point `i` of the output, whose sum is `accumulator`.
-fn epilogue(c: &Contraction<BufferId>, buffers: &[Buffer]) -> Vec<String> {
-    let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
+/// The epilogue, an elementwise nest, at the point of a space of which there are the variables; the sum is `accumulator`.
+pub fn epilogue(nest: &Nest<BufferId>, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
+    let stores: Vec<&Store<BufferId>> = nest.stores().collect();
     let accesses: Vec<&Access> =
-        c.exprs.iter().filter_map(Expr::access).chain(c.stores.iter().map(|store| &store.access)).collect();
-    let space = Space::new(&nest.space, &nest.reduced, &accesses);
+        nest.exprs.iter().filter_map(Expr::access).chain(stores.iter().map(|store| &store.access)).collect();
+    let space = space(&accesses);
     let mut names = Names::default();
-    let reads: BTreeSet<BufferId> = c.exprs.reads().copied().collect();
-    let writes: BTreeSet<BufferId> = c.stores.iter().map(|store| store.buffer).collect();
+    let reads: BTreeSet<BufferId> = nest.exprs.reads().copied().collect();
+    let writes: BTreeSet<BufferId> = stores.iter().map(|store| store.buffer).collect();
     let pointers = pointers_of(&mut names, &reads, &writes, buffers);
     let mut lines: Vec<String> =
         pointers.iter().map(|(&b, name)| declaration(&buffers[b.index()], name, writes.contains(&b))).collect();
-    let mut expressions = Expressions::new(&nest, buffers, &pointers, space, names, POINT);
+    let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, POINT);
     let (mut outer, mut inner) = (Scope::default(), Scope::default());
-    let values: Vec<String> = c.stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
+    let values: Vec<String> = stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
     let mut writes = Vec::new();
-    for (store, value) in c.stores.iter().zip(values) {
+    for (store, value) in stores.iter().zip(values) {
         let position = expressions.space.element(&store.access, Points::Full);
         let value = expressions.stored(store.buffer, value);
         writes.push(format!("{}[{position}] = {value};", pointers[&store.buffer]));
     }
-    lines.extend(expressions.space.declarations(POINT));
+    lines.extend(expressions.space.all_declarations());
     lines.extend(outer.lines);
     lines.extend(inner.lines);
     lines.extend(writes);

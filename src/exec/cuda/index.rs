@@ -49,6 +49,8 @@ struct Affine {
 
 /// The variable over all points of an elementwise nest.
 pub const POINT: usize = 0;
+/// The variables of a matrix product in tiles: what is fixed for a block, a row, and a column.
+pub const TILED: [&str; 3] = ["p", "k", "r"];
 /// The variables of a nest that reduces.
 pub const KEPT: usize = 0;
 pub const REDUCED: usize = 1;
@@ -58,9 +60,15 @@ impl Space {
     /// accesses allow it.
     pub fn new(space: &[usize], reduced: &[bool], accesses: &[&Access]) -> Space {
         let names: &[&'static str] = if reduced.contains(&true) { &["k", "r"] } else { &["i"] };
+        let variables: Vec<usize> = reduced.iter().map(|&reduced| usize::from(reduced)).collect();
+        Space::over(space, &variables, names, accesses)
+    }
+
+    /// A space whose dimensions are walked by the variable of that number among `names`, each.
+    pub fn over(space: &[usize], variables: &[usize], names: &[&'static str], accesses: &[&Access]) -> Space {
         let mut coordinates: Vec<Coordinate> = Vec::new();
         for d in (0..space.len()).filter(|&d| space[d] != 1) {
-            let variable = usize::from(reduced[d]);
+            let variable = variables[d];
             let merges = |outer: &Coordinate| {
                 outer.variable == variable
                     && accesses.iter().all(|access| {
@@ -178,6 +186,11 @@ impl Space {
         }
         lines.reverse();
         lines
+    }
+
+    /// The declarations of the coordinates of all variables.
+    pub fn all_declarations(&self) -> Vec<String> {
+        (0..self.variables.len()).flat_map(|variable| self.declarations(variable)).collect()
     }
 
     fn at(&self, over: Points) -> Vec<usize> {

@@ -26,6 +26,7 @@ mod nest;
 pub mod nvrtc;
 mod order;
 mod parts;
+mod tensor;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
@@ -39,6 +40,9 @@ use nest::{NestCode, indented, render_nest};
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 /// What the text of contractions relies on.
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
+
+/// What that of contractions by tensor cores relies on.
+pub const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
 
 /// One launch of a function `void name(unsigned char* arena)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub struct KernelText {
 
 /// The text that the kernels of every schedule rely on.
 pub fn prelude() -> String {
-    format!("{PRELUDE}\n{GEMM}")
+    format!("{PRELUDE}\n{GEMM}\n{TENSOR}")
 }
 
 /// Renders a kernel. `buffers` are those of its schedule.

@@ -1,0 +1,415 @@
+// Matrix products by tensor cores: one tile of results for each block of 128 threads, on sm_80 and newer.
+//
+// A piece of each operand, 32 deep, is copied to shared memory while earlier ones are multiplied; each of the four
+// warps has a quarter of the tile, a matrix of 16 x 8 results for each multiplication of the tensor cores. Taps of a
+// convolution that fall on padding are not computed: which there are is the same for all threads of a block.
+//
+// `Product` is written for each kernel. It has
+//   POINTS: how many places there are where tiles of ROWS x COLUMNS results are computed (the pixels of a convolution's output);
+//   DEPTH: the terms of one tap, and PARTS in which all terms are added by different blocks;
+//   TILE_ROWS, TILE_COLUMNS, STAGES: the tile, and how many pieces of operands are in shared memory;
+//   MATH: how operands are rounded;
+//   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
+//     far apart lines of them are, and the strides of the two loops over taps; the same of B;
+//   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
+//   a(arena), b(arena): the operands;
+//   place(point): where they start, and which taps there are;
+//   store(arena, part, point, row, column, sum): what is done with a sum.
+
+enum class Math {
+    TF32,    // operands rounded to tf32
+    TF32X3,  // each operand as a sum of two tf32: three products, and the sum moved to f32 every 128 terms
+    BF16,    // operands rounded to bf16
+};
+
+// --- What a warp does together ----------------------------------------------------------------
+// All 32 lanes call these.
+
+#ifndef GCC_GAN_HOST
+static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return (unsigned)__cvta_generic_to_shared(pointer);
+}
+
+static __device__ __forceinline__ float* shared_floats() {
+    extern __shared__ __align__(128) float floats[];
+    return floats;
+}
+
+// Starts to copy 16 bytes to shared memory, of which all but the first `bytes` are zeros and not read.
+static __device__ __forceinline__ void start_copy(float* to, const float* from, unsigned bytes) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+}
+
+// Ends a group of copies.
+static __device__ __forceinline__ void end_copies() { asm volatile("cp.async.commit_group;"); }
+
+// Waits until all but the last `LEFT` groups of this thread are there.
+template <int LEFT>
+static __device__ __forceinline__ void await_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+// Four matrices of 8 lines of 4 floats; lane l gives where line l % 8 of matrix l / 8 is, and gets element l % 4 of line l / 4
+// of each.
+static __device__ __forceinline__ void load_matrices(unsigned (&to)[4], const float* line) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(line)));
+}
+
+// sums += a * b for a of 16 x 8, b of 8 x 8, in tf32. Lane l = 4g + t has of a the elements (g, t), (g + 8, t), (g, t + 4),
+// (g + 8, t + 4), of b (t, g), (t + 4, g), and of the sums (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+static __device__ __forceinline__ void multiply_tf32(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same for a of 16 x 16, b of 16 x 8, in bf16: each word has two elements, of depth 2t and 2t + 1 where the above has t, of
+// 2t + 8 and 2t + 9 where it has t + 4.
+static __device__ __forceinline__ void multiply_bf16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// A float rounded to tf32, both as their bits.
+static __device__ __forceinline__ unsigned to_tf32(unsigned x) {
+    unsigned rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__int_as_float((int)x)));
+    return rounded;
+}
+
+// Two floats rounded to bf16, the first in the lower half.
+static __device__ __forceinline__ unsigned pack_bf16(unsigned low, unsigned high) {
+    unsigned packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(__int_as_float((int)high)), "f"(__int_as_float((int)low)));
+    return packed;
+}
+#endif
+
+// --- Taps -------------------------------------------------------------------------------------
+
+// The iterations of a loop: from `first` up to before `last`.
+struct Range {
+    int first, last;
+    __device__ unsigned count() const { return last > first ? (unsigned)(last - first) : 0; }
+};
+
+// Where a block's operands start, and its taps.
+struct Place {
+    unsigned a, b;
+    Range outer, inner;
+};
+
+// The iterations i of a loop with 0 <= base + step * i < below.
+static __device__ __forceinline__ Range within(Range range, int base, int step, int below) {
+    if (step == 0) {
+        if (base < 0 || base >= below) range.last = range.first;
+        return range;
+    }
+    const int first = base < 0 ? (-base + step - 1) / step : 0;
+    const int last = base < below ? (below - base + step - 1) / step : 0;
+    return {max(range.first, first), min(range.last, last)};
+}
+
+// --- Pieces of operands in shared memory ------------------------------------------------------
+
+static constexpr unsigned STEP = 32;      // the depth of a piece
+static constexpr unsigned THREADS = 128;  // of a block
+
+// A piece of LINES rows of a (or columns of b).
+//
+// Where elements lie along the depth, a row is a line of 128 bytes, whose eight runs of 16 bytes are permuted by the row so that
+// eight rows of one run are in different banks. Else a line is all rows at one depth, and groups of eight rows are permuted by
+// the depth.
+template <unsigned ROWS, bool ALONG_DEPTH>
+struct Piece {
+    static constexpr unsigned FLOATS = ROWS * STEP;
+
+    static __device__ __forceinline__ unsigned at(unsigned row, unsigned depth) {
+        return ALONG_DEPTH ? row * STEP + (depth ^ row % 8 * 4) : depth * ROWS + (row ^ depth % 4 * 8);
+    }
+
+    // Starts the copy of a piece of an operand of SIZE rows and DEPTH terms, with zeros beyond them; `from` is where the piece
+    // starts and LINE how far apart its lines are.
+    template <unsigned SIZE, unsigned DEPTH, unsigned LINE>
+    static __device__ __forceinline__ void copy(float* piece, const float* from, unsigned row0, unsigned depth0) {
+        constexpr unsigned RUNS = (ALONG_DEPTH ? STEP : ROWS) / 4, LINES = ALONG_DEPTH ? ROWS : STEP;
+        const unsigned first = threadIdx.x / RUNS, run = threadIdx.x % RUNS * 4;
+        from += first * LINE + run;
+#pragma unroll
+        for (unsigned i = 0; i < LINES; i += THREADS / RUNS) {
+            const unsigned line = first + i, row = ALONG_DEPTH ? line : run, depth = ALONG_DEPTH ? run : line;
+            unsigned bytes = 16;
+            if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
+            if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
+            start_copy(piece + at(row, depth), from + (size_t)i * LINE, bytes);
+        }
+    }
+
+    // Bytes of a run that are inside a dimension of `size`, of which all or (else) each element is at another index.
+    static __device__ __forceinline__ unsigned left(unsigned size, unsigned index, bool all) {
+        return index >= size ? 0 : all ? 16 : min(size - index, 4u) * 4;
+    }
+
+    // Which row of its warp's quarter is row g (+ 8 where `half` is 1) of matrix i: lanes read four neighbours at a time
+    // where rows are neighbours.
+    static __device__ __forceinline__ unsigned row_of(unsigned i, unsigned half, unsigned g) {
+        return ALONG_DEPTH ? 16 * i + 8 * half + g : 32 * (i / 2) + 4 * g + 2 * (i % 2) + half;
+    }
+
+    // The matrices of 16 x 8 from a row and a depth on, spread over the lanes as `multiply_tf32` has them.
+    template <unsigned COUNT>
+    static __device__ __forceinline__ void load(unsigned (&to)[COUNT][4], const float* piece, unsigned row, unsigned depth) {
+        const unsigned lane = threadIdx.x % 32;
+        if (ALONG_DEPTH) {
+#pragma unroll
+            for (unsigned i = 0; i < COUNT; ++i) {
+                load_matrices(to[i], piece + at(row + 16 * i + lane % 16, depth + lane / 16 * 4));
+            }
+        } else {
+#pragma unroll
+            for (unsigned i = 0; i < COUNT; i += 2) {
+                const unsigned from = row + 16 * i + lane / 4 * 4;
+                const uint4 near = *(const uint4*)(piece + at(from, depth + lane % 4));
+                const uint4 far = *(const uint4*)(piece + at(from, depth + lane % 4 + 4));
+                to[i][0] = near.x, to[i][1] = near.y, to[i + 1][0] = near.z, to[i + 1][1] = near.w;
+                to[i][2] = far.x, to[i][3] = far.y, to[i + 1][2] = far.z, to[i + 1][3] = far.w;
+            }
+        }
+    }
+};
+
+// --- The product of two pieces ----------------------------------------------------------------
+
+
+template <Math MATH>
+struct Multiply;
+
+template <>
+struct Multiply<Math::TF32> {
+    static constexpr unsigned PROMOTED = 0;  // pieces after which the sums move to f32; 0 never
+
+    template <class A, class B, unsigned DOWN, unsigned ACROSS>
+    static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
+                                                  const float* b_piece, unsigned row, unsigned column) {
+#pragma unroll
+        for (unsigned depth = 0; depth < STEP; depth += 8) {
+            unsigned a[DOWN][4], b[ACROSS][4];
+            A::load(a, a_piece, row, depth);
+            B::load(b, b_piece, column, depth);
+#pragma unroll
+            for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+                for (unsigned e = 0; e < 4; ++e) a[i][e] = to_tf32(a[i][e]);
+            }
+#pragma unroll
+            for (unsigned j = 0; j < ACROSS; ++j) {
+#pragma unroll
+                for (unsigned e = 0; e < 4; ++e) b[j][e] = to_tf32(b[j][e]);
+            }
+#pragma unroll
+            for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+                for (unsigned j = 0; j < 2 * ACROSS; ++j) {
+                    multiply_tf32(sums[i][j], a[i], b[j / 2][j % 2], b[j / 2][j % 2 + 2]);
+                }
+            }
+        }
+    }
+};
+
+// x = high + low up to 2^-22 of x; the product of two low parts is less than that.
+template <>
+struct Multiply<Math::TF32X3> {
+    static constexpr unsigned PROMOTED = 4;  // tensor cores add with truncation
+
+    template <unsigned COUNT>
+    static __device__ __forceinline__ void split(unsigned (&high)[COUNT][4], unsigned (&low)[COUNT][4]) {
+#pragma unroll
+        for (unsigned i = 0; i < COUNT; ++i) {
+#pragma unroll
+            for (unsigned e = 0; e < 4; ++e) {
+                const float x = __int_as_float((int)high[i][e]);
+                high[i][e] = to_tf32(high[i][e]);
+                low[i][e] = to_tf32((unsigned)__float_as_int(x - __int_as_float((int)high[i][e])));
+            }
+        }
+    }
+
+    template <class A, class B, unsigned DOWN, unsigned ACROSS>
+    static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
+                                                  const float* b_piece, unsigned row, unsigned column) {
+#pragma unroll
+        for (unsigned depth = 0; depth < STEP; depth += 8) {
+            unsigned a[DOWN][4], b[ACROSS][4], a_low[DOWN][4], b_low[ACROSS][4];
+            A::load(a, a_piece, row, depth);
+            B::load(b, b_piece, column, depth);
+            split(a, a_low);
+            split(b, b_low);
+#pragma unroll
+            for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+                for (unsigned j = 0; j < 2 * ACROSS; ++j) {
+                    multiply_tf32(sums[i][j], a_low[i], b[j / 2][j % 2], b[j / 2][j % 2 + 2]);
+                    multiply_tf32(sums[i][j], a[i], b_low[j / 2][j % 2], b_low[j / 2][j % 2 + 2]);
+                    multiply_tf32(sums[i][j], a[i], b[j / 2][j % 2], b[j / 2][j % 2 + 2]);
+                }
+            }
+        }
+    }
+};
+
+// The terms are paired in another order than they are in memory, the same for both operands: t with t + 4.
+template <>
+struct Multiply<Math::BF16> {
+    static constexpr unsigned PROMOTED = 0;
+
+    template <class Operand, unsigned COUNT>
+    static __device__ __forceinline__ void load(unsigned (&to)[COUNT][4], const float* piece, unsigned row, unsigned depth) {
+#pragma unroll
+        for (unsigned half = 0; half < 2; ++half) {
+            unsigned floats[COUNT][4];
+            Operand::load(floats, piece, row, depth + 8 * half);
+#pragma unroll
+            for (unsigned i = 0; i < COUNT; ++i) {
+                to[i][2 * half] = pack_bf16(floats[i][0], floats[i][2]);
+                to[i][2 * half + 1] = pack_bf16(floats[i][1], floats[i][3]);
+            }
+        }
+    }
+
+    template <class A, class B, unsigned DOWN, unsigned ACROSS>
+    static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
+                                                  const float* b_piece, unsigned row, unsigned column) {
+#pragma unroll
+        for (unsigned depth = 0; depth < STEP; depth += 16) {
+            unsigned a[DOWN][4], b[ACROSS][4];
+            load<A>(a, a_piece, row, depth);
+            load<B>(b, b_piece, column, depth);
+#pragma unroll
+            for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+                for (unsigned j = 0; j < 2 * ACROSS; ++j) {
+                    multiply_bf16(sums[i][j], a[i], b[j / 2][j % 2], b[j / 2][j % 2 + 2]);
+                }
+            }
+        }
+    }
+};
+
+// --- The kernel -------------------------------------------------------------------------------
+
+template <class Product>
+static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsigned block) {
+    constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
+    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
+    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    constexpr unsigned PIECES = (Product::DEPTH + STEP - 1) / STEP;
+    // Matrices of 16 rows and of 16 columns of a warp.
+    constexpr unsigned DOWN = TILE_ROWS / 32, ACROSS = TILE_COLUMNS / 32;
+    using A = Piece<TILE_ROWS, Product::A_ALONG_DEPTH>;
+    using B = Piece<TILE_COLUMNS, Product::B_ALONG_DEPTH>;
+    using Mul = Multiply<Product::MATH>;
+
+    const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
+    const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
+    const unsigned point = block / (TILES_ACROSS * TILES_DOWN) % Product::POINTS;
+    const unsigned part = block / (TILES_ACROSS * TILES_DOWN * Product::POINTS);
+
+    // The pieces of this part, of those of all taps one after the other.
+    const Place place = Product::place(point);
+    const unsigned taps_across = place.inner.count(), pieces = place.outer.count() * taps_across * PIECES;
+    const unsigned first = (unsigned)((unsigned long long)pieces * part / Product::PARTS);
+    const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
+    const unsigned count = last - first;
+
+    float* const a_pieces = shared_floats();
+    float* const b_pieces = a_pieces + STAGES * A::FLOATS;
+    const float* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
+    const float* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
+
+    // What is copied next. Indices wrap around below 0 and back.
+    unsigned piece = first % PIECES;
+    unsigned tap = taps_across == 0 ? 0 : first / PIECES;
+    unsigned outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
+    unsigned inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
+    auto copy = [&](unsigned stage) {
+        const unsigned depth = piece * STEP;
+        const unsigned a_at = place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
+                              (Product::A_ALONG_DEPTH ? depth : depth * Product::A_LINE);
+        const unsigned b_at = place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
+                              (Product::B_ALONG_DEPTH ? depth : depth * Product::B_LINE);
+        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE>(a_pieces + stage * A::FLOATS, a + a_at, row0, depth);
+        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE>(b_pieces + stage * B::FLOATS, b + b_at, column0,
+                                                                            depth);
+        if (++piece == PIECES) {
+            piece = 0;
+            if (++inner == (unsigned)place.inner.last) {
+                inner = (unsigned)place.inner.first;
+                ++outer;
+            }
+        }
+    };
+
+    const unsigned warp = threadIdx.x / 32;
+    const unsigned row = warp % 2 * (TILE_ROWS / 2), column = warp / 2 * (TILE_COLUMNS / 2);
+    float sums[DOWN][2 * ACROSS][4] = {}, totals[DOWN][2 * ACROSS][4] = {};
+    for (unsigned i = 0; i < STAGES - 1; ++i) {
+        if (i < count) copy(i);
+        end_copies();
+    }
+    unsigned stage = 0, free = STAGES - 1;
+#pragma unroll 1
+    for (unsigned i = 0; i < count; ++i) {
+        await_copies<STAGES - 2>();
+        __syncthreads();  // the piece is there for all, and all are done with the one before
+        if (i + STAGES - 1 < count) copy(free);
+        end_copies();
+        Mul::template pieces<A, B, DOWN, ACROSS>(sums, a_pieces + stage * A::FLOATS, b_pieces + stage * B::FLOATS, row, column);
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        free = free + 1 == STAGES ? 0 : free + 1;
+        if (Mul::PROMOTED != 0 && (i + 1 == count || (i + 1) % (Mul::PROMOTED != 0 ? Mul::PROMOTED : 1) == 0)) {
+#pragma unroll
+            for (unsigned m = 0; m < DOWN; ++m) {
+#pragma unroll
+                for (unsigned n = 0; n < 2 * ACROSS; ++n) {
+#pragma unroll
+                    for (unsigned e = 0; e < 4; ++e) totals[m][n][e] += sums[m][n][e], sums[m][n][e] = 0.0f;
+                }
+            }
+        }
+    }
+    await_copies<0>();
+    __syncthreads();
+
+    // The sums through shared memory, so that neighbours write neighbours.
+    constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
+    constexpr unsigned PITCH = (ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS) + 8;
+    float* const tile = shared_floats();
+    const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+        for (unsigned j = 0; j < 2 * ACROSS; ++j) {
+#pragma unroll
+            for (unsigned e = 0; e < 4; ++e) {
+                const unsigned r = row + A::row_of(i, e / 2, g), c = column + B::row_of(j / 2, j % 2, 2 * t + e % 2);
+                tile[ALONG_ROWS ? c * PITCH + r : r * PITCH + c] = Mul::PROMOTED != 0 ? totals[i][j][e] : sums[i][j][e];
+            }
+        }
+    }
+    __syncthreads();
+    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
+        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
+        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
+        if (r < Product::ROWS && c < Product::COLUMNS) {
+            Product::store(arena, part, point, r, c, tile[line * PITCH + place_in_line]);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`.
+
+use super::contraction::{InMemory, epilogue};
+use super::index::{Points, Space, TILED};
+use super::names::Names;
+use super::nest::{declaration, indented};
+use super::{KernelText, Launch};
+use crate::kernel::access::{Access, Bound};
+use crate::kernel::body::{BufferId, Contraction, Nest, Store};
+use crate::kernel::choice::{Math, ThreadBlocks, Tile};
+use crate::kernel::tiling::{Tiling, coordinates, shared_bytes};
+use crate::plan::Buffer;
+
+/// Threads of a block, in `product_tensor`.
+const THREADS: u32 = 128;
+
+/// One product and all that it is computed with.
+pub struct Product<'p> {
+    pub tiling: &'p Tiling,
+    pub blocks: &'p ThreadBlocks,
+    /// Of the product's rows and of its columns.
+    pub operands: [&'p InMemory; 2],
+    pub contraction: &'p Contraction<BufferId>,
+    pub sums: Option<BufferId>,
+}
+
+impl Product<'_> {
+    /// Adds the product's constants and functions, and its launch.
+    pub fn render(&self, text: &mut KernelText, function: &str, buffers: &[Buffer]) {
+        let Product { tiling, blocks, .. } = self;
+        let Tile { rows, columns, .. } = blocks.tile;
+        let math = match blocks.math {
+            Math::Fma | Math::Tf32 => "TF32",
+            Math::Tf32x3 => "TF32X3",
+            Math::Bf16 => "BF16",
+        };
+        let mut lines = vec![
+            format!(
+                "static constexpr unsigned POINTS = {}, ROWS = {}, COLUMNS = {}, DEPTH = {}, PARTS = {};",
+                tiling.points(),
+                tiling.rows,
+                tiling.columns,
+                tiling.depth,
+                blocks.splits,
+            ),
+            format!(
+                "static constexpr unsigned TILE_ROWS = {rows}, TILE_COLUMNS = {columns}, STAGES = {};",
+                blocks.stages
+            ),
+            format!("static constexpr Math MATH = Math::{math};"),
+        ];
+        for (side, name) in ["A", "B"].into_iter().enumerate() {
+            let (along_depth, line) = tiling.lines(side);
+            let [outer, inner] = tiling.loop_strides(side);
+            lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth};"));
+            lines.push(format!("static constexpr unsigned {name}_LINE = {line};"));
+            lines.push(format!("static constexpr int {name}_OUTER = {outer}, {name}_INNER = {inner};"));
+        }
+        let (store, along_rows) = self.store(buffers);
+        lines.push(format!("static constexpr bool STORE_ALONG_ROWS = {along_rows};"));
+        for (operand, name) in self.operands.into_iter().zip(["a", "b"]) {
+            lines.extend(pointer(name, operand.buffer, buffers));
+        }
+        lines.extend(self.place());
+        lines.extend(store);
+
+        text.source += &format!("struct {function}_product {{\n");
+        for line in indented(lines) {
+            text.source += &line;
+            text.source.push('\n');
+        }
+        text.source += "};\n";
+        let tiles = tiling.rows.div_ceil(rows) * tiling.columns.div_ceil(columns);
+        let launch = Launch {
+            function: function.to_string(),
+            grid: (tiles * tiling.points() * blocks.splits) as u32,
+            block: THREADS,
+            shared_bytes: shared_bytes(blocks) as u32,
+        };
+        text.add_function(launch, [format!("product_tensor<{function}_product>(arena, blockIdx.x);")]);
+    }
+
+    /// The function that gives where a block's operands start and its taps.
+    fn place(&self) -> Vec<String> {
+        let tiling = self.tiling;
+        let bases = [tiling.base(0), tiling.base(1)];
+        let all: Vec<&Access> = bases.iter().chain(tiling.bounds.iter().map(|bound| &bound.base)).collect();
+        let variables = vec![0; tiling.fixed.len()];
+        let mut space = Space::over(&tiling.fixed, &variables, &TILED[..1], &all);
+        let [a, b] = [0, 1].map(|side| space.element(&bases[side], Points::Full));
+        let [outer, inner] = tiling.loops;
+        let mut body = vec![format!("Place place = {{{a}, {b}, {{0, {outer}}}, {{0, {inner}}}}};")];
+        for bound in &tiling.bounds {
+            let range = ["outer", "inner"][bound.number];
+            let base = space.element(&bound.base, Points::Full);
+            body.push(format!(
+                "place.{range} = within(place.{range}, (int)({base}), {}, {});",
+                bound.step, bound.below
+            ));
+        }
+        body.push("return place;".to_string());
+        let declarations = space.all_declarations();
+        let mut lines = vec!["static __device__ Place place([[maybe_unused]] const unsigned p) {".to_string()];
+        lines.extend(indented(declarations.into_iter().chain(body)));
+        lines.push("}".to_string());
+        lines
+    }
+
+    /// The function that takes a sum, into the workspace as it is or through the epilogue, and whether neighbouring
+    /// rows are neighbours in memory.
+    fn store(&self, buffers: &[Buffer]) -> (Vec<String>, bool) {
+        let (tiling, c) = (self.tiling, self.contraction);
+        let sizes = [&tiling.fixed[..], &[tiling.rows, tiling.columns]].concat();
+        let fixed = tiling.fixed.len();
+        let variables: Vec<usize> = (0..sizes.len()).map(|d| (d + 1).saturating_sub(fixed)).collect();
+        let is_along_rows = |access: &Access| access.strides[fixed].abs() == 1 && access.strides[fixed + 1].abs() != 1;
+        let over = |accesses: &[&Access]| Space::over(&sizes, &variables, &TILED, accesses);
+        let mut body = Vec::new();
+        let along_rows = match self.sums {
+            Some(sums) => {
+                let mut space = over(&[&tiling.out]);
+                let at = space.element(&tiling.out, Points::Full);
+                let mut names = Names::default();
+                let pointers = names.pointers(&[sums], buffers);
+                let elements: usize = c.space.iter().product();
+                body.push(declaration(&buffers[sums.index()], &pointers[&sums], true));
+                body.extend(space.all_declarations());
+                body.push(format!("{}[part * {elements}u + {at}] = accumulator;", pointers[&sums]));
+                is_along_rows(&tiling.out)
+            }
+            None => match coordinates(&tiling.out, &sizes, &c.space) {
+                Some(coordinates) => {
+                    let nest = through(c, &coordinates, &sizes);
+                    body.extend(epilogue(&nest, buffers, over));
+                    nest.stores().next().is_some_and(|store| is_along_rows(&store.access))
+                }
+                None => {
+                    let mut space = over(&[&tiling.out]);
+                    let at = space.element(&tiling.out, Points::Full);
+                    body.extend(space.all_declarations());
+                    body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
+                    let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
+                    let space = |accesses: &[&Access]| Space::new(&c.space, &nest.reduced, accesses);
+                    body.push("{".to_string());
+                    body.extend(indented(epilogue(&nest, buffers, space)));
+                    body.push("}".to_string());
+                    is_along_rows(&tiling.out)
+                }
+            },
+        };
+        let mut lines = vec![
+            "static __device__ __forceinline__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, \
+             [[maybe_unused]] const unsigned p, const unsigned k, const unsigned r, const float accumulator) {"
+                .to_string(),
+        ];
+        lines.extend(indented(body));
+        lines.push("}".to_string());
+        (lines, along_rows)
+    }
+}
+
+/// A function that gives an operand's buffer.
+fn pointer(name: &str, buffer: BufferId, buffers: &[Buffer]) -> Vec<String> {
+    let mut names = Names::default();
+    let pointers = names.pointers(&[buffer], buffers);
+    vec![
+        format!("static __device__ const float* {name}(const unsigned char* arena) {{"),
+        format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], false)),
+        format!("    return {};", pointers[&buffer]),
+        "}".to_string(),
+    ]
+}
+
+/// The epilogue over a space whose points have these coordinates in its own.
+fn through(c: &Contraction<BufferId>, coordinates: &[Access], sizes: &[usize]) -> Nest<BufferId> {
+    let linear = |offset: isize, strides: &[isize]| {
+        let mut result = Access { offset, strides: vec![0; sizes.len()], bounds: Vec::new() };
+        for (coordinate, stride) in coordinates.iter().zip(strides) {
+            result.offset += stride * coordinate.offset;
+            result.strides.iter_mut().zip(&coordinate.strides).for_each(|(to, s)| *to += stride * s);
+        }
+        result
+    };
+    let map = |access: &Access| {
+        let bound = |b: &Bound| {
+            let Access { offset, strides, .. } = linear(b.offset, &b.strides);
+            Bound { offset, strides, below: b.below }
+        };
+        let bounds = access.bounds.iter().map(bound).collect();
+        Access { bounds, ..linear(access.offset, &access.strides) }
+    };
+    let exprs = c.exprs.clone().with_accesses(map);
+    let stores = c.stores.iter().map(|store| Store { access: map(&store.access), ..store.clone() }).collect();
+    Nest::elementwise(sizes.to_vec(), exprs, stores)
+}
