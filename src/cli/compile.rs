@@ -1,5 +1,6 @@
 //! `gcc-gan compile`.
 
+use super::device::{Accuracy, CompileFor};
 use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use gcc_gan::inspect::{
     Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
 };
 use gcc_gan::ir::Graph;
-use gcc_gan::kernel::target::Target;
+use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
@@ -34,6 +35,8 @@ Examples:
   gcc-gan compile dcgan --emit svg --stage declared -o dcgan.svg
   gcc-gan compile dcgan --emit dot -o dcgan.dot         for Graphviz: dot -Tsvg dcgan.dot > dcgan.svg
   gcc-gan compile dcgan --emit text --stage declared --entry train_step
+  gcc-gan compile dcgan --device cuda:sm_90 --precision tf32 -o dcgan-gpu.plan
+  gcc-gan compile dcgan --device cuda:sm_90 --emit cuda -o dcgan.cu
   gcc-gan compile mlp-gan --validate --dump-passes passes/")]
 pub struct Args {
     #[command(flatten)]
@@ -77,6 +80,13 @@ pub struct Args {
     /// Also compile the entries that take data for batches of this size: an epoch's smaller last one
     #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
     specialise: Vec<usize>,
+    /// What to compile for: cpu, cuda (this machine's GPU), or cuda:sm_90 (any GPU of that kind or newer) [default: cpu;
+    /// cuda:sm_80 with --emit cuda]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<CompileFor>,
+    /// How accurate a GPU's matrix products are [default: f32]
+    #[arg(long, value_enum, value_name = "PRECISION")]
+    precision: Option<Accuracy>,
     /// Refuse a program that has warnings, such as a size that nothing uses
     #[arg(long)]
     deny_warnings: bool,
@@ -100,7 +110,7 @@ enum Emit {
     Svg,
     /// The memory map: every buffer's place in the arena and when it is live
     Memory,
-    /// CUDA C++ of the elementwise, reduction and random kernels
+    /// CUDA C++ of every kernel, and how each is launched
     Cuda,
 }
 
@@ -125,11 +135,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }
+    match args.device {
+        Some(device) => options.target = device.target()?,
+        None if args.emit == Some(Emit::Cuda) && options.target == Target::Cpu => {
+            options.target = Target::Cuda(Architecture(80));
+        }
+        None => {}
+    }
+    if let Some(precision) = args.precision.map(Precision::from) {
+        if options.target == Target::Cpu && precision != Precision::F32 {
+            bail!("--precision {} is for GPUs: add --device cuda:sm_90", precision.name());
+        }
+        options.precision = precision;
+    }
     options.validate = args.validate.then_some(0);
     options.stop_after = args.stop_after.clone();
     options.verify |= args.verify;
     options.deny_warnings = args.deny_warnings;
-    let wanted = stage_of(&args)?;
+    let wanted = stage_of(&args, options.target)?;
     let mut kept: Vec<(String, Graph)> = Vec::new();
     let mut dumped = Ok(());
     let mut number = std::collections::BTreeMap::<String, usize>::new();
@@ -197,13 +220,13 @@ fn checking(validate: bool) -> ProgressBar {
 }
 
 /// The stage to be kept for --emit, where it is a graph's.
-fn stage_of(args: &Args) -> Result<Option<String>> {
+fn stage_of(args: &Args, target: Target) -> Result<Option<String>> {
     let Some(emit) = args.emit else { return Ok(None) };
     if args.by.is_some() && emit != Emit::Svg {
         bail!("--by says what is a box of --emit svg; other formats have none");
     }
     let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
-    let stages = stages(Target::default());
+    let stages = stages(target);
     let last = || stages.last().map(ToString::to_string);
     match args.stage.as_deref() {
         Some(KERNELS) => Ok(None),

@@ -6,6 +6,8 @@
 
 mod compile;
 mod data;
+mod device;
+mod devices;
 mod diff;
 mod explain;
 mod inputs;
@@ -61,6 +63,7 @@ enum Command {
     Train(train::Args),
     Sample(sample::Args),
     Data(data::Args),
+    Devices(devices::Args),
 }
 
 /// Interrupted, after the state was saved: 128 + SIGINT, as shells have it.
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Data(args) => data::run(args),
+        Command::Devices(args) => devices::run(args),
     };
     match result {
         Ok(code) => code,

@@ -1,11 +1,11 @@
 //! `gcc-gan profile`.
 
+use super::device::DeviceArgs;
 use super::output::check_output;
 use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
-use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::inspect::profile::{KernelTime, StepTime, Subject, measure};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -41,9 +41,8 @@ pub struct Args {
     /// The seed of initialisation and draws (times hardly depend on it)
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Threads to use
-    #[arg(long, value_parser = super::thread_count, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -64,9 +63,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(output) = &args.output {
         check_output(output, &[&args.program.program])?;
     }
+    let opened = args.device.open()?;
     let plan = match find(&args.program.program)? {
         Found::Source(program) => {
-            plan_of(program.compile(&Options { sets: args.program.sets.clone(), ..Options::default() })?)?
+            let mut options = Options { sets: args.program.sets.clone(), ..Options::default() };
+            opened.aim(&mut options);
+            plan_of(program.compile(&options)?)?
         }
         Found::Plan(_) if !args.program.sets.is_empty() => {
             bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.program.display())
@@ -79,8 +81,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::with_draw_target(Some(args.steps.into()), ProgressDrawTarget::stderr()).with_style(style);
     let progress = &mut |step| bar.set_position(step as u64);
-    let device = CpuDevice::new(super::threads(args.threads));
-    let profile = measure(&device, plan.clone(), &entry.name, args.steps.into(), args.seed, progress)?;
+    let profile = measure(opened.device.as_ref(), plan.clone(), &entry.name, args.steps.into(), args.seed, progress)?;
     bar.finish_and_clear();
     let kernels = profile.kernels(&entry.schedule)?;
     if let Some(file) = &args.output {

@@ -1,5 +1,6 @@
 //! Which program a user means, and compiling it.
 
+use super::device::Opened;
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
@@ -78,9 +79,10 @@ fn show_warnings(compiled: &Compiled) {
     }
 }
 
-/// The plan of a checkpoint's program: see [`session::compile_again`].
-pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Plan> {
-    let compiled = session::compile_again(checkpoint, sets, deny_warnings)?;
+/// The plan of a checkpoint's program for a device: see [`session::compile_again`].
+pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], on: &Opened, deny_warnings: bool) -> Result<Plan> {
+    let precision = on.precision(checkpoint.meta.precision);
+    let compiled = session::compile_again(checkpoint, sets, (on.target, precision), deny_warnings)?;
     show_warnings(&compiled);
     plan_of(compiled)
 }

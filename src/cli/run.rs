@@ -1,12 +1,12 @@
 //! `gcc-gan run`.
 
+use super::device::DeviceArgs;
 use super::output::check_output;
 use super::program_text::source;
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
-use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::{Data, Module, StateRole, Value};
 use gcc_gan::plan::{self, Source};
 use gcc_gan::replay::{NameKind, Replay, Tensors, decode_tensors, names};
@@ -56,9 +56,8 @@ pub struct Args {
     /// Evaluate the declared graph by the reference interpreter in f64 (slow) instead of compiling it
     #[arg(long)]
     f64_reference: bool,
-    /// Threads to use; the results do not depend on it
-    #[arg(long, value_parser = super::thread_count, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
@@ -125,11 +124,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let results = if args.f64_reference {
         replay.run_reference()?
     } else {
+        let opened = args.device.open()?;
+        opened.aim(&mut options);
         let Options { optional, fusion, target, precision, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
         let (name, text, overrides) = (program.name, program.text, sets);
         let source = Source { name, text, overrides, optional, fusion, target, precision, fast_math };
-        replay.run_on(source, &CpuDevice::new(super::threads(args.threads)))?
+        replay.run_on(source, opened.device.as_ref())?
     };
     write(&args.outputs, &results, args.f64_reference)?;
     super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;

@@ -1,9 +1,8 @@
 //! `gcc-gan sample`.
 
+use super::device::DeviceArgs;
 use super::output::check_output;
 use anyhow::{Result, bail};
-use gcc_gan::exec::Device;
-use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::{checkpoint, rundir, session};
 use std::path::PathBuf;
@@ -29,9 +28,8 @@ pub struct Args {
     /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Threads to use; the images do not depend on it
-    #[arg(long, value_parser = super::thread_count, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -40,8 +38,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     sample_grid::check_format(&args.output)?;
     let checkpoint = checkpoint::load(&file)?;
     let meta = &checkpoint.meta;
-    let plan = super::program_text::plan_again(&checkpoint, &[], false)?;
-    let mut executor = CpuDevice::new(super::threads(args.threads)).load(Arc::new(plan))?;
+    let opened = args.device.open()?;
+    let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
+    let mut executor = opened.device.load(Arc::new(plan))?;
     session::restore(executor.as_mut(), &checkpoint)?;
     let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);

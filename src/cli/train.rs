@@ -1,12 +1,10 @@
 //! `gcc-gan train`.
 
+use super::device::{DeviceArgs, Opened};
 use super::program_text::{Found, ProgramText, find};
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
-use gcc_gan::exec::Device as _;
-use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -59,9 +57,8 @@ pub struct Args {
     /// have 0]
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads to use; the results do not depend on it [default: one for each core]
-    #[arg(long, value_parser = super::thread_count, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
@@ -78,23 +75,12 @@ pub struct Args {
     /// Steps between sample images, and between checkpoints within an epoch
     #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     sample_every: u64,
-    /// Where to run
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    device: Device,
     /// Resume a run: its folder, or the one under --out that was saved last
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math"])]
     resume: Option<Option<PathBuf>>,
     /// Never use the network
     #[arg(long)]
     offline: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
-    /// The fastest there is: the processor
-    Auto,
-    /// The processor
-    Cpu,
 }
 
 const DEFAULT_EPOCHS: u64 = 10;
@@ -119,9 +105,10 @@ struct Job {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut screen = Screen::new();
+    let opened = args.device.open()?;
     let mut job = match &args.resume {
-        Some(run) => resume(&args, run.as_deref(), &mut screen)?,
-        None => start(&args)?,
+        Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
+        None => start(&args, &opened)?,
     };
     // A handler that waited for a download would make Ctrl-C seem dead: it comes after.
     let flag = screen.interrupted.clone();
@@ -133,16 +120,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     })?;
     session::specialise(&mut job.plan, &job.dataset);
-    // `auto` is the processor: no other device is built in yet.
-    let (Device::Auto | Device::Cpu) = args.device;
-    let device = CpuDevice::new(super::threads(args.threads));
-    let mut session = Session::new(device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
+    let mut session = Session::new(opened.device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,
     }
     drop(job.resumed);
-    screen.print(&heading(&session, &job.meta, &device.name(), job.run.path()));
+    screen.print(&heading(&session, &job.meta, &opened.device.name(), job.run.path()));
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
     let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..Pace::default() };
@@ -170,7 +154,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-fn start(args: &Args) -> Result<Job> {
+fn start(args: &Args, opened: &Opened) -> Result<Job> {
     let default = PathBuf::from("dcgan");
     let (program, mut options, plan) = match find(args.program.as_ref().unwrap_or(&default))? {
         Found::Source(program) => (program, Options { sets: args.sets.clone(), ..Options::default() }, None),
@@ -179,11 +163,12 @@ fn start(args: &Args) -> Result<Job> {
             options.sets.extend(args.sets.iter().cloned());
             let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
-            let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math);
+            let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math) && opened.suits(&plan);
             (program, options, stays.then_some(*plan))
         }
     };
     options.fast_math |= args.fast_math;
+    opened.aim(&mut options);
     options.deny_warnings = args.deny_warnings;
     let plan = match plan {
         Some(plan) => plan,
@@ -202,7 +187,7 @@ fn start(args: &Args) -> Result<Job> {
     Ok(Job { plan, dataset, meta, resumed: None, run })
 }
 
-fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
+fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
     let path = match run {
         Some(path) => path.to_path_buf(),
         None => rundir::latest(&args.out)
@@ -221,7 +206,7 @@ fn resume(args: &Args, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
             );
         }
     }
-    let plan = super::program_text::plan_again(&checkpoint, &args.sets, args.deny_warnings)?;
+    let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
     let now = Meta { target: meta.target, ..now };

@@ -94,7 +94,9 @@ fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
 fn on_cuda(body: &Body<BufferId>, architecture: Architecture, precision: Precision) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
     let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
-    Algorithm::ThreadBlocks(products.map_or_else(|| one_by_one(contraction), |products| on_tensor_cores(&products, precision)))
+    Algorithm::ThreadBlocks(
+        products.map_or_else(|| one_by_one(contraction), |products| on_tensor_cores(&products, precision)),
+    )
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.

@@ -19,7 +19,7 @@ use super::batches::Position;
 use super::data::Dataset;
 use super::trainer::Target;
 use crate::atomic;
-use crate::kernel::target::Fusion;
+use crate::kernel::target::{Fusion, Precision};
 use crate::plan::Plan;
 use crate::tensor::{DType, Tensor, Type};
 
@@ -48,6 +48,9 @@ pub struct Meta {
     /// Whether it was compiled under the assumption that all numbers are finite.
     #[serde(default)]
     pub fast_math: bool,
+    /// How accurate its contractions are.
+    #[serde(default)]
+    pub precision: Precision,
     /// The seed of all randomness.
     pub seed: u64,
     /// How far the run is to go, by which it is resumed where nothing else is asked for. Absent in files of older
@@ -74,6 +77,7 @@ impl Meta {
             optional: source.optional.clone(),
             fusion: source.fusion,
             fast_math: source.fast_math,
+            precision: source.precision,
             seed,
             ..Meta::default()
         }

@@ -6,6 +6,7 @@ use super::data::{Dataset, Split};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
+use crate::kernel::target::{Precision, Target};
 use crate::plan::{DType, EntryPlan, Feed, Plan, StateRole, Type};
 use crate::tensor::{Bf16, Tensor};
 use crate::types::StateDecl;
@@ -649,12 +650,18 @@ pub fn specialise(plan: &mut Plan, data: &Dataset) {
     }
 }
 
-/// A checkpoint's program, compiled as it was for the run, with `sets` on top of the run's own.
+/// A checkpoint's program, compiled as it was for the run but for the target and the precision, with `sets` on top of the
+/// run's own.
 ///
 /// # Errors
 /// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are
 /// denied.
-pub fn compile_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bool) -> Result<Compiled, CompileError> {
+pub fn compile_again(
+    checkpoint: &Checkpoint,
+    sets: &[String],
+    (target, precision): (Target, Precision),
+    deny_warnings: bool,
+) -> Result<Compiled, CompileError> {
     let meta = &checkpoint.meta;
     let mut all = meta.sets.clone();
     let mut odd = Vec::new();
@@ -671,6 +678,8 @@ pub fn compile_again(checkpoint: &Checkpoint, sets: &[String], deny_warnings: bo
         optional: meta.optional.clone(),
         fusion: meta.fusion,
         fast_math: meta.fast_math,
+        target,
+        precision,
         deny_warnings,
         ..Options::default()
     };

@@ -15,6 +15,7 @@ fn meta(step: u64) -> Meta {
         optional: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
+        precision: Precision::default(),
         seed: u64::MAX,
         step,
         position: Position { epoch: 2, batch: 7 },
