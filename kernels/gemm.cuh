@@ -38,7 +38,7 @@ static __device__ void product_fma(unsigned char* arena, unsigned block) {
             for (int i = 0; i < 4; ++i) a[i] = a_tile[depth][y + 16 * i];
             for (int j = 0; j < 4; ++j) b[j] = b_tile[depth][x + 16 * j];
             for (int i = 0; i < 4; ++i) {
-                for (int j = 0; j < 4; ++j) sums[i][j] += a[i] * b[j];
+                for (int j = 0; j < 4; ++j) sums[i][j] = fmaf(a[i], b[j], sums[i][j]);
             }
         }
         __syncthreads();

@@ -59,6 +59,7 @@ class Nvrtc:
             f"--gpu-architecture={arch}",
             f"--include-path={self.include}",
             "--std=c++17",
+            "--fmad=false",
             "--diag-suppress=177",  # a function of the prelude that this text does not call
         ]
         arguments = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))

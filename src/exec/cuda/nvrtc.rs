@@ -225,7 +225,8 @@ impl Nvrtc {
     /// The options with which a text is compiled for a device; `None` where the compiler has nothing so old.
     pub fn options(&self, device: Architecture) -> Option<Vec<String>> {
         let architecture = architecture_option(device, &self.architectures)?;
-        Some(vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=true".into()])
+        // Products and sums are rounded one by one, as on the CPU; where they are to be one operation, the text says fmaf.
+        Some(vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=false".into()])
     }
 
     /// Compiles a text.
