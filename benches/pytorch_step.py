@@ -1,26 +1,59 @@
-"""The DCGAN's training step in PyTorch on the CPU, timed: the other side of `gcc-gan profile dcgan`.
+"""The DCGAN's training step in PyTorch, timed: the other side of `gcc-gan profile dcgan`.
 
     pip install torch
     python benches/pytorch_step.py --threads 2 --steps 20 [--compile]
+    python benches/pytorch_step.py --device cuda --precision bf16 [--channels-last] [--compile] [--graph]
+    python benches/pytorch_step.py --device cuda --all      every mode of a GPU, each in a process of its own
+
+--precision is that of matrix products: f32 as it is, tf32, or bf16 (autocast; tf32 where that leaves f32). --graph replays the
+whole step as one CUDA graph. On a GPU a time is that of a series of steps without waiting between, divided by their number.
 """
 import argparse
+import itertools
 import resource
 import statistics
+import subprocess
+import sys
 import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-BATCH, LATENT = 128, 300
+LATENT = 300
+SERIES = 20  # steps of a GPU between two looks at the clock
+WARM_UP = 11  # steps before a GPU's graph is made
 
-arguments = argparse.ArgumentParser()
+arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
-arguments.add_argument("--steps", type=int, default=20)
+arguments.add_argument("--steps", type=int, default=20, help="times to take; on a GPU each is of a series of steps")
+arguments.add_argument("--batch", type=int, default=128)
+arguments.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+arguments.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
+arguments.add_argument("--channels-last", action="store_true")
 arguments.add_argument("--compile", action="store_true")
+arguments.add_argument("--graph", action="store_true", help="the step as one CUDA graph")
+arguments.add_argument("--all", action="store_true", help="every mode of a GPU at each precision")
 options = arguments.parse_args()
+on_gpu = options.device == "cuda"
+if options.graph and not on_gpu or options.precision == "tf32" and not on_gpu:
+    arguments.error("--graph and tf32 are for --device cuda")
+if options.all:
+    flags = ["--channels-last", "--compile", "--graph"]
+    modes = [mode for n in range(len(flags) + 1) for mode in itertools.combinations(flags, n)]
+    common = [sys.executable, __file__, "--device", options.device, "--batch", str(options.batch), "--steps", str(options.steps)]
+    failed = 0
+    for precision in ["f32", "tf32", "bf16"] if on_gpu else ["f32", "bf16"]:
+        for mode in modes if on_gpu else [m for m in modes if "--graph" not in m]:
+            failed += subprocess.run([*common, "--precision", precision, *mode], check=False).returncode != 0
+    sys.exit(1 if failed else 0)
+
 torch.set_num_threads(options.threads)
 torch.manual_seed(0)
+BATCH = options.batch
+device = torch.device(options.device)
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision != "f32"
+torch.backends.cudnn.benchmark = True
 
 generator = nn.Sequential(
     nn.Linear(LATENT, 12544), nn.BatchNorm1d(12544), nn.ReLU(), nn.Unflatten(1, (256, 7, 7)),
@@ -33,21 +66,36 @@ discriminator = nn.Sequential(
     nn.Conv2d(64, 128, 4, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(0.25),
     nn.Flatten(), nn.Linear(6272, 1),
 )
-adam = {network: torch.optim.Adam(network.parameters(), lr=2e-4) for network in (generator, discriminator)}
+layout = torch.channels_last if options.channels_last else torch.contiguous_format
+for network in (generator, discriminator):
+    network.to(device, memory_format=layout)
+fast = {"fused": True, "capturable": options.graph} if on_gpu else {}
+adam = {network: torch.optim.Adam(network.parameters(), lr=2e-4, **fast) for network in (generator, discriminator)}
 
 
 def bce(logits, target):
+    logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
+def autocast():
+    return torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.precision == "bf16")
+
+
+def noise():
+    return torch.randn(BATCH, LATENT, device=device)
+
+
 def loss_d(real):
-    with torch.no_grad():
-        fake = generator(torch.randn(BATCH, LATENT))
-    return bce(discriminator(real), 1.0) + bce(discriminator(fake), 0.0)
+    with autocast():
+        with torch.no_grad():
+            fake = generator(noise())
+        return bce(discriminator(real), 1.0) + bce(discriminator(fake), 0.0)
 
 
 def loss_g():
-    return bce(discriminator(generator(torch.randn(BATCH, LATENT))), 1.0)
+    with autocast():
+        return bce(discriminator(generator(noise())), 1.0)
 
 
 if options.compile:
@@ -65,17 +113,48 @@ def step(real):
     update(generator, loss_g())
 
 
-real = torch.rand(BATCH, 1, 28, 28) * 2 - 1
-for _ in range(3):
-    step(real)
+def wait():
+    if on_gpu:
+        torch.cuda.synchronize()
+
+
+real = (torch.rand(BATCH, 1, 28, 28, device=device) * 2 - 1).to(memory_format=layout)
+run = step
+if options.graph:
+    # What a graph replays is where it was when the graph was made: warmed up beside the default stream, as PyTorch asks.
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            step(real)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(real)
+
+    def run(_):
+        graph.replay()
+
+
+for _ in range(WARM_UP if on_gpu else 3):
+    run(real)
+wait()
+series = SERIES if on_gpu else 1
 times = []
 for _ in range(options.steps):
     started = time.perf_counter()
-    step(real)
-    times.append(1e3 * (time.perf_counter() - started))
+    for _ in range(series):
+        run(real)
+    wait()
+    times.append(1e3 * (time.perf_counter() - started) / series)
 median = statistics.median(times)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+if on_gpu:
+    peak, where = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
+else:
+    peak, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, f"{options.threads} threads"
+mode = " ".join(name for name in ["channels_last", "compile", "graph"] if getattr(options, name))
 print(
-    f"PyTorch {torch.__version__}, {'compiled' if options.compile else 'eager'}, {options.threads} threads: median {median:.1f} ms a step "
-    f"(from {min(times):.1f} to {max(times):.1f}), {1e3 * BATCH / median:.0f} images/s, peak memory {peak:.0f} MiB"
+    f"PyTorch {torch.__version__}, {options.precision} {mode or 'eager'}, {where}: median {median:.3f} ms a step "
+    f"(from {min(times):.3f} to {max(times):.3f}), {1e3 * BATCH / median:.0f} images/s, peak memory {peak:.0f} MiB",
+    flush=True,
 )

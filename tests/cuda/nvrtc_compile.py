@@ -1,16 +1,23 @@
-"""Compiles CUDA C++ files with NVRTC, which needs no GPU: that the emitted text is valid.
+"""Compiles CUDA C++ texts with NVRTC, which needs no GPU: that they are valid, and what each kernel takes.
 
     pip install -r tests/cuda/requirements.txt
-    python tests/cuda/nvrtc_compile.py kernels.cu [...] [--arch sm_90a] [--cubin-dir DIR]
+    python tests/cuda/nvrtc_compile.py kernels.cu=sm_80,sm_90a [other.cu=sm_75 ...]
+        [--figures FILE] [--cubin-dir DIR] [--jobs N]
 
-Prints the size of each cubin and the kernels in it; exits with 1 and the compiler's log on an error.
-Warnings are errors, but for one on unused functions of the prelude.
+Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
+functions of the prelude), or where registers are spilled to memory (sm_75 excepted). --figures compares registers, shared memory and tensor-core
+instructions of every kernel of a `train_step` that has any of the last with a file; UPDATE_FIGURES=1 writes the file instead.
 """
 
 import argparse
+import collections
+import concurrent.futures
 import ctypes
+import difflib
+import os
 import pathlib
 import re
+import struct
 import sys
 import time
 
@@ -61,6 +68,7 @@ class Nvrtc:
             "--std=c++17",
             "--fmad=false",
             "--diag-suppress=177",  # a function of the prelude that this text does not call
+            "--ptxas-options=-v",  # registers, spills and shared memory into the log
         ]
         arguments = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         try:
@@ -71,31 +79,117 @@ class Nvrtc:
             self.lib.nvrtcDestroyProgram(ctypes.byref(program))
 
 
+class Figures(collections.namedtuple("Figures", "registers spilled static_shared")):
+    """What ptxas says of a kernel: registers a thread, bytes of spill stores and loads, bytes of shared memory."""
+
+
+def figures_of(log: str) -> tuple[dict[str, Figures], str]:
+    """Each kernel's figures by its name, and what else the log says."""
+    found, rest, name, spilled = {}, [], None, 0
+    for line in log.splitlines():
+        if entry := re.search(r"Compiling entry function '(\w+)'", line):
+            name, spilled = entry[1], 0
+        elif spills := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            spilled += int(spills[1]) + int(spills[2])
+        elif used := re.search(r"Used (\d+) registers", line):
+            shared = re.search(r"(\d+) bytes smem", line)
+            found[name] = Figures(int(used[1]), spilled, int(shared[1]) if shared else 0)
+        elif line.strip() and not re.search(r"bytes [gc]mem|Function properties|Compile time", line):
+            rest.append(line)
+    return found, "\n".join(rest)
+
+
+MAY_SPILL = {"sm_75"}  # correct but slow; the table says which do
+HMMA = 0x23C  # the low 12 bits of a tensor-core instruction of sm_75 and newer (mma.sync), as of each of 16 bytes
+
+
+def tensor_instructions(cubin: bytes) -> dict[str, int]:
+    """How many there are in each function of a cubin, an ELF file with a section of code for each."""
+    sections, size, count, names = struct.unpack_from("<Q", cubin, 40) + struct.unpack_from("<3H", cubin, 58)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, sections + size * i) for i in range(count)]
+    found = {}
+    for name, _, _, _, offset, length in headers:
+        start = headers[names][4] + name
+        title = cubin[start : cubin.index(b"\0", start)].decode()
+        if title.startswith(".text."):
+            words = struct.unpack_from(f"<{length // 8}Q", cubin, offset)
+            found[title.removeprefix(".text.")] = sum(word & 0xFFF == HMMA for word in words[::2])
+    return found
+
+
+def launches_of(source: str) -> dict[str, str]:
+    """How each kernel is launched, from the comment over it."""
+    pattern = r"^// launch: (.*)\nextern \"C\" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)"
+    return {name: launch for launch, name in re.findall(pattern, source, re.MULTILINE)}
+
+
+def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> tuple[bool, str, list[str]]:
+    """Whether it is as it should be, what to print, and the lines of the table of figures."""
+    nvrtc = Nvrtc(find_package_folder())
+    source = path.read_bytes()
+    start = time.perf_counter()
+    cubin, log = nvrtc.compile(source, path.name, arch)
+    seconds = time.perf_counter() - start
+    kernels, rest = figures_of(log)
+    subject = f"{path.stem} for {arch}"
+    if cubin is None or "warning" in rest:
+        return False, f"{rest}\n{subject}: {'does not compile' if cubin is None else 'has warnings'}", []
+    launches = launches_of(source.decode())
+    if kernels.keys() != launches.keys():
+        return False, f"{subject}: {len(launches)} kernels in the text, {len(kernels)} in the compiler's log", []
+    spilling = [name for name, kernel in kernels.items() if kernel.spilled]
+    if spilling and arch not in MAY_SPILL:
+        return False, f"{subject}: registers are spilled to memory in {', '.join(spilling)}", []
+    if cubins:
+        cubins.mkdir(parents=True, exist_ok=True)
+        (cubins / f"{path.stem}.{arch}.cubin").write_bytes(cubin)
+    tensor = tensor_instructions(cubin)
+    by_tensor = sorted((name for name in kernels if tensor[name]), key=list(launches).index)
+    most = max(kernel.registers for kernel in kernels.values())
+    table = [
+        f"{subject}: {len(kernels)} kernels, {len(by_tensor)} with tensor cores, {most} registers at most, "
+        f"{len(spilling)} spill"
+    ]
+    table += [f"  {kernels[name].spilled} bytes spilled by {name}" for name in spilling]
+    for name in (name for name in by_tensor if name.startswith("train_step_")):
+        kernel = kernels[name]
+        static = f"{kernel.static_shared} bytes of static shared memory, " if kernel.static_shared else ""
+        table.append(f"  {kernel.registers:3} registers {tensor[name]:4} HMMA  {static}{launches[name]}  {name}")
+    return True, f"{table[0]}; {len(cubin) >> 10} KiB in {seconds:.1f} s", table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=pathlib.Path)
-    parser.add_argument("--arch", default="sm_90a")
+    parser.add_argument("texts", nargs="+", metavar="FILE[=ARCH,...]", help="for sm_90a where none is named")
+    parser.add_argument("--figures", type=pathlib.Path, help="the table to compare with")
     parser.add_argument("--cubin-dir", type=pathlib.Path, help="also write the cubins into this folder")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     arguments = parser.parse_args()
-    nvrtc = Nvrtc(find_package_folder())
-    print(f"NVRTC {nvrtc.version()}, {arguments.arch}")
-    failed = False
-    for path in arguments.files:
-        source = path.read_bytes()
-        start = time.perf_counter()
-        cubin, log = nvrtc.compile(source, path.name, arguments.arch)
-        seconds = time.perf_counter() - start
-        kernels = len(re.findall(rb"^extern \"C\" __global__", source, re.MULTILINE))
-        if log.strip():
-            print(log, file=sys.stderr)
-        if cubin is None or "warning" in log:
-            print(f"{path}: {'does not compile' if cubin is None else 'has warnings'}", file=sys.stderr)
+    wanted = []
+    for text in arguments.texts:
+        path, _, archs = text.partition("=")
+        wanted += [(pathlib.Path(path), arch, arguments.cubin_dir) for arch in (archs or "sm_90a").split(",")]
+    print(f"NVRTC {Nvrtc(find_package_folder()).version()}")
+    failed, table = False, []
+    # The compiler runs in processes of its own: as a library it uses one core. Long texts first.
+    order = sorted(range(len(wanted)), key=lambda i: -wanted[i][0].stat().st_size)
+    with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
+        jobs = {i: pool.submit(compile_one, *wanted[i]) for i in order}
+        for i in range(len(wanted)):
+            good, words, lines = jobs[i].result()
+            print(words, file=sys.stdout if good else sys.stderr, flush=True)
+            failed |= not good
+            table += lines
+    if arguments.figures and not failed:
+        found = "".join(f"{line}\n" for line in table)
+        if os.environ.get("UPDATE_FIGURES"):
+            arguments.figures.write_text(found)
+        kept = arguments.figures.read_text() if arguments.figures.exists() else ""
+        if found != kept:
+            name = str(arguments.figures)
+            sys.stderr.writelines(difflib.unified_diff(kept.splitlines(True), found.splitlines(True), name, "now"))
+            print("The figures changed: UPDATE_FIGURES=1 writes them where that is right.", file=sys.stderr)
             failed = True
-            continue
-        print(f"{path}: {kernels} kernels, {len(source)} bytes of text, {len(cubin)} bytes of cubin, {seconds:.2f} s")
-        if arguments.cubin_dir:
-            arguments.cubin_dir.mkdir(parents=True, exist_ok=True)
-            (arguments.cubin_dir / path.with_suffix(".cubin").name).write_bytes(cubin)
     return 1 if failed else 0
 
 
