@@ -17,16 +17,18 @@ out=$(realpath -m "${1:-target/gpu}")
 quick=${GCC_GAN_GPU_QUICK:-}
 limit=${GCC_GAN_GPU_LIMIT:-600}
 python=${PYTHON:-python3}
-program=dcgan few=3 many=200 timed=1000 sets=() small=(--set batch=4 --set noise_batch=4) precisions="f32 tf32 bf16"
+# Tensor cores are used for batches of 16 and more.
+program=dcgan few=3 many=200 timed=1000 sets=() small=(--set batch=16) precisions="f32 tf32 bf16"
 if [ -n "$quick" ]; then
-    program=mlp-gan few=2 many=4 timed=6 sets=(--set batch=4) small=(--set batch=4)
+    program=mlp-gan few=2 many=4 timed=6 sets=(--set batch=16)
 fi
 rm -rf "${out:?}/runs"
 mkdir -p "$out/logs" "$out/runs"
 : >"$out/results.txt"
 failed=0 number=0
 
-# step NAME COMMAND...: one line of the table; what the command prints goes to a file, and its end to the screen.
+# step NAME COMMAND...: one line of the table; what the command prints goes to a file, and its end (of a profile
+# the beginning) to the screen.
 step() {
     local name=$1 started=$SECONDS status=0 log
     shift
@@ -34,7 +36,7 @@ step() {
     log=$(printf '%s/logs/%02d-%s.txt' "$out" "$number" "${name//[^A-Za-z0-9]/-}")
     echo "== $name"
     timeout -k 10 "$limit" "$@" >"$log" 2>&1 || status=$?
-    tail -n "${show:-3}" "$log"
+    if [ -n "${top:-}" ] && [ "$status" = 0 ]; then head -n "$top" "$log"; else tail -n "${show:-3}" "$log"; fi
     local word=ok
     if [ "$status" != 0 ]; then
         word="FAILED ($status)"
@@ -145,7 +147,7 @@ done
 
 # --- Times -------------------------------------------------------------------------------------
 for precision in $precisions; do
-    show=20 step "profile, $precision" "$gan" profile "$program" "${sets[@]}" --steps $((few * 7)) --device cuda \
+    top=24 step "profile, $precision" "$gan" profile "$program" "${sets[@]}" --steps $((few * 7)) --device cuda \
         --precision $precision -o "$out/profile-$precision.json"
 done
 has_torch=
