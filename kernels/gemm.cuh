@@ -1,4 +1,6 @@
-// Matrix products by multiplications and additions in f32, one output tile for each block of 256 threads.
+// Matrix products by multiplications and additions in f32, one output tile for each block of 256 threads: for GPUs older
+// than sm_80, and where an operand is not contiguous enough for `tensor.cuh`. Slabs of both operands, 16 deep, are copied to
+// shared memory, and each thread adds to its 16 results from there.
 //
 // `Product` is written for each kernel. It has the sizes BATCH, ROWS, COLUMNS and DEPTH, the number of PARTS in which sums are
 // added, whether an operand's elements are next to each other along the depth (A_ALONG_DEPTH, B_ALONG_DEPTH), and functions:

@@ -1,4 +1,4 @@
-// Kernels that measure a GPU. The host defines, in front of this text:
+// Kernels that measure what a GPU can do at most: bytes and multiply-adds a second, and the time of a launch. The host defines, in front of this text:
 //   FLOATS   elements of each of the three arrays of `triad`
 //   CHAINS   multiply-adds of each of a thread's chains in `arithmetic`
 //   MICROS   roughly for how many microseconds `pause` holds the device
@@ -28,8 +28,10 @@ extern "C" __global__ void arithmetic(unsigned char* arena) {
     if (total == 0.1f) *(float*)arena = total;
 }
 
+// Its time is that of a launch.
 extern "C" __global__ void nothing(unsigned char*) {}
 
+// Holds the device while the host hands over what is to be measured, so that nothing waits for the host.
 extern "C" __global__ void pause(unsigned char*) {
     for (int i = 0; i < MICROS; ++i) __nanosleep(1000);
 }

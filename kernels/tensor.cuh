@@ -120,7 +120,7 @@ static __device__ __forceinline__ Range within(Range range, int base, int step, 
 static constexpr unsigned STEP = 32;      // the depth of a piece
 static constexpr unsigned THREADS = 128;  // of a block
 
-// A piece of LINES rows of a (or columns of b).
+// A piece of an operand: ROWS rows of a (or columns of b), STEP deep.
 //
 // Where elements lie along the depth, a row is a line of 128 bytes, whose eight runs of 16 bytes are permuted by the row so that
 // eight rows of one run are in different banks. Else a line is all rows at one depth, and groups of eight rows are permuted by
@@ -184,7 +184,6 @@ struct Piece {
 };
 
 // --- The product of two pieces ----------------------------------------------------------------
-
 
 template <Math MATH>
 struct Multiply;
@@ -303,6 +302,8 @@ struct Multiply<Math::BF16> {
 
 // --- The kernel -------------------------------------------------------------------------------
 
+// Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is
+// multiplied; then the sums through shared memory to `store`.
 template <class Product>
 static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsigned block) {
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;

@@ -23,10 +23,10 @@
 //! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
-//! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data | graphs, devices |
-//! | [`schedule`] | fusion into kernels, the choice of an algorithm and workspace for each, their order, the memory planner | device calls |
+//! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data; targets (a CPU, or a kind of GPU) and what pays on them | graphs, device calls |
+//! | [`schedule`] | fusion into kernels, the order of dimensions in memory, the choice of an algorithm and workspace for each, their order, the memory planner | device calls |
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
-//! | [`exec`] | the [`exec::Executor`] trait; `cpu`, and `cuda`: the renderer of kernels as CUDA C++, the driver, graphs of launches | graphs |
+//! | [`exec`] | the [`exec::Device`] and [`exec::Executor`] traits; `cpu`, and `cuda`: the renderer of kernels as CUDA C++, NVIDIA's compiler and driver behind a seam of a few functions, graphs of launches | graphs of operations |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
@@ -55,6 +55,13 @@
 //!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
 //!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.
 //! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
+//! - **A plan is for one target** ([`kernel::target::Target`]). For a GPU the passes of [`passes::DEVICE`] follow the others
+//!   (calls that run twice with the same weights are merged), and [`mod@schedule`] keeps activations with the batch next to
+//!   the channels, so that every tile of a convolution is contiguous. State has an order in the arena, and its declared
+//!   order wherever it is read or written from outside: checkpoints pass from device to device.
+//! - **Device code is text that people read**: `kernels/*.cuh` hold what kernels have in common, and what is a kernel's own
+//!   (sizes, operands, epilogue) is written around it. Where a buffer is in the arena is a constant of the text, and nothing
+//!   is an argument of a launch, so that a step is one CUDA graph, made once. Its edges are the bytes that launches share.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it
@@ -80,6 +87,8 @@
 //!   found by the compiler.
 //! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64
 //!   exists in the interpreter, as the oracle.
+//! - *Atomic additions in floating point*: every sum has one order, on GPUs too, so that a run can be repeated bit by bit.
+//! - *Libraries of kernels*: no cuBLAS or cuDNN; a GPU needs its driver, and NVRTC to compile with.
 //! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 
 pub mod atomic;

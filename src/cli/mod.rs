@@ -41,6 +41,7 @@ Examples:
   gcc-gan compile graphs/dcgan.ron               check and compile a program, print its figures
   gcc-gan compile dcgan --emit dot -o dcgan.dot  draw it
   gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+  gcc-gan devices                                what there is to run on
 
 `gcc-gan help COMMAND` says more about each."
 )]

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Measure every kernel of a step on the CPU
+/// Measure every kernel of a step
 ///
 /// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the
 /// ceilings of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the time
@@ -24,6 +24,7 @@ use std::sync::Arc;
 #[command(after_help = "\
 Examples:
   gcc-gan profile dcgan --steps 20
+  gcc-gan profile dcgan --device cuda --precision bf16
   gcc-gan profile graphs/dcgan.ron --steps 20 -o step.json
   gcc-gan inspect graphs/dcgan.ron --profile step.json -o dcgan.html")]
 pub struct Args {

@@ -34,6 +34,7 @@ Examples:
   gcc-gan train
   gcc-gan train --steps 300 --data embedded
   gcc-gan train lenet --epochs 2
+  gcc-gan train --device cuda --precision tf32
   gcc-gan train graphs/dcgan.ron --set batch=64 --set lr_gen=1e-4 --data fashion-mnist
   gcc-gan train --resume                  resume the run that was saved last
   gcc-gan train --resume runs/dcgan-001 --epochs 20 --set lr_gen=1e-4")]

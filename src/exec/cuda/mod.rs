@@ -4,8 +4,9 @@
 //! arena is a constant of the text, and whatever changes from step to step is read from buffers, so a graph of launches
 //! that is built once replays right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
 //!
-//! Loop nests are written whole ([`nest`]). Matrix products call a function of `kernels/gemm.cuh` with what is theirs
-//! alone: sizes, operands and epilogue ([`contraction`]).
+//! Loop nests are written whole ([`nest`]), long sums of few results in two launches ([`parts`]). Matrix products call a
+//! function of `kernels/gemm.cuh` ([`contraction`]), or by tensor cores one of `kernels/tensor.cuh` ([`tensor`]), with what
+//! is theirs alone: sizes, operands and epilogue.
 //!
 //! Running is built from below: [`driver`] and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
 //! [`code`] makes functions of texts by them and [`cache`]; [`graph`] orders launches by the bytes that they touch; and
@@ -40,7 +41,6 @@ use nest::{NestCode, indented, render_nest};
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 /// What the text of contractions relies on.
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
-
 /// What that of contractions by tensor cores relies on.
 pub const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
 
@@ -113,8 +113,9 @@ impl KernelText {
 
     /// Adds a function and its launch.
     fn add_function(&mut self, launch: Launch, body: impl IntoIterator<Item = String>) {
-        let Launch { function, grid, block, .. } = &launch;
-        self.source += &format!("// launch: {grid} x {block} threads\n");
+        let Launch { function, grid, block, shared_bytes } = &launch;
+        let shared = if *shared_bytes > 0 { format!(", {shared_bytes} bytes of shared memory") } else { String::new() };
+        self.source += &format!("// launch: {grid} x {block} threads{shared}\n");
         self.source +=
             &format!("extern \"C\" __global__ void __launch_bounds__({block}) {function}(unsigned char* arena) {{\n");
         for line in indented(body) {

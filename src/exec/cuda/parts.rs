@@ -155,6 +155,8 @@ impl Part<'_> {
                 let at =
                     sum_of(self.place(reduction.slot) * parts * kept, &format!("p * {kept}u + {}", kept_index(kept)));
                 outer.lines.push(format!("float {name} = {op}::identity();"));
+                // All loads at once would need more registers than a thread of so large a block may have.
+                outer.lines.push("#pragma unroll 8".into());
                 outer.lines.push(format!(
                     "for (unsigned p = 0; p < {parts}; ++p) {name} = {op}::combine({name}, {pointer}[{at}]);"
                 ));
