@@ -32,15 +32,20 @@ static Dim threadIdx, blockIdx, blockDim, gridDim;
 struct float2 {
     float x, y;
 };
+struct float4 {
+    float x, y, z, w;
+};
 struct uint4 {
     unsigned x, y, z, w;
 };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+static inline void __nanosleep(unsigned) {}
 static inline float __int_as_float(int bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -77,8 +82,8 @@ struct Fiber {
 };
 
 const size_t STACK = 64 * 1024;
-static std::vector<Fiber> fibers(1024);
-static std::vector<char> stacks(1024 * STACK);
+static std::vector<Fiber> fibers;
+static std::vector<std::vector<char>> stacks;
 static ucontext_t scheduler;
 static unsigned current;
 static Kernel kernel;
@@ -117,10 +122,14 @@ static bool all_at(At at, unsigned first, unsigned count) {
 }
 
 static void run_block(unsigned threads, bool backwards) {
+    if (fibers.size() < threads) {
+        fibers.resize(threads);
+        stacks.resize(threads, std::vector<char>(STACK));
+    }
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = fibers[t];
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = &stacks[t * STACK];
+        fiber.context.uc_stack.ss_sp = stacks[t].data();
         fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, entry, 0);

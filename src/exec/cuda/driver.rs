@@ -10,10 +10,10 @@
 
 use crate::kernel::target::Architecture;
 use cudarc::driver::sys;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::ops::Range;
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What an error of the driver means for whoever called it.
@@ -48,50 +48,96 @@ pub struct Shape {
     pub shared_bytes: u32,
 }
 
-/// All functions that are called below.
-const FUNCTIONS: [&CStr; 41] = [
-    c"cuInit",
-    c"cuDriverGetVersion",
-    c"cuGetErrorName",
-    c"cuGetErrorString",
-    c"cuDeviceGetCount",
-    c"cuDeviceGet",
-    c"cuDeviceGetName",
-    c"cuDeviceGetAttribute",
-    c"cuDeviceTotalMem_v2",
-    c"cuDevicePrimaryCtxRetain",
-    c"cuDevicePrimaryCtxRelease_v2",
-    c"cuCtxSetCurrent",
-    c"cuMemGetInfo_v2",
-    c"cuModuleLoadDataEx",
-    c"cuModuleUnload",
-    c"cuModuleGetFunction",
-    c"cuFuncSetAttribute",
-    c"cuFuncGetAttribute",
-    c"cuMemAlloc_v2",
-    c"cuMemFree_v2",
-    c"cuMemHostAlloc",
-    c"cuMemFreeHost",
-    c"cuMemcpyHtoDAsync_v2",
-    c"cuMemcpyDtoHAsync_v2",
-    c"cuMemsetD8Async",
-    c"cuStreamCreate",
-    c"cuStreamDestroy_v2",
-    c"cuStreamSynchronize",
-    c"cuEventCreate",
-    c"cuEventRecord",
-    c"cuEventSynchronize",
-    c"cuEventDestroy_v2",
-    c"cuEventElapsedTime",
-    c"cuGraphCreate",
-    c"cuGraphDestroy",
-    c"cuGraphAddKernelNode_v2",
-    c"cuGraphInstantiateWithFlags",
-    c"cuGraphExecDestroy",
-    c"cuGraphUpload",
-    c"cuGraphLaunch",
-    c"cuLaunchKernel",
-];
+/// What a function of the driver gives: 0, or the number of an error. Newer drivers have more errors than the crate, whose
+/// enum must hold no number that it does not name: so the functions are declared here, to give a number.
+type Status = u32;
+const SUCCESS: Status = 0;
+
+/// Declares functions of the driver, and the list of them all.
+macro_rules! functions {
+    ($($name:ident($($argument:ident: $ty:ty),*);)*) => {
+        const FUNCTIONS: &[&CStr] = &[$(
+            match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => panic!("an identifier has no zero byte"),
+            }
+        ),*];
+
+        /// The functions by their own names.
+        #[allow(non_snake_case)]
+        mod call {
+            use super::*;
+            $(
+                /// # Safety
+                /// What the driver's manual asks for. The library is there.
+                pub unsafe fn $name($($argument: $ty),*) -> Status {
+                    type Function = unsafe extern "C" fn($($ty),*) -> Status;
+                    static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();
+                    // SAFETY: the types are those of NVIDIA's header `cuda.h`, whose enum of errors is as wide as a number.
+                    let find = || unsafe { sys::culib().get(concat!(stringify!($name), "\0").as_bytes()) }.ok().map(|f| *f);
+                    match FUNCTION.get_or_init(find) {
+                        // SAFETY: by the caller's word.
+                        Some(function) => unsafe { function($($argument),*) },
+                        None => sys::CUresult::CUDA_ERROR_NOT_FOUND as Status,
+                    }
+                }
+            )*
+        }
+    };
+}
+
+functions! {
+    cuInit(flags: c_uint);
+    cuDriverGetVersion(version: *mut c_int);
+    cuGetErrorName(error: Status, text: *mut *const c_char);
+    cuGetErrorString(error: Status, text: *mut *const c_char);
+    cuDeviceGetCount(count: *mut c_int);
+    cuDeviceGet(device: *mut sys::CUdevice, ordinal: c_int);
+    cuDeviceGetName(name: *mut c_char, length: c_int, device: sys::CUdevice);
+    cuDeviceGetAttribute(value: *mut c_int, attribute: sys::CUdevice_attribute, device: sys::CUdevice);
+    cuDeviceTotalMem_v2(bytes: *mut usize, device: sys::CUdevice);
+    cuDevicePrimaryCtxRetain(context: *mut sys::CUcontext, device: sys::CUdevice);
+    cuDevicePrimaryCtxRelease_v2(device: sys::CUdevice);
+    cuCtxSetCurrent(context: sys::CUcontext);
+    cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
+    cuModuleLoadDataEx(
+        module: *mut sys::CUmodule, image: *const c_void, count: c_uint, options: *mut sys::CUjit_option,
+        values: *mut *mut c_void
+    );
+    cuModuleUnload(module: sys::CUmodule);
+    cuModuleGetFunction(function: *mut sys::CUfunction, module: sys::CUmodule, name: *const c_char);
+    cuFuncSetAttribute(function: sys::CUfunction, attribute: sys::CUfunction_attribute, value: c_int);
+    cuMemAlloc_v2(base: *mut sys::CUdeviceptr, bytes: usize);
+    cuMemFree_v2(base: sys::CUdeviceptr);
+    cuMemHostAlloc(base: *mut *mut c_void, bytes: usize, flags: c_uint);
+    cuMemFreeHost(base: *mut c_void);
+    cuMemcpyHtoDAsync_v2(to: sys::CUdeviceptr, from: *const c_void, bytes: usize, stream: sys::CUstream);
+    cuMemcpyDtoHAsync_v2(to: *mut c_void, from: sys::CUdeviceptr, bytes: usize, stream: sys::CUstream);
+    cuMemsetD8Async(at: sys::CUdeviceptr, value: c_uchar, bytes: usize, stream: sys::CUstream);
+    cuStreamCreate(stream: *mut sys::CUstream, flags: c_uint);
+    cuStreamDestroy_v2(stream: sys::CUstream);
+    cuStreamSynchronize(stream: sys::CUstream);
+    cuEventCreate(event: *mut sys::CUevent, flags: c_uint);
+    cuEventRecord(event: sys::CUevent, stream: sys::CUstream);
+    cuEventSynchronize(event: sys::CUevent);
+    cuEventDestroy_v2(event: sys::CUevent);
+    cuEventElapsedTime(milliseconds: *mut f32, start: sys::CUevent, end: sys::CUevent);
+    cuGraphCreate(graph: *mut sys::CUgraph, flags: c_uint);
+    cuGraphDestroy(graph: sys::CUgraph);
+    cuGraphAddKernelNode_v2(
+        node: *mut sys::CUgraphNode, graph: sys::CUgraph, after: *const sys::CUgraphNode, count: usize,
+        parameters: *const sys::CUDA_KERNEL_NODE_PARAMS
+    );
+    cuGraphInstantiateWithFlags(ready: *mut sys::CUgraphExec, graph: sys::CUgraph, flags: c_ulonglong);
+    cuGraphExecDestroy(graph: sys::CUgraphExec);
+    cuGraphUpload(graph: sys::CUgraphExec, stream: sys::CUstream);
+    cuGraphLaunch(graph: sys::CUgraphExec, stream: sys::CUstream);
+    cuLaunchKernel(
+        function: sys::CUfunction, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint,
+        block_z: c_uint, shared_bytes: c_uint, stream: sys::CUstream, arguments: *mut *mut c_void,
+        extra: *mut *mut c_void
+    );
+}
 
 /// Whether the driver's library is there.
 pub fn is_installed() -> bool {
@@ -101,60 +147,76 @@ pub fn is_installed() -> bool {
 
 /// A function that an installed driver lacks: it is too old.
 pub fn missing_function() -> Option<&'static str> {
-    FUNCTIONS.into_iter().find_map(|name| {
+    FUNCTIONS.iter().find_map(|name| {
         // SAFETY: the library is there, as the caller knows from `is_installed`; the symbol is looked up, not called.
         let found = unsafe { sys::culib().get::<*const c_void>(name.to_bytes_with_nul()) };
         found.is_err().then(|| name.to_str().unwrap_or("a function"))
     })
 }
 
-fn kind_of(error: sys::CUresult) -> Kind {
+/// Errors of code that is not for this device or driver.
+const WRONG_CODE: [sys::CUresult; 7] = {
     use sys::CUresult as C;
+    [
+        C::CUDA_ERROR_NO_BINARY_FOR_GPU,
+        C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+        C::CUDA_ERROR_INVALID_PTX,
+        C::CUDA_ERROR_INVALID_IMAGE,
+        C::CUDA_ERROR_JIT_COMPILER_NOT_FOUND,
+        C::CUDA_ERROR_JIT_COMPILATION_DISABLED,
+        C::CUDA_ERROR_INVALID_SOURCE,
+    ]
+};
+
+/// Errors after which a context is dead.
+const LOST: [sys::CUresult; 15] = {
+    use sys::CUresult as C;
+    [
+        C::CUDA_ERROR_ILLEGAL_ADDRESS,
+        C::CUDA_ERROR_LAUNCH_TIMEOUT,
+        C::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+        C::CUDA_ERROR_ASSERT,
+        C::CUDA_ERROR_HARDWARE_STACK_ERROR,
+        C::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+        C::CUDA_ERROR_MISALIGNED_ADDRESS,
+        C::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+        C::CUDA_ERROR_INVALID_PC,
+        C::CUDA_ERROR_LAUNCH_FAILED,
+        C::CUDA_ERROR_ECC_UNCORRECTABLE,
+        C::CUDA_ERROR_NVLINK_UNCORRECTABLE,
+        C::CUDA_ERROR_DEVICE_UNAVAILABLE,
+        C::CUDA_ERROR_DEINITIALIZED,
+        C::CUDA_ERROR_UNKNOWN,
+    ]
+};
+
+fn kind_of(error: Status) -> Kind {
+    use sys::CUresult as C;
+    let is = |known: &C| *known as Status == error;
     match error {
-        C::CUDA_ERROR_OUT_OF_MEMORY => Kind::OutOfMemory,
-        C::CUDA_ERROR_NO_DEVICE => Kind::NoDevice,
-        C::CUDA_ERROR_NO_BINARY_FOR_GPU
-        | C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-        | C::CUDA_ERROR_INVALID_PTX
-        | C::CUDA_ERROR_INVALID_IMAGE
-        | C::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
-        | C::CUDA_ERROR_JIT_COMPILATION_DISABLED
-        | C::CUDA_ERROR_INVALID_SOURCE => Kind::WrongCode,
-        C::CUDA_ERROR_ILLEGAL_ADDRESS
-        | C::CUDA_ERROR_LAUNCH_TIMEOUT
-        | C::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | C::CUDA_ERROR_ASSERT
-        | C::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | C::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | C::CUDA_ERROR_MISALIGNED_ADDRESS
-        | C::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | C::CUDA_ERROR_INVALID_PC
-        | C::CUDA_ERROR_LAUNCH_FAILED
-        | C::CUDA_ERROR_ECC_UNCORRECTABLE
-        | C::CUDA_ERROR_NVLINK_UNCORRECTABLE
-        | C::CUDA_ERROR_DEVICE_UNAVAILABLE
-        | C::CUDA_ERROR_DEINITIALIZED
-        | C::CUDA_ERROR_UNKNOWN => Kind::Lost,
+        _ if is(&C::CUDA_ERROR_OUT_OF_MEMORY) => Kind::OutOfMemory,
+        _ if is(&C::CUDA_ERROR_NO_DEVICE) => Kind::NoDevice,
+        _ if WRONG_CODE.iter().any(is) => Kind::WrongCode,
+        _ if LOST.iter().any(is) => Kind::Lost,
         _ => Kind::Other,
     }
 }
 
-fn check(result: sys::CUresult) -> Result<()> {
-    use sys::CUresult as C;
-    if result == C::CUDA_SUCCESS {
+fn check(result: Status) -> Result<()> {
+    if result == SUCCESS {
         return Ok(());
     }
-    let words = |get: unsafe fn(sys::CUresult, *mut *const std::ffi::c_char) -> sys::CUresult| {
+    let words = |get: unsafe fn(Status, *mut *const c_char) -> Status| {
         let mut text = std::ptr::null();
         // SAFETY: the pointer is to a place for a pointer.
-        if unsafe { get(result, &mut text) } != C::CUDA_SUCCESS || text.is_null() {
+        if unsafe { get(result, &mut text) } != SUCCESS || text.is_null() {
             return None;
         }
         // SAFETY: a string of the driver's own, which lives as long as the library.
         Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
-    let name = words(sys::cuGetErrorName).unwrap_or_else(|| format!("error {}", result as u32));
-    let text = words(sys::cuGetErrorString).filter(|meaning| *meaning != name);
+    let name = words(call::cuGetErrorName).unwrap_or_else(|| format!("error {result}"));
+    let text = words(call::cuGetErrorString).filter(|meaning| *meaning != name);
     let text = text.map_or(name.clone(), |meaning| format!("{meaning} ({name})"));
     Err(DriverError { kind: kind_of(result), text })
 }
@@ -170,21 +232,21 @@ impl DriverError {
 /// Starts the driver.
 pub fn init() -> Result<()> {
     // SAFETY: takes nothing of ours.
-    check(unsafe { sys::cuInit(0) })
+    check(unsafe { call::cuInit(0) })
 }
 
 /// The version of CUDA that the driver is for: 12.4 is (12, 4).
 pub fn version() -> Result<(u32, u32)> {
     let mut version = 0;
     // SAFETY: a place for a number.
-    check(unsafe { sys::cuDriverGetVersion(&mut version) })?;
+    check(unsafe { call::cuDriverGetVersion(&mut version) })?;
     Ok((version as u32 / 1000, version as u32 % 1000 / 10))
 }
 
 pub fn device_count() -> Result<usize> {
     let mut count = 0;
     // SAFETY: a place for a number.
-    check(unsafe { sys::cuDeviceGetCount(&mut count) })?;
+    check(unsafe { call::cuDeviceGetCount(&mut count) })?;
     Ok(count as usize)
 }
 
@@ -205,14 +267,14 @@ pub fn properties(ordinal: usize) -> Result<Properties> {
     let mut memory = 0;
     // SAFETY: places for a number, for as many characters as are told, and for a number.
     unsafe {
-        check(sys::cuDeviceGet(&mut device, ordinal as i32))?;
-        check(sys::cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32, device))?;
-        check(sys::cuDeviceTotalMem_v2(&mut memory, device))?;
+        check(call::cuDeviceGet(&mut device, ordinal as i32))?;
+        check(call::cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32, device))?;
+        check(call::cuDeviceTotalMem_v2(&mut memory, device))?;
     }
     let attribute = |attribute| {
         let mut value = 0;
         // SAFETY: a place for a number.
-        check(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, device) })?;
+        check(unsafe { call::cuDeviceGetAttribute(&mut value, attribute, device) })?;
         Ok(value as u32)
     };
     let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
@@ -241,8 +303,8 @@ impl Context {
         let mut raw = null_mut();
         // SAFETY: places for a number and a handle.
         unsafe {
-            check(sys::cuDeviceGet(&mut device, ordinal as i32))?;
-            check(sys::cuDevicePrimaryCtxRetain(&mut raw, device))?;
+            check(call::cuDeviceGet(&mut device, ordinal as i32))?;
+            check(call::cuDevicePrimaryCtxRetain(&mut raw, device))?;
         }
         let context = Arc::new(Context { device, raw });
         context.enter()?;
@@ -252,14 +314,14 @@ impl Context {
     /// Makes it the calling thread's context.
     pub fn enter(&self) -> Result<()> {
         // SAFETY: the context is retained as long as `self` lives.
-        check(unsafe { sys::cuCtxSetCurrent(self.raw) })
+        check(unsafe { call::cuCtxSetCurrent(self.raw) })
     }
 
     /// Free and total bytes of the device.
     pub fn memory(&self) -> Result<(usize, usize)> {
         let (mut free, mut total) = (0, 0);
         // SAFETY: places for two numbers.
-        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) })?;
+        check(unsafe { call::cuMemGetInfo_v2(&mut free, &mut total) })?;
         Ok((free, total))
     }
 }
@@ -267,7 +329,7 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once in `open`.
-        let _ = unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device) };
+        let _ = unsafe { call::cuDevicePrimaryCtxRelease_v2(self.device) };
     }
 }
 
@@ -299,19 +361,19 @@ macro_rules! handle {
 
 handle! {
     /// Loaded code.
-    Module: sys::CUmodule, sys::cuModuleUnload
+    Module: sys::CUmodule, call::cuModuleUnload
 }
 handle! {
     /// Work that is done in order.
-    Stream: sys::CUstream, sys::cuStreamDestroy_v2
+    Stream: sys::CUstream, call::cuStreamDestroy_v2
 }
 handle! {
     /// A moment in a stream.
-    Event: sys::CUevent, sys::cuEventDestroy_v2
+    Event: sys::CUevent, call::cuEventDestroy_v2
 }
 handle! {
     /// Launches with their order, ready to be launched as one.
-    Graph: sys::CUgraphExec, sys::cuGraphExecDestroy
+    Graph: sys::CUgraphExec, call::cuGraphExecDestroy
 }
 
 impl Module {
@@ -328,7 +390,7 @@ impl Module {
         // arrays have two elements.
         let loaded = check(unsafe {
             let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
-            sys::cuModuleLoadDataEx(&mut raw, image.as_ptr().cast(), 2, options, values)
+            call::cuModuleLoadDataEx(&mut raw, image.as_ptr().cast(), 2, options, values)
         });
         loaded.map_err(|mut error| {
             let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
@@ -346,11 +408,11 @@ impl Module {
         let c_name = CString::new(name).unwrap_or_default();
         let mut raw = null_mut();
         // SAFETY: a place for a handle, and a string that ends with a zero.
-        check(unsafe { sys::cuModuleGetFunction(&mut raw, self.raw, c_name.as_ptr()) }).map_err(|e| e.while_(name))?;
+        check(unsafe { call::cuModuleGetFunction(&mut raw, self.raw, c_name.as_ptr()) }).map_err(|e| e.while_(name))?;
         if shared_bytes > 0 {
             let attribute = F::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: a function of this module.
-            check(unsafe { sys::cuFuncSetAttribute(raw, attribute, shared_bytes as i32) })
+            check(unsafe { call::cuFuncSetAttribute(raw, attribute, shared_bytes as i32) })
                 .map_err(|e| e.while_(&format!("{name} with {shared_bytes} bytes of shared memory")))?;
         }
         Ok(Function { raw, _module: self.clone() })
@@ -382,7 +444,7 @@ impl Memory {
         let mut base = 0;
         // The driver gives no empty memory.
         // SAFETY: a place for an address.
-        check(unsafe { sys::cuMemAlloc_v2(&mut base, bytes.max(1)) })?;
+        check(unsafe { call::cuMemAlloc_v2(&mut base, bytes.max(1)) })?;
         Ok(Memory { base, bytes, context: context.clone() })
     }
 
@@ -397,7 +459,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let _ = self.context.enter();
         // SAFETY: allocated in `new`, and freed once; the driver waits for what uses it.
-        let _ = unsafe { sys::cuMemFree_v2(self.base) };
+        let _ = unsafe { call::cuMemFree_v2(self.base) };
     }
 }
 
@@ -419,7 +481,7 @@ impl Pinned {
     pub fn new(context: &Arc<Context>, bytes: usize) -> Result<Pinned> {
         let mut base = null_mut();
         // SAFETY: a place for an address.
-        check(unsafe { sys::cuMemHostAlloc(&mut base, bytes.max(1), 0) })?;
+        check(unsafe { call::cuMemHostAlloc(&mut base, bytes.max(1), 0) })?;
         let base = base.cast::<u8>();
         // SAFETY: so many bytes were just allocated.
         unsafe { base.write_bytes(0, bytes) };
@@ -442,7 +504,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = self.context.enter();
         // SAFETY: allocated in `new`, and freed once.
-        let _ = unsafe { sys::cuMemFreeHost(self.base.cast()) };
+        let _ = unsafe { call::cuMemFreeHost(self.base.cast()) };
     }
 }
 
@@ -452,21 +514,21 @@ impl Stream {
         let mut raw = null_mut();
         let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: a place for a handle.
-        check(unsafe { sys::cuStreamCreate(&mut raw, flags) })?;
+        check(unsafe { call::cuStreamCreate(&mut raw, flags) })?;
         Ok(Stream { raw, context: context.clone() })
     }
 
     /// Waits until all its work is done.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: the handle lives as long as `self`.
-        check(unsafe { sys::cuStreamSynchronize(self.raw) })
+        check(unsafe { call::cuStreamSynchronize(self.raw) })
     }
 
     /// Copies to the device and waits for it.
     pub fn write(&self, memory: &Memory, at: Range<usize>, from: &[u8]) -> Result<()> {
         assert_eq!(at.len(), from.len(), "as many bytes as they go to");
         // SAFETY: both sides have so many bytes, and the wait keeps the host's borrowed until the copy is made.
-        check(unsafe { sys::cuMemcpyHtoDAsync_v2(memory.at(&at), from.as_ptr().cast(), from.len(), self.raw) })?;
+        check(unsafe { call::cuMemcpyHtoDAsync_v2(memory.at(&at), from.as_ptr().cast(), from.len(), self.raw) })?;
         self.wait()
     }
 
@@ -477,14 +539,14 @@ impl Stream {
     pub unsafe fn write_later(&self, memory: &Memory, at: Range<usize>, from: &Pinned, start: usize) -> Result<()> {
         let from = &from.bytes()[start..start + at.len()];
         // SAFETY: both sides have so many bytes; the host's stay, by the caller's word.
-        check(unsafe { sys::cuMemcpyHtoDAsync_v2(memory.at(&at), from.as_ptr().cast(), from.len(), self.raw) })
+        check(unsafe { call::cuMemcpyHtoDAsync_v2(memory.at(&at), from.as_ptr().cast(), from.len(), self.raw) })
     }
 
     /// Copies from the device, after all work, and waits for it.
     pub fn read(&self, memory: &Memory, at: Range<usize>, into: &mut [u8]) -> Result<()> {
         assert_eq!(at.len(), into.len(), "as many bytes as they come from");
         // SAFETY: both sides have so many bytes, and the wait keeps the host's borrowed until the copy is made.
-        check(unsafe { sys::cuMemcpyDtoHAsync_v2(into.as_mut_ptr().cast(), memory.at(&at), into.len(), self.raw) })?;
+        check(unsafe { call::cuMemcpyDtoHAsync_v2(into.as_mut_ptr().cast(), memory.at(&at), into.len(), self.raw) })?;
         self.wait()
     }
 
@@ -494,7 +556,7 @@ impl Stream {
             return Ok(());
         }
         // SAFETY: the bytes are inside, and freeing the memory waits.
-        check(unsafe { sys::cuMemsetD8Async(memory.at(&at), 0, at.len(), self.raw) })
+        check(unsafe { call::cuMemsetD8Async(memory.at(&at), 0, at.len(), self.raw) })
     }
 
     /// Launches a kernel on an arena when the work before is done.
@@ -508,7 +570,7 @@ impl Stream {
         let (raw, arguments) = (function.raw, arguments.as_mut_ptr());
         // SAFETY: the kernel takes one address, which is copied before this returns; the rest by the caller's word.
         check(unsafe {
-            sys::cuLaunchKernel(raw, grid, 1, 1, block, 1, 1, shared_bytes, self.raw, arguments, null_mut())
+            call::cuLaunchKernel(raw, grid, 1, 1, block, 1, 1, shared_bytes, self.raw, arguments, null_mut())
         })
     }
 }
@@ -517,27 +579,27 @@ impl Event {
     pub fn new(context: &Arc<Context>) -> Result<Event> {
         let mut raw = null_mut();
         // SAFETY: a place for a handle.
-        check(unsafe { sys::cuEventCreate(&mut raw, sys::CUevent_flags_enum::CU_EVENT_DEFAULT as u32) })?;
+        check(unsafe { call::cuEventCreate(&mut raw, sys::CUevent_flags_enum::CU_EVENT_DEFAULT as u32) })?;
         Ok(Event { raw, context: context.clone() })
     }
 
     /// Happens when what is in the stream now is done.
     pub fn record(&self, stream: &Stream) -> Result<()> {
         // SAFETY: both handles live.
-        check(unsafe { sys::cuEventRecord(self.raw, stream.raw) })
+        check(unsafe { call::cuEventRecord(self.raw, stream.raw) })
     }
 
     /// Waits until it has happened; returns at once where it was never recorded.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: the handle lives as long as `self`.
-        check(unsafe { sys::cuEventSynchronize(self.raw) })
+        check(unsafe { call::cuEventSynchronize(self.raw) })
     }
 
     /// The time from an earlier event to this one, by the device's clock; both have happened.
     pub fn since(&self, earlier: &Event) -> Result<Duration> {
         let mut milliseconds = 0f32;
         // SAFETY: both handles live, and a place for a number.
-        check(unsafe { sys::cuEventElapsedTime(&mut milliseconds, earlier.raw, self.raw) })?;
+        check(unsafe { call::cuEventElapsedTime(&mut milliseconds, earlier.raw, self.raw) })?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) * 1e-3))
     }
 }
@@ -559,10 +621,10 @@ impl Graph {
     pub unsafe fn new(context: &Arc<Context>, nodes: &[Node], arena: &Memory) -> Result<Graph> {
         let mut graph = null_mut();
         // SAFETY: a place for a handle.
-        check(unsafe { sys::cuGraphCreate(&mut graph, 0) })?;
+        check(unsafe { call::cuGraphCreate(&mut graph, 0) })?;
         let built = build(graph, nodes, arena);
         // SAFETY: made above; what was made of it is a copy.
-        let destroyed = check(unsafe { sys::cuGraphDestroy(graph) });
+        let destroyed = check(unsafe { call::cuGraphDestroy(graph) });
         let graph = Graph { raw: built?, context: context.clone() };
         destroyed?;
         Ok(graph)
@@ -571,13 +633,13 @@ impl Graph {
     /// Brings it to the device, so that the first launch is as fast as others.
     pub fn upload(&self, stream: &Stream) -> Result<()> {
         // SAFETY: both handles live.
-        check(unsafe { sys::cuGraphUpload(self.raw, stream.raw) })
+        check(unsafe { call::cuGraphUpload(self.raw, stream.raw) })
     }
 
     /// Launches all of it when the work before is done.
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         // SAFETY: both handles live; the kernels stay inside an arena that lives, by the word given to `new`.
-        check(unsafe { sys::cuGraphLaunch(self.raw, stream.raw) })
+        check(unsafe { call::cuGraphLaunch(self.raw, stream.raw) })
     }
 }
 
@@ -605,12 +667,12 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUg
         };
         let mut raw = null_mut();
         // SAFETY: nodes of this graph, as many as told; the kernel takes one address, which is copied.
-        check(unsafe { sys::cuGraphAddKernelNode_v2(&mut raw, graph, after.as_ptr(), after.len(), &parameters) })?;
+        check(unsafe { call::cuGraphAddKernelNode_v2(&mut raw, graph, after.as_ptr(), after.len(), &parameters) })?;
         made.push(raw);
     }
     let mut ready = null_mut();
     // SAFETY: a place for a handle, and a graph that lives.
-    check(unsafe { sys::cuGraphInstantiateWithFlags(&mut ready, graph, 0) })?;
+    check(unsafe { call::cuGraphInstantiateWithFlags(&mut ready, graph, 0) })?;
     Ok(ready)
 }
 
@@ -622,10 +684,12 @@ mod tests {
     fn errors_after_which_a_context_is_dead_are_told_from_others() {
         use sys::CUresult as C;
         for sticky in [C::CUDA_ERROR_ILLEGAL_ADDRESS, C::CUDA_ERROR_LAUNCH_FAILED, C::CUDA_ERROR_MISALIGNED_ADDRESS] {
-            assert_eq!(kind_of(sticky), Kind::Lost);
+            assert_eq!(kind_of(sticky as Status), Kind::Lost);
         }
-        assert_eq!(kind_of(C::CUDA_ERROR_OUT_OF_MEMORY), Kind::OutOfMemory);
-        assert_eq!(kind_of(C::CUDA_ERROR_NO_BINARY_FOR_GPU), Kind::WrongCode);
-        assert_eq!(kind_of(C::CUDA_ERROR_INVALID_VALUE), Kind::Other);
+        assert_eq!(kind_of(C::CUDA_ERROR_OUT_OF_MEMORY as Status), Kind::OutOfMemory);
+        assert_eq!(kind_of(C::CUDA_ERROR_NO_BINARY_FOR_GPU as Status), Kind::WrongCode);
+        assert_eq!(kind_of(C::CUDA_ERROR_INVALID_VALUE as Status), Kind::Other);
+        // Of a driver that is newer than the crate.
+        assert_eq!(kind_of(4321), Kind::Other);
     }
 }

@@ -1,0 +1,385 @@
+//! The program on a GPU that is not there: NVIDIA's two libraries are mocked by mock.cpp, which runs kernels on the host.
+//! A process opens libraries once, so each run is a process of its own.
+
+use gcc_gan::exec::cuda::{CudaDevice, Missing};
+use safetensors::SafeTensors;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cuda/mock/gan.ron");
+/// How mock.cpp compiles kernels, and how it is compiled. No `-march`, so that nothing is contracted.
+const FLAGS: [&str; 6] = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w"];
+
+/// The folder with the mocked libraries, and with the code that they compiled; `None`, and a line that says why, where
+/// there is no compiler. It is kept for the next time, as long as all that it was made from is the same.
+fn mock() -> Option<&'static Path> {
+    static MOCK: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = MOCK.get_or_init(|| {
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
+        let Ok(version) = Command::new(&compiler).arg("--version").output() else {
+            eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
+            return None;
+        };
+        let sources = [include_str!("mock.cpp"), include_str!("../emulate.h")];
+        let mut hash = DefaultHasher::new();
+        (&compiler, version.stdout, sources, FLAGS).hash(&mut hash);
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = all.join(format!("cuda-mock-{:016x}", hash.finish()));
+        if !folder.is_dir() {
+            let new = tempfile::tempdir_in(all).unwrap();
+            build(&compiler, new.path(), sources);
+            // Another process may have been faster: what it made is the same.
+            let _ = fs::rename(new.path(), &folder);
+        }
+        Some(folder)
+    });
+    made.as_deref()
+}
+
+fn build(compiler: &str, folder: &Path, [libraries, emulation]: [&str; 2]) {
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write("mock.cpp", libraries);
+    write("emulate.h", emulation);
+    write("flags", &format!("'{compiler}' {}", FLAGS.join(" ")));
+    for arguments in [
+        &["-shared", "mock.cpp", "-o", "libcuda.so.1", "-ldl"][..],
+        &["-x", "c++-header", "emulate.h", "-o", "emulate.h.gch"],
+    ] {
+        let done = Command::new(compiler).args(FLAGS).args(arguments).current_dir(folder).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    for name in ["libcuda.so", "libnvrtc.so.12"] {
+        fs::copy(folder.join("libcuda.so.1"), folder.join(name)).unwrap();
+    }
+}
+
+/// A command that finds the mocked libraries, and changes nothing of the user's.
+fn on_mock(mock: &Path, program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", mock.join("cache"));
+    command.env("LD_LIBRARY_PATH", mock).env("GCC_GAN_NVRTC", mock).env("COLUMNS", "100");
+    for name in ["GCC_GAN_DATA", "GCC_GAN_LOG", "GCC_GAN_MOCK_ORDER", "GCC_GAN_MOCK_FAULT", "GCC_GAN_MOCK_KILL"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+type Setting<'s> = (&'s str, &'s str);
+const NO_FAULT: &[Setting] = &[];
+
+fn gcc_gan(mock: &Path, dir: &Path, args: &[&str], settings: &[Setting]) -> Output {
+    let mut command = on_mock(mock, Path::new(env!("CARGO_BIN_EXE_gcc-gan")), dir);
+    command.args(args).envs(settings.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Standard output and standard error of a command that succeeds.
+fn succeed(mock: &Path, dir: &Path, args: &[&str], settings: &[Setting]) -> (String, String) {
+    let output = gcc_gan(mock, dir, args, settings);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{args:?} {settings:?}: {}\n{out}{err}", output.status);
+    (out, err)
+}
+
+/// Standard error of a command that says what is wrong and ends with status 1.
+fn fail(mock: &Path, dir: &Path, args: &[&str], settings: &[Setting]) -> String {
+    let output = gcc_gan(mock, dir, args, settings);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{args:?} {settings:?}:\n{}{err}", text(&output.stdout));
+    assert!(!err.contains("panicked") && err.ends_with('\n'), "{args:?} {settings:?}:\n{err}");
+    err
+}
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", PROGRAM, "--offline", "--data", "embedded", "--sample-every", "1"], more].concat()
+}
+
+fn on_cuda<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&train(more)[..], &["--device", "cuda"]].concat()
+}
+
+fn resume<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "--offline", "--steps", STEPS, "--resume", run], more].concat()
+}
+
+const STEPS: &str = "4";
+
+/// What a run left behind.
+#[derive(Debug, Clone, PartialEq)]
+struct Left {
+    tensors: Vec<(String, Vec<u8>)>,
+    losses: Vec<(String, f64)>,
+}
+
+fn left(dir: &Path, run: &str) -> Left {
+    let run = dir.join("runs").join(run);
+    let bytes = fs::read(run.join("checkpoint.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
+    tensors.sort();
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(last["step"].to_string(), STEPS);
+    let losses = last.as_object().unwrap().iter().filter(|(name, _)| name.starts_with("loss"));
+    let losses: Vec<_> = losses.map(|(name, loss)| (name.clone(), loss.as_f64().unwrap())).collect();
+    assert!(!losses.is_empty());
+    Left { tensors, losses }
+}
+
+fn assert_near(found: &Left, expected: &Left, tolerance: f64) {
+    for ((name, found), (_, expected)) in found.losses.iter().zip(&expected.losses) {
+        assert!((found - expected).abs() <= tolerance * expected.abs(), "{name}: {found}, expected {expected}");
+    }
+}
+
+/// A run of all steps on the GPU, made once, in a folder that stays.
+fn whole(mock: &Path) -> &'static (PathBuf, Left) {
+    static WHOLE: OnceLock<(PathBuf, Left)> = OnceLock::new();
+    WHOLE.get_or_init(|| {
+        let dir = mock.join("whole");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        let (out, _) = succeed(mock, &dir, &on_cuda(&["--steps", STEPS, "--name", "whole"]), NO_FAULT);
+        assert!(out.contains("on Mock GPU (GPU 0, sm_80)"), "{out}");
+        let left = left(&dir, "whole");
+        (dir, left)
+    })
+}
+
+/// The same run on the CPU.
+fn on_cpu(mock: &Path) -> Left {
+    let dir = TempDir::new().unwrap();
+    succeed(mock, dir.path(), &train(&["--steps", STEPS, "--name", "cpu", "--device", "cpu"]), NO_FAULT);
+    left(dir.path(), "cpu")
+}
+
+#[test]
+fn the_gpu_is_listed_and_one_that_is_not_there_is_refused() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let (out, _) = succeed(mock, dir.path(), &["devices"], NO_FAULT);
+    for part in ["cuda:0   Mock GPU, sm_80, 1.0 GiB", "driver for CUDA 12.8", "NVRTC 12.8"] {
+        assert!(out.contains(part), "{out}");
+    }
+    let err = fail(mock, dir.path(), &train(&["--device", "cuda:1"]), NO_FAULT);
+    assert!(err.contains("there is no GPU 1: there is 1, counted from 0"), "{err}");
+}
+
+#[test]
+fn a_run_is_that_of_the_cpu_and_has_the_same_bits_in_every_order() {
+    let Some(mock) = mock() else { return };
+    let (_, whole) = whole(mock);
+    assert_near(whole, &on_cpu(mock), 1e-4);
+    let dir = TempDir::new().unwrap();
+    for (run, order) in [("a", "last"), ("b", "random:1"), ("c", "random:2")] {
+        let settings = [("GCC_GAN_MOCK_ORDER", order)];
+        succeed(mock, dir.path(), &on_cuda(&["--steps", STEPS, "--name", run]), &settings);
+        assert!(left(dir.path(), run) == *whole, "{order}");
+    }
+}
+
+#[test]
+fn runs_are_resumed_bit_by_bit_and_on_other_devices() {
+    let Some(mock) = mock() else { return };
+    let (_, whole) = whole(mock);
+    let dir = TempDir::new().unwrap();
+    succeed(mock, dir.path(), &on_cuda(&["--steps", "2", "--name", "gpu"]), NO_FAULT);
+    succeed(mock, dir.path(), &on_cuda(&["--steps", "2", "--name", "there"]), NO_FAULT);
+    succeed(mock, dir.path(), &train(&["--steps", "2", "--name", "back"]), NO_FAULT);
+    succeed(mock, dir.path(), &resume("runs/gpu", &["--device", "cuda"]), NO_FAULT);
+    succeed(mock, dir.path(), &resume("runs/there", &["--device", "cpu"]), NO_FAULT);
+    succeed(mock, dir.path(), &resume("runs/back", &["--device", "cuda"]), NO_FAULT);
+    assert!(left(dir.path(), "gpu") == *whole);
+    for run in ["there", "back"] {
+        let other = left(dir.path(), run);
+        assert!(other.tensors != whole.tensors, "{run} was on another device");
+        assert_near(&other, whole, 1e-4);
+    }
+}
+
+#[test]
+fn images_are_those_of_the_cpu() {
+    let Some(mock) = mock() else { return };
+    let (dir, _) = whole(mock);
+    let images = ["cpu", "cuda"].map(|device| {
+        let file = format!("{device}.png");
+        let args = ["sample", "--checkpoint", "runs/whole", "--grid", "2x3", "--device", device, "-o", &file];
+        succeed(mock, dir, &args, NO_FAULT);
+        image::open(dir.join(file)).unwrap().to_luma8()
+    });
+    let [cpu, gpu] = images.each_ref().map(|image| image.as_raw());
+    assert!(cpu.len() == gpu.len() && cpu.iter().zip(gpu).all(|(a, b)| a.abs_diff(*b) <= 1));
+    assert!(cpu.iter().any(|&pixel| pixel != cpu[0]), "there is something to see");
+}
+
+#[test]
+fn a_step_is_profiled_kernel_by_kernel() {
+    let Some(mock) = mock() else { return };
+    whole(mock);
+    let dir = TempDir::new().unwrap();
+    let args = ["profile", PROGRAM, "--steps", "1", "--device", "cuda", "--json"];
+    let (out, _) = succeed(mock, dir.path(), &args, NO_FAULT);
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(figures["kernels"].as_array().unwrap().len() > 10, "{out}");
+}
+
+/// Each fault ends a run that goes on from a checkpoint. Afterwards it goes on as if nothing had been.
+#[test]
+fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
+    let Some(mock) = mock() else { return };
+    let (_, whole) = whole(mock);
+    let dir = TempDir::new().unwrap();
+    succeed(mock, dir.path(), &on_cuda(&["--steps", "2", "--name", "run"]), NO_FAULT);
+    let before = fs::read(dir.path().join("runs/run/checkpoint.safetensors")).unwrap();
+    let faults: [(&str, &[&str]); 7] = [
+        ("no_device", &["the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"]),
+        ("old_driver", &["the NVIDIA driver is too old (it is for CUDA 11.4)", "install one for CUDA 12.0 or newer"]),
+        ("out_of_memory", &["the plan's arena on Mock GPU", "4096 of 1073741824 bytes free", "--set batch="]),
+        ("no_binary", &["Mock GPU", "its driver does not take what NVRTC compiles", "install a newer driver"]),
+        ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", "resume from there"]),
+        ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", "resume from there"]),
+        ("unheard_of:9", &["Mock GPU (GPU 0, sm_80) was lost", "error 4321", "resume from there"]),
+    ];
+    for (fault, parts) in faults {
+        let args = resume("runs/run", &["--device", "cuda"]);
+        let err = fail(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", fault)]);
+        for part in parts {
+            assert!(err.contains(part), "{fault}: {err}");
+        }
+        assert!(fs::read(dir.path().join("runs/run/checkpoint.safetensors")).unwrap() == before, "{fault}");
+    }
+    // Killed in the fourth step, after the checkpoint of the third.
+    let launches = 1 + before_step_four(mock, dir.path());
+    let args = [&resume("runs/run", &["--device", "cuda"])[..], &["--sample-every", "1"]].concat();
+    let killed = gcc_gan(mock, dir.path(), &args, &[("GCC_GAN_MOCK_KILL", &launches.to_string())]);
+    assert_eq!(killed.status.code(), None, "{}", text(&killed.stderr));
+    succeed(mock, dir.path(), &resume("runs/run", &["--device", "cuda"]), NO_FAULT);
+    assert!(left(dir.path(), "run") == *whole);
+}
+
+/// Launches of a training step, which is the first thing that a resumed run does.
+fn before_step_four(mock: &Path, dir: &Path) -> usize {
+    let args = ["profile", PROGRAM, "--steps", "1", "--device", "cuda", "--json"];
+    let (out, _) = succeed(mock, dir, &args, NO_FAULT);
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    figures["kernels"].as_array().unwrap().len()
+}
+
+/// Few kernels, of which those of products are large enough for tensor cores.
+const LAYERS: &str = r#"Program(
+    name: "layers",
+    sizes: { "batch": 16 },
+    networks: {
+        "judged": Network(input: [1, 28, 28], layers: [Flatten(), Dense(16), LeakyRelu(0.2), Dense(1)]),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "real": Images(["batch", 1, 28, 28]) },
+            steps: [
+                Let("loss", Mean(Softplus(Call("judged", "real", Training)))),
+                Minimise("loss", "judged", Adam(lr: 0.001)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)"#;
+
+/// A run of the program above.
+fn layers(mock: &Path, dir: &Path, run: &str, more: &[&str], settings: &[Setting]) -> Left {
+    fs::write(dir.join("layers.ron"), LAYERS).unwrap();
+    let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--steps", STEPS, "--name", run];
+    succeed(mock, dir, &[&args[..], more].concat(), settings);
+    left(dir, run)
+}
+
+#[test]
+fn every_precision_is_near_the_cpu() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let cpu = layers(mock, dir.path(), "cpu", &[], NO_FAULT);
+    let mut all = Vec::new();
+    for (precision, tolerance) in [("f32", 1e-5), ("tf32", 5e-3), ("bf16", 3e-2)] {
+        let device = ["--device", "cuda", "--precision", precision];
+        let found = layers(mock, dir.path(), precision, &device, NO_FAULT);
+        assert_near(&found, &cpu, tolerance);
+        let other = layers(mock, dir.path(), &format!("{precision}-2"), &device, &[("GCC_GAN_MOCK_ORDER", "random:3")]);
+        assert!(other == found, "{precision}");
+        assert!(!all.contains(&found), "{precision} is rounded in its own way");
+        all.push(found);
+    }
+}
+
+#[test]
+fn a_driver_that_takes_no_cubins_compiles_ptx() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let expected = layers(mock, dir.path(), "a", &["--device", "cuda"], NO_FAULT);
+    assert!(layers(mock, dir.path(), "b", &["--device", "cuda"], &[("GCC_GAN_MOCK_FAULT", "no_cubin")]) == expected);
+}
+
+#[test]
+fn auto_takes_the_gpu_that_works_and_else_says_why_it_is_the_cpu() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    whole(mock);
+    let args = train(&["--steps", "1", "--device", "auto"]);
+    let (_, err) = succeed(mock, dir.path(), &args, NO_FAULT);
+    assert!(err.contains("device: Mock GPU (GPU 0, sm_80)\n"), "{err}");
+    let (_, err) = succeed(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", "no_device")]);
+    assert!(err.contains("device: the CPU, since the NVIDIA driver sees no GPU"), "{err}");
+    let (_, err) = succeed(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere")]);
+    assert!(err.contains("device: the CPU, since $GCC_GAN_NVRTC is `/nowhere`"), "{err}");
+}
+
+#[test]
+fn without_a_driver_or_a_compiler_it_is_said_what_to_install() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let args = train(&["--steps", "1", "--device", "cuda"]);
+    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere")]);
+    assert!(err.contains("there is no libnvrtc.so.* there"), "{err}");
+    // A library without the functions that are called.
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
+    fs::write(dir.path().join("old.cpp"), "extern \"C\" unsigned cuInit(unsigned) { return 0; }").unwrap();
+    let built = Command::new(compiler)
+        .args(["-shared", "-fPIC", "old.cpp", "-o", "libcuda.so"])
+        .current_dir(dir.path())
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let folder = dir.path().to_string_lossy().into_owned();
+    let err = fail(mock, dir.path(), &args, &[("LD_LIBRARY_PATH", &folder)]);
+    assert!(err.contains("is too old (it has no cuDriverGetVersion)"), "{err}");
+    // This process has not seen the mock.
+    if CudaDevice::new(0) == Err(Missing::NoDriver) {
+        let err = fail(mock, dir.path(), &args, &[("LD_LIBRARY_PATH", "")]);
+        assert!(err.contains("there is no NVIDIA driver here (no libcuda.so.1): install one, or use the CPU"), "{err}");
+    }
+}
+
+/// The tests of this binary that are for a GPU, but for those with many kernels.
+#[test]
+fn what_holds_for_a_gpu_holds_here() {
+    let Some(mock) = mock() else { return };
+    whole(mock);
+    let dir = TempDir::new().unwrap();
+    let tests = [
+        "graphs_and_single_launches_and_repetitions_give_the_same_bits",
+        "state_that_is_read_and_written_goes_on_with_the_same_bits",
+        "steps_are_those_of_the_interpreter",
+        "wrong_tensors_and_wrong_plans_are_refused",
+        "ceilings_are_positive_numbers",
+    ];
+    let mut command = on_mock(mock, &std::env::current_exe().unwrap(), dir.path());
+    let output = command.env(super::FEW_KERNELS, "1").args(["--exact", "--nocapture"]).args(tests).output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains(&format!("{} passed", tests.len())) && !out.contains("skipped"), "{out}{err}");
+}
