@@ -2,16 +2,17 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::program_text::{Found, ProgramText, find};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
+use gcc_gan::exec::ExecError;
 use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target};
+use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target, TrainError};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -135,6 +136,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     screen.clear();
     let (step, run) = (session.step_count(), job.run.path().display());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
+    let ended = ended.map_err(|error| match &error {
+        TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if job.run.checkpoint().is_file() => {
+            anyhow!("{error}: gcc-gan train --resume {run}")
+        }
+        _ => error.into(),
+    });
     match ended? {
         Ended::Complete => {
             screen.print(&format!("{steps} complete in {:.0} s: {run}", screen.started.elapsed().as_secs_f64()));

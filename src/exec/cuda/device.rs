@@ -140,8 +140,11 @@ pub fn no_memory(device: &str, context: &Context, bytes: usize, what: &str, erro
     if error.kind != Kind::OutOfMemory {
         return refusal(device, error);
     }
-    let free = context.memory().map_or(String::new(), |(free, total)| format!(" with {free} of {total} bytes free"));
-    ExecError::OutOfMemory { bytes, what: format!("{what} on {device}{free}") }
+    let free = context.memory().map_or(String::new(), |(free, total)| format!(", and {free} of {total} are free"));
+    let what = format!(
+        "{what} takes {bytes} bytes{free}: make the batch smaller (`--set batch=`), or end what else uses its memory"
+    );
+    ExecError::Unavailable { device: device.into(), what }
 }
 
 /// What an error of the driver is in a run: nothing but a loss is expected then.

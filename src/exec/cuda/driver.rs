@@ -70,6 +70,7 @@ macro_rules! functions {
             $(
                 /// # Safety
                 /// What the driver's manual asks for. The library is there.
+                #[allow(clippy::too_many_arguments)] // as many as the driver's function has
                 pub unsafe fn $name($($argument: $ty),*) -> Status {
                     type Function = unsafe extern "C" fn($($ty),*) -> Status;
                     static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();

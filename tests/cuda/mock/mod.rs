@@ -109,6 +109,8 @@ fn resume<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--offline", "--steps", STEPS, "--resume", run], more].concat()
 }
 
+/// What a lost device's error ends with.
+const RESUME: &str = "resume from there: gcc-gan train --resume runs/run\n";
 const STEPS: &str = "4";
 
 /// What a run left behind.
@@ -241,11 +243,11 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
     let faults: [(&str, &[&str]); 7] = [
         ("no_device", &["the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"]),
         ("old_driver", &["the NVIDIA driver is too old (it is for CUDA 11.4)", "install one for CUDA 12.0 or newer"]),
-        ("out_of_memory", &["the plan's arena on Mock GPU", "4096 of 1073741824 bytes free", "--set batch="]),
+        ("out_of_memory", &["Mock GPU", "the plan's arena takes", "and 4096 of 1073741824 are free", "--set batch="]),
         ("no_binary", &["Mock GPU", "its driver does not take what NVRTC compiles", "install a newer driver"]),
-        ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", "resume from there"]),
-        ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", "resume from there"]),
-        ("unheard_of:9", &["Mock GPU (GPU 0, sm_80) was lost", "error 4321", "resume from there"]),
+        ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", RESUME]),
+        ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", RESUME]),
+        ("unheard_of:9", &["Mock GPU (GPU 0, sm_80) was lost", "error 4321", RESUME]),
     ];
     for (fault, parts) in faults {
         let args = resume("runs/run", &["--device", "cuda"]);
