@@ -104,14 +104,15 @@ elif [ -n "${GCC_GAN_TESTS:-}" ]; then
 else
     skip "conformance" "GCC_GAN_TESTS is not set"
 fi
-# --seed is that of `train` by itself. What a state may be off by: Adam's first steps are signs of gradients, so rounding shows.
+# Adam's first steps are the signs of gradients: where one is nearly 0, rounding turns it, and a bias that began at 0 is far
+# off. So the state may be a good deal, and the losses, which are what is learnt, little.
 call "CPU, $few steps" train cpu-few "$program" "${sets[@]}" --steps $few --device cpu
 call "CPU, $many steps" train cpu-many "$program" "${sets[@]}" --steps $many --device cpu
 for precision in $precisions; do
     case $precision in
     f32) state=2e-2 losses=1e-3 ;;
-    tf32) state=1e-1 losses=1e-2 ;;
-    bf16) state=3e-1 losses=5e-2 ;;
+    tf32) state=3e-1 losses=1e-2 ;;
+    bf16) state=6e-1 losses=5e-2 ;;
     esac
     on="--device cuda --precision $precision"
     # shellcheck disable=SC2086
@@ -175,7 +176,7 @@ done
     cat "$out/results.txt"
     echo
     grep -h "ms a step" "$out"/logs/*-time-* 2>/dev/null
-    grep -H "apart at most" "$out"/logs/*beside* 2>/dev/null | sed 's#.*/##'
+    grep -H "apart at most" "$out"/logs/*beside* 2>/dev/null | sed "s#^$out/logs/##"
     echo
     [ $failed = 0 ] && echo "all passed" || echo "$failed failed: see $out/logs"
 } | tee "$out/table.txt"
