@@ -101,6 +101,7 @@ def figures_of(log: str) -> tuple[dict[str, Figures], str]:
 
 # For these the assembler takes 80 registers, where 255 are allowed, and spills a few bytes; the table says where.
 MAY_SPILL = {"sm_100", "sm_120"}
+DETAILED = {"sm_80", "sm_90a"}  # with a line for each kernel that has tensor-core instructions
 HMMA = 0x23C  # the low 12 bits of a tensor-core instruction of sm_75 and newer (mma.sync), as of each of 16 bytes
 
 
@@ -152,7 +153,7 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
         f"{len(spilling) or 'no'} spills"
     ]
     table += [f"  {kernels[name].spilled} bytes spilled by {name}" for name in spilling]
-    for name in (name for name in by_tensor if name.startswith("train_step_")):
+    for name in (name for name in by_tensor if name.startswith("train_step_") and arch in DETAILED):
         kernel = kernels[name]
         static = f"{kernel.static_shared} bytes of static shared memory, " if kernel.static_shared else ""
         table.append(f"  {kernel.registers:3} registers {tensor[name]:4} HMMA  {static}{launches[name]}  {name}")
