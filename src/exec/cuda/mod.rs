@@ -4,13 +4,13 @@
 //! arena is a constant of the text, and whatever changes from step to step is read from buffers, so a graph of launches
 //! that is built once replays right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
 //!
-//! Loop nests are written whole ([`nest`]), long sums of few results in two launches ([`parts`]). Matrix products call a
-//! function of `kernels/gemm.cuh` ([`contraction`]), or by tensor cores one of `kernels/tensor.cuh` ([`tensor`]), with what
+//! Loop nests are written whole (`nest`), long sums of few results in two launches (`parts`). Matrix products call a
+//! function of `kernels/gemm.cuh` (`contraction`), or by tensor cores one of `kernels/tensor.cuh` (`tensor`), with what
 //! is theirs alone: sizes, operands and epilogue.
 //!
-//! Running is built from below: [`driver`] and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
-//! [`code`] makes functions of texts by them and [`cache`]; [`graph`] orders launches by the bytes that they touch; and
-//! [`executor`] runs plans.
+//! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
+//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch; and
+//! `executor` runs plans.
 
 mod cache;
 mod code;

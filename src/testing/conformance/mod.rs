@@ -2,7 +2,7 @@
 //!
 //! Cases are data and know no target: [`cases`] gives them, [`prepare`] (or [`Case::compile`] for one) compiles them as the
 //! caller wants for its device, with plans, inputs and expected results in [`Trial`]s that can be looked through before
-//! anything runs, and [`report`] (or [`run`] for one) runs them.
+//! anything runs, and [`report()`] (or [`run()`] for one) runs them.
 //!
 //! A device passes when [`Report::is_ok`]. What it can't do, or does otherwise, is an exception by the name of the case, with
 //! the reason; an exception that is no longer needed is a problem too.
