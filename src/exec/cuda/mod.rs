@@ -8,7 +8,7 @@
 //! function of `kernels/gemm.cuh` (`contraction`), or by tensor cores one of `kernels/tensor.cuh` (`tensor`), with what
 //! is theirs alone: sizes, operands and epilogue.
 //!
-//! Running is built from below: `driver` and `nvrtc` are NVIDIA's two libraries, opened when they are first needed;
+//! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
 //! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch; and
 //! `executor` runs plans.
 
