@@ -266,6 +266,9 @@ proptest! {
             }
         }
         for (at, other, edit) in edits {
+            if tokens.is_empty() {
+                break;
+            }
             let (i, j) = (at.index(tokens.len()), other.index(tokens.len()));
             match edit {
                 0 => { tokens.remove(i); }
