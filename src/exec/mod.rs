@@ -7,7 +7,7 @@ mod ceilings;
 pub mod cpu;
 pub mod cuda;
 
-use crate::plan::Plan;
+use crate::plan::{DType, EntryPlan, Plan};
 pub use crate::tensor::{TensorMut, TensorRef};
 pub use ceilings::{Ceilings, Spread};
 use std::sync::Arc;
@@ -39,6 +39,38 @@ pub enum ExecError {
     /// The device can't run such a plan, though it is valid.
     #[error("{device} can't run this: {what}; choose another device")]
     Unsupported { device: String, what: String },
+}
+
+/// Item number `index` of a plan's entries, outputs or states.
+fn nth<'t, T>(items: &'t [T], index: usize, what: &'static str) -> Result<&'t T, ExecError> {
+    items.get(index).ok_or_else(|| ExecError::Unknown { what, name: format!("number {index}") })
+}
+
+/// That a tensor has the type and the number of elements that are taken.
+fn check_tensor(
+    what: &'static str,
+    name: &str,
+    (dtype, elements): (DType, usize),
+    (found, len): (DType, usize),
+) -> Result<(), ExecError> {
+    if (found, len) == (dtype, elements) {
+        return Ok(());
+    }
+    Err(ExecError::WrongTensor {
+        what,
+        name: name.into(),
+        expected: format!("{elements} elements of {dtype}"),
+        found: format!("{len} of {found}"),
+    })
+}
+
+/// That an entry is given as many inputs as it takes.
+fn check_count(entry: &EntryPlan, inputs: &[TensorRef]) -> Result<(), ExecError> {
+    let (expected, found) = (entry.inputs.len(), inputs.len());
+    if found == expected {
+        return Ok(());
+    }
+    Err(ExecError::WrongInputs { entry: entry.name.clone(), expected, found })
 }
 
 /// Something that runs plans.

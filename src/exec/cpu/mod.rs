@@ -16,7 +16,9 @@ mod tests;
 mod tile;
 mod tile_program;
 
-use super::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
+use super::{
+    Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth,
+};
 use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::kernel::target::Target;
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
@@ -130,13 +132,7 @@ impl CpuExecutor {
 
     fn write_inputs(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
         let program = nth(&self.entries, entry, "entry")?;
-        if inputs.len() != program.inputs.len() {
-            return Err(ExecError::WrongInputs {
-                entry: self.plan.entries[entry].name.clone(),
-                expected: program.inputs.len(),
-                found: inputs.len(),
-            });
-        }
+        check_count(&self.plan.entries[entry], inputs)?;
         let memory = self.memory.all();
         for ((place, is_used), input) in program.inputs.iter().zip(inputs) {
             place.write("input", memory, *input, *is_used)?;
@@ -246,15 +242,7 @@ impl KernelProgram {
 
 impl TensorSpan {
     fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
-        if (dtype, len) == (self.at.dtype, self.elements) {
-            return Ok(());
-        }
-        Err(ExecError::WrongTensor {
-            what,
-            name: self.name.clone(),
-            expected: format!("{} elements of {}", self.elements, self.at.dtype),
-            found: format!("{len} of {dtype}"),
-        })
+        check_tensor(what, &self.name, (self.at.dtype, self.elements), (dtype, len))
     }
 
     fn bytes(&self) -> Range<usize> {
@@ -274,10 +262,6 @@ impl TensorSpan {
         into.into_bytes().copy_from_slice(&memory[self.bytes()]);
         Ok(())
     }
-}
-
-fn nth<'t, T>(items: &'t [T], index: usize, what: &'static str) -> Result<&'t T, ExecError> {
-    items.get(index).ok_or_else(|| ExecError::Unknown { what, name: format!("number {index}") })
 }
 
 impl Executor for CpuExecutor {

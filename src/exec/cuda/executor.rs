@@ -10,7 +10,7 @@ use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
 use super::{prelude, render};
-use crate::exec::{ExecError, Executor, KernelTiming, TensorMut, TensorRef};
+use crate::exec::{ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use std::ops::Range;
@@ -158,13 +158,7 @@ impl CudaExecutor {
     /// Checks inputs and has them copied when the runs before are done.
     fn write_inputs(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
         let program = nth(&self.entries, entry, "entry")?;
-        if inputs.len() != program.inputs.len() {
-            return Err(ExecError::WrongInputs {
-                entry: self.plan.entries[entry].name.clone(),
-                expected: program.inputs.len(),
-                found: inputs.len(),
-            });
-        }
+        check_count(&self.plan.entries[entry], inputs)?;
         for (input, given) in program.inputs.iter().zip(inputs) {
             input.place.check("input", given.dtype(), given.len())?;
         }
@@ -368,21 +362,8 @@ impl Place {
     }
 
     fn check(&self, what: &'static str, dtype: DType, len: usize) -> Result<(), ExecError> {
-        let elements = self.ty.elements();
-        if (dtype, len) == (self.ty.dtype, elements) {
-            return Ok(());
-        }
-        Err(ExecError::WrongTensor {
-            what,
-            name: self.name.clone(),
-            expected: format!("{elements} elements of {}", self.ty.dtype),
-            found: format!("{len} of {dtype}"),
-        })
+        check_tensor(what, &self.name, (self.ty.dtype, self.ty.elements()), (dtype, len))
     }
-}
-
-fn nth<'t, T>(items: &'t [T], index: usize, what: &'static str) -> Result<&'t T, ExecError> {
-    items.get(index).ok_or_else(|| ExecError::Unknown { what, name: format!("number {index}") })
 }
 
 impl Executor for CudaExecutor {
