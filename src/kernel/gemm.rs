@@ -63,7 +63,18 @@ impl ContractionKind {
         self.gemms_of([&a, &b])
     }
 
-    /// The same, of operands that are read by unbounded accesses over their shapes.
+    /// What belongs to the two operands, in the order of the products' own: the first operand of a filter gradient is the
+    /// second of its product.
+    pub fn in_product_order<T>(&self, [first, second]: [T; 2]) -> [T; 2] {
+        match self {
+            ContractionKind::Conv2dFilterGrad(_) => [second, first],
+            ContractionKind::MatMul { .. } | ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_) => {
+                [first, second]
+            }
+        }
+    }
+
+    /// [`ContractionKind::gemms`] of operands that are read by unbounded accesses over their shapes.
     pub fn gemms_of(&self, operands: [&Access; 2]) -> Vec<Gemm> {
         let [first, second] = operands;
         match self {
@@ -235,8 +246,7 @@ mod tests {
     fn by_gemms(kind: &ContractionKind, gemms: Vec<Gemm>, first: &[i64], second: &[i64]) -> Vec<i64> {
         let (_, shape) = kind.shapes();
         let mut out = vec![None; shape.iter().product()];
-        let swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
-        let (a, b) = if swapped { (second, first) } else { (first, second) };
+        let [a, b] = kind.in_product_order([first, second]);
         for g in gemms {
             for batch in points(&g.batch) {
                 for m in points(&g.m) {

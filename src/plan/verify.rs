@@ -565,8 +565,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
 fn check_gemms(kind: &ContractionKind) -> Check {
     let ([first, second], output) = kind.shapes();
     let [first, second, total] = [elements(&first)?, elements(&second)?, elements(&output)?];
-    let is_swapped = matches!(kind, ContractionKind::Conv2dFilterGrad(_));
-    let (a, b) = if is_swapped { (second, first) } else { (first, second) };
+    let [a, b] = kind.in_product_order([first, second]);
     let gemms = kind.gemms();
     for gemm in &gemms {
         let groups = [

@@ -47,13 +47,7 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     };
     let operands = [operand(0), operand(1)];
     let sums = choice.buffer(Purpose::Sums);
-    // The first operand of a filter gradient's product is the second of the contraction.
-    let [a, b] = match c.kind {
-        ContractionKind::Conv2dFilterGrad(_) => [&operands[1], &operands[0]],
-        ContractionKind::MatMul { .. } | ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_) => {
-            [&operands[0], &operands[1]]
-        }
-    };
+    let [a, b] = c.kind.in_product_order([&operands[0], &operands[1]]);
     let function = |number: usize, of: usize| if of == 1 { name.to_string() } else { format!("{name}_{number}") };
     let tiled = match &choice.algorithm {
         Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => tilings(c).map(|tilings| (blocks, tilings)),
