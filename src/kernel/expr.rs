@@ -236,19 +236,6 @@ impl<B> Exprs<B> {
         self.exprs.iter().flat_map(Expr::reads)
     }
 
-    /// Replaces how expressions depend on the point.
-    pub fn change_accesses(&mut self, change: impl Fn(&Access) -> Access) {
-        for expr in &mut self.exprs {
-            match expr {
-                Expr::Load { access, .. }
-                | Expr::Inside { access }
-                | Expr::Iota { access, .. }
-                | Expr::Random { access, .. } => *access = change(access),
-                Expr::Constant { .. } | Expr::Slot(_) | Expr::Accumulator | Expr::Scalar { .. } => {}
-            }
-        }
-    }
-
     pub fn map<C>(self, name: &mut impl FnMut(B) -> C) -> Exprs<C> {
         Exprs { exprs: self.exprs.into_iter().map(|expr| expr.map(name)).collect(), lanes: self.lanes }
     }

@@ -113,10 +113,12 @@ fn nest_in_memory_order<B>(mut nest: Nest<B>) -> Nest<B> {
         permute_stores(&mut sweep.stores);
         permute_stores(&mut sweep.kept_stores);
     }
-    nest.exprs.change_accesses(|access| access.permuted(&permutation));
-    nest.space = permutation.iter().map(|&d| nest.space[d]).collect();
-    nest.reduced = permutation.iter().map(|&d| nest.reduced[d]).collect();
-    nest
+    Nest {
+        space: permutation.iter().map(|&d| nest.space[d]).collect(),
+        reduced: permutation.iter().map(|&d| nest.reduced[d]).collect(),
+        exprs: nest.exprs.with_accesses(|access| access.permuted(&permutation)),
+        ..nest
+    }
 }
 
 /// Gives pixel-major order to every image that goes from kernel to kernel (which `between` tells), where the kernels

@@ -14,6 +14,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::tiling::tilings;
 use crate::plan::Buffer;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Rows and columns of a block's tile, and its threads, in `product_fma`.
 const TILE: usize = 64;
@@ -64,7 +65,8 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
             let products = c.kind.gemms_of([&operands[0].access, &operands[1].access]);
             for (number, gemm) in products.iter().enumerate() {
                 let function = function(number, products.len());
-                product(text, &function, gemm, [a, b], c, sums, choice.algorithm.splits(), buffers);
+                let product = Product { gemm, operands: [a, b], contraction: c, sums };
+                product.render(text, &function, choice.algorithm.splits(), buffers);
             }
         }
     }
@@ -74,67 +76,60 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     }
 }
 
-/// Adds one product.
-#[allow(clippy::too_many_arguments)]
-fn product(
-    text: &mut KernelText,
-    function: &str,
-    gemm: &Gemm,
-    [a, b]: [&InMemory; 2],
-    c: &Contraction<BufferId>,
+/// One product, by multiplications and additions one by one.
+struct Product<'p> {
+    gemm: &'p Gemm,
+    /// Of the product's rows and of its columns.
+    operands: [&'p InMemory; 2],
+    contraction: &'p Contraction<BufferId>,
     sums: Option<BufferId>,
-    parts: usize,
-    buffers: &[Buffer],
-) {
-    let size = |dims: &[usize]| dims.iter().product::<usize>();
-    let [batch, rows, columns, depth] = [&gemm.batch, &gemm.m, &gemm.n, &gemm.k].map(|dims| size(dims));
-    let is_along_depth = |access: &Access, depth: usize, other: usize| {
-        let stride = |d: usize| access.strides[d].unsigned_abs();
-        (stride(depth) == 1 || stride(other) != 1).to_string()
-    };
-    let (before_k, last) = (gemm.batch.len() + gemm.m.len(), |dims: &[usize]| dims.len() - 1);
-    let a_along = is_along_depth(&gemm.a, before_k + last(&gemm.k), before_k - 1);
-    let k_of_b = gemm.batch.len() + last(&gemm.k);
-    let b_along = is_along_depth(&gemm.b, k_of_b, k_of_b + gemm.n.len());
-    let mut lines = vec![
-        format!("struct {function}_product {{"),
-        format!("    static constexpr unsigned BATCH = {batch}, ROWS = {rows}, COLUMNS = {columns}, DEPTH = {depth};"),
-        format!("    static constexpr unsigned PARTS = {parts};"),
-        format!("    static constexpr bool A_ALONG_DEPTH = {a_along}, B_ALONG_DEPTH = {b_along};"),
-    ];
-    // Over batch and rows or columns (k) and the depth (r).
-    let groups = |outer: &[usize], inner: &[usize]| (gemm.space([&outer.to_vec(), &inner.to_vec()]), outer.len());
-    let (a_space, _) = groups(&gemm.m, &gemm.k);
-    let a_reduced = (0..a_space.len()).map(|d| d >= before_k).collect::<Vec<_>>();
-    lines.extend(indented(element("a", a, &gemm.a, &a_space, &a_reduced, buffers)));
-    let (b_space, _) = groups(&gemm.k, &gemm.n);
-    let b_reduced = (0..b_space.len())
-        .map(|d| (gemm.batch.len()..gemm.batch.len() + gemm.k.len()).contains(&d))
-        .collect::<Vec<_>>();
-    lines.extend(indented(element("b", b, &gemm.b, &b_space, &b_reduced, buffers)));
-    lines.extend(indented(store(gemm, c, sums, buffers)));
-    lines.push("};".to_string());
-    for line in lines {
-        text.source += &line;
-        text.source.push('\n');
-    }
-    let blocks = batch * rows.div_ceil(TILE) * columns.div_ceil(TILE) * parts;
-    let launch = Launch { function: function.to_string(), grid: blocks as u32, block: THREADS, shared_bytes: 0 };
-    text.add_function(launch, [format!("product_fma<{function}_product>(arena, blockIdx.x);")]);
 }
 
-/// A function that reads an element of an operand, with `k` over the kept and `r` over the reduced dimensions.
+impl Product<'_> {
+    /// Adds the product's constants and functions, and its launch.
+    fn render(&self, text: &mut KernelText, function: &str, parts: usize, buffers: &[Buffer]) {
+        let gemm = self.gemm;
+        let [batch, rows, columns, depth] =
+            [&gemm.batch, &gemm.m, &gemm.n, &gemm.k].map(|dims| dims.iter().product::<usize>());
+        let (a_space, b_space) = (gemm.space([&gemm.m, &gemm.k]), gemm.space([&gemm.k, &gemm.n]));
+        let before = gemm.batch.len();
+        let (a_depth, b_depth) = (before + gemm.m.len()..a_space.len(), before..before + gemm.k.len());
+        // By the innermost dimensions of depth and of rows or columns.
+        let is_along_depth = |access: &Access, depth: usize, other: usize| {
+            let stride = |d: usize| access.strides[d].unsigned_abs();
+            stride(depth) == 1 || stride(other) != 1
+        };
+        let a_along = is_along_depth(&gemm.a, a_space.len() - 1, a_depth.start - 1);
+        let b_along = is_along_depth(&gemm.b, b_depth.end - 1, b_space.len() - 1);
+        let mut lines = vec![
+            format!("static constexpr unsigned BATCH = {batch}, ROWS = {rows}, COLUMNS = {columns}, DEPTH = {depth};"),
+            format!("static constexpr unsigned PARTS = {parts};"),
+            format!("static constexpr bool A_ALONG_DEPTH = {a_along}, B_ALONG_DEPTH = {b_along};"),
+        ];
+        let [a, b] = self.operands;
+        lines.extend(element("a", a, &gemm.a, &a_space, a_depth, buffers));
+        lines.extend(element("b", b, &gemm.b, &b_space, b_depth, buffers));
+        lines.extend(store(gemm, self.contraction, self.sums, buffers));
+        text.add_struct(&format!("{function}_product"), lines);
+        let blocks = batch * rows.div_ceil(TILE) * columns.div_ceil(TILE) * parts;
+        let launch = Launch { function: function.to_string(), grid: blocks as u32, block: THREADS, shared_bytes: 0 };
+        text.add_function(launch, [format!("product_fma<{function}_product>(arena, blockIdx.x);")]);
+    }
+}
+
+/// A function that reads an element of an operand, with `r` over the dimensions of the depth and `k` over the others.
 fn element(
     name: &str,
     operand: &InMemory,
     access: &Access,
     space: &[usize],
-    reduced: &[bool],
+    depth: Range<usize>,
     buffers: &[Buffer],
 ) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[operand.buffer], buffers);
-    let mut space = Space::new(space, reduced, &[access]);
+    let reduced: Vec<bool> = (0..space.len()).map(|d| depth.contains(&d)).collect();
+    let mut space = Space::new(space, &reduced, &[access]);
     let at = space.element(access, Points::Full);
     let pointer = &pointers[&operand.buffer];
     let read = match space.condition(access, Points::Full) {
@@ -163,11 +158,7 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
     match sums {
         Some(sums) => {
-            let mut names = Names::default();
-            let pointers = names.pointers(&[sums], buffers);
-            let elements: usize = c.space.iter().product();
-            body.push(declaration(&buffers[sums.index()], &pointers[&sums], true));
-            body.push(format!("{}[part * {elements}u + i] = accumulator;", pointers[&sums]));
+            body.extend(store_part(c, sums, "i", buffers));
         }
         None => {
             let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
@@ -182,6 +173,16 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     lines.extend(indented(body));
     lines.push("}".to_string());
     lines
+}
+
+/// The lines that write the sum of a part into the workspace, at a row-major position of the output: the pointer and the
+/// store.
+pub fn store_part(c: &Contraction<BufferId>, sums: BufferId, at: &str, buffers: &[Buffer]) -> [String; 2] {
+    let pointers = Names::default().pointers(&[sums], buffers);
+    let elements: usize = c.space.iter().product();
+    let pointer = &pointers[&sums];
+    let store = format!("{pointer}[part * {elements}u + {at}] = accumulator;");
+    [declaration(&buffers[sums.index()], pointer, true), store]
 }
 
 /// The epilogue, an elementwise nest, at the point of a space of which there are the variables; the sum is `accumulator`.

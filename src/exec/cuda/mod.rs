@@ -111,6 +111,16 @@ impl KernelText {
         self.add_function(launch, body);
     }
 
+    /// Adds a struct of constants and functions.
+    fn add_struct(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
+        self.source += &format!("struct {name} {{\n");
+        for line in indented(lines) {
+            self.source += &line;
+            self.source.push('\n');
+        }
+        self.source += "};\n";
+    }
+
     /// Adds a function and its launch.
     fn add_function(&mut self, launch: Launch, body: impl IntoIterator<Item = String>) {
         let Launch { function, grid, block, shared_bytes } = &launch;

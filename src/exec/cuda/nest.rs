@@ -172,10 +172,7 @@ impl Writer<'_> {
             let values = self.point(sweep, outer, &mut inner);
             let mut results = Vec::new();
             for (reduction, value) in sweep.reductions.iter().zip(values) {
-                let (op, hint) = match reduction.kind {
-                    ReduceKind::Sum => ("Sum", "sum"),
-                    ReduceKind::Max => ("Max", "max"),
-                };
+                let (op, hint) = combiner(reduction.kind);
                 let name = self.expressions.slot_name(reduction.slot, hint);
                 outer.lines.push(format!("float {name} = {op}::identity();"));
                 inner.lines.push(match reduction.kind {
@@ -222,18 +219,22 @@ impl Writer<'_> {
         if self.overwrites_what_it_reads(&sweep.kept_stores) {
             outer.lines.push("__syncthreads();  // all have read what is overwritten now".to_string());
         }
-        let first = match self.walk {
-            Walk::Columns if self.has_idle_lanes() => "active && threadIdx.x < 32",
-            Walk::Columns => "threadIdx.x < 32",
-            Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
-        };
-        outer.lines.push(format!("if ({first}) {{"));
+        outer.lines.push(format!("if ({}) {{", self.first_threads()));
         for (store, value) in sweep.kept_stores.iter().zip(values) {
             let position = self.expressions.space.element(&store.access, Points::Kept);
             let value = self.expressions.stored(store.buffer, value);
             outer.lines.push(format!("    {}[{position}] = {value};", self.expressions.pointers[&store.buffer]));
         }
         outer.lines.push("}".to_string());
+    }
+
+    /// When a thread is the one that writes what its block has of a kept point.
+    pub fn first_threads(&self) -> &'static str {
+        match self.walk {
+            Walk::Columns if self.has_idle_lanes() => "active && threadIdx.x < 32",
+            Walk::Columns => "threadIdx.x < 32",
+            Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
+        }
     }
 
     /// Whether some of the stores are over memory that the nest reads, which every thread of a block does.
@@ -245,6 +246,14 @@ impl Writer<'_> {
             let (start, end) = range(store.buffer);
             reads.iter().map(|&b| range(b)).any(|(s, e)| s < end && start < e)
         })
+    }
+}
+
+/// The type that combines the values of a reduction, and what its result may be called.
+pub fn combiner(kind: ReduceKind) -> (&'static str, &'static str) {
+    match kind {
+        ReduceKind::Sum => ("Sum", "sum"),
+        ReduceKind::Max => ("Max", "max"),
     }
 }
 

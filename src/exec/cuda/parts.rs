@@ -7,10 +7,10 @@
 use super::expr::{Expressions, Scope};
 use super::index::{KEPT, POINT, Points, REDUCED};
 use super::names::Names;
-use super::nest::{Walk, Writer, declaration, pointers_of, space_of, touched, walk_of};
+use super::nest::{Walk, Writer, combiner, declaration, pointers_of, space_of, touched, walk_of};
 use super::{KernelText, Launch};
 use crate::kernel::body::{BufferId, Expr, ExprId, Nest, SlotId, Sweep};
-use crate::plan::{Buffer, ReduceKind};
+use crate::plan::Buffer;
 use std::collections::{BTreeMap, BTreeSet};
 
 const THREADS: usize = 256;
@@ -58,13 +58,8 @@ impl Part<'_> {
             outer.lines.push(format!("const unsigned first = (unsigned)({points}ull * part / {parts});"));
             outer.lines.push(format!("const unsigned last = (unsigned)({points}ull * (part + 1) / {parts});"));
             writer.full_points(sweep, ["first", "last"], &mut outer);
-            let guard = match writer.walk {
-                Walk::Columns if writer.has_idle_lanes() => "active && threadIdx.x < 32",
-                Walk::Columns => "threadIdx.x < 32",
-                Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
-            };
             if !sweep.reductions.is_empty() {
-                outer.lines.push(format!("if ({guard}) {{"));
+                outer.lines.push(format!("if ({}) {{", writer.first_threads()));
                 for reduction in &sweep.reductions {
                     let (place, name) = (self.place(reduction.slot), &writer.expressions.slots[&reduction.slot]);
                     let at = sum_of(place * parts * kept, &format!("part * {kept}u + {}", kept_index(kept)));
@@ -147,10 +142,7 @@ impl Part<'_> {
         let (kept, parts) = (writer.expressions.space.points(KEPT), self.parts);
         for sweep in &self.nest.sweeps[..number] {
             for reduction in sweep.reductions.iter().filter(|reduction| needed.contains(&reduction.slot)) {
-                let (op, hint) = match reduction.kind {
-                    ReduceKind::Sum => ("Sum", "sum"),
-                    ReduceKind::Max => ("Max", "max"),
-                };
+                let (op, hint) = combiner(reduction.kind);
                 let name = writer.expressions.slot_name(reduction.slot, hint);
                 let at =
                     sum_of(self.place(reduction.slot) * parts * kept, &format!("p * {kept}u + {}", kept_index(kept)));

@@ -1,6 +1,6 @@
 //! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`.
 
-use super::contraction::{InMemory, epilogue};
+use super::contraction::{InMemory, epilogue, store_part};
 use super::index::{Points, Space, TILED};
 use super::names::Names;
 use super::nest::{declaration, indented};
@@ -64,12 +64,7 @@ impl Product<'_> {
         lines.extend(self.place());
         lines.extend(store);
 
-        text.source += &format!("struct {function}_product {{\n");
-        for line in indented(lines) {
-            text.source += &line;
-            text.source.push('\n');
-        }
-        text.source += "};\n";
+        text.add_struct(&format!("{function}_product"), lines);
         let tiles = tiling.rows.div_ceil(rows) * tiling.columns.div_ceil(columns);
         let launch = Launch {
             function: function.to_string(),
@@ -120,12 +115,10 @@ impl Product<'_> {
             Some(sums) => {
                 let mut space = over(&[&tiling.out]);
                 let at = space.element(&tiling.out, Points::Full);
-                let mut names = Names::default();
-                let pointers = names.pointers(&[sums], buffers);
-                let elements: usize = c.space.iter().product();
-                body.push(declaration(&buffers[sums.index()], &pointers[&sums], true));
+                let [pointer, store] = store_part(c, sums, &at, buffers);
+                body.push(pointer);
                 body.extend(space.all_declarations());
-                body.push(format!("{}[part * {elements}u + {at}] = accumulator;", pointers[&sums]));
+                body.push(store);
                 is_along_rows(&tiling.out)
             }
             None => match coordinates(&tiling.out, &sizes, &c.space) {
