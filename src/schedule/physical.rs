@@ -2,7 +2,8 @@
 
 use super::fuse::{Group, base};
 use super::lower::Lowering;
-use crate::ir::{Graph, NodeId, Op};
+use super::value::ValueId;
+use crate::ir::{Graph, NodeId, Op, Update};
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, Expr, Nest, Store};
 use crate::kernel::schedule::StateLayout;
@@ -25,31 +26,36 @@ pub fn state_orders<'g>(policy: &Policy, graphs: impl IntoIterator<Item = &'g Gr
     }
     let (mut found, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for graph in graphs {
-        for id in graph.ids() {
-            if let Op::State { name, ty } = graph.op(id) {
-                let fits = ty.shape.len() == 4 && !is_reshaped(graph, id);
-                if fits {
-                    found.insert(name.clone())
-                } else {
-                    refused.insert(name.clone())
-                };
-            }
-        }
-        for update in &graph.updates {
-            let value = base(graph, update.node);
-            let is_leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. });
-            let is_other = matches!(graph.op(value), Op::State { name, .. } if *name != update.state);
-            let unlike = value != update.node || is_reshaped(graph, value);
-            let fits = graph.shape(value).len() == 4 && !unlike && (!is_leaf || is_other);
-            let is_itself = matches!(graph.op(value), Op::State { name, .. } if *name == update.state);
-            if fits || is_itself {
-                found.insert(update.state.clone());
+        let states = graph.ids().into_iter().filter_map(|id| match graph.op(id) {
+            Op::State { name, .. } => Some((name.clone(), can_move(graph, id))),
+            _ => None,
+        });
+        let updates = graph.updates.iter().map(|update| (update.state.clone(), update_can_move(graph, update)));
+        for (name, can_move) in states.chain(updates) {
+            if can_move {
+                found.insert(name)
             } else {
-                refused.insert(update.state.clone());
-            }
+                refused.insert(name)
+            };
         }
     }
     found.difference(&refused).map(|name| (name.clone(), PIXEL_MAJOR.to_vec())).collect()
+}
+
+/// Whether a value has four dimensions, and nobody reads it by a reshape, which no view of another order expresses.
+fn can_move(graph: &Graph, id: NodeId) -> bool {
+    let is_reshaped = graph.users(id).into_iter().any(|user| matches!(graph.op(user), Op::Reshape { .. }));
+    graph.shape(id).len() == 4 && !is_reshaped
+}
+
+/// Whether what a state tensor is updated to can be written in another order.
+fn update_can_move(graph: &Graph, update: &Update) -> bool {
+    let value = base(graph, update.node);
+    match graph.op(value) {
+        Op::State { name, .. } if *name == update.state => true,
+        Op::Input { .. } => false,
+        _ => value == update.node && can_move(graph, value),
+    }
 }
 
 /// A state tensor that the graph cannot read and write in the order that it has.
@@ -60,11 +66,6 @@ pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout, policy: &Pol
         _ => None,
     });
     used.into_iter().find(|name| states.orders.contains_key(*name) && !readable.contains_key(*name)).cloned()
-}
-
-/// Whether somebody reads a value of four dimensions by a reshape, which no view of another order expresses.
-fn is_reshaped(graph: &Graph, id: NodeId) -> bool {
-    graph.users(id).into_iter().any(|user| matches!(graph.op(user), Op::Reshape { .. }))
 }
 
 /// The orders of the nodes that hold state and of those that it is updated to.
@@ -126,14 +127,21 @@ fn nest_in_memory_order<B>(mut nest: Nest<B>) -> Nest<B> {
 pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn Fn(NodeId) -> bool) -> Orders {
     let graph = lowering.graph;
     let mut orders = lowering.orders.clone();
-    let lowers = |orders: &Orders| {
-        let lowering = Lowering { orders, ..*lowering };
-        groups.iter().all(|group| lowering.body(&group.core, &group.members, &|_| true).is_ok())
-    };
+    // By a value the groups that write or read it: no other has to do with its order.
+    let mut touching: HashMap<ValueId, Vec<&Group>> = HashMap::new();
+    for group in groups {
+        let mut values: BTreeSet<ValueId> = group.members.iter().map(|&member| ValueId::of(member)).collect();
+        if let Ok(body) = lowering.body(&group.core, &group.members, &|_| true) {
+            values.extend(body.reads());
+        }
+        values.into_iter().for_each(|value| touching.entry(value).or_default().push(group));
+    }
     let images = groups.iter().flat_map(|group| &group.members).copied();
     for image in images.filter(|&id| between(id) && graph.shape(id).len() == 4) {
         orders.insert(image, PIXEL_MAJOR.to_vec());
-        if !lowers(&orders) {
+        let lowering = Lowering { orders: &orders, ..*lowering };
+        let lowers = |group: &&Group| lowering.body(&group.core, &group.members, &|_| true).is_ok();
+        if !touching[&ValueId::of(image)].iter().all(lowers) {
             orders.remove(&image);
         }
     }
