@@ -224,19 +224,9 @@ fn input_grad(c: &ConvShape, y: Strided, w: Strided, row: &Line, column: &Line) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::products::{by_definition, points};
     use crate::types::Window;
     use proptest::prelude::*;
-
-    fn points(space: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
-        (0..space.iter().product::<usize>()).map(move |mut rest| {
-            let mut point = vec![0; space.len()];
-            for d in (0..space.len()).rev() {
-                point[d] = rest % space[d];
-                rest /= space[d];
-            }
-            point
-        })
-    }
 
     fn at(data: &[i64], access: &Access, groups: [&[usize]; 3]) -> i64 {
         access.element(&groups.concat()).map_or(0, |element| data[element as usize])
@@ -260,32 +250,6 @@ mod tests {
             }
         }
         out.into_iter().map(|value| value.expect("every result is written")).collect()
-    }
-
-    /// The three contractions of a convolution by definition: for each pair of output pixel and tap that meets the
-    /// input.
-    fn by_definition(kind: &ContractionKind, first: &[i64], second: &[i64]) -> Vec<i64> {
-        let (ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c)) =
-            kind
-        else {
-            unreachable!("convolutions only")
-        };
-        let mut out = vec![0; kind.shapes().1.iter().product()];
-        for p in points(&[c.n, c.o, c.output[0], c.output[1], c.c, c.kernel[0], c.kernel[1]]) {
-            let [n, o, oy, ox, ch, ky, kx] = p[..] else { unreachable!() };
-            let y = (oy * c.window.stride[0] + ky).checked_sub(c.window.pad[0]).filter(|&y| y < c.input[0]);
-            let x = (ox * c.window.stride[1] + kx).checked_sub(c.window.pad[1]).filter(|&x| x < c.input[1]);
-            let (Some(y), Some(x)) = (y, x) else { continue };
-            let input = ((n * c.c + ch) * c.input[0] + y) * c.input[1] + x;
-            let filter = ((o * c.c + ch) * c.kernel[0] + ky) * c.kernel[1] + kx;
-            let output = ((n * c.o + o) * c.output[0] + oy) * c.output[1] + ox;
-            match kind {
-                ContractionKind::Conv2d(_) => out[output] += first[input] * second[filter],
-                ContractionKind::Conv2dInputGrad(_) => out[input] += first[output] * second[filter],
-                _ => out[filter] += first[input] * second[output],
-            }
-        }
-        out
     }
 
     fn conv() -> impl Strategy<Value = ConvShape> {

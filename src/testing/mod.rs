@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod formats;
 mod graphs;
 mod ops;
+pub mod products;
 pub mod programs;
 
 use crate::ir::{Module, Value};

@@ -6,6 +6,7 @@ use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::choice::{Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
+use gcc_gan::testing::products::{by_definition, points};
 use gcc_gan::types::Window;
 
 /// Images as `[h][w][n][c]`, filters as `[h][w][o][c]`.
@@ -29,48 +30,6 @@ fn conv(n: usize, [c, o]: [usize; 2], input: [usize; 2], kernel: usize, stride: 
 fn numbers(count: usize, salt: u32) -> Vec<f32> {
     let number = |i: u32| (i ^ salt).wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B) >> 8;
     (0..count as u32).map(|i| number(i) as f32 / (1 << 23) as f32 - 1.0).collect()
-}
-
-fn points(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
-    (0..shape.iter().product::<usize>()).map(|mut rest| {
-        let mut point = vec![0; shape.len()];
-        for d in (0..shape.len()).rev() {
-            point[d] = rest % shape[d];
-            rest /= shape[d];
-        }
-        point
-    })
-}
-
-/// A contraction of row-major operands by definition.
-fn reference(kind: &ContractionKind, first: &[f32], second: &[f32]) -> Vec<f64> {
-    let (_, shape) = kind.shapes();
-    let mut out = vec![0.0; shape.iter().product()];
-    let mut add = |at: usize, i: usize, j: usize| out[at] += f64::from(first[i]) * f64::from(second[j]);
-    match *kind {
-        ContractionKind::MatMul { batch, m, n, k } => {
-            for p in points(&[batch, m, n, k]) {
-                add((p[0] * m + p[1]) * n + p[2], (p[0] * m + p[1]) * k + p[3], (p[0] * k + p[3]) * n + p[2]);
-            }
-        }
-        ContractionKind::Conv2d(c) | ContractionKind::Conv2dInputGrad(c) | ContractionKind::Conv2dFilterGrad(c) => {
-            for p in points(&[c.n, c.o, c.output[0], c.output[1], c.c, c.kernel[0], c.kernel[1]]) {
-                let [n, o, oy, ox, ch, ky, kx] = p[..] else { unreachable!() };
-                let y = (oy * c.window.stride[0] + ky).checked_sub(c.window.pad[0]).filter(|&y| y < c.input[0]);
-                let x = (ox * c.window.stride[1] + kx).checked_sub(c.window.pad[1]).filter(|&x| x < c.input[1]);
-                let (Some(y), Some(x)) = (y, x) else { continue };
-                let input = ((n * c.c + ch) * c.input[0] + y) * c.input[1] + x;
-                let filter = ((o * c.c + ch) * c.kernel[0] + ky) * c.kernel[1] + kx;
-                let output = ((n * c.o + o) * c.output[0] + oy) * c.output[1] + ox;
-                match kind {
-                    ContractionKind::Conv2d(_) => add(output, input, filter),
-                    ContractionKind::Conv2dInputGrad(_) => add(input, output, filter),
-                    _ => add(filter, input, output),
-                }
-            }
-        }
-    }
-    out
 }
 
 /// Row-major values of a shape as bytes, in another order of its dimensions.
@@ -117,7 +76,8 @@ fn check(cases: &[Case]) {
         main += &format!("        emulation::transfer(out, arena.data(), {bytes}, true);\n    }}\n");
         input.extend(arena);
         let (_, shape) = case.kind.shapes();
-        let sums = reference(&case.kind, &values[0], &values[1]);
+        let [first, second] = [0, 1].map(|i| values[i].iter().copied().map(f64::from).collect::<Vec<f64>>());
+        let sums = by_definition(&case.kind, &first, &second);
         let y = points(&shape).zip(sums).map(|(p, sum)| (sum + f64::from(values[2][p[1]])).tanh());
         expected.push((single, y.collect()));
     }

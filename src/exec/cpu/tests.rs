@@ -7,7 +7,7 @@ use crate::passes;
 use crate::scalar::ScalarOp;
 use crate::schedule::Fusion;
 use crate::tensor::Tensor;
-use crate::testing::conformance::plan_of;
+use crate::testing::conformance::{Fixture, bf16_specials, noise, plan_of};
 use crate::testing::{GraphOptions, graphs, random_bindings, special_bindings, strategies};
 use crate::types::ReduceKind;
 use proptest::prelude::*;
@@ -89,38 +89,6 @@ fn check(graph: &Graph, given: &Bindings<f32>) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn noise(shape: &[usize], seed: u32) -> Value<f32> {
-    let values = (0..shape.iter().product::<usize>() as u64)
-        .map(|i| crate::scalar::philox::uniform([seed, 7], 0, 1, i) as f32 * 2.0 - 1.0)
-        .collect();
-    Value::real(shape, values)
-}
-
-struct Fixture {
-    graph: Graph,
-    given: Bindings<f32>,
-}
-
-impl Fixture {
-    fn new() -> Fixture {
-        Fixture { graph: Graph::new("g"), given: Bindings::new() }
-    }
-
-    fn input(&mut self, name: &str, shape: &[usize]) -> NodeId {
-        self.given.insert(name.into(), noise(shape, self.given.len() as u32));
-        let op = Op::Input { name: name.into(), ty: Type::f32(shape) };
-        self.graph.add(op, &[], name, Origin::default()).unwrap()
-    }
-
-    fn builder(&mut self) -> Builder<'_> {
-        Builder::new(&mut self.graph, Origin::default())
-    }
-
-    fn output(&mut self, name: &str, node: NodeId) {
-        self.graph.outputs.push(Output { name: name.into(), node });
-    }
 }
 
 /// A convolution, with a fused bias and activation or plain.
@@ -436,37 +404,6 @@ fn kernels_are_timed_one_after_the_other() {
     let profiled = bits(&mut executor);
     executor.run(0, &[x.view(), y.view()]).unwrap();
     assert_eq!(bits(&mut executor), profiled);
-}
-
-/// Values at which rounding to bf16 is easily wrong: signed zeros, denormals, ties, what becomes infinite, NaN.
-fn bf16_specials() -> Vec<f32> {
-    let bits = [
-        0x0000_0000u32,
-        0x8000_0000,
-        0x0000_0001,
-        0x0000_8000,
-        0x0000_8001,
-        0x0001_8000,
-        0x8000_8001,
-        0x0080_0000,
-        0x3f80_8000,
-        0x3f81_8000,
-        0x3f80_8001,
-        0x3f81_7fff,
-        0xbf80_8000,
-        0x7f7f_7fff,
-        0x7f7f_8000,
-        0x7f7f_ffff,
-        0xff7f_ffff,
-        0x7f80_0000,
-        0xff80_0000,
-        0x7fc0_0000,
-        0x7f80_0001,
-        0xffff_ffff,
-        0x42f7_8000,
-        0x3eaa_aaab,
-    ];
-    bits.map(f32::from_bits).to_vec()
 }
 
 /// The same bits as the interpreter in f32, any NaN for any other.

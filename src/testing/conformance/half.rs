@@ -8,7 +8,7 @@ use crate::tensor::DType;
 use crate::testing::Choices;
 
 /// Values at which rounding to bf16 is easily wrong: signed zeros, denormals, ties, what becomes infinite, NaN.
-fn specials() -> Vec<f32> {
+pub fn bf16_specials() -> Vec<f32> {
     let bits = [
         0x0000_0000u32,
         0x8000_0000,
@@ -51,9 +51,9 @@ pub fn bf16() -> Vec<Case> {
 /// Rounded where it is used and where it is stored, through movement, and in a state tensor.
 fn in_place_and_in_memory() -> Case {
     let mut f = Fixture::new();
-    let x = f.input_of("x", DType::F32, Value::real([24], specials()));
-    let stored = f.input_of("stored", DType::F32, Value::real([24], specials()));
-    let half = f.state_of("half", DType::Bf16, Value::real([24], specials()));
+    let x = f.input_of("x", DType::F32, Value::real([24], bf16_specials()));
+    let stored = f.input_of("stored", DType::F32, Value::real([24], bf16_specials()));
+    let half = f.state_of("half", DType::Bf16, Value::real([24], bf16_specials()));
     let mut b = f.builder();
     let narrow = convert(&mut b, x, DType::Bf16);
     let wide = convert(&mut b, narrow, DType::F32);
@@ -155,7 +155,7 @@ fn random(seed: u64) -> Case {
     let mut f = Fixture::new();
     let mut choices = Choices::new(seed);
     let mut values = vec![
-        f.input_of("x", DType::F32, Value::real([4, 6], specials())),
+        f.input_of("x", DType::F32, Value::real([4, 6], bf16_specials())),
         f.input("y", &[4, 6]),
         f.input_of("half", DType::Bf16, noise(&[4, 6], seed as u32)),
     ];

@@ -26,6 +26,10 @@ mod steps;
 mod tests;
 
 pub use case::{Agreement, Case, Expected, Tolerances, Trial};
+#[cfg(test)]
+pub use fixture::{Fixture, noise};
+#[cfg(test)]
+pub use half::bf16_specials;
 pub use reference::{Results, plan_of};
 pub use report::{Exceptions, Outcome, Prepared, Report, prepare, report};
 pub use run::{Mismatch, run};
