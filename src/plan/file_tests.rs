@@ -1,7 +1,6 @@
 //! Files that are cut short, changed or made to do harm.
 
 use super::*;
-use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device, TensorRef};
 use crate::kernel::access::{Access, Bound};
@@ -12,39 +11,12 @@ use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::BufferRole;
 use crate::plan::DType;
 use crate::tensor::{Bf16, Tensor};
+use crate::testing::formats::PLAN;
 use crate::types::Window;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-/// Convolutions, matrix products, reductions, draws and an optimiser, all small.
-const PROGRAM: &str = r#"Program(
-    name: "small",
-    networks: {
-        "net": Network(
-            input: [1, 6, 6],
-            layers: [
-                Conv(channels: 2, kernel: 3, stride: 2, pad: 1), BatchNorm(), LeakyRelu(0.2), Dropout(0.5),
-                ConvTranspose(channels: 2, kernel: 4, stride: 2, pad: 1), Flatten(), Dense(3),
-            ],
-        ),
-    },
-    entries: {
-        "train_step": Entry(
-            inputs: { "images": Images([2, 1, 6, 6]), "labels": Labels([2]) },
-            steps: [
-                Let("score", Call("net", "images", Training)),
-                Let("loss", Neg(Mean(Sum(Mul(OneHot("labels", 3), LogSoftmax("score")), [1])))),
-                Minimise("loss", "net", Adam(lr: 0.01)),
-            ],
-            outputs: ["loss"],
-        ),
-    },
-)"#;
-
-static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let compiled = compile("small.ron", PROGRAM, &Options::default(), &mut |_| {}).unwrap();
-    encode(&compiled.plan.unwrap()).unwrap()
-});
+static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| encode(&PLAN).unwrap());
 
 fn decoded(bytes: &[u8]) -> Result<Plan, PlanError> {
     decode(bytes, Path::new("some.plan"))
