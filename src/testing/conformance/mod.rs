@@ -27,9 +27,9 @@ mod tests;
 
 pub use case::{Agreement, Case, Expected, Tolerances, Trial};
 #[cfg(test)]
-pub use fixture::{Fixture, noise};
+pub(crate) use fixture::{Fixture, noise};
 #[cfg(test)]
-pub use half::bf16_specials;
+pub(crate) use half::bf16_specials;
 pub use reference::{Results, plan_of};
 pub use report::{Exceptions, Outcome, Prepared, Report, prepare, report};
 pub use run::{Mismatch, run};
