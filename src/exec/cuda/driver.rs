@@ -8,7 +8,11 @@
 //! What is made here keeps its context alive and belongs to it. A context is the current one of each thread by itself:
 //! [`Context::enter`] comes before other calls of a thread.
 
+#[cfg(not(feature = "cust"))]
 #[path = "driver/cudarc.rs"]
+mod binding;
+#[cfg(feature = "cust")]
+#[path = "driver/cust.rs"]
 mod binding;
 
 use crate::kernel::target::Architecture;
