@@ -1,15 +1,22 @@
-//! The driver: the few functions and types of it that an executor needs. Nothing outside of this file knows which crate
-//! reaches the driver.
+//! The driver: the few functions and types of it that an executor needs. Nothing outside of this room knows which crate
+//! reaches the driver: `cudarc`, or with the feature `cust` that crate.
 //!
-//! The library is opened when it is first asked for, so a program that has this in it starts on every machine. Ask
+//! `cudarc` opens the library when it is first asked for, so a program that has this in it starts on every machine. Ask
 //! [`is_installed`] and [`missing_function`] before anything else: the crate panics where the library, or a function of it,
-//! is not there.
+//! is not there. With `cust` the program is linked with the library, and starts only where there is a driver.
 //!
 //! What is made here keeps its context alive and belongs to it. A context is the current one of each thread by itself:
 //! [`Context::enter`] comes before other calls of a thread.
 
+#[cfg(not(feature = "cust"))]
+#[path = "driver/cudarc.rs"]
+mod binding;
+#[cfg(feature = "cust")]
+#[path = "driver/cust.rs"]
+mod binding;
+
 use crate::kernel::target::Architecture;
-use cudarc::driver::sys;
+use binding::{find, sys};
 use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_uint, c_ulonglong, c_void};
 use std::ops::Range;
 use std::ptr::null_mut;
@@ -48,10 +55,11 @@ pub struct Shape {
     pub shared_bytes: u32,
 }
 
-/// What a function of the driver gives: 0, or the number of an error. Newer drivers have more errors than the crate, whose
+/// What a function of the driver gives: 0, or the number of an error. Newer drivers have more errors than a crate, whose
 /// enum must hold no number that it does not name: so the functions are declared here, to give a number.
 type Status = u32;
 const SUCCESS: Status = 0;
+const NOT_FOUND: Status = sys::CUresult::CUDA_ERROR_NOT_FOUND as Status;
 
 /// Declares functions of the driver, and the list of them all.
 macro_rules! functions {
@@ -74,12 +82,10 @@ macro_rules! functions {
                 pub unsafe fn $name($($argument: $ty),*) -> Status {
                     type Function = unsafe extern "C" fn($($ty),*) -> Status;
                     static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();
-                    // SAFETY: the types are those of NVIDIA's header `cuda.h`, whose enum of errors is as wide as a number.
-                    let find = || unsafe { sys::culib().get(concat!(stringify!($name), "\0").as_bytes()) }.ok().map(|f| *f);
-                    match FUNCTION.get_or_init(find) {
+                    match FUNCTION.get_or_init(|| find!($name($($ty),*): Function)) {
                         // SAFETY: by the caller's word.
                         Some(function) => unsafe { function($($argument),*) },
-                        None => sys::CUresult::CUDA_ERROR_NOT_FOUND as Status,
+                        None => NOT_FOUND,
                     }
                 }
             )*
@@ -125,10 +131,6 @@ functions! {
     cuEventElapsedTime(milliseconds: *mut f32, start: sys::CUevent, end: sys::CUevent);
     cuGraphCreate(graph: *mut sys::CUgraph, flags: c_uint);
     cuGraphDestroy(graph: sys::CUgraph);
-    cuGraphAddKernelNode_v2(
-        node: *mut sys::CUgraphNode, graph: sys::CUgraph, after: *const sys::CUgraphNode, count: usize,
-        parameters: *const sys::CUDA_KERNEL_NODE_PARAMS
-    );
     cuGraphInstantiateWithFlags(ready: *mut sys::CUgraphExec, graph: sys::CUgraph, flags: c_ulonglong);
     cuGraphExecDestroy(graph: sys::CUgraphExec);
     cuGraphUpload(graph: sys::CUgraphExec, stream: sys::CUstream);
@@ -142,17 +144,13 @@ functions! {
 
 /// Whether the driver's library is there.
 pub fn is_installed() -> bool {
-    // SAFETY: opens a library of the system by the names of NVIDIA's driver, whose constructors are trusted.
-    unsafe { sys::is_culib_present() }
+    binding::is_installed()
 }
 
 /// A function that an installed driver lacks: it is too old.
 pub fn missing_function() -> Option<&'static str> {
-    FUNCTIONS.iter().find_map(|name| {
-        // SAFETY: the library is there, as the caller knows from `is_installed`; the symbol is looked up, not called.
-        let found = unsafe { sys::culib().get::<*const c_void>(name.to_bytes_with_nul()) };
-        found.is_err().then(|| name.to_str().unwrap_or("a function"))
-    })
+    let missing = FUNCTIONS.iter().chain(&[binding::ADD_KERNEL_NODE]).find(|name| !binding::has(name));
+    missing.map(|name| name.to_str().unwrap_or("a function"))
 }
 
 /// Errors of code that is not for this device or driver.
@@ -170,7 +168,7 @@ const WRONG_CODE: [sys::CUresult; 7] = {
 };
 
 /// Errors after which a context is dead.
-const LOST: [sys::CUresult; 15] = {
+const LOST: [sys::CUresult; 14] = {
     use sys::CUresult as C;
     [
         C::CUDA_ERROR_ILLEGAL_ADDRESS,
@@ -185,11 +183,13 @@ const LOST: [sys::CUresult; 15] = {
         C::CUDA_ERROR_LAUNCH_FAILED,
         C::CUDA_ERROR_ECC_UNCORRECTABLE,
         C::CUDA_ERROR_NVLINK_UNCORRECTABLE,
-        C::CUDA_ERROR_DEVICE_UNAVAILABLE,
         C::CUDA_ERROR_DEINITIALIZED,
         C::CUDA_ERROR_UNKNOWN,
     ]
 };
+
+/// The context's device is not available any more. Not in the enum of all crates.
+const DEVICE_UNAVAILABLE: Status = 46;
 
 fn kind_of(error: Status) -> Kind {
     use sys::CUresult as C;
@@ -198,7 +198,7 @@ fn kind_of(error: Status) -> Kind {
         _ if is(&C::CUDA_ERROR_OUT_OF_MEMORY) => Kind::OutOfMemory,
         _ if is(&C::CUDA_ERROR_NO_DEVICE) => Kind::NoDevice,
         _ if WRONG_CODE.iter().any(is) => Kind::WrongCode,
-        _ if LOST.iter().any(is) => Kind::Lost,
+        _ if LOST.iter().any(is) || error == DEVICE_UNAVAILABLE => Kind::Lost,
         _ => Kind::Other,
     }
 }
@@ -650,25 +650,12 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUg
     for node in nodes {
         let after: Vec<sys::CUgraphNode> = node.after.iter().map(|&i| made[i]).collect();
         let mut base = arena.base;
-        let mut arguments = [(&raw mut base).cast::<c_void>()];
-        let Shape { grid, block, shared_bytes } = node.shape;
-        let parameters = sys::CUDA_KERNEL_NODE_PARAMS {
-            func: node.function.raw,
-            gridDimX: grid,
-            gridDimY: 1,
-            gridDimZ: 1,
-            blockDimX: block,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: shared_bytes,
-            kernelParams: arguments.as_mut_ptr(),
-            extra: null_mut(),
-            kern: null_mut(),
-            ctx: null_mut(),
-        };
+        let mut argument = (&raw mut base).cast::<c_void>();
         let mut raw = null_mut();
-        // SAFETY: nodes of this graph, as many as told; the kernel takes one address, which is copied.
-        check(unsafe { call::cuGraphAddKernelNode_v2(&mut raw, graph, after.as_ptr(), after.len(), &parameters) })?;
+        // SAFETY: nodes of this graph; the kernel takes one address, which is copied.
+        check(unsafe {
+            binding::add_kernel_node(&mut raw, graph, &after, node.function.raw, node.shape, &mut argument)
+        })?;
         made.push(raw);
     }
     let mut ready = null_mut();

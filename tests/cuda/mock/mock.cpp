@@ -500,6 +500,10 @@ API(cuGraphAddKernelNode_v2)(size_t* node, Graph* graph, const size_t* after, si
     if (const unsigned error = check(launch)) return error;
     return graph->nodes.push_back(launch), *node = graph->nodes.size(), SUCCESS;
 }
+// The parameters of older programs end before `kernel`, which is not read.
+API(cuGraphAddKernelNode)(size_t* node, Graph* graph, const size_t* after, size_t count, const NodeParameters* given) {
+    return cuGraphAddKernelNode_v2(node, graph, after, count, given);
+}
 API(cuGraphInstantiateWithFlags)(Graph** ready, const Graph* graph, unsigned long long) {
     ENTERED;
     return *ready = new Graph(*graph), SUCCESS;

@@ -1,0 +1,68 @@
+//! The driver by `cudarc`, which opens the library when it is first asked for.
+
+use super::{Shape, Status};
+pub use cudarc::driver::sys;
+use std::ffi::{CStr, c_void};
+use std::ptr::null_mut;
+
+/// Whether the library is there.
+pub fn is_installed() -> bool {
+    // SAFETY: opens a library of the system by the names of NVIDIA's driver, whose constructors are trusted.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Whether the library, which is there, has a function.
+pub fn has(name: &CStr) -> bool {
+    // SAFETY: the symbol is looked up, not called.
+    unsafe { sys::culib().get::<*const c_void>(name.to_bytes_with_nul()) }.is_ok()
+}
+
+/// A function of the library by its name, where there is one.
+macro_rules! find {
+    ($name:ident($($ty:ty),*): $function:ty) => {
+        // SAFETY: the types are those of NVIDIA's header `cuda.h`, whose enum of errors is as wide as a number.
+        unsafe { sys::culib().get::<$function>(concat!(stringify!($name), "\0").as_bytes()) }.ok().map(|f| *f)
+    };
+}
+pub(super) use find;
+
+/// The function that [`add_kernel_node`] calls.
+pub const ADD_KERNEL_NODE: &CStr = c"cuGraphAddKernelNode_v2";
+
+/// Adds a launch to a graph, after others of it.
+///
+/// # Safety
+/// The library is there, all handles live, and `argument` points to what the kernel takes.
+pub unsafe fn add_kernel_node(
+    node: *mut sys::CUgraphNode,
+    graph: sys::CUgraph,
+    after: &[sys::CUgraphNode],
+    function: sys::CUfunction,
+    shape: Shape,
+    argument: &mut *mut c_void,
+) -> Status {
+    type Function = unsafe extern "C" fn(
+        *mut sys::CUgraphNode,
+        sys::CUgraph,
+        *const sys::CUgraphNode,
+        usize,
+        *const sys::CUDA_KERNEL_NODE_PARAMS,
+    ) -> Status;
+    let Some(add) = find!(cuGraphAddKernelNode_v2(): Function) else { return super::NOT_FOUND };
+    let parameters = sys::CUDA_KERNEL_NODE_PARAMS {
+        func: function,
+        gridDimX: shape.grid,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: shape.block,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: shape.shared_bytes,
+        kernelParams: argument,
+        extra: null_mut(),
+        kern: null_mut(),
+        ctx: null_mut(),
+    };
+    // SAFETY: by the caller's word; as many nodes as told.
+    unsafe { add(node, graph, after.as_ptr(), after.len(), &parameters) }
+}
