@@ -155,12 +155,7 @@ impl<'n> Expressions<'n> {
                 ("index".to_string(), self.inside(access, points, index, dtype))
             }
             Expr::Random { distribution, stream, seed, step, access } => {
-                let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
-                let [seed0, seed1, step] = words;
-                let draw = self.names.fresh("draw");
-                let (low, high) = (*stream as u32, *stream >> 32);
-                let line =
-                    format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
+                let (draw, line) = self.draw(*stream, seed, step);
                 // The key is the same at every point.
                 outer.as_deref_mut().unwrap_or(scope).lines.push(line);
                 let element = self.space.element(access, points);
@@ -192,6 +187,15 @@ impl<'n> Expressions<'n> {
         scope.lines.push(format!("const {} {name} = {text};", c_type(dtype)));
         scope.values.insert(id, name.clone());
         name
+    }
+
+    /// A name for what keys a draw, and the line that declares it.
+    pub fn draw(&mut self, stream: u64, seed: &[Word<BufferId>; 2], step: &Word<BufferId>) -> (String, String) {
+        let [seed0, seed1, step] = [&seed[0], &seed[1], step].map(|word| self.word(word));
+        let draw = self.names.fresh("draw");
+        let (low, high) = (stream as u32, stream >> 32);
+        let line = format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
+        (draw, line)
     }
 
     /// `text` inside the access's bounds, else 0.
