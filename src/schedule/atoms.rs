@@ -1,5 +1,6 @@
 //! The first question of fusion: which nodes have a value of their own.
 
+use super::draws::{kept_as_bits, source};
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use super::physical::Orders;
@@ -24,6 +25,9 @@ pub(super) fn choose_atoms(
     for id in graph.results() {
         let id = base(graph, id);
         atoms[id.index()] |= !leaf(id);
+    }
+    for draw in kept_as_bits(graph, policy) {
+        atoms[draw.index()] = true;
     }
     let mut depth = vec![0; graph.bound()];
     for &id in order {
@@ -111,14 +115,6 @@ fn affected(graph: &Graph, nodes: &[NodeId], in_memory: &[bool]) -> Vec<NodeId> 
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// The first node below movement operations.
-fn source(graph: &Graph, mut id: NodeId) -> NodeId {
-    while graph.op(id).is_movement() && !matches!(graph.op(id), Op::Concat { .. }) {
-        id = graph.operands(id)[0];
-    }
-    id
 }
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so

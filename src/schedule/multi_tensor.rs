@@ -1,4 +1,4 @@
-//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, in one launch.
+//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, or all draws of bits, in one launch.
 
 use super::fuse::FusedKernel;
 use super::value::ValueId;

@@ -4,7 +4,7 @@ use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Nest, SlotId, Word};
-use crate::plan::{Buffer, DType, Distribution};
+use crate::plan::{Buffer, DType, Distribution, Storage};
 use crate::scalar::{Lane, ScalarOp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -135,9 +135,11 @@ impl<'n> Expressions<'n> {
                 let pointer = &self.pointers[buffer];
                 let at = if points == Points::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
-                let load = match self.buffers[buffer.index()].dtype {
-                    DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
-                    DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
+                let buffer = &self.buffers[buffer.index()];
+                let load = match (buffer.storage, buffer.dtype) {
+                    (Storage::Bits, _) => format!("bit({pointer}, {element})"),
+                    (Storage::Elements, DType::F32 | DType::U32) => format!("{pointer}[{element}]"),
+                    (Storage::Elements, DType::Bf16) => format!("from_bf16({pointer}[{element}])"),
                 };
                 (hint, self.inside(access, points, load, dtype))
             }
