@@ -32,3 +32,43 @@ pub(super) fn source(graph: &Graph, mut id: NodeId) -> NodeId {
     }
     id
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Value;
+    use crate::kernel::body::{Body, Expr};
+    use crate::kernel::target::{Architecture, Fusion, Precision, Strategy, Target};
+    use crate::tensor::DType;
+    use crate::testing::conformance::{Fixture, plan_of};
+
+    /// How many of a program's expressions draw, where a draw is summed along either axis, by kernels of their own.
+    fn draws(distribution: Distribution, target: Target) -> usize {
+        let mut f = Fixture::new();
+        let seed = f.input_of("seed", DType::U32, Value::u32([2], vec![1, 2]));
+        let step = f.state_of("step", DType::U32, Value::u32([], vec![3]));
+        let draw = f.op(Op::Random { distribution, stream: "z".into(), shape: vec![60, 50] }, &[seed, step]);
+        for (name, axis) in [("rows", 1), ("columns", 0)] {
+            let x = f.input(name, &[60, 50]);
+            let product = f.builder().mul(x, draw);
+            let sum = f.builder().sum(product, &[axis]);
+            f.output(name, sum);
+        }
+        let plan = plan_of(&f.graph, Strategy::new(Fusion::On, target, Precision::F32));
+        let kernels = &plan.entries[0].schedule.kernels;
+        let exprs = kernels.iter().flat_map(|kernel| match &kernel.body {
+            Body::Nests(nests) => nests.iter().flat_map(|nest| nest.exprs.iter()).collect::<Vec<_>>(),
+            Body::Contraction(c) => c.exprs.iter().collect(),
+        });
+        exprs.filter(|expr| matches!(expr, Expr::Random { .. })).count()
+    }
+
+    #[test]
+    fn what_costs_more_than_memory_is_drawn_once() {
+        let gpu = Target::Cuda(Architecture(80));
+        assert_eq!(draws(Distribution::Normal, gpu), 1);
+        assert_eq!(draws(Distribution::Normal, Target::Cpu), 1);
+        // A block of Philox costs a GPU less than a write and a read.
+        assert_eq!(draws(Distribution::Uniform, gpu), 2);
+    }
+}
