@@ -51,6 +51,59 @@ static __device__ float bernoulli(const Draw& draw, unsigned element, float p) {
     return uniform(draw, element) < p ? 1.0f : 0.0f;
 }
 
+// --- Draws of 0 or 1 as bits ------------------------------------------------------------------
+// Element i of a buffer of bits is bit i % 32 of its word i / 32. A block of Philox is computed once, for
+// its four elements.
+
+static __device__ float bit(const unsigned* words, unsigned element) {
+    return (words[element / 32] >> element % 32 & 1u) != 0 ? 1.0f : 0.0f;
+}
+
+// Bit j is element 4 * block + j.
+static __device__ unsigned four_bits(const Draw& draw, unsigned block, float p) {
+    const uint4 words = philox4x32_10(draw, block);
+    const float unit = 1.0f / 16777216.0f;
+    return ((float)(words.x >> 8) * unit < p ? 1u : 0u) | ((float)(words.y >> 8) * unit < p ? 2u : 0u) |
+           ((float)(words.z >> 8) * unit < p ? 4u : 0u) | ((float)(words.w >> 8) * unit < p ? 8u : 0u);
+}
+
+// A buffer in the order of the draw: each thread makes whole words. The last one may end with draws
+// that nobody reads.
+template <unsigned WORDS>
+static __device__ void draw_words(unsigned* words, const Draw& draw, float p, unsigned block, unsigned blocks) {
+    for (unsigned i = block * blockDim.x + threadIdx.x; i < WORDS; i += blocks * blockDim.x) {
+        unsigned word = 0;
+        for (unsigned part = 0; part < 8; ++part) word |= four_bits(draw, 8 * i + part, p) << 4 * part;
+        words[i] = word;
+    }
+}
+
+// A buffer of rows of COLUMNS elements, whole words, of which the draw has one column after the other:
+// images by pixels. A warp goes down a run of rows of 32 columns, a lane for each: the lane's four draws
+// are for its next four rows, and of each row the lanes' bits are a word.
+template <unsigned ROWS, unsigned COLUMNS>
+static __device__ void draw_columns(unsigned* words, const Draw& draw, float p, unsigned block, unsigned blocks) {
+    constexpr unsigned WORDS = COLUMNS / 32;
+    constexpr unsigned RUNS = (ROWS + 63) / 64, RUN = ((ROWS + RUNS - 1) / RUNS + 3) / 4 * 4;
+    const unsigned lane = threadIdx.x % 32;
+    for (unsigned i = (block * blockDim.x + threadIdx.x) / 32; i < RUNS * WORDS; i += blocks * blockDim.x / 32) {
+        const unsigned column = i % WORDS, first = i / WORDS * RUN, end = min(first + RUN, ROWS);
+        const unsigned element = (32 * column + lane) * ROWS + first;
+        // Where columns do not begin with a block of Philox, a lane's four rows are in two of them.
+        constexpr bool SPLIT = ROWS % 4 != 0;
+        unsigned bits = SPLIT ? four_bits(draw, element / 4, p) : 0;
+        for (unsigned row = first; row < end; row += 4) {
+            const unsigned next = (element + row - first) / 4 + (SPLIT ? 1 : 0);
+            bits |= four_bits(draw, next, p) << (SPLIT ? 4 : 0);
+            for (unsigned j = 0; j < 4; ++j) {
+                const unsigned word = __ballot_sync(0xffffffffu, bits >> (element % 4 + j) & 1u);
+                if (lane == j && row + j < end) words[(row + j) * WORDS + column] = word;
+            }
+            bits >>= 4;
+        }
+    }
+}
+
 // --- bf16 -------------------------------------------------------------------------------------
 // The upper half of a float, as its bits. Rounded to nearest, ties to even; NaN stays NaN.
 

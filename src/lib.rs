@@ -46,7 +46,7 @@
 //!   everything behind it knows some thirty primitives. The set is closed under differentiation.
 //! - **Randomness is counter-based.** A draw's bits follow from the seed, the step and the draw's name, so they are the
 //!   same in every schedule, for any number of threads and after every resume; and any draw can be replaced
-//!   by a given tensor.
+//!   by a given tensor. On a GPU one kernel makes all draws of 0 or 1 of an entry, and keeps them as bits.
 //! - **What changes from step to step is state in tensors**, Adam's count of steps included, never a number baked in.
 //! - **A kernel's body is data**: a small expression graph over an index space. The CPU evaluates it
 //!   tile by tile in cache, [`exec::cuda`] writes it as C++. It reads and writes by affine accesses with bounds

@@ -8,7 +8,7 @@ use gcc_gan::ir::{DType, text};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Store, Sweep};
 use gcc_gan::kernel::choice::{Algorithm, Choice};
-use gcc_gan::plan::{Buffer, BufferRole, Plan, decode, encode, verify};
+use gcc_gan::plan::{Buffer, BufferRole, Plan, Storage, decode, encode, verify};
 use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::Tensor;
 use gcc_gan::testing::formats::{self, PLAN, PROGRAM};
@@ -319,6 +319,7 @@ fn a_long_chain_of_squares_is_rendered() {
     let buffer = |i: usize| Buffer {
         name: format!("b{i}"),
         dtype: DType::F32,
+        storage: Storage::Elements,
         shape: vec![8],
         order: vec![],
         role: BufferRole::Temporary,

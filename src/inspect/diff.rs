@@ -120,16 +120,7 @@ fn kernels(schedule: &Schedule) -> BTreeMap<String, String> {
 }
 
 fn buffers(schedule: &Schedule) -> BTreeMap<String, String> {
-    let about = |b: &crate::plan::Buffer| {
-        format!(
-            "{}[{}] at {}, live {}..{}",
-            b.dtype,
-            b.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
-            b.offset,
-            b.live.0,
-            b.live.1
-        )
-    };
+    let about = |b: &crate::plan::Buffer| format!("{} at {}, live {}..{}", b.type_text(), b.offset, b.live.0, b.live.1);
     schedule.buffers.iter().map(|b| (b.name.clone(), about(b))).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, Store, Word};
 use crate::kernel::choice::Choice;
 use crate::kernel::contraction::{ContractionKind, ConvShape};
-use crate::kernel::schedule::{Buffer, BufferRole, Schedule};
+use crate::kernel::schedule::{Buffer, BufferRole, Schedule, Storage};
 use std::fmt::Write as _;
 
 /// Every kernel of a schedule in the order in which they run.
@@ -57,12 +57,13 @@ pub fn choice_text(kernel: &Kernel, buffers: &[Buffer]) -> Option<String> {
     Some(text)
 }
 
-/// A buffer's name, marked where it outlives the run.
+/// A buffer's name, marked where it outlives the run or is of bits.
 fn name(buffers: &[Buffer], id: BufferId) -> String {
     let Some(buffer) = buffers.get(id.index()) else { return format!("buffer {id}") };
     match &buffer.role {
         BufferRole::Input(name) => format!("input {name}"),
         BufferRole::State(name) => format!("state {name}"),
+        BufferRole::Temporary if buffer.storage == Storage::Bits => format!("bits {}", buffer.name),
         BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => buffer.name.clone(),
     }
 }

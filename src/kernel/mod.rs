@@ -2,6 +2,7 @@
 //! neither, and knows nothing of graphs or devices.
 
 pub mod access;
+pub mod bits;
 pub mod body;
 pub mod choice;
 pub mod contraction;

@@ -24,12 +24,29 @@ pub enum BufferRole {
     Workspace,
 }
 
+/// How the elements of a buffer are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// One after the other, as their type is.
+    #[default]
+    Elements,
+    /// Numbers that are 0 or 1, one bit each: element `i` is bit `i % 32` of word `i / 32`, from the lowest bit on. What is
+    /// left of the last word is not used.
+    Bits,
+}
+
+/// Elements in a word of [`Storage::Bits`].
+pub const WORD_BITS: usize = 32;
+
 /// A tensor in the arena.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buffer {
     /// The name of the node whose value it holds.
     pub name: String,
+    /// What an element is when it is read.
     pub dtype: DType,
+    pub storage: Storage,
     pub shape: Shape,
     /// The order in which the dimensions lie in memory, outermost first; empty where it is that of the shape.
     pub order: Vec<usize>,
@@ -46,7 +63,19 @@ impl Buffer {
     }
 
     pub fn bytes(&self) -> usize {
-        self.elements() * self.dtype.size()
+        match self.storage {
+            Storage::Elements => self.elements() * self.dtype.size(),
+            Storage::Bits => self.elements().div_ceil(WORD_BITS) * size_of::<u32>(),
+        }
+    }
+
+    /// What it holds as text, such as `f32[128,64]` or `bits[128,64]`.
+    pub fn type_text(&self) -> String {
+        let ty = Type::new(self.dtype, self.shape.clone()).to_string();
+        match self.storage {
+            Storage::Elements => ty,
+            Storage::Bits => format!("bits{}", &ty[self.dtype.to_string().len()..]),
+        }
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Policy {
     pub parallel_points: usize,
     /// Whether calls of the same layers become one of both batches.
     pub merge_calls: bool,
+    /// Whether a kernel of their own makes all draws of 0 or 1, and keeps them as bits.
+    pub draws_as_bits: bool,
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
@@ -110,6 +112,7 @@ impl Target {
                 serial_elements: 1 << 16,
                 parallel_points: 32,
                 merge_calls: false,
+                draws_as_bits: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
             },
@@ -121,6 +124,7 @@ impl Target {
                 serial_elements: 1 << 18,
                 parallel_points: 16,
                 merge_calls: true,
+                draws_as_bits: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
             },

@@ -7,7 +7,7 @@ pub mod overlap;
 mod verify;
 
 pub use crate::kernel::cost::Machine;
-pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout};
+pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout, Storage};
 use crate::kernel::target::{Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};

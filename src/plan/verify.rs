@@ -11,13 +11,14 @@ use super::limits::{check_bounds, check_divisors, check_names, check_plan_names}
 use super::overlap::{Placement, check_no_overlap};
 use super::{EntryPlan, Plan};
 use crate::kernel::access::{Access, kept_shape};
+use crate::kernel::bits::bit_draw;
 use crate::kernel::body::{
     Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
 };
 use crate::kernel::choice::{Algorithm, Choice, MAX_SPLITS, MAX_TILE, RowSource, ThreadBlocks, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
-use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
+use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, Storage};
 use crate::kernel::target::Target;
 use crate::scalar::Lane;
 use crate::tensor::DType;
@@ -124,7 +125,9 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     let mut placements = Vec::new();
     for buffer in &schedule.buffers {
         let name = &buffer.name;
-        let size = elements(&buffer.shape)? * buffer.dtype.size();
+        elements(&buffer.shape)?;
+        let size = buffer.bytes();
+        check_storage(plan, buffer)?;
         ensure!(buffer.offset % ALIGNMENT == 0, "buffer `{name}` at byte {} is not aligned", buffer.offset);
         let declared = match &buffer.role {
             BufferRole::State(state) => {
@@ -167,6 +170,13 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
         ensure!(buffer.live.1 == end.max(1) || end == 0, "output `{}` does not live to the end", output.name);
         ensure!(elements(&output.shape)? == buffer.elements(), "output `{}` has another size", output.name);
     }
+    Ok(())
+}
+
+/// That bits are of numbers that no caller sees, for devices that read bits.
+fn check_storage(plan: &Plan, buffer: &Buffer) -> Check {
+    let fits = buffer.role == BufferRole::Temporary && buffer.dtype == DType::F32 && plan.source.target != Target::Cpu;
+    ensure!(buffer.storage == Storage::Elements || fits, "buffer `{}` can't be stored as bits", buffer.name);
     Ok(())
 }
 
@@ -333,6 +343,7 @@ fn check_kernel(schedule: &Schedule, target: Target, position: usize, kernel: &K
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
     let size = |b: BufferId| buffer(b).dtype.size();
+    let has_elements = |b: BufferId| buffer(b).storage == Storage::Elements;
     for w in kernel.choice.workspace.iter().map(|w| w.buffer) {
         let (start, end) = range(w);
         for &other in reads.iter().chain(&writes) {
@@ -355,7 +366,11 @@ fn check_kernel(schedule: &Schedule, target: Target, position: usize, kernel: &K
             }
             let (r, w) = if is_written { (other, b) } else { (b, other) };
             ensure!(
-                place == other_place && size(r) == size(w) && may_overwrite(&kernel.body, &reading, r, w),
+                place == other_place
+                    && size(r) == size(w)
+                    && has_elements(r)
+                    && has_elements(w)
+                    && may_overwrite(&kernel.body, &reading, r, w),
                 "at position {position} `{}` is written over `{}`, which is still read",
                 buffer(w).name,
                 buffer(r).name
@@ -482,6 +497,10 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
         ensure!(!std::mem::replace(slot, true), "a slot is computed twice");
         Ok(())
     };
+    let bits = nest.stores().map(|store| &schedule.buffers[store.buffer.index()]).find(|b| b.storage == Storage::Bits);
+    if let Some(buffer) = bits {
+        ensure!(bit_draw(nest).is_some(), "the bits `{}` are not drawn by a nest of their own", buffer.name);
+    }
     for sweep in &nest.sweeps {
         reads_inside(schedule, exprs, &sweep.swept().collect::<Vec<_>>(), &nest.space, &defined)?;
         for store in &sweep.stores {
@@ -524,7 +543,10 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
             Operand::Buffer { buffer, access } => {
                 check_access(access, shape)?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
-                ensure!(buffer.dtype == DType::F32, "an operand is not f32");
+                ensure!(
+                    buffer.dtype == DType::F32 && buffer.storage == Storage::Elements,
+                    "an operand is not stored as f32"
+                );
                 ensure!(access.bounds.is_empty(), "an operand is padded");
                 match access.element_range(shape) {
                     Ok(Some((least, greatest))) => {
@@ -543,6 +565,10 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
     check_exprs(schedule, &contraction.exprs, &contraction.space, 0, true)?;
+    for buffer in contraction.stores.iter().chain(contraction.reductions.iter().map(|r| &r.result)).map(|s| s.buffer) {
+        let buffer = &schedule.buffers[buffer.index()];
+        ensure!(buffer.storage == Storage::Elements, "an epilogue writes the bits `{}`", buffer.name);
+    }
     for store in &contraction.stores {
         reads_inside(schedule, &contraction.exprs, &[store.value], &contraction.space, &[])?;
         check_store(schedule, &contraction.exprs, store, &contraction.space)?;
@@ -608,3 +634,7 @@ fn check_conv(c: &ConvShape) -> Check {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "bits_tests.rs"]
+mod bits_tests;

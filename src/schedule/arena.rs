@@ -4,7 +4,7 @@ use super::ScheduleError;
 use super::assemble::{Assembled, nests_reading, writes_where_it_reads};
 use super::memory::{LiveRange, PlannerOptions, plan_memory};
 use super::select::workspace;
-use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout};
+use crate::kernel::schedule::{ALIGNMENT, BufferRole, Schedule, StateLayout, Storage};
 
 /// Gives every buffer of sorted kernels its live range and its offset.
 ///
@@ -66,6 +66,7 @@ pub fn lay_out(work: Assembled, states: &StateLayout) -> Result<Schedule, Schedu
                     && old.live.0 < position
                     && old.bytes() == buffers[new].bytes()
                     && old.dtype.size() == buffers[new].dtype.size()
+                    && [old.storage, buffers[new].storage] == [Storage::Elements; 2]
                     && kernel.writes.binary_search(&read).is_err()
                     && writes_where_it_reads(&kernel.body, &reading, read, result)
             });

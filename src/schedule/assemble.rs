@@ -9,7 +9,7 @@ use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Store, Sweep};
-use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout};
+use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout, Storage};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
@@ -29,7 +29,7 @@ pub struct Assembled {
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place.
 pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Assembled, ScheduleError> {
-    let Fused { kernels, orders } = fused;
+    let Fused { kernels, orders, bits } = fused;
     let mut work = Work::new(graph, kernels, &orders);
     work.keep_old_states(graph);
     let state_nodes = state_nodes(graph);
@@ -42,7 +42,7 @@ pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Ass
             work.copy_into(graph, value, state);
         }
     }
-    work.number(graph, &orders, states)
+    work.number(graph, &orders, &bits, states)
 }
 
 /// Kernels whose buffers are still named by the node whose value they hold (or a number beyond, for
@@ -217,7 +217,13 @@ impl<'o> Work<'o> {
     }
 
     /// Gives every value a buffer, the same one to a state's old and new value.
-    fn number(self, graph: &Graph, orders: &Orders, states: &StateLayout) -> Result<Assembled, ScheduleError> {
+    fn number(
+        self,
+        graph: &Graph,
+        orders: &Orders,
+        bits: &HashSet<NodeId>,
+        states: &StateLayout,
+    ) -> Result<Assembled, ScheduleError> {
         let follows = |k: usize| self.before[k].iter().all(|&before| self.order.is_before(before, k));
         debug_assert!((0..self.kernels.len()).all(follows), "the order of kernels was not kept");
         let mut buffers: Vec<Buffer> = Vec::new();
@@ -241,7 +247,8 @@ impl<'o> Work<'o> {
                 BufferRole::State(name) => states.orders.get(name).cloned().unwrap_or_default(),
                 _ => Vec::new(),
             };
-            buffers.push(Buffer { name: node.name.clone(), dtype, shape, order, role, offset, live: (0, 0) });
+            let (name, storage) = (node.name.clone(), Storage::Elements);
+            buffers.push(Buffer { name, dtype, storage, shape, order, role, offset, live: (0, 0) });
         }
         for kernel in &self.kernels {
             for value in kernel.body.stores().map(|store| store.buffer) {
@@ -252,9 +259,11 @@ impl<'o> Work<'o> {
                         let node = graph.node(id);
                         let (dtype, shape, role) = (node.ty.dtype, node.ty.shape.clone(), BufferRole::Temporary);
                         let order = orders.get(&id).cloned().unwrap_or_default();
+                        let storage = if bits.contains(&id) { Storage::Bits } else { Storage::Elements };
                         buffers.push(Buffer {
                             name: node.name.clone(),
                             dtype,
+                            storage,
                             shape,
                             order,
                             role,

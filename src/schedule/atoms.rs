@@ -1,9 +1,10 @@
 //! The first question of fusion: which nodes have a value of their own.
 
+use super::draws::{kept_as_bits, source};
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use super::physical::Orders;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Distribution, Graph, NodeId, Op};
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
 
@@ -24,6 +25,9 @@ pub(super) fn choose_atoms(
     for id in graph.results() {
         let id = base(graph, id);
         atoms[id.index()] |= !leaf(id);
+    }
+    for draw in kept_as_bits(graph, policy) {
+        atoms[draw.index()] = true;
     }
     let mut depth = vec![0; graph.bound()];
     for &id in order {
@@ -53,7 +57,7 @@ pub(super) fn choose_atoms(
             let repeated = graph.ty(operand).elements() < to.iter().product();
             atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
-        if matches!(op, Op::Scalar(_) | Op::Convert { .. })
+        if matches!(op, Op::Scalar(_) | Op::Convert { .. } | Op::Random { .. })
             && is_shared(graph, id)
             && !is_cheap(graph, id, policy, &atoms)
         {
@@ -113,14 +117,6 @@ fn affected(graph: &Graph, nodes: &[NodeId], in_memory: &[bool]) -> Vec<NodeId> 
     found
 }
 
-/// The first node below movement operations.
-fn source(graph: &Graph, mut id: NodeId) -> NodeId {
-    while graph.op(id).is_movement() && !matches!(graph.op(id), Op::Concat { .. }) {
-        id = graph.operands(id)[0];
-    }
-    id
-}
-
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
 fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
@@ -172,8 +168,9 @@ fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool 
         weight += match graph.op(node) {
             Op::Scalar(op) => op.cost(),
             Op::Convert { .. } => 1,
-            // A block of Philox.
-            Op::Random { .. } => 10,
+            // A block of Philox; on top of it a logarithm, a root and a sine in f64.
+            Op::Random { distribution: Distribution::Uniform | Distribution::Bernoulli(_), .. } => 10,
+            Op::Random { distribution: Distribution::Normal, .. } => 40,
             // What is not moved in memory is read at other places, and what remains is in memory by now.
             Op::Input { .. }
             | Op::State { .. }

@@ -6,9 +6,11 @@
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
 //!    to one kernel and no path leaves the group and comes back.
-//! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel.
+//! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
+//!    draws of bits, each of which is a group of its own.
 
 use super::atoms::choose_atoms;
+use super::draws::kept_as_bits;
 use super::lower::{Core, Lowering, Refusal, same_reduction};
 use super::multi_tensor::multi_tensor;
 use super::physical::{Orders, pixel_major, walked_in_memory_order};
@@ -18,6 +20,15 @@ use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// What kernels have in common that become one multi-tensor kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Together {
+    /// They update parameters of one network.
+    Optimiser(String),
+    /// They draw bits.
+    Bits,
+}
 
 /// The nodes of one kernel.
 #[derive(Debug, Clone)]
@@ -37,11 +48,12 @@ pub struct FusedKernel {
     pub members: Vec<NodeId>,
 }
 
-/// Kernels, and the values that lie in memory in another order than their shape's.
+/// Kernels, the values that lie in memory in another order than their shape's, and those that are kept as bits.
 #[derive(Debug, Clone, Default)]
 pub struct Fused {
     pub kernels: Vec<FusedKernel>,
     pub orders: Orders,
+    pub bits: HashSet<NodeId>,
 }
 
 /// A group whose expressions come from this many nodes grows no further: fusion has saved what it can by then, and
@@ -54,6 +66,8 @@ const MOST_SIBLINGS: usize = 64;
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFused {
+    #[error("one draws bits, as a kernel does that draws all of them")]
+    Bits,
     #[error("they update different networks, or only one of them updates parameters")]
     Optimiser,
     #[error("one computes a number that every parameter's update needs first")]
@@ -130,6 +144,7 @@ pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
             groups.merge_around(atom);
         }
     }
+    let bits = groups.bits.clone();
     let groups = groups.finish(&rank);
     let results: HashSet<NodeId> = graph.results().into_iter().map(|id| base(graph, id)).collect();
 
@@ -153,7 +168,7 @@ pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
         }
     };
     let lowering = Lowering { orders: &orders, ..lowering };
-    let mut kernels: Vec<(Option<String>, FusedKernel)> = Vec::new();
+    let mut kernels: Vec<(Option<Together>, FusedKernel)> = Vec::new();
     for group in groups {
         let body = match lowering.body(&group.core, &group.members, &stored) {
             Ok(body) if orders.is_empty() => body,
@@ -161,10 +176,14 @@ pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
             Err(refusal) => panic!("a group that was accepted no longer lowers: {refusal:?}"),
         };
         let nests = matches!(&body, Body::Nests(_));
-        let key = group.optimiser.clone().filter(|_| nests && fusion == Fusion::On);
+        let together = match group.optimiser.clone() {
+            _ if group.members.iter().any(|member| bits.contains(member)) => Some(Together::Bits),
+            network => network.map(Together::Optimiser),
+        };
+        let key = together.filter(|_| nests && fusion == Fusion::On);
         kernels.push((key, FusedKernel { body, members: group.members }));
     }
-    Fused { kernels: multi_tensor(kernels), orders }
+    Fused { kernels: multi_tensor(kernels), orders, bits }
 }
 
 /// The node whose buffer holds the value: reshapes move nothing.
@@ -204,6 +223,8 @@ struct Groups<'l> {
     readers: Vec<BTreeSet<GroupId>>,
     rank: &'l [usize],
     policy: Policy,
+    /// The draws that are kept as bits.
+    bits: HashSet<NodeId>,
     /// How many nodes each group's expressions come from, those in several counted as often.
     weight: Vec<usize>,
     /// What each group reads in another order than it computes, for groups that reduce nothing: see
@@ -234,6 +255,7 @@ impl<'l> Groups<'l> {
             readers: vec![BTreeSet::new(); graph.bound()],
             rank,
             policy,
+            bits: kept_as_bits(graph, &policy),
             weight: Vec::new(),
             moved: Vec::new(),
             order: Topological::default(),
@@ -372,6 +394,9 @@ impl<'l> Groups<'l> {
     /// What `a` and `b` would be as one kernel, or why they can't be one.
     fn merged(&self, a: GroupId, b: GroupId) -> Result<Merged, NotFused> {
         let (ga, gb) = (&self.groups[a], &self.groups[b]);
+        if ga.members.iter().chain(&gb.members).any(|member| self.bits.contains(member)) {
+            return Err(NotFused::Bits);
+        }
         if ga.optimiser != gb.optimiser {
             return Err(NotFused::Optimiser);
         }

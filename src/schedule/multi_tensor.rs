@@ -1,4 +1,4 @@
-//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, in one launch.
+//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, or all draws of bits, in one launch.
 
 use super::fuse::FusedKernel;
 use super::value::ValueId;
@@ -6,10 +6,11 @@ use crate::kernel::body::Body;
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::hash::Hash;
 
 /// Merges kernels with the same key, all of them nests, wherever no path leads from one to the other; returns all
 /// kernels in a topological order.
-pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKernel> {
+pub fn multi_tensor<K: Eq + Hash>(kernels: Vec<(Option<K>, FusedKernel)>) -> Vec<FusedKernel> {
     let mut writer = HashMap::new();
     for (k, (_, kernel)) in kernels.iter().enumerate() {
         writer.extend(kernel.members.iter().map(|&m| (ValueId::of(m), k)));
@@ -67,13 +68,13 @@ pub fn multi_tensor(kernels: Vec<(Option<String>, FusedKernel)>) -> Vec<FusedKer
 
 /// For each kernel the set that it is in, named by the first kernel of the set. The kernels are in a topological order, so
 /// a set of earlier ones never needs a later one: only paths the other way matter.
-fn sets(kernels: &[(Option<String>, FusedKernel)], reads: &[BTreeSet<usize>]) -> Vec<usize> {
+fn sets<K: Eq + Hash>(kernels: &[(Option<K>, FusedKernel)], reads: &[BTreeSet<usize>]) -> Vec<usize> {
     debug_assert!(reads.iter().enumerate().all(|(k, reads)| reads.iter().all(|&read| read < k)));
     let mut set_of: Vec<usize> = (0..kernels.len()).collect();
     let mut members: Vec<Vec<usize>> = (0..kernels.len()).map(|k| vec![k]).collect();
     // Whether a set needs one with a key, or is one: no path that matters leads through any other.
     let mut keyed = vec![false; kernels.len()];
-    let mut open: HashMap<&String, Vec<usize>> = HashMap::new();
+    let mut open: HashMap<&K, Vec<usize>> = HashMap::new();
     // By a set, the kernel for which it was last found to be needed.
     let mut needed_for = vec![usize::MAX; kernels.len()];
     for (k, (key, _)) in kernels.iter().enumerate() {

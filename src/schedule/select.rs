@@ -10,7 +10,7 @@ use crate::kernel::choice::{
 };
 use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
-use crate::kernel::schedule::{Buffer, BufferRole};
+use crate::kernel::schedule::{Buffer, BufferRole, Storage};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
 use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
 use crate::tensor::DType;
@@ -42,6 +42,7 @@ pub fn select(work: &mut Assembled, strategy: &Strategy) {
                 buffers.push(Buffer {
                     name: format!("{}: {}", kernel.name, purpose.name()),
                     dtype: DType::F32,
+                    storage: Storage::Elements,
                     shape: vec![floats],
                     order: Vec::new(),
                     role: BufferRole::Workspace,

@@ -4,7 +4,7 @@ use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Operand, Store};
 use gcc_gan::kernel::choice::{Algorithm, Choice, ThreadBlocks, Workspace};
 use gcc_gan::kernel::contraction::ContractionKind;
-use gcc_gan::kernel::schedule::{Buffer, BufferRole};
+use gcc_gan::kernel::schedule::{Buffer, BufferRole, Storage};
 use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::DType;
 
@@ -22,9 +22,9 @@ pub fn single(kind: ContractionKind, orders: [&[usize]; 3], blocks: ThreadBlocks
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut arena_bytes = 0;
     let mut buffer = |name: &str, shape: &Vec<usize>, role: BufferRole| {
-        let (shape, live) = (shape.clone(), (0, 1));
-        let buffer =
-            Buffer { name: name.into(), dtype: DType::F32, shape, order: Vec::new(), role, offset: arena_bytes, live };
+        let (name, dtype, storage) = (name.into(), DType::F32, Storage::Elements);
+        let (shape, order, offset, live) = (shape.clone(), Vec::new(), arena_bytes, (0, 1));
+        let buffer = Buffer { name, dtype, storage, shape, order, role, offset, live };
         arena_bytes = (arena_bytes + buffer.bytes()).next_multiple_of(64);
         buffers.push(buffer);
         BufferId::new(buffers.len() - 1)

@@ -217,6 +217,17 @@ static void together(Operation operation, void* operands) {
     yield(At::Together);
 }
 
+struct Vote {
+    bool is_for;
+    unsigned result;
+};
+
+static void ballot(void* const* lanes) {
+    unsigned result = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) result |= (unsigned)((Vote*)lanes[lane])->is_for << lane;
+    for (unsigned lane = 0; lane < 32; ++lane) ((Vote*)lanes[lane])->result = result;
+}
+
 static float as_tf32(unsigned bits) { return __int_as_float((int)(bits & 0xffffe000u)); }
 static float as_bf16(unsigned bits) { return __int_as_float((int)(bits << 16)); }
 
@@ -270,6 +281,12 @@ static void multiply(void* const* lanes) {
 }
 
 }  // namespace emulation
+
+static inline unsigned __ballot_sync(unsigned, bool is_for) {
+    emulation::Vote vote = {is_for, 0};
+    emulation::together(emulation::ballot, &vote);
+    return vote.result;
+}
 
 static inline float* shared_floats() { return (float*)emulation::shared; }
 

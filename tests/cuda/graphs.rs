@@ -1,6 +1,8 @@
 //! Small graphs in the shapes that training steps are made of.
 
-use gcc_gan::ir::{Builder, DType, Distribution, Graph, NodeId, Op, Origin, Output, Real, ReduceKind, Type, Update};
+use gcc_gan::ir::{
+    Builder, DType, Distribution, Graph, NodeId, Op, Origin, Output, Real, ReduceKind, Type, Update, Window,
+};
 use gcc_gan::scalar::{Lane, ScalarOp};
 
 /// Builds a graph by a function that gives names to its results.
@@ -98,6 +100,37 @@ pub fn dropout() -> Graph {
         let next = b.scalar(ScalarOp::AddU32, &[step, one]);
         update(b, "step", next);
         vec![("y", y)]
+    })
+}
+
+/// Images dropped between two convolutions and once more behind them, forward and backward: masks that lie in memory as
+/// images do.
+pub fn dropped_images([images, channels, height, width]: [usize; 4]) -> Graph {
+    graph("dropped_images", |b| {
+        let [n, c, h, w] = [images, channels, height, width];
+        let x = input(b, "x", Type::f32([n, 2, h, w]));
+        let first = state(b, "first", Type::f32([c, 2, 1, 1]));
+        let second = state(b, "second", Type::f32([c, c, 1, 1]));
+        let seed = state(b, "seed", Type::u32([2]));
+        let step = state(b, "step", Type::u32([]));
+        let mask = |b: &mut Builder, stream: &str| {
+            let distribution = Distribution::Bernoulli(Real(0.7));
+            let op = Op::Random { distribution, stream: stream.into(), shape: vec![n, c, h, w] };
+            let draw = b.named(stream, op, &[seed, step]);
+            b.scale(draw, 1.0 / 0.7)
+        };
+        let masks = [mask(b, "inner"), mask(b, "outer")];
+        let window = Window { stride: [1, 1], pad: [0, 0] };
+        let y = b.op(Op::Conv2d { window }, &[x, first]);
+        let y = b.mul(y, masks[0]);
+        let z = b.op(Op::Conv2d { window }, &[y, second]);
+        let z = b.mul(z, masks[1]);
+        // As if the gradient were the result itself.
+        let dz = b.mul(z, masks[1]);
+        let dy = b.op(Op::Conv2dInputGrad { window, size: [h, w] }, &[dz, second]);
+        let dy = b.mul(dy, masks[0]);
+        let dx = b.op(Op::Conv2dInputGrad { window, size: [h, w] }, &[dy, first]);
+        vec![("z", z), ("dx", dx)]
     })
 }
 
@@ -235,6 +268,10 @@ pub fn all() -> Vec<Graph> {
         batch_norm([33, 45, 1, 1]),
         column_statistics(),
         dropout(),
+        // Rows of whole words and of none, and columns that begin within a block of draws.
+        dropped_images([4, 8, 7, 7]),
+        dropped_images([2, 16, 6, 12]),
+        dropped_images([3, 5, 4, 3]),
         draws(),
         softmax(),
         mean_loss(),

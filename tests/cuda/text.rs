@@ -41,7 +41,8 @@ snapshot! {
     elementwise_chain_with_two_results: graphs::chain();
     batch_norm_is_one_kernel: graphs::batch_norm([128, 64, 14, 14]);
     columns_are_reduced_coalesced: graphs::column_statistics();
-    dropout_draws_where_it_is_used: graphs::dropout();
+    dropout_draws_bits_beforehand: graphs::dropout();
+    masks_of_images_are_drawn_together_and_read_twice: graphs::dropped_images([4, 8, 7, 7]);
     softmax_is_one_kernel: graphs::softmax();
     movements_are_index_arithmetic: graphs::movements();
     an_optimiser_is_a_multi_tensor_kernel: graphs::optimiser();

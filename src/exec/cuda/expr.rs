@@ -4,7 +4,7 @@ use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Nest, SlotId, Word};
-use crate::plan::{Buffer, DType, Distribution};
+use crate::plan::{Buffer, DType, Distribution, Storage};
 use crate::scalar::{Lane, ScalarOp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -135,9 +135,11 @@ impl<'n> Expressions<'n> {
                 let pointer = &self.pointers[buffer];
                 let at = if points == Points::Full && outer.is_some() { "i" } else { "k" };
                 let hint = format!("{pointer}_{at}");
-                let load = match self.buffers[buffer.index()].dtype {
-                    DType::F32 | DType::U32 => format!("{pointer}[{element}]"),
-                    DType::Bf16 => format!("from_bf16({pointer}[{element}])"),
+                let buffer = &self.buffers[buffer.index()];
+                let load = match (buffer.storage, buffer.dtype) {
+                    (Storage::Bits, _) => format!("bit({pointer}, {element})"),
+                    (Storage::Elements, DType::F32 | DType::U32) => format!("{pointer}[{element}]"),
+                    (Storage::Elements, DType::Bf16) => format!("from_bf16({pointer}[{element}])"),
                 };
                 (hint, self.inside(access, points, load, dtype))
             }
@@ -155,12 +157,7 @@ impl<'n> Expressions<'n> {
                 ("index".to_string(), self.inside(access, points, index, dtype))
             }
             Expr::Random { distribution, stream, seed, step, access } => {
-                let words = [&seed[0], &seed[1], step].map(|word| self.word(word));
-                let [seed0, seed1, step] = words;
-                let draw = self.names.fresh("draw");
-                let (low, high) = (*stream as u32, *stream >> 32);
-                let line =
-                    format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
+                let (draw, line) = self.draw(*stream, seed, step);
                 // The key is the same at every point.
                 outer.as_deref_mut().unwrap_or(scope).lines.push(line);
                 let element = self.space.element(access, points);
@@ -192,6 +189,15 @@ impl<'n> Expressions<'n> {
         scope.lines.push(format!("const {} {name} = {text};", c_type(dtype)));
         scope.values.insert(id, name.clone());
         name
+    }
+
+    /// A name for what keys a draw, and the line that declares it.
+    pub fn draw(&mut self, stream: u64, seed: &[Word<BufferId>; 2], step: &Word<BufferId>) -> (String, String) {
+        let [seed0, seed1, step] = [&seed[0], &seed[1], step].map(|word| self.word(word));
+        let draw = self.names.fresh("draw");
+        let (low, high) = (stream as u32, stream >> 32);
+        let line = format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
+        (draw, line)
     }
 
     /// `text` inside the access's bounds, else 0.

@@ -12,6 +12,7 @@
 //! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch; and
 //! `executor` runs plans.
 
+mod bits;
 mod cache;
 mod code;
 mod contraction;

@@ -1,17 +1,18 @@
 //! Loop nests as bodies of functions, and how many blocks of how many threads run them.
 
+use super::bits;
 use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, Nest, Store, Sweep};
-use crate::plan::{Buffer, BufferRole, ReduceKind};
+use crate::plan::{Buffer, BufferRole, ReduceKind, Storage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Threads of a block that runs an elementwise nest.
-const THREADS: usize = 256;
+pub const THREADS: usize = 256;
 /// Most blocks of an elementwise nest, which then strides over its points.
-const MOST_BLOCKS: usize = 4096;
+pub const MOST_BLOCKS: usize = 4096;
 /// Points of a sweep that a thread should have at least before a block gets more threads.
 const POINTS_PER_THREAD: usize = 4;
 const WARP: usize = 32;
@@ -58,6 +59,9 @@ pub fn space_of(nest: &Nest<BufferId>) -> Space {
 
 /// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
 pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
+    if let Some(code) = bits::render(nest, buffers, block, blocks) {
+        return code;
+    }
     let space = space_of(nest);
     let walk = walk_of(nest, &space);
     let mut names = Names::default();
@@ -263,7 +267,7 @@ pub fn touched(nest: &Nest<BufferId>) -> (BTreeSet<BufferId>, BTreeSet<BufferId>
 }
 
 /// The nest's space in words: `over [128,64,14,14], reduced to [1,64,1,1]`.
-fn describe(nest: &Nest<BufferId>) -> String {
+pub fn describe(nest: &Nest<BufferId>) -> String {
     let full = format!("over {}", sizes(&nest.space));
     if nest.reduced.contains(&true) {
         format!("{full}, reduced to {}", sizes(&crate::kernel::access::kept_shape(&nest.space, &nest.reduced)))
@@ -290,18 +294,21 @@ pub fn pointers_of(
 /// A pointer to a buffer, with what the buffer is.
 pub fn declaration(buffer: &Buffer, name: &str, is_written: bool) -> String {
     let constness = if is_written { "" } else { "const " };
-    let ty = c_type(buffer.dtype);
+    let ty = match buffer.storage {
+        Storage::Elements => c_type(buffer.dtype),
+        Storage::Bits => "unsigned",
+    };
     let role = match &buffer.role {
         BufferRole::Input(_) => "input ",
         BufferRole::State(_) => "state ",
         BufferRole::Output => "output ",
         BufferRole::Temporary | BufferRole::Workspace => "",
     };
-    let shape = sizes(&buffer.shape);
-    let dtype = buffer.dtype;
     format!(
-        "{constness}{ty}* {name} = ({constness}{ty}*)(arena + {});  // {role}{}: {dtype}{shape}",
-        buffer.offset, buffer.name
+        "{constness}{ty}* {name} = ({constness}{ty}*)(arena + {});  // {role}{}: {}",
+        buffer.offset,
+        buffer.name,
+        buffer.type_text()
     )
 }
 

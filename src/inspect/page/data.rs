@@ -354,7 +354,7 @@ fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
         BufferRole::Temporary => ("temporary", &buffer.name),
         BufferRole::Workspace => ("workspace", &buffer.name),
     };
-    let ty = crate::ir::Type::new(buffer.dtype, buffer.shape.clone()).to_string();
+    let ty = buffer.type_text();
     BufferData { name: name.clone(), role, ty, offset: buffer.offset, bytes: buffer.bytes(), live: buffer.live, nodes }
 }
 
