@@ -10,6 +10,7 @@ pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
 use crate::tensor::Shape;
 pub use crate::types::ReduceKind;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 
 /// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
 /// buffer's elements.
@@ -180,6 +181,38 @@ impl<B> Nest<B> {
 
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
         self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
+    }
+
+    /// The nest with its dimensions in the order in which they lie in memory, so that neighbouring points are neighbours
+    /// there: by what the first store of the most elements writes, or where that writes less than the whole space, by what
+    /// the widest load reads.
+    pub fn in_memory_order(mut self) -> Nest<B> {
+        let spanned = |access: &Access| access.strides.iter().filter(|stride| **stride != 0).count();
+        let stores = self.sweeps.iter().flat_map(|sweep| &sweep.stores).map(|store| &store.access);
+        let loads = self.exprs.iter().filter_map(|expr| match expr {
+            Expr::Load { access, .. } => Some(access),
+            _ => None,
+        });
+        // The first of those that span most dimensions.
+        let Some(leading) = stores.chain(loads).min_by_key(|access| Reverse(spanned(access))) else { return self };
+        let mut permutation: Vec<usize> = (0..self.space.len()).collect();
+        permutation.sort_by_key(|&d| Reverse(leading.strides[d].unsigned_abs()));
+        if permutation.is_sorted() {
+            return self;
+        }
+        let permute_stores = |stores: &mut Vec<Store<B>>| {
+            stores.iter_mut().for_each(|store| store.access = store.access.permuted(&permutation));
+        };
+        for sweep in &mut self.sweeps {
+            permute_stores(&mut sweep.stores);
+            permute_stores(&mut sweep.kept_stores);
+        }
+        Nest {
+            space: permutation.iter().map(|&d| self.space[d]).collect(),
+            reduced: permutation.iter().map(|&d| self.reduced[d]).collect(),
+            exprs: self.exprs.with_accesses(|access| access.permuted(&permutation)),
+            ..self
+        }
     }
 }
 
