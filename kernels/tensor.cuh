@@ -12,6 +12,7 @@
 //   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
 //     far apart lines of them are, and the strides of the two loops over taps; the same of B;
 //   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
+//   point(number): the points in the order in which their blocks start, those with the most taps first;
 //   a(arena), b(arena): the operands;
 //   place(point): where they start, and which taps there are;
 //   store(arena, part, point, row, column, sum): what is done with a sum.
@@ -318,8 +319,8 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
 
     const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
     const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
-    const unsigned point = block / (TILES_ACROSS * TILES_DOWN) % Product::POINTS;
-    const unsigned part = block / (TILES_ACROSS * TILES_DOWN * Product::POINTS);
+    const unsigned part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
+    const unsigned point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
 
     // The pieces of this part, of those of all taps one after the other.
     const Place place = Product::place(point);

@@ -217,10 +217,20 @@ impl<B> Nest<B> {
 }
 
 impl<B: Clone> Contraction<B> {
-    /// The epilogue as a nest of its own, which reads the sums from a buffer: in one or more parts, one after the other,
-    /// each row-major.
-    pub fn epilogue(&self, sums: B, parts: usize) -> Nest<B> {
-        let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, &self.space, parts);
+    /// Where sums lie, each of their parts alike, that wait in memory for the epilogue of a kernel on a GPU: as what it
+    /// stores first, so that neighbours are read, computed and written as neighbours.
+    pub fn order_of_sums(&self) -> Access {
+        match self.stores.first() {
+            Some(store) => store.access.clone(),
+            None => Access::contiguous(&self.space),
+        }
+    }
+
+    /// The epilogue as a nest of its own, which reads the sums from a buffer by an access: in one or more parts, one after
+    /// the other.
+    pub fn epilogue(&self, sums: B, by: &Access, parts: usize) -> Nest<B> {
+        let elements = self.space.iter().product();
+        let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, by, elements, parts);
         let renumber = |store: &Store<B>| Store { value: renumbered[store.value.index()], ..store.clone() };
         let mut sweep = Sweep { stores: self.stores.iter().map(renumber).collect(), ..Sweep::default() };
         for (i, reduction) in self.reductions.iter().enumerate() {

@@ -43,7 +43,8 @@ pub enum Purpose {
     GradientBlocks,
     /// For each reduction of a nest and each part of a sweep, the results at the kept points.
     Partials,
-    /// The contraction's sums, row-major, before the epilogue; one after the other where they are added in parts.
+    /// The contraction's sums before the epilogue; one after the other where they are added in parts. Row-major, on a GPU
+    /// by [`Contraction::order_of_sums`].
     Sums,
 }
 

@@ -7,7 +7,7 @@ use super::nest::{declaration, indented, pointers_of, sizes};
 use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, Nest, Operand, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, Exprs, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Math, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
@@ -71,7 +71,7 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
         }
     }
     if let Some(sums) = sums {
-        let epilogue = c.epilogue(sums, choice.algorithm.splits());
+        let epilogue = c.epilogue(sums, &c.order_of_sums(), choice.algorithm.splits()).in_memory_order();
         text.add_nests(&format!("{name}_epilogue"), &[epilogue], buffers);
     }
 }
@@ -156,15 +156,8 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     let mut body: Vec<String> = output.declarations(KEPT);
     body.extend(output.declarations(REDUCED));
     body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
-    match sums {
-        Some(sums) => {
-            body.extend(store_part(c, sums, "i", buffers));
-        }
-        None => {
-            let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
-            body.extend(epilogue(&nest, buffers, |accesses| Space::new(&c.space, &nest.reduced, accesses)));
-        }
-    }
+    let stored = Stored::of(c, sums);
+    body.extend(stored.lines(buffers, |accesses| Space::new(&c.space, &stored.nest.reduced, accesses)));
     let mut lines = vec![
         "static __device__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, const unsigned k, \
          const unsigned r, const float accumulator) {"
@@ -175,18 +168,44 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     lines
 }
 
-/// The lines that write the sum of a part into the workspace, at a row-major position of the output: the pointer and the
-/// store.
-pub fn store_part(c: &Contraction<BufferId>, sums: BufferId, at: &str, buffers: &[Buffer]) -> [String; 2] {
-    let pointers = Names::default().pointers(&[sums], buffers);
-    let elements: usize = c.space.iter().product();
-    let pointer = &pointers[&sums];
-    let store = format!("{pointer}[part * {elements}u + {at}] = accumulator;");
-    [declaration(&buffers[sums.index()], pointer, true), store]
+/// What a product does with a sum.
+pub struct Stored {
+    /// Elementwise, with the sum as its accumulator: the epilogue, or the store of a part of the sum for later.
+    pub nest: Nest<BufferId>,
+    /// Of sums in parts, how many elements each part has.
+    pub part: Option<usize>,
 }
 
-/// The epilogue, an elementwise nest, at the point of a space of which there are the variables; the sum is `accumulator`.
-pub fn epilogue(nest: &Nest<BufferId>, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
+impl Stored {
+    /// Into the workspace where there is one for sums, else through the epilogue.
+    pub fn of(c: &Contraction<BufferId>, sums: Option<BufferId>) -> Stored {
+        let (exprs, stores, part) = match sums {
+            None => (c.exprs.clone(), c.stores.clone(), None),
+            Some(buffer) => {
+                let mut exprs = Exprs::default();
+                let value = exprs.push(Expr::Accumulator);
+                let store = Store { value, buffer, access: c.order_of_sums() };
+                (exprs, vec![store], Some(c.space.iter().product()))
+            }
+        };
+        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part }
+    }
+
+    /// What is done at the point of a space of which there are the variables; the sum is `accumulator`, and the number of
+    /// its part `part`.
+    pub fn lines(&self, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
+        let first = self.part.map_or(String::new(), |elements| format!("part * {elements}u + "));
+        epilogue(&self.nest, buffers, &first, space)
+    }
+}
+
+/// An elementwise nest whose stores are from the element `first` on.
+fn epilogue(
+    nest: &Nest<BufferId>,
+    buffers: &[Buffer],
+    first: &str,
+    space: impl FnOnce(&[&Access]) -> Space,
+) -> Vec<String> {
     let stores: Vec<&Store<BufferId>> = nest.stores().collect();
     let accesses: Vec<&Access> =
         nest.exprs.iter().filter_map(Expr::access).chain(stores.iter().map(|store| &store.access)).collect();
@@ -204,7 +223,7 @@ pub fn epilogue(nest: &Nest<BufferId>, buffers: &[Buffer], space: impl FnOnce(&[
     for (store, value) in stores.iter().zip(values) {
         let position = expressions.space.element(&store.access, Points::Full);
         let value = expressions.stored(store.buffer, value);
-        writes.push(format!("{}[{position}] = {value};", pointers[&store.buffer]));
+        writes.push(format!("{}[{first}{position}] = {value};", pointers[&store.buffer]));
     }
     lines.extend(expressions.space.all_declarations());
     lines.extend(outer.lines);
