@@ -7,10 +7,11 @@ use super::nest::{declaration, indented, pointers_of, sizes};
 use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, Exprs, Nest, Operand, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Math, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
+use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::tilings;
 use crate::plan::Buffer;
 use std::collections::BTreeSet;
@@ -57,7 +58,8 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     match tiled {
         Some((blocks, tilings)) => {
             for (number, tiling) in tilings.iter().enumerate() {
-                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums };
+                let reduction = TileReduction::of(c, blocks).zip(choice.buffer(Purpose::Partials));
+                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums, reduction };
                 product.render(text, &function(number, tilings.len()), buffers);
             }
         }
@@ -69,6 +71,9 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
                 product.render(text, &function, choice.algorithm.splits(), buffers);
             }
         }
+    }
+    if let (Some(reduction), Some(partials)) = (choice.algorithm.tile_reduction(c), choice.buffer(Purpose::Partials)) {
+        text.add_nests(&format!("{name}_reduced"), &[reduction.combine(partials)], buffers);
     }
     if let Some(sums) = sums {
         let epilogue = c.epilogue(sums, &c.order_of_sums(), choice.algorithm.splits()).in_memory_order();
@@ -174,6 +179,8 @@ pub struct Stored {
     pub nest: Nest<BufferId>,
     /// Of sums in parts, how many elements each part has.
     pub part: Option<usize>,
+    /// What is given back, for a reduction.
+    pub returned: Option<ExprId>,
 }
 
 impl Stored {
@@ -188,22 +195,23 @@ impl Stored {
                 (exprs, vec![store], Some(c.space.iter().product()))
             }
         };
-        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part }
+        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part, returned: None }
     }
 
     /// What is done at the point of a space of which there are the variables; the sum is `accumulator`, and the number of
     /// its part `part`.
     pub fn lines(&self, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
         let first = self.part.map_or(String::new(), |elements| format!("part * {elements}u + "));
-        epilogue(&self.nest, buffers, &first, space)
+        epilogue(&self.nest, buffers, &first, self.returned, space)
     }
 }
 
-/// An elementwise nest whose stores are from the element `first` on.
+/// An elementwise nest whose stores are from the element `first` on, and that gives a value back.
 fn epilogue(
     nest: &Nest<BufferId>,
     buffers: &[Buffer],
     first: &str,
+    returned: Option<ExprId>,
     space: impl FnOnce(&[&Access]) -> Space,
 ) -> Vec<String> {
     let stores: Vec<&Store<BufferId>> = nest.stores().collect();
@@ -219,6 +227,7 @@ fn epilogue(
     let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, POINT);
     let (mut outer, mut inner) = (Scope::default(), Scope::default());
     let values: Vec<String> = stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
+    let returned = returned.map(|value| expressions.full(value, &mut outer, &mut inner));
     let mut writes = Vec::new();
     for (store, value) in stores.iter().zip(values) {
         let position = expressions.space.element(&store.access, Points::Full);
@@ -229,6 +238,7 @@ fn epilogue(
     lines.extend(outer.lines);
     lines.extend(inner.lines);
     lines.extend(writes);
+    lines.extend(returned.map(|value| format!("return {value};")));
     lines
 }
 

@@ -3,11 +3,12 @@
 use super::contraction::{InMemory, Stored};
 use super::index::{Points, Space, TILED};
 use super::names::Names;
-use super::nest::{declaration, indented};
+use super::nest::{combiner, declaration, indented};
 use super::{KernelText, Launch};
 use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{BufferId, Contraction, Nest, Store};
 use crate::kernel::choice::{Math, ThreadBlocks, Tile};
+use crate::kernel::tile_reduction::{Kept, TileReduction};
 use crate::kernel::tiling::{Tiling, coordinates, shared_bytes};
 use crate::plan::Buffer;
 
@@ -22,6 +23,8 @@ pub struct Product<'p> {
     pub operands: [&'p InMemory; 2],
     pub contraction: &'p Contraction<BufferId>,
     pub sums: Option<BufferId>,
+    /// What tiles reduce, and where their results go.
+    pub reduction: Option<(TileReduction<BufferId>, BufferId)>,
 }
 
 impl Product<'_> {
@@ -59,7 +62,18 @@ impl Product<'_> {
         let (store, along_rows) = self.store(buffers);
         lines.push(format!("static constexpr bool STORE_ALONG_ROWS = {along_rows};"));
         for (operand, name) in self.operands.into_iter().zip(["a", "b"]) {
-            lines.extend(pointer(name, operand.buffer, buffers));
+            lines.extend(pointer(name, operand.buffer, false, buffers));
+        }
+        let kept = match self.reduction.as_ref().map(|(reduction, _)| reduction.kept) {
+            None => "ALL",
+            Some(Kept::Rows) => "ROWS",
+            Some(Kept::Columns) => "COLUMNS",
+            Some(Kept::Neither) => "NEITHER",
+        };
+        lines.push(format!("static constexpr Kept KEPT = Kept::{kept};"));
+        if let Some((reduction, partials)) = &self.reduction {
+            lines.push(format!("using Reduce = {};", combiner(reduction.kind).0));
+            lines.extend(pointer("partials", *partials, true, buffers));
         }
         lines.extend(self.place());
         lines.extend(store);
@@ -120,7 +134,8 @@ impl Product<'_> {
         let is_along_rows = |access: &Access| access.strides[fixed].abs() == 1 && access.strides[fixed + 1].abs() != 1;
         let over = |accesses: &[&Access]| Space::over(&sizes, &variables, &TILED, accesses);
         let mut body = Vec::new();
-        let stored = Stored::of(c, self.sums);
+        let returned = self.reduction.as_ref().map(|(reduction, _)| reduction.value);
+        let stored = Stored { returned, ..Stored::of(c, self.sums) };
         let along_rows = match coordinates(&tiling.out, &sizes, &c.space) {
             Some(coordinates) => {
                 let stored = Stored { nest: through(&stored.nest, &coordinates, &sizes), ..stored };
@@ -139,11 +154,12 @@ impl Product<'_> {
                 is_along_rows(&tiling.out)
             }
         };
-        let mut lines = vec![
-            "static __device__ __forceinline__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, \
-             [[maybe_unused]] const unsigned p, const unsigned k, const unsigned r, const float accumulator) {"
-                .to_string(),
-        ];
+        let result = if returned.is_some() { "float" } else { "void" };
+        let mut lines = vec![format!(
+            "static __device__ __forceinline__ {result} store(unsigned char* arena, \
+             [[maybe_unused]] const unsigned part, [[maybe_unused]] const unsigned p, const unsigned k, \
+             const unsigned r, const float accumulator) {{"
+        )];
         lines.extend(indented(body));
         lines.push("}".to_string());
         (lines, along_rows)
@@ -159,13 +175,14 @@ fn table(name: &str, points: &[usize]) -> String {
     format!("// Points with the most taps first.\nstatic __device__ const unsigned short {name}[] = {{\n{lines}}};\n")
 }
 
-/// A function that gives an operand's buffer.
-fn pointer(name: &str, buffer: BufferId, buffers: &[Buffer]) -> Vec<String> {
+/// A function that gives a buffer of floats.
+fn pointer(name: &str, buffer: BufferId, is_written: bool, buffers: &[Buffer]) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[buffer], buffers);
+    let constness = if is_written { "" } else { "const " };
     vec![
-        format!("static __device__ const float* {name}(const unsigned char* arena) {{"),
-        format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], false)),
+        format!("static __device__ {constness}float* {name}({constness}unsigned char* arena) {{"),
+        format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], is_written)),
         format!("    return {};", pointers[&buffer]),
         "}".to_string(),
     ]
