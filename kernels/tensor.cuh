@@ -12,15 +12,21 @@
 //   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
 //     far apart lines of them are, and the strides of the two loops over taps; the same of B;
 //   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
+//   point(number): the points in the order in which their blocks start, those with the most taps first;
 //   a(arena), b(arena): the operands;
 //   place(point): where they start, and which taps there are;
-//   store(arena, part, point, row, column, sum): what is done with a sum.
+//   store(arena, part, point, row, column, sum): what is done with a sum;
+//   KEPT: of which results there are reductions; where of less than all, `store` gives the value that is reduced, Reduce is how
+//     (see prelude.cuh), and partials(arena) is where the results of tiles go.
 
 enum class Math {
     TF32,    // operands rounded to tf32
     TF32X3,  // each operand as a sum of two tf32: three products, and the sum moved to f32 every 128 terms
     BF16,    // operands rounded to bf16
 };
+
+// What the values of a tile are reduced to: a result for each row, one for each column, or one for all. ALL: not at all.
+enum class Kept { ALL, ROWS, COLUMNS, NEITHER };
 
 // --- What a warp does together ----------------------------------------------------------------
 // All 32 lanes call these.
@@ -300,6 +306,44 @@ struct Multiply<Math::BF16> {
     }
 };
 
+// --- Reductions by tiles ----------------------------------------------------------------------
+
+// Reduces the values of a tile, whose lines in shared memory are PITCH apart. Each thread combines those of one kept row or
+// column, in one order; the results of tiles are one after the other for each point.
+template <class Product, unsigned PITCH>
+static __device__ __forceinline__ void reduce_tile(unsigned char* arena, const float* tile, unsigned point, unsigned row0,
+                                                   unsigned column0) {
+    using Reduce = typename Product::Reduce;
+    constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS;
+    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
+    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    constexpr unsigned LINES = Product::STORE_ALONG_ROWS ? TILE_COLUMNS : TILE_ROWS;
+    constexpr unsigned LINE = Product::STORE_ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
+    // Whether there is a result for each line, or for each place in the lines.
+    constexpr bool OF_LINES = Product::KEPT == (Product::STORE_ALONG_ROWS ? Kept::COLUMNS : Kept::ROWS);
+    constexpr unsigned COUNT = OF_LINES ? LINES : LINE, LENGTH = OF_LINES ? LINE : LINES;
+    const unsigned k = threadIdx.x, down = row0 / TILE_ROWS, across = column0 / TILE_COLUMNS;
+    float value = Reduce::identity();
+    if (k < COUNT) {
+#pragma unroll 8
+        for (unsigned i = 0; i < LENGTH; ++i) {
+            // Threads start at different places of their lines: in different banks.
+            value = Reduce::combine(value, OF_LINES ? tile[k * PITCH + (i + k) % LENGTH] : tile[i * PITCH + k]);
+        }
+    }
+    float* const partials = Product::partials(arena);
+    if (Product::KEPT == Kept::NEITHER) {
+        value = block_reduce<Reduce>(value);
+        if (k == 0) partials[(point * TILES_DOWN + down) * TILES_ACROSS + across] = value;
+    } else if (Product::KEPT == Kept::ROWS) {
+        if (k < COUNT && row0 + k < Product::ROWS) partials[(point * TILES_ACROSS + across) * Product::ROWS + row0 + k] = value;
+    } else {
+        if (k < COUNT && column0 + k < Product::COLUMNS) {
+            partials[(point * TILES_DOWN + down) * Product::COLUMNS + column0 + k] = value;
+        }
+    }
+}
+
 // --- The kernel -------------------------------------------------------------------------------
 
 // Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is
@@ -318,8 +362,8 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
 
     const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
     const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
-    const unsigned point = block / (TILES_ACROSS * TILES_DOWN) % Product::POINTS;
-    const unsigned part = block / (TILES_ACROSS * TILES_DOWN * Product::POINTS);
+    const unsigned part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
+    const unsigned point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
 
     // The pieces of this part, of those of all taps one after the other.
     const Place place = Product::place(point);
@@ -409,8 +453,16 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
     for (unsigned i = threadIdx.x; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
         const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
         const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
-        if (r < Product::ROWS && c < Product::COLUMNS) {
-            Product::store(arena, part, point, r, c, tile[line * PITCH + place_in_line]);
+        float& value = tile[line * PITCH + place_in_line];
+        const bool inside = r < Product::ROWS && c < Product::COLUMNS;
+        if constexpr (Product::KEPT == Kept::ALL) {
+            if (inside) Product::store(arena, part, point, r, c, value);
+        } else {
+            value = inside ? Product::store(arena, part, point, r, c, value) : Product::Reduce::identity();
         }
+    }
+    if constexpr (Product::KEPT != Kept::ALL) {
+        __syncthreads();
+        reduce_tile<Product, PITCH>(arena, tile, point, row0, column0);
     }
 }

@@ -65,13 +65,30 @@ impl Nodes<'_> {
     /// The largest magnitude in each part of a tensor, `f32[parts]`: NaN where there is one. A small tensor is one part.
     /// The parts are swept side by side, by the kernel that updates the tensor, which need not be read again.
     fn largest_of_parts(&mut self, node: NodeId, span: Span) -> Option<NodeId> {
-        let elements = self.ty(node).elements();
-        let parts = parts(elements);
+        let shape = self.shape(node).to_vec();
         let sizes = self.apply_as(ScalarOp::Abs, &[node], "size", span)?;
-        let cut = self.add(Op::Reshape { to: vec![parts, elements / parts] }, &[sizes], "parts", span)?;
-        let largest = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[cut], "largest", span)?;
+        let (of, kept, parts) = match outer_dimensions(&shape) {
+            Some(outer) => (sizes, outer, shape[..outer].iter().product()),
+            None => {
+                let elements = shape.iter().product();
+                let parts = parts(elements);
+                (self.add(Op::Reshape { to: vec![parts, elements / parts] }, &[sizes], "parts", span)?, 1, parts)
+            }
+        };
+        let axes = (kept..self.shape(of).len()).collect();
+        let largest = self.add(Op::Reduce { kind: ReduceKind::Max, axes }, &[of], "largest", span)?;
         self.add(Op::Reshape { to: vec![parts] }, &[largest], "largest", span)
     }
+}
+
+/// How many of the first dimensions give a tensor's parts, where some do that are neither many nor small: in whatever order
+/// the dimensions lie in memory, nothing is reshaped then.
+fn outer_dimensions(shape: &[usize]) -> Option<usize> {
+    let is_cut = |&outer: &usize| {
+        let [parts, size] = [&shape[..outer], &shape[outer..]].map(|dims| dims.iter().product::<usize>());
+        (2..=MOST_PARTS).contains(&parts) && size >= LEAST_ELEMENTS
+    };
+    (1..shape.len()).rev().find(is_cut)
 }
 
 /// Into how many parts a tensor's elements are cut: as many as threads and blocks can share, none too small to be worth
@@ -83,12 +100,19 @@ fn parts(elements: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::parts;
+    use super::{outer_dimensions, parts};
 
     #[test]
     fn parts_divide_a_tensor() {
         assert_eq!([1, 10, 1024, 2047, 2048, 12_544, 300 * 12_544].map(parts), [1, 1, 1, 1, 2, 8, 1024]);
         // A prime is one part.
         assert_eq!(parts(1_000_003), 1);
+    }
+
+    #[test]
+    fn whole_dimensions_are_parts_where_they_can_be() {
+        let shapes: [&[usize]; 6] =
+            [&[300, 12_544], &[256, 128, 5, 5], &[8, 4, 1024], &[64, 1, 4, 4], &[6272, 1], &[4096]];
+        assert_eq!(shapes.map(outer_dimensions), [Some(1), Some(1), Some(2), None, None, None]);
     }
 }

@@ -10,6 +10,7 @@ pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
 use crate::tensor::Shape;
 pub use crate::types::ReduceKind;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 
 /// Writes a value of each point of a space into a buffer: the access takes the points, in some order, to exactly the
 /// buffer's elements.
@@ -181,13 +182,55 @@ impl<B> Nest<B> {
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
         self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
     }
+
+    /// The nest with its dimensions in the order in which they lie in memory, so that neighbouring points are neighbours
+    /// there: by what the first store of the most elements writes, or where that writes less than the whole space, by what
+    /// the widest load reads.
+    pub fn in_memory_order(mut self) -> Nest<B> {
+        let spanned = |access: &Access| access.strides.iter().filter(|stride| **stride != 0).count();
+        let stores = self.sweeps.iter().flat_map(|sweep| &sweep.stores).map(|store| &store.access);
+        let loads = self.exprs.iter().filter_map(|expr| match expr {
+            Expr::Load { access, .. } => Some(access),
+            _ => None,
+        });
+        // The first of those that span most dimensions.
+        let Some(leading) = stores.chain(loads).min_by_key(|access| Reverse(spanned(access))) else { return self };
+        let mut permutation: Vec<usize> = (0..self.space.len()).collect();
+        permutation.sort_by_key(|&d| Reverse(leading.strides[d].unsigned_abs()));
+        if permutation.is_sorted() {
+            return self;
+        }
+        let permute_stores = |stores: &mut Vec<Store<B>>| {
+            stores.iter_mut().for_each(|store| store.access = store.access.permuted(&permutation));
+        };
+        for sweep in &mut self.sweeps {
+            permute_stores(&mut sweep.stores);
+            permute_stores(&mut sweep.kept_stores);
+        }
+        Nest {
+            space: permutation.iter().map(|&d| self.space[d]).collect(),
+            reduced: permutation.iter().map(|&d| self.reduced[d]).collect(),
+            exprs: self.exprs.with_accesses(|access| access.permuted(&permutation)),
+            ..self
+        }
+    }
 }
 
 impl<B: Clone> Contraction<B> {
-    /// The epilogue as a nest of its own, which reads the sums from a buffer: in one or more parts, one after the other,
-    /// each row-major.
-    pub fn epilogue(&self, sums: B, parts: usize) -> Nest<B> {
-        let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, &self.space, parts);
+    /// Where sums lie, each of their parts alike, that wait in memory for the epilogue of a kernel on a GPU: as what it
+    /// stores first, so that neighbours are read, computed and written as neighbours.
+    pub fn order_of_sums(&self) -> Access {
+        match self.stores.first() {
+            Some(store) => store.access.clone(),
+            None => Access::contiguous(&self.space),
+        }
+    }
+
+    /// The epilogue as a nest of its own, which reads the sums from a buffer by an access: in one or more parts, one after
+    /// the other.
+    pub fn epilogue(&self, sums: B, by: &Access, parts: usize) -> Nest<B> {
+        let elements = self.space.iter().product();
+        let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, by, elements, parts);
         let renumber = |store: &Store<B>| Store { value: renumbered[store.value.index()], ..store.clone() };
         let mut sweep = Sweep { stores: self.stores.iter().map(renumber).collect(), ..Sweep::default() };
         for (i, reduction) in self.reductions.iter().enumerate() {

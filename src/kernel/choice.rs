@@ -8,6 +8,7 @@ use super::body::{Body, BufferId, Contraction, Expr, Nest, Operand, Sweep};
 use super::contraction::{ContractionKind, ConvShape};
 use super::gemm::Gemm;
 use super::target::Target;
+use super::tile_reduction::TileReduction;
 use super::tiling;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -41,9 +42,11 @@ pub enum Purpose {
     PaddedImages,
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
-    /// For each reduction of a nest and each part of a sweep, the results at the kept points.
+    /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's epilogue,
+    /// those of each tile (see [`TileReduction`]).
     Partials,
-    /// The contraction's sums, row-major, before the epilogue; one after the other where they are added in parts.
+    /// The contraction's sums before the epilogue; one after the other where they are added in parts. Row-major, on a GPU
+    /// by [`Contraction::order_of_sums`].
     Sums,
 }
 
@@ -215,7 +218,7 @@ impl Algorithm {
     }
 
     /// The workspace that it needs for a body, in f32. `dtype` gives a buffer's element type.
-    pub fn workspace<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> Vec<(Purpose, usize)> {
+    pub fn workspace<B: Clone>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> Vec<(Purpose, usize)> {
         let c = match (body, self) {
             (Body::Contraction(c), _) => c,
             (Body::Nests(nests), Algorithm::SplitSweeps { parts }) => {
@@ -253,17 +256,33 @@ impl Algorithm {
                 _,
             ) => {}
         }
+        if let Some(reduction) = self.tile_reduction(c) {
+            found.push((Purpose::Partials, reduction.partials()));
+        }
         if self.sweeps_sums(c, dtype) {
             found.push((Purpose::Sums, self.splits().saturating_mul(output.iter().product())));
         }
         found
     }
 
+    /// How the epilogue reduces by tiles, where it does.
+    pub fn tile_reduction<B: Clone>(&self, c: &Contraction<B>) -> Option<TileReduction<B>> {
+        match self {
+            Algorithm::ThreadBlocks(blocks) => TileReduction::of(c, blocks),
+            Algorithm::Loops
+            | Algorithm::SplitSweeps { .. }
+            | Algorithm::MatMul { .. }
+            | Algorithm::Images(_)
+            | Algorithm::FilterGradient { .. } => None,
+        }
+    }
+
     /// Whether the epilogue is a sweep of its own over the sums in memory.
-    fn sweeps_sums<B>(&self, c: &Contraction<B>, dtype: impl Fn(&B) -> DType) -> bool {
+    fn sweeps_sums<B: Clone>(&self, c: &Contraction<B>, dtype: impl Fn(&B) -> DType) -> bool {
         // The sums of a filter gradient come in an order of their own.
         let is_scattered = matches!(self, Algorithm::FilterGradient { .. }) && !c.is_stored_plainly(dtype);
-        is_scattered || !c.reductions.is_empty() || self.splits() > 1
+        let reduces_sums = !c.reductions.is_empty() && self.tile_reduction(c).is_none();
+        is_scattered || reduces_sums || self.splits() > 1
     }
 
     /// In how many parts sums are added.
@@ -276,7 +295,7 @@ impl Algorithm {
     }
 
     /// How many times the workers are set going for a body, one after the other.
-    pub fn launches<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> usize {
+    pub fn launches<B: Clone>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> usize {
         let c = match (body, self) {
             (Body::Contraction(c), _) => c,
             (Body::Nests(nests), Algorithm::SplitSweeps { .. }) => {
@@ -297,6 +316,7 @@ impl Algorithm {
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
             }
             + usize::from(self.sweeps_sums(c, dtype))
+            + usize::from(self.tile_reduction(c).is_some())
     }
 }
 

@@ -254,15 +254,21 @@ impl<B> Exprs<B> {
         self
     }
 
-    /// The expressions with every [`Expr::Accumulator`] read from a buffer instead, where its parts (one or more) lie one
-    /// after the other, each row-major over `space`: their sum in order. Also gives the new number of each expression.
-    pub fn with_accumulator_in(self, buffer: B, space: &[usize], parts: usize) -> (Exprs<B>, Vec<ExprId>)
+    /// The expressions with every [`Expr::Accumulator`] read from a buffer instead, where its parts (one or more) of so many
+    /// elements lie one after the other, each read by `access`: their sum in order. Also gives the new number of each
+    /// expression.
+    pub fn with_accumulator_in(
+        self,
+        buffer: B,
+        access: &Access,
+        elements: usize,
+        parts: usize,
+    ) -> (Exprs<B>, Vec<ExprId>)
     where
         B: Clone,
     {
-        let elements: usize = space.iter().product();
         let part = |number: usize| {
-            let access = Access { offset: (number * elements) as isize, ..Access::contiguous(space) };
+            let access = Access { offset: access.offset + (number * elements) as isize, ..access.clone() };
             Expr::Load { buffer: buffer.clone(), access, lane: Lane::Real }
         };
         let mut result = Exprs::default();

@@ -11,4 +11,5 @@ pub mod expr;
 pub mod gemm;
 pub mod schedule;
 pub mod target;
+pub mod tile_reduction;
 pub mod tiling;

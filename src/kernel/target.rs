@@ -79,6 +79,9 @@ pub struct Policy {
     pub prologue_elements: usize,
     /// Whether a contraction's epilogue may reduce what it computes, such as to a batch's statistics.
     pub epilogue_reductions: bool,
+    /// Whether a parameter is updated by the contraction that makes its gradient, which then need not be in memory, with
+    /// what is reduced of the update.
+    pub updates_in_epilogues: bool,
     /// A sweep of more elements than the first for fewer kept points than the second would leave cores idle.
     pub serial_elements: usize,
     pub parallel_points: usize,
@@ -109,6 +112,7 @@ impl Target {
                 recompute_weight: 8,
                 prologue_elements: 4096,
                 epilogue_reductions: false,
+                updates_in_epilogues: false,
                 serial_elements: 1 << 16,
                 parallel_points: 32,
                 merge_calls: false,
@@ -120,6 +124,7 @@ impl Target {
                 recompute_weight: 12,
                 prologue_elements: 0,
                 epilogue_reductions: false,
+                updates_in_epilogues: true,
                 // Blocks share a sweep among their threads.
                 serial_elements: 1 << 18,
                 parallel_points: 16,

@@ -23,6 +23,9 @@ pub const TILES: [(usize, usize); 3] = [(128, 128), (128, 64), (64, 64)];
 /// The warps that share a tile's rows and columns.
 pub const WARPS: [usize; 2] = [2, 2];
 
+/// Most points of a product that are sorted by their taps.
+const MOST_ORDERED: usize = 4096;
+
 /// A matrix product in tiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tiling {
@@ -240,9 +243,25 @@ impl Tiling {
 
     /// How many products of pieces each of a block's tiles takes on average, padding not counted.
     pub fn mean_steps(&self) -> usize {
-        let points = self.points();
-        let mut taps = 0usize;
-        for number in 0..points {
+        let taps: usize = self.taps().sum();
+        (taps * self.depth.div_ceil(STEP)).div_ceil(self.points().max(1))
+    }
+
+    /// The points, those with the most taps first, where they do not all have as many: started in this order, the last
+    /// blocks to end are short ones. `None` too where a table of them would be long.
+    pub fn longest_first(&self) -> Option<Vec<usize>> {
+        if self.points() > MOST_ORDERED {
+            return None;
+        }
+        let taps: Vec<usize> = self.taps().collect();
+        let mut order: Vec<usize> = (0..taps.len()).collect();
+        order.sort_by_key(|&point| std::cmp::Reverse(taps[point]));
+        taps.iter().any(|&count| count != taps[0]).then_some(order)
+    }
+
+    /// For each point how many taps are not on padding.
+    fn taps(&self) -> impl Iterator<Item = usize> {
+        (0..self.points()).map(|number| {
             let mut rest = number;
             let mut at = vec![0; self.fixed.len()];
             for d in (0..at.len()).rev() {
@@ -256,9 +275,8 @@ impl Tiling {
                 let inside = bound.inside(bound.base.offset + base, self.loops[bound.number]);
                 *range = (range.0.max(inside.0), range.1.min(inside.1));
             }
-            taps += ranges.iter().map(|(lo, hi)| hi.saturating_sub(*lo)).product::<usize>();
-        }
-        (taps * self.depth.div_ceil(STEP)).div_ceil(points.max(1))
+            ranges.iter().map(|(lo, hi)| hi.saturating_sub(*lo)).product()
+        })
     }
 }
 
@@ -531,5 +549,17 @@ mod tests {
         // Five steps of 2 carry into the next row of 6.
         let carrying = Access { offset: 0, strides: vec![2], bounds: Vec::new() };
         assert_eq!(coordinates(&carrying, &[5], &[3, 6]), None);
+    }
+
+    #[test]
+    fn pixels_with_more_taps_come_first() {
+        let orders: [&[usize]; 2] = [&[2, 3, 0, 1]; 2];
+        let same = conv([4, 5], 1, 1, 0);
+        let tilings = products(ContractionKind::Conv2d(same), orders).unwrap();
+        assert_eq!(tilings[0].longest_first(), None);
+        // Of 3 x 3 pixels those at corners have 4 taps, those at edges 6.
+        let padded = conv([3, 3], 3, 1, 1);
+        let tilings = products(ContractionKind::Conv2d(padded), orders).unwrap();
+        assert_eq!(tilings[0].longest_first(), Some(vec![4, 1, 3, 5, 7, 0, 2, 6, 8]));
     }
 }

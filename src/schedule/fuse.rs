@@ -6,6 +6,7 @@
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
 //!    to one kernel and no path leaves the group and comes back.
+//!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
 //!    draws of bits, each of which is a group of its own.
 
@@ -397,7 +398,7 @@ impl<'l> Groups<'l> {
         if ga.members.iter().chain(&gb.members).any(|member| self.bits.contains(member)) {
             return Err(NotFused::Bits);
         }
-        if ga.optimiser != gb.optimiser {
+        if ga.optimiser != gb.optimiser && !self.is_update_of(a, b) && !self.is_update_of(b, a) {
             return Err(NotFused::Optimiser);
         }
         let heaviest = self.weight[a].max(self.weight[b]);
@@ -410,7 +411,7 @@ impl<'l> Groups<'l> {
         let core = self.merged_core(ga, gb)?;
         let mut members: Vec<NodeId> = ga.members.iter().chain(&gb.members).copied().collect();
         members.sort_by_key(|m| self.rank[m.index()]);
-        if self.is_serial(&core, &members) {
+        if self.is_serial(&core, &members) || self.is_serial_in_epilogue(&core, ga, gb) {
             return Err(NotFused::Serial);
         }
         if let Some(through) = self.path_around(a, b).or_else(|| self.path_around(b, a)) {
@@ -428,6 +429,31 @@ impl<'l> Groups<'l> {
             Err(Refusal::Misaligned) => Err(NotFused::Misaligned),
             Err(Refusal::NeedsBuffer(node)) => Err(NotFused::NeedsBuffer(self.graph().node(node).name.clone())),
         }
+    }
+
+    /// Whether `update` updates a parameter by the gradient that `gradient` computes by a contraction, and nobody else wants
+    /// that gradient.
+    fn is_update_of(&self, gradient: GroupId, update: GroupId) -> bool {
+        let Group { core, members, optimiser } = &self.groups[gradient];
+        let network = &self.groups[update].optimiser;
+        let mut readers = members.iter().flat_map(|m| &self.readers[m.index()]);
+        self.policy.updates_in_epilogues
+            && matches!(core, Core::Contraction(_))
+            && optimiser.is_none()
+            && network.is_some()
+            && readers.all(|&reader| reader == gradient || self.groups[reader].optimiser == *network)
+    }
+
+    /// Whether one of the groups reduces, for few kept points, what the contraction of the other computes.
+    fn is_serial_in_epilogue(&self, core: &Core, a: &Group, b: &Group) -> bool {
+        let is_for_few = |group: &Group| match &group.core {
+            Core::Nest { space, reduced } => {
+                let kept: usize = crate::kernel::access::kept_shape(space, reduced).iter().product();
+                reduced.contains(&true) && kept < self.policy.parallel_points
+            }
+            Core::Contraction(_) => false,
+        };
+        matches!(core, Core::Contraction(_)) && (is_for_few(a) || is_for_few(b))
     }
 
     /// Whether the groups surely lower to one kernel, so that it need not be tried: both are over the same space, reduce
@@ -460,6 +486,8 @@ impl<'l> Groups<'l> {
             self.reads[a].remove(&read);
             self.readers[read.index()].remove(&a);
         }
+        let optimiser = self.groups[b].optimiser.take();
+        self.groups[a].optimiser = self.groups[a].optimiser.take().or(optimiser);
         self.groups[a].core = merged.core;
         self.groups[a].members = merged.members;
         self.moved[a] = merged.moved;
@@ -512,7 +540,8 @@ impl<'l> Groups<'l> {
             (Core::Contraction(_), Core::Contraction(_)) => Err(NotFused::TwoContractions),
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
-                if reduced.contains(&true) && !self.policy.epilogue_reductions {
+                let updates = a.optimiser.is_some() && a.optimiser == b.optimiser && self.policy.updates_in_epilogues;
+                if reduced.contains(&true) && !self.policy.epilogue_reductions && !updates {
                     return Err(NotFused::ReductionOfContraction);
                 }
                 let fits = space.iter().product::<usize>() == graph.ty(*main).elements();

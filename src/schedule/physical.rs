@@ -4,11 +4,9 @@ use super::fuse::{Group, base};
 use super::lower::Lowering;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Update};
-use crate::kernel::access::Access;
-use crate::kernel::body::{Body, Expr, Nest, Store};
+use crate::kernel::body::{Body, Nest};
 use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::{Layout, Policy};
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// By node, the dimensions of its value from the outermost in memory to the innermost, where that is not the shape's
@@ -83,42 +81,11 @@ pub(super) fn of_states(graph: &Graph, states: &StateLayout) -> Orders {
     graph.ids().iter().filter_map(state).chain(updates).collect()
 }
 
-/// Loop nests whose dimensions are walked in the order in which they lie in memory, so that neighbouring points are
-/// neighbours there: by what the first store of the most elements writes, or where that writes less than the whole space,
-/// by what the widest load reads.
+/// Loop nests walked in the order of memory: see [`Nest::in_memory_order`].
 pub(super) fn walked_in_memory_order<B>(body: Body<B>) -> Body<B> {
     match body {
-        Body::Nests(nests) => Body::Nests(nests.into_iter().map(nest_in_memory_order).collect()),
+        Body::Nests(nests) => Body::Nests(nests.into_iter().map(Nest::in_memory_order).collect()),
         Body::Contraction(contraction) => Body::Contraction(contraction),
-    }
-}
-
-fn nest_in_memory_order<B>(mut nest: Nest<B>) -> Nest<B> {
-    let spanned = |access: &Access| access.strides.iter().filter(|stride| **stride != 0).count();
-    let stores = nest.sweeps.iter().flat_map(|sweep| &sweep.stores).map(|store| &store.access);
-    let loads = nest.exprs.iter().filter_map(|expr| match expr {
-        Expr::Load { access, .. } => Some(access),
-        _ => None,
-    });
-    // The first of those that span most dimensions.
-    let Some(leading) = stores.chain(loads).min_by_key(|access| Reverse(spanned(access))) else { return nest };
-    let mut permutation: Vec<usize> = (0..nest.space.len()).collect();
-    permutation.sort_by_key(|&d| Reverse(leading.strides[d].unsigned_abs()));
-    if permutation.is_sorted() {
-        return nest;
-    }
-    let permute_stores = |stores: &mut Vec<Store<B>>| {
-        stores.iter_mut().for_each(|store| store.access = store.access.permuted(&permutation));
-    };
-    for sweep in &mut nest.sweeps {
-        permute_stores(&mut sweep.stores);
-        permute_stores(&mut sweep.kept_stores);
-    }
-    Nest {
-        space: permutation.iter().map(|&d| nest.space[d]).collect(),
-        reduced: permutation.iter().map(|&d| nest.reduced[d]).collect(),
-        exprs: nest.exprs.with_accesses(|access| access.permuted(&permutation)),
-        ..nest
     }
 }
 

@@ -57,6 +57,7 @@ pub fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
         recompute_weight: 1000,
         prologue_elements: usize::MAX,
         epilogue_reductions: true,
+        updates_in_epilogues: true,
         serial_elements: usize::MAX,
         parallel_points: 0,
         merge_calls: true,

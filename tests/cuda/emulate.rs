@@ -3,7 +3,8 @@
 
 use crate::graphs;
 use gcc_gan::exec::cuda::{Launch, prelude, render};
-use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, Value, evaluate};
+use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, ReduceKind, Value, evaluate};
+use gcc_gan::kernel::choice::Purpose;
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::schedule::{Fusion, Strategy, schedule};
@@ -32,6 +33,10 @@ fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
 }
 
 fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
+    case_by(graph, gpu(fusion), bindings)
+}
+
+fn case_by(graph: Graph, strategy: Strategy, bindings: Bindings<f32>) -> Case {
     let states: BTreeMap<_, _> = (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {
             Op::State { name, ty } => Some((name.clone(), ty.clone())),
@@ -39,7 +44,7 @@ fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
         })
         .collect();
     let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
-    let schedule = schedule(&graph, &layout, gpu(fusion)).unwrap();
+    let schedule = schedule(&graph, &layout, strategy).unwrap();
     // What nobody wrote is not a number.
     let mut arena = vec![0xff; schedule.arena_bytes];
     for buffer in &schedule.buffers {
@@ -192,6 +197,29 @@ fn random_graphs_compute_what_the_interpreter_computes() {
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
     let kind = gcc_gan::kernel::body::KernelKind::Reduction;
     assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
+    check(&cases);
+}
+
+/// The gradient is in no buffer, and what is reduced of the update is reduced tile by tile.
+#[test]
+fn updates_are_computed_where_their_gradients_are() {
+    let mut cases: Vec<Case> = Vec::new();
+    for (seed, axes) in [&[1][..], &[0], &[0, 1]].into_iter().enumerate() {
+        for kind in [ReduceKind::Max, ReduceKind::Sum] {
+            let graph = graphs::update_by_gradient(kind, axes);
+            let mut strategy = gpu(Fusion::On);
+            // One result for everything too.
+            strategy.policy.parallel_points = 0;
+            let bindings = random_bindings(&graph, seed as u64);
+            cases.push(case_by(graph, strategy, bindings));
+        }
+    }
+    for Case { schedule, .. } in &cases {
+        let [kernel] = &schedule.kernels[..] else { panic!("the update is in another kernel: {:?}", schedule.kernels) };
+        assert!(schedule.buffers.iter().all(|buffer| buffer.role != BufferRole::Temporary));
+        let purposes: Vec<Purpose> = kernel.choice.workspace.iter().map(|w| w.purpose).collect();
+        assert_eq!(purposes, [Purpose::Partials]);
+    }
     check(&cases);
 }
 

@@ -1,9 +1,29 @@
 //! Small graphs in the shapes that training steps are made of.
 
 use gcc_gan::ir::{
-    Builder, DType, Distribution, Graph, NodeId, Op, Origin, Output, Real, ReduceKind, Type, Update, Window,
+    Builder, DType, Distribution, Graph, NodeId, Op, Origin, Output, Real, ReduceKind, Role, Type, Update, Window,
 };
 use gcc_gan::scalar::{Lane, ScalarOp};
+
+/// A parameter of `[132, 72]` and its momentum updated by a gradient, and a reduction of the magnitudes.
+pub fn update_by_gradient(kind: ReduceKind, axes: &[usize]) -> Graph {
+    graph("update_by_gradient", |b| {
+        let (x, y) = (input(b, "x", Type::f32([132, 64])), input(b, "y", Type::f32([64, 72])));
+        let (w, m) = (state(b, "w", Type::f32([132, 72])), state(b, "m", Type::f32([132, 72])));
+        let gradient = b.op(Op::MatMul, &[x, y]);
+        b.origin.role = Role::Optimiser("network".to_string());
+        let [kept, rate] = [0.9, 0.1].map(|x| b.constant(x, &[132, 72]));
+        let (old, new) = (b.mul(m, kept), b.mul(gradient, rate));
+        let momentum = b.add(old, new);
+        let step = b.mul(momentum, rate);
+        let updated = b.sub(w, step);
+        let size = b.scalar(ScalarOp::Abs, &[updated]);
+        let reduced = b.op(Op::Reduce { kind, axes: axes.to_vec() }, &[size]);
+        update(b, "m", momentum);
+        update(b, "w", updated);
+        vec![("reduced", reduced)]
+    })
+}
 
 /// Builds a graph by a function that gives names to its results.
 pub fn graph(name: &str, build: impl FnOnce(&mut Builder) -> Vec<(&'static str, NodeId)>) -> Graph {

@@ -168,3 +168,20 @@ fn a_convolution_is_its_sizes_its_taps_and_its_epilogue() {
     let single = single(kind, [PIXELS, TURNED, PIXELS], blocks(Math::Tf32, [128, 64], 3, 1));
     insta::assert_snapshot!(render(&single.kernel, &single.buffers).source);
 }
+
+/// Parts of sums are in the order of the output, so that neighbouring threads write and read neighbours.
+#[test]
+fn parts_of_sums_lie_as_the_output_does() {
+    let conv = conv(128, [64, 128], [14, 14], 4, 2, 1);
+    let single =
+        single(ContractionKind::Conv2dFilterGrad(conv), [PIXELS, PIXELS, PIXELS], blocks(Math::Tf32, [128, 64], 3, 2));
+    let text = render(&single.kernel, &single.buffers).source;
+    let (product, epilogue) = text.split_once("contraction_epilogue(").unwrap();
+    let elements = 128 * 64 * 4 * 4;
+    for expected in ["= sums[i];".to_string(), format!("= sums[i + {elements}];"), "y[i] = y_new;".to_string()] {
+        assert!(epilogue.contains(&expected), "there is no `{expected}` in {epilogue}");
+    }
+    // Rows are output channels and columns input channels.
+    let store = format!("sums[part * {elements}u + 8192 * p + 64 * k + r] = accumulator;");
+    assert!(product.contains(&store), "there is no `{store}` in {product}");
+}

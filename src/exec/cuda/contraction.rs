@@ -7,10 +7,11 @@ use super::nest::{declaration, indented, pointers_of, sizes};
 use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, Nest, Operand, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Math, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
+use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::tilings;
 use crate::plan::Buffer;
 use std::collections::BTreeSet;
@@ -57,7 +58,8 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     match tiled {
         Some((blocks, tilings)) => {
             for (number, tiling) in tilings.iter().enumerate() {
-                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums };
+                let reduction = TileReduction::of(c, blocks).zip(choice.buffer(Purpose::Partials));
+                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums, reduction };
                 product.render(text, &function(number, tilings.len()), buffers);
             }
         }
@@ -70,8 +72,11 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
             }
         }
     }
+    if let (Some(reduction), Some(partials)) = (choice.algorithm.tile_reduction(c), choice.buffer(Purpose::Partials)) {
+        text.add_nests(&format!("{name}_reduced"), &[reduction.combine(partials)], buffers);
+    }
     if let Some(sums) = sums {
-        let epilogue = c.epilogue(sums, choice.algorithm.splits());
+        let epilogue = c.epilogue(sums, &c.order_of_sums(), choice.algorithm.splits()).in_memory_order();
         text.add_nests(&format!("{name}_epilogue"), &[epilogue], buffers);
     }
 }
@@ -156,15 +161,8 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     let mut body: Vec<String> = output.declarations(KEPT);
     body.extend(output.declarations(REDUCED));
     body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
-    match sums {
-        Some(sums) => {
-            body.extend(store_part(c, sums, "i", buffers));
-        }
-        None => {
-            let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
-            body.extend(epilogue(&nest, buffers, |accesses| Space::new(&c.space, &nest.reduced, accesses)));
-        }
-    }
+    let stored = Stored::of(c, sums);
+    body.extend(stored.lines(buffers, |accesses| Space::new(&c.space, &stored.nest.reduced, accesses)));
     let mut lines = vec![
         "static __device__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, const unsigned k, \
          const unsigned r, const float accumulator) {"
@@ -175,18 +173,47 @@ fn store(gemm: &Gemm, c: &Contraction<BufferId>, sums: Option<BufferId>, buffers
     lines
 }
 
-/// The lines that write the sum of a part into the workspace, at a row-major position of the output: the pointer and the
-/// store.
-pub fn store_part(c: &Contraction<BufferId>, sums: BufferId, at: &str, buffers: &[Buffer]) -> [String; 2] {
-    let pointers = Names::default().pointers(&[sums], buffers);
-    let elements: usize = c.space.iter().product();
-    let pointer = &pointers[&sums];
-    let store = format!("{pointer}[part * {elements}u + {at}] = accumulator;");
-    [declaration(&buffers[sums.index()], pointer, true), store]
+/// What a product does with a sum.
+pub struct Stored {
+    /// Elementwise, with the sum as its accumulator: the epilogue, or the store of a part of the sum for later.
+    pub nest: Nest<BufferId>,
+    /// Of sums in parts, how many elements each part has.
+    pub part: Option<usize>,
+    /// What is given back, for a reduction.
+    pub returned: Option<ExprId>,
 }
 
-/// The epilogue, an elementwise nest, at the point of a space of which there are the variables; the sum is `accumulator`.
-pub fn epilogue(nest: &Nest<BufferId>, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
+impl Stored {
+    /// Into the workspace where there is one for sums, else through the epilogue.
+    pub fn of(c: &Contraction<BufferId>, sums: Option<BufferId>) -> Stored {
+        let (exprs, stores, part) = match sums {
+            None => (c.exprs.clone(), c.stores.clone(), None),
+            Some(buffer) => {
+                let mut exprs = Exprs::default();
+                let value = exprs.push(Expr::Accumulator);
+                let store = Store { value, buffer, access: c.order_of_sums() };
+                (exprs, vec![store], Some(c.space.iter().product()))
+            }
+        };
+        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part, returned: None }
+    }
+
+    /// What is done at the point of a space of which there are the variables; the sum is `accumulator`, and the number of
+    /// its part `part`.
+    pub fn lines(&self, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
+        let first = self.part.map_or(String::new(), |elements| format!("part * {elements}u + "));
+        epilogue(&self.nest, buffers, &first, self.returned, space)
+    }
+}
+
+/// An elementwise nest whose stores are from the element `first` on, and that gives a value back.
+fn epilogue(
+    nest: &Nest<BufferId>,
+    buffers: &[Buffer],
+    first: &str,
+    returned: Option<ExprId>,
+    space: impl FnOnce(&[&Access]) -> Space,
+) -> Vec<String> {
     let stores: Vec<&Store<BufferId>> = nest.stores().collect();
     let accesses: Vec<&Access> =
         nest.exprs.iter().filter_map(Expr::access).chain(stores.iter().map(|store| &store.access)).collect();
@@ -200,16 +227,18 @@ pub fn epilogue(nest: &Nest<BufferId>, buffers: &[Buffer], space: impl FnOnce(&[
     let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, POINT);
     let (mut outer, mut inner) = (Scope::default(), Scope::default());
     let values: Vec<String> = stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
+    let returned = returned.map(|value| expressions.full(value, &mut outer, &mut inner));
     let mut writes = Vec::new();
     for (store, value) in stores.iter().zip(values) {
         let position = expressions.space.element(&store.access, Points::Full);
         let value = expressions.stored(store.buffer, value);
-        writes.push(format!("{}[{position}] = {value};", pointers[&store.buffer]));
+        writes.push(format!("{}[{first}{position}] = {value};", pointers[&store.buffer]));
     }
     lines.extend(expressions.space.all_declarations());
     lines.extend(outer.lines);
     lines.extend(inner.lines);
     lines.extend(writes);
+    lines.extend(returned.map(|value| format!("return {value};")));
     lines
 }
 

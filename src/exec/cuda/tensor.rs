@@ -1,13 +1,14 @@
 //! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`.
 
-use super::contraction::{InMemory, epilogue, store_part};
+use super::contraction::{InMemory, Stored};
 use super::index::{Points, Space, TILED};
 use super::names::Names;
-use super::nest::{declaration, indented};
+use super::nest::{combiner, declaration, indented};
 use super::{KernelText, Launch};
 use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{BufferId, Contraction, Nest, Store};
 use crate::kernel::choice::{Math, ThreadBlocks, Tile};
+use crate::kernel::tile_reduction::{Kept, TileReduction};
 use crate::kernel::tiling::{Tiling, coordinates, shared_bytes};
 use crate::plan::Buffer;
 
@@ -22,6 +23,8 @@ pub struct Product<'p> {
     pub operands: [&'p InMemory; 2],
     pub contraction: &'p Contraction<BufferId>,
     pub sums: Option<BufferId>,
+    /// What tiles reduce, and where their results go.
+    pub reduction: Option<(TileReduction<BufferId>, BufferId)>,
 }
 
 impl Product<'_> {
@@ -59,11 +62,31 @@ impl Product<'_> {
         let (store, along_rows) = self.store(buffers);
         lines.push(format!("static constexpr bool STORE_ALONG_ROWS = {along_rows};"));
         for (operand, name) in self.operands.into_iter().zip(["a", "b"]) {
-            lines.extend(pointer(name, operand.buffer, buffers));
+            lines.extend(pointer(name, operand.buffer, false, buffers));
+        }
+        let kept = match self.reduction.as_ref().map(|(reduction, _)| reduction.kept) {
+            None => "ALL",
+            Some(Kept::Rows) => "ROWS",
+            Some(Kept::Columns) => "COLUMNS",
+            Some(Kept::Neither) => "NEITHER",
+        };
+        lines.push(format!("static constexpr Kept KEPT = Kept::{kept};"));
+        if let Some((reduction, partials)) = &self.reduction {
+            lines.push(format!("using Reduce = {};", combiner(reduction.kind).0));
+            lines.extend(pointer("partials", *partials, true, buffers));
         }
         lines.extend(self.place());
         lines.extend(store);
+        let order = tiling.longest_first();
+        let point = match &order {
+            Some(_) => format!("{function}_order[number]"),
+            None => "number".to_string(),
+        };
+        lines.push(format!("static __device__ unsigned point(const unsigned number) {{ return {point}; }}"));
 
+        if let Some(order) = order {
+            text.source += &table(&format!("{function}_order"), &order);
+        }
         text.add_struct(&format!("{function}_product"), lines);
         let tiles = tiling.rows.div_ceil(rows) * tiling.columns.div_ceil(columns);
         let launch = Launch {
@@ -111,61 +134,62 @@ impl Product<'_> {
         let is_along_rows = |access: &Access| access.strides[fixed].abs() == 1 && access.strides[fixed + 1].abs() != 1;
         let over = |accesses: &[&Access]| Space::over(&sizes, &variables, &TILED, accesses);
         let mut body = Vec::new();
-        let along_rows = match self.sums {
-            Some(sums) => {
+        let returned = self.reduction.as_ref().map(|(reduction, _)| reduction.value);
+        let stored = Stored { returned, ..Stored::of(c, self.sums) };
+        let along_rows = match coordinates(&tiling.out, &sizes, &c.space) {
+            Some(coordinates) => {
+                let stored = Stored { nest: through(&stored.nest, &coordinates, &sizes), ..stored };
+                body.extend(stored.lines(buffers, over));
+                stored.nest.stores().next().is_some_and(|store| is_along_rows(&store.access))
+            }
+            None => {
                 let mut space = over(&[&tiling.out]);
                 let at = space.element(&tiling.out, Points::Full);
-                let [pointer, store] = store_part(c, sums, &at, buffers);
-                body.push(pointer);
                 body.extend(space.all_declarations());
-                body.push(store);
+                body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
+                let space = |accesses: &[&Access]| Space::new(&c.space, &stored.nest.reduced, accesses);
+                body.push("{".to_string());
+                body.extend(indented(stored.lines(buffers, space)));
+                body.push("}".to_string());
                 is_along_rows(&tiling.out)
             }
-            None => match coordinates(&tiling.out, &sizes, &c.space) {
-                Some(coordinates) => {
-                    let nest = through(c, &coordinates, &sizes);
-                    body.extend(epilogue(&nest, buffers, over));
-                    nest.stores().next().is_some_and(|store| is_along_rows(&store.access))
-                }
-                None => {
-                    let mut space = over(&[&tiling.out]);
-                    let at = space.element(&tiling.out, Points::Full);
-                    body.extend(space.all_declarations());
-                    body.push(format!("[[maybe_unused]] const unsigned i = {at};"));
-                    let nest = Nest::elementwise(c.space.clone(), c.exprs.clone(), c.stores.clone());
-                    let space = |accesses: &[&Access]| Space::new(&c.space, &nest.reduced, accesses);
-                    body.push("{".to_string());
-                    body.extend(indented(epilogue(&nest, buffers, space)));
-                    body.push("}".to_string());
-                    is_along_rows(&tiling.out)
-                }
-            },
         };
-        let mut lines = vec![
-            "static __device__ __forceinline__ void store(unsigned char* arena, [[maybe_unused]] const unsigned part, \
-             [[maybe_unused]] const unsigned p, const unsigned k, const unsigned r, const float accumulator) {"
-                .to_string(),
-        ];
+        let result = if returned.is_some() { "float" } else { "void" };
+        let mut lines = vec![format!(
+            "static __device__ __forceinline__ {result} store(unsigned char* arena, \
+             [[maybe_unused]] const unsigned part, [[maybe_unused]] const unsigned p, const unsigned k, \
+             const unsigned r, const float accumulator) {{"
+        )];
         lines.extend(indented(body));
         lines.push("}".to_string());
         (lines, along_rows)
     }
 }
 
-/// A function that gives an operand's buffer.
-fn pointer(name: &str, buffer: BufferId, buffers: &[Buffer]) -> Vec<String> {
+/// A constant table of points, by their number in the order in which blocks start.
+fn table(name: &str, points: &[usize]) -> String {
+    const IN_A_LINE: usize = 24;
+    let line =
+        |points: &[usize]| format!("    {},\n", points.iter().map(usize::to_string).collect::<Vec<_>>().join(", "));
+    let lines: String = points.chunks(IN_A_LINE).map(line).collect();
+    format!("// Points with the most taps first.\nstatic __device__ const unsigned short {name}[] = {{\n{lines}}};\n")
+}
+
+/// A function that gives a buffer of floats.
+fn pointer(name: &str, buffer: BufferId, is_written: bool, buffers: &[Buffer]) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[buffer], buffers);
+    let constness = if is_written { "" } else { "const " };
     vec![
-        format!("static __device__ const float* {name}(const unsigned char* arena) {{"),
-        format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], false)),
+        format!("static __device__ {constness}float* {name}({constness}unsigned char* arena) {{"),
+        format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], is_written)),
         format!("    return {};", pointers[&buffer]),
         "}".to_string(),
     ]
 }
 
-/// The epilogue over a space whose points have these coordinates in its own.
-fn through(c: &Contraction<BufferId>, coordinates: &[Access], sizes: &[usize]) -> Nest<BufferId> {
+/// An elementwise nest over a space whose points have these coordinates in its own.
+fn through(nest: &Nest<BufferId>, coordinates: &[Access], sizes: &[usize]) -> Nest<BufferId> {
     let linear = |offset: isize, strides: &[isize]| {
         let mut result = Access { offset, strides: vec![0; sizes.len()], bounds: Vec::new() };
         for (coordinate, stride) in coordinates.iter().zip(strides) {
@@ -182,7 +206,7 @@ fn through(c: &Contraction<BufferId>, coordinates: &[Access], sizes: &[usize]) -
         let bounds = access.bounds.iter().map(bound).collect();
         Access { bounds, ..linear(access.offset, &access.strides) }
     };
-    let exprs = c.exprs.clone().with_accesses(map);
-    let stores = c.stores.iter().map(|store| Store { access: map(&store.access), ..store.clone() }).collect();
+    let exprs = nest.exprs.clone().with_accesses(map);
+    let stores = nest.stores().map(|store| Store { access: map(&store.access), ..store.clone() }).collect();
     Nest::elementwise(sizes.to_vec(), exprs, stores)
 }

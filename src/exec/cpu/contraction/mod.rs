@@ -188,7 +188,8 @@ impl ContractionProgram {
             _ => unreachable!("a plan's verification sees that algorithms fit"),
         }
         if let Some(sums) = sums {
-            phases.push(Phase::Nest(NestProgram::new(&c.epilogue(sums, 1), place)));
+            let row_major = Access::contiguous(&c.space);
+            phases.push(Phase::Nest(NestProgram::new(&c.epilogue(sums, &row_major, 1), place)));
         }
         ContractionProgram { phases }
     }
