@@ -449,6 +449,11 @@ impl Memory {
         Ok(Memory { base, bytes, context: context.clone() })
     }
 
+    /// Where it is on the device, for kernels that find it in other memory. It must live as long as they run.
+    pub fn address(&self) -> u64 {
+        self.base
+    }
+
     /// The address on the device of some of its bytes, once they are known to be inside.
     fn at(&self, range: &Range<usize>) -> sys::CUdeviceptr {
         assert!(range.start <= range.end && range.end <= self.bytes, "outside of the device's memory");
@@ -549,6 +554,16 @@ impl Stream {
         // SAFETY: both sides have so many bytes, and the wait keeps the host's borrowed until the copy is made.
         check(unsafe { call::cuMemcpyDtoHAsync_v2(into.as_mut_ptr().cast(), memory.at(&at), into.len(), self.raw) })?;
         self.wait()
+    }
+
+    /// Copies from the device to the start of `into` when the work before is done; returns at once.
+    ///
+    /// # Safety
+    /// `into` must stay, and be neither read nor written, until an event that is recorded afterwards has happened.
+    pub unsafe fn read_later(&self, memory: &Memory, at: Range<usize>, into: &mut Pinned) -> Result<()> {
+        let into = &mut into.bytes_mut()[..at.len()];
+        // SAFETY: both sides have so many bytes; the host's stay, by the caller's word.
+        check(unsafe { call::cuMemcpyDtoHAsync_v2(into.as_mut_ptr().cast(), memory.at(&at), into.len(), self.raw) })
     }
 
     /// Sets bytes to zero when the work before is done.

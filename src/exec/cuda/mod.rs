@@ -9,8 +9,8 @@
 //! is theirs alone: sizes, operands and epilogue.
 //!
 //! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
-//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch; and
-//! `executor` runs plans.
+//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch;
+//! `series` has several runs follow each other on examples that the device keeps; and `executor` runs plans.
 
 mod cache;
 mod code;
@@ -27,6 +27,7 @@ mod nest;
 pub mod nvrtc;
 mod order;
 mod parts;
+mod series;
 mod tensor;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
