@@ -11,6 +11,7 @@
 //   GCC_GAN_MOCK_FAULT   old_driver, no_device, out_of_memory, no_cubin (only PTX is taken), no_binary (nothing is), or
 //                        illegal_address:N, lost:N, unheard_of:N: that error at launch number N, and ever after
 //   GCC_GAN_MOCK_KILL    N: the process is killed at launch number N
+//   GCC_GAN_MOCK_MEMORY  bytes of memory; 1 GiB
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -375,7 +376,12 @@ API(cuMemGetInfo_v2)(size_t* free, size_t* total) {
 API(cuMemAlloc_v2)(unsigned char** base, size_t bytes) {
     ENTERED;
     if (bytes == 0) return INVALID_VALUE;
-    if (has_fault("out_of_memory") || bytes > (size_t)1 << 30) return OUT_OF_MEMORY;
+    size_t all = bytes;
+    for (const auto& mapping : memory) all += mapping.second.bytes;
+    const std::string most = setting("GCC_GAN_MOCK_MEMORY");
+    if (has_fault("out_of_memory") || all > (most.empty() ? (size_t)1 << 30 : (size_t)atoll(most.c_str()))) {
+        return OUT_OF_MEMORY;
+    }
     *base = map(bytes);
     return *base ? SUCCESS : OUT_OF_MEMORY;
 }
