@@ -129,6 +129,10 @@ functions! {
         node: *mut sys::CUgraphNode, graph: sys::CUgraph, after: *const sys::CUgraphNode, count: usize,
         parameters: *const sys::CUDA_KERNEL_NODE_PARAMS
     );
+    cuGraphAddDependencies_v2(
+        graph: sys::CUgraph, from: *const sys::CUgraphNode, to: *const sys::CUgraphNode,
+        edges: *const sys::CUgraphEdgeData, count: usize
+    );
     cuGraphInstantiateWithFlags(ready: *mut sys::CUgraphExec, graph: sys::CUgraph, flags: c_ulonglong);
     cuGraphExecDestroy(graph: sys::CUgraphExec);
     cuGraphUpload(graph: sys::CUgraphExec, stream: sys::CUstream);
@@ -140,6 +144,9 @@ functions! {
     );
 }
 
+/// Functions that a driver need not have: this one came with CUDA 12.3.
+const OPTIONAL: &[&CStr] = &[c"cuGraphAddDependencies_v2"];
+
 /// Whether the driver's library is there.
 pub fn is_installed() -> bool {
     // SAFETY: opens a library of the system by the names of NVIDIA's driver, whose constructors are trusted.
@@ -148,7 +155,7 @@ pub fn is_installed() -> bool {
 
 /// A function that an installed driver lacks: it is too old.
 pub fn missing_function() -> Option<&'static str> {
-    FUNCTIONS.iter().find_map(|name| {
+    FUNCTIONS.iter().filter(|name| !OPTIONAL.contains(name)).find_map(|name| {
         // SAFETY: the library is there, as the caller knows from `is_installed`; the symbol is looked up, not called.
         let found = unsafe { sys::culib().get::<*const c_void>(name.to_bytes_with_nul()) };
         found.is_err().then(|| name.to_str().unwrap_or("a function"))
@@ -403,6 +410,13 @@ impl Module {
         Ok(Arc::new(Module { raw, context: context.clone() }))
     }
 
+    /// Whether its kernels wait for those before them: see `kernels/prelude.cuh`.
+    fn awaits(&self) -> bool {
+        let mut raw = null_mut();
+        // SAFETY: a place for a handle, and a string that ends with a zero.
+        check(unsafe { call::cuModuleGetFunction(&mut raw, self.raw, c"kernels_await_predecessors".as_ptr()) }).is_ok()
+    }
+
     /// A kernel `void name(unsigned char* arena)`, which may ask for so many bytes of shared memory.
     pub fn function(self: &Arc<Module>, name: &str, shared_bytes: u32) -> Result<Function> {
         use sys::CUfunction_attribute_enum as F;
@@ -416,7 +430,7 @@ impl Module {
             check(unsafe { call::cuFuncSetAttribute(raw, attribute, shared_bytes as i32) })
                 .map_err(|e| e.while_(&format!("{name} with {shared_bytes} bytes of shared memory")))?;
         }
-        Ok(Function { raw, _module: self.clone() })
+        Ok(Function { raw, awaits: self.awaits(), _module: self.clone() })
     }
 }
 
@@ -424,6 +438,8 @@ impl Module {
 #[derive(Debug, Clone)]
 pub struct Function {
     raw: sys::CUfunction,
+    /// Whether it begins by waiting for the kernels that it depends on, so that it can be launched before they end.
+    awaits: bool,
     _module: Arc<Module>,
 }
 
@@ -630,15 +646,25 @@ pub struct Node {
 }
 
 impl Graph {
-    /// A graph of launches on an arena.
+    /// A graph of launches on an arena. Kernels that wait for others by themselves are launched while these still run, where
+    /// the driver can do that; what they compute is the same.
     ///
     /// # Safety
     /// Each kernel must stay inside the arena, which must live as long as the graph.
     pub unsafe fn new(context: &Arc<Context>, nodes: &[Node], arena: &Memory) -> Result<Graph> {
+        let overlaps = nodes.iter().any(|node| node.function.awaits && !node.after.is_empty());
+        match Graph::of(context, nodes, arena, overlaps) {
+            // A driver for less than CUDA 12.3.
+            Err(error) if overlaps && error.kind == Kind::Other => Graph::of(context, nodes, arena, false),
+            made => made,
+        }
+    }
+
+    fn of(context: &Arc<Context>, nodes: &[Node], arena: &Memory, overlaps: bool) -> Result<Graph> {
         let mut graph = null_mut();
         // SAFETY: a place for a handle.
         check(unsafe { call::cuGraphCreate(&mut graph, 0) })?;
-        let built = build(graph, nodes, arena);
+        let built = build(graph, nodes, arena, overlaps);
         // SAFETY: made above; what was made of it is a copy.
         let destroyed = check(unsafe { call::cuGraphDestroy(graph) });
         let graph = Graph { raw: built?, context: context.clone() };
@@ -659,11 +685,23 @@ impl Graph {
     }
 }
 
-/// Adds nodes to an empty graph, and makes it ready.
-fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUgraphExec> {
+/// The edges of kernels that wait by themselves: they may be launched when those before them have all begun and allow it.
+const PROGRAMMATIC: sys::CUgraphEdgeData = sys::CUgraphEdgeData {
+    from_port: 1, // CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
+    to_port: 0,
+    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+    reserved: [0; 5],
+};
+
+/// Adds nodes to an empty graph, and makes it ready. Where `overlaps`, the edges to kernels that wait are programmatic. Such
+/// a wait is for the end of the kernels at its edges, which end after their own waits: so what is ordered by a path of
+/// edges is ordered as by full ones.
+fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory, overlaps: bool) -> Result<sys::CUgraphExec> {
     let mut made: Vec<sys::CUgraphNode> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let after: Vec<sys::CUgraphNode> = node.after.iter().map(|&i| made[i]).collect();
+        let (full, early) =
+            if overlaps && node.function.awaits { (&[][..], &after[..]) } else { (&after[..], &[][..]) };
         let mut base = arena.base;
         let mut arguments = [(&raw mut base).cast::<c_void>()];
         let Shape { grid, block, shared_bytes } = node.shape;
@@ -683,8 +721,14 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUg
         };
         let mut raw = null_mut();
         // SAFETY: nodes of this graph, as many as told; the kernel takes one address, which is copied.
-        check(unsafe { call::cuGraphAddKernelNode_v2(&mut raw, graph, after.as_ptr(), after.len(), &parameters) })?;
+        check(unsafe { call::cuGraphAddKernelNode_v2(&mut raw, graph, full.as_ptr(), full.len(), &parameters) })?;
         made.push(raw);
+        if !early.is_empty() {
+            let (to, edges) = (vec![raw; early.len()], vec![PROGRAMMATIC; early.len()]);
+            let (from, to, edges, count) = (early.as_ptr(), to.as_ptr(), edges.as_ptr(), early.len());
+            // SAFETY: nodes of this graph and edges, each as many as told; both kernels are launched by nodes of kernels.
+            check(unsafe { call::cuGraphAddDependencies_v2(graph, from, to, edges, count) })?;
+        }
     }
     let mut ready = null_mut();
     // SAFETY: a place for a handle, and a graph that lives.

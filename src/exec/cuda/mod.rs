@@ -38,7 +38,7 @@ pub use device::{CudaDevice, DeviceInfo, Missing, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
 
-/// What every kernel's text relies on: random draws and block-wide reductions.
+/// What every kernel's text relies on: the wait that it begins with, random draws and block-wide reductions.
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 /// What the text of contractions relies on.
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
@@ -129,7 +129,8 @@ impl KernelText {
         self.source += &format!("// launch: {grid} x {block} threads{shared}\n");
         self.source +=
             &format!("extern \"C\" __global__ void __launch_bounds__({block}) {function}(unsigned char* arena) {{\n");
-        for line in indented(body) {
+        // Before anything else, in all threads: see `Graph`.
+        for line in indented(std::iter::once("await_predecessors();".to_string()).chain(body)) {
             self.source += &line;
             self.source.push('\n');
         }

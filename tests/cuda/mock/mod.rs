@@ -65,7 +65,7 @@ fn on_mock(mock: &Path, program: &Path, dir: &Path) -> Command {
     for name in ["GCC_GAN_DATA", "GCC_GAN_LOG"] {
         command.env_remove(name);
     }
-    for name in ["ORDER", "FAULT", "KILL", "MEMORY"] {
+    for name in ["ORDER", "FAULT", "KILL", "MEMORY", "ARCHITECTURE", "GRAPHS"] {
         command.env_remove(format!("GCC_GAN_MOCK_{name}"));
     }
     command
@@ -321,7 +321,12 @@ fn every_precision_is_near_the_cpu() {
     }
 }
 
-/// Memory that has room for the arena of the program above, but not for the examples.
+/// The same in little, of which many steps can be run.
+fn one_layer() -> String {
+    LAYERS.replace(r#""batch": 16"#, r#""batch": 2"#).replace("Dense(16), LeakyRelu(0.2), ", "")
+}
+
+/// Memory that has room for the arena of such a program, but not for the examples.
 const TOO_LITTLE: Setting = ("GCC_GAN_MOCK_MEMORY", "4000000");
 
 /// The state, and of each line of the metrics the step and the loss.
@@ -345,7 +350,7 @@ fn tensors_and_lines(dir: &Path, run: &str) -> (Vec<(String, Vec<u8>)>, Vec<Stri
 fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
     let Some(mock) = mock() else { return };
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("layers.ron"), LAYERS).unwrap();
+    fs::write(dir.path().join("layers.ron"), one_layer()).unwrap();
     let run = |name: &str, steps: &str, settings: &[Setting]| {
         let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--device", "cuda", "--name", name];
         let settings = [settings, &[("GCC_GAN_LOG", "debug")]].concat();
@@ -377,22 +382,46 @@ fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
     assert!(tensors_and_lines(dir.path(), "killed") == expected);
 }
 
+/// From sm_90 on kernels are launched while those before them still run, where the driver can do that. The bits are the same.
+#[test]
+fn kernels_that_wait_by_themselves_are_launched_early() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("layers.ron"), LAYERS).unwrap();
+    let run = |name: &str, settings: &[Setting]| {
+        let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--device", "cuda", "--name", name];
+        let settings = [settings, &[("GCC_GAN_MOCK_GRAPHS", "1")]].concat();
+        let (_, err) = succeed(mock, dir.path(), &[&args[..], &["--steps", STEPS]].concat(), &settings);
+        let edges = |kind: &str| {
+            let count = |line: &str| -> Option<usize> { line.split_once(kind)?.0.rsplit(' ').next()?.parse().ok() };
+            err.lines().filter_map(count).sum::<usize>()
+        };
+        (edges(" full"), edges(" programmatic"), left(dir.path(), name))
+    };
+    let hopper = ("GCC_GAN_MOCK_ARCHITECTURE", "90");
+    let (full, early, expected) = run("hopper", &[hopper]);
+    assert!(full == 0 && early > 0, "{full} and {early}");
+    assert!(run("random", &[hopper, ("GCC_GAN_MOCK_ORDER", "random:5")]).2 == expected);
+    let (other, none, left) = run("old-driver", &[hopper, ("GCC_GAN_MOCK_FAULT", "no_programmatic")]);
+    assert!((other, none) == (early, 0) && left == expected, "{other} and {none}");
+    assert_eq!(run("older", NO_FAULT).1, 0, "sm_80 has no such launches");
+}
+
 #[test]
 fn a_loss_that_diverges_in_the_middle_of_steps_ends_the_run_as_in_single_ones() {
     let Some(mock) = mock() else { return };
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("diverges.ron"), LAYERS.replace("Adam(lr: 0.001)", "Sgd(lr: 1e30)")).unwrap();
+    let square = r#"Let("y", Call("judged", "real", Training)), Let("loss", Mean(Mul("y", "y"))),"#;
+    let saturating = r#"Let("loss", Mean(Softplus(Call("judged", "real", Training)))),"#;
+    let text = one_layer().replace(saturating, square).replace("Adam(lr: 0.001)", "Sgd(lr: 30.0)");
+    fs::write(dir.path().join("diverges.ron"), text).unwrap();
     let args = ["train", "diverges.ron", "--offline", "--data", "embedded", "--device", "cuda", "--steps", "200"];
-    let told = [&[][..], &[TOO_LITTLE]].map(|settings| {
+    for settings in [&[][..], &[TOO_LITTLE]] {
+        // A machine that is busy shows something before step 50, and sees it then.
         let err = fail(mock, dir.path(), &args, settings);
-        let (what, checkpoint) = err.split_once("; the last good checkpoint is ").expect("what to do");
-        assert!(
-            what.contains("became infinite or NaN between steps 1 and 50") && checkpoint.contains("of step 0"),
-            "{err}"
-        );
-        what.to_string()
-    });
-    assert_eq!(told[0], told[1]);
+        assert!(err.contains("`judged` became infinite or NaN between steps 1 and "), "{err}");
+        assert!(err.contains("loss NaN") && err.contains("of step 0."), "{err}");
+    }
 }
 
 #[test]
