@@ -1,4 +1,22 @@
-// What every generated kernel may use: random draws, bf16, and reductions in a fixed order.
+// What every generated kernel may use: the wait it begins with, random draws, bf16, and reductions in a fixed order.
+
+// --- Launches that overlap --------------------------------------------------------------------
+// From sm_90 on a kernel can be launched while those that it depends on still run: an edge of the graph is then
+// "programmatic". So every kernel begins with this, in each thread and before it touches memory: the wait is for the end of
+// all of them, and makes what they wrote visible. Then those that depend on this kernel may be launched, to wait in turn.
+#ifndef GCC_GAN_HOST
+static __device__ __forceinline__ void await_predecessors() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Does nothing. The host looks for this name in a module: edges to kernels that do not wait must not be programmatic.
+#if __CUDA_ARCH__ >= 900
+extern "C" __global__ void kernels_await_predecessors(unsigned char*) {}
+#endif
+#endif
 
 // --- Random draws -----------------------------------------------------------------------------
 // Counter-based: element i of a draw is word i % 4 of the Philox4x32-10 block (Salmon et al., SC 2011)

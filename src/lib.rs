@@ -61,7 +61,8 @@
 //!   order wherever it is read or written from outside: checkpoints pass from device to device.
 //! - **Device code is text that people read**: `kernels/*.cuh` hold what kernels have in common, and what is a kernel's own
 //!   (sizes, operands, epilogue) is written around it. Where a buffer is in the arena is a constant of the text, and nothing
-//!   is an argument of a launch, so that a step is one CUDA graph, made once. Its edges are the bytes that launches share.
+//!   is an argument of a launch, so that a step is one CUDA graph, made once. Its edges are the bytes that launches share. Where
+//!   the device keeps the examples ([`exec::Executor::keep`]) the host is not needed from step to step, and looks at results late.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it

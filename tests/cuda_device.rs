@@ -8,12 +8,12 @@ mod mock;
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
-use gcc_gan::exec::{Device, ExecError, Executor};
+use gcc_gan::exec::{Device, Examples, ExecError, Executor, Watched, watched};
 use gcc_gan::ir::Module;
 use gcc_gan::kernel::target::{Architecture, Target};
 use gcc_gan::plan::Plan;
 use gcc_gan::replay::Replay;
-use gcc_gan::tensor::{Tensor, TensorRef};
+use gcc_gan::tensor::{Tensor, TensorMut, TensorRef};
 use gcc_gan::testing::conformance::{Exceptions, GROUPS, Tolerances, group, prepare, report};
 use gcc_gan::testing::{program_inputs, strategies_for};
 use gcc_gan::types::{Feed, InputDecl, StateDecl};
@@ -250,6 +250,179 @@ fn wrong_tensors_and_wrong_plans_are_refused() {
     assert!(matches!(executor.write_state(0, Tensor::new([3], &[1u32; 3]).view()), Err(ExecError::WrongTensor { .. })));
     // It works on.
     step(executor.as_mut(), &module, "train_step", 0, How::Run);
+}
+
+/// Nine images as a plan's step takes them, with labels. Large ones have every byte.
+fn examples(plan: &Plan) -> (Vec<u8>, Vec<u8>) {
+    let inputs = &plan.entries[entry(plan, "train_step")].inputs;
+    let images = &inputs.iter().find(|input| input.feed == Feed::Images).unwrap().ty;
+    let pixels = images.elements() / images.shape[0];
+    ((0..9 * pixels).map(|i| (i * 31 + i / pixels) as u8).collect(), (0..9).collect())
+}
+
+fn kept<'d>((images, labels): &'d (Vec<u8>, Vec<u8>)) -> Examples<'d> {
+    Examples { count: labels.len(), images, labels: Some(labels) }
+}
+
+/// Numbers of examples, `batch` for each of some runs.
+fn numbers(batch: usize, first: usize, runs: usize) -> Vec<u32> {
+    (first * batch..(first + runs) * batch).map(|i| (i * i + i / 5) as u32 % 9).collect()
+}
+
+const SEED: [u32; 2] = [11, 3];
+
+/// The inputs of a run, as the host makes them.
+fn staged(plan: &Plan, entry: usize, (images, labels): &(Vec<u8>, Vec<u8>), numbers: &[u32]) -> Vec<Tensor> {
+    let size = images.len() / labels.len();
+    let pixels = numbers.iter().flat_map(|&n| &images[n as usize * size..][..size]);
+    let pixels: Vec<f32> = pixels.map(|&x| 2.0 * f32::from(x) / 255.0 - 1.0).collect();
+    let tensor = |input: &InputDecl| match input.feed {
+        Feed::Images => Tensor::new(input.ty.shape.clone(), &pixels),
+        Feed::Labels => Tensor::new(
+            input.ty.shape.clone(),
+            &numbers.iter().map(|&n| labels[n as usize].into()).collect::<Vec<u32>>(),
+        ),
+        Feed::Seed => Tensor::new([2], &SEED),
+        Feed::Caller => unreachable!("a step is fed from the data set"),
+    };
+    plan.entries[entry].inputs.iter().map(tensor).collect()
+}
+
+/// A classifier: its step takes labels too, and draws.
+const CLASSIFIER: &str = r#"Program(
+    name: "classifier",
+    sizes: { "batch": 4 },
+    networks: { "net": Network(input: [1, 28, 28], layers: [Flatten(), Dropout(0.5), Dense(10)]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Images(["batch", 1, 28, 28]), "y": Labels(["batch"]) },
+            steps: [
+                Let("logits", Call("net", "x", Training)),
+                Let("loss", Neg(Mean(Sum(Mul(OneHot("y", 10), LogSoftmax("logits")), [1])))),
+                Let("first", Mean("logits")),
+                Minimise("loss", "net", Sgd(lr: 0.01)),
+            ],
+            outputs: ["loss", "first"],
+        ),
+    },
+)"#;
+
+/// The scalars of runs and the state after them, on staged inputs and each run waited for.
+fn one_by_one(device: &dyn Device, program: &Program, runs: usize) -> (Vec<f32>, Vec<Tensor>) {
+    let (plan, module) = program;
+    let mut executor = device.load(plan.clone()).unwrap();
+    step(executor.as_mut(), module, "init", 0, How::Run);
+    let (entry, data) = (entry(plan, "train_step"), examples(plan));
+    let mut scalars = Vec::new();
+    for run in 0..runs {
+        let given = staged(plan, entry, &data, &numbers(4, run, 1));
+        let given: Vec<TensorRef> = given.iter().map(Tensor::view).collect();
+        // Kernel by kernel now and then.
+        match run % 7 {
+            3 => drop(executor.profile(entry, &given).unwrap()),
+            _ => executor.run(entry, &given).unwrap(),
+        }
+        for it in watched(plan, entry) {
+            let mut value = [0f32];
+            match it {
+                Watched::Output(i) => executor.read_output(entry, i, TensorMut::f32(&mut value)).unwrap(),
+                Watched::State(i) => executor.read_state(i, TensorMut::f32(&mut value)).unwrap(),
+            }
+            scalars.push(value[0]);
+        }
+    }
+    (scalars, states(executor.as_mut(), plan))
+}
+
+/// The same by series of the given lengths on kept examples, whose scalars are read one series late.
+fn in_series(device: &dyn Device, program: &Program, lengths: &[usize]) -> (Vec<f32>, Vec<Tensor>) {
+    let (plan, module) = program;
+    let mut executor = device.load(plan.clone()).unwrap();
+    step(executor.as_mut(), module, "init", 0, How::Run);
+    let (entry, data) = (entry(plan, "train_step"), examples(plan));
+    assert!(executor.keep(&[entry], kept(&data)).unwrap());
+    let width = watched(plan, entry).count();
+    let mut scalars = Vec::new();
+    let mut read = |executor: &mut dyn Executor, before: usize, runs: usize| {
+        let mut rows = vec![0.0; runs * width];
+        executor.read_series(before, &mut rows).unwrap();
+        scalars.extend(rows);
+    };
+    let mut first = 0;
+    for (i, &runs) in lengths.iter().enumerate() {
+        executor.submit_series(entry, SEED, &numbers(4, first, runs)).unwrap();
+        first += runs;
+        if i > 0 {
+            read(executor.as_mut(), 1, lengths[i - 1]);
+        }
+    }
+    read(executor.as_mut(), 0, *lengths.last().unwrap());
+    (scalars, states(executor.as_mut(), plan))
+}
+
+fn bits((scalars, states): &(Vec<f32>, Vec<Tensor>)) -> (Vec<u32>, &[Tensor]) {
+    (scalars.iter().map(|x| x.to_bits()).collect(), states)
+}
+
+/// Input by input, with pixels in the device's order, as the program wants them.
+#[test]
+fn series_on_kept_examples_give_the_bits_of_single_runs() {
+    let Some(device) = gpu() else { return };
+    for text in [include_str!("cuda/mock/gan.ron"), CLASSIFIER] {
+        let program = compiled(target(&device), text, &[]);
+        let expected = one_by_one(&device, &program, 9);
+        assert!(expected.0.iter().all(|x| x.is_finite()) && expected.0[0] != expected.0[1]);
+        for lengths in [&[9][..], &[1, 5, 1, 2], &[1; 9]] {
+            assert!(bits(&expected) == bits(&in_series(&device, &program, lengths)), "{lengths:?}");
+        }
+    }
+}
+
+#[test]
+fn five_hundred_steps_by_graphs_give_the_bits_of_single_launches() {
+    let Some(device) = gpu() else { return };
+    let program = compiled(target(&device), &CLASSIFIER.replace("28", "4"), &[]);
+    let expected = one_by_one(&device, &program, 500);
+    let lengths = [&[32; 15][..], &[20]].concat();
+    assert!(bits(&expected) == bits(&in_series(&device, &program, &lengths)));
+    let [.., before, _, _, last, _, _] = expected.0[..] else { unreachable!("each run has three") };
+    assert_ne!(before, last, "the last step is another than the one before");
+}
+
+#[test]
+fn what_is_no_series_is_refused() {
+    let Some(device) = gpu() else { return };
+    let (plan, module) = compiled(target(&device), CLASSIFIER, &[]);
+    let mut executor = device.load(plan.clone()).unwrap();
+    let (train, data) = (entry(&plan, "train_step"), examples(&plan));
+    let refused = |executor: &mut dyn Executor, numbers: &[u32]| {
+        executor.submit_series(train, SEED, numbers).unwrap_err().to_string()
+    };
+    assert!(refused(executor.as_mut(), &[0; 4]).contains("none are kept"));
+    // No labels, pixels of another size, an entry that takes no examples.
+    let images_alone = Examples { labels: None, ..kept(&data) };
+    assert!(!executor.keep(&[train], images_alone).unwrap());
+    assert!(!executor.keep(&[train], Examples { count: 3, ..kept(&data) }).unwrap());
+    assert!(!executor.keep(&[entry(&plan, "init")], kept(&data)).unwrap());
+    assert!(matches!(executor.keep(&[99], kept(&data)), Err(ExecError::Unknown { .. })));
+    assert!(executor.keep(&[train], kept(&data)).unwrap());
+    for (numbers, part) in
+        [(&[][..], "got 0"), (&[0; 5], "got 5"), (&[0; 4 * 33], "got 132"), (&[0, 1, 9, 2], "no example 9")]
+    {
+        let text = refused(executor.as_mut(), numbers);
+        assert!(text.contains("`train_step`") && text.contains(part), "{text}");
+    }
+    assert!(matches!(executor.read_series(0, &mut [0.0; 3]), Err(ExecError::Unknown { .. })));
+    // It works on, and what is kept is replaced.
+    step(executor.as_mut(), &module, "init", 0, How::Run);
+    let other = (vec![7; 784], vec![1]);
+    assert!(executor.keep(&[train], kept(&other)).unwrap());
+    assert!(refused(executor.as_mut(), &[0, 0, 0, 1]).contains("no example 1 among 1"));
+    executor.submit_series(train, SEED, &[0; 8]).unwrap();
+    let mut rows = [0.0; 6];
+    executor.read_series(0, &mut rows).unwrap();
+    assert!(rows[0] > rows[3] && rows[0].is_finite(), "it learns the one example: {rows:?}");
+    assert!(executor.read_series(1, &mut rows).is_err() && executor.read_series(0, &mut rows[1..]).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod ceilings;
 pub mod cpu;
 pub mod cuda;
 
-use crate::plan::{DType, EntryPlan, Plan};
+use crate::plan::{DType, EntryPlan, Plan, StateRole, Type};
 pub use crate::tensor::{TensorMut, TensorRef};
 pub use ceilings::{Ceilings, Spread};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub enum ExecError {
     /// The device can't run such a plan, though it is valid.
     #[error("{device} can't run this: {what}; choose another device")]
     Unsupported { device: String, what: String },
+    #[error("entry `{entry}` can't be run on kept examples: {problem}")]
+    Series { entry: String, problem: String },
 }
 
 /// Item number `index` of a plan's entries, outputs or states.
@@ -71,6 +73,53 @@ fn check_count(entry: &EntryPlan, inputs: &[TensorRef]) -> Result<(), ExecError>
         return Ok(());
     }
     Err(ExecError::WrongInputs { entry: entry.name.clone(), expected, found })
+}
+
+/// Examples of a data set, for [`Executor::keep`].
+#[derive(Debug, Clone, Copy)]
+pub struct Examples<'d> {
+    pub count: usize,
+    /// Pixels, one example after the other and as many of each. An input gets `2x/255 - 1`.
+    pub images: &'d [u8],
+    /// One for each example, where there are any.
+    pub labels: Option<&'d [u8]>,
+}
+
+/// Most runs of one [`Executor::submit_series`].
+pub const MOST_RUNS: usize = 32;
+
+/// A scalar that is noted of each run of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// An output of the entry, by its number.
+    Output(usize),
+    /// A state tensor of the plan after the run, by its number.
+    State(usize),
+}
+
+/// What is noted of each run of an entry in a series, in order: its outputs of one f32 element, and the states that say of a
+/// network that it is no longer finite. `entry` is an index into the plan's entries.
+pub fn watched(plan: &Plan, entry: usize) -> impl Iterator<Item = Watched> {
+    scalar_outputs(&plan.entries[entry]).map(Watched::Output).chain(flags(plan).map(Watched::State))
+}
+
+/// The outputs of an entry that are one real number each: its losses and measures.
+pub fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
+    let schedule = &entry.schedule;
+    let is_scalar = |i: &usize| {
+        let buffer = &schedule.buffers[schedule.outputs[*i].buffer.index()];
+        buffer.elements() == 1 && buffer.dtype == DType::F32
+    };
+    (0..schedule.outputs.len()).filter(is_scalar)
+}
+
+/// The states that say of a network that it is no longer finite.
+pub fn flags(plan: &Plan) -> impl Iterator<Item = usize> {
+    let is_flag = |i: &usize| {
+        let state = &plan.states[*i];
+        state.role == StateRole::NonFinite && state.ty == Type::f32([])
+    };
+    (0..plan.states.len()).filter(is_flag)
 }
 
 /// Something that runs plans.
@@ -153,4 +202,39 @@ pub trait Executor: Send {
     /// # Errors
     /// When there is no such state tensor, `from` is of another type or size, or the device fails.
     fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError>;
+
+    /// Keeps examples on the device, in place of those that were kept before, so that `entries` (indices into the plan's
+    /// entries) can be run on them with [`Executor::submit_series`]. `false` where it does not: by default, where too little
+    /// memory is free, or where an entry has inputs that do not come from examples and the seed. Inputs are then given by
+    /// [`Executor::submit`].
+    ///
+    /// # Errors
+    /// When there is no such entry, or the device fails.
+    fn keep(&mut self, entries: &[usize], examples: Examples) -> Result<bool, ExecError> {
+        let _ = (entries, examples);
+        Ok(false)
+    }
+
+    /// Starts a series of runs of an entry, after all runs that were started before: as many as there are batches in
+    /// `numbers`, the kept examples of each run by their numbers, and at most [`MOST_RUNS`]. The same as that many
+    /// [`Executor::submit`], but that the host does nothing in between. Returns as soon as the numbers are taken, once the
+    /// series before the last is complete. A failure of the device may be reported by a later call.
+    ///
+    /// # Errors
+    /// When no examples are kept for the entry, the numbers are not whole batches of them, or the device fails.
+    fn submit_series(&mut self, entry: usize, seed: [u32; 2], numbers: &[u32]) -> Result<(), ExecError> {
+        let (_, _) = (seed, numbers);
+        let entry = nth(&self.plan().entries, entry, "entry")?.name.clone();
+        Err(ExecError::Series { entry, problem: "none are kept on this device".into() })
+    }
+
+    /// What is [`watched`] of each run of the last series (`before` is 0) or of the one before it (1), run after run, once
+    /// that series is complete; what was started after it need not be.
+    ///
+    /// # Errors
+    /// When there was no such series, `into` has another length, or the device fails.
+    fn read_series(&mut self, before: usize, into: &mut [f32]) -> Result<(), ExecError> {
+        let name = format!("number {before} from the end, of {} scalars", into.len());
+        Err(ExecError::Unknown { what: "series", name })
+    }
 }

@@ -84,6 +84,11 @@ impl Batches {
         }
     }
 
+    /// Images in the next batch.
+    pub fn next_size(&self) -> usize {
+        if self.position.batch + 1 == self.per_epoch() { self.last_size() } else { self.size }
+    }
+
     /// Where the next batch begins.
     pub fn position(&self) -> Position {
         self.position
@@ -206,7 +211,9 @@ mod tests {
         assert_eq!((batches.per_epoch(), batches.last_size()), (469, 96));
         let mut seen = vec![false; 60_000];
         for batch in 0..469 {
+            let expected = batches.next_size();
             let Batch { position, indices, ends_epoch } = batches.next();
+            assert_eq!(indices.len(), expected);
             assert_eq!(position, Position { epoch: 0, batch });
             assert_eq!(indices.len(), if batch == 468 { 96 } else { 128 });
             assert_eq!(ends_epoch, batch == 468);

@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, Split};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
-use crate::exec::{ExecError, Executor, TensorMut, TensorRef};
+use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
 use crate::kernel::target::{Precision, Target};
 use crate::plan::{DType, EntryPlan, Feed, Plan, StateRole, Type};
 use crate::tensor::{Bf16, Tensor};
@@ -94,16 +94,6 @@ fn seed_words(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// The outputs of an entry that are one real number each: its losses and measures.
-fn scalar_outputs(entry: &EntryPlan) -> impl Iterator<Item = usize> {
-    let schedule = &entry.schedule;
-    let is_scalar = |i: &usize| {
-        let buffer = &schedule.buffers[schedule.outputs[*i].buffer.index()];
-        buffer.elements() == 1 && buffer.dtype == DType::F32
-    };
-    (0..schedule.outputs.len()).filter(is_scalar)
-}
-
 /// The scalar outputs of an entry that was just run.
 fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, SessionError> {
     let plan = &executor.plan().entries[entry];
@@ -126,12 +116,33 @@ fn network_of(state: &str) -> &str {
 /// A named scalar that an entry gives.
 pub type Scalars = Vec<(String, f32)>;
 
-/// What one step did.
+/// Steps that were handed to the device together. They may still be under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepDone {
-    /// Examples trained on.
+pub struct Group {
+    /// How many, at least 1.
+    pub steps: u64,
+    /// Examples that each of them trains on.
     pub examples: usize,
+    /// Whether an epoch ends with the last of them.
     pub ends_epoch: bool,
+    /// Steps before the first.
+    before: u64,
+    position: Position,
+    entry: usize,
+    /// Which series of the executor they are; absent where inputs are staged.
+    series: Option<u64>,
+}
+
+impl Group {
+    /// The number of steps that are complete with step `i` of these.
+    pub fn step(&self, i: u64) -> u64 {
+        self.before + i + 1
+    }
+
+    /// Whether what the steps gave can be asked for when the next group is under way.
+    pub fn can_wait(&self) -> bool {
+        self.series.is_some()
+    }
 }
 
 /// A program in training.
@@ -149,17 +160,24 @@ pub struct Session {
     last: Option<usize>,
     /// The state tensors that say of a network that it is no longer finite: index and network.
     flags: Vec<(usize, String)>,
+    /// Whether the device keeps the training examples.
+    keeps: bool,
+    /// Numbers of the examples of a series, the count of series that were started, and the scalars of one of them. The
+    /// buffers are reused.
+    numbers: Vec<u32>,
+    series: u64,
+    scalars: (Option<u64>, Vec<f32>),
     /// Examples of the data set that are never used, one sentence for each reason.
     left_out: Vec<String>,
 }
 
 impl Session {
     /// A session at its start: state not yet initialised. Call [`Session::initialise`] or
-    /// [`Session::restore`].
+    /// [`Session::restore`]. The training examples are kept on the device, where it has room for them.
     ///
     /// # Errors
     /// When the plan has no entry to train with, or the data set is not what it takes.
-    pub fn new(executor: Box<dyn Executor>, data: Dataset, seed: u64) -> Result<Session, SessionError> {
+    pub fn new(mut executor: Box<dyn Executor>, data: Dataset, seed: u64) -> Result<Session, SessionError> {
         let plan = executor.plan();
         check_data(plan, &data)?;
         let whole = whole_step(plan)?;
@@ -197,11 +215,27 @@ impl Session {
                 ));
             }
         }
-        let flags = (plan.states.iter().enumerate())
-            .filter(|(_, state)| state.role == StateRole::NonFinite && state.ty == Type::f32([]))
-            .map(|(i, state)| (i, network_of(&state.name).to_string()))
-            .collect();
-        Ok(Session { executor, data, seed, batches, steps, evaluations, step: 0, last: None, flags, left_out })
+        let flags = flags(plan).map(|i| (i, network_of(&plan.states[i].name).to_string())).collect();
+        let trained: Vec<usize> = steps.iter().map(|feeds| feeds.entry).collect();
+        let Split { images, labels, .. } = &data.train;
+        let examples = Examples { count: data.train.len(), images, labels: labels.as_deref() };
+        let keeps = executor.keep(&trained, examples)?;
+        Ok(Session {
+            executor,
+            data,
+            seed,
+            batches,
+            steps,
+            evaluations,
+            step: 0,
+            last: None,
+            flags,
+            keeps,
+            numbers: Vec::new(),
+            series: 0,
+            scalars: (None, Vec::new()),
+            left_out,
+        })
     }
 
     pub fn plan(&self) -> &Plan {
@@ -230,6 +264,12 @@ impl Session {
     /// Which examples of the data set are never used, because no entry takes so few: sentences without a full stop.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
+    }
+
+    /// Epochs that are complete after step `i` of a group, and the part of the present one.
+    pub fn epoch_after(&self, group: &Group, i: u64) -> f64 {
+        let Position { epoch, batch } = group.position;
+        epoch as f64 + (batch + i + 1) as f64 / self.steps_per_epoch() as f64
     }
 
     /// Epochs that are complete, and the part of the present one.
@@ -265,27 +305,80 @@ impl Session {
         Ok(())
     }
 
-    /// Trains on the next batch.
+    /// Trains on the next batch, or on the next `most` at most, where the device keeps the examples and so needs nothing
+    /// from the host in between. Together are batches of one size and of one epoch.
     ///
     /// # Errors
     /// When the executor fails, or the data set has no labels and the program wants them.
-    pub fn step(&mut self) -> Result<StepDone, SessionError> {
-        let batch = self.batches.next();
-        let examples = batch.indices.len();
-        let ends_epoch = batch.ends_epoch;
+    pub fn advance(&mut self, most: u64) -> Result<Group, SessionError> {
+        let (position, examples) = (self.batches.position(), self.batches.next_size());
         let feeds = self.steps.iter_mut().find(|f| f.examples == examples);
         let Some(feeds) = feeds else { unreachable!("there is a step for each size of batch") };
-        if !feeds.fill(&self.data.train, batch.indices, self.seed) {
-            return Err(SessionError::Entry {
-                program: self.executor.plan().name.clone(),
-                entry: entry::TRAIN.into(),
-                problem: "takes an input that the data set cannot give".into(),
-            });
+        let (before, entry) = (self.step, feeds.entry);
+        let series = self.keeps.then_some(self.series);
+        let mut group = Group { steps: 0, examples, ends_epoch: false, before, position, entry, series };
+        if self.keeps {
+            self.numbers.clear();
+            let most = most.clamp(1, MOST_RUNS as u64);
+            while group.steps < most && !group.ends_epoch && self.batches.next_size() == examples {
+                let batch = self.batches.next();
+                self.numbers.extend_from_slice(batch.indices);
+                group.ends_epoch = batch.ends_epoch;
+                group.steps += 1;
+            }
+            self.executor.submit_series(entry, seed_words(self.seed), &self.numbers)?;
+            self.series += 1;
+        } else {
+            let batch = self.batches.next();
+            (group.steps, group.ends_epoch) = (1, batch.ends_epoch);
+            if !feeds.fill(&self.data.train, batch.indices, self.seed) {
+                return Err(SessionError::Entry {
+                    program: self.executor.plan().name.clone(),
+                    entry: entry::TRAIN.into(),
+                    problem: "takes an input that the data set cannot give".into(),
+                });
+            }
+            feeds.run(self.executor.as_mut())?;
         }
-        feeds.run(self.executor.as_mut())?;
-        self.last = Some(feeds.entry);
-        self.step += 1;
-        Ok(StepDone { examples, ends_epoch })
+        self.last = Some(entry);
+        self.step += group.steps;
+        Ok(group)
+    }
+
+    /// The scalar outputs of step `i` of the last group, by name; or of the one before it, where it [can
+    /// wait](Group::can_wait).
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn scalars_of(&mut self, group: &Group, i: u64) -> Result<Scalars, SessionError> {
+        let Some(series) = group.series else { return self.scalars() };
+        let row = self.row(group, series, i)?;
+        let plan = &self.executor.plan().entries[group.entry];
+        let names = scalar_outputs(plan).map(|i| plan.schedule.outputs[i].name.clone());
+        Ok(names.zip(row).collect())
+    }
+
+    /// As [`Session::non_finite`], after step `i` of a group that [`Session::scalars_of`] can be asked for.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn non_finite_of(&mut self, group: &Group, i: u64) -> Result<Vec<String>, SessionError> {
+        let Some(series) = group.series else { return self.non_finite() };
+        let row = self.row(group, series, i)?;
+        let flags = &row[row.len() - self.flags.len()..];
+        Ok(self.flags.iter().zip(flags).filter(|(_, flag)| **flag != 0.0).map(|((_, name), _)| name.clone()).collect())
+    }
+
+    /// What the executor noted of step `i` of a group.
+    fn row(&mut self, group: &Group, series: u64, i: u64) -> Result<Vec<f32>, SessionError> {
+        let width = watched(self.executor.plan(), group.entry).count();
+        let (present, rows) = &mut self.scalars;
+        if *present != Some(series) {
+            rows.resize(group.steps as usize * width, 0.0);
+            self.executor.read_series((self.series - 1 - series) as usize, rows)?;
+            *present = Some(series);
+        }
+        Ok(rows[i as usize * width..][..width].to_vec())
     }
 
     /// The scalar outputs of the last step (its losses and measures), by name. They are read from the device now: a

@@ -2,7 +2,8 @@
 //!
 //! The checkpoint is what a run is for, so it comes first: it is written before metrics, samples and reports of the
 //! same step, and none of these can end the run. State that is no longer finite is never saved. Losses are read only
-//! when something is made of them, so that a device need not be waited for after each step.
+//! when something is made of them, so that a device need not be waited for after each step; a device that keeps the data
+//! set gets several steps at once, and what they gave is read while it does the next.
 //!
 //! ```
 //! use gcc_gan::compile::{Options, compile};
@@ -40,7 +41,8 @@ use super::checkpoint::{self, CheckpointError, Meta};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
-use super::session::{Session, SessionError};
+use super::session::{Group, Session, SessionError};
+use crate::exec::MOST_RUNS;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -117,12 +119,12 @@ pub struct Progress {
 
 /// Who looks at a training run. Every method does nothing by default.
 pub trait Observer {
-    /// Asked before each step: whether to stop after the one that is complete. The state is then saved.
+    /// Asked before steps are handed to the device: whether to stop after those that were. The state is then saved.
     fn is_cancelled(&mut self) -> bool {
         false
     }
 
-    /// Asked after each step: whether [`Observer::progress`] is to be called. That reads the losses, for which the
+    /// Asked after each step, or after several that were handed over together: whether [`Observer::progress`] is to be called. That reads the losses, for which the
     /// device has to be waited for.
     fn wants_progress(&mut self) -> bool {
         false
@@ -227,7 +229,8 @@ pub fn train(
         return Ok(Ended::NothingToDo);
     }
     let started = session.step_count();
-    let [recent, reported, total] = [Rate::start(); 3];
+    let begun = Instant::now();
+    let [recent, reported, total] = [Rate::start(begun); 3];
     let mut training = Training {
         session,
         run,
@@ -238,6 +241,9 @@ pub fn train(
         warned: BTreeSet::new(),
         good: started,
         saved: None,
+        is_unsaved: false,
+        together: 1,
+        looked: begun,
         recent,
         reported,
         total,
@@ -255,8 +261,13 @@ pub fn train(
     if started == 0 {
         training.sample()?;
     }
+    training.looked = Instant::now();
     training.run()
 }
+
+/// Roughly how long the device may be busy with steps that are handed over together: an observer is asked, and shown
+/// something, in between.
+const TOGETHER: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy)]
 struct Rate {
@@ -265,12 +276,12 @@ struct Rate {
 }
 
 impl Rate {
-    fn start() -> Rate {
-        Rate { since: Instant::now(), images: 0 }
+    fn start(since: Instant) -> Rate {
+        Rate { since, images: 0 }
     }
 
-    fn per_second(self) -> f64 {
-        self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    fn per_second(self, now: Instant) -> f64 {
+        self.images as f64 / now.duration_since(self.since).as_secs_f64().max(1e-9)
     }
 }
 
@@ -289,6 +300,11 @@ struct Training<'t> {
     good: u64,
     /// The step of the checkpoint.
     saved: Option<u64>,
+    /// Whether a checkpoint is due and was not written.
+    is_unsaved: bool,
+    /// How many steps are handed over together, and when the last were looked at.
+    together: u64,
+    looked: Instant,
     /// Since the last line of the metrics, the last report, and the start.
     recent: Rate,
     reported: Rate,
@@ -297,105 +313,176 @@ struct Training<'t> {
 
 impl Training<'_> {
     fn run(mut self) -> Result<Ended, TrainError> {
-        let mut is_unsaved = false;
-        while self.session.step_count() < self.pace.until && !self.observer.is_cancelled() {
-            let done = self.session.step()?;
-            let step = self.session.step_count();
-            for rate in [&mut self.recent, &mut self.reported, &mut self.total] {
-                rate.images += done.examples;
+        // Steps that nobody has looked at yet: what they gave is read when those after them are under way.
+        let mut waiting: Option<Group> = None;
+        loop {
+            let goes_on = self.session.step_count() < self.pace.until && !self.observer.is_cancelled();
+            let next = if goes_on { Some(self.session.advance(self.most())?) } else { None };
+            if let Some(group) = waiting.take() {
+                self.look(&group)?;
             }
-            let ends = step == self.pace.until;
-            let samples = ends || step.is_multiple_of(self.pace.sample_every);
-            let measures = ends || done.ends_epoch || step.is_multiple_of(self.pace.metrics_every);
-            is_unsaved |= samples || done.ends_epoch;
-            let looks = self.observer.wants_progress();
-            if !(looks || measures || is_unsaved) {
-                continue;
-            }
-            let mut values: BTreeMap<String, f32> = self.session.scalars()?.into_iter().collect();
-            if measures || is_unsaved {
-                self.check_finite(&values)?;
-            } else if values.values().any(|v| !v.is_finite()) {
-                // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on
-                // the time of day. A flag stays, a loss can recover.
-                let networks = self.session.non_finite()?;
-                if !networks.is_empty() {
-                    return Err(self.non_finite(networks, values));
+            match next {
+                None => break,
+                Some(group) if group.can_wait() && !self.is_due(&group) => waiting = Some(group),
+                Some(group) => {
+                    self.look(&group)?;
+                    self.looked = Instant::now();
                 }
-            }
-            // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
-            // beyond the checkpoint is removed when the run is resumed.
-            if measures {
-                self.measure(&mut values, done.ends_epoch || ends)?;
-            }
-            // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
-            if is_unsaved && (samples || measures) {
-                is_unsaved = match self.save(&values) {
-                    Err(TrainError::Checkpoint(error)) if !ends => {
-                        self.warn(
-                            "checkpoint",
-                            &format!("{error}; trying again every {} steps", self.pace.metrics_every),
-                        );
-                        true
-                    }
-                    saved => {
-                        saved?;
-                        self.warned.remove("checkpoint");
-                        false
-                    }
-                };
-            }
-            if samples {
-                self.sample()?;
-            }
-            if ends || done.ends_epoch || (measures && step.is_multiple_of(self.pace.report_every)) {
-                let progress = self.progress(values, done.ends_epoch);
-                self.observer.report(&progress);
-                self.reported = Rate::start();
-            } else if looks {
-                let progress = self.progress(values, false);
-                self.observer.progress(&progress);
             }
         }
         if self.session.step_count() >= self.pace.until {
             return Ok(Ended::Complete);
         }
         if self.saved != Some(self.session.step_count()) {
+            let step = self.session.step_count();
             let values = self.session.scalars()?.into_iter().collect();
-            self.check_finite(&values)?;
+            let networks = self.session.non_finite()?;
+            self.check_finite(step, networks, &values)?;
             self.save(&values)?;
         }
         Ok(Ended::Cancelled)
     }
 
-    fn progress(&self, values: BTreeMap<String, f32>, ends_epoch: bool) -> Progress {
-        let (step, until) = (self.session.step_count(), self.pace.until);
-        let seconds = (until - step) as f64 * self.session.batch() as f64 / self.total.per_second().max(1e-9);
+    /// The most steps that may be handed over together: what is made of the state needs the device to stop there.
+    fn most(&self) -> u64 {
+        let step = self.session.step_count();
+        let until_multiple = |every: u64| step.checked_rem(every).map_or(u64::MAX, |rest| every - rest);
+        let retry = if self.is_unsaved { until_multiple(self.pace.metrics_every) } else { u64::MAX };
+        (self.pace.until - step).min(until_multiple(self.pace.sample_every)).min(retry).min(self.together)
+    }
+
+    /// Whether something is made of the state after a group.
+    fn is_due(&self, group: &Group) -> bool {
+        let step = self.session.step_count();
+        let samples = step == self.pace.until || step.is_multiple_of(self.pace.sample_every);
+        samples || group.ends_epoch || self.is_unsaved
+    }
+
+    /// Waits for the steps of a group where somebody looks at them, and does what is due after each.
+    fn look(&mut self, group: &Group) -> Result<(), TrainError> {
+        if group.can_wait() {
+            // Fetches those of all steps.
+            self.session.scalars_of(group, 0)?;
+        }
+        let (begun, now) = (self.looked, Instant::now());
+        self.looked = now;
+        let took = now - begun;
+        if took < TOGETHER / 2 {
+            self.together = (2 * self.together).min(MOST_RUNS as u64);
+        } else if took > TOGETHER {
+            self.together = (self.together / 2).max(1);
+        }
+        for i in 0..group.steps {
+            // When a step of several was complete nobody knows: they take the same time.
+            let moment = if group.can_wait() { begun + took.mul_f64((i + 1) as f64 / group.steps as f64) } else { now };
+            self.look_at(group, i, moment)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due after step `i` of a group, which was complete at `moment`.
+    fn look_at(&mut self, group: &Group, i: u64, moment: Instant) -> Result<(), TrainError> {
+        let step = group.step(i);
+        let is_last = i + 1 == group.steps;
+        for rate in [&mut self.recent, &mut self.reported, &mut self.total] {
+            rate.images += group.examples;
+        }
+        let ends = step == self.pace.until;
+        let ends_epoch = group.ends_epoch && is_last;
+        let samples = ends || step.is_multiple_of(self.pace.sample_every);
+        let measures = ends || ends_epoch || step.is_multiple_of(self.pace.metrics_every);
+        self.is_unsaved |= samples || ends_epoch;
+        let looks = is_last && self.observer.wants_progress();
+        if !(looks || measures || self.is_unsaved) {
+            return Ok(());
+        }
+        let mut values: BTreeMap<String, f32> = self.session.scalars_of(group, i)?.into_iter().collect();
+        if measures || self.is_unsaved {
+            let networks = self.session.non_finite_of(group, i)?;
+            self.check_finite(step, networks, &values)?;
+        } else if values.values().any(|v| !v.is_finite()) {
+            // Where the observer looks, only what is lost anyway ends a run: whether it stops must not depend on
+            // the time of day. A flag stays, a loss can recover.
+            let networks = self.session.non_finite_of(group, i)?;
+            if !networks.is_empty() {
+                return Err(self.non_finite(step, networks, values));
+            }
+        }
+        let epoch = self.session.epoch_after(group, i);
+        // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
+        // beyond the checkpoint is removed when the run is resumed.
+        if measures {
+            self.measure(step, epoch, &mut values, (ends_epoch || ends, moment))?;
+        }
+        // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
+        if self.is_unsaved && (samples || measures) {
+            self.is_unsaved = match self.save(&values) {
+                Err(TrainError::Checkpoint(error)) if !ends => {
+                    self.warn("checkpoint", &format!("{error}; trying again every {} steps", self.pace.metrics_every));
+                    true
+                }
+                saved => {
+                    saved?;
+                    self.warned.remove("checkpoint");
+                    false
+                }
+            };
+        }
+        if samples {
+            self.sample()?;
+        }
+        // What was done meanwhile is no time of the steps.
+        let is_report = ends || ends_epoch || (measures && step.is_multiple_of(self.pace.report_every));
+        if is_report || looks {
+            let progress = self.progress(step, epoch, values, (is_report && ends_epoch, moment));
+            if is_report {
+                self.observer.report(&progress);
+                self.reported = Rate::start(if is_last { Instant::now() } else { moment });
+            } else {
+                self.observer.progress(&progress);
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(
+        &self,
+        step: u64,
+        epoch: f64,
+        values: BTreeMap<String, f32>,
+        (ends_epoch, moment): (bool, Instant),
+    ) -> Progress {
+        let until = self.pace.until;
+        let seconds = (until - step) as f64 * self.session.batch() as f64 / self.total.per_second(moment).max(1e-9);
         Progress {
             step,
             until,
-            epoch: self.session.epoch(),
+            epoch,
             ends_epoch,
-            images_per_second: self.reported.per_second(),
+            images_per_second: self.reported.per_second(moment),
             left: Duration::from_secs_f64(seconds.clamp(0.0, 1e9)),
             values,
         }
     }
 
-    fn check_finite(&mut self, values: &BTreeMap<String, f32>) -> Result<(), TrainError> {
-        let networks = self.session.non_finite()?;
+    fn check_finite(
+        &mut self,
+        step: u64,
+        networks: Vec<String>,
+        values: &BTreeMap<String, f32>,
+    ) -> Result<(), TrainError> {
         if networks.is_empty() && values.values().all(|v| v.is_finite()) {
-            self.good = self.session.step_count();
+            self.good = step;
             return Ok(());
         }
-        Err(self.non_finite(networks, values.clone()))
+        Err(self.non_finite(step, networks, values.clone()))
     }
 
-    fn non_finite(&self, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
+    fn non_finite(&self, step: u64, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
         TrainError::NonFinite(NonFinite {
             networks,
             after: self.good,
-            step: self.session.step_count(),
+            step,
             values,
             checkpoint: self.run.checkpoint(),
             saved: self.saved.unwrap_or_default(),
@@ -410,7 +497,7 @@ impl Training<'_> {
         // The whole state is here anyway, so this also covers what no flag is about.
         let networks = state.non_finite();
         if !networks.is_empty() {
-            return Err(self.non_finite(networks, values.clone()));
+            return Err(self.non_finite(step, networks, values.clone()));
         }
         let meta = Meta { step, position: self.session.position(), ..self.meta.clone() };
         let file = self.run.checkpoint();
@@ -421,15 +508,22 @@ impl Training<'_> {
     }
 
     /// Writes a line of the metrics; on the test set too, where `tests`.
-    fn measure(&mut self, values: &mut BTreeMap<String, f32>, tests: bool) -> Result<(), TrainError> {
-        let (seconds, images_per_second) = (self.total.since.elapsed().as_secs_f64(), self.recent.per_second());
+    fn measure(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        values: &mut BTreeMap<String, f32>,
+        (tests, moment): (bool, Instant),
+    ) -> Result<(), TrainError> {
+        let seconds = moment.duration_since(self.total.since).as_secs_f64();
+        let images_per_second = self.recent.per_second(moment);
         if tests && let Some(tests) = self.session.evaluate()? {
             values.extend(tests.into_iter().map(|(name, value)| (format!("test_{name}"), value)));
         }
         let finite = |x: &f32| x.is_finite().then(|| f64::from(*x));
         let record = Record {
-            step: self.session.step_count(),
-            epoch: self.session.epoch(),
+            step,
+            epoch,
             seconds,
             images_per_second,
             values: values.iter().map(|(name, value)| (name.clone(), finite(value))).collect(),
@@ -437,7 +531,7 @@ impl Training<'_> {
         if let Some(Err(error)) = self.metrics.as_mut().map(|metrics| metrics.write(&record)) {
             self.warn("metrics", &format!("metrics are missing: {error}"));
         }
-        self.recent = Rate::start();
+        self.recent = Rate::start(if tests { Instant::now() } else { moment });
         Ok(())
     }
 

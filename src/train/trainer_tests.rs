@@ -3,11 +3,13 @@
 use super::*;
 use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
-use crate::exec::{Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
-use crate::plan::Plan;
+use crate::exec::{Device, Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, Watched, watched};
+use crate::plan::{Feed, Plan};
+use crate::tensor::Tensor;
+use crate::train::batches::{fill_images, fill_labels};
 use crate::train::data::{Dataset, Source, Split};
 use crate::train::session;
-use crate::types::StateRole;
+use crate::types::{InputDecl, StateRole};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -191,7 +193,7 @@ fn every_tensor_that_a_step_updates_is_looked_at() {
         }
         let meta = Meta::default();
         session.restore(&checkpoint::Checkpoint { file: "x".into(), meta, tensors }).unwrap();
-        session.step().unwrap();
+        session.advance(1).unwrap();
         session.non_finite().unwrap()
     };
     assert!(flagged("", 0, 0.0).is_empty());
@@ -371,4 +373,163 @@ fn the_metrics_are_written_before_the_checkpoint() {
     let mut observer = AtOnce { metrics: run.metrics(), seen: Vec::new() };
     train(&mut session, &run, meta, &pace(6), &mut observer).unwrap();
     assert_eq!(observer.seen, [(0, 0), (3, 3), (6, 6)]);
+}
+
+/// A device that keeps examples: what is handed over together it does one by one.
+struct Keeping {
+    inner: Box<dyn Executor>,
+    kept: Split,
+    /// Of the last series and the one before it.
+    rows: [Vec<f32>; 2],
+    longest: Arc<AtomicUsize>,
+}
+
+impl Keeping {
+    fn new(plan: Plan, longest: &Arc<AtomicUsize>) -> Box<dyn Executor> {
+        let kept = Split { images: Vec::new(), labels: None, rows: 4, columns: 4 };
+        Box::new(Keeping { inner: executor(plan), kept, rows: Default::default(), longest: longest.clone() })
+    }
+}
+
+impl Executor for Keeping {
+    fn plan(&self) -> &Plan {
+        self.inner.plan()
+    }
+    fn submit(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<(), ExecError> {
+        assert_ne!(self.plan().entries[entry].name, session::entry::TRAIN, "nothing is staged");
+        self.inner.submit(entry, inputs)
+    }
+    fn wait(&mut self) -> Result<(), ExecError> {
+        self.inner.wait()
+    }
+    fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+        self.inner.profile(entry, inputs)
+    }
+    fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.inner.read_output(entry, output, into)
+    }
+    fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError> {
+        self.inner.read_state(state, into)
+    }
+    fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError> {
+        self.inner.write_state(state, from)
+    }
+    fn keep(&mut self, _: &[usize], examples: Examples) -> Result<bool, ExecError> {
+        (self.kept.images, self.kept.labels) = (examples.images.to_vec(), examples.labels.map(<[u8]>::to_vec));
+        Ok(true)
+    }
+    fn submit_series(&mut self, entry: usize, seed: [u32; 2], numbers: &[u32]) -> Result<(), ExecError> {
+        let plan = self.plan().clone();
+        let batch = session::examples(&plan.entries[entry]);
+        self.longest.fetch_max(numbers.len() / batch, Ordering::SeqCst);
+        self.rows.swap(0, 1);
+        self.rows[0].clear();
+        for numbers in numbers.chunks_exact(batch) {
+            let input = |input: &InputDecl| {
+                let mut tensor = Tensor::zeros(input.ty.clone());
+                match input.feed {
+                    Feed::Images => fill_images(&self.kept, numbers, tensor.values_mut().unwrap()),
+                    Feed::Labels => assert!(fill_labels(&self.kept, numbers, tensor.values_mut().unwrap())),
+                    _ => tensor = Tensor::new([2], &seed),
+                }
+                tensor
+            };
+            let inputs: Vec<Tensor> = plan.entries[entry].inputs.iter().map(input).collect();
+            self.inner.submit(entry, &inputs.iter().map(Tensor::view).collect::<Vec<_>>())?;
+            for it in watched(&plan, entry) {
+                let mut value = [0f32];
+                match it {
+                    Watched::Output(i) => self.inner.read_output(entry, i, TensorMut::f32(&mut value))?,
+                    Watched::State(i) => self.inner.read_state(i, TensorMut::f32(&mut value))?,
+                }
+                self.rows[0].push(value[0]);
+            }
+        }
+        Ok(())
+    }
+    fn read_series(&mut self, before: usize, into: &mut [f32]) -> Result<(), ExecError> {
+        into.copy_from_slice(&self.rows[before]);
+        Ok(())
+    }
+}
+
+/// All that a run leaves and tells, but for times.
+#[derive(Debug, PartialEq)]
+struct Whole {
+    ended: Result<Ended, String>,
+    tensors: BTreeMap<String, Tensor>,
+    lines: Vec<(u64, u64, Vec<Option<f64>>)>,
+    saved: Vec<u64>,
+    reports: Vec<(u64, u64, bool, Vec<u32>)>,
+}
+
+/// A run of a program on small images; gives also the most steps that were handed over together, 0 where all were staged.
+fn whole(text: &str, keeps: bool, pace: &Pace, cancel_at: Option<usize>) -> (Whole, usize) {
+    let (mut plan, data) = (plan(text), data(103));
+    session::specialise(&mut plan, &data);
+    let longest = Arc::new(AtomicUsize::new(0));
+    let meta = Meta::new(&plan, &data, 5);
+    let executor = if keeps { Keeping::new(plan, &longest) } else { executor(plan) };
+    let mut session = Session::new(executor, data, 5).unwrap();
+    session.initialise().unwrap();
+    let (dir, run) = run_dir();
+    let mut seen = Seen { looks: cancel_at.is_some(), cancel_at, ..Seen::default() };
+    let mut ended = train(&mut session, &run, meta.clone(), pace, &mut seen);
+    if matches!(ended, Ok(Ended::Cancelled)) {
+        seen.cancel_at = None;
+        let checkpoint = checkpoint::load(&run.checkpoint()).unwrap();
+        assert_eq!(checkpoint.meta.step, session.step_count());
+        session.restore(&checkpoint).unwrap();
+        ended = train(&mut session, &run, meta, pace, &mut seen);
+    }
+    let metrics = fs::read_to_string(run.metrics()).unwrap();
+    let line = |line: &str| {
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert!(record.images_per_second > 0.0 && record.images_per_second.is_finite() && record.seconds >= 0.0);
+        (record.step, record.epoch.to_bits(), record.values.into_values().collect())
+    };
+    let bits = |values: &BTreeMap<String, f32>| values.values().map(|v| v.to_bits()).collect();
+    let whole = Whole {
+        ended: ended.map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "")),
+        tensors: checkpoint::load(&run.checkpoint()).unwrap().tensors,
+        lines: metrics.lines().map(line).collect(),
+        saved: seen.saved,
+        reports: seen.reports.iter().map(|p| (p.step, p.epoch.to_bits(), p.ends_epoch, bits(&p.values))).collect(),
+    };
+    (whole, longest.load(Ordering::SeqCst))
+}
+
+/// 26 steps in an epoch, of which the last is of three images.
+#[test]
+fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
+    let often = Pace { metrics_every: 7, report_every: 14, sample_every: 33, ..pace(100) };
+    for text in [WGAN_GP, CONDITIONAL] {
+        let (expected, none) = whole(text, false, &often, None);
+        assert_eq!((&expected.ended, none), (&Ok(Ended::Complete), 0));
+        assert_eq!(expected.saved, [0, 26, 33, 52, 66, 78, 99, 100]);
+        let (together, longest) = whole(text, true, &often, None);
+        assert!(together == expected, "{together:?}\n{expected:?}");
+        assert!(longest > 1, "several steps at once");
+        // Stopped anywhere, and resumed from there.
+        let (stopped, _) = whole(text, true, &often, Some(3));
+        assert!(stopped.tensors == expected.tensors && stopped.lines == expected.lines);
+    }
+}
+
+/// The very step after which something is not finite is told, though others were begun after it.
+#[test]
+fn what_is_not_finite_is_found_at_its_step_among_several() {
+    let hidden = program(
+        r#""batch""#,
+        LINE,
+        r#"Let("y", Call("net", "x", Training)), Let("loss", Mean(Mul("y", "y"))),
+           Minimise("loss", "net", Sgd(lr: 30.0))"#,
+    );
+    for every in [1, 4, 50] {
+        let pace = Pace { metrics_every: every, ..pace(100) };
+        let (expected, _) = whole(&hidden, false, &pace, None);
+        let error = expected.ended.as_ref().unwrap_err();
+        assert!(error.contains("infinite or NaN") && error.contains("of step 0"), "{error}");
+        assert_eq!(whole(&hidden, true, &pace, None).0, expected, "every {every}");
+    }
 }

@@ -22,7 +22,7 @@
 #define __shared__ static  // one block runs at a time
 #define __launch_bounds__(threads)
 #define __forceinline__ inline
-#define GCC_GAN_HOST  // primitives of warps are here
+#define GCC_GAN_HOST  // primitives of warps are here, and the wait that kernels begin with
 
 struct Dim {
     unsigned x, y, z;
@@ -88,6 +88,7 @@ static ucontext_t scheduler;
 static unsigned current;
 static Kernel kernel;
 static unsigned char* arena;
+static size_t awaits;  // threads that waited for the kernels before
 static const size_t GUARD = 64;  // bytes after a block's shared memory that nobody writes
 alignas(1024) static unsigned char shared[256 * 1024];
 
@@ -172,6 +173,7 @@ static void launch(Kernel function, unsigned grid, unsigned block, size_t shared
                    bool backwards) {
     if (shared_bytes + GUARD > sizeof shared) fail("more shared memory than there is");
     kernel = function;
+    awaits = 0;
     arena = memory;
     gridDim = {grid, 1, 1};
     blockDim = {block, 1, 1};
@@ -195,6 +197,8 @@ static void transfer(FILE* file, unsigned char* memory, size_t bytes, bool write
 }
 
 }  // namespace emulation
+
+static inline void await_predecessors() { ++emulation::awaits; }
 
 static inline void __syncthreads() { emulation::yield(emulation::At::Barrier); }
 

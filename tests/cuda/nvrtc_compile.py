@@ -133,6 +133,7 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
     cubin, log = nvrtc.compile(source, path.name, arch)
     seconds = time.perf_counter() - start
     kernels, rest = figures_of(log)
+    kernels.pop("kernels_await_predecessors", None)  # does nothing: it tells the host of the wait in the others
     subject = f"{path.stem} for {arch}"
     if cubin is None or "warning" in rest:
         return False, f"{rest}\n{subject}: {'does not compile' if cubin is None else 'has warnings'}", []

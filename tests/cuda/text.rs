@@ -28,6 +28,20 @@ fn kernels(graph: &Graph) -> String {
     kernels.to_string()
 }
 
+/// A kernel that does not may be launched before what it reads is there.
+#[test]
+fn every_kernel_waits_for_those_before_it_first() {
+    let mut count = 0;
+    for graph in graphs::all() {
+        for function in kernels(&graph).split("extern \"C\" __global__").skip(1) {
+            let (_, body) = function.split_once("(unsigned char* arena) {\n").expect("one argument");
+            assert!(body.starts_with("    await_predecessors();\n"), "{function}");
+            count += 1;
+        }
+    }
+    assert!(count > 20);
+}
+
 macro_rules! snapshot {
     ($($name:ident: $graph:expr;)*) => {$(
         #[test]

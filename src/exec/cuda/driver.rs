@@ -403,6 +403,13 @@ impl Module {
         Ok(Arc::new(Module { raw, context: context.clone() }))
     }
 
+    /// Whether its kernels wait for those before them: see `kernels/prelude.cuh`.
+    fn awaits(&self) -> bool {
+        let mut raw = null_mut();
+        // SAFETY: a place for a handle, and a string that ends with a zero.
+        check(unsafe { call::cuModuleGetFunction(&mut raw, self.raw, c"kernels_await_predecessors".as_ptr()) }).is_ok()
+    }
+
     /// A kernel `void name(unsigned char* arena)`, which may ask for so many bytes of shared memory.
     pub fn function(self: &Arc<Module>, name: &str, shared_bytes: u32) -> Result<Function> {
         use sys::CUfunction_attribute_enum as F;
@@ -416,7 +423,7 @@ impl Module {
             check(unsafe { call::cuFuncSetAttribute(raw, attribute, shared_bytes as i32) })
                 .map_err(|e| e.while_(&format!("{name} with {shared_bytes} bytes of shared memory")))?;
         }
-        Ok(Function { raw, _module: self.clone() })
+        Ok(Function { raw, awaits: self.awaits(), _module: self.clone() })
     }
 }
 
@@ -424,6 +431,8 @@ impl Module {
 #[derive(Debug, Clone)]
 pub struct Function {
     raw: sys::CUfunction,
+    /// Whether it begins by waiting for the kernels that it depends on, so that it can be launched before they end.
+    awaits: bool,
     _module: Arc<Module>,
 }
 
@@ -447,6 +456,11 @@ impl Memory {
         // SAFETY: a place for an address.
         check(unsafe { call::cuMemAlloc_v2(&mut base, bytes.max(1)) })?;
         Ok(Memory { base, bytes, context: context.clone() })
+    }
+
+    /// Where it is on the device, for kernels that find it in other memory. It must live as long as they run.
+    pub fn address(&self) -> u64 {
+        self.base
     }
 
     /// The address on the device of some of its bytes, once they are known to be inside.
@@ -551,6 +565,16 @@ impl Stream {
         self.wait()
     }
 
+    /// Copies from the device to the start of `into` when the work before is done; returns at once.
+    ///
+    /// # Safety
+    /// `into` must stay, and be neither read nor written, until an event that is recorded afterwards has happened.
+    pub unsafe fn read_later(&self, memory: &Memory, at: Range<usize>, into: &mut Pinned) -> Result<()> {
+        let into = &mut into.bytes_mut()[..at.len()];
+        // SAFETY: both sides have so many bytes; the host's stay, by the caller's word.
+        check(unsafe { call::cuMemcpyDtoHAsync_v2(into.as_mut_ptr().cast(), memory.at(&at), into.len(), self.raw) })
+    }
+
     /// Sets bytes to zero when the work before is done.
     pub fn clear(&self, memory: &Memory, at: Range<usize>) -> Result<()> {
         if at.is_empty() {
@@ -615,15 +639,25 @@ pub struct Node {
 }
 
 impl Graph {
-    /// A graph of launches on an arena.
+    /// A graph of launches on an arena. Kernels that wait for others by themselves are launched while these still run, where
+    /// the driver can do that; what they compute is the same.
     ///
     /// # Safety
     /// Each kernel must stay inside the arena, which must live as long as the graph.
     pub unsafe fn new(context: &Arc<Context>, nodes: &[Node], arena: &Memory) -> Result<Graph> {
+        let overlaps = nodes.iter().any(|node| node.function.awaits && !node.after.is_empty());
+        match Graph::of(context, nodes, arena, overlaps) {
+            // A driver for less than CUDA 12.3, or a crate that is.
+            Err(error) if overlaps && error.kind == Kind::Other => Graph::of(context, nodes, arena, false),
+            made => made,
+        }
+    }
+
+    fn of(context: &Arc<Context>, nodes: &[Node], arena: &Memory, overlaps: bool) -> Result<Graph> {
         let mut graph = null_mut();
         // SAFETY: a place for a handle.
         check(unsafe { call::cuGraphCreate(&mut graph, 0) })?;
-        let built = build(graph, nodes, arena);
+        let built = build(graph, nodes, arena, overlaps);
         // SAFETY: made above; what was made of it is a copy.
         let destroyed = check(unsafe { call::cuGraphDestroy(graph) });
         let graph = Graph { raw: built?, context: context.clone() };
@@ -644,19 +678,25 @@ impl Graph {
     }
 }
 
-/// Adds nodes to an empty graph, and makes it ready.
-fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory) -> Result<sys::CUgraphExec> {
+/// Adds nodes to an empty graph, and makes it ready. Where `overlaps`, the edges to kernels that wait are programmatic. Such
+/// a wait is for the end of the kernels at its edges, which end after their own waits: so what is ordered by a path of
+/// edges is ordered as by full ones.
+fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory, overlaps: bool) -> Result<sys::CUgraphExec> {
     let mut made: Vec<sys::CUgraphNode> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let after: Vec<sys::CUgraphNode> = node.after.iter().map(|&i| made[i]).collect();
+        let (full, early) =
+            if overlaps && node.function.awaits { (&[][..], &after[..]) } else { (&after[..], &[][..]) };
         let mut base = arena.base;
         let mut argument = (&raw mut base).cast::<c_void>();
         let mut raw = null_mut();
         // SAFETY: nodes of this graph; the kernel takes one address, which is copied.
-        check(unsafe {
-            binding::add_kernel_node(&mut raw, graph, &after, node.function.raw, node.shape, &mut argument)
-        })?;
+        check(unsafe { binding::add_kernel_node(&mut raw, graph, full, node.function.raw, node.shape, &mut argument) })?;
         made.push(raw);
+        if !early.is_empty() {
+            // SAFETY: nodes of this graph.
+            check(unsafe { binding::add_early_edges(graph, early, raw) })?;
+        }
     }
     let mut ready = null_mut();
     // SAFETY: a place for a handle, and a graph that lives.

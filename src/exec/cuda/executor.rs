@@ -5,12 +5,13 @@
 
 use super::code;
 use super::device::{loss, no_memory, refusal};
-use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Node, Pinned, Shape, Stream};
+use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, Module, Node, Pinned, Shape, Stream};
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
-use super::{prelude, render};
-use crate::exec::{ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
+use super::series::{self, Desk, Runs, Series};
+use super::{KernelText, prelude, render};
+use crate::exec::{Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use std::ops::Range;
@@ -81,6 +82,9 @@ pub struct CudaExecutor {
     staging: [Staging; 2],
     turn: usize,
     clock: Option<Clock>,
+    desk: Desk,
+    /// Examples that are kept.
+    series: Option<Series>,
     /// Why nothing works any more.
     lost: Option<ExecError>,
     arena: Memory,
@@ -97,7 +101,8 @@ impl CudaExecutor {
         context: &Arc<Context>,
     ) -> Result<CudaExecutor, ExecError> {
         let failed = |error: DriverError| refusal(&device, error);
-        let bytes = plan.arena_bytes();
+        let desk = Desk::of(&plan);
+        let bytes = desk.end();
         let arena = Memory::new(context, bytes)
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
@@ -106,7 +111,7 @@ impl CudaExecutor {
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
-            let graph = graph(entry, &own, &arena, context).map_err(failed)?;
+            let graph = graph(&work(entry, &own), &arena, context).map_err(failed)?;
             if let Some(graph) = &graph {
                 graph.upload(&stream).map_err(failed)?;
             }
@@ -121,7 +126,7 @@ impl CudaExecutor {
         let states = states(&plan);
         stream.wait().map_err(failed)?;
         let context = context.clone();
-        let (turn, clock, lost) = (0, None, None);
+        let (turn, clock, series, lost) = (0, None, None, None);
         Ok(CudaExecutor {
             plan,
             device,
@@ -131,6 +136,8 @@ impl CudaExecutor {
             staging,
             turn,
             clock,
+            desk,
+            series,
             lost,
             arena,
             stream,
@@ -229,6 +236,36 @@ impl CudaExecutor {
         Ok(())
     }
 
+    /// The graphs of runs on kept examples; `None` where what compiles them is not there.
+    fn runs(&mut self, entries: &[usize]) -> Result<Option<Vec<Runs>>, ExecError> {
+        let prelude = prelude();
+        let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
+        let texts: Vec<(String, String)> =
+            made.iter().map(|(text, _)| ("gather.cu".to_string(), format!("{prelude}\n{}", text.source))).collect();
+        let modules = match code::load(&self.device, self.architecture, &self.context, &texts) {
+            Err(ExecError::Unavailable { what, .. }) => {
+                tracing::debug!("examples are not kept on the device: {what}");
+                return Ok(None);
+            }
+            modules => modules?,
+        };
+        let mut runs = Vec::new();
+        for ((&entry, (text, [gathers, notes])), module) in entries.iter().zip(&made).zip(&modules) {
+            let own = launches(text, module).map_err(|error| self.note(error))?;
+            let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
+            work.insert(0, (gathers.clone(), &own[..1]));
+            work.push((notes.clone(), &own[1..]));
+            let graph = graph(&work, &self.arena, &self.context).and_then(|graph| {
+                graph.iter().try_for_each(|graph| graph.upload(&self.stream))?;
+                Ok(graph)
+            });
+            let graph = graph.map_err(|error| self.note(error))?;
+            let code = own.iter().map(|launch| launch.function.clone()).collect();
+            runs.extend(graph.map(|graph| Runs::new(&self.plan, entry, graph, code)));
+        }
+        Ok(Some(runs))
+    }
+
     fn read(&mut self, what: &'static str, place: &Place, into: TensorMut) -> Result<(), ExecError> {
         place.check(what, into.dtype(), into.len())?;
         let into = into.into_bytes();
@@ -267,35 +304,36 @@ fn kernels(
         .map(|(kernel, text)| (format!("{}.cu", kernel.name), format!("{prelude}\n{}", text.source)))
         .collect();
     let modules = code::load(device, architecture, context, &texts)?;
-    let ready = |((_, text), module): (&(_, super::KernelText), _)| {
-        let module: &Arc<super::driver::Module> = module;
-        (text.launches.iter())
-            .map(|launch| {
-                let function = module.function(&launch.function, launch.shared_bytes)?;
-                let shape = Shape { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
-                Ok(Launch { function, shape })
-            })
-            .collect::<Result<Vec<Launch>, DriverError>>()
-            .map_err(|error| refusal(device, error))
-    };
+    let ready =
+        |((_, text), module): (&(_, KernelText), _)| launches(text, module).map_err(|error| refusal(device, error));
     rendered.iter().zip(&modules).map(ready).collect()
 }
 
-/// The launches of an entry as a graph.
-fn graph(
-    entry: &EntryPlan,
-    kernels: &[Vec<Launch>],
-    arena: &Memory,
-    context: &Arc<Context>,
-) -> Result<Option<Graph>, DriverError> {
-    let buffers = &entry.schedule.buffers;
-    let touched: Vec<Touched> = entry.schedule.kernels.iter().map(|kernel| Touched::by(kernel, buffers)).collect();
+/// The launches of a text that was loaded.
+fn launches(text: &KernelText, module: &Arc<Module>) -> Result<Vec<Launch>, DriverError> {
+    let ready = |launch: &super::Launch| {
+        let function = module.function(&launch.function, launch.shared_bytes)?;
+        let shape = Shape { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
+        Ok(Launch { function, shape })
+    };
+    text.launches.iter().map(ready).collect()
+}
+
+/// The launches of each kernel of an entry, and the bytes that it touches.
+fn work<'k>(entry: &EntryPlan, kernels: &'k [Vec<Launch>]) -> Vec<(Touched, &'k [Launch])> {
+    let touched = entry.schedule.kernels.iter().map(|kernel| Touched::by(kernel, &entry.schedule.buffers));
+    touched.zip(kernels.iter().map(Vec::as_slice)).collect()
+}
+
+/// Launches as a graph; where bytes touch, they run in the order in which they are given.
+fn graph(work: &[(Touched, &[Launch])], arena: &Memory, context: &Arc<Context>) -> Result<Option<Graph>, DriverError> {
+    let touched: Vec<Touched> = work.iter().map(|(touched, _)| touched.clone()).collect();
     let mut nodes: Vec<Node> = Vec::new();
     // Of each kernel the last launch.
     let mut last: Vec<usize> = Vec::new();
-    for (before, launches) in dependencies(&touched).iter().zip(kernels) {
+    for (before, (_, launches)) in dependencies(&touched).iter().zip(work) {
         let mut after: Vec<usize> = before.iter().map(|&kernel| last[kernel]).collect();
-        for launch in launches {
+        for launch in *launches {
             let (function, shape) = (launch.function.clone(), launch.shape);
             nodes.push(Node { function, shape, after: std::mem::take(&mut after) });
             after = vec![nodes.len() - 1];
@@ -418,5 +456,55 @@ impl Executor for CudaExecutor {
             self.stream.write(&self.arena, place.bytes(), &there)
         };
         written.map_err(|error| self.note(error))
+    }
+
+    fn keep(&mut self, entries: &[usize], examples: Examples) -> Result<bool, ExecError> {
+        self.enter()?;
+        // What was kept may be in use.
+        self.stream.wait().map_err(|error| self.note(error))?;
+        self.series = None;
+        for &entry in entries {
+            let entry = nth(&self.plan.entries, entry, "entry")?;
+            if let Some(problem) = series::misfit(entry, examples) {
+                tracing::debug!("examples are not kept on the device: `{}`, {problem}", entry.name);
+                return Ok(false);
+            }
+        }
+        let mut kept = match Series::new(&self.context, &self.stream, examples, self.desk) {
+            Err(error) if error.kind == Kind::OutOfMemory => {
+                tracing::debug!("examples are not kept on the device: too little of its memory is free");
+                return Ok(false);
+            }
+            kept => kept.map_err(|error| self.note(error))?,
+        };
+        let Some(runs) = self.runs(entries)? else { return Ok(false) };
+        kept.runs = runs;
+        tracing::debug!("{} examples are kept on the device", examples.count);
+        self.series = Some(kept);
+        Ok(true)
+    }
+
+    fn submit_series(&mut self, entry: usize, seed: [u32; 2], numbers: &[u32]) -> Result<(), ExecError> {
+        self.enter()?;
+        let name = &nth(&self.plan.entries, entry, "entry")?.name;
+        let refused = |problem: String| ExecError::Series { entry: name.clone(), problem };
+        let which = |series: &Series| series.runs.iter().position(|runs| runs.entry == entry);
+        let Some((series, which)) = self.series.as_mut().and_then(|s| which(s).map(|which| (s, which))) else {
+            return Err(refused("none are kept for it".into()));
+        };
+        if let Some(problem) = series.problem(&series.runs[which], numbers) {
+            return Err(refused(problem));
+        }
+        let started = series.submit(which, seed, numbers, &self.stream, &self.arena);
+        started.map_err(|error| self.note(error))
+    }
+
+    fn read_series(&mut self, before: usize, into: &mut [f32]) -> Result<(), ExecError> {
+        self.enter()?;
+        let Some(series) = self.series.as_ref().filter(|series| series.len(before) == Some(into.len())) else {
+            let name = format!("number {before} from the end, of {} scalars", into.len());
+            return Err(ExecError::Unknown { what: "series", name });
+        };
+        series.read(before, into).map_err(|error| self.note(error))
     }
 }

@@ -9,8 +9,8 @@
 //! is theirs alone: sizes, operands and epilogue.
 //!
 //! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
-//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch; and
-//! `executor` runs plans.
+//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch;
+//! `series` has several runs follow each other on examples that the device keeps; and `executor` runs plans.
 
 mod bits;
 mod cache;
@@ -28,6 +28,7 @@ mod nest;
 pub mod nvrtc;
 mod order;
 mod parts;
+mod series;
 mod tensor;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
@@ -38,7 +39,7 @@ pub use device::{CudaDevice, DeviceInfo, Missing, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
 
-/// What every kernel's text relies on: random draws and block-wide reductions.
+/// What every kernel's text relies on: the wait that it begins with, random draws and block-wide reductions.
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 /// What the text of contractions relies on.
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
@@ -129,7 +130,8 @@ impl KernelText {
         self.source += &format!("// launch: {grid} x {block} threads{shared}\n");
         self.source +=
             &format!("extern \"C\" __global__ void __launch_bounds__({block}) {function}(unsigned char* arena) {{\n");
-        for line in indented(body) {
+        // Before anything else, in all threads: see `Graph`.
+        for line in indented(std::iter::once("await_predecessors();".to_string()).chain(body)) {
             self.source += &line;
             self.source.push('\n');
         }

@@ -8,9 +8,13 @@
 // The environment says what kind of a machine it is:
 //   GCC_GAN_MOCK_ORDER   first, last or random:SEED: in which order a graph's nodes run where edges leave it open, and the
 //                        blocks and threads of each
-//   GCC_GAN_MOCK_FAULT   old_driver, no_device, out_of_memory, no_cubin (only PTX is taken), no_binary (nothing is), or
+//   GCC_GAN_MOCK_FAULT   old_driver, no_device, out_of_memory, no_cubin (only PTX is taken), no_binary (nothing is),
+//                        no_programmatic (edges can't be), or
 //                        illegal_address:N, lost:N, unheard_of:N: that error at launch number N, and ever after
 //   GCC_GAN_MOCK_KILL    N: the process is killed at launch number N
+//   GCC_GAN_MOCK_MEMORY  bytes of memory; 1 GiB
+//   GCC_GAN_MOCK_ARCHITECTURE  80, or 90: there edges can be programmatic. A kernel at such an edge must wait in all threads
+//   GCC_GAN_MOCK_GRAPHS  any: how many edges of either kind each graph has is written to standard error
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -83,9 +87,10 @@ bool compile(const std::string& text, std::string& object, std::string& log) {
     const std::string source = std::string(folder) + "/kernel.cpp", made = std::string(folder) + "/kernel.so";
     FILE* file = fopen(source.c_str(), "w");
     fprintf(file, "#include \"emulate.h\"\n#line 1 \"kernel.cu\"\n%s\n%s", text.c_str(),
-            "extern \"C\" void run_on_host(emulation::Kernel kernel, unsigned grid, unsigned block, size_t shared,\n"
-            "                            unsigned char* arena, bool backwards) {\n"
-            "    emulation::launch(kernel, grid, block, shared, arena, backwards);\n}\n");
+            "extern \"C\" size_t run_on_host(emulation::Kernel kernel, unsigned grid, unsigned block, size_t shared,\n"
+            "                              unsigned char* arena, bool backwards) {\n"
+            "    emulation::launch(kernel, grid, block, shared, arena, backwards);\n"
+            "    return emulation::awaits;\n}\n");
     fclose(file);
     const std::string flags = read_file(own_folder() + "/flags");
     const std::string command = flags + " -shared -I '" + own_folder() + "' " + source + " -o " + made + " 2>&1";
@@ -105,6 +110,8 @@ struct Program {
 
 const int ARCHITECTURES[] = {75, 80, 90};
 
+int architecture() { return setting("GCC_GAN_MOCK_ARCHITECTURE") == "90" ? 90 : 80; }
+
 }  // namespace
 
 // --- NVRTC ------------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ API(nvrtcCreateProgram)(Program** program, const char* text, const char*, int, c
 }
 API(nvrtcDestroyProgram)(Program** program) { return delete *program, *program = nullptr, 0; }
 API(nvrtcCompileProgram)(Program* program, int count, const char** options) {
-    const char* needed[] = {"--gpu-architecture=sm_80", "--fmad=false"};
+    const char* needed[] = {architecture() == 80 ? "--gpu-architecture=sm_80" : "--gpu-architecture=sm_90a", "--fmad=false"};
     for (const char* option : needed) {
         bool given = false;
         for (int i = 0; i < count; ++i) given |= strcmp(options[i], option) == 0;
@@ -144,7 +151,8 @@ namespace {
 
 typedef std::chrono::steady_clock Clock;
 typedef void (*Kernel)(unsigned char* arena);
-typedef void (*Run)(Kernel, unsigned grid, unsigned block, size_t shared, unsigned char* arena, bool backwards);
+// Gives the number of threads that waited for the kernels before.
+typedef size_t (*Run)(Kernel, unsigned grid, unsigned block, size_t shared, unsigned char* arena, bool backwards);
 
 struct Module {
     void* library;
@@ -163,6 +171,7 @@ struct Launch {
     unsigned grid, block, shared;
     unsigned char* arena;
     std::vector<size_t> after;  // positions of earlier nodes of its graph
+    size_t programmatic = 0;    // how many of these edges are
 };
 
 // As the driver has it: CUDA_KERNEL_NODE_PARAMS.
@@ -235,7 +244,12 @@ void run(const Launch& launch) {
     if (broken) return;
     const std::string order = setting("GCC_GAN_MOCK_ORDER");
     const bool backwards = order == "last" || (order.rfind("random", 0) == 0 && random_order() % 2 == 0);
-    launch.function->run(launch.function->kernel, launch.grid, launch.block, launch.shared, launch.arena, backwards);
+    const size_t awaits = launch.function->run(launch.function->kernel, launch.grid, launch.block, launch.shared,
+                                               launch.arena, backwards);
+    if (launch.programmatic > 0 && awaits != (size_t)launch.grid * launch.block) {
+        fprintf(stderr, "mock: %zu threads waited for the kernels before, of %u x %u\n", awaits, launch.grid, launch.block);
+        broken = ILLEGAL_ADDRESS;
+    }
 }
 
 void run_graph(const Graph& graph) {
@@ -346,7 +360,7 @@ API(cuDeviceGetName)(char* name, int length, int) {
 }
 API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     STARTED;
-    static const std::map<int, int> values = {{75, 8}, {76, 0}, {16, 1}};  // of sm_80, one multiprocessor
+    static const std::map<int, int> values = {{75, architecture() / 10}, {76, 0}, {16, 1}};  // one multiprocessor
     const auto found = values.find(attribute);
     return found == values.end() ? INVALID_VALUE : (*value = found->second, SUCCESS);
 }
@@ -375,7 +389,12 @@ API(cuMemGetInfo_v2)(size_t* free, size_t* total) {
 API(cuMemAlloc_v2)(unsigned char** base, size_t bytes) {
     ENTERED;
     if (bytes == 0) return INVALID_VALUE;
-    if (has_fault("out_of_memory") || bytes > (size_t)1 << 30) return OUT_OF_MEMORY;
+    size_t all = bytes;
+    for (const auto& mapping : memory) all += mapping.second.bytes;
+    const std::string most = setting("GCC_GAN_MOCK_MEMORY");
+    if (has_fault("out_of_memory") || all > (most.empty() ? (size_t)1 << 30 : (size_t)atoll(most.c_str()))) {
+        return OUT_OF_MEMORY;
+    }
     *base = map(bytes);
     return *base ? SUCCESS : OUT_OF_MEMORY;
 }
@@ -424,6 +443,11 @@ API(cuModuleUnload)(Module* module) {
 }
 API(cuModuleGetFunction)(Function** function, Module* module, const char* name) {
     ENTERED;
+    // Code for sm_80 has no kernel of this name.
+    static const Function waits = {};
+    if (strcmp(name, "kernels_await_predecessors") == 0) {
+        return architecture() >= 90 ? (*function = const_cast<Function*>(&waits), SUCCESS) : NOT_FOUND;
+    }
     void* const symbol = dlsym(module->library, name);
     if (!symbol) return NOT_FOUND;
     functions.push_back(std::make_unique<Function>(Function{(Kernel)symbol, module->run, 48 * 1024}));
@@ -504,8 +528,28 @@ API(cuGraphAddKernelNode_v2)(size_t* node, Graph* graph, const size_t* after, si
 API(cuGraphAddKernelNode)(size_t* node, Graph* graph, const size_t* after, size_t count, const NodeParameters* given) {
     return cuGraphAddKernelNode_v2(node, graph, after, count, given);
 }
+struct EdgeData {
+    unsigned char from_port, to_port, type, reserved[5];
+};
+API(cuGraphAddDependencies_v2)(Graph* graph, const size_t* from, const size_t* to, const EdgeData* edges, size_t count) {
+    ENTERED;
+    if (has_fault("no_programmatic")) return NOT_FOUND;
+    for (size_t i = 0; i < count; ++i) {
+        const bool is_programmatic = edges[i].from_port == 1 && edges[i].to_port == 0 && edges[i].type == 1;
+        if (!is_programmatic || from[i] < 1 || from[i] >= to[i] || to[i] > graph->nodes.size()) return INVALID_VALUE;
+        Launch& launch = graph->nodes[to[i] - 1];
+        launch.after.push_back(from[i] - 1);
+        ++launch.programmatic;
+    }
+    return SUCCESS;
+}
 API(cuGraphInstantiateWithFlags)(Graph** ready, const Graph* graph, unsigned long long) {
     ENTERED;
+    if (!setting("GCC_GAN_MOCK_GRAPHS").empty()) {
+        size_t edges = 0, programmatic = 0;
+        for (const Launch& node : graph->nodes) edges += node.after.size(), programmatic += node.programmatic;
+        fprintf(stderr, "mock: a graph with %zu full and %zu programmatic edges\n", edges - programmatic, programmatic);
+    }
     return *ready = new Graph(*graph), SUCCESS;
 }
 API(cuGraphExecDestroy)(Graph* graph) {

@@ -62,8 +62,11 @@ fn on_mock(mock: &Path, program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", mock.join("cache"));
     command.env("LD_LIBRARY_PATH", mock).env("GCC_GAN_NVRTC", mock).env("COLUMNS", "100");
-    for name in ["GCC_GAN_DATA", "GCC_GAN_LOG", "GCC_GAN_MOCK_ORDER", "GCC_GAN_MOCK_FAULT", "GCC_GAN_MOCK_KILL"] {
+    for name in ["GCC_GAN_DATA", "GCC_GAN_LOG"] {
         command.env_remove(name);
+    }
+    for name in ["ORDER", "FAULT", "KILL", "MEMORY", "ARCHITECTURE", "GRAPHS"] {
+        command.env_remove(format!("GCC_GAN_MOCK_{name}"));
     }
     command
 }
@@ -257,8 +260,8 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
         }
         assert!(fs::read(dir.path().join("runs/run/checkpoint.safetensors")).unwrap() == before, "{fault}");
     }
-    // Killed in the fourth step, after the checkpoint of the third.
-    let launches = 1 + before_step_four(mock, dir.path());
+    // Killed in the fourth step, after the checkpoint of the third. Each gathers its inputs first, and notes its losses.
+    let launches = 3 + before_step_four(mock, dir.path());
     let args = [&resume("runs/run", &["--device", "cuda"])[..], &["--sample-every", "1"]].concat();
     let killed = gcc_gan(mock, dir.path(), &args, &[("GCC_GAN_MOCK_KILL", &launches.to_string())]);
     assert_eq!(killed.status.code(), None, "{}", text(&killed.stderr));
@@ -315,6 +318,109 @@ fn every_precision_is_near_the_cpu() {
         assert!(other == found, "{precision}");
         assert!(!all.contains(&found), "{precision} is rounded in its own way");
         all.push(found);
+    }
+}
+
+/// The same in little, of which many steps can be run.
+fn one_layer() -> String {
+    LAYERS.replace(r#""batch": 16"#, r#""batch": 2"#).replace("Dense(16), LeakyRelu(0.2), ", "")
+}
+
+/// Memory that has room for the arena of such a program, but not for the examples.
+const TOO_LITTLE: Setting = ("GCC_GAN_MOCK_MEMORY", "4000000");
+
+/// The state, and of each line of the metrics the step and the loss.
+fn tensors_and_lines(dir: &Path, run: &str) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
+    let run = dir.join("runs").join(run);
+    let bytes = fs::read(run.join("checkpoint.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = file.iter().map(|(n, t)| (n.to_string(), t.data().to_vec())).collect();
+    tensors.sort();
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["images_per_second"].as_f64().is_some_and(|rate| rate > 0.0 && rate.is_finite()), "{line}");
+        format!("{} {} {}", line["step"], line["epoch"], line["loss"])
+    };
+    (tensors, metrics.lines().map(line).collect())
+}
+
+/// Where the device keeps the examples it does several steps at once, and nobody can tell from what is left behind.
+#[test]
+fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("layers.ron"), one_layer()).unwrap();
+    let run = |name: &str, steps: &str, settings: &[Setting]| {
+        let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--device", "cuda", "--name", name];
+        let settings = [settings, &[("GCC_GAN_LOG", "debug")]].concat();
+        gcc_gan(mock, dir.path(), &[&args[..], &["--steps", steps]].concat(), &settings)
+    };
+    let go_on = |name: &str| {
+        let path = format!("runs/{name}");
+        let args = ["train", "--offline", "--steps", "60", "--device", "cuda", "--resume", &path];
+        succeed(mock, dir.path(), &args, NO_FAULT);
+    };
+    let staged = text(&run("staged", "60", &[TOO_LITTLE]).stderr);
+    assert!(staged.contains("examples are not kept on the device: too little of its memory is free"), "{staged}");
+    let expected = tensors_and_lines(dir.path(), "staged");
+    assert!(expected.1.len() == 2 && expected.1[0].starts_with("50 ") && expected.1[1].starts_with("60 "));
+    let kept = text(&run("kept", "60", NO_FAULT).stderr);
+    assert!(kept.contains("10000 examples are kept on the device"), "{kept}");
+    assert!(tensors_and_lines(dir.path(), "kept") == expected);
+    run("random", "60", &[("GCC_GAN_MOCK_ORDER", "random:4")]);
+    assert!(tensors_and_lines(dir.path(), "random") == expected);
+    // In the middle of what an uninterrupted run does together.
+    run("resumed", "13", NO_FAULT);
+    go_on("resumed");
+    let (tensors, lines) = tensors_and_lines(dir.path(), "resumed");
+    assert!(tensors == expected.0 && lines.len() == 3 && lines[0].starts_with("13 ") && lines[1..] == expected.1);
+    // What came after the last checkpoint is done again.
+    let killed = run("killed", "60", &[("GCC_GAN_MOCK_KILL", "300")]);
+    assert_eq!(killed.status.code(), None, "{}", text(&killed.stderr));
+    go_on("killed");
+    assert!(tensors_and_lines(dir.path(), "killed") == expected);
+}
+
+/// From sm_90 on kernels are launched while those before them still run, where the driver can do that. The bits are the same.
+#[test]
+fn kernels_that_wait_by_themselves_are_launched_early() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("layers.ron"), LAYERS).unwrap();
+    let run = |name: &str, settings: &[Setting]| {
+        let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--device", "cuda", "--name", name];
+        let settings = [settings, &[("GCC_GAN_MOCK_GRAPHS", "1")]].concat();
+        let (_, err) = succeed(mock, dir.path(), &[&args[..], &["--steps", STEPS]].concat(), &settings);
+        let edges = |kind: &str| {
+            let count = |line: &str| -> Option<usize> { line.split_once(kind)?.0.rsplit(' ').next()?.parse().ok() };
+            err.lines().filter_map(count).sum::<usize>()
+        };
+        (edges(" full"), edges(" programmatic"), left(dir.path(), name))
+    };
+    let hopper = ("GCC_GAN_MOCK_ARCHITECTURE", "90");
+    let (full, early, expected) = run("hopper", &[hopper]);
+    assert!(full == 0 && early > 0, "{full} and {early}");
+    assert!(run("random", &[hopper, ("GCC_GAN_MOCK_ORDER", "random:5")]).2 == expected);
+    let (other, none, left) = run("old-driver", &[hopper, ("GCC_GAN_MOCK_FAULT", "no_programmatic")]);
+    assert!((other, none) == (early, 0) && left == expected, "{other} and {none}");
+    assert_eq!(run("older", NO_FAULT).1, 0, "sm_80 has no such launches");
+}
+
+#[test]
+fn a_loss_that_diverges_in_the_middle_of_steps_ends_the_run_as_in_single_ones() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let square = r#"Let("y", Call("judged", "real", Training)), Let("loss", Mean(Mul("y", "y"))),"#;
+    let saturating = r#"Let("loss", Mean(Softplus(Call("judged", "real", Training)))),"#;
+    let text = one_layer().replace(saturating, square).replace("Adam(lr: 0.001)", "Sgd(lr: 30.0)");
+    fs::write(dir.path().join("diverges.ron"), text).unwrap();
+    let args = ["train", "diverges.ron", "--offline", "--data", "embedded", "--device", "cuda", "--steps", "200"];
+    for settings in [&[][..], &[TOO_LITTLE]] {
+        // A machine that is busy shows something before step 50, and sees it then.
+        let err = fail(mock, dir.path(), &args, settings);
+        assert!(err.contains("`judged` became infinite or NaN between steps 1 and "), "{err}");
+        assert!(err.contains("loss NaN") && err.contains("of step 0."), "{err}");
     }
 }
 
@@ -382,6 +488,9 @@ fn what_holds_for_a_gpu_holds_here() {
         "steps_are_those_of_the_interpreter",
         "wrong_tensors_and_wrong_plans_are_refused",
         "ceilings_are_positive_numbers",
+        "series_on_kept_examples_give_the_bits_of_single_runs",
+        "five_hundred_steps_by_graphs_give_the_bits_of_single_launches",
+        "what_is_no_series_is_refused",
     ];
     let mut command = on_mock(mock, &std::env::current_exe().unwrap(), dir.path());
     let output = command.env(super::FEW_KERNELS, "1").args(["--exact", "--nocapture"]).args(tests).output().unwrap();

@@ -66,3 +66,29 @@ pub unsafe fn add_kernel_node(
     // SAFETY: by the caller's word; as many nodes as told.
     unsafe { add(node, graph, after.as_ptr(), after.len(), &parameters) }
 }
+
+/// The edge to a kernel that waits by itself: it may be launched when those before it have all begun and allow it.
+const PROGRAMMATIC: sys::CUgraphEdgeData = sys::CUgraphEdgeData {
+    from_port: 1, // CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
+    to_port: 0,
+    type_: sys::CUgraphDependencyType_enum::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+    reserved: [0; 5],
+};
+
+/// Adds programmatic edges to a node of a graph from others of it. Drivers have them since CUDA 12.3.
+///
+/// # Safety
+/// The library is there and all handles live.
+pub unsafe fn add_early_edges(graph: sys::CUgraph, from: &[sys::CUgraphNode], to: sys::CUgraphNode) -> Status {
+    type Function = unsafe extern "C" fn(
+        sys::CUgraph,
+        *const sys::CUgraphNode,
+        *const sys::CUgraphNode,
+        *const sys::CUgraphEdgeData,
+        usize,
+    ) -> Status;
+    let Some(add) = find!(cuGraphAddDependencies_v2(): Function) else { return super::NOT_FOUND };
+    let (to, edges) = (vec![to; from.len()], vec![PROGRAMMATIC; from.len()]);
+    // SAFETY: by the caller's word; nodes and edges, each as many as told.
+    unsafe { add(graph, from.as_ptr(), to.as_ptr(), edges.as_ptr(), from.len()) }
+}
