@@ -11,3 +11,4 @@ pub mod gemm;
 pub mod schedule;
 pub mod target;
 pub mod tiling;
+pub mod warpgroup;
