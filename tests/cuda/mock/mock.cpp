@@ -11,6 +11,7 @@
 //   GCC_GAN_MOCK_FAULT   old_driver, no_device, out_of_memory, no_cubin (only PTX is taken), no_binary (nothing is), or
 //                        illegal_address:N, lost:N, unheard_of:N: that error at launch number N, and ever after
 //   GCC_GAN_MOCK_KILL    N: the process is killed at launch number N
+//   GCC_GAN_MOCK_ARCH    80, the default, or 90
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -48,6 +49,8 @@ std::string setting(const char* name) {
     const char* value = getenv(name);
     return value ? value : "";
 }
+
+bool is_hopper() { return setting("GCC_GAN_MOCK_ARCH") == "90"; }
 
 bool has_fault(const char* name) { return setting("GCC_GAN_MOCK_FAULT") == name; }
 
@@ -120,7 +123,7 @@ API(nvrtcCreateProgram)(Program** program, const char* text, const char*, int, c
 }
 API(nvrtcDestroyProgram)(Program** program) { return delete *program, *program = nullptr, 0; }
 API(nvrtcCompileProgram)(Program* program, int count, const char** options) {
-    const char* needed[] = {"--gpu-architecture=sm_80", "--fmad=false"};
+    const char* needed[] = {is_hopper() ? "--gpu-architecture=sm_90a" : "--gpu-architecture=sm_80", "--fmad=false"};
     for (const char* option : needed) {
         bool given = false;
         for (int i = 0; i < count; ++i) given |= strcmp(options[i], option) == 0;
@@ -346,7 +349,7 @@ API(cuDeviceGetName)(char* name, int length, int) {
 }
 API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     STARTED;
-    static const std::map<int, int> values = {{75, 8}, {76, 0}, {16, 1}};  // of sm_80, one multiprocessor
+    static const std::map<int, int> values = {{75, is_hopper() ? 9 : 8}, {76, 0}, {16, 1}};  // one multiprocessor
     const auto found = values.find(attribute);
     return found == values.end() ? INVALID_VALUE : (*value = found->second, SUCCESS);
 }
