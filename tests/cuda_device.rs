@@ -231,8 +231,10 @@ fn wrong_tensors_and_wrong_plans_are_refused() {
     let refused = |plan: Arc<Plan>| device.load(plan).err().expect("the plan is refused").to_string();
     assert!(refused(cpu.clone()).contains("for the CPU"));
     let mut newer = Plan::clone(&cpu);
-    newer.source.target = Target::Cuda(Architecture(device.info().architecture.0 + 1));
-    assert!(refused(newer.into()).contains("and newer"));
+    newer.source.target = Target::Cuda(Architecture(999));
+    assert!(refused(newer.clone().into()).contains("sm_999 and newer"));
+    newer.source.target = Target::Cuda(Architecture(90));
+    assert!(device.info().architecture == Architecture(90) || refused(newer.into()).contains("of sm_90;"));
 
     let (plan, module) = program(target(&device));
     let mut invalid = Plan::clone(&plan);

@@ -35,7 +35,7 @@ Examples:
   gcc-gan compile dcgan --emit svg --stage declared -o dcgan.svg
   gcc-gan compile dcgan --emit dot -o dcgan.dot         for Graphviz: dot -Tsvg dcgan.dot > dcgan.svg
   gcc-gan compile dcgan --emit text --stage declared --entry train_step
-  gcc-gan compile dcgan --device cuda:sm_90 --precision tf32 -o dcgan-gpu.plan
+  gcc-gan compile dcgan --device cuda:sm_80 --precision tf32 -o dcgan-gpu.plan
   gcc-gan compile dcgan --device cuda:sm_90 --emit cuda -o dcgan.cu
   gcc-gan compile mlp-gan --validate --dump-passes passes/")]
 pub struct Args {
@@ -80,8 +80,8 @@ pub struct Args {
     /// Also compile the entries that take data for batches of this size: an epoch's smaller last one
     #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
     specialise: Vec<usize>,
-    /// What to compile for: cpu, cuda (this machine's GPU), or cuda:sm_90 (any GPU of that kind or newer) [default: cpu;
-    /// cuda:sm_80 with --emit cuda]
+    /// What to compile for: cpu, cuda (this machine's GPU), or cuda:sm_80 (any GPU of that kind or newer; but cuda:sm_90,
+    /// or sm_90a, is for that kind alone, whose own instructions it uses) [default: cpu; cuda:sm_80 with --emit cuda]
     #[arg(long, value_name = "DEVICE")]
     device: Option<CompileFor>,
     /// How accurate a GPU's matrix products are [default: f32]

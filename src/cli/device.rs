@@ -142,7 +142,7 @@ impl Opened {
     pub fn suits(&self, plan: &Plan) -> bool {
         let fits = match (plan.source.target, self.target) {
             (Target::Cpu, Target::Cpu) => true,
-            (Target::Cuda(needed), Target::Cuda(found)) => needed <= found,
+            (Target::Cuda(needed), Target::Cuda(found)) => found.runs(needed),
             (Target::Cpu, Target::Cuda(_)) | (Target::Cuda(_), Target::Cpu) => false,
         };
         fits && self.precision.is_none_or(|precision| precision == plan.source.precision)
@@ -159,7 +159,7 @@ impl FromStr for CompileFor {
     fn from_str(text: &str) -> Result<CompileFor, String> {
         let unknown = || {
             format!(
-                "`{text}` is nothing to compile for: cpu, cuda (the GPU of this machine) or cuda:sm_90 (any GPU of that kind)"
+                "`{text}` is nothing to compile for: cpu, cuda (the GPU of this machine) or cuda:sm_80 (any GPU of that kind)"
             )
         };
         match text {

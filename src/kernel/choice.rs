@@ -10,6 +10,7 @@ use super::gemm::Gemm;
 use super::target::Target;
 use super::tile_reduction::TileReduction;
 use super::tiling;
+use super::warpgroup;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -162,6 +163,10 @@ impl Algorithm {
             Algorithm::Images(choice) if choice.rows.contains(&RowSource::Gathered) => "images, rows gathered",
             Algorithm::Images(_) => "images, rows in place",
             Algorithm::FilterGradient { .. } => "filter gradient in blocks",
+            Algorithm::ThreadBlocks(blocks) if warpgroup::is_choice(blocks) => match blocks.math {
+                Math::Bf16 => "warpgroups, bf16",
+                Math::Tf32 | Math::Fma | Math::Tf32x3 => "warpgroups, tf32",
+            },
             Algorithm::ThreadBlocks(blocks) => match blocks.math {
                 Math::Fma => "thread blocks, fma",
                 Math::Tf32 => "thread blocks, tf32",
@@ -186,7 +191,8 @@ impl Algorithm {
         match (self, target) {
             (Algorithm::Loops, _) => true,
             (Algorithm::ThreadBlocks(blocks), Target::Cuda(architecture)) => {
-                blocks.math == Math::Fma || architecture.has_tensor_cores()
+                let has_them = !warpgroup::is_choice(blocks) || architecture.has_warpgroups();
+                blocks.math == Math::Fma || (architecture.has_tensor_cores() && has_them)
             }
             (Algorithm::SplitSweeps { .. }, target) => matches!(target, Target::Cuda(_)),
             (Algorithm::ThreadBlocks(_), Target::Cpu) => false,
@@ -334,6 +340,14 @@ impl<B> Contraction<B> {
         self.operands.iter().zip(&shapes).all(|(operand, shape)| match operand {
             Operand::Buffer { access, .. } => access.is_contiguous(shape),
             Operand::Computed { .. } => true,
+        })
+    }
+
+    /// Whether both operands are of a type in memory; what is computed by a prologue is f32.
+    pub fn has_operands_of(&self, element: DType, dtype: impl Fn(&B) -> DType) -> bool {
+        self.operands.iter().all(|operand| match operand {
+            Operand::Buffer { buffer, .. } => dtype(buffer) == element,
+            Operand::Computed { .. } => element == DType::F32,
         })
     }
 

@@ -13,3 +13,4 @@ pub mod schedule;
 pub mod target;
 pub mod tile_reduction;
 pub mod tiling;
+pub mod warpgroup;

@@ -20,11 +20,14 @@ pub enum Target {
     /// Any processor: choices fit every instruction set.
     #[default]
     Cpu,
-    /// NVIDIA GPUs of this architecture and newer ones.
+    /// NVIDIA GPUs that run kernels for this architecture.
     Cuda(Architecture),
 }
 
 /// The compute capability of an NVIDIA GPU times ten: 90 is 9.0, which compilers call `sm_90`.
+///
+/// Kernels for one run on newer ones too, but for those of `sm_90`: they are what compilers call `sm_90a`, with
+/// instructions that no other architecture has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Architecture(pub u32);
@@ -36,6 +39,16 @@ impl Architecture {
     /// Whether it multiplies matrices of tf32 and bf16, and copies to shared memory asynchronously.
     pub fn has_tensor_cores(self) -> bool {
         self.0 >= 80
+    }
+
+    /// Whether groups of four warps multiply matrices together (`wgmma`).
+    pub fn has_warpgroups(self) -> bool {
+        self == Architecture(90)
+    }
+
+    /// Whether it runs kernels that were made for another.
+    pub fn runs(self, other: Architecture) -> bool {
+        other == self || (other < self && !other.has_warpgroups())
     }
 }
 
@@ -163,5 +176,17 @@ impl Default for Strategy {
 impl From<Fusion> for Strategy {
     fn from(fusion: Fusion) -> Self {
         Strategy::new(fusion, Target::default(), Precision::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_gpus_run_kernels_for_older_ones_but_those_of_sm_90() {
+        let runs = |gpu, kernels| Architecture(gpu).runs(Architecture(kernels));
+        assert!(runs(80, 80) && runs(89, 80) && runs(90, 80) && runs(120, 89) && runs(90, 90));
+        assert!(!runs(75, 80) && !runs(100, 90) && !runs(80, 90));
     }
 }

@@ -11,6 +11,7 @@ use super::access::{Access, Bound};
 use super::body::{Body, Contraction, Operand};
 use super::choice::{Math, ThreadBlocks, Tile};
 use super::gemm::Gemm;
+use super::warpgroup;
 
 /// Fewer rows, columns or terms would leave most of a tile empty.
 const LEAST: usize = 16;
@@ -71,6 +72,9 @@ pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
 /// Whether a choice is one that there is a kernel for, and computes a body.
 pub fn suits<B>(blocks: &ThreadBlocks, body: &Body<B>) -> bool {
     let Body::Contraction(c) = body else { return false };
+    if warpgroup::is_kernel(blocks) {
+        return tilings(c).is_some_and(|tilings| tilings.iter().all(|tiling| warpgroup::is_read(tiling, blocks.math)));
+    }
     blocks.math == Math::Fma || (is_kernel(blocks) && tilings(c).is_some())
 }
 
@@ -86,10 +90,11 @@ pub fn is_kernel(blocks: &ThreadBlocks) -> bool {
 /// Bytes of shared memory that a tile takes: pieces of both operands for each stage, and afterwards the sums.
 pub fn shared_bytes(blocks: &ThreadBlocks) -> usize {
     let Tile { rows, columns, depth } = blocks.tile;
-    let pieces = blocks.stages * (rows + columns) * depth;
+    let pieces = blocks.stages * (rows + columns) * depth * size_of::<f32>();
+    let pieces = if warpgroup::is_choice(blocks) { warpgroup::shared_bytes(blocks) } else { pieces };
     // Lines of sums lie along rows or along columns.
     let sums = (rows * (columns + PAD)).max(columns * (rows + PAD));
-    pieces.max(sums) * size_of::<f32>()
+    pieces.max(sums * size_of::<f32>())
 }
 
 /// Floats between lines of sums in shared memory.
@@ -241,10 +246,10 @@ impl Tiling {
         }
     }
 
-    /// How many products of pieces each of a block's tiles takes on average, padding not counted.
-    pub fn mean_steps(&self) -> usize {
+    /// How many products of pieces so deep each of a block's tiles takes on average, padding not counted.
+    pub fn mean_steps(&self, depth: usize) -> usize {
         let taps: usize = self.taps().sum();
-        (taps * self.depth.div_ceil(STEP)).div_ceil(self.points().max(1))
+        (taps * self.depth.div_ceil(depth)).div_ceil(self.points().max(1))
     }
 
     /// The points, those with the most taps first, where they do not all have as many: started in this order, the last
@@ -499,7 +504,7 @@ mod tests {
         assert_eq!((&tiling.fixed[..], tiling.loops), (&[7, 7][..], [5, 5]));
         assert_eq!([tiling.lines(0), tiling.lines(1)], [(true, 32), (true, 32)]);
         // Of 25 taps of 49 pixels 31% are on padding.
-        assert_eq!(tiling.mean_steps(), (29 * 29usize).div_ceil(49));
+        assert_eq!(tiling.mean_steps(STEP), (29 * 29usize).div_ceil(49));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Files that are cut short, changed or made to do harm.
 
 use super::*;
+use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device, TensorRef};
 use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{Body, BufferId, Expr, Nest};
-use crate::kernel::choice::{Algorithm, Tile};
+use crate::kernel::choice::{Algorithm, Math, ThreadBlocks, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::BufferRole;
+use crate::kernel::target::{Architecture, Precision, Target};
+use crate::kernel::warpgroup;
 use crate::plan::DType;
 use crate::tensor::{Bf16, Tensor};
 use crate::testing::formats::PLAN;
@@ -196,6 +199,40 @@ fn doctored_plans_are_refused() {
         let error = crate::plan::verify(&plan).unwrap_err().to_string();
         assert!(error.contains(message), "{message}: {error}");
     }
+}
+
+/// Tensor cores that read operands where they are read them as what they are.
+#[test]
+fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
+    let text = crate::testing::formats::PROGRAM
+        .replace("\"batch\": 2", "\"batch\": 16")
+        .replace("Dense(3)", "Dense(16), LeakyRelu(0.2), Dense(16), LeakyRelu(0.2), Dense(3)");
+    let target = Target::Cuda(Architecture(90));
+    let options = Options { target, precision: Precision::Tf32, ..Options::default() };
+    let plan = compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    assert_eq!(crate::plan::verify(&plan), Ok(()));
+    let blocks_of = |change: &dyn Fn(&mut ThreadBlocks)| {
+        let mut plan = plan.clone();
+        let mut changed = 0;
+        for kernel in plan.entries.iter_mut().flat_map(|entry| &mut entry.schedule.kernels) {
+            if let Algorithm::ThreadBlocks(blocks) = &mut kernel.choice.algorithm
+                && warpgroup::is_choice(blocks)
+            {
+                change(blocks);
+                changed += 1;
+            }
+        }
+        assert!(changed > 0, "the gradient of a layer's input is a product for warpgroups");
+        plan
+    };
+    let refused = |plan: &Plan| crate::plan::verify(plan).unwrap_err().to_string();
+    let is_bf16 = blocks_of(&|b| *b = warpgroup::blocks(Math::Bf16, (b.tile.rows, b.tile.columns), b.stages, b.splits));
+    assert!(refused(&is_bf16).contains("does not multiply such operands"), "{}", refused(&is_bf16));
+    let too_deep = blocks_of(&|b| b.tile.depth *= 2);
+    assert!(refused(&too_deep).contains("does not compute such a kernel"));
+    let mut newer = blocks_of(&|_| {});
+    newer.source.target = Target::Cuda(Architecture(100));
+    assert!(refused(&newer).contains("is not for the plan's target"));
 }
 
 #[test]

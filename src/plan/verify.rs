@@ -20,6 +20,7 @@ use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, Storage};
 use crate::kernel::target::Target;
+use crate::kernel::warpgroup;
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
@@ -230,6 +231,13 @@ fn check_choice(schedule: &Schedule, target: Target, kernel: &Kernel) -> Check {
     if let Algorithm::ThreadBlocks(ThreadBlocks { warps, stages, splits, .. }) = algorithm {
         let of_use = (1..=32).contains(&warps[0].saturating_mul(warps[1])) && (1..=8).contains(stages);
         ensure!(of_use && (1..=MAX_SPLITS).contains(splits), "`{algorithm}` is not something that can be launched");
+    }
+    if let (Algorithm::ThreadBlocks(blocks), Body::Contraction(c)) = (algorithm, &kernel.body)
+        && warpgroup::is_choice(blocks)
+    {
+        let dtype = |b: &BufferId| schedule.buffers.get(b.index()).map_or(DType::U32, |buffer| buffer.dtype);
+        let fits = warpgroup::element(blocks.math).is_some_and(|element| c.has_operands_of(element, dtype));
+        ensure!(fits, "`{algorithm}` does not multiply such operands");
     }
     if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
         let fits = |size: usize| (1..=MAX_TILE).contains(&size);

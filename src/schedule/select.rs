@@ -13,6 +13,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole, Storage};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
 use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
+use crate::kernel::warpgroup;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
 
@@ -34,7 +35,9 @@ pub fn select(work: &mut Assembled, strategy: &Strategy) {
     for kernel in kernels {
         let algorithm = match strategy.target {
             Target::Cpu => on_cpu(&kernel.body),
-            Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision),
+            Target::Cuda(architecture) => {
+                on_cuda(&kernel.body, architecture, strategy.precision, |b| buffers[b.index()].dtype)
+            }
         };
         let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
         let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
@@ -92,12 +95,24 @@ fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
     if nest.reduced.contains(&true) && parts > 1 { Algorithm::SplitSweeps { parts } } else { Algorithm::Loops }
 }
 
-fn on_cuda(body: &Body<BufferId>, architecture: Architecture, precision: Precision) -> Algorithm {
+fn on_cuda(
+    body: &Body<BufferId>,
+    architecture: Architecture,
+    precision: Precision,
+    dtype: impl Fn(&BufferId) -> DType,
+) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
     let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
-    Algorithm::ThreadBlocks(
-        products.map_or_else(|| one_by_one(contraction), |products| on_tensor_cores(&products, precision)),
-    )
+    let Some(products) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
+    let math = match precision {
+        Precision::F32 => Math::Tf32x3,
+        Precision::Tf32 => Math::Tf32,
+        Precision::Bf16 => Math::Bf16,
+    };
+    let by_warpgroups = architecture.has_warpgroups()
+        && warpgroup::element(math).is_some_and(|element| contraction.has_operands_of(element, dtype))
+        && products.iter().all(|product| warpgroup::is_read(product, math));
+    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups))
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
@@ -116,8 +131,10 @@ fn one_by_one(contraction: &Contraction<BufferId>) -> ThreadBlocks {
 
 /// Multiprocessors of the GPU that choices are made for, an H100.
 const MULTIPROCESSORS: usize = 132;
-/// Multiplications of a multiprocessor in one cycle, in tf32.
-const TF32_RATE: usize = 644;
+/// Multiplications of a multiprocessor in one cycle, in tf32: of the 1024 in the data sheet 62.9% by warps (`mma.sync`), and
+/// 96% by warpgroups (`wgmma`), as arXiv 2501.12084 measures them on an H800 in bf16, of which there are twice as many.
+const WARP_RATE: usize = 644;
+const WARPGROUP_RATE: usize = 983;
 /// Bytes of a multiprocessor's shared memory in one cycle, and of the GPU's second-level cache.
 const SHARED_RATE: usize = 128;
 const CACHE_RATE: usize = 1700;
@@ -131,25 +148,29 @@ const LEAST_PIECES: usize = 8;
 
 /// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
 /// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
-/// kernel.
-fn on_tensor_cores(products: &[Tiling], precision: Precision) -> ThreadBlocks {
-    let math = match precision {
-        Precision::F32 => Math::Tf32x3,
-        Precision::Tf32 => Math::Tf32,
-        Precision::Bf16 => Math::Bf16,
-    };
-    let blocks = |(rows, columns), splits| {
+/// kernel. Among them are those of warpgroups where these may multiply the products.
+fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool) -> ThreadBlocks {
+    let by_warps = |(rows, columns), splits| {
         let tile = Tile { rows, columns, depth: STEP };
         // As many as two blocks of a multiprocessor have place for.
         let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
         ThreadBlocks { math, tile, warps: WARPS, stages, splits }
     };
-    let choices = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| blocks(tile, parts)));
-    let usable = choices.filter(|blocks| {
-        let pieces = products.iter().map(Tiling::mean_steps).min().unwrap_or(0);
-        tiling::is_kernel(blocks) && (blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES)
+    let by_warpgroups_if = |(rows, columns), splits| {
+        // As many as above: two blocks of 96 KiB each.
+        let stages = if rows * columns < 128 * 128 { 4 } else { 3 };
+        by_warpgroups.then(|| warpgroup::blocks(math, (rows, columns), stages, splits))
+    };
+    let with_parts = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| (tile, parts)));
+    let choices = with_parts.flat_map(|(tile, parts)| {
+        let own = by_warps(tile, parts);
+        tiling::is_kernel(&own).then_some(own).into_iter().chain(by_warpgroups_if(tile, parts))
     });
-    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| blocks((64, 64), 1))
+    let usable = choices.filter(|blocks| {
+        let pieces = products.iter().map(|product| product.mean_steps(blocks.tile.depth)).min().unwrap_or(0);
+        blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES
+    });
+    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| by_warps((64, 64), 1))
 }
 
 /// How long products take by the model.
@@ -161,14 +182,20 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
         Math::Tf32 | Math::Fma => area * depth,
         Math::Tf32x3 => 3 * area * depth,
     };
-    // Pieces are written once, and each warp reads its half of either.
-    let bytes = (rows + columns) * depth * size_of::<f32>() * 3;
-    let piece = (multiplications / TF32_RATE).max(bytes / SHARED_RATE);
+    // Pieces are written once. Each warp reads its half of either, and each warpgroup its own rows and all columns.
+    let (rate, lines_read) = if warpgroup::is_choice(blocks) {
+        (WARPGROUP_RATE, rows + rows.div_ceil(warpgroup::ROWS) * columns)
+    } else {
+        (WARP_RATE, 2 * (rows + columns))
+    };
+    let element = if warpgroup::is_choice(blocks) { warpgroup::element(math) } else { None };
+    let bytes = (rows + columns + lines_read) * depth * element.unwrap_or(DType::F32).size();
+    let piece = (multiplications / rate).max(bytes / SHARED_RATE);
     let mut total = 0;
     for product in products {
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
-        total += LAUNCH_CYCLES + waves * (product.mean_steps().div_ceil(splits) * piece + BLOCK_CYCLES);
+        total += LAUNCH_CYCLES + waves * (product.mean_steps(depth).div_ceil(splits) * piece + BLOCK_CYCLES);
         if splits > 1 {
             let sums = product.points() * product.rows * product.columns * splits;
             total += 2 * sums * size_of::<f32>() / CACHE_RATE;
@@ -193,4 +220,39 @@ pub(super) fn none_yet() -> Choice {
 /// The buffers that a kernel works in.
 pub(super) fn workspace(kernel: &Kernel) -> impl Iterator<Item = BufferId> {
     kernel.choice.workspace.iter().map(|w| w.buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::access::Access;
+    use crate::kernel::contraction::ConvShape;
+    use crate::types::Window;
+
+    /// The choice for a convolution of pixel-major images of 7 x 7 with a filter of 5 x 5.
+    fn choice(n: usize, [c, o]: [usize; 2], math: Math, by_warpgroups: bool) -> (ThreadBlocks, usize) {
+        let window = Window { stride: [1; 2], pad: [2; 2] };
+        let conv = ConvShape { n, c, o, input: [7; 2], output: [7; 2], kernel: [5; 2], window };
+        let kind = ContractionKind::Conv2d(conv);
+        let (shapes, _) = kind.shapes();
+        let [a, b] = shapes.map(|shape| Access::ordered(&shape, &[2, 3, 0, 1]));
+        let products: Vec<Tiling> = kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect();
+        let chosen = on_tensor_cores(&products, math, by_warpgroups);
+        (chosen, cycles(&products, &chosen))
+    }
+
+    #[test]
+    fn warpgroups_are_chosen_where_they_are_faster() {
+        for math in [Math::Tf32, Math::Bf16] {
+            let (by_warps, cycles_of_warps) = choice(256, [256, 128], math, false);
+            let (chosen, cycles) = choice(256, [256, 128], math, true);
+            assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");
+            assert_eq!((chosen.tile.rows, chosen.tile.columns), (128, 128));
+            assert!(cycles < cycles_of_warps, "{cycles} and {cycles_of_warps}");
+        }
+        // A batch of 36 fills one warpgroup, and one half of two.
+        let (small, _) = choice(36, [256, 64], Math::Tf32, true);
+        assert!(warpgroup::is_kernel(&small), "{small:?}");
+        assert_eq!((small.tile.rows, small.tile.columns), (64, 64));
+    }
 }

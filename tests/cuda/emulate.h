@@ -6,6 +6,9 @@
 //
 // What a warp does together (kernels/tensor.cuh) happens when all its 32 threads are there. An asynchronous copy takes
 // effect at the wait for it; until then, and before a block writes it, shared memory is not a number.
+//
+// What a warpgroup multiplies (kernels/wgmma.cuh) reads shared memory from its start to the wait for it: it ends the program
+// when copies were not shown to it, or when its operands change meanwhile. Until the wait its sums are not a number.
 
 #pragma once
 #include <math.h>
@@ -60,14 +63,26 @@ static inline int __float_as_int(float value) {
 namespace emulation {
 
 typedef void (*Kernel)(unsigned char* arena);
-enum class At { Running, Barrier, Shuffle, Together, End };
-// What the lanes of a warp do together, given what each of them has for it.
+enum class At { Running, Barrier, Shuffle, Together, Warpgroup, End };
+// What the lanes of a warp or the threads of a warpgroup do together, given what each of them has for it.
 typedef void (*Operation)(void* const* lanes);
 
 struct Copy {
     float* to;
     const float* from;
     unsigned bytes;
+};
+
+// Two operands that a warpgroup multiplies.
+struct Factor {
+    unsigned long long at;  // as the device has it
+    bool along_depth;
+    std::vector<float> elements;  // when it began
+};
+
+struct Multiplication {
+    unsigned element_bytes;
+    Factor a, b;
 };
 
 struct Fiber {
@@ -79,6 +94,11 @@ struct Fiber {
     Operation operation;
     void* operands;
     std::vector<std::vector<Copy>> copies;  // groups; the last is not ended yet
+    std::vector<size_t> hidden_runs;  // of shared memory, which its own copies wrote
+    std::vector<std::vector<Multiplication>> multiplications;  // groups, of a warpgroup's first thread; see above
+    bool may_multiply;
+    float* sums;  // of what it has begun to multiply
+    std::vector<float> hidden_sums;
 };
 
 const size_t STACK = 64 * 1024;
@@ -91,6 +111,8 @@ static unsigned char* arena;
 static size_t awaits;  // threads that waited for the kernels before
 static const size_t GUARD = 64;  // bytes after a block's shared memory that nobody writes
 alignas(1024) static unsigned char shared[256 * 1024];
+// Which runs of 16 bytes of it were copied and not shown to warpgroups yet.
+static bool is_hidden[sizeof shared / 16];
 
 [[noreturn]] static void fail(const char* what) {
     fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, what);
@@ -136,6 +158,10 @@ static void run_block(unsigned threads, bool backwards) {
         makecontext(&fiber.context, entry, 0);
         fiber.at = At::Running;
         fiber.copies.assign(1, {});
+        fiber.hidden_runs.clear();
+        fiber.multiplications.assign(1, {});
+        fiber.may_multiply = false;
+        fiber.sums = nullptr;
     }
     while (true) {
         for (unsigned i = 0; i < threads; ++i) {
@@ -154,16 +180,19 @@ static void run_block(unsigned threads, bool backwards) {
             for (unsigned t = first; t < first + 32; ++t) fibers[t].at = At::Running;
             moved = true;
         }
-        for (unsigned first = 0; first + 32 <= threads; first += 32) {
-            if (!all_at(At::Together, first, 32)) continue;
-            void* lanes[32];
-            for (unsigned lane = 0; lane < 32; ++lane) {
-                if (fibers[first + lane].operation != fibers[first].operation) fail("lanes do different things together");
-                lanes[lane] = fibers[first + lane].operands;
+        for (const unsigned size : {32u, 128u}) {
+            const At at = size == 32 ? At::Together : At::Warpgroup;
+            for (unsigned first = 0; first + size <= threads; first += size) {
+                if (!all_at(at, first, size)) continue;
+                void* lanes[128];
+                for (unsigned lane = 0; lane < size; ++lane) {
+                    if (fibers[first + lane].operation != fibers[first].operation) fail("lanes do different things together");
+                    lanes[lane] = fibers[first + lane].operands;
+                }
+                fibers[first].operation(lanes);
+                for (unsigned t = first; t < first + size; ++t) fibers[t].at = At::Running;
+                moved = true;
             }
-            fibers[first].operation(lanes);
-            for (unsigned t = first; t < first + 32; ++t) fibers[t].at = At::Running;
-            moved = true;
         }
         if (!moved) fail("some threads wait for others that do not come");
     }
@@ -180,6 +209,7 @@ static void launch(Kernel function, unsigned grid, unsigned block, size_t shared
     for (unsigned b = 0; b < grid; ++b) {
         blockIdx = {backwards ? grid - 1 - b : b, 0, 0};
         memset(shared, 0xff, shared_bytes + GUARD);
+        memset(is_hidden, 0, sizeof is_hidden);
         run_block(block, backwards);
         for (size_t i = 0; i < GUARD; ++i) {
             if (shared[shared_bytes + i] != 0xff) fail("something is written behind shared memory");
@@ -214,11 +244,11 @@ static inline float __shfl_xor_sync(unsigned, float value, int distance) {
 
 namespace emulation {
 
-static void together(Operation operation, void* operands) {
+static void together(Operation operation, void* operands, At at = At::Together) {
     Fiber& fiber = fibers[current];
     fiber.operation = operation;
     fiber.operands = operands;
-    yield(At::Together);
+    yield(at);
 }
 
 struct Vote {
@@ -309,6 +339,9 @@ static inline void await_copies() {
         for (const emulation::Copy& copy : groups.front()) {
             memset(copy.to, 0, 16);
             memcpy(copy.to, copy.from, copy.bytes);
+            const size_t run = (size_t)((unsigned char*)copy.to - emulation::shared) / 16;
+            emulation::is_hidden[run] = true;
+            emulation::fibers[emulation::current].hidden_runs.push_back(run);
         }
         groups.erase(groups.begin());
     }
@@ -336,4 +369,121 @@ static inline unsigned to_tf32(unsigned x) { return (x + 0x1000u) & 0xffffe000u;
 static inline unsigned pack_bf16(unsigned low, unsigned high) {
     const auto rounded = [](unsigned x) { return (x + 0x7fffu + (x >> 16 & 1u)) >> 16; };
     return rounded(low) | rounded(high) << 16;
+}
+
+// --- What a warpgroup does together: see kernels/wgmma.cuh ------------------------------------
+
+namespace emulation {
+
+// The elements of 64 rows of a, or of some columns of b, and of 32 bytes of depth, row by row.
+static std::vector<float> elements_of(const Factor& factor, unsigned rows, unsigned element_bytes) {
+    const unsigned depth = 32 / element_bytes;
+    const auto field = [&](unsigned bit) { return (unsigned)(factor.at >> bit & 0x3fff) * 16; };
+    if (factor.at >> 62 != 1 || (factor.at >> 46 & 0xffff) != 0) fail("lines of operands are not permuted in 128 bytes");
+    if (!factor.along_depth && element_bytes != 2) fail("floats of an operand are not along the depth");
+    std::vector<float> elements;
+    for (unsigned row = 0; row < rows; ++row) {
+        for (unsigned term = 0; term < depth; ++term) {
+            const unsigned line = factor.along_depth ? row : term, across = factor.along_depth ? term : row % 64;
+            unsigned at = field(0) + line / 8 * field(32) + line % 8 * 128 + across * element_bytes;
+            if (!factor.along_depth) at += row / 64 * field(16);
+            at ^= (at >> 7 & 7) << 4;
+            if (at + element_bytes > sizeof shared) fail("an operand is outside of shared memory");
+            if (is_hidden[at / 16]) fail("a copy is not shown to those who multiply");
+            unsigned bits = 0;
+            memcpy(&bits, shared + at, element_bytes);
+            elements.push_back(element_bytes == 4 ? as_tf32(bits) : as_bf16(bits));
+        }
+    }
+    return elements;
+}
+
+struct LineFactors {
+    Fiber* fiber;
+    float* sums;
+    unsigned columns;
+    Multiplication factors;
+};
+
+static void multiply_together(void* const* lanes) {
+    LineFactors& first = *(LineFactors*)lanes[0];
+    Multiplication& m = first.factors;
+    const unsigned depth = 32 / m.element_bytes;
+    m.a.elements = elements_of(m.a, 64, m.element_bytes);
+    m.b.elements = elements_of(m.b, first.columns, m.element_bytes);
+    for (unsigned lane = 0; lane < 128; ++lane) {
+        const LineFactors& mine = *(const LineFactors*)lanes[lane];
+        Fiber& fiber = *mine.fiber;
+        const unsigned count = first.columns / 2;
+        if (mine.factors.a.at != m.a.at || mine.factors.b.at != m.b.at) fail("threads multiply different operands");
+        if (!fiber.may_multiply) fail("sums are multiplied to before their fence");
+        if (fiber.sums == nullptr) {
+            fiber.sums = mine.sums;
+            fiber.hidden_sums.assign(mine.sums, mine.sums + count);
+            memset(mine.sums, 0xff, count * sizeof(float));
+        }
+        if (fiber.sums != mine.sums) fail("a warpgroup has one array of sums at a time");
+        for (unsigned i = 0; i < count; ++i) {
+            const unsigned row = lane / 32 * 16 + lane % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+            const float *a = &m.a.elements[row * depth], *b = &m.b.elements[column * depth];
+            for (unsigned term = 0; term < depth; ++term) fiber.hidden_sums[i] += a[term] * b[term];
+        }
+    }
+    first.fiber->multiplications.back().push_back(m);
+}
+
+// Ends the oldest groups but for so many.
+static void await_products(unsigned left) {
+    Fiber& fiber = fibers[current];
+    auto& groups = fiber.multiplications;
+    while (groups.size() > left + 1) {
+        for (const Multiplication& m : groups.front()) {
+            const auto is_same = [&](const Factor& factor) {
+                const unsigned depth = 32 / m.element_bytes;
+                const auto now = elements_of(factor, (unsigned)factor.elements.size() / depth, m.element_bytes);
+                return memcmp(now.data(), factor.elements.data(), now.size() * sizeof(float)) == 0;
+            };
+            if (!is_same(m.a) || !is_same(m.b)) fail("operands change while they are multiplied");
+        }
+        groups.erase(groups.begin());
+    }
+    if (left > 0 || fiber.sums == nullptr) return;
+    if (!groups.back().empty()) fail("a group of multiplications is not ended");
+    memcpy(fiber.sums, fiber.hidden_sums.data(), fiber.hidden_sums.size() * sizeof(float));
+    fiber.sums = nullptr;
+    fiber.may_multiply = false;
+}
+
+template <unsigned COLUMNS>
+static void multiply_lines(float (&sums)[COLUMNS / 2], unsigned element_bytes, Factor a, Factor b) {
+    LineFactors operands = {&fibers[current], sums, COLUMNS, {element_bytes, a, b}};
+    together(multiply_together, &operands, At::Warpgroup);
+}
+
+}  // namespace emulation
+
+static inline unsigned char* shared_lines() { return emulation::shared; }
+
+static inline unsigned shared_address(const void* pointer) {
+    return (unsigned)((const unsigned char*)pointer - emulation::shared);
+}
+
+static inline void show_copies() {
+    auto& runs = emulation::fibers[emulation::current].hidden_runs;
+    for (const size_t run : runs) emulation::is_hidden[run] = false;
+    runs.clear();
+}
+
+static inline void begin_multiplying() { emulation::fibers[emulation::current].may_multiply = true; }
+
+static inline void end_multiplying() { emulation::fibers[emulation::current].multiplications.push_back({}); }
+
+template <int LEFT>
+static inline void await_products() {
+    emulation::await_products(LEFT);
+}
+
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH, unsigned SUMS, class Element>
+static inline void multiply_lines(float (&sums)[SUMS], unsigned long long a, unsigned long long b, Element) {
+    emulation::multiply_lines<2 * SUMS>(sums, sizeof(Element), {a, A_ALONG_DEPTH, {}}, {b, B_ALONG_DEPTH, {}});
 }

@@ -102,10 +102,11 @@ def figures_of(log: str) -> tuple[dict[str, Figures], str]:
 # For these the assembler takes 80 registers, where 255 are allowed, and spills a few bytes; the table says where.
 MAY_SPILL = {"sm_100", "sm_120"}
 DETAILED = {"sm_80", "sm_90a"}  # with a line for each kernel that has tensor-core instructions
-HMMA = 0x23C  # the low 12 bits of a tensor-core instruction of sm_75 and newer (mma.sync), as of each of 16 bytes
+# The low 12 bits of tensor-core instructions, as of each of 16 bytes: mma.sync of sm_75 and newer, and wgmma of sm_90a.
+HMMA, HGMMA = 0x23C, 0x9F0
 
 
-def tensor_instructions(cubin: bytes) -> dict[str, int]:
+def tensor_instructions(cubin: bytes, opcode: int) -> dict[str, int]:
     """How many there are in each function of a cubin, an ELF file with a section of code for each."""
     sections, size, count, names = struct.unpack_from("<Q", cubin, 40) + struct.unpack_from("<3H", cubin, 58)
     headers = [struct.unpack_from("<IIQQQQ", cubin, sections + size * i) for i in range(count)]
@@ -115,7 +116,7 @@ def tensor_instructions(cubin: bytes) -> dict[str, int]:
         title = cubin[start : cubin.index(b"\0", start)].decode()
         if title.startswith(".text."):
             words = struct.unpack_from(f"<{length // 8}Q", cubin, offset)
-            found[title.removeprefix(".text.")] = sum(word & 0xFFF == HMMA for word in words[::2])
+            found[title.removeprefix(".text.")] = sum(word & 0xFFF == opcode for word in words[::2])
     return found
 
 
@@ -135,7 +136,8 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
     kernels, rest = figures_of(log)
     kernels.pop("kernels_await_predecessors", None)  # does nothing: it tells the host of the wait in the others
     subject = f"{path.stem} for {arch}"
-    if cubin is None or "warning" in rest:
+    # Where products of warpgroups wait for each other, the assembler says that they are serialized.
+    if cubin is None or "warning" in rest or "serialized" in rest:
         return False, f"{rest}\n{subject}: {'does not compile' if cubin is None else 'has warnings'}", []
     launches = launches_of(source.decode())
     if kernels.keys() != launches.keys():
@@ -146,8 +148,9 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
     if cubins:
         cubins.mkdir(parents=True, exist_ok=True)
         (cubins / f"{path.stem}.{arch}.cubin").write_bytes(cubin)
-    tensor = tensor_instructions(cubin)
-    by_tensor = sorted((name for name in kernels if tensor[name]), key=list(launches).index)
+    by_warps = tensor_instructions(cubin, HMMA)
+    by_warpgroups = tensor_instructions(cubin, HGMMA) if arch == "sm_90a" else collections.Counter()
+    by_tensor = sorted((name for name in kernels if by_warps[name] or by_warpgroups[name]), key=list(launches).index)
     most = max(kernel.registers for kernel in kernels.values())
     table = [
         f"{subject}: {len(kernels)} kernels, {len(by_tensor)} with tensor cores, {most} registers at most, "
@@ -157,7 +160,8 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
     for name in (name for name in by_tensor if name.startswith("train_step_") and arch in DETAILED):
         kernel = kernels[name]
         static = f"{kernel.static_shared} bytes of static shared memory, " if kernel.static_shared else ""
-        table.append(f"  {kernel.registers:3} registers {tensor[name]:4} HMMA  {static}{launches[name]}  {name}")
+        count, what = (by_warpgroups[name], "HGMMA") if by_warpgroups[name] else (by_warps[name], "HMMA")
+        table.append(f"  {kernel.registers:3} registers {count:4} {what}  {static}{launches[name]}  {name}")
     return True, f"{table[0]}; {len(cubin) >> 10} KiB in {seconds:.1f} s", table
 
 

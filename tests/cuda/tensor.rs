@@ -1,11 +1,13 @@
 //! Contractions by tensor cores, run on the host by an emulation of what warps do together.
 
 use crate::contractions::{Single, single};
-use crate::emulate::{launches, program_of, run_program};
+use crate::emulate::{launches, program_of, run_program, try_program};
 use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::choice::{Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
+use gcc_gan::kernel::warpgroup;
+use gcc_gan::tensor::DType;
 use gcc_gan::testing::products::{by_definition, points};
 use gcc_gan::types::Window;
 
@@ -32,14 +34,24 @@ fn numbers(count: usize, salt: u32) -> Vec<f32> {
     (0..count as u32).map(|i| number(i) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-/// Row-major values of a shape as bytes, in another order of its dimensions.
-fn bytes_in(order: &[usize], shape: &[usize], values: &[f32]) -> Vec<u8> {
+/// To the nearest number with 10 bits of mantissa (tf32) or 7 (bf16).
+fn rounded(x: f32, bits: u32) -> f32 {
+    let dropped = 23 - bits;
+    let bits = x.to_bits();
+    f32::from_bits((bits + (1 << (dropped - 1))) >> dropped << dropped)
+}
+
+/// Row-major values of a shape as bytes of this type, in another order of its dimensions.
+fn bytes_in(order: &[usize], shape: &[usize], values: &[f32], dtype: DType) -> Vec<u8> {
     let access = Access::ordered(shape, order);
     let mut moved = vec![0.0; values.len()];
     for (point, value) in points(shape).zip(values) {
         moved[access.element(&point).unwrap() as usize] = *value;
     }
-    moved.into_iter().flat_map(f32::to_ne_bytes).collect()
+    match dtype {
+        DType::Bf16 => moved.into_iter().flat_map(|x| ((x.to_bits() >> 16) as u16).to_ne_bytes()).collect(),
+        DType::F32 | DType::U32 => moved.into_iter().flat_map(f32::to_ne_bytes).collect(),
+    }
 }
 
 struct Case {
@@ -48,8 +60,28 @@ struct Case {
     blocks: ThreadBlocks,
 }
 
-/// Runs every case and compares it with its definition.
+impl Case {
+    /// The most that its result may be off, as a part of its norm.
+    fn tolerance(&self) -> f64 {
+        // Half of the mantissa's last bit at most, and on average a good deal less. Of what is rounded already, none.
+        match self.blocks.math {
+            _ if warpgroup::is_choice(&self.blocks) => 1e-6,
+            Math::Fma | Math::Tf32x3 => 1e-6,
+            Math::Tf32 => 5e-4,
+            Math::Bf16 => 4e-3,
+        }
+    }
+}
+
+/// Runs every case and compares it with its definition, on operands that are rounded where warpgroups multiply them.
 fn check(cases: &[Case]) {
+    for (case, error) in cases.iter().zip(errors(cases, true)) {
+        assert!(error < case.tolerance(), "{:?}, {:?}: an error of {error:.1e}", case.kind, case.blocks);
+    }
+}
+
+/// How far each case is from its definition, as a part of its norm.
+fn errors(cases: &[Case], is_rounded: bool) -> Vec<f64> {
     let (mut text, mut main, mut input) =
         (format!("#include \"emulate.h\"\n{}\n", prelude()), String::new(), Vec::new());
     let mut expected: Vec<(Single, Vec<f64>)> = Vec::new();
@@ -63,8 +95,14 @@ fn check(cases: &[Case]) {
         for (i, buffer) in single.buffers[..3].iter().enumerate() {
             let order: Vec<usize> = if i < 2 { case.orders[i].to_vec() } else { (0..buffer.shape.len()).collect() };
             let depth: f32 = if i == 0 { 0.05 } else { 1.0 };
-            values.push(numbers(buffer.elements(), i as u32).into_iter().map(|x| x * depth).collect::<Vec<f32>>());
-            let bytes = bytes_in(&order, &buffer.shape, &values[i]);
+            let bits = match buffer.dtype {
+                DType::Bf16 => 7,
+                DType::F32 | DType::U32 if is_rounded && warpgroup::is_choice(&case.blocks) => 10,
+                DType::F32 | DType::U32 => 23,
+            };
+            let number = |x: f32| if bits < 23 { rounded(x * depth, bits) } else { x * depth };
+            values.push(numbers(buffer.elements(), i as u32).into_iter().map(number).collect::<Vec<f32>>());
+            let bytes = bytes_in(&order, &buffer.shape, &values[i], buffer.dtype);
             arena[buffer.offset..][..bytes.len()].copy_from_slice(&bytes);
         }
         let rendered = render(&single.kernel, &single.buffers);
@@ -82,8 +120,9 @@ fn check(cases: &[Case]) {
         expected.push((single, y.collect()));
     }
     text += &program_of(&main);
-    let Some([forwards, backwards]) = run_program(&text, &input) else { return };
+    let Some([forwards, backwards]) = run_program(&text, &input) else { return Vec::new() };
     let mut start = 0;
+    let mut errors = Vec::new();
     for (case, (single, expected)) in cases.iter().zip(expected) {
         let y = &single.buffers[3];
         let bytes = start + y.offset..start + y.offset + y.bytes();
@@ -103,15 +142,9 @@ fn check(cases: &[Case]) {
             error += difference * difference;
             size += expected * expected;
         }
-        let error = (error / size).sqrt();
-        // Half of the mantissa's last bit at most, and on average a good deal less.
-        let most = match case.blocks.math {
-            Math::Fma | Math::Tf32x3 => 1e-6,
-            Math::Tf32 => 5e-4,
-            Math::Bf16 => 4e-3,
-        };
-        assert!(error < most, "{:?}, {:?}: an error of {error:.1e}", case.kind, case.blocks);
+        errors.push((error / size).sqrt());
     }
+    errors
 }
 
 const MATHS: [Math; 3] = [Math::Tf32, Math::Tf32x3, Math::Bf16];
@@ -160,6 +193,132 @@ fn convolutions_of_pixel_major_images_are_right() {
     let sparse = conv(16, [16, 16], [2, 2], 1, 1, 2);
     cases.push(case(ContractionKind::Conv2d(sparse), [PIXELS, PIXELS, PIXELS], 1));
     check(&cases);
+}
+
+#[test]
+fn warpgroups_multiply_what_warps_do() {
+    let turned: &[usize] = &[0, 2, 1];
+    let by = warpgroup::blocks;
+    let mut cases = Vec::new();
+    // Floats along the depth on both sides, and bf16 in every order.
+    for (m, n, k, tile, stages, splits) in [
+        (64, 64, 64, (64, 64), 2, 1),
+        (100, 72, 52, (64, 64), 3, 1),
+        (36, 68, 300, (128, 64), 3, 3),
+        (132, 140, 68, (128, 128), 2, 1),
+        (20, 16, 132, (128, 128), 4, 1),
+    ] {
+        let kind = ContractionKind::MatMul { batch: 1, m, n, k };
+        let orders = [[PLAIN, turned, PLAIN], [PLAIN, turned, turned]];
+        cases.extend(orders.map(|orders| Case { kind, orders, blocks: by(Math::Tf32, tile, stages, splits) }));
+        let kind = ContractionKind::MatMul {
+            batch: 1,
+            m: m.next_multiple_of(8),
+            n: n.next_multiple_of(8),
+            k: k.next_multiple_of(8),
+        };
+        for a in [PLAIN, turned] {
+            for b in [PLAIN, turned] {
+                cases.push(Case { kind, orders: [a, b, PLAIN], blocks: by(Math::Bf16, tile, stages, splits) });
+            }
+        }
+    }
+    let batch = ContractionKind::MatMul { batch: 3, m: 32, n: 24, k: 20 };
+    cases.push(Case { kind: batch, orders: [PLAIN, turned, PLAIN], blocks: by(Math::Tf32, (64, 64), 2, 1) });
+    check(&cases);
+}
+
+#[test]
+fn warpgroups_convolve_pixel_major_images() {
+    let mut cases = Vec::new();
+    let strided = conv(24, [16, 40], [6, 4], 4, 2, 1);
+    let wide = conv(72, [32, 16], [3, 4], 5, 1, 2);
+    for math in [Math::Tf32, Math::Bf16] {
+        let case = |kind, orders, splits| Case { kind, orders, blocks: warpgroup::blocks(math, (64, 64), 3, splits) };
+        cases.push(case(ContractionKind::Conv2d(strided), [PIXELS, PIXELS, PIXELS], 1));
+        cases.push(case(ContractionKind::Conv2dInputGrad(strided), [PIXELS, TURNED, PIXELS], 2));
+        cases.push(case(ContractionKind::Conv2d(wide), [PIXELS, PIXELS, TURNED], 3));
+        // Some pixels have no tap that is not on padding: their sums are 0.
+        let sparse = conv(16, [16, 16], [2, 2], 1, 1, 2);
+        cases.push(case(ContractionKind::Conv2d(sparse), [PIXELS, PIXELS, PIXELS], 1));
+    }
+    // Along images, which bf16 alone may lie.
+    let blocks = |splits| warpgroup::blocks(Math::Bf16, (128, 64), 2, splits);
+    let case = |kind, orders, splits| Case { kind, orders, blocks: blocks(splits) };
+    cases.push(case(ContractionKind::Conv2dFilterGrad(strided), [PIXELS, PIXELS, PIXELS], 3));
+    cases.push(case(ContractionKind::Conv2dInputGrad(wide), [PIXELS, PIXELS, PIXELS], 1));
+    check(&cases);
+}
+
+/// Tensor cores read 10 bits of a float's mantissa and cut off the others.
+#[test]
+fn floats_that_are_not_rounded_are_cut_off_by_warpgroups() {
+    let kind = ContractionKind::MatMul { batch: 1, m: 64, n: 64, k: 800 };
+    let orders: [&[usize]; 3] = [PLAIN, &[0, 2, 1], PLAIN];
+    let case = |blocks| Case { kind, orders, blocks };
+    let cases = [case(blocks(Math::Tf32, [64, 64], 3, 1)), case(warpgroup::blocks(Math::Tf32, (64, 64), 3, 1))];
+    let found = errors(&cases, false);
+    if let [by_warps, by_warpgroups] = found[..] {
+        let is_as_said = by_warps < 5e-4 && by_warpgroups < 1e-3;
+        assert!(is_as_said && by_warpgroups > 1.5 * by_warps, "{by_warps:.1e} and {by_warpgroups:.1e}");
+    }
+}
+
+/// A kernel without one of its synchronisations, of which a GPU would often say nothing.
+#[test]
+fn warpgroups_that_do_not_wait_are_found_out() {
+    let kind = ContractionKind::MatMul { batch: 1, m: 64, n: 64, k: 192 };
+    let single = single(kind, [PLAIN, &[0, 2, 1], PLAIN], warpgroup::blocks(Math::Tf32, (64, 64), 2, 1));
+    let rendered = render(&single.kernel, &single.buffers);
+    let bytes = single.arena_bytes;
+    let main = [
+        format!("    std::vector<unsigned char> arena({bytes});\n"),
+        format!("    emulation::transfer(in, arena.data(), {bytes}, false);\n"),
+        launches(&rendered.launches),
+        format!("    emulation::transfer(out, arena.data(), {bytes}, true);\n"),
+    ];
+    let input: Vec<u8> = numbers(bytes / 4, 0).into_iter().flat_map(f32::to_ne_bytes).collect();
+    let without = |what: &str| {
+        let prelude = prelude().replace(&format!("    {what}"), "");
+        let text = format!("#include \"emulate.h\"\n{prelude}\n{}{}", rendered.source, program_of(&main.concat()));
+        try_program(&text, &input)
+    };
+    let found = |what: &str, said: &str| {
+        let Some(results) = without(what) else { return };
+        let says = |result: &Result<_, String>| result.as_ref().is_err_and(|text| text.contains(said));
+        assert!(results.iter().all(says), "without {what}: {results:?}");
+    };
+    found("show_copies();", "a copy is not shown to those who multiply");
+    found("begin_multiplying();", "before their fence");
+    found("await_products<1>();", "operands change while they are multiplied");
+    // Sums that are not there yet are not a number.
+    if let Some([Ok(found), _]) = without("await_products<0>();") {
+        let y = &single.buffers[3];
+        let mut y = found[y.offset..y.offset + y.bytes()].chunks_exact(4);
+        assert!(y.all(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]).is_nan()));
+    }
+}
+
+#[test]
+fn operands_that_warpgroups_do_not_read_are_not_theirs() {
+    let turned: &[usize] = &[0, 2, 1];
+    let fits = |math, [m, n, k]: [usize; 3], orders| {
+        let single =
+            single(ContractionKind::MatMul { batch: 1, m, n, k }, orders, warpgroup::blocks(math, (64, 64), 3, 1));
+        single.kernel.choice.algorithm.fits(&single.kernel.body)
+    };
+    assert!(fits(Math::Tf32, [64, 68, 36], [PLAIN, turned, PLAIN]));
+    assert!(!fits(Math::Tf32, [64, 68, 36], [PLAIN, PLAIN, PLAIN]), "columns are neighbours");
+    assert!(!fits(Math::Tf32x3, [64, 64, 64], [PLAIN, turned, PLAIN]), "there is no kernel");
+    assert!(fits(Math::Bf16, [64, 72, 40], [PLAIN, PLAIN, PLAIN]));
+    assert!(!fits(Math::Bf16, [64, 68, 40], [PLAIN, PLAIN, PLAIN]), "rows of 68 do not start at multiples of 16 bytes");
+}
+
+#[test]
+fn a_convolution_by_warpgroups_says_what_its_operands_are() {
+    let kind = ContractionKind::Conv2d(conv(128, [64, 128], [14, 14], 4, 2, 1));
+    let single = single(kind, [PIXELS, PIXELS, PIXELS], warpgroup::blocks(Math::Tf32, (128, 128), 3, 1));
+    insta::assert_snapshot!(render(&single.kernel, &single.buffers).source);
 }
 
 #[test]

@@ -166,9 +166,10 @@ impl Device for CudaDevice {
             Target::Cpu => {
                 return refused("the plan's kernels are for the CPU; compile its program for a GPU".into());
             }
-            Target::Cuda(architecture) if architecture > self.info.architecture => {
+            Target::Cuda(architecture) if !self.info.architecture.runs(architecture) => {
+                let newer = if architecture.has_warpgroups() { "" } else { " and newer" };
                 return refused(format!(
-                    "the plan's kernels are for GPUs of {architecture} and newer; compile its program for {}",
+                    "the plan's kernels are for GPUs of {architecture}{newer}; compile its program for {}",
                     self.info.architecture
                 ));
             }

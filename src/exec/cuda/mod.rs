@@ -5,8 +5,8 @@
 //! that is built once replays right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
 //!
 //! Loop nests are written whole (`nest`), long sums of few results in two launches (`parts`). Matrix products call a
-//! function of `kernels/gemm.cuh` (`contraction`), or by tensor cores one of `kernels/tensor.cuh` (`tensor`), with what
-//! is theirs alone: sizes, operands and epilogue.
+//! function of `kernels/gemm.cuh` (`contraction`), or by tensor cores one of `kernels/tensor.cuh` or
+//! `kernels/wgmma.cuh` (`tensor`), with what is theirs alone: sizes, operands and epilogue.
 //!
 //! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
 //! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch;
@@ -45,6 +45,8 @@ pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
 pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
 /// What that of contractions by tensor cores relies on.
 pub const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
+/// What that of contractions by warpgroups relies on besides.
+pub const WGMMA: &str = include_str!("../../../kernels/wgmma.cuh");
 
 /// One launch of a function `void name(unsigned char* arena)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub struct KernelText {
 
 /// The text that the kernels of every schedule rely on.
 pub fn prelude() -> String {
-    format!("{PRELUDE}\n{GEMM}\n{TENSOR}")
+    format!("{PRELUDE}\n{GEMM}\n{TENSOR}\n{WGMMA}")
 }
 
 /// Renders a kernel. `buffers` are those of its schedule.

@@ -1,6 +1,8 @@
-//! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`.
+//! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`, or of
+//! `kernels/wgmma.cuh` where warpgroups multiply.
 
 use super::contraction::{InMemory, Stored};
+use super::expr::c_type;
 use super::index::{Points, Space, TILED};
 use super::names::Names;
 use super::nest::{combiner, declaration, indented};
@@ -10,6 +12,7 @@ use crate::kernel::body::{BufferId, Contraction, Nest, Store};
 use crate::kernel::choice::{Math, ThreadBlocks, Tile};
 use crate::kernel::tile_reduction::{Kept, TileReduction};
 use crate::kernel::tiling::{Tiling, coordinates, shared_bytes};
+use crate::kernel::warpgroup;
 use crate::plan::Buffer;
 
 /// Threads of a block, in `product_tensor`.
@@ -32,11 +35,6 @@ impl Product<'_> {
     pub fn render(&self, text: &mut KernelText, function: &str, buffers: &[Buffer]) {
         let Product { tiling, blocks, .. } = self;
         let Tile { rows, columns, .. } = blocks.tile;
-        let math = match blocks.math {
-            Math::Fma | Math::Tf32 => "TF32",
-            Math::Tf32x3 => "TF32X3",
-            Math::Bf16 => "BF16",
-        };
         let mut lines = vec![
             format!(
                 "static constexpr unsigned POINTS = {}, ROWS = {}, COLUMNS = {}, DEPTH = {}, PARTS = {};",
@@ -50,7 +48,7 @@ impl Product<'_> {
                 "static constexpr unsigned TILE_ROWS = {rows}, TILE_COLUMNS = {columns}, STAGES = {};",
                 blocks.stages
             ),
-            format!("static constexpr Math MATH = Math::{math};"),
+            self.how(buffers),
         ];
         for (side, name) in ["A", "B"].into_iter().enumerate() {
             let (along_depth, line) = tiling.lines(side);
@@ -89,13 +87,32 @@ impl Product<'_> {
         }
         text.add_struct(&format!("{function}_product"), lines);
         let tiles = tiling.rows.div_ceil(rows) * tiling.columns.div_ceil(columns);
+        let (kernel, block) = if warpgroup::is_choice(blocks) {
+            ("product_warpgroups", (32 * blocks.warps[0]) as u32)
+        } else {
+            ("product_tensor", THREADS)
+        };
         let launch = Launch {
             function: function.to_string(),
             grid: (tiles * tiling.points() * blocks.splits) as u32,
-            block: THREADS,
+            block,
             shared_bytes: shared_bytes(blocks) as u32,
         };
-        text.add_function(launch, [format!("product_tensor<{function}_product>(arena, blockIdx.x);")]);
+        text.add_function(launch, [format!("{kernel}<{function}_product>(arena, blockIdx.x);")]);
+    }
+
+    /// How operands are rounded, or what they are already.
+    fn how(&self, buffers: &[Buffer]) -> String {
+        if warpgroup::is_choice(self.blocks) {
+            let element = c_type(buffers[self.operands[0].buffer.index()].dtype);
+            return format!("using Element = {element};");
+        }
+        let math = match self.blocks.math {
+            Math::Fma | Math::Tf32 => "TF32",
+            Math::Tf32x3 => "TF32X3",
+            Math::Bf16 => "BF16",
+        };
+        format!("static constexpr Math MATH = Math::{math};")
     }
 
     /// The function that gives where a block's operands start and its taps.
@@ -179,9 +196,10 @@ fn table(name: &str, points: &[usize]) -> String {
 fn pointer(name: &str, buffer: BufferId, is_written: bool, buffers: &[Buffer]) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[buffer], buffers);
+    let element = c_type(buffers[buffer.index()].dtype);
     let constness = if is_written { "" } else { "const " };
     vec![
-        format!("static __device__ {constness}float* {name}({constness}unsigned char* arena) {{"),
+        format!("static __device__ {constness}{element}* {name}({constness}unsigned char* arena) {{"),
         format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], is_written)),
         format!("    return {};", pointers[&buffer]),
         "}".to_string(),

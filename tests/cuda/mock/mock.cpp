@@ -53,6 +53,7 @@ std::string setting(const char* name) {
     return value ? value : "";
 }
 
+
 bool has_fault(const char* name) { return setting("GCC_GAN_MOCK_FAULT") == name; }
 
 // N of a fault `name:N`, or 0.

@@ -298,7 +298,11 @@ const LAYERS: &str = r#"Program(
 
 /// A run of the program above.
 fn layers(mock: &Path, dir: &Path, run: &str, more: &[&str], settings: &[Setting]) -> Left {
-    fs::write(dir.join("layers.ron"), LAYERS).unwrap();
+    run_of(LAYERS, mock, dir, run, more, settings)
+}
+
+fn run_of(program: &str, mock: &Path, dir: &Path, run: &str, more: &[&str], settings: &[Setting]) -> Left {
+    fs::write(dir.join("layers.ron"), program).unwrap();
     let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--steps", STEPS, "--name", run];
     succeed(mock, dir, &[&args[..], more].concat(), settings);
     left(dir, run)
@@ -422,6 +426,40 @@ fn a_loss_that_diverges_in_the_middle_of_steps_ends_the_run_as_in_single_ones() 
         assert!(err.contains("`judged` became infinite or NaN between steps 1 and "), "{err}");
         assert!(err.contains("loss NaN") && err.contains("of step 0."), "{err}");
     }
+}
+
+#[test]
+fn warpgroups_of_sm_90_train_as_warps_do() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    // The gradient of its second layer's input is a product of operands that both lie along its depth.
+    let program = LAYERS.replace("Dense(1)]", "Dense(16), LeakyRelu(0.2), Dense(1)]");
+    let run =
+        |name: &str, more: &[&str], settings: &[Setting]| run_of(&program, mock, dir.path(), name, more, settings);
+    let tf32 = ["--device", "cuda", "--precision", "tf32"];
+    let hopper = ("GCC_GAN_MOCK_ARCHITECTURE", "90");
+    let cpu = run("cpu", &[], NO_FAULT);
+    let by_warps = run("warps", &tf32, NO_FAULT);
+    let found = run("warpgroups", &tf32, &[hopper]);
+    assert_near(&found, &cpu, 5e-3);
+    assert_near(&found, &by_warps, 5e-3);
+    assert!(found != by_warps, "operands are rounded, or cut off");
+    assert!(run("again", &tf32, &[hopper, ("GCC_GAN_MOCK_ORDER", "random:3")]) == found);
+
+    let args = |device, more: &[&'static str]| {
+        [&["compile", "layers.ron", "--precision", "tf32", "--device", device], more].concat()
+    };
+    let is_by_warpgroups = |device| {
+        let (text, _) = succeed(mock, dir.path(), &args(device, &["--emit", "cuda"]), NO_FAULT);
+        text.contains("product_warpgroups<train_step")
+    };
+    assert!(is_by_warpgroups("cuda:sm_90") && is_by_warpgroups("cuda:sm_90a"));
+    assert!(!is_by_warpgroups("cuda:sm_89") && !is_by_warpgroups("cuda:sm_100"));
+    // Such a plan is for no other GPU; without warpgroups it is for newer ones too.
+    succeed(mock, dir.path(), &args("cuda:sm_90a", &["-o", "hopper.plan"]), NO_FAULT);
+    let train = ["train", "hopper.plan", "--offline", "--data", "embedded", "--steps", "1", "--device", "cuda"];
+    let (out, err) = succeed(mock, dir.path(), &train, NO_FAULT);
+    assert!((out + &err).contains("sm_80"));
 }
 
 #[test]

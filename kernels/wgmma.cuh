@@ -1,0 +1,236 @@
+// Matrix products by `wgmma`, the tensor cores of sm_90a: one tile of results for each block of one or two warpgroups, each of
+// 128 threads that multiply together.
+//
+// As in tensor.cuh, pieces of both operands are copied to shared memory while earlier ones are multiplied, and taps on padding
+// are not computed. What is new: operands are read from shared memory by the tensor cores themselves, so they are multiplied as
+// they are in memory and nothing is rounded here. Of f32 they take the sign, the exponent and the upper 10 bits of the mantissa,
+// tf32 with the rest cut off. Copies are seen by them after a fence, and multiplications end when they are waited for.
+//
+// `Product` is that of tensor.cuh but for MATH, and with
+//   Element: what operands are made of: float, or unsigned short as bf16.
+// Floats lie along the depth (A_ALONG_DEPTH, B_ALONG_DEPTH): of them `wgmma` takes nothing else.
+
+// --- What a warpgroup does together -----------------------------------------------------------
+// All 128 threads call these.
+
+#ifndef GCC_GAN_HOST
+static __device__ __forceinline__ unsigned char* shared_lines() {
+    extern __shared__ __align__(1024) unsigned char lines[];
+    return lines;
+}
+
+// What this thread's copies wrote to shared memory is there for tensor cores, once all threads have met.
+static __device__ __forceinline__ void show_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// Before the first multiplication: the sums are in their registers.
+static __device__ __forceinline__ void begin_multiplying() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+
+// Ends a group of multiplications.
+static __device__ __forceinline__ void end_multiplying() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+// Waits until all but the last `LEFT` groups are done: their operands are not read any more. Sums are there with LEFT = 0.
+template <int LEFT>
+static __device__ __forceinline__ void await_products() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+}
+
+#define REGISTERS_32 \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_64 \
+    REGISTERS_32 ", " \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SUMS_8(i) \
+    "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), \
+        "+f"(sums[i + 6]), "+f"(sums[i + 7])
+#define SUMS_32(i) SUMS_8(i), SUMS_8(i + 8), SUMS_8(i + 16), SUMS_8(i + 24)
+
+// sums += a * b for a of 64 rows and b of 64 or 128 columns, each 32 bytes deep, in shared memory; `Lines::part_at` says where.
+// Thread 32w + 4g + t has of the sums (16w + g, 8j + 2t), (16w + g, 8j + 2t + 1), and the same two of row 16w + g + 8, from 4j on.
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[32], unsigned long long a, unsigned long long b, float) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {" REGISTERS_32 "}, %32, %33, 1, 1, 1;"
+                 : SUMS_32(0)
+                 : "l"(a), "l"(b));
+}
+
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[64], unsigned long long a, unsigned long long b, float) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 {" REGISTERS_64 "}, %64, %65, 1, 1, 1;"
+                 : SUMS_32(0), SUMS_32(32)
+                 : "l"(a), "l"(b));
+}
+
+// The same for bf16, which may lie along the rows.
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[32], unsigned long long a, unsigned long long b,
+                                                      unsigned short) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32 "}, %32, %33, 1, 1, 1, %34, %35;"
+                 : SUMS_32(0)
+                 : "l"(a), "l"(b), "n"(A_ALONG_DEPTH ? 0 : 1), "n"(B_ALONG_DEPTH ? 0 : 1));
+}
+
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[64], unsigned long long a, unsigned long long b,
+                                                      unsigned short) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" REGISTERS_64 "}, %64, %65, 1, 1, 1, %66, %67;"
+                 : SUMS_32(0), SUMS_32(32)
+                 : "l"(a), "l"(b), "n"(A_ALONG_DEPTH ? 0 : 1), "n"(B_ALONG_DEPTH ? 0 : 1));
+}
+#endif
+
+// --- Pieces of operands in shared memory ------------------------------------------------------
+
+// A piece of an operand in lines of 128 bytes, whose eight runs of 16 bytes are permuted by the line: what PTX calls the
+// 128-byte swizzle. ROWS rows of a (or columns of b), as deep as a line is long.
+//
+// Where elements lie along the depth, a line is a row. Else a line is 64 rows at one depth; lines of one depth after the other,
+// and then those of the next 64 rows.
+template <class Element, unsigned ROWS, bool ALONG_DEPTH, unsigned THREADS>
+struct Lines {
+    static constexpr unsigned RUN = 16 / sizeof(Element), STEP = 8 * RUN;
+    static constexpr unsigned BYTES = ROWS * 128;
+
+    // Starts the copy of a piece of an operand of SIZE rows and DEPTH terms, with zeros beyond them; `from` is where the piece
+    // starts and LINE how far apart its lines are.
+    template <unsigned SIZE, unsigned DEPTH, unsigned LINE>
+    static __device__ __forceinline__ void copy(unsigned char* piece, const Element* from, unsigned row0, unsigned depth0) {
+        const unsigned first = threadIdx.x / 8, run = threadIdx.x % 8;
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; i += THREADS / 8) {
+            const unsigned line = first + i;
+            const unsigned row = ALONG_DEPTH ? line : line / STEP * STEP + run * RUN;
+            const unsigned depth = ALONG_DEPTH ? run * RUN : line % STEP;
+            unsigned bytes = 16;
+            if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
+            if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
+            const Element* const at = from + (ALONG_DEPTH ? (size_t)row * LINE + depth : (size_t)depth * LINE + row);
+            start_copy((float*)(piece + line * 128 + (run ^ line % 8) * 16), (const float*)at, bytes);
+        }
+    }
+
+    // Bytes of a run that are inside a dimension of `size`, of which all or (else) each element is at another index.
+    static __device__ __forceinline__ unsigned left(unsigned size, unsigned index, bool all) {
+        return index >= size ? 0 : all ? 16 : min(size - index, RUN) * (unsigned)sizeof(Element);
+    }
+
+    // Where tensor cores find the part number `k` of a piece, 32 bytes of rows deep, from a multiple of 64 rows on: the address
+    // in units of 16 bytes; from bit 16 how far the next 64 rows are where elements lie along the rows (else it means nothing);
+    // from bit 32 how far the next eight lines are; and from bit 62 the kind of permutation.
+    static __device__ __forceinline__ unsigned long long part_at(const unsigned char* piece, unsigned row, unsigned k) {
+        const unsigned at = shared_address(piece) + row * 128 + (ALONG_DEPTH ? k * 32 : k * 16 * 128);
+        return (unsigned long long)(at >> 4 & 0x3fffu) | (unsigned long long)(ALONG_DEPTH ? 1 : STEP * 128 >> 4) << 16 |
+               (unsigned long long)(8 * 128 >> 4) << 32 | 1ull << 62;
+    }
+};
+
+// --- The kernel -------------------------------------------------------------------------------
+
+// Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is multiplied;
+// then the sums through shared memory to `store`.
+template <class Product>
+static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, unsigned block) {
+    using Element = typename Product::Element;
+    constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
+    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
+    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    constexpr unsigned THREADS = 2 * TILE_ROWS;  // a warpgroup for each 64 rows
+    using A = Lines<Element, TILE_ROWS, Product::A_ALONG_DEPTH, THREADS>;
+    using B = Lines<Element, TILE_COLUMNS, Product::B_ALONG_DEPTH, THREADS>;
+    constexpr unsigned STEP = A::STEP, PIECES = (Product::DEPTH + STEP - 1) / STEP;
+
+    const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
+    const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
+    const unsigned point = block / (TILES_ACROSS * TILES_DOWN) % Product::POINTS;
+    const unsigned part = block / (TILES_ACROSS * TILES_DOWN * Product::POINTS);
+
+    // The pieces of this part, of those of all taps one after the other.
+    const Place place = Product::place(point);
+    const unsigned taps_across = place.inner.count(), pieces = place.outer.count() * taps_across * PIECES;
+    const unsigned first = (unsigned)((unsigned long long)pieces * part / Product::PARTS);
+    const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
+    const unsigned count = last - first;
+
+    unsigned char* const a_pieces = shared_lines();
+    unsigned char* const b_pieces = a_pieces + STAGES * A::BYTES;
+    const Element* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
+    const Element* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
+
+    // What is copied next. Indices wrap around below 0 and back.
+    unsigned piece = first % PIECES;
+    unsigned tap = taps_across == 0 ? 0 : first / PIECES;
+    unsigned outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
+    unsigned inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
+    auto copy = [&](unsigned stage) {
+        const unsigned depth = piece * STEP;
+        const unsigned a_at = place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
+                              (Product::A_ALONG_DEPTH ? depth : depth * Product::A_LINE);
+        const unsigned b_at = place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
+                              (Product::B_ALONG_DEPTH ? depth : depth * Product::B_LINE);
+        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE>(a_pieces + stage * A::BYTES, a + a_at, row0, depth);
+        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE>(b_pieces + stage * B::BYTES, b + b_at, column0,
+                                                                            depth);
+        if (++piece == PIECES) {
+            piece = 0;
+            if (++inner == (unsigned)place.inner.last) {
+                inner = (unsigned)place.inner.first;
+                ++outer;
+            }
+        }
+    };
+
+    const unsigned row = threadIdx.x / 128 * 64;  // of the tile, where this warpgroup's rows start
+    float sums[TILE_COLUMNS / 2] = {};
+    for (unsigned i = 0; i < STAGES - 1; ++i) {
+        if (i < count) copy(i);
+        end_copies();
+    }
+    unsigned stage = 0, free = STAGES - 1;
+#pragma unroll 1
+    for (unsigned i = 0; i < count; ++i) {
+        await_copies<STAGES - 2>();
+        show_copies();
+        __syncthreads();  // the piece is there for all
+        begin_multiplying();
+#pragma unroll
+        for (unsigned k = 0; k < 4; ++k) {
+            multiply_lines<Product::A_ALONG_DEPTH, Product::B_ALONG_DEPTH>(
+                sums, A::part_at(a_pieces + stage * A::BYTES, row, k), B::part_at(b_pieces + stage * B::BYTES, 0, k),
+                Element());
+        }
+        end_multiplying();
+        // The stage that is copied to next is that of the piece before: wait until all are done with it, while this one is
+        // multiplied.
+        await_products<1>();
+        __syncthreads();
+        if (i + STAGES - 1 < count) copy(free);
+        end_copies();
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        free = free + 1 == STAGES ? 0 : free + 1;
+    }
+    await_products<0>();
+    await_copies<0>();
+    __syncthreads();
+
+    // The sums through shared memory, so that neighbours write neighbours.
+    constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
+    constexpr unsigned PITCH = (ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS) + 8;
+    float* const tile = (float*)shared_lines();
+    const unsigned warp_row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (unsigned i = 0; i < TILE_COLUMNS / 2; ++i) {
+        const unsigned r = warp_row + i / 2 % 2 * 8 + g, c = i / 4 * 8 + 2 * t + i % 2;
+        tile[ALONG_ROWS ? c * PITCH + r : r * PITCH + c] = sums[i];
+    }
+    __syncthreads();
+    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
+        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
+        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
+        if (r < Product::ROWS && c < Product::COLUMNS) {
+            Product::store(arena, part, point, r, c, tile[line * PITCH + place_in_line]);
+        }
+    }
+}
