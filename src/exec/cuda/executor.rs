@@ -3,13 +3,13 @@
 //! An entry is one graph of launches that is built when the plan is loaded: a run copies its inputs and launches the graph.
 //! All memory is reserved before the first run.
 
-use super::code;
+use super::ahead;
+use super::code::{self, Given};
 use super::device::{loss, no_memory, refusal};
 use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Node, Pinned, Shape, Stream};
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
-use super::{prelude, render};
 use crate::exec::{ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
@@ -95,6 +95,7 @@ impl CudaExecutor {
         device: String,
         architecture: Architecture,
         context: &Arc<Context>,
+        given: Given,
     ) -> Result<CudaExecutor, ExecError> {
         let failed = |error: DriverError| refusal(&device, error);
         let bytes = plan.arena_bytes();
@@ -102,7 +103,7 @@ impl CudaExecutor {
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
-        let mut kernels = kernels(&plan, &device, architecture, context)?.into_iter();
+        let mut kernels = kernels(&plan, &device, architecture, context, given)?.into_iter();
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
@@ -258,16 +259,12 @@ fn kernels(
     device: &str,
     architecture: Architecture,
     context: &Arc<Context>,
+    given: Given,
 ) -> Result<Vec<Vec<Launch>>, ExecError> {
-    let prelude = prelude();
-    let rendered: Vec<_> = (plan.entries.iter())
-        .flat_map(|entry| entry.schedule.kernels.iter().map(|kernel| (kernel, render(kernel, &entry.schedule.buffers))))
-        .collect();
-    let texts: Vec<(String, String)> = (rendered.iter())
-        .map(|(kernel, text)| (format!("{}.cu", kernel.name), format!("{prelude}\n{}", text.source)))
-        .collect();
-    let modules = code::load(device, architecture, context, &texts)?;
-    let ready = |((_, text), module): (&(_, super::KernelText), _)| {
+    let texts = ahead::texts(plan);
+    let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
+    let modules = code::load(device, architecture, context, given, &named)?;
+    let ready = |(text, module): (&ahead::Text, _)| {
         let module: &Arc<super::driver::Module> = module;
         (text.launches.iter())
             .map(|launch| {
@@ -278,7 +275,7 @@ fn kernels(
             .collect::<Result<Vec<Launch>, DriverError>>()
             .map_err(|error| refusal(device, error))
     };
-    rendered.iter().zip(&modules).map(ready).collect()
+    texts.iter().zip(&modules).map(ready).collect()
 }
 
 /// The launches of an entry as a graph.

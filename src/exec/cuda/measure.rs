@@ -1,6 +1,6 @@
 //! What a GPU can do at most, measured, and the pause that measurements begin with.
 
-use super::code;
+use super::code::{self, Given};
 use super::device::{DeviceInfo, no_memory, refusal};
 use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Module, Node, Shape, Stream};
 use crate::exec::{Ceilings, ExecError, Spread};
@@ -31,7 +31,7 @@ fn module(
     micros: usize,
 ) -> Result<Arc<Module>, ExecError> {
     let text = format!("#define FLOATS {floats}\n#define CHAINS {CHAINS}\n#define MICROS {micros}\n{TEXT}");
-    let mut modules = code::load(device, architecture, context, &[("measure.cu".to_string(), text)])?;
+    let mut modules = code::load(device, architecture, context, Given::default(), &[("measure.cu".to_string(), text)])?;
     Ok(modules.remove(0))
 }
 
