@@ -95,7 +95,7 @@ pub struct Args {
     /// found, always (without it is an error), or never
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     device_code: DeviceCodeWanted,
-    /// Refuse a program that has warnings, such as a size that nothing uses, or kernels that spill registers
+    /// Refuse a program that has warnings, such as a size that nothing uses, or kernels for a GPU that use local memory
     #[arg(long)]
     deny_warnings: bool,
     /// Print the figures as JSON

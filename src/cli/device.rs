@@ -166,7 +166,8 @@ impl Opened {
     pub fn check(&self, plan: &Plan) -> Result<()> {
         if self.trusts_plan && plan.device_code.is_none() {
             bail!(
-                "--trust-device-code: there is no device code here; name a plan that has some with \
+                "--trust-device-code: there is no device code here (a program that is compiled here has none, nor has a plan \
+                 that is compiled again for another kind of GPU); name a plan that has some with \
                  --trust-device-code=PLAN ({COMPILE_WITH_CODE})"
             );
         }

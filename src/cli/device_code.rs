@@ -92,7 +92,7 @@ pub fn make(
     Ok(Some(made))
 }
 
-/// For each architecture the functions that keep values in local memory, as a line.
+/// For each architecture the functions that use local memory, as a line: a cubin does not tell why they do.
 fn spilling(functions: &[FunctionResources]) -> Vec<String> {
     let mut architectures: Vec<&str> = functions.iter().map(|f| f.architecture.as_str()).collect();
     architectures.dedup();
@@ -102,9 +102,11 @@ fn spilling(functions: &[FunctionResources]) -> Vec<String> {
             .map(|f| format!("{} of {} ({} bytes a thread)", f.function, f.entry, f.resources.local_bytes))
             .collect();
         (!names.is_empty()).then(|| {
-            let kernels =
-                if names.len() == 1 { "a kernel spills".into() } else { format!("{} kernels spill", names.len()) };
-            format!("on {architecture}, {kernels} registers to memory: {}", names.join(", "))
+            let what = match names.len() {
+                1 => "a kernel spills registers to local memory, or keeps arrays there".to_string(),
+                n => format!("{n} kernels spill registers to local memory, or keep arrays there"),
+            };
+            format!("on {architecture}, {what}: {}", names.join(", "))
         })
     };
     architectures.into_iter().filter_map(line).collect()
@@ -129,7 +131,7 @@ impl Made {
             let name = [vec![group[0].entry.clone()], sizes].concat().join(" ");
             let _ = writeln!(text, "\n{name} on {}, for a thread and a block", first.architecture);
             let mut table = Table::new([Align::Right, Align::Left, Align::Right, Align::Right, Align::Right]);
-            table.row(["#", "function", "registers", "shared bytes", "spilled bytes"]);
+            table.row(["#", "function", "registers", "shared bytes", "local bytes"]);
             for f in group {
                 let shared = match (f.resources.static_shared_bytes, f.dynamic_shared_bytes) {
                     (fixed, 0) => fixed.to_string(),
@@ -181,4 +183,55 @@ pub fn text(plan: &Plan, architectures: &[Architecture], entry: Option<&str>, is
         all += "\n\n";
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gcc_gan::exec::cuda::Resources;
+
+    fn function(name: &str, architecture: &str, local_bytes: u64, static_shared_bytes: u64) -> FunctionResources {
+        FunctionResources {
+            entry: "train_step".into(),
+            sizes: vec![("batch".into(), 96)],
+            kernel: 3,
+            function: name.into(),
+            architecture: architecture.into(),
+            resources: Resources { registers: 168, static_shared_bytes, local_bytes },
+            dynamic_shared_bytes: 4096,
+        }
+    }
+
+    #[test]
+    fn what_uses_local_memory_is_named_for_each_architecture() {
+        let functions = [
+            function("a", "sm_80", 0, 0),
+            function("b", "sm_80", 24, 0),
+            function("a", "sm_90", 8, 0),
+            function("b", "sm_90", 16, 0),
+            function("a", "sm_120", 0, 0),
+        ];
+        assert_eq!(
+            spilling(&functions),
+            [
+                "on sm_80, a kernel spills registers to local memory, or keeps arrays there: b of train_step (24 bytes a \
+                 thread)",
+                "on sm_90, 2 kernels spill registers to local memory, or keep arrays there: a of train_step (8 bytes a \
+                 thread), b of train_step (16 bytes a thread)",
+            ]
+        );
+        assert!(spilling(&functions[..1]).is_empty());
+    }
+
+    #[test]
+    fn the_table_is_of_the_first_architecture() {
+        let functions = vec![function("a", "sm_80", 24, 128), function("b", "sm_90", 0, 0)];
+        let (compiler, architectures) = ("NVRTC 12.8".to_string(), "sm_80, sm_90a".to_string());
+        let text = Made::Code { compiler, architectures, bytes: 1 << 20, functions }.text();
+        assert!(text.contains("1.0 MiB by NVRTC 12.8: sm_80, sm_90a\n\ntrain_step batch=96 on sm_80"), "{text}");
+        let row: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(row, ["3", "a", "168", "128", "+", "4096", "24"], "{text}");
+        let none = Made::None { missing: "no compiler".into() }.text();
+        assert_eq!(none, "\ndevice code    none: no compiler\n");
+    }
 }

@@ -87,7 +87,7 @@ impl<'a> Search<'a> {
             ),
             None => format!(
                 "there is no code for its kernels: compile the program to a plan where NVRTC is (`gcc-gan compile PROGRAM \
-                 --device cuda:{here} -o FILE`), and add --trust-device-code here; or have it compiled here: {missing}"
+                 --device cuda:{here} -o FILE`), and add --trust-device-code=FILE here; or have it compiled here: {missing}"
             ),
         }
     }

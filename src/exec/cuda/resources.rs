@@ -3,7 +3,7 @@
 //! A cubin is an ELF file. What kernels take is in its section `.nv.info`, a list of attributes: a byte for the form, one for
 //! the meaning, then two bytes of value, or of the length of a value that follows. A function is named by its number in the
 //! table of symbols. The format is not documented; that the numbers are right was seen by comparing them with what NVIDIA's
-//! assembler prints (`ptxas -v`).
+//! tools print (`ptxas -v`, `cuobjdump -res-usage`).
 
 use crate::plan::elf::{self, Elf, number};
 use serde::Serialize;
@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 pub struct Resources {
     /// Of a thread.
     pub registers: u32,
-    /// Bytes of shared memory of a block that are part of the function.
+    /// Bytes of shared memory of a block that are part of the function; from sm_90 on with the 1024 that CUDA keeps for
+    /// itself, where the function uses any.
     pub static_shared_bytes: u64,
-    /// Bytes of local memory of a thread, where it keeps what has no place in registers.
+    /// Bytes of local memory of a thread, where it keeps what has no place in registers: what was spilled, and arrays.
     pub local_bytes: u64,
 }
 

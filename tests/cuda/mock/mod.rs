@@ -1,6 +1,8 @@
 //! The program on a GPU that is not there: NVIDIA's two libraries are mocked by mock.cpp, which runs kernels on the host.
 //! A process opens libraries once, so each run is a process of its own.
 
+mod code;
+
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use safetensors::SafeTensors;
 use std::fs;
@@ -62,7 +64,15 @@ fn on_mock(mock: &Path, program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", mock.join("cache"));
     command.env("LD_LIBRARY_PATH", mock).env("GCC_GAN_NVRTC", mock).env("COLUMNS", "100");
-    for name in ["GCC_GAN_DATA", "GCC_GAN_LOG", "GCC_GAN_MOCK_ORDER", "GCC_GAN_MOCK_FAULT", "GCC_GAN_MOCK_KILL"] {
+    for name in [
+        "GCC_GAN_DATA",
+        "GCC_GAN_LOG",
+        "GCC_GAN_MOCK_ORDER",
+        "GCC_GAN_MOCK_FAULT",
+        "GCC_GAN_MOCK_KILL",
+        "GCC_GAN_MOCK_CC",
+        "GCC_GAN_MOCK_LOG",
+    ] {
         command.env_remove(name);
     }
     command
@@ -345,7 +355,9 @@ fn without_a_driver_or_a_compiler_it_is_said_what_to_install() {
     let Some(mock) = mock() else { return };
     let dir = TempDir::new().unwrap();
     let args = train(&["--steps", "1", "--device", "cuda"]);
-    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere")]);
+    // Nor is there code from the last time.
+    let empty = dir.path().join("cache").to_string_lossy().into_owned();
+    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere"), ("XDG_CACHE_HOME", &empty)]);
     assert!(err.contains("there is no libnvrtc.so.* there"), "{err}");
     // A library without the functions that are called.
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
