@@ -409,6 +409,7 @@ fn compile_jobs(
         states: module.states.clone(),
         state_layout,
         entries,
+        device_code: None,
     });
     if let Some(plan) = &plan {
         // What is written must load again: loading verifies.

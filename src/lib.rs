@@ -63,6 +63,9 @@
 //!   (sizes, operands, epilogue) is written around it. Where a buffer is in the arena is a constant of the text, and nothing
 //!   is an argument of a launch, so that a step is one CUDA graph, made once. Its edges are the bytes that launches share. Where
 //!   the device keeps the examples ([`exec::Executor::keep`]) the host is not needed from step to step, and looks at results late.
+//! - **Compiled code is beside the plan, not in it**: an optional section of the file ([`plan::device_code`]), found by the hash
+//!   of the text, options and compiler that it came from. The plan is verified whole; compiled code can't be, so it runs only
+//!   where this machine made the same or the user trusts it, and else is made again from the plan.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it
@@ -89,7 +92,7 @@
 //! - *Types other than f32, u32 and bf16*: bf16 is for storage, converted to and from by [`ir::Op::Convert`]; f64
 //!   exists in the interpreter, as the oracle.
 //! - *Atomic additions in floating point*: every sum has one order, on GPUs too, so that a run can be repeated bit by bit.
-//! - *Libraries of kernels*: no cuBLAS or cuDNN; a GPU needs its driver, and NVRTC to compile with.
+//! - *Libraries of kernels*: no cuBLAS or cuDNN; a GPU needs its driver, and NVRTC where kernels are compiled.
 //! - *A layout engine for every taste*: pictures are laid out in layers, and in the browser by dagre.
 
 pub mod atomic;

@@ -8,6 +8,8 @@ use gcc_gan::ir::{DType, text};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Store, Sweep};
 use gcc_gan::kernel::choice::{Algorithm, Choice};
+use gcc_gan::kernel::target::Architecture;
+use gcc_gan::plan::device_code::{self, CodeKind, CodeSet, DeviceCode, Image};
 use gcc_gan::plan::{Buffer, BufferRole, Plan, Storage, decode, encode, verify};
 use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::Tensor;
@@ -17,7 +19,8 @@ use gcc_gan::train::checkpoint::{Meta, save};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
-use std::io::Write as _;
+use sha2::Digest as _;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 type Edit = (Index, Index, u8, u8);
@@ -109,6 +112,45 @@ fn graphs_in_each_form() {
 #[test]
 fn plans_with_a_damaged_file() {
     fuzz(2000, &[encode(&PLAN).unwrap()], formats::plan);
+}
+
+/// Compiled code beside a plan, which nothing but its own checks looks at. Its hash is right, whatever it holds.
+#[test]
+fn device_code_of_a_plan() {
+    let image = |bytes: &[u8]| Image { source: [9; 32], bytes: bytes.to_vec() };
+    let set = |kind, bytes: &[u8]| {
+        let (architecture, options) = (Architecture(80), vec!["--gpu-architecture=sm_80".to_string()]);
+        CodeSet { kind, architecture, own: false, options, images: vec![image(bytes)] }
+    };
+    // A whole ELF file: of this test.
+    let mut elf = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    if !elf.starts_with(b"\x7fELF") {
+        return;
+    }
+    // One section is left, behind the header: the names of sections, which is a zero byte.
+    elf.truncate(64);
+    elf[40..48].copy_from_slice(&64u64.to_le_bytes());
+    elf[56..58].fill(0);
+    elf[60..64].copy_from_slice(&[1, 0, 0, 0]);
+    elf.extend([0; 64]);
+    (elf[64 + 24], elf[64 + 32]) = (64, 1);
+    let sets = vec![set(CodeKind::Cubin, &elf), set(CodeKind::Ptx, b".version 7.0\0")];
+    let code = DeviceCode { compiler: (12, 8), sets };
+    let section = device_code::encode(&code).unwrap();
+    assert_eq!(device_code::decode(&section).unwrap(), code);
+    let mut plain = Vec::new();
+    flate2::read::ZlibDecoder::new(&section[48..]).read_to_end(&mut plain).unwrap();
+    fuzz(3000, &[plain], |plain| {
+        let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(plain).unwrap();
+        let content = out.finish().unwrap();
+        let hash = sha2::Sha256::digest(&content);
+        let section = [b"CUDACODE", &(content.len() as u64).to_le_bytes()[..], &hash, &content].concat();
+        if let Ok(code) = device_code::decode(&section) {
+            code.check().unwrap();
+            code.for_device(Architecture(90));
+        }
+    });
 }
 
 #[test]

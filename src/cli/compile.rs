@@ -1,12 +1,13 @@
 //! `gcc-gan compile`.
 
 use super::device::{Accuracy, CompileFor};
+use super::device_code::{self, DeviceCodeWanted};
 use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
-use gcc_gan::compile::{Compiled, Stage, stages};
+use gcc_gan::compile::{Compiled, Stage, Summary, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
     Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
@@ -18,6 +19,7 @@ use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +38,9 @@ Examples:
   gcc-gan compile dcgan --emit dot -o dcgan.dot         for Graphviz: dot -Tsvg dcgan.dot > dcgan.svg
   gcc-gan compile dcgan --emit text --stage declared --entry train_step
   gcc-gan compile dcgan --device cuda:sm_80 --precision tf32 -o dcgan-gpu.plan
+  gcc-gan compile dcgan --device cuda:sm_80,sm_90 -o dcgan-gpu.plan   code for both kinds of GPU, and registers of kernels
   gcc-gan compile dcgan --device cuda:sm_90 --emit cuda -o dcgan.cu
+  gcc-gan compile dcgan --device cuda:sm_90 --emit sass --entry train_step -o dcgan.sass
   gcc-gan compile mlp-gan --validate --dump-passes passes/")]
 pub struct Args {
     #[command(flatten)]
@@ -80,14 +84,19 @@ pub struct Args {
     /// Also compile the entries that take data for batches of this size: an epoch's smaller last one
     #[arg(long, value_name = "EXAMPLES", value_delimiter = ',')]
     specialise: Vec<usize>,
-    /// What to compile for: cpu, cuda (this machine's GPU), or cuda:sm_80 (any GPU of that kind or newer; but cuda:sm_90,
-    /// or sm_90a, is for that kind alone, whose own instructions it uses) [default: cpu; cuda:sm_80 with --emit cuda]
+    /// What to compile for: cpu, cuda (this machine's GPU), cuda:sm_80 (any GPU of that kind or newer; but cuda:sm_90,
+    /// or sm_90a, is for that kind alone, whose own instructions it uses), or cuda:sm_80,sm_90 (the kernels of the first, with
+    /// code for each) [default: cpu; cuda:sm_80 with --emit cuda, ptx or sass]
     #[arg(long, value_name = "DEVICE")]
     device: Option<CompileFor>,
     /// How accurate a GPU's matrix products are [default: f32]
     #[arg(long, value_enum, value_name = "PRECISION")]
     precision: Option<Accuracy>,
-    /// Refuse a program that has warnings, such as a size that nothing uses
+    /// Whether kernels for a GPU are compiled too, into the plan, so that a GPU's driver alone can run it: where NVRTC is
+    /// found, always (without it is an error), or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    device_code: DeviceCodeWanted,
+    /// Refuse a program that has warnings, such as a size that nothing uses, or kernels for a GPU that use local memory
     #[arg(long)]
     deny_warnings: bool,
     /// Print the figures as JSON
@@ -112,6 +121,17 @@ enum Emit {
     Memory,
     /// CUDA C++ of every kernel, and how each is launched
     Cuda,
+    /// What NVRTC compiles each kernel to, for the architecture named
+    Ptx,
+    /// The instructions of that GPU, as nvdisasm or cuobjdump shows them
+    Sass,
+}
+
+impl Emit {
+    /// Whether it is of the kernels alone, as they are for a GPU.
+    fn is_for_gpu(self) -> bool {
+        matches!(self, Emit::Cuda | Emit::Ptx | Emit::Sass)
+    }
 }
 
 /// What a box of a picture stands for.
@@ -119,6 +139,15 @@ enum Emit {
 enum By {
     Layer,
     Node,
+}
+
+/// What --json prints.
+#[derive(Serialize)]
+struct Figures<'c> {
+    #[serde(flatten)]
+    summary: &'c Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_code: Option<&'c device_code::Made>,
 }
 
 const KERNELS: &str = "kernels";
@@ -135,12 +164,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }
-    match args.device {
-        Some(device) => options.target = device.target()?,
-        None if args.emit == Some(Emit::Cuda) && options.target == Target::Cpu => {
+    let mut architectures = Vec::new();
+    match &args.device {
+        Some(device) => (options.target, architectures) = device.target()?,
+        None if args.emit.is_some_and(Emit::is_for_gpu) && options.target == Target::Cpu => {
             options.target = Target::Cuda(Architecture(80));
         }
         None => {}
+    }
+    if let (Target::Cuda(architecture), true) = (options.target, architectures.is_empty()) {
+        architectures.push(architecture);
+    }
+    if architectures.is_empty() && (args.device_code == DeviceCodeWanted::Always) {
+        bail!("--device-code always is for GPUs: add --device cuda:sm_90");
+    }
+    if architectures.is_empty() && args.emit.is_some_and(Emit::is_for_gpu) {
+        bail!("there are no such texts of kernels for the CPU: add --device cuda:sm_90");
     }
     if let Some(precision) = args.precision.map(Precision::from) {
         if options.target == Target::Cpu && precision != Precision::F32 {
@@ -178,7 +217,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let compiled = compiled?;
     dumped?;
     if let Some(emit) = args.emit {
-        let text = emitted(emit, &args, compiled, kept)?;
+        let text = if matches!(emit, Emit::Ptx | Emit::Sass) {
+            let plan = compiled.plan.context("--stop-after makes no kernels; drop it")?;
+            device_code::text(&plan, &architectures[..1], args.entry.as_deref(), emit == Emit::Sass)?
+        } else {
+            emitted(emit, &args, compiled, kept)?
+        };
         match &args.output {
             // Human-readable text may come from a stranger's file; RON and JSON write control characters as escapes.
             None if matches!(emit, Emit::Ron | Emit::Json) => super::print_exact(&text)?,
@@ -190,15 +234,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let mut plan = compiled.plan;
+    let made = match &mut plan {
+        Some(plan) => device_code::make(plan, &architectures, args.device_code, args.deny_warnings)?,
+        None => None,
+    };
     if let Some(file) = &args.output {
-        let plan =
-            compiled.plan.as_ref().context("--stop-after makes no plan to write; drop --output or add --emit")?;
+        let plan = plan.as_ref().context("--stop-after makes no plan to write; drop --output or add --emit")?;
         plan::save(plan, file)?;
     }
     if args.json {
-        super::print_json(&compiled.summary)?;
+        super::print_json(&Figures { summary: &compiled.summary, device_code: made.as_ref() })?;
     } else {
         super::print(&visible(&summary_text(&compiled.summary)))?;
+        if let Some(made) = &made {
+            super::print(&visible(&made.text()))?;
+        }
         if let Some(file) = &args.output {
             super::print(&format!("\nwrote {}", file.display()))?;
         }
@@ -225,12 +276,12 @@ fn stage_of(args: &Args, target: Target) -> Result<Option<String>> {
     if args.by.is_some() && emit != Emit::Svg {
         bail!("--by says what is a box of --emit svg; other formats have none");
     }
-    let of_kernels = matches!(emit, Emit::Memory | Emit::Cuda);
+    let of_kernels = emit == Emit::Memory || emit.is_for_gpu();
     let stages = stages(target);
     let last = || stages.last().map(ToString::to_string);
     match args.stage.as_deref() {
         Some(KERNELS) => Ok(None),
-        Some(_) if of_kernels => bail!("--emit memory and --emit cuda are always of the kernels"),
+        Some(_) if of_kernels => bail!("--emit memory, cuda, ptx and sass are always of the kernels"),
         Some(OPTIMISED) => Ok(last()),
         Some("differentiated") => Ok(Some(gcc_gan::compile::DIFFERENTIATE.into())),
         Some(stage) if stage == "declared" || stages.contains(&stage) || args.optional.iter().any(|o| o == stage) => {
@@ -285,7 +336,7 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
         }
         Emit::Json => return Ok(serde_json::to_string_pretty(&entries)?),
         Emit::Ron => return Ok(ron::ser::to_string_pretty(&entries, ron::ser::PrettyConfig::new().depth_limit(5))?),
-        Emit::Text | Emit::Memory | Emit::Cuda => {}
+        Emit::Text | Emit::Memory | Emit::Cuda | Emit::Ptx | Emit::Sass => {}
     }
     let mut text = String::new();
     for entry in entries {
@@ -295,7 +346,9 @@ fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, G
         text.push_str(&match emit {
             Emit::Memory => memory_text(&entry.schedule),
             Emit::Cuda => cuda::render_schedule(&entry.name, &entry.schedule),
-            Emit::Text | Emit::Ron | Emit::Json | Emit::Dot | Emit::Svg => schedule_text(&entry.schedule),
+            Emit::Text | Emit::Ron | Emit::Json | Emit::Dot | Emit::Svg | Emit::Ptx | Emit::Sass => {
+                schedule_text(&entry.schedule)
+            }
         });
         text.push('\n');
     }
@@ -331,7 +384,7 @@ fn graphs_text(emit: Emit, graphs: &[(String, Graph)], by: Option<By>) -> Result
             let graphs: Vec<&Graph> = graphs.iter().map(|(_, g)| g).collect();
             serde_json::to_string_pretty(&graphs)?
         }
-        Emit::Text | Emit::Memory | Emit::Cuda => {
+        Emit::Text | Emit::Memory | Emit::Cuda | Emit::Ptx | Emit::Sass => {
             graphs.iter().map(|(_, g)| format!("{g}")).collect::<Vec<_>>().join("\n")
         }
     })

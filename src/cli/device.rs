@@ -1,14 +1,17 @@
-//! Which device runs a plan: `--device`, `--precision` and `--threads`.
+//! Which device runs a plan: `--device`, `--precision`, `--threads` and `--trust-device-code`.
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
+use gcc_gan::exec::cuda::nvrtc::{self, NvrtcMissing};
+use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
-use gcc_gan::plan::Plan;
+use gcc_gan::plan::{self, DeviceCode, Plan};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What runs it.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,6 +25,10 @@ pub struct DeviceArgs {
     /// Threads of the CPU to use; results do not depend on it
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Run a plan's compiled GPU code though it was made on another machine: it can do all that a program can. With =PLAN,
+    /// take the code from that file, for what is given as no plan (a run to resume, a checkpoint)
+    #[arg(long, value_name = "PLAN", num_args = 0..=1, require_equals = true)]
+    trust_device_code: Option<Option<PathBuf>>,
 }
 
 /// A device by name.
@@ -76,6 +83,10 @@ pub struct Opened {
     pub target: Target,
     /// What was asked for; else a run's or plan's own, or f32.
     precision: Option<Precision>,
+    /// The device, where it is a GPU.
+    gpu: Option<CudaDevice>,
+    /// Whether the code of the plan itself is trusted, so that there must be some.
+    trusts_plan: bool,
 }
 
 impl DeviceArgs {
@@ -84,22 +95,32 @@ impl DeviceArgs {
     /// # Errors
     /// When it is not there, or has no such precision.
     pub fn open(&self) -> Result<Opened> {
-        let precision = self.precision.map(Precision::from);
-        let gpu = |device: CudaDevice| Opened {
-            target: Target::Cuda(device.info().architecture),
-            device: Box::new(device),
-            precision,
+        let gpu = |device: CudaDevice| {
+            let device = match &self.trust_device_code {
+                None => device,
+                Some(None) => device.trusting_device_code(true),
+                Some(Some(file)) => device.with_device_code(code_of(file)?),
+            };
+            Ok(Opened {
+                target: Target::Cuda(device.info().architecture),
+                device: Box::new(device.clone()),
+                precision: self.precision.map(Precision::from),
+                gpu: Some(device),
+                trusts_plan: self.trust_device_code == Some(None),
+            })
         };
         match self.device {
+            Wanted::Cpu if self.trust_device_code.is_some() => {
+                bail!("--trust-device-code is for GPUs: add --device cuda, or leave it out")
+            }
             Wanted::Cpu => self.cpu(),
             Wanted::Cuda(ordinal) => {
-                let found = CudaDevice::new(ordinal).and_then(|device| Ok(nvrtc::find().map(|_| device)?));
-                Ok(gpu(found.with_context(|| format!("`--device cuda:{ordinal}` can't be used"))?))
+                gpu(CudaDevice::new(ordinal).with_context(|| format!("`--device cuda:{ordinal}` can't be used"))?)
             }
-            Wanted::Auto => match CudaDevice::new(0).and_then(|device| Ok(nvrtc::find().map(|_| device)?)) {
+            Wanted::Auto => match CudaDevice::new(0).and_then(|device| Ok(self.with_compiler().map(|()| device)?)) {
                 Ok(device) => {
                     eprintln!("device: {}", device.name());
-                    Ok(gpu(device))
+                    gpu(device)
                 }
                 Err(missing) => {
                     eprintln!("device: the CPU, since {}", reason(&missing));
@@ -109,12 +130,17 @@ impl DeviceArgs {
         }
     }
 
+    /// That code can be made here, unless it is given.
+    fn with_compiler(&self) -> Result<(), NvrtcMissing> {
+        if self.trust_device_code.is_some() { Ok(()) } else { nvrtc::find().map(|_| ()) }
+    }
+
     fn cpu(&self) -> Result<Opened> {
         if let Some(precision) = self.precision.map(Precision::from).filter(|p| *p != Precision::F32) {
             bail!("--precision {} is for GPUs: add --device cuda, or leave it out", precision.name());
         }
         let device = Box::new(CpuDevice::new(super::threads(self.threads)));
-        Ok(Opened { device, target: Target::Cpu, precision: None })
+        Ok(Opened { device, target: Target::Cpu, precision: None, gpu: None, trusts_plan: false })
     }
 }
 
@@ -123,7 +149,45 @@ fn reason(missing: &Missing) -> String {
     missing.to_string()
 }
 
+/// The compiled code of a plan file.
+fn code_of(file: &Path) -> Result<Arc<DeviceCode>> {
+    let plan = plan::load(file)?;
+    plan.device_code.with_context(|| format!("{} has no device code: {}", file.display(), COMPILE_WITH_CODE))
+}
+
+const COMPILE_WITH_CODE: &str =
+    "`gcc-gan compile PROGRAM --device cuda:sm_90 -o FILE` makes a plan with code where NVRTC is";
+
 impl Opened {
+    /// That a plan's kernels can be loaded: there is code of them or a compiler. To be called before anything is written.
+    ///
+    /// # Errors
+    /// When there is neither, or the plan's code is to be trusted and there is none.
+    pub fn check(&self, plan: &Plan) -> Result<()> {
+        if self.trusts_plan && plan.device_code.is_none() {
+            bail!(
+                "--trust-device-code: there is no device code here (a program that is compiled here has none, nor has a plan \
+                 that is compiled again for another kind of GPU); name a plan that has some with \
+                 --trust-device-code=PLAN ({COMPILE_WITH_CODE})"
+            );
+        }
+        match &self.gpu {
+            Some(gpu) if plan.source.target != Target::Cpu => Ok(gpu.check_code(plan)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Opened::check`], for what is compiled later.
+    ///
+    /// # Errors
+    /// When the code of a plan is to be trusted.
+    pub fn check_no_plan(&self) -> Result<()> {
+        if self.trusts_plan {
+            bail!("--trust-device-code: the program is compiled anew here, so name a plan: --trust-device-code=PLAN");
+        }
+        Ok(())
+    }
+
     /// The precision to compile for, of a program whose own is `own`.
     pub fn precision(&self, own: Precision) -> Precision {
         match self.target {
@@ -150,8 +214,14 @@ impl Opened {
 }
 
 /// `--device` of the compiler: a target, which need not be here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompileFor(Option<Target>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompileFor {
+    Cpu,
+    /// The first GPU of this machine.
+    Here,
+    /// The first is the oldest: kernels are chosen for it, and compiled for each.
+    Cuda(Vec<Architecture>),
+}
 
 impl FromStr for CompileFor {
     type Err = String;
@@ -159,37 +229,50 @@ impl FromStr for CompileFor {
     fn from_str(text: &str) -> Result<CompileFor, String> {
         let unknown = || {
             format!(
-                "`{text}` is nothing to compile for: cpu, cuda (the GPU of this machine) or cuda:sm_80 (any GPU of that kind)"
+                "`{text}` is nothing to compile for: cpu, cuda (the GPU of this machine), cuda:sm_80 (any GPU of that kind), \
+                 or cuda:sm_80,sm_90 (of either)"
             )
         };
         match text {
-            "cpu" => Ok(CompileFor(Some(Target::Cpu))),
-            "cuda" => Ok(CompileFor(None)),
-            _ => {
-                let number = text.strip_prefix("cuda:sm_").ok_or_else(unknown)?;
-                let architecture = Architecture(number.trim_end_matches('a').parse().map_err(|_| unknown())?);
-                if !(Architecture::OLDEST..=Architecture(999)).contains(&architecture) {
-                    return Err(format!("kernels are written for {} and newer", Architecture::OLDEST));
-                }
-                Ok(CompileFor(Some(Target::Cuda(architecture))))
+            "cpu" => return Ok(CompileFor::Cpu),
+            "cuda" => return Ok(CompileFor::Here),
+            _ => {}
+        }
+        let mut all: Vec<Architecture> = Vec::new();
+        for name in text.strip_prefix("cuda:").ok_or_else(unknown)?.split(',') {
+            let number = name.trim().strip_prefix("sm_").ok_or_else(unknown)?;
+            let architecture = Architecture(number.trim_end_matches('a').parse().map_err(|_| unknown())?);
+            if !(Architecture::OLDEST..=Architecture(999)).contains(&architecture) {
+                return Err(format!("kernels are written for {} and newer", Architecture::OLDEST));
+            }
+            if let Some(&first) = all.first().filter(|first| architecture < **first) {
+                return Err(format!(
+                    "kernels are chosen for the first, and {architecture} can't run those of {first}: name the oldest first"
+                ));
+            }
+            if !all.contains(&architecture) {
+                all.push(architecture);
             }
         }
+        Ok(CompileFor::Cuda(all))
     }
 }
 
 impl CompileFor {
-    /// The target: that of the first GPU where none was named.
+    /// The target, and all architectures that code is made for: that of the first GPU where none was named.
     ///
     /// # Errors
     /// When there is no GPU whose kind could be taken.
-    pub fn target(self) -> Result<Target> {
-        match self.0 {
-            Some(target) => Ok(target),
-            None => {
+    pub fn target(&self) -> Result<(Target, Vec<Architecture>)> {
+        let all = match self {
+            CompileFor::Cpu => Vec::new(),
+            CompileFor::Cuda(all) => all.clone(),
+            CompileFor::Here => {
                 let device =
                     CudaDevice::new(0).context("name the kind of GPU to compile for, such as `--device cuda:sm_90`")?;
-                Ok(Target::Cuda(device.info().architecture))
+                vec![device.info().architecture]
             }
-        }
+        };
+        Ok((all.first().map_or(Target::Cpu, |&first| Target::Cuda(first)), all))
     }
 }

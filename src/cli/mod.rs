@@ -7,6 +7,7 @@
 mod compile;
 mod data;
 mod device;
+mod device_code;
 mod devices;
 mod diff;
 mod explain;

@@ -76,6 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Found::Plan(plan) => *plan,
     };
+    opened.check(&plan)?;
     let plan = Arc::new(plan);
     let entry = entry_of(&plan, args.entry.as_deref())?;
     let style = ProgressStyle::with_template("measuring {bar:30} {pos}/{len} steps  {eta} left")?;

@@ -125,6 +125,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         replay.run_reference()?
     } else {
         let opened = args.device.open()?;
+        opened.check_no_plan()?;
         opened.aim(&mut options);
         let Options { optional, fusion, target, precision, .. } = options;
         let fast_math = options.fast_math || args.fast_math;

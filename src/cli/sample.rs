@@ -40,6 +40,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let meta = &checkpoint.meta;
     let opened = args.device.open()?;
     let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
+    opened.check(&plan)?;
     let mut executor = opened.device.load(Arc::new(plan))?;
     session::restore(executor.as_mut(), &checkpoint)?;
     let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {

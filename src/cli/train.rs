@@ -36,6 +36,7 @@ Examples:
   gcc-gan train --steps 300 --data embedded
   gcc-gan train lenet --epochs 2
   gcc-gan train --device cuda --precision tf32
+  gcc-gan train dcgan-gpu.plan --device cuda --trust-device-code   with a GPU's driver alone: see `compile`
   gcc-gan train graphs/dcgan.ron --set batch=64 --set lr_gen=1e-4 --data fashion-mnist
   gcc-gan train --resume                  resume the run that was saved last
   gcc-gan train --resume runs/dcgan-001 --epochs 20 --set lr_gen=1e-4")]
@@ -182,6 +183,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
         Some(plan) => plan,
         None => super::program_text::plan_of(program.compile(&options)?)?,
     };
+    opened.check(&plan)?;
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
     }
@@ -215,6 +217,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         }
     }
     let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
+    opened.check(&plan)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
     let now = Meta { target: meta.target, ..now };

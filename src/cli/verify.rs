@@ -61,6 +61,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
             format!("{:.4}", entry.arena_bytes as f64 / entry.lower_bound.max(1) as f64),
         ]);
     }
-    super::print(&format!("{}: a valid plan of `{}`\n{}", args.plan.display(), plan.name, table.render("  ")))?;
+    let code = plan.device_code.as_ref().map_or(String::new(), |code| {
+        format!("device code, whole but not looked into: {} ({})\n", code.architectures(), bytes(code.bytes()))
+    });
+    super::print(&format!("{}: a valid plan of `{}`\n{}{code}", args.plan.display(), plan.name, table.render("  ")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,14 +6,15 @@
 //! | 8..12 | the format version, little-endian |
 //! | 12..20 | bytes of the body, little-endian |
 //! | 20..52 | SHA-256 of the body |
-//! | 52.. | the body |
+//! | 52.. | the body; after it, where a plan has compiled code, the section of [`device_code`] |
 
-use super::{Plan, VerifyError, verify};
+use super::{Plan, VerifyError, device_code, verify};
 use crate::atomic;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"GCCGAN\r\n";
 const VERSION: u32 = 4;
@@ -48,6 +49,9 @@ pub fn encode(plan: &Plan) -> Result<Vec<u8>, String> {
     bytes.extend((body.len() as u64).to_le_bytes());
     bytes.extend(Sha256::digest(&body));
     bytes.extend(body);
+    if let Some(code) = &plan.device_code {
+        bytes.extend(device_code::encode(code)?);
+    }
     Ok(bytes)
 }
 
@@ -65,20 +69,24 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Plan, PlanError> {
     if version != VERSION {
         return Err(PlanError::Version { path: path.into(), found: version });
     }
-    let body = &bytes[HEADER..];
+    let rest = &bytes[HEADER..];
     let mut length = [0; 8];
     length.copy_from_slice(&header[4..12]);
     let length = u64::from_le_bytes(length);
-    if body.len() as u64 != length {
-        return Err(damaged(format!("its body has {} bytes of {length}", body.len())));
-    }
+    let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+    let Some((body, section)) = split else {
+        return Err(damaged(format!("its body has {} bytes of {length}", rest.len())));
+    };
     if Sha256::digest(body)[..] != header[12..] {
         return Err(damaged("its content does not match its hash".into()));
     }
-    decode_body(body).map_err(damaged).and_then(|plan| {
-        verify(&plan).map_err(|error| PlanError::Invalid { path: path.into(), error })?;
-        Ok(plan)
-    })
+    let mut plan = decode_body(body).map_err(damaged)?;
+    verify(&plan).map_err(|error| PlanError::Invalid { path: path.into(), error })?;
+    if !section.is_empty() {
+        let code = device_code::decode(section).map_err(|problem| damaged(format!("of its device code: {problem}")))?;
+        plan.device_code = Some(Arc::new(code));
+    }
+    Ok(plan)
 }
 
 fn decode_body(body: &[u8]) -> Result<Plan, String> {

@@ -1,5 +1,7 @@
 //! The plan: the compiled artifact, which executors run without the compiler.
 
+pub mod device_code;
+pub(crate) mod elf;
 mod file;
 mod in_place;
 mod limits;
@@ -12,8 +14,10 @@ use crate::kernel::target::{Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
 use crate::types::{InputDecl, StateDecl};
+pub use device_code::DeviceCode;
 pub use file::{PlanError, decode, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 pub use verify::{VerifyError, verify};
 
@@ -56,6 +60,9 @@ pub struct Plan {
     pub states: Vec<StateDecl>,
     pub state_layout: StateLayout,
     pub entries: Vec<EntryPlan>,
+    /// Compiled code of its kernels. It is a section of its own in a file.
+    #[serde(skip)]
+    pub device_code: Option<Arc<DeviceCode>>,
 }
 
 impl Plan {

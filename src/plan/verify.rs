@@ -58,6 +58,9 @@ pub(super) use ensure;
 pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
     check_plan_names(plan).map_err(|problem| VerifyError { place: "names".into(), problem })?;
     states(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
+    if let Some(code) = &plan.device_code {
+        code.check().map_err(|problem| VerifyError { place: "device code".into(), problem })?;
+    }
     let mut names = HashSet::new();
     for entry in &plan.entries {
         let place = || format!("entry `{}`", entry.name.escape_debug());

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// What files begin with: another number for another layout.
-const MAGIC: &[u8] = b"gcc-gan cuda code 1\n";
+const MAGIC: &[u8] = b"gcc-gan cuda code 2\n";
 
 /// A folder of compiled code.
 #[derive(Debug, Clone)]
@@ -49,15 +49,31 @@ impl Cache {
     }
 }
 
+/// Stands for the version of whatever compiler made the code that is kept, where there is none to ask.
+pub const ANY_COMPILER: (u32, u32) = (0, 0);
+
+impl Cache {
+    /// Keeps code under its own key, and for those who have no compiler under that of any.
+    pub fn put_compiled(&self, text: &str, options: &[String], version: (u32, u32), code: &Code) {
+        self.put(&hex(&key(text, options, version)), code);
+        self.put(&hex(&key(text, options, ANY_COMPILER)), code);
+    }
+}
+
+/// A key as the name of a file.
+pub fn hex(key: &[u8; 32]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The name of what a text is compiled to: from all that it depends on.
-pub fn key(text: &str, options: &[String], version: (u32, u32)) -> String {
+pub fn key(text: &str, options: &[String], version: (u32, u32)) -> [u8; 32] {
     let mut hash = Sha256::new();
     let (major, minor) = version;
     for part in [&format!("{major}.{minor}"), &options.join(" "), text] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().into()
 }
 
 fn encode(code: &Code) -> Vec<u8> {
@@ -127,6 +143,6 @@ mod tests {
         ];
         assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
         assert_eq!(all[0], key("text", &options, (12, 8)));
-        assert_eq!(all[0].len(), 64);
+        assert_eq!(hex(&all[0]).len(), 64);
     }
 }

@@ -1,12 +1,14 @@
 //! NVIDIA GPUs as devices.
 
+use super::ahead;
+use super::code::{self, Given};
 use super::driver::{self, Context, DriverError, Kind, Properties};
 use super::executor::CudaExecutor;
 use super::measure;
 use super::nvrtc::NvrtcMissing;
 use crate::exec::{Ceilings, Device, ExecError, Executor};
 use crate::kernel::target::{Architecture, Target};
-use crate::plan::{self, Plan};
+use crate::plan::{self, DeviceCode, Plan};
 use std::sync::Arc;
 
 /// The oldest version of CUDA that drivers must be for: the first with the form of graphs that is built here.
@@ -89,6 +91,9 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Missing> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CudaDevice {
     info: DeviceInfo,
+    trusts_device_code: bool,
+    /// Code that is used in place of the plan's own.
+    device_code: Option<Arc<DeviceCode>>,
 }
 
 impl CudaDevice {
@@ -105,7 +110,31 @@ impl CudaDevice {
         if info.architecture < Architecture::OLDEST {
             return Err(Missing::OldDevice { found: info.architecture });
         }
-        Ok(CudaDevice { info })
+        Ok(CudaDevice { info, trusts_device_code: false, device_code: None })
+    }
+
+    /// Runs the compiled code of plans as it is, also where it was made elsewhere.
+    pub fn trusting_device_code(self, trusts_device_code: bool) -> CudaDevice {
+        CudaDevice { trusts_device_code, ..self }
+    }
+
+    /// Runs this code, of whichever plan, where it is that of a kernel.
+    pub fn with_device_code(self, code: Arc<DeviceCode>) -> CudaDevice {
+        CudaDevice { trusts_device_code: true, device_code: Some(code), ..self }
+    }
+
+    fn given<'a>(&'a self, plan: &'a Plan) -> Given<'a> {
+        let code = self.device_code.as_deref().or(plan.device_code.as_deref());
+        Given { code, trusted: self.trusts_device_code }
+    }
+
+    /// That there is code of a plan's kernels, or a compiler to make it: what loading the plan would find missing.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub fn check_code(&self, plan: &Plan) -> Result<(), ExecError> {
+        let texts: Vec<_> = ahead::texts(plan).into_iter().map(|text| text.named).collect();
+        code::check(&self.name(), self.info.architecture, self.given(plan), &texts)
     }
 
     pub fn info(&self) -> &DeviceInfo {
@@ -176,7 +205,8 @@ impl Device for CudaDevice {
             Target::Cuda(_) => {}
         }
         plan::verify(&plan).map_err(|e| ExecError::InvalidPlan(e.to_string()))?;
-        Ok(Box::new(CudaExecutor::new(plan, self.name(), self.info.architecture, &self.open()?)?))
+        let (given, context) = (self.given(&plan), self.open()?);
+        Ok(Box::new(CudaExecutor::new(plan.clone(), self.name(), self.info.architecture, &context, given)?))
     }
 
     fn ceilings(&self) -> Result<Ceilings, ExecError> {

@@ -691,7 +691,9 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory, overlaps: bool) ->
         let mut argument = (&raw mut base).cast::<c_void>();
         let mut raw = null_mut();
         // SAFETY: nodes of this graph; the kernel takes one address, which is copied.
-        check(unsafe { binding::add_kernel_node(&mut raw, graph, full, node.function.raw, node.shape, &mut argument) })?;
+        check(unsafe {
+            binding::add_kernel_node(&mut raw, graph, full, node.function.raw, node.shape, &mut argument)
+        })?;
         made.push(raw);
         if !early.is_empty() {
             // SAFETY: nodes of this graph.

@@ -3,14 +3,15 @@
 //! An entry is one graph of launches that is built when the plan is loaded: a run copies its inputs and launches the graph.
 //! All memory is reserved before the first run.
 
-use super::code;
+use super::ahead;
+use super::code::{self, Given};
 use super::device::{loss, no_memory, refusal};
 use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, Module, Node, Pinned, Shape, Stream};
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
+use super::prelude;
 use super::series::{self, Desk, Runs, Series};
-use super::{KernelText, prelude, render};
 use crate::exec::{Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
@@ -99,6 +100,7 @@ impl CudaExecutor {
         device: String,
         architecture: Architecture,
         context: &Arc<Context>,
+        given: Given,
     ) -> Result<CudaExecutor, ExecError> {
         let failed = |error: DriverError| refusal(&device, error);
         let desk = Desk::of(&plan);
@@ -107,7 +109,7 @@ impl CudaExecutor {
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
-        let mut kernels = kernels(&plan, &device, architecture, context)?.into_iter();
+        let mut kernels = kernels(&plan, &device, architecture, context, given)?.into_iter();
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
@@ -242,7 +244,7 @@ impl CudaExecutor {
         let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
         let texts: Vec<(String, String)> =
             made.iter().map(|(text, _)| ("gather.cu".to_string(), format!("{prelude}\n{}", text.source))).collect();
-        let modules = match code::load(&self.device, self.architecture, &self.context, &texts) {
+        let modules = match code::load(&self.device, self.architecture, &self.context, Given::default(), &texts) {
             Err(ExecError::Unavailable { what, .. }) => {
                 tracing::debug!("examples are not kept on the device: {what}");
                 return Ok(None);
@@ -251,7 +253,7 @@ impl CudaExecutor {
         };
         let mut runs = Vec::new();
         for ((&entry, (text, [gathers, notes])), module) in entries.iter().zip(&made).zip(&modules) {
-            let own = launches(text, module).map_err(|error| self.note(error))?;
+            let own = launches(&text.launches, module).map_err(|error| self.note(error))?;
             let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
             work.insert(0, (gathers.clone(), &own[..1]));
             work.push((notes.clone(), &own[1..]));
@@ -295,28 +297,24 @@ fn kernels(
     device: &str,
     architecture: Architecture,
     context: &Arc<Context>,
+    given: Given,
 ) -> Result<Vec<Vec<Launch>>, ExecError> {
-    let prelude = prelude();
-    let rendered: Vec<_> = (plan.entries.iter())
-        .flat_map(|entry| entry.schedule.kernels.iter().map(|kernel| (kernel, render(kernel, &entry.schedule.buffers))))
-        .collect();
-    let texts: Vec<(String, String)> = (rendered.iter())
-        .map(|(kernel, text)| (format!("{}.cu", kernel.name), format!("{prelude}\n{}", text.source)))
-        .collect();
-    let modules = code::load(device, architecture, context, &texts)?;
+    let texts = ahead::texts(plan);
+    let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
+    let modules = code::load(device, architecture, context, given, &named)?;
     let ready =
-        |((_, text), module): (&(_, KernelText), _)| launches(text, module).map_err(|error| refusal(device, error));
-    rendered.iter().zip(&modules).map(ready).collect()
+        |(text, module): (&ahead::Text, _)| launches(&text.launches, module).map_err(|error| refusal(device, error));
+    texts.iter().zip(&modules).map(ready).collect()
 }
 
 /// The launches of a text that was loaded.
-fn launches(text: &KernelText, module: &Arc<Module>) -> Result<Vec<Launch>, DriverError> {
+fn launches(launches: &[super::Launch], module: &Arc<Module>) -> Result<Vec<Launch>, DriverError> {
     let ready = |launch: &super::Launch| {
         let function = module.function(&launch.function, launch.shared_bytes)?;
         let shape = Shape { grid: launch.grid, block: launch.block, shared_bytes: launch.shared_bytes };
         Ok(Launch { function, shape })
     };
-    text.launches.iter().map(ready).collect()
+    launches.iter().map(ready).collect()
 }
 
 /// The launches of each kernel of an entry, and the bytes that it touches.

@@ -1,8 +1,9 @@
 //! What a GPU can do at most, measured, and the pause that measurements begin with.
 
-use super::code;
+use super::code::{self, Given};
 use super::device::{DeviceInfo, no_memory, refusal};
 use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Module, Node, Shape, Stream};
+use super::nvrtc;
 use crate::exec::{Ceilings, ExecError, Spread};
 use crate::kernel::target::Architecture;
 use crate::plan::Machine;
@@ -31,7 +32,12 @@ fn module(
     micros: usize,
 ) -> Result<Arc<Module>, ExecError> {
     let text = format!("#define FLOATS {floats}\n#define CHAINS {CHAINS}\n#define MICROS {micros}\n{TEXT}");
-    let mut modules = code::load(device, architecture, context, &[("measure.cu".to_string(), text)])?;
+    let texts = [("measure.cu".to_string(), text)];
+    if let (Err(missing), Err(_)) = (nvrtc::find(), code::check(device, architecture, Given::default(), &texts)) {
+        let what = format!("what measures has kernels of its own, which no plan holds: {missing}");
+        return Err(ExecError::Unavailable { device: device.into(), what });
+    }
+    let mut modules = code::load(device, architecture, context, Given::default(), &texts)?;
     Ok(modules.remove(0))
 }
 

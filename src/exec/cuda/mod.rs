@@ -9,9 +9,12 @@
 //! `kernels/wgmma.cuh` (`tensor`), with what is theirs alone: sizes, operands and epilogue.
 //!
 //! Running is built from below: `driver` and [`nvrtc`] are NVIDIA's two libraries, opened when they are first needed;
-//! `code` makes functions of texts by them and `cache`; `graph` orders launches by the bytes that they touch;
-//! `series` has several runs follow each other on examples that the device keeps; and `executor` runs plans.
+//! `code` makes functions of texts by them and `cache`, or takes what comes with a plan; `graph` orders launches by the bytes
+//! that they touch; `series` has several runs follow each other on examples that the device keeps; and `executor` runs plans.
+//! Without a GPU, `ahead` compiles a plan's kernels: `ptx` makes their PTX fit older drivers, `resources` reads from their
+//! cubins what they take, and `sass` has them disassembled.
 
+mod ahead;
 mod bits;
 mod cache;
 mod code;
@@ -28,6 +31,9 @@ mod nest;
 pub mod nvrtc;
 mod order;
 mod parts;
+mod ptx;
+mod resources;
+mod sass;
 mod series;
 mod tensor;
 
@@ -35,9 +41,12 @@ use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
+pub use ahead::{Ahead, AheadError, FunctionResources, compile_ahead};
 pub use device::{CudaDevice, DeviceInfo, Missing, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
+pub use resources::Resources;
+pub use sass::{DisassemblerMissing, disassemble};
 
 /// What every kernel's text relies on: the wait that it begins with, random draws and block-wide reductions.
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");

@@ -1,5 +1,6 @@
 //! NVRTC, NVIDIA's compiler of CUDA C++ as a library: finding one, and compiling with it. It needs no GPU and no driver.
 
+use super::ptx;
 use crate::kernel::target::Architecture;
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -29,7 +30,8 @@ pub enum NvrtcMissing {
 pub struct Code {
     /// For exactly the architecture that was asked for; empty where the compiler doesn't know it.
     pub cubin: Vec<u8>,
-    /// Text that drivers compile for the GPU that they have. It ends with a zero byte.
+    /// Text that drivers compile for the GPU that they have, of the oldest version that has all that it uses. It ends with a
+    /// zero byte.
     pub ptx: Vec<u8>,
 }
 
@@ -90,8 +92,7 @@ fn search() -> Result<Nvrtc, NvrtcMissing> {
     }
     // Code of version 12 runs with the drivers of 12 and of 13.
     let known = ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so"].map(PathBuf::from);
-    let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let toolkits = toolkits.chain([PathBuf::from("/usr/local/cuda")]).map(|root| root.join("lib64"));
+    let toolkits = toolkits().map(|root| root.join("lib64"));
     let found = toolkits.chain(package_folders(&python_prefixes())).filter_map(|folder| library_in(&folder));
     let mut problem = None;
     for path in known.into_iter().chain(found) {
@@ -125,17 +126,38 @@ fn python_prefixes() -> Vec<PathBuf> {
 
 /// The folders in which Python packages of these prefixes keep NVRTC.
 fn package_folders(prefixes: &[PathBuf]) -> Vec<PathBuf> {
+    nvidia_folders(prefixes, &["cuda_nvrtc/lib", "cu12/lib", "cu13/lib"])
+}
+
+/// Those of these folders that NVIDIA's Python packages have in a prefix.
+fn nvidia_folders(prefixes: &[PathBuf], folders: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for prefix in prefixes {
         for python in names_in(&prefix.join("lib"), "python3") {
             for packages in ["site-packages", "dist-packages"] {
                 let nvidia = python.join(packages).join("nvidia");
-                found.extend(["cuda_nvrtc/lib", "cu12/lib", "cu13/lib"].map(|folder| nvidia.join(folder)));
+                found.extend(folders.iter().map(|folder| nvidia.join(folder)));
             }
         }
     }
     found.retain(|folder| folder.is_dir());
     found
+}
+
+/// One of NVIDIA's programs: on the path, in a CUDA toolkit's folder, or in that of a Python package, which is in `folders` of
+/// its own.
+pub fn find_program(name: &str, folders: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).collect::<Vec<_>>();
+    let toolkits = toolkits().map(|root| root.join("bin"));
+    let packages = nvidia_folders(&python_prefixes(), folders);
+    on_path.into_iter().chain(toolkits).chain(packages).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The folders of CUDA toolkits.
+fn toolkits() -> impl Iterator<Item = PathBuf> {
+    let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    named.chain([PathBuf::from("/usr/local/cuda")])
 }
 
 /// What in a folder has a name that starts so, the last name first.
@@ -210,23 +232,57 @@ impl std::fmt::Debug for Nvrtc {
     }
 }
 
+/// Whether an architecture has instructions that later ones don't have: they came with 9.0.
+pub fn has_own(architecture: Architecture) -> bool {
+    architecture.0 >= 90
+}
+
 /// The value of `--gpu-architecture` for a device: itself with all that it alone has, or the nearest older virtual one.
 fn architecture_option(device: Architecture, known: &[Architecture]) -> Option<String> {
     if known.contains(&device) {
-        // Instructions that later architectures don't have came with 9.0.
-        let own = if device.0 >= 90 { "a" } else { "" };
-        return Some(format!("{device}{own}"));
+        return Some(exact_option(device));
     }
     let below = known.iter().rev().find(|&&a| a < device)?;
     Some(format!("compute_{}", below.0))
 }
 
+fn exact_option(device: Architecture) -> String {
+    format!("{device}{}", if has_own(device) { "a" } else { "" })
+}
+
+fn with_architecture(architecture: &str) -> Vec<String> {
+    // Products and sums are rounded one by one, as on the CPU; where they are to be one operation, the text says fmaf.
+    vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=false".into()]
+}
+
+/// The options with which a text is compiled to a cubin for exactly an architecture.
+pub fn exact_options(architecture: Architecture) -> Vec<String> {
+    with_architecture(&exact_option(architecture))
+}
+
+/// The options with which a text is compiled to PTX that this architecture and all newer ones take.
+pub fn portable_options(architecture: Architecture) -> Vec<String> {
+    match has_own(architecture) {
+        // The PTX that comes with the cubin is that.
+        false => exact_options(architecture),
+        true => with_architecture(&format!("compute_{}", architecture.0)),
+    }
+}
+
 impl Nvrtc {
+    /// Whether it compiles to cubins of an architecture.
+    pub fn knows(&self, architecture: Architecture) -> bool {
+        self.architectures.contains(&architecture)
+    }
+
+    /// The architectures that it compiles for, oldest first.
+    pub fn architectures(&self) -> &[Architecture] {
+        &self.architectures
+    }
+
     /// The options with which a text is compiled for a device; `None` where the compiler has nothing so old.
     pub fn options(&self, device: Architecture) -> Option<Vec<String>> {
-        let architecture = architecture_option(device, &self.architectures)?;
-        // Products and sums are rounded one by one, as on the CPU; where they are to be one operation, the text says fmaf.
-        Some(vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--fmad=false".into()])
+        architecture_option(device, &self.architectures).map(|architecture| with_architecture(&architecture))
     }
 
     /// Compiles a text.
@@ -252,7 +308,8 @@ impl Nvrtc {
             let log = String::from_utf8_lossy(&log);
             format!("{status}: {}", log.trim_end_matches('\0').trim())
         })?;
-        Ok(Code { cubin: program.get(&self.functions.cubin)?, ptx: program.get(&self.functions.ptx)? })
+        let (cubin, ptx) = (program.get(&self.functions.cubin)?, program.get(&self.functions.ptx)?);
+        Ok(Code { cubin, ptx: ptx::lowered(ptx) })
     }
 
     fn check(&self, status: Status) -> Result<(), String> {

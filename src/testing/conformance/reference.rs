@@ -79,7 +79,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
         precision: strategy.precision,
         fast_math: false,
     };
-    let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries };
+    let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries, device_code: None };
     plan::verify(&plan).map_err(|e| format!("what was compiled does not pass its verification: {e}"))?;
     Ok(Arc::new(plan))
 }

@@ -13,8 +13,10 @@
 //                        illegal_address:N, lost:N, unheard_of:N: that error at launch number N, and ever after
 //   GCC_GAN_MOCK_KILL    N: the process is killed at launch number N
 //   GCC_GAN_MOCK_MEMORY  bytes of memory; 1 GiB
-//   GCC_GAN_MOCK_ARCHITECTURE  80, or 90: there edges can be programmatic. A kernel at such an edge must wait in all threads
+//   GCC_GAN_MOCK_ARCHITECTURE  the GPU's compute capability times ten: 80, unless said. From 90 on edges can be programmatic: a
+//                        kernel at such an edge must wait in all threads
 //   GCC_GAN_MOCK_GRAPHS  any: how many edges of either kind each graph has is written to standard error
+//   GCC_GAN_MOCK_LOG     a file to which a line is added for each text that is compiled and each module that is loaded
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -62,6 +64,19 @@ unsigned launch_of_fault(const std::string& name) {
     return fault.rfind(name + ":", 0) == 0 ? (unsigned)atoi(fault.c_str() + name.size() + 1) : 0;
 }
 
+unsigned capability() {
+    const std::string value = setting("GCC_GAN_MOCK_ARCHITECTURE");
+    return value.empty() ? 80 : (unsigned)atoi(value.c_str());
+}
+
+void note(const std::string& line) {
+    const std::string path = setting("GCC_GAN_MOCK_LOG");
+    if (path.empty()) return;
+    FILE* file = fopen(path.c_str(), "a");
+    fprintf(file, "%s\n", line.c_str());
+    fclose(file);
+}
+
 // --- Compiling for the host -------------------------------------------------------------------
 
 std::string own_folder() {
@@ -107,11 +122,28 @@ bool compile(const std::string& text, std::string& object, std::string& log) {
 
 struct Program {
     std::string text, log, object;
+    unsigned architecture;
 };
 
-const int ARCHITECTURES[] = {75, 80, 90};
+// A cubin says in this field of its header what it is for.
+void set_flags(std::string& object, unsigned flags) { ((Elf64_Ehdr*)&object[0])->e_flags = flags; }
+const unsigned OWN = 1 << 16;  // sm_90a
 
-int architecture() { return setting("GCC_GAN_MOCK_ARCHITECTURE") == "90" ? 90 : 80; }
+// Compiles a text once, whatever it is compiled for.
+bool compile_once(const std::string& text, std::string& object, std::string& log) {
+    static std::mutex mutex;
+    static std::map<std::string, std::string> all;
+    {
+        std::lock_guard<std::mutex> lock(mutex);
+        const auto found = all.find(text);
+        if (found != all.end()) return object = found->second, true;
+    }
+    if (!compile(text, object, log)) return false;
+    std::lock_guard<std::mutex> lock(mutex);
+    return all[text] = object, true;
+}
+
+const int ARCHITECTURES[] = {75, 80, 90};
 
 }  // namespace
 
@@ -124,23 +156,39 @@ extern "C" const char* nvrtcGetErrorString(unsigned status) {
     return status == 6 ? "NVRTC_ERROR_COMPILATION" : "NVRTC_ERROR_INVALID_INPUT";
 }
 API(nvrtcCreateProgram)(Program** program, const char* text, const char*, int, const char**, const char**) {
-    return *program = new Program{text, "", ""}, 0;
+    return *program = new Program{text, "", "", 0}, 0;
 }
 API(nvrtcDestroyProgram)(Program** program) { return delete *program, *program = nullptr, 0; }
 API(nvrtcCompileProgram)(Program* program, int count, const char** options) {
-    const char* needed[] = {architecture() == 80 ? "--gpu-architecture=sm_80" : "--gpu-architecture=sm_90a", "--fmad=false"};
-    for (const char* option : needed) {
-        bool given = false;
-        for (int i = 0; i < count; ++i) given |= strcmp(options[i], option) == 0;
-        if (!given) return program->log = std::string("the mock is to be given ") + option, 6;
+    bool is_exact = false, is_own = false;
+    unsigned long given = 0;
+    for (int i = 0; i < count; ++i) {
+        char* end = nullptr;
+        for (const char* start : {"--gpu-architecture=sm_", "--gpu-architecture=compute_"}) {
+            if (strncmp(options[i], start, strlen(start)) != 0) continue;
+            program->architecture = (unsigned)strtoul(options[i] + strlen(start), &end, 10);
+            is_exact = strstr(start, "sm_") != nullptr;
+            is_own = *end == 'a';
+        }
+        given += strcmp(options[i], "--fmad=false") == 0;
     }
-    return compile(program->text, program->object, program->log) ? 0 : 6;
+    bool is_known = false;
+    for (int known : ARCHITECTURES) is_known |= (unsigned)known == program->architecture;
+    if (!is_known || given != 1) return program->log = "the mock is to be given an architecture and --fmad=false", 6;
+    if (is_exact && is_own != (program->architecture >= 90)) return program->log = "sm_90a and sm_80 are meant", 6;
+    note("compile " + std::to_string(program->architecture));
+    if (!is_exact) return 0;  // there is no cubin then
+    if (!compile_once(program->text, program->object, program->log)) return 6;
+    return set_flags(program->object, program->architecture | (is_own ? OWN : 0)), 0;
 }
 API(nvrtcGetProgramLogSize)(Program* program, size_t* size) { return *size = program->log.size() + 1, 0; }
 API(nvrtcGetProgramLog)(Program* program, char* log) { return strcpy(log, program->log.c_str()), 0; }
-// The text is its own PTX: the driver compiles it.
-API(nvrtcGetPTXSize)(Program* program, size_t* size) { return *size = program->text.size() + 1, 0; }
-API(nvrtcGetPTX)(Program* program, char* ptx) { return strcpy(ptx, program->text.c_str()), 0; }
+// Its PTX is the text, after the lines that PTX begins with: the driver compiles it.
+std::string ptx_of(const Program* program) {
+    return ".version 8.7\n.target sm_" + std::to_string(program->architecture) + "\n.address_size 64\n" + program->text;
+}
+API(nvrtcGetPTXSize)(Program* program, size_t* size) { return *size = ptx_of(program).size() + 1, 0; }
+API(nvrtcGetPTX)(Program* program, char* ptx) { return strcpy(ptx, ptx_of(program).c_str()), 0; }
 API(nvrtcGetCUBINSize)(Program* program, size_t* size) { return *size = program->object.size(), 0; }
 API(nvrtcGetCUBIN)(Program* program, char* to) {
     return memcpy(to, program->object.data(), program->object.size()), 0;
@@ -292,11 +340,20 @@ unsigned check(const Launch& launch) {
 unsigned load(Module** module, const char* image) {
     std::string object, log;
     if (memcmp(image, ELFMAG, SELFMAG) == 0) {
-        if (has_fault("no_cubin")) return NO_BINARY_FOR_GPU;
         const Elf64_Ehdr* header = (const Elf64_Ehdr*)image;
+        const unsigned made_for = header->e_flags % OWN, own = header->e_flags / OWN, here = capability();
+        const bool runs = own ? made_for == here : made_for / 10 == here / 10 && made_for <= here;
+        if (has_fault("no_cubin") || !runs) return NO_BINARY_FOR_GPU;
         object.assign(image, header->e_shoff + (size_t)header->e_shnum * header->e_shentsize);
-    } else if (!compile(image, object, log)) {
-        return INVALID_IMAGE;
+        set_flags(object, 0);
+        note("load cubin " + std::to_string(made_for));
+    } else {
+        unsigned version, minor, made_for;
+        int start = 0;
+        if (sscanf(image, ".version %u.%u\n.target sm_%u\n.address_size 64\n%n", &version, &minor, &made_for, &start) != 3) return INVALID_IMAGE;
+        if (made_for > capability()) return NO_BINARY_FOR_GPU;
+        if (!compile(image + start, object, log)) return INVALID_IMAGE;
+        note("load PTX " + std::to_string(made_for));
     }
     const int file = memfd_create("kernel", 0);
     if (write(file, object.data(), object.size()) != (ssize_t)object.size()) return INVALID_IMAGE;
@@ -361,7 +418,8 @@ API(cuDeviceGetName)(char* name, int length, int) {
 }
 API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     STARTED;
-    static const std::map<int, int> values = {{75, architecture() / 10}, {76, 0}, {16, 1}};  // one multiprocessor
+    const int here = (int)capability();
+    const std::map<int, int> values = {{75, here / 10}, {76, here % 10}, {16, 1}};  // one multiprocessor
     const auto found = values.find(attribute);
     return found == values.end() ? INVALID_VALUE : (*value = found->second, SUCCESS);
 }
@@ -447,7 +505,7 @@ API(cuModuleGetFunction)(Function** function, Module* module, const char* name) 
     // Code for sm_80 has no kernel of this name.
     static const Function waits = {};
     if (strcmp(name, "kernels_await_predecessors") == 0) {
-        return architecture() >= 90 ? (*function = const_cast<Function*>(&waits), SUCCESS) : NOT_FOUND;
+        return capability() >= 90 ? (*function = const_cast<Function*>(&waits), SUCCESS) : NOT_FOUND;
     }
     void* const symbol = dlsym(module->library, name);
     if (!symbol) return NOT_FOUND;

@@ -1,6 +1,8 @@
 //! The program on a GPU that is not there: NVIDIA's two libraries are mocked by mock.cpp, which runs kernels on the host.
 //! A process opens libraries once, so each run is a process of its own.
 
+mod code;
+
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use safetensors::SafeTensors;
 use std::fs;
@@ -65,7 +67,7 @@ fn on_mock(mock: &Path, program: &Path, dir: &Path) -> Command {
     for name in ["GCC_GAN_DATA", "GCC_GAN_LOG"] {
         command.env_remove(name);
     }
-    for name in ["ORDER", "FAULT", "KILL", "MEMORY", "ARCHITECTURE", "GRAPHS"] {
+    for name in ["ORDER", "FAULT", "KILL", "MEMORY", "ARCHITECTURE", "GRAPHS", "LOG"] {
         command.env_remove(format!("GCC_GAN_MOCK_{name}"));
     }
     command
@@ -489,7 +491,9 @@ fn without_a_driver_or_a_compiler_it_is_said_what_to_install() {
     let Some(mock) = mock() else { return };
     let dir = TempDir::new().unwrap();
     let args = train(&["--steps", "1", "--device", "cuda"]);
-    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere")]);
+    // Nor is there code from the last time.
+    let empty = dir.path().join("cache").to_string_lossy().into_owned();
+    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere"), ("XDG_CACHE_HOME", &empty)]);
     assert!(err.contains("there is no libnvrtc.so.* there"), "{err}");
     if cfg!(feature = "cust") {
         // Without the driver's functions such a program does not start.
