@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"GCCGAN\r\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HEADER: usize = 52;
 /// Plans hold schedules, not tensors: none comes near this many bytes.
 const MAX_BYTES: usize = 1 << 30;

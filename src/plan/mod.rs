@@ -6,6 +6,7 @@ mod limits;
 pub mod overlap;
 mod verify;
 
+pub use crate::kernel::choice::TunedKernel;
 pub use crate::kernel::cost::Machine;
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout};
 use crate::kernel::target::{Fusion, Precision, Target};
@@ -28,6 +29,8 @@ pub struct Source {
     pub overrides: Vec<String>,
     /// The optional passes that were run.
     pub optional: Vec<String>,
+    /// The algorithms that kernels were tuned to.
+    pub tuned: Vec<TunedKernel>,
     pub fusion: Fusion,
     /// What its kernels are made for.
     pub target: Target,

@@ -15,6 +15,7 @@ use crate::kernel::target::{Architecture, Precision, Strategy, Target};
 use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
+use std::collections::BTreeMap;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -28,31 +29,46 @@ const MATMUL: Tile = Tile { rows: 192, columns: 256, depth: DEPTH };
 const IMAGES: Tile = Tile { rows: 192, columns: WIDEST_PANEL, depth: DEPTH };
 const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };
 
-/// Chooses for every kernel, and adds the buffers of its workspace.
-pub fn select(work: &mut Assembled, strategy: &Strategy) {
+/// Algorithms by the names of the kernels that they were tuned for.
+pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
+
+/// Chooses for every kernel, and adds the buffers of its workspace. What was tuned is taken where it can compute the kernel on
+/// this target.
+pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
     for kernel in kernels {
-        let algorithm = match strategy.target {
-            Target::Cpu => on_cpu(&kernel.body),
-            Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision),
-        };
-        let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
-        let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
-            .map(|(purpose, floats)| {
-                buffers.push(Buffer {
-                    name: format!("{}: {}", kernel.name, purpose.name()),
-                    dtype: DType::F32,
-                    shape: vec![floats],
-                    order: Vec::new(),
-                    role: BufferRole::Workspace,
-                    offset: 0,
-                    live: (0, 0),
-                });
-                Workspace { purpose, buffer: BufferId::new(buffers.len() - 1) }
-            })
-            .collect();
-        kernel.choice = Choice { algorithm, workspace };
+        let own = tuned.get(kernel.name.as_str()).filter(|a| a.suits(strategy.target) && a.fits(&kernel.body));
+        let algorithm = own.map_or_else(|| by_sizes(&kernel.body, strategy), |&algorithm| algorithm.clone());
+        take(kernel, algorithm, buffers);
     }
+}
+
+/// The algorithm that a kernel's sizes lead to.
+fn by_sizes(body: &Body<BufferId>, strategy: &Strategy) -> Algorithm {
+    match strategy.target {
+        Target::Cpu => on_cpu(body),
+        Target::Cuda(architecture) => on_cuda(body, architecture, strategy.precision),
+    }
+}
+
+/// Has a kernel computed by an algorithm, and adds the buffers of its workspace.
+pub fn take(kernel: &mut Kernel, algorithm: Algorithm, buffers: &mut Vec<Buffer>) {
+    let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
+    let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
+        .map(|(purpose, floats)| {
+            buffers.push(Buffer {
+                name: format!("{}: {}", kernel.name, purpose.name()),
+                dtype: DType::F32,
+                shape: vec![floats],
+                order: Vec::new(),
+                role: BufferRole::Workspace,
+                offset: 0,
+                live: (0, 0),
+            });
+            Workspace { purpose, buffer: BufferId::new(buffers.len() - 1) }
+        })
+        .collect();
+    kernel.choice = Choice { algorithm, workspace };
 }
 
 fn on_cpu(body: &Body<BufferId>) -> Algorithm {
@@ -132,23 +148,79 @@ const LEAST_PIECES: usize = 8;
 /// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
 /// kernel.
 fn on_tensor_cores(products: &[Tiling], precision: Precision) -> ThreadBlocks {
+    let usable = tensor_choices(products, precision);
+    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| tensor_blocks(precision, (64, 64), 1))
+}
+
+/// The tiles and numbers of parts that products can be computed with by tensor cores.
+fn tensor_choices(products: &[Tiling], precision: Precision) -> impl Iterator<Item = ThreadBlocks> {
+    let pieces = products.iter().map(Tiling::mean_steps).min().unwrap_or(0);
+    let choices =
+        TILES.into_iter().flat_map(move |tile| (1..=MOST_PARTS).map(move |n| tensor_blocks(precision, tile, n)));
+    choices.filter(move |blocks| {
+        tiling::is_kernel(blocks) && (blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES)
+    })
+}
+
+fn tensor_blocks(precision: Precision, (rows, columns): (usize, usize), splits: usize) -> ThreadBlocks {
     let math = match precision {
         Precision::F32 => Math::Tf32x3,
         Precision::Tf32 => Math::Tf32,
         Precision::Bf16 => Math::Bf16,
     };
-    let blocks = |(rows, columns), splits| {
-        let tile = Tile { rows, columns, depth: STEP };
-        // As many as two blocks of a multiprocessor have place for.
-        let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
-        ThreadBlocks { math, tile, warps: WARPS, stages, splits }
+    let tile = Tile { rows, columns, depth: STEP };
+    // As many as two blocks of a multiprocessor have place for.
+    let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
+    ThreadBlocks { math, tile, warps: WARPS, stages, splits }
+}
+
+/// At most `count` ways to compute a kernel on a target, the one that its sizes lead to first and then by what the models
+/// expect of them. All round alike: they differ in the order of sums only.
+pub fn candidates(body: &Body<BufferId>, strategy: &Strategy, count: usize) -> Vec<Algorithm> {
+    let first = by_sizes(body, strategy);
+    let others: Vec<Algorithm> = match (body, strategy.target) {
+        (_, Target::Cpu) => Vec::new(),
+        (Body::Nests(_), Target::Cuda(_)) => {
+            let parts = first.splits();
+            let near = [parts / 2, parts * 2, parts / 4, parts * 4, 8, 16];
+            let split = near.into_iter().filter(|parts| *parts > 1).map(|parts| Algorithm::SplitSweeps { parts });
+            split.chain([Algorithm::Loops]).collect()
+        }
+        (Body::Contraction(contraction), Target::Cuda(architecture)) => {
+            let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
+            match products {
+                Some(products) => {
+                    let mut all: Vec<ThreadBlocks> = tensor_choices(&products, strategy.precision).collect();
+                    all.sort_by_key(|blocks| cycles(&products, blocks));
+                    all.into_iter().map(Algorithm::ThreadBlocks).collect()
+                }
+                None => {
+                    let blocks = one_by_one(contraction);
+                    let near = [blocks.splits / 2, blocks.splits * 2, 1, blocks.splits / 4, blocks.splits * 4];
+                    let split = near.into_iter().filter(|splits| (1..=MAX_SPLITS).contains(splits));
+                    split.map(|splits| Algorithm::ThreadBlocks(ThreadBlocks { splits, ..blocks })).collect()
+                }
+            }
+        }
     };
-    let choices = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| blocks(tile, parts)));
-    let usable = choices.filter(|blocks| {
-        let pieces = products.iter().map(Tiling::mean_steps).min().unwrap_or(0);
-        tiling::is_kernel(blocks) && (blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES)
-    });
-    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| blocks((64, 64), 1))
+    let mut found = vec![first];
+    for other in others {
+        if other.fits(body) && !found.contains(&other) {
+            found.push(other);
+        }
+    }
+    found.truncate(count.max(1));
+    found
+}
+
+/// The plainest way to compute a kernel, which others are checked against.
+pub fn plainest(body: &Body<BufferId>) -> Algorithm {
+    match body {
+        Body::Nests(_) => Algorithm::Loops,
+        Body::Contraction(contraction) => {
+            Algorithm::ThreadBlocks(ThreadBlocks { splits: 1, ..one_by_one(contraction) })
+        }
+    }
 }
 
 /// How long products take by the model.
