@@ -3,13 +3,14 @@
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
 use crate::kernel::body::{Kernel, KernelKind};
+use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
 use crate::kernel::target::{Layout, Policy, Precision, Target};
 use crate::passes::{self, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
-use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule};
+use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Options {
     pub precision: Precision,
     /// Names of [`passes::OPTIONAL`] to run.
     pub optional: Vec<String>,
+    /// What was measured to be faster than what sizes lead to.
+    pub tuned: Vec<TunedKernel>,
     /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
     pub fast_math: bool,
     /// Verify the graph after every pass.
@@ -45,6 +48,7 @@ impl Options {
         Options {
             sets: source.overrides.clone(),
             optional: source.optional.clone(),
+            tuned: source.tuned.clone(),
             fusion: source.fusion,
             target: source.target,
             precision: source.precision,
@@ -70,6 +74,7 @@ impl Default for Options {
             target: Target::default(),
             precision: Precision::default(),
             optional: Vec::new(),
+            tuned: Vec::new(),
             fast_math: false,
             verify: cfg!(debug_assertions),
             validate: None,
@@ -240,6 +245,7 @@ pub fn compile(
         text: text.to_string(),
         overrides: options.sets.clone(),
         optional: options.optional.clone(),
+        tuned: options.tuned.clone(),
         fusion: options.fusion,
         target: options.target,
         precision: options.precision,
@@ -368,7 +374,9 @@ fn compile_jobs(
         let name = entry.graph.name.clone();
         if !stopped {
             let failed = |error| CompileError::Schedule { entry: name.clone(), error };
-            let schedule = schedule(&entry.graph, &state_layout, options.strategy()).map_err(failed)?;
+            let tuned = options.tuned.iter().filter(|t| t.entry == name && t.sizes == sizes);
+            let tuned = tuned.map(|t| (t.kernel.as_str(), &t.algorithm)).collect();
+            let schedule = schedule_tuned(&entry.graph, &state_layout, options.strategy(), &tuned).map_err(failed)?;
             let unfused = count_kernels(&entry.graph, &state_layout, Fusion::Off).map_err(failed)?;
             let mut kernels_by_kind = BTreeMap::new();
             schedule.kernels.iter().for_each(|k| *kernels_by_kind.entry(k.kind()).or_default() += 1);

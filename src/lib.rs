@@ -112,5 +112,6 @@ pub mod tensor;
 #[doc(hidden)]
 pub mod testing;
 pub mod train;
+pub mod tune;
 pub mod types;
 pub mod visible;

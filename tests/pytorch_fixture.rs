@@ -73,6 +73,7 @@ fn the_cpu_executor_agrees_with_pytorch() {
         text: PROGRAM.into(),
         overrides: vec![],
         optional: vec![],
+        tuned: vec![],
         fusion: gcc_gan::schedule::Fusion::On,
         target: Default::default(),
         precision: Default::default(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room with the rooms that it may use. Rooms come after those that they use.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("tensor", &[]),
     ("scalar", &["tensor"]),
     ("types", &["tensor"]),
@@ -25,6 +25,7 @@ const ROOMS: [(&str, &[&str]); 19] = [
         &["atomic", "compile", "declare", "exec", "ir", "kernel", "plan", "scalar", "tensor", "types", "visible"],
     ),
     ("replay", &["autodiff", "compile", "declare", "exec", "ir", "passes", "plan", "tensor", "types"]),
+    ("tune", &["compile", "exec", "kernel", "plan", "schedule", "tensor", "types"]),
     (
         "inspect",
         &[

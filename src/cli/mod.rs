@@ -20,6 +20,7 @@ mod program_text;
 mod run;
 mod sample;
 mod train;
+mod tune;
 mod verify;
 
 use anyhow::{Context, Result};
@@ -62,6 +63,7 @@ enum Command {
     Explain(explain::Args),
     Diff(diff::Args),
     Profile(profile::Args),
+    Tune(tune::Args),
     Train(train::Args),
     Sample(sample::Args),
     Data(data::Args),
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Profile(args) => profile::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Data(args) => data::run(args),

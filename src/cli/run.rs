@@ -127,10 +127,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let opened = args.device.open()?;
         opened.check_no_plan()?;
         opened.aim(&mut options);
-        let Options { optional, fusion, target, precision, .. } = options;
+        let Options { optional, tuned, fusion, target, precision, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
         let (name, text, overrides) = (program.name, program.text, sets);
-        let source = Source { name, text, overrides, optional, fusion, target, precision, fast_math };
+        let source = Source { name, text, overrides, optional, tuned, fusion, target, precision, fast_math };
         replay.run_on(source, opened.device.as_ref())?
     };
     write(&args.outputs, &results, args.f64_reference)?;

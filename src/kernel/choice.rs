@@ -23,6 +23,16 @@ pub struct Choice {
     pub workspace: Vec<Workspace>,
 }
 
+/// An algorithm that was measured to be the fastest for a kernel, in place of the one that sizes lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunedKernel {
+    /// The kernel's entry, and the sizes in which that differs from the program's own.
+    pub entry: String,
+    pub sizes: Vec<(String, usize)>,
+    pub kernel: String,
+    pub algorithm: Algorithm,
+}
+
 /// A buffer that a kernel uses while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {

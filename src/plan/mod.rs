@@ -8,6 +8,7 @@ mod limits;
 pub mod overlap;
 mod verify;
 
+pub use crate::kernel::choice::TunedKernel;
 pub use crate::kernel::cost::Machine;
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout, Storage};
 use crate::kernel::target::{Fusion, Precision, Target};
@@ -32,6 +33,8 @@ pub struct Source {
     pub overrides: Vec<String>,
     /// The optional passes that were run.
     pub optional: Vec<String>,
+    /// The algorithms that kernels were tuned to.
+    pub tuned: Vec<TunedKernel>,
     pub fusion: Fusion,
     /// What its kernels are made for.
     pub target: Target,

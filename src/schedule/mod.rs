@@ -26,6 +26,7 @@ use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
 use std::collections::BTreeSet;
 
 pub use crate::kernel::target::{Fusion, Strategy};
+use select::Tuned;
 
 /// A graph that cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,14 +50,26 @@ impl From<StateTooLarge> for ScheduleError {
 /// # Errors
 /// When the graph uses a state tensor that `states` does not place, or the arena is too large.
 pub fn schedule(graph: &Graph, states: &StateLayout, strategy: impl Into<Strategy>) -> Result<Schedule, ScheduleError> {
-    let strategy = strategy.into();
+    schedule_tuned(graph, states, strategy.into(), &Tuned::new())
+}
+
+/// As [`schedule`], where kernels with a name in `tuned` are computed by that algorithm.
+///
+/// # Errors
+/// As [`schedule`].
+pub fn schedule_tuned(
+    graph: &Graph,
+    states: &StateLayout,
+    strategy: Strategy,
+    tuned: &Tuned,
+) -> Result<Schedule, ScheduleError> {
     let graph = with_state_nodes(graph);
     if let Some(state) = physical::unreadable_state(&graph, states, &strategy.policy) {
         return Err(ScheduleError::StateOrder(state));
     }
     let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states));
     let mut assembled = assemble::assemble(&graph, fused, states)?;
-    select::select(&mut assembled, &strategy);
+    select::select(&mut assembled, &strategy, tuned);
     order::order(&mut assembled);
     arena::lay_out(assembled, states)
 }

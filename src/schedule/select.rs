@@ -16,6 +16,7 @@ use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
+use std::collections::BTreeMap;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -29,34 +30,46 @@ const MATMUL: Tile = Tile { rows: 192, columns: 256, depth: DEPTH };
 const IMAGES: Tile = Tile { rows: 192, columns: WIDEST_PANEL, depth: DEPTH };
 const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };
 
-/// Chooses for every kernel, and adds the buffers of its workspace.
-pub fn select(work: &mut Assembled, strategy: &Strategy) {
+/// Algorithms by the names of the kernels that they were tuned for.
+pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
+
+/// Chooses for every kernel, and adds the buffers of its workspace. What was tuned is taken where it can compute the kernel on
+/// this target.
+pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
     for kernel in kernels {
-        let algorithm = match strategy.target {
-            Target::Cpu => on_cpu(&kernel.body),
-            Target::Cuda(architecture) => {
-                on_cuda(&kernel.body, architecture, strategy.precision, |b| buffers[b.index()].dtype)
-            }
-        };
-        let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
-        let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
-            .map(|(purpose, floats)| {
-                buffers.push(Buffer {
-                    name: format!("{}: {}", kernel.name, purpose.name()),
-                    dtype: DType::F32,
-                    storage: Storage::Elements,
-                    shape: vec![floats],
-                    order: Vec::new(),
-                    role: BufferRole::Workspace,
-                    offset: 0,
-                    live: (0, 0),
-                });
-                Workspace { purpose, buffer: BufferId::new(buffers.len() - 1) }
-            })
-            .collect();
-        kernel.choice = Choice { algorithm, workspace };
+        let dtype = |b: &BufferId| buffers[b.index()].dtype;
+        let own = tuned.get(kernel.name.as_str()).filter(|a| a.suits(strategy.target) && a.fits(&kernel.body));
+        let algorithm = own.map_or_else(
+            || match strategy.target {
+                Target::Cpu => on_cpu(&kernel.body),
+                Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision, dtype),
+            },
+            |&algorithm| algorithm.clone(),
+        );
+        take(kernel, algorithm, buffers);
     }
+}
+
+/// Has a kernel computed by an algorithm, and adds the buffers of its workspace.
+pub fn take(kernel: &mut Kernel, algorithm: Algorithm, buffers: &mut Vec<Buffer>) {
+    let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
+    let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
+        .map(|(purpose, floats)| {
+            buffers.push(Buffer {
+                name: format!("{}: {}", kernel.name, purpose.name()),
+                dtype: DType::F32,
+                storage: Storage::Elements,
+                shape: vec![floats],
+                order: Vec::new(),
+                role: BufferRole::Workspace,
+                offset: 0,
+                live: (0, 0),
+            });
+            Workspace { purpose, buffer: BufferId::new(buffers.len() - 1) }
+        })
+        .collect();
+    kernel.choice = Choice { algorithm, workspace };
 }
 
 fn on_cpu(body: &Body<BufferId>) -> Algorithm {
@@ -109,10 +122,21 @@ fn on_cuda(
         Precision::Tf32 => Math::Tf32,
         Precision::Bf16 => Math::Bf16,
     };
-    let by_warpgroups = architecture.has_warpgroups()
-        && warpgroup::element(math).is_some_and(|element| contraction.has_operands_of(element, dtype))
-        && products.iter().all(|product| warpgroup::is_read(product, math));
+    let by_warpgroups = by_warpgroups(contraction, &products, math, architecture, dtype);
     Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups))
+}
+
+/// Whether warpgroups may multiply products.
+fn by_warpgroups(
+    contraction: &Contraction<BufferId>,
+    products: &[Tiling],
+    math: Math,
+    architecture: Architecture,
+    dtype: impl Fn(&BufferId) -> DType,
+) -> bool {
+    architecture.has_warpgroups()
+        && warpgroup::element(math).is_some_and(|element| contraction.has_operands_of(element, dtype))
+        && products.iter().all(|product| warpgroup::is_read(product, math))
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
@@ -150,27 +174,83 @@ const LEAST_PIECES: usize = 8;
 /// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
 /// kernel. Among them are those of warpgroups where these may multiply the products.
 fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool) -> ThreadBlocks {
-    let by_warps = |(rows, columns), splits| {
-        let tile = Tile { rows, columns, depth: STEP };
-        // As many as two blocks of a multiprocessor have place for.
-        let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
-        ThreadBlocks { math, tile, warps: WARPS, stages, splits }
-    };
-    let by_warpgroups_if = |(rows, columns), splits| {
-        // As many as above: two blocks of 96 KiB each.
+    let usable = tensor_choices(products, math, by_warpgroups);
+    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| by_warps(math, (64, 64), 1))
+}
+
+/// The tiles and numbers of parts that products can be computed with by tensor cores.
+fn tensor_choices(products: &[Tiling], math: Math, by_warpgroups: bool) -> impl Iterator<Item = ThreadBlocks> {
+    let by_warpgroups_if = move |(rows, columns), splits| {
+        // As many as by warps: two blocks of 96 KiB each.
         let stages = if rows * columns < 128 * 128 { 4 } else { 3 };
         by_warpgroups.then(|| warpgroup::blocks(math, (rows, columns), stages, splits))
     };
     let with_parts = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| (tile, parts)));
-    let choices = with_parts.flat_map(|(tile, parts)| {
-        let own = by_warps(tile, parts);
+    let choices = with_parts.flat_map(move |(tile, parts)| {
+        let own = by_warps(math, tile, parts);
         tiling::is_kernel(&own).then_some(own).into_iter().chain(by_warpgroups_if(tile, parts))
     });
-    let usable = choices.filter(|blocks| {
+    choices.filter(|blocks| {
         let pieces = products.iter().map(|product| product.mean_steps(blocks.tile.depth)).min().unwrap_or(0);
         blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES
-    });
-    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| by_warps((64, 64), 1))
+    })
+}
+
+fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> ThreadBlocks {
+    let tile = Tile { rows, columns, depth: STEP };
+    // As many as two blocks of a multiprocessor have place for.
+    let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
+    ThreadBlocks { math, tile, warps: WARPS, stages, splits }
+}
+
+/// At most `count` ways to compute a kernel of a schedule: the one that it has first, and then by what the models expect of
+/// them. All round alike: they differ in the order of sums only.
+pub fn candidates(kernel: &Kernel, buffers: &[Buffer], target: Target, count: usize) -> Vec<Algorithm> {
+    let (body, present) = (&kernel.body, kernel.choice.algorithm.clone());
+    let others: Vec<Algorithm> = match (body, target) {
+        (_, Target::Cpu) => Vec::new(),
+        (Body::Nests(_), Target::Cuda(_)) => {
+            let parts = present.splits();
+            let near = [parts / 2, parts * 2, parts / 4, parts * 4, 8, 16];
+            let split = near.into_iter().filter(|parts| *parts > 1).map(|parts| Algorithm::SplitSweeps { parts });
+            split.chain([Algorithm::Loops]).collect()
+        }
+        (Body::Contraction(contraction), Target::Cuda(architecture)) => {
+            let Algorithm::ThreadBlocks(blocks) = present else { return vec![present] };
+            let dtype = |b: &BufferId| buffers[b.index()].dtype;
+            match tilings(contraction).filter(|_| blocks.math != Math::Fma) {
+                Some(products) => {
+                    let by_warpgroups = by_warpgroups(contraction, &products, blocks.math, architecture, dtype);
+                    let mut all: Vec<ThreadBlocks> = tensor_choices(&products, blocks.math, by_warpgroups).collect();
+                    all.sort_by_key(|blocks| cycles(&products, blocks));
+                    all.into_iter().map(Algorithm::ThreadBlocks).collect()
+                }
+                None => {
+                    let near = [blocks.splits / 2, blocks.splits * 2, 1, blocks.splits / 4, blocks.splits * 4];
+                    let split = near.into_iter().filter(|splits| (1..=MAX_SPLITS).contains(splits));
+                    split.map(|splits| Algorithm::ThreadBlocks(ThreadBlocks { splits, ..blocks })).collect()
+                }
+            }
+        }
+    };
+    let mut found = vec![present];
+    for other in others {
+        if other.fits(body) && !found.contains(&other) {
+            found.push(other);
+        }
+    }
+    found.truncate(count.max(1));
+    found
+}
+
+/// The plainest way to compute a kernel, which others are checked against.
+pub fn plainest(body: &Body<BufferId>) -> Algorithm {
+    match body {
+        Body::Nests(_) => Algorithm::Loops,
+        Body::Contraction(contraction) => {
+            Algorithm::ThreadBlocks(ThreadBlocks { splits: 1, ..one_by_one(contraction) })
+        }
+    }
 }
 
 /// How long products take by the model.

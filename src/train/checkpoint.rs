@@ -19,6 +19,7 @@ use super::batches::Position;
 use super::data::Dataset;
 use super::trainer::Target;
 use crate::atomic;
+use crate::kernel::choice::TunedKernel;
 use crate::kernel::target::{Fusion, Precision};
 use crate::plan::Plan;
 use crate::tensor::{DType, Tensor, Type};
@@ -43,6 +44,9 @@ pub struct Meta {
     /// The optional passes that the program was compiled with.
     #[serde(default)]
     pub optional: Vec<String>,
+    /// The algorithms that its kernels were tuned to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tuned: Vec<TunedKernel>,
     #[serde(default)]
     pub fusion: Fusion,
     /// Whether it was compiled under the assumption that all numbers are finite.
@@ -75,6 +79,7 @@ impl Meta {
             data: data.argument(),
             digest: data.digest(),
             optional: source.optional.clone(),
+            tuned: source.tuned.clone(),
             fusion: source.fusion,
             fast_math: source.fast_math,
             precision: source.precision,

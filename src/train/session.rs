@@ -769,6 +769,7 @@ pub fn compile_again(
     let options = Options {
         sets,
         optional: meta.optional.clone(),
+        tuned: meta.tuned.clone(),
         fusion: meta.fusion,
         fast_math: meta.fast_math,
         target,

@@ -74,6 +74,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
         text: String::new(),
         overrides: vec![],
         optional: vec![],
+        tuned: vec![],
         fusion: strategy.fusion,
         target: strategy.target,
         precision: strategy.precision,

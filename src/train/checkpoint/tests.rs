@@ -13,6 +13,7 @@ fn meta(step: u64) -> Meta {
         digest: "0123456789abcdef".into(),
         target: Some(Target { epochs: Some(3), steps: None }),
         optional: Vec::new(),
+        tuned: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
         precision: Precision::default(),

@@ -464,6 +464,43 @@ fn warpgroups_of_sm_90_train_as_warps_do() {
     assert!((out + &err).contains("sm_80"));
 }
 
+/// Times mean nothing here, so any choice may win; whatever wins computes the same, and is the plan's for good.
+#[test]
+fn a_tuned_plan_trains_as_before_and_is_resumed_with_its_own_choices() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    let untuned = layers(mock, dir.path(), "untuned", &["--device", "cuda"], NO_FAULT);
+    let tune =
+        ["tune", "layers.ron", "--candidates", "2", "--steps", "1", "--rounds", "1", "-o", "tuned.plan", "--json"];
+    let (out, _) = succeed(mock, dir.path(), &[&tune[..], &["--device", "cuda"]].concat(), NO_FAULT);
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let kernels = figures["kernels"].as_array().unwrap();
+    assert!(
+        !kernels.is_empty() && kernels.iter().all(|k| k["measured"] == 2 && k["refused"] == serde_json::json!([])),
+        "{out}"
+    );
+    let train = ["train", "tuned.plan", "--offline", "--data", "embedded", "--device", "cuda"];
+    let steps = |run, steps| [&train[..], &["--steps", steps, "--name", run]].concat();
+    succeed(mock, dir.path(), &steps("whole", STEPS), NO_FAULT);
+    let whole = left(dir.path(), "whole");
+    assert_near(&whole, &untuned, 1e-5);
+    succeed(mock, dir.path(), &steps("parts", "2"), NO_FAULT);
+    succeed(mock, dir.path(), &resume("runs/parts", &["--device", "cuda"]), NO_FAULT);
+    assert!(left(dir.path(), "parts") == whole);
+    // Where the plan is read again, its choices are those that were measured.
+    let changed: Vec<&str> =
+        kernels.iter().filter(|k| k["before"] != k["after"]).filter_map(|k| k["after"].as_str()).collect();
+    let (text, _) = succeed(
+        mock,
+        dir.path(),
+        &["compile", "tuned.plan", "--device", "cuda", "--emit", "text", "--stage", "kernels"],
+        NO_FAULT,
+    );
+    assert!(changed.iter().all(|algorithm| text.contains(algorithm)), "{changed:?}\n{text}");
+    let err = fail(mock, dir.path(), &tune, NO_FAULT);
+    assert!(err.contains("nothing to tune on the CPU") && err.contains("--device cuda"), "{err}");
+}
+
 #[test]
 fn a_driver_that_takes_no_cubins_compiles_ptx() {
     let Some(mock) = mock() else { return };
