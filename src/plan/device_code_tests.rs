@@ -79,10 +79,14 @@ fn code_comes_back_and_damage_is_found() {
 fn doctored_code_is_refused() {
     type Change = fn(&mut DeviceCode);
     let changes: [(&str, Change); 10] = [
-        ("is not whole", |c| drop(c.sets[0].images[0].bytes.pop())),
+        ("is not whole", |c| {
+            c.sets[0].images[0].bytes.pop();
+        }),
         ("is not whole", |c| c.sets[0].images[0].bytes = b"\x7fELF".to_vec()),
         ("is not whole", |c| c.sets[0].images[0].bytes.clear()),
-        ("is not whole", |c| drop(c.sets[3].images[0].bytes.pop())),
+        ("is not whole", |c| {
+            c.sets[3].images[0].bytes.pop();
+        }),
         ("is not whole", |c| c.sets[3].images[0].bytes.push(0)),
         ("two codes", |c| c.sets[0].images = vec![c.sets[0].images[0].clone(); 2]),
         ("architectures", |c| c.sets = vec![c.sets[0].clone(); MAX_SETS + 1]),
