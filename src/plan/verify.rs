@@ -232,6 +232,7 @@ fn check_choice(schedule: &Schedule, target: Target, kernel: &Kernel) -> Check {
         ensure!(most <= MAX_BLOCK, "{most} elements of an image's rows are gathered, more than {MAX_BLOCK}");
     }
     let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
+    ensure!(algorithm.reads_operands(&kernel.body, dtype), "`{algorithm}` does not read operands of their types");
     let needed: Vec<_> =
         algorithm.workspace(&kernel.body, dtype).into_iter().filter(|(_, floats)| *floats > 0).collect();
     ensure!(needed.len() == workspace.len(), "the workspace is not what `{algorithm}` needs");
@@ -524,7 +525,7 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
             Operand::Buffer { buffer, access } => {
                 check_access(access, shape)?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
-                ensure!(buffer.dtype == DType::F32, "an operand is not f32");
+                ensure!(buffer.dtype.is_real(), "an operand is not real");
                 ensure!(access.bounds.is_empty(), "an operand is padded");
                 match access.element_range(shape) {
                     Ok(Some((least, greatest))) => {

@@ -4,7 +4,7 @@
 
 use super::assemble::Assembled;
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{Body, BufferId, Contraction, Kernel};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Operand, Store};
 use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
@@ -12,9 +12,11 @@ use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
-use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
+use crate::kernel::tiling::{self, TILES, Tiling, WARPS, tilings};
+use crate::scalar::ScalarOp;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
+use std::collections::HashSet;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -31,10 +33,18 @@ const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };
 /// Chooses for every kernel, and adds the buffers of its workspace.
 pub fn select(work: &mut Assembled, strategy: &Strategy) {
     let Assembled { kernels, buffers, .. } = work;
+    let rounded = rounded(kernels);
     for kernel in kernels {
         let algorithm = match strategy.target {
             Target::Cpu => on_cpu(&kernel.body),
-            Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision),
+            Target::Cuda(architecture) => {
+                let stored = |b: &BufferId| match buffers[b.index()].dtype {
+                    DType::F32 if rounded.contains(b) => Stored::Tf32,
+                    DType::F32 | DType::U32 => Stored::F32,
+                    DType::Bf16 => Stored::Bf16,
+                };
+                on_cuda(&kernel.body, architecture, strategy.precision, &stored)
+            }
         };
         let needed = algorithm.workspace(&kernel.body, |b| buffers[b.index()].dtype);
         let workspace = (needed.into_iter().filter(|(_, floats)| *floats > 0))
@@ -91,12 +101,65 @@ fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
     if nest.reduced.contains(&true) && parts > 1 { Algorithm::SplitSweeps { parts } } else { Algorithm::Loops }
 }
 
-fn on_cuda(body: &Body<BufferId>, architecture: Architecture, precision: Precision) -> Algorithm {
+/// What a contraction's operand is in memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stored {
+    F32,
+    /// f32, of which tf32 holds every number.
+    Tf32,
+    Bf16,
+}
+
+/// The buffers that hold nothing but numbers rounded to tf32.
+fn rounded(kernels: &[Kernel]) -> HashSet<BufferId> {
+    let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
+    let mut add = |exprs: &Exprs<BufferId>, store: &Store<BufferId>| {
+        let is_rounded = matches!(exprs.get(store.value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }));
+        if is_rounded {
+            rounded.insert(store.buffer)
+        } else {
+            others.insert(store.buffer)
+        };
+    };
+    for kernel in kernels {
+        match &kernel.body {
+            Body::Nests(nests) => {
+                nests.iter().for_each(|nest| nest.stores().for_each(|store| add(&nest.exprs, store)));
+            }
+            Body::Contraction(c) => c.stores.iter().for_each(|store| add(&c.exprs, store)),
+        }
+    }
+    &rounded - &others
+}
+
+fn on_cuda(
+    body: &Body<BufferId>,
+    architecture: Architecture,
+    precision: Precision,
+    stored: &dyn Fn(&BufferId) -> Stored,
+) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
-    let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
+    let operands = [0, 1].map(|side| match &contraction.operands[side] {
+        Operand::Buffer { buffer, .. } => stored(buffer),
+        Operand::Computed { .. } => Stored::F32,
+    });
+    let math = math(precision, operands).filter(|_| architecture.has_tensor_cores());
+    let products = math.and_then(|math| Some((math, tilings(contraction)?)));
     Algorithm::ThreadBlocks(
-        products.map_or_else(|| one_by_one(contraction), |products| on_tensor_cores(&products, precision)),
+        products.map_or_else(|| one_by_one(contraction), |(math, products)| on_tensor_cores(&products, math)),
     )
+}
+
+/// How tensor cores multiply operands; `None` where there is no kernel for them.
+fn math(precision: Precision, operands: [Stored; 2]) -> Option<Math> {
+    match (precision, operands) {
+        (_, [Stored::Bf16, Stored::Bf16]) => Some(Math::Bf16Stored),
+        (_, [Stored::Bf16, _] | [_, Stored::Bf16]) => None,
+        (Precision::F32, _) => Some(Math::Tf32x3),
+        (Precision::Tf32, [Stored::Tf32, Stored::Tf32]) => Some(Math::Tf32Stored),
+        (Precision::Tf32, _) => Some(Math::Tf32),
+        (Precision::Bf16, _) => Some(Math::Bf16),
+    }
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
@@ -131,21 +194,17 @@ const LEAST_PIECES: usize = 8;
 /// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
 /// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
 /// kernel.
-fn on_tensor_cores(products: &[Tiling], precision: Precision) -> ThreadBlocks {
-    let math = match precision {
-        Precision::F32 => Math::Tf32x3,
-        Precision::Tf32 => Math::Tf32,
-        Precision::Bf16 => Math::Bf16,
-    };
+fn on_tensor_cores(products: &[Tiling], math: Math) -> ThreadBlocks {
+    let step = tiling::step(math);
     let blocks = |(rows, columns), splits| {
-        let tile = Tile { rows, columns, depth: STEP };
+        let tile = Tile { rows, columns, depth: step };
         // As many as two blocks of a multiprocessor have place for.
         let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
         ThreadBlocks { math, tile, warps: WARPS, stages, splits }
     };
     let choices = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| blocks(tile, parts)));
     let usable = choices.filter(|blocks| {
-        let pieces = products.iter().map(Tiling::mean_steps).min().unwrap_or(0);
+        let pieces = products.iter().map(|product| product.mean_steps(step)).min().unwrap_or(0);
         tiling::is_kernel(blocks) && (blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES)
     });
     usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| blocks((64, 64), 1))
@@ -156,18 +215,18 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
     let ThreadBlocks { math, tile: Tile { rows, columns, depth }, splits, .. } = *blocks;
     let area = rows * columns;
     let multiplications = match math {
-        Math::Bf16 => area * depth / 2,
-        Math::Tf32 | Math::Fma => area * depth,
+        Math::Bf16 | Math::Bf16Stored => area * depth / 2,
+        Math::Tf32 | Math::Tf32Stored | Math::Fma => area * depth,
         Math::Tf32x3 => 3 * area * depth,
     };
     // Pieces are written once, and each warp reads its half of either.
-    let bytes = (rows + columns) * depth * size_of::<f32>() * 3;
+    let bytes = (rows + columns) * depth * math.operands().map_or(size_of::<f32>(), DType::size) * 3;
     let piece = (multiplications / TF32_RATE).max(bytes / SHARED_RATE);
     let mut total = 0;
     for product in products {
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
-        total += LAUNCH_CYCLES + waves * (product.mean_steps().div_ceil(splits) * piece + BLOCK_CYCLES);
+        total += LAUNCH_CYCLES + waves * (product.mean_steps(depth).div_ceil(splits) * piece + BLOCK_CYCLES);
         if splits > 1 {
             let sums = product.points() * product.rows * product.columns * splits;
             total += 2 * sums * size_of::<f32>() / CACHE_RATE;

@@ -15,16 +15,18 @@ pub struct Single {
     pub arena_bytes: usize,
 }
 
-/// `tanh(contraction + bias)` with the dimensions of operands and result in these orders in memory.
+/// `tanh(contraction + bias)` with the dimensions of operands and result in these orders in memory. Operands are of the type
+/// that is multiplied so.
 pub fn single(kind: ContractionKind, orders: [&[usize]; 3], blocks: ThreadBlocks) -> Single {
     let ([first, second], out) = kind.shapes();
     let bias = vec![1; out.len()].into_iter().enumerate().map(|(d, one)| if d == 1 { out[1] } else { one }).collect();
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut arena_bytes = 0;
+    let operands = blocks.math.operands().unwrap_or(DType::F32);
     let mut buffer = |name: &str, shape: &Vec<usize>, role: BufferRole| {
         let (shape, live) = (shape.clone(), (0, 1));
-        let buffer =
-            Buffer { name: name.into(), dtype: DType::F32, shape, order: Vec::new(), role, offset: arena_bytes, live };
+        let dtype = if buffers.len() < 2 { operands } else { DType::F32 };
+        let buffer = Buffer { name: name.into(), dtype, shape, order: Vec::new(), role, offset: arena_bytes, live };
         arena_bytes = (arena_bytes + buffer.bytes()).next_multiple_of(64);
         buffers.push(buffer);
         BufferId::new(buffers.len() - 1)

@@ -6,6 +6,8 @@ use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::choice::{Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
+use gcc_gan::kernel::tiling::step;
+use gcc_gan::tensor::{Bf16, DType, round_to_tf32};
 use gcc_gan::testing::products::{by_definition, points};
 use gcc_gan::types::Window;
 
@@ -17,7 +19,7 @@ const PLAIN: &[usize] = &[0, 1, 2];
 
 fn blocks(math: Math, tile: [usize; 2], stages: usize, splits: usize) -> ThreadBlocks {
     let [rows, columns] = tile;
-    ThreadBlocks { math, tile: Tile { rows, columns, depth: 32 }, warps: [2, 2], stages, splits }
+    ThreadBlocks { math, tile: Tile { rows, columns, depth: step(math) }, warps: [2, 2], stages, splits }
 }
 
 fn conv(n: usize, [c, o]: [usize; 2], input: [usize; 2], kernel: usize, stride: usize, pad: usize) -> ConvShape {
@@ -32,14 +34,26 @@ fn numbers(count: usize, salt: u32) -> Vec<f32> {
     (0..count as u32).map(|i| number(i) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
-/// Row-major values of a shape as bytes, in another order of its dimensions.
-fn bytes_in(order: &[usize], shape: &[usize], values: &[f32]) -> Vec<u8> {
+/// What a contraction's operand is where that is stored for its kernel.
+fn as_stored(math: Math, value: f32) -> f32 {
+    match math {
+        Math::Fma | Math::Tf32 | Math::Tf32x3 | Math::Bf16 => value,
+        Math::Tf32Stored => round_to_tf32(value),
+        Math::Bf16Stored => Bf16::from_f32(value).to_f32(),
+    }
+}
+
+/// Row-major values of a shape as bytes of a type, in another order of its dimensions.
+fn bytes_in(order: &[usize], shape: &[usize], values: &[f32], dtype: DType) -> Vec<u8> {
     let access = Access::ordered(shape, order);
     let mut moved = vec![0.0; values.len()];
     for (point, value) in points(shape).zip(values) {
         moved[access.element(&point).unwrap() as usize] = *value;
     }
-    moved.into_iter().flat_map(f32::to_ne_bytes).collect()
+    match dtype {
+        DType::F32 | DType::U32 => moved.into_iter().flat_map(f32::to_ne_bytes).collect(),
+        DType::Bf16 => moved.into_iter().flat_map(|x| Bf16::from_f32(x).0.to_ne_bytes()).collect(),
+    }
 }
 
 struct Case {
@@ -63,8 +77,9 @@ fn check(cases: &[Case]) {
         for (i, buffer) in single.buffers[..3].iter().enumerate() {
             let order: Vec<usize> = if i < 2 { case.orders[i].to_vec() } else { (0..buffer.shape.len()).collect() };
             let depth: f32 = if i == 0 { 0.05 } else { 1.0 };
-            values.push(numbers(buffer.elements(), i as u32).into_iter().map(|x| x * depth).collect::<Vec<f32>>());
-            let bytes = bytes_in(&order, &buffer.shape, &values[i]);
+            let number = |x: f32| if i < 2 { as_stored(case.blocks.math, x * depth) } else { x };
+            values.push(numbers(buffer.elements(), i as u32).into_iter().map(number).collect::<Vec<f32>>());
+            let bytes = bytes_in(&order, &buffer.shape, &values[i], buffer.dtype);
             arena[buffer.offset..][..bytes.len()].copy_from_slice(&bytes);
         }
         let rendered = render(&single.kernel, &single.buffers);
@@ -106,7 +121,7 @@ fn check(cases: &[Case]) {
         let error = (error / size).sqrt();
         // Half of the mantissa's last bit at most, and on average a good deal less.
         let most = match case.blocks.math {
-            Math::Fma | Math::Tf32x3 => 1e-6,
+            Math::Fma | Math::Tf32x3 | Math::Tf32Stored | Math::Bf16Stored => 1e-6,
             Math::Tf32 => 5e-4,
             Math::Bf16 => 4e-3,
         };
@@ -114,7 +129,7 @@ fn check(cases: &[Case]) {
     }
 }
 
-const MATHS: [Math; 3] = [Math::Tf32, Math::Tf32x3, Math::Bf16];
+const MATHS: [Math; 5] = [Math::Tf32, Math::Tf32Stored, Math::Tf32x3, Math::Bf16, Math::Bf16Stored];
 
 #[test]
 fn matrix_products_are_right_at_every_remainder() {
@@ -132,6 +147,8 @@ fn matrix_products_are_right_at_every_remainder() {
         cases.push(case(math, [20, 16, 132], [turned, turned, PLAIN], [64, 64], 4, 1));
     }
     cases.push(case(Math::Tf32, [132, 140, 40], [PLAIN, PLAIN, PLAIN], [128, 128], 2, 1));
+    cases.push(case(Math::Bf16Stored, [136, 144, 200], [PLAIN, PLAIN, PLAIN], [128, 128], 3, 1));
+    cases.push(case(Math::Bf16Stored, [136, 140, 136], [turned, turned, PLAIN], [128, 128], 2, 2));
     let batch = ContractionKind::MatMul { batch: 3, m: 32, n: 24, k: 20 };
     cases.push(Case { kind: batch, orders: [PLAIN; 3], blocks: blocks(Math::Tf32x3, [64, 64], 2, 1) });
     check(&cases);
@@ -160,6 +177,19 @@ fn convolutions_of_pixel_major_images_are_right() {
     let sparse = conv(16, [16, 16], [2, 2], 1, 1, 2);
     cases.push(case(ContractionKind::Conv2d(sparse), [PIXELS, PIXELS, PIXELS], 1));
     check(&cases);
+}
+
+/// Of bf16, runs of 8 bytes are copied where those of 16 do not start at multiples of their size.
+#[test]
+fn runs_of_bf16_are_copied_as_long_as_they_are_aligned() {
+    let text = |k| {
+        let kind = ContractionKind::MatMul { batch: 1, m: 64, n: 64, k };
+        let single = single(kind, [PLAIN, PLAIN, PLAIN], blocks(Math::Bf16Stored, [64, 64], 3, 1));
+        render(&single.kernel, &single.buffers).source
+    };
+    assert!(text(304).contains("A_LINE = 304, A_COPY = 16;"), "{}", text(304));
+    assert!(text(300).contains("A_LINE = 300, A_COPY = 8;"), "{}", text(300));
+    assert!(text(300).contains("B_LINE = 64, B_COPY = 16;"), "{}", text(300));
 }
 
 #[test]

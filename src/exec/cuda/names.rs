@@ -73,6 +73,7 @@ const RESERVED: &[&str] = &[
     "normal",
     "bernoulli",
     "round_bf16",
+    "round_tf32",
     "to_bf16",
     "from_bf16",
     "min",

@@ -1,6 +1,7 @@
 //! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`.
 
 use super::contraction::{InMemory, epilogue, store_part};
+use super::expr::c_type;
 use super::index::{Points, Space, TILED};
 use super::names::Names;
 use super::nest::{declaration, indented};
@@ -31,8 +32,10 @@ impl Product<'_> {
         let Tile { rows, columns, .. } = blocks.tile;
         let math = match blocks.math {
             Math::Fma | Math::Tf32 => "TF32",
+            Math::Tf32Stored => "TF32_STORED",
             Math::Tf32x3 => "TF32X3",
             Math::Bf16 => "BF16",
+            Math::Bf16Stored => "BF16_STORED",
         };
         let mut lines = vec![
             format!(
@@ -53,7 +56,8 @@ impl Product<'_> {
             let (along_depth, line) = tiling.lines(side);
             let [outer, inner] = tiling.loop_strides(side);
             lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth};"));
-            lines.push(format!("static constexpr unsigned {name}_LINE = {line};"));
+            let copied = tiling.copied(side, blocks.math);
+            lines.push(format!("static constexpr unsigned {name}_LINE = {line}, {name}_COPY = {copied};"));
             lines.push(format!("static constexpr int {name}_OUTER = {outer}, {name}_INNER = {inner};"));
         }
         let (store, along_rows) = self.store(buffers);
@@ -157,7 +161,10 @@ fn pointer(name: &str, buffer: BufferId, buffers: &[Buffer]) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[buffer], buffers);
     vec![
-        format!("static __device__ const float* {name}(const unsigned char* arena) {{"),
+        format!(
+            "static __device__ const {}* {name}(const unsigned char* arena) {{",
+            c_type(buffers[buffer.index()].dtype)
+        ),
         format!("    {}", declaration(&buffers[buffer.index()], &pointers[&buffer], false)),
         format!("    return {};", pointers[&buffer]),
         "}".to_string(),
