@@ -54,7 +54,7 @@ pub enum Precision {
     F32,
     /// Operands are rounded to 10 bits of mantissa (NVIDIA's TF32), sums are in f32.
     Tf32,
-    /// Operands are rounded to bf16, sums are in f32.
+    /// Operands are rounded to bf16, and those of large contractions stored so; sums are in f32.
     Bf16,
 }
 
@@ -87,6 +87,8 @@ pub struct Policy {
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
+    /// Whether contractions read operands that are stored as bf16.
+    pub half_operands: bool,
 }
 
 /// How images between kernels lie in memory.
@@ -112,6 +114,7 @@ impl Target {
                 merge_calls: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
+                half_operands: false,
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -123,6 +126,7 @@ impl Target {
                 merge_calls: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
+                half_operands: false,
             },
         }
     }
@@ -140,7 +144,9 @@ pub struct Strategy {
 impl Strategy {
     /// For a target, by its own policy.
     pub fn new(fusion: Fusion, target: Target, precision: Precision) -> Strategy {
-        Strategy { fusion, target, precision, policy: target.policy() }
+        let has_tensor_cores = matches!(target, Target::Cuda(architecture) if architecture.has_tensor_cores());
+        let half_operands = has_tensor_cores && precision == Precision::Bf16;
+        Strategy { fusion, target, precision, policy: Policy { half_operands, ..target.policy() } }
     }
 }
 

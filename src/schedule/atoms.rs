@@ -3,7 +3,7 @@
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use super::physical::Orders;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op};
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
 
@@ -77,7 +77,8 @@ pub(super) fn choose_atoms(
     }
     let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
     while !candidates.is_empty() {
-        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images: policy.strided_images };
+        let Policy { strided_images, half_operands, .. } = *policy;
+        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images, half_operands };
         let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
@@ -121,10 +122,25 @@ fn source(graph: &Graph, mut id: NodeId) -> NodeId {
     id
 }
 
+/// The conversion of bf16 to f32.
+const WIDEN: Op = Op::Convert { to: DType::F32 };
+
+/// What a contraction reads of its operand in memory: the first node below movements and, where it may read bf16, below the
+/// conversion of that to f32.
+fn stored(graph: &Graph, operand: NodeId, policy: &Policy) -> NodeId {
+    let value = source(graph, operand);
+    match graph.operands(value)[..] {
+        [narrow] if policy.half_operands && *graph.op(value) == WIDEN && graph.ty(narrow).dtype == DType::Bf16 => {
+            stored(graph, narrow, policy)
+        }
+        _ => value,
+    }
+}
+
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
 fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
-    let value = source(graph, operand);
+    let value = stored(graph, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {
