@@ -197,6 +197,26 @@ fn operands_of_large_contractions_are_rounded_once() {
     }
 }
 
+/// What is bf16 already stays as it is, read by a transposition too.
+#[test]
+fn what_is_stored_as_bf16_is_not_rounded_again() {
+    let text = r#"graph g {
+        %h: bf16[16,32] = input "h"
+        %x: f32[32,16] = input "x"
+        %wide: f32[16,32] = convert %h
+        %turned: f32[32,16] = transpose %wide permutation=[1,0]
+        %xt: f32[16,32] = transpose %x permutation=[1,0]
+        %z: f32[32,32] = matmul %turned %xt
+        output z = %z }"#;
+    let mut graph = parse(text).unwrap();
+    let before = graph.clone();
+    operand_precision(&mut graph, &BF16);
+    assert_eq!(verify(&graph), Ok(()));
+    validate(&before, &graph, Assumes::Nothing, 0).unwrap();
+    let narrowed = |id: &NodeId| *graph.op(*id) == Op::Convert { to: crate::ir::DType::Bf16 };
+    assert_eq!(graph.ids().into_iter().filter(narrowed).count(), 1, "{graph}");
+}
+
 /// What else is computed from an operand is rounded with it only where no sum, result or other kind of user is behind it.
 #[test]
 fn only_what_spares_the_value_reads_it_rounded() {

@@ -61,9 +61,11 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
         }
     }
     let computed: Vec<NodeId> = sources.into_iter().filter(|&id| !graph.op(id).is_movement()).collect();
-    // Movements of what was not rounded read it no more.
+    // Movements of what was not rounded read it no more. What goes now, such as a conversion that only they read, must be
+    // told from nodes that are added later.
     graph.remove_dead();
-    for id in computed {
+    let left: Vec<NodeId> = computed.into_iter().filter(|&id| graph.contains(id)).collect();
+    for id in left {
         changed += rounded.share(graph, id, &in_f32);
     }
     Report { changed, nodes_before, nodes_after: graph.len() }
@@ -146,19 +148,17 @@ impl Rounded {
             Rounding::Bf16 => (Op::Convert { to: DType::Bf16 }, "bf16"),
         };
         let operands = graph.operands(id);
-        let narrow = match graph.op(id) {
-            own if own.is_movement() => {
-                let narrow: Vec<NodeId> = operands.iter().map(|operand| self.narrow[operand]).collect();
-                if narrow == operands { id } else { added(graph, id, own.clone(), &narrow, suffix) }
-            }
-            own if *own == op => id,
-            Op::Convert { to: DType::F32 } if self.rounding == Rounding::Bf16 && is_half(graph, operands[0]) => {
-                operands[0]
-            }
-            _ => match graph.users(id).into_iter().find(|&user| *graph.op(user) == op) {
-                Some(user) => user,
-                None => added(graph, id, op, &[id], suffix),
-            },
+        let own = graph.op(id).clone();
+        let narrow = if own.is_movement() {
+            let narrow: Vec<NodeId> = operands.iter().map(|operand| self.narrow[operand]).collect();
+            if narrow == operands { id } else { added(graph, id, own, &narrow, suffix) }
+        } else if own == op {
+            id
+        } else if self.rounding == Rounding::Bf16 && is_widening(graph, id) {
+            operands[0]
+        } else {
+            let found = graph.users(id).into_iter().find(|&user| *graph.op(user) == op);
+            found.unwrap_or_else(|| added(graph, id, op, &[id], suffix))
         };
         self.narrow.insert(id, narrow);
     }
@@ -169,13 +169,13 @@ impl Rounded {
         if !is_half(graph, narrow) {
             return narrow;
         }
-        let is_wide = |other: NodeId| *graph.op(other) == Op::Convert { to: DType::F32 };
-        let found = if is_wide(id) && graph.operands(id)[0] == narrow {
-            Some(id)
+        let wide = if is_widening(graph, id) && graph.operands(id)[0] == narrow {
+            id
         } else {
-            self.wide.get(&narrow).copied().or_else(|| graph.users(narrow).into_iter().find(|&user| is_wide(user)))
+            let known = self.wide.get(&narrow).copied();
+            let found = known.or_else(|| graph.users(narrow).into_iter().find(|&user| is_widening(graph, user)));
+            found.unwrap_or_else(|| added(graph, id, Op::Convert { to: DType::F32 }, &[narrow], "wide"))
         };
-        let wide = found.unwrap_or_else(|| added(graph, id, Op::Convert { to: DType::F32 }, &[narrow], "wide"));
         self.wide.insert(narrow, wide);
         wide
     }
@@ -201,6 +201,11 @@ impl Rounded {
 
 fn is_half(graph: &Graph, id: NodeId) -> bool {
     graph.ty(id).dtype == DType::Bf16
+}
+
+/// Whether a node converts bf16 to f32.
+fn is_widening(graph: &Graph, id: NodeId) -> bool {
+    *graph.op(id) == Op::Convert { to: DType::F32 } && is_half(graph, graph.operands(id)[0])
 }
 
 /// A new node beside `id`, named after it.

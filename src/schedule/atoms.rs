@@ -57,7 +57,9 @@ pub(super) fn choose_atoms(
             && is_shared(graph, id)
             && !is_cheap(graph, id, policy, &atoms)
         {
-            atoms[id.index()] = true;
+            // What contractions read as bf16 is not stored in f32 beside that.
+            let kept = widened(graph, id).filter(|_| policy.half_operands).unwrap_or(id);
+            atoms[kept.index()] |= !leaf(kept);
         }
         if !atoms[id.index()] && !leaf(id) {
             let deepest = graph.operands(id).into_iter().map(|operand| depth[operand.index()]).max();
@@ -122,17 +124,19 @@ fn source(graph: &Graph, mut id: NodeId) -> NodeId {
     id
 }
 
-/// The conversion of bf16 to f32.
-const WIDEN: Op = Op::Convert { to: DType::F32 };
+/// The bf16 that a node converts to f32.
+fn widened(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let is_widening = *graph.op(id) == Op::Convert { to: DType::F32 };
+    let operand = graph.operands(id).first().copied().filter(|_| is_widening)?;
+    (graph.ty(operand).dtype == DType::Bf16).then_some(operand)
+}
 
 /// What a contraction reads of its operand in memory: the first node below movements and, where it may read bf16, below the
 /// conversion of that to f32.
 fn stored(graph: &Graph, operand: NodeId, policy: &Policy) -> NodeId {
     let value = source(graph, operand);
-    match graph.operands(value)[..] {
-        [narrow] if policy.half_operands && *graph.op(value) == WIDEN && graph.ty(narrow).dtype == DType::Bf16 => {
-            stored(graph, narrow, policy)
-        }
+    match widened(graph, value) {
+        Some(narrow) if policy.half_operands => stored(graph, narrow, policy),
         _ => value,
     }
 }

@@ -4,7 +4,7 @@
 
 use super::assemble::Assembled;
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Operand, Store};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Operand, Store};
 use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
@@ -110,12 +110,28 @@ enum Stored {
     Bf16,
 }
 
+/// Whether an expression is rounded to tf32, also where it chooses between such: parts that lie one after the other.
+fn is_tf32(exprs: &Exprs<BufferId>, mut value: ExprId) -> bool {
+    loop {
+        let Some(Expr::Scalar { op: ScalarOp::Select, args }) = exprs.get(value) else {
+            return is_rounding(exprs, value);
+        };
+        if !is_rounding(exprs, args[1]) {
+            return false;
+        }
+        value = args[2];
+    }
+}
+
+fn is_rounding(exprs: &Exprs<BufferId>, value: ExprId) -> bool {
+    matches!(exprs.get(value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }))
+}
+
 /// The buffers that hold nothing but numbers rounded to tf32.
 fn rounded(kernels: &[Kernel]) -> HashSet<BufferId> {
     let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
     let mut add = |exprs: &Exprs<BufferId>, store: &Store<BufferId>| {
-        let is_rounded = matches!(exprs.get(store.value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }));
-        if is_rounded {
+        if is_tf32(exprs, store.value) {
             rounded.insert(store.buffer)
         } else {
             others.insert(store.buffer)

@@ -241,7 +241,9 @@ fn stored_operands_are_multiplied_as_they_are() {
             let case = case_by(graph, strategy, bindings);
             for kernel in case.schedule.kernels.iter().filter(|k| k.kind() == KernelKind::Contraction) {
                 let Algorithm::ThreadBlocks(blocks) = &kernel.choice.algorithm else { panic!("{}", kernel.name) };
-                assert_eq!(blocks.math, math, "{}", kernel.name);
+                // Not fused, what is widened is stored.
+                let is_stored = fusion == Fusion::On || precision == Precision::Tf32;
+                assert!(blocks.math == math || !is_stored, "{}: {:?}", kernel.name, blocks.math);
             }
             cases.push(case);
         }

@@ -2,10 +2,12 @@
 
 use crate::contractions::{Single, single};
 use crate::emulate::{launches, program_of, run_program};
+use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
-use gcc_gan::kernel::choice::{Math, ThreadBlocks, Tile};
+use gcc_gan::kernel::choice::{Algorithm, Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
+use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::kernel::tiling::step;
 use gcc_gan::tensor::{Bf16, DType, round_to_tf32};
 use gcc_gan::testing::products::{by_definition, points};
@@ -177,6 +179,25 @@ fn convolutions_of_pixel_major_images_are_right() {
     let sparse = conv(16, [16, 16], [2, 2], 1, 1, 2);
     cases.push(case(ContractionKind::Conv2d(sparse), [PIXELS, PIXELS, PIXELS], 1));
     check(&cases);
+}
+
+/// In the DCGAN's step all that suits tensor cores is multiplied as it is stored, and nothing is stored in f32 only to be
+/// widened bf16.
+#[test]
+fn the_dcgan_stores_what_it_multiplies() {
+    for (precision, math) in [(Precision::Tf32, Math::Tf32Stored), (Precision::Bf16, Math::Bf16Stored)] {
+        let options = Options { target: Target::Cuda(Architecture(90)), precision, ..Options::default() };
+        let text = include_str!("../../graphs/dcgan.ron");
+        let plan = compile("dcgan.ron", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+        let step = plan.entries.iter().find(|entry| entry.name == "train_step").unwrap();
+        let maths = step.schedule.kernels.iter().filter_map(|kernel| match &kernel.choice.algorithm {
+            Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => Some(blocks.math),
+            _ => None,
+        });
+        assert_eq!(maths.collect::<Vec<_>>(), vec![math; 13]);
+        let widened = step.schedule.buffers.iter().filter(|buffer| buffer.name.ends_with("_wide"));
+        assert_eq!(widened.map(|buffer| &buffer.name).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
 }
 
 /// Of bf16, runs of 8 bytes are copied where those of 16 do not start at multiples of their size.
