@@ -1,4 +1,4 @@
-// What every generated kernel may use: the wait it begins with, random draws, bf16, and reductions in a fixed order.
+// What every generated kernel may use: the wait it begins with, random draws, bf16 and tf32, and reductions in a fixed order.
 
 // --- Launches that overlap --------------------------------------------------------------------
 // From sm_90 on a kernel can be launched while those that it depends on still run: an edge of the graph is then
@@ -137,6 +137,15 @@ static __device__ unsigned short to_bf16(float x) {
 
 static __device__ float from_bf16(unsigned short bits) {
     return __int_as_float((int)((unsigned)bits << 16));
+}
+
+// --- tf32 -------------------------------------------------------------------------------------
+// A float of 11 significant bits. Rounded to nearest, ties away from zero, as tensor cores' operands are.
+
+static __device__ float round_tf32(float x) {
+    const unsigned bits = (unsigned)__float_as_int(x);
+    const bool is_finite = (bits & 0x7f800000u) != 0x7f800000u;
+    return is_finite ? __int_as_float((int)((bits + 0x1000u) & 0xffffe000u)) : x;
 }
 
 // --- Reductions -------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 // Matrix products by tensor cores: one tile of results for each block of 128 threads, on sm_80 and newer.
 //
-// A piece of each operand, 32 deep, is copied to shared memory while earlier ones are multiplied; each of the four
-// warps has a quarter of the tile, a matrix of 16 x 8 results for each multiplication of the tensor cores. Taps of a
+// A piece of each operand, 128 bytes deep, is copied to shared memory while earlier ones are multiplied; each of the
+// four warps has a quarter of the tile, a matrix of 16 x 8 results for each multiplication of the tensor cores. Taps of a
 // convolution that fall on padding are not computed: which there are is the same for all threads of a block.
 //
 // `Product` is written for each kernel. It has
 //   POINTS: how many places there are where tiles of ROWS x COLUMNS results are computed (the pixels of a convolution's output);
 //   DEPTH: the terms of one tap, and PARTS in which all terms are added by different blocks;
 //   TILE_ROWS, TILE_COLUMNS, STAGES: the tile, and how many pieces of operands are in shared memory;
-//   MATH: how operands are rounded;
+//   MATH: what operands are in memory, and how they are rounded;
 //   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
 //     far apart lines of them are, and the strides of the two loops over taps; the same of B;
+//   A_COPY: how many bytes of it are copied at a time, 16 or 8; the same of B;
 //   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
 //   point(number): the points in the order in which their blocks start, those with the most taps first;
 //   a(arena), b(arena): the operands;
@@ -20,9 +21,11 @@
 //     (see prelude.cuh), and partials(arena) is where the results of tiles go.
 
 enum class Math {
-    TF32,    // operands rounded to tf32
-    TF32X3,  // each operand as a sum of two tf32: three products, and the sum moved to f32 every 128 terms
-    BF16,    // operands rounded to bf16
+    TF32,         // operands rounded to tf32
+    TF32_STORED,  // operands that are rounded to tf32 in memory
+    TF32X3,       // each operand as a sum of two tf32: three products, and the sum moved to f32 every 128 terms
+    BF16,         // operands rounded to bf16
+    BF16_STORED,  // operands that are bf16 in memory
 };
 
 // What the values of a tile are reduced to: a result for each row, one for each column, or one for all. ALL: not at all.
@@ -41,9 +44,14 @@ static __device__ __forceinline__ float* shared_floats() {
     return floats;
 }
 
-// Starts to copy 16 bytes to shared memory, of which all but the first `bytes` are zeros and not read.
-static __device__ __forceinline__ void start_copy(float* to, const float* from, unsigned bytes) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+// Starts to copy 16 or 8 bytes to shared memory, of which all but the first `bytes` are zeros and not read.
+template <unsigned SIZE>
+static __device__ __forceinline__ void start_copy(void* to, const void* from, unsigned bytes) {
+    if (SIZE == 16) {
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+    } else {
+        asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 8, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
+    }
 }
 
 // Ends a group of copies.
@@ -55,10 +63,17 @@ static __device__ __forceinline__ void await_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
-// Four matrices of 8 lines of 4 floats; lane l gives where line l % 8 of matrix l / 8 is, and gets element l % 4 of line l / 4
+// Four matrices of 8 lines of 4 words; lane l gives where line l % 8 of matrix l / 8 is, and gets word l % 4 of line l / 4
 // of each.
-static __device__ __forceinline__ void load_matrices(unsigned (&to)[4], const float* line) {
+static __device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void* line) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(line)));
+}
+
+// The same of matrices of 8 lines of 8 bf16, but the lane gets element l / 4 of line l % 4 * 2 and of the one after.
+static __device__ __forceinline__ void load_transposed(unsigned (&to)[4], const void* line) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(shared_address(line)));
 }
@@ -123,58 +138,66 @@ static __device__ __forceinline__ Range within(Range range, int base, int step, 
 
 // --- Pieces of operands in shared memory ------------------------------------------------------
 
-static constexpr unsigned STEP = 32;      // the depth of a piece
 static constexpr unsigned THREADS = 128;  // of a block
 
-// A piece of an operand: ROWS rows of a (or columns of b), STEP deep.
+// A piece of an operand of floats, or of bf16 as unsigned short: ROWS rows of a (or columns of b), STEP deep.
 //
 // Where elements lie along the depth, a row is a line of 128 bytes, whose eight runs of 16 bytes are permuted by the row so that
 // eight rows of one run are in different banks. Else a line is all rows at one depth, and groups of eight rows are permuted by
 // the depth.
-template <unsigned ROWS, bool ALONG_DEPTH>
+template <class Element, unsigned ROWS, bool ALONG_DEPTH>
 struct Piece {
-    static constexpr unsigned FLOATS = ROWS * STEP;
+    static constexpr unsigned RUN = 16 / sizeof(Element), STEP = 8 * RUN;
+    static constexpr unsigned ELEMENTS = ROWS * STEP;
+    static constexpr bool IS_HALF = sizeof(Element) == 2;
 
     static __device__ __forceinline__ unsigned at(unsigned row, unsigned depth) {
-        return ALONG_DEPTH ? row * STEP + (depth ^ row % 8 * 4) : depth * ROWS + (row ^ depth % 4 * 8);
+        return ALONG_DEPTH ? row * STEP + (depth ^ row % 8 * RUN) : depth * ROWS + (row ^ depth % RUN * 8);
     }
 
     // Starts the copy of a piece of an operand of SIZE rows and DEPTH terms, with zeros beyond them; `from` is where the piece
-    // starts and LINE how far apart its lines are.
-    template <unsigned SIZE, unsigned DEPTH, unsigned LINE>
-    static __device__ __forceinline__ void copy(float* piece, const float* from, unsigned row0, unsigned depth0) {
-        constexpr unsigned RUNS = (ALONG_DEPTH ? STEP : ROWS) / 4, LINES = ALONG_DEPTH ? ROWS : STEP;
-        const unsigned first = threadIdx.x / RUNS, run = threadIdx.x % RUNS * 4;
-        from += first * LINE + run;
+    // starts, LINE how far apart its lines are, and COPY how many bytes are copied at a time.
+    template <unsigned SIZE, unsigned DEPTH, unsigned LINE, unsigned COPY>
+    static __device__ __forceinline__ void copy(Element* piece, const Element* from, unsigned row0, unsigned depth0) {
+        constexpr unsigned COPIED = COPY / sizeof(Element);
+        constexpr unsigned COPIES = (ALONG_DEPTH ? STEP : ROWS) / COPIED, LINES = ALONG_DEPTH ? ROWS : STEP;
+        const unsigned first = threadIdx.x / COPIES, start = threadIdx.x % COPIES * COPIED;
+        from += first * LINE + start;
 #pragma unroll
-        for (unsigned i = 0; i < LINES; i += THREADS / RUNS) {
-            const unsigned line = first + i, row = ALONG_DEPTH ? line : run, depth = ALONG_DEPTH ? run : line;
-            unsigned bytes = 16;
-            if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
-            if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
-            start_copy(piece + at(row, depth), from + (size_t)i * LINE, bytes);
+        for (unsigned i = 0; i < LINES; i += THREADS / COPIES) {
+            const unsigned line = first + i, row = ALONG_DEPTH ? line : start, depth = ALONG_DEPTH ? start : line;
+            unsigned elements = COPIED;
+            if (SIZE % ROWS != 0) elements = min(elements, left(SIZE, row0 + row, ALONG_DEPTH));
+            if (DEPTH % STEP != 0) elements = min(elements, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
+            start_copy<COPY>(piece + at(row, depth), from + (size_t)i * LINE, elements * (unsigned)sizeof(Element));
         }
     }
 
-    // Bytes of a run that are inside a dimension of `size`, of which all or (else) each element is at another index.
+    // Elements from an index on that are inside a dimension of `size`, of which all or (else) each element is at another index.
     static __device__ __forceinline__ unsigned left(unsigned size, unsigned index, bool all) {
-        return index >= size ? 0 : all ? 16 : min(size - index, 4u) * 4;
+        return index >= size ? 0 : all ? RUN : size - index;
     }
 
     // Which row of its warp's quarter is row g (+ 8 where `half` is 1) of matrix i: lanes read four neighbours at a time
-    // where rows are neighbours.
+    // where rows of floats are neighbours.
     static __device__ __forceinline__ unsigned row_of(unsigned i, unsigned half, unsigned g) {
-        return ALONG_DEPTH ? 16 * i + 8 * half + g : 32 * (i / 2) + 4 * g + 2 * (i % 2) + half;
+        return ALONG_DEPTH || IS_HALF ? 16 * i + 8 * half + g : 32 * (i / 2) + 4 * g + 2 * (i % 2) + half;
     }
 
-    // The matrices of 16 x 8 from a row and a depth on, spread over the lanes as `multiply_tf32` has them.
+    // The matrices of 16 rows and 32 bytes of depth from a row and a depth on, spread over the lanes as `multiply_tf32` has
+    // them of floats, and `multiply_bf16` of bf16.
     template <unsigned COUNT>
-    static __device__ __forceinline__ void load(unsigned (&to)[COUNT][4], const float* piece, unsigned row, unsigned depth) {
+    static __device__ __forceinline__ void load(unsigned (&to)[COUNT][4], const Element* piece, unsigned row, unsigned depth) {
         const unsigned lane = threadIdx.x % 32;
         if (ALONG_DEPTH) {
 #pragma unroll
             for (unsigned i = 0; i < COUNT; ++i) {
-                load_matrices(to[i], piece + at(row + 16 * i + lane % 16, depth + lane / 16 * 4));
+                load_matrices(to[i], piece + at(row + 16 * i + lane % 16, depth + lane / 16 * RUN));
+            }
+        } else if (IS_HALF) {
+#pragma unroll
+            for (unsigned i = 0; i < COUNT; ++i) {
+                load_transposed(to[i], piece + at(row + 16 * i + lane / 8 % 2 * 8, depth + lane / 16 * 8 + lane % 8));
             }
         } else {
 #pragma unroll
@@ -194,27 +217,30 @@ struct Piece {
 template <Math MATH>
 struct Multiply;
 
-template <>
-struct Multiply<Math::TF32> {
+template <bool ROUNDED>
+struct MultiplyTf32 {
+    typedef float Element;
     static constexpr unsigned PROMOTED = 0;  // pieces after which the sums move to f32; 0 never
 
     template <class A, class B, unsigned DOWN, unsigned ACROSS>
     static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
                                                   const float* b_piece, unsigned row, unsigned column) {
 #pragma unroll
-        for (unsigned depth = 0; depth < STEP; depth += 8) {
+        for (unsigned depth = 0; depth < A::STEP; depth += 8) {
             unsigned a[DOWN][4], b[ACROSS][4];
             A::load(a, a_piece, row, depth);
             B::load(b, b_piece, column, depth);
+            if (!ROUNDED) {
 #pragma unroll
-            for (unsigned i = 0; i < DOWN; ++i) {
+                for (unsigned i = 0; i < DOWN; ++i) {
 #pragma unroll
-                for (unsigned e = 0; e < 4; ++e) a[i][e] = to_tf32(a[i][e]);
-            }
+                    for (unsigned e = 0; e < 4; ++e) a[i][e] = to_tf32(a[i][e]);
+                }
 #pragma unroll
-            for (unsigned j = 0; j < ACROSS; ++j) {
+                for (unsigned j = 0; j < ACROSS; ++j) {
 #pragma unroll
-                for (unsigned e = 0; e < 4; ++e) b[j][e] = to_tf32(b[j][e]);
+                    for (unsigned e = 0; e < 4; ++e) b[j][e] = to_tf32(b[j][e]);
+                }
             }
 #pragma unroll
             for (unsigned i = 0; i < DOWN; ++i) {
@@ -227,9 +253,16 @@ struct Multiply<Math::TF32> {
     }
 };
 
+template <>
+struct Multiply<Math::TF32> : MultiplyTf32<false> {};
+
+template <>
+struct Multiply<Math::TF32_STORED> : MultiplyTf32<true> {};
+
 // x = high + low up to 2^-22 of x; the product of two low parts is less than that.
 template <>
 struct Multiply<Math::TF32X3> {
+    typedef float Element;
     static constexpr unsigned PROMOTED = 4;  // tensor cores add with truncation
 
     template <unsigned COUNT>
@@ -249,7 +282,7 @@ struct Multiply<Math::TF32X3> {
     static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
                                                   const float* b_piece, unsigned row, unsigned column) {
 #pragma unroll
-        for (unsigned depth = 0; depth < STEP; depth += 8) {
+        for (unsigned depth = 0; depth < A::STEP; depth += 8) {
             unsigned a[DOWN][4], b[ACROSS][4], a_low[DOWN][4], b_low[ACROSS][4];
             A::load(a, a_piece, row, depth);
             B::load(b, b_piece, column, depth);
@@ -268,9 +301,34 @@ struct Multiply<Math::TF32X3> {
     }
 };
 
+template <>
+struct Multiply<Math::BF16_STORED> {
+    typedef unsigned short Element;
+    static constexpr unsigned PROMOTED = 0;
+
+    template <class A, class B, unsigned DOWN, unsigned ACROSS>
+    static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const Element* a_piece,
+                                                  const Element* b_piece, unsigned row, unsigned column) {
+#pragma unroll
+        for (unsigned depth = 0; depth < A::STEP; depth += 16) {
+            unsigned a[DOWN][4], b[ACROSS][4];
+            A::load(a, a_piece, row, depth);
+            B::load(b, b_piece, column, depth);
+#pragma unroll
+            for (unsigned i = 0; i < DOWN; ++i) {
+#pragma unroll
+                for (unsigned j = 0; j < 2 * ACROSS; ++j) {
+                    multiply_bf16(sums[i][j], a[i], b[j / 2][j % 2], b[j / 2][j % 2 + 2]);
+                }
+            }
+        }
+    }
+};
+
 // The terms are paired in another order than they are in memory, the same for both operands: t with t + 4.
 template <>
 struct Multiply<Math::BF16> {
+    typedef float Element;
     static constexpr unsigned PROMOTED = 0;
 
     template <class Operand, unsigned COUNT>
@@ -291,7 +349,7 @@ struct Multiply<Math::BF16> {
     static __device__ __forceinline__ void pieces(float (&sums)[DOWN][2 * ACROSS][4], const float* a_piece,
                                                   const float* b_piece, unsigned row, unsigned column) {
 #pragma unroll
-        for (unsigned depth = 0; depth < STEP; depth += 16) {
+        for (unsigned depth = 0; depth < A::STEP; depth += 16) {
             unsigned a[DOWN][4], b[ACROSS][4];
             load<A>(a, a_piece, row, depth);
             load<B>(b, b_piece, column, depth);
@@ -353,12 +411,13 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
     constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
     constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    constexpr unsigned PIECES = (Product::DEPTH + STEP - 1) / STEP;
     // Matrices of 16 rows and of 16 columns of a warp.
     constexpr unsigned DOWN = TILE_ROWS / 32, ACROSS = TILE_COLUMNS / 32;
-    using A = Piece<TILE_ROWS, Product::A_ALONG_DEPTH>;
-    using B = Piece<TILE_COLUMNS, Product::B_ALONG_DEPTH>;
     using Mul = Multiply<Product::MATH>;
+    using Element = typename Mul::Element;
+    using A = Piece<Element, TILE_ROWS, Product::A_ALONG_DEPTH>;
+    using B = Piece<Element, TILE_COLUMNS, Product::B_ALONG_DEPTH>;
+    constexpr unsigned PIECES = (Product::DEPTH + A::STEP - 1) / A::STEP;
 
     const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
     const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
@@ -372,10 +431,10 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
     const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
     const unsigned count = last - first;
 
-    float* const a_pieces = shared_floats();
-    float* const b_pieces = a_pieces + STAGES * A::FLOATS;
-    const float* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
-    const float* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
+    Element* const a_pieces = (Element*)shared_floats();
+    Element* const b_pieces = a_pieces + STAGES * A::ELEMENTS;
+    const Element* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
+    const Element* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
 
     // What is copied next. Indices wrap around below 0 and back.
     unsigned piece = first % PIECES;
@@ -383,14 +442,15 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
     unsigned outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
     unsigned inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
     auto copy = [&](unsigned stage) {
-        const unsigned depth = piece * STEP;
+        const unsigned depth = piece * A::STEP;
         const unsigned a_at = place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
                               (Product::A_ALONG_DEPTH ? depth : depth * Product::A_LINE);
         const unsigned b_at = place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
                               (Product::B_ALONG_DEPTH ? depth : depth * Product::B_LINE);
-        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE>(a_pieces + stage * A::FLOATS, a + a_at, row0, depth);
-        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE>(b_pieces + stage * B::FLOATS, b + b_at, column0,
-                                                                            depth);
+        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE, Product::A_COPY>(a_pieces + stage * A::ELEMENTS,
+                                                                                          a + a_at, row0, depth);
+        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE, Product::B_COPY>(b_pieces + stage * B::ELEMENTS,
+                                                                                             b + b_at, column0, depth);
         if (++piece == PIECES) {
             piece = 0;
             if (++inner == (unsigned)place.inner.last) {
@@ -414,7 +474,8 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
         __syncthreads();  // the piece is there for all, and all are done with the one before
         if (i + STAGES - 1 < count) copy(free);
         end_copies();
-        Mul::template pieces<A, B, DOWN, ACROSS>(sums, a_pieces + stage * A::FLOATS, b_pieces + stage * B::FLOATS, row, column);
+        Mul::template pieces<A, B, DOWN, ACROSS>(sums, a_pieces + stage * A::ELEMENTS, b_pieces + stage * B::ELEMENTS, row,
+                                                 column);
         stage = stage + 1 == STAGES ? 0 : stage + 1;
         free = free + 1 == STAGES ? 0 : free + 1;
         if (Mul::PROMOTED != 0 && (i + 1 == count || (i + 1) % (Mul::PROMOTED != 0 ? Mul::PROMOTED : 1) == 0)) {

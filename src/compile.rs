@@ -6,8 +6,8 @@ use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
-use crate::kernel::target::{Layout, Policy, Precision, Target};
-use crate::passes::{self, Pass, PassContext};
+use crate::kernel::target::{Layout, Precision, Target};
+use crate::passes::{self, Pass, PassContext, Rounding};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
@@ -196,8 +196,23 @@ fn workspace_bytes(schedule: &Schedule) -> usize {
 }
 
 /// What passes are told.
-fn context(policy: Policy, fast_math: bool) -> PassContext {
-    PassContext { fast_math, images: policy.layout == Layout::PixelMajor, merge_calls: policy.merge_calls }
+fn context(strategy: &Strategy, fast_math: bool) -> PassContext {
+    let policy = strategy.policy;
+    PassContext {
+        fast_math,
+        images: policy.layout == Layout::PixelMajor,
+        merge_calls: policy.merge_calls,
+        operands: rounding(strategy),
+    }
+}
+
+/// What contractions multiply, where not f32: what tensor cores take.
+pub fn rounding(strategy: &Strategy) -> Option<Rounding> {
+    match (strategy.target, strategy.precision) {
+        (Target::Cuda(architecture), Precision::Tf32) if architecture.has_tensor_cores() => Some(Rounding::Tf32),
+        (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => Some(Rounding::Bf16),
+        (Target::Cpu | Target::Cuda(_), Precision::F32 | Precision::Tf32 | Precision::Bf16) => None,
+    }
 }
 
 /// The passes after differentiation.
@@ -212,7 +227,7 @@ pub const DIFFERENTIATE: &str = "differentiate";
 /// The names of all stages after `declared` for a target, in order.
 pub fn stages(target: Target) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
-    let context = context(target.policy(), false);
+    let context = context(&Strategy::new(Fusion::On, target, Precision::F32), false);
     forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).collect()
 }
 
@@ -456,7 +471,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
-    let context = context(options.strategy().policy, options.fast_math);
+    let context = context(&options.strategy(), options.fast_math);
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),

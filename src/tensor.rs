@@ -171,6 +171,15 @@ pub fn round_to_bf16(value: f32) -> f32 {
     f32::from_bits(bits & 0xffff_0000)
 }
 
+/// The nearest f32 of 11 significant bits, which is what TF32 holds; of two the one with the greater magnitude.
+#[inline(always)]
+pub fn round_to_tf32(value: f32) -> f32 {
+    let bits = value.to_bits();
+    // A carry goes to the exponent, and at last to infinity.
+    let rounded = bits.wrapping_add(0x1000) & 0xffff_e000;
+    f32::from_bits(if value.is_finite() { rounded } else { bits })
+}
+
 /// A tensor in the host's memory, row-major. Two are equal where their types and bits are.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tensor {
@@ -416,6 +425,27 @@ mod tests {
             let narrow = Bf16::from_f32(f32::from_bits(bits));
             assert!(narrow.to_f32().is_nan(), "{bits:x}");
             assert_eq!(narrow.0 >> 15, (bits >> 31) as u16, "the sign stays");
+        }
+    }
+
+    #[test]
+    fn tf32_is_the_nearest_and_of_two_the_greater() {
+        for (bits, expected) in [
+            (0x3f80_0000u32, 0x3f80_0000),
+            (0x8000_0000, 0x8000_0000),
+            (0x3f80_0fff, 0x3f80_0000),
+            // Ties.
+            (0x3f80_1000, 0x3f80_2000),
+            (0x3f80_3000, 0x3f80_4000),
+            (0xbf80_1000, 0xbf80_2000),
+            (0x3fff_ffff, 0x4000_0000),
+            (0x7f7f_ffff, 0x7f80_0000),
+            (0x0000_0fff, 0),
+            (0x0000_1000, 0x0000_2000),
+            (0xff80_0000, 0xff80_0000),
+            (0x7f80_0001, 0x7f80_0001),
+        ] {
+            assert_eq!(round_to_tf32(f32::from_bits(bits)).to_bits(), expected, "{bits:x}");
         }
     }
 

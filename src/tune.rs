@@ -108,7 +108,7 @@ pub fn tune(
     let start = compiled(&choices)?;
     let schedule = &entry_of(&start, entry)?.schedule;
     let kernels: Vec<(&Kernel, Vec<Algorithm>)> = (schedule.kernels.iter())
-        .map(|kernel| (kernel, candidates(kernel, &schedule.buffers, options.target, effort.candidates)))
+        .map(|kernel| (kernel, candidates(kernel, options.target, effort.candidates)))
         .filter(|(_, algorithms)| algorithms.len() > 1)
         .collect();
     if kernels.is_empty() {

@@ -10,12 +10,12 @@ use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
 use gcc_gan::exec::{Device, Examples, ExecError, Executor, Watched, watched};
 use gcc_gan::ir::Module;
-use gcc_gan::kernel::target::{Architecture, Target};
+use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::Plan;
 use gcc_gan::replay::Replay;
 use gcc_gan::tensor::{Tensor, TensorMut, TensorRef};
 use gcc_gan::testing::conformance::{Exceptions, GROUPS, Tolerances, group, prepare, report};
-use gcc_gan::testing::{program_inputs, strategies_for};
+use gcc_gan::testing::{program_inputs, strategies_at};
 use gcc_gan::types::{Feed, InputDecl, StateDecl};
 use std::sync::Arc;
 
@@ -41,8 +41,12 @@ fn target(device: &CudaDevice) -> Target {
 
 /// Checks one group of cases on the device.
 fn check(name: &str) {
+    check_at(name, Precision::F32, &Tolerances::F32);
+}
+
+fn check_at(name: &str, precision: Precision, tolerances: &Tolerances) {
     let Some(device) = gpu() else { return };
-    let prepared = prepare(&group(name), &strategies_for(target(&device)), &Tolerances::F32);
+    let prepared = prepare(&group(name), &strategies_at(target(&device), precision), tolerances);
     let found = report(&device, &prepared, &Exceptions::none());
     print!("{found}");
     assert!(found.is_ok(), "failed: {:?}", found.failed());
@@ -64,6 +68,25 @@ conformance!(
     scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion layouts
     sliced_operands draws bf16 states odd_sizes random_graphs training_steps
 );
+
+macro_rules! precisions {
+    ($($group:ident)*) => {
+        $(mod $group {
+            use super::*;
+            #[test]
+            fn in_tf32() {
+                check_at(stringify!($group), Precision::Tf32, &Tolerances::TF32);
+            }
+            #[test]
+            fn in_bf16() {
+                check_at(stringify!($group), Precision::Bf16, &Tolerances::BF16);
+            }
+        })*
+    };
+}
+
+// Those in which contractions have operands of their own, of all sizes.
+precisions!(matrix_products convolutions contraction_fusion layouts sliced_operands);
 
 #[test]
 fn every_group_is_checked() {

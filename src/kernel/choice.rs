@@ -101,10 +101,14 @@ pub enum Math {
     Fma,
     /// Tensor cores on operands rounded to tf32.
     Tf32,
+    /// Tensor cores on operands that are stored rounded to tf32.
+    Tf32Stored,
     /// Tensor cores on operands split into sums of two tf32: as accurate as f32.
     Tf32x3,
     /// Tensor cores on operands rounded to bf16.
     Bf16,
+    /// Tensor cores on operands that are stored as bf16.
+    Bf16Stored,
 }
 
 impl Math {
@@ -112,8 +116,19 @@ impl Math {
         match self {
             Math::Fma => "fma",
             Math::Tf32 => "tf32",
+            Math::Tf32Stored => "stored tf32",
             Math::Tf32x3 => "3xtf32",
             Math::Bf16 => "bf16",
+            Math::Bf16Stored => "stored bf16",
+        }
+    }
+
+    /// What operands are in memory; `None` where it does not matter.
+    pub fn operands(self) -> Option<DType> {
+        match self {
+            Math::Fma => None,
+            Math::Tf32 | Math::Tf32Stored | Math::Tf32x3 | Math::Bf16 => Some(DType::F32),
+            Math::Bf16Stored => Some(DType::Bf16),
         }
     }
 }
@@ -174,14 +189,17 @@ impl Algorithm {
             Algorithm::Images(_) => "images, rows in place",
             Algorithm::FilterGradient { .. } => "filter gradient in blocks",
             Algorithm::ThreadBlocks(blocks) if warpgroup::is_choice(blocks) => match blocks.math {
-                Math::Bf16 => "warpgroups, bf16",
+                Math::Bf16Stored | Math::Bf16 => "warpgroups, stored bf16",
+                Math::Tf32Stored => "warpgroups, stored tf32",
                 Math::Tf32 | Math::Fma | Math::Tf32x3 => "warpgroups, tf32",
             },
             Algorithm::ThreadBlocks(blocks) => match blocks.math {
                 Math::Fma => "thread blocks, fma",
                 Math::Tf32 => "thread blocks, tf32",
+                Math::Tf32Stored => "thread blocks, stored tf32",
                 Math::Tf32x3 => "thread blocks, 3xtf32",
                 Math::Bf16 => "thread blocks, bf16",
+                Math::Bf16Stored => "thread blocks, stored bf16",
             },
         }
     }
@@ -231,6 +249,20 @@ impl Algorithm {
             }
             (Algorithm::Loops | Algorithm::SplitSweeps { .. }, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
         }
+    }
+
+    /// Whether it reads operands of the types that a body's have in memory. `dtype` gives a buffer's element type.
+    pub fn reads_operands<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> bool {
+        let Body::Contraction(c) = body else { return true };
+        let read = match self {
+            Algorithm::ThreadBlocks(blocks) => blocks.math.operands(),
+            Algorithm::Loops
+            | Algorithm::SplitSweeps { .. }
+            | Algorithm::MatMul { .. }
+            | Algorithm::Images(_)
+            | Algorithm::FilterGradient { .. } => Some(DType::F32),
+        };
+        c.operand_types(dtype).into_iter().all(|found| read.is_none_or(|read| read == found))
     }
 
     /// The workspace that it needs for a body, in f32. `dtype` gives a buffer's element type.
@@ -353,11 +385,11 @@ impl<B> Contraction<B> {
         })
     }
 
-    /// Whether both operands are of a type in memory; what is computed by a prologue is f32.
-    pub fn has_operands_of(&self, element: DType, dtype: impl Fn(&B) -> DType) -> bool {
-        self.operands.iter().all(|operand| match operand {
-            Operand::Buffer { buffer, .. } => dtype(buffer) == element,
-            Operand::Computed { .. } => element == DType::F32,
+    /// What the operands are in memory: what prologues compute is f32.
+    pub fn operand_types(&self, dtype: impl Fn(&B) -> DType) -> [DType; 2] {
+        [0, 1].map(|side| match &self.operands[side] {
+            Operand::Buffer { buffer, .. } => dtype(buffer),
+            Operand::Computed { .. } => DType::F32,
         })
     }
 

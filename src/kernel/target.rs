@@ -67,7 +67,7 @@ pub enum Precision {
     F32,
     /// Operands are rounded to 10 bits of mantissa (NVIDIA's TF32), sums are in f32.
     Tf32,
-    /// Operands are rounded to bf16, sums are in f32.
+    /// Operands are rounded to bf16, and those of large contractions stored so; sums are in f32.
     Bf16,
 }
 
@@ -105,6 +105,8 @@ pub struct Policy {
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
+    /// Whether contractions read operands that are stored as bf16.
+    pub half_operands: bool,
 }
 
 /// How images between kernels lie in memory.
@@ -132,6 +134,7 @@ impl Target {
                 draws_as_bits: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
+                half_operands: false,
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -145,6 +148,7 @@ impl Target {
                 draws_as_bits: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
+                half_operands: false,
             },
         }
     }
@@ -162,7 +166,9 @@ pub struct Strategy {
 impl Strategy {
     /// For a target, by its own policy.
     pub fn new(fusion: Fusion, target: Target, precision: Precision) -> Strategy {
-        Strategy { fusion, target, precision, policy: target.policy() }
+        let has_tensor_cores = matches!(target, Target::Cuda(architecture) if architecture.has_tensor_cores());
+        let half_operands = has_tensor_cores && precision == Precision::Bf16;
+        Strategy { fusion, target, precision, policy: Policy { half_operands, ..target.policy() } }
     }
 }
 

@@ -2,7 +2,7 @@
 //! fixed for a block.
 //!
 //! A block has a tile of one dimension of the rows, one of the columns and one of the depth, of which whole runs of 16
-//! bytes are copied. All other dimensions of rows and columns are fixed for it, so that what depends on them is the
+//! bytes are copied (of bf16 also of 8). All other dimensions of rows and columns are fixed for it, so that what depends on them is the
 //! same for all its threads. The other dimensions of the depth are loops, and where an operand is an image, the range
 //! of each loop follows from the block's fixed coordinates: taps that fall on padding are not computed at all. So a
 //! convolution of pixel-major images is a plain product for each pixel and tap, whose rows are the images.
@@ -12,13 +12,14 @@ use super::body::{Body, Contraction, Operand};
 use super::choice::{Math, ThreadBlocks, Tile};
 use super::gemm::Gemm;
 use super::warpgroup;
+use crate::tensor::DType;
 
 /// Fewer rows, columns or terms would leave most of a tile empty.
 const LEAST: usize = 16;
-/// Floats that are copied at a time: 16 bytes.
+/// Elements that are copied at a time at least: 16 bytes of f32, 8 of bf16.
 const RUN: isize = 4;
-/// Terms of a sum in one piece of an operand.
-pub const STEP: usize = 32;
+/// Bytes of a row of one piece of an operand.
+const PIECE: usize = 128;
 /// Rows and columns of the tiles that there are kernels for.
 pub const TILES: [(usize, usize); 3] = [(128, 128), (128, 64), (64, 64)];
 /// The warps that share a tile's rows and columns.
@@ -69,6 +70,16 @@ pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
     merged(c.kind.gemms_of([&access(0), &access(1)])).iter().map(Tiling::new).collect()
 }
 
+/// Bytes of an element of an operand in memory.
+fn element_bytes(math: Math) -> usize {
+    math.operands().map_or(size_of::<f32>(), DType::size)
+}
+
+/// Terms of a sum in one piece of an operand.
+pub fn step(math: Math) -> usize {
+    PIECE / element_bytes(math)
+}
+
 /// Whether a choice is one that there is a kernel for, and computes a body.
 pub fn suits<B>(blocks: &ThreadBlocks, body: &Body<B>) -> bool {
     let Body::Contraction(c) = body else { return false };
@@ -83,18 +94,17 @@ pub fn is_kernel(blocks: &ThreadBlocks) -> bool {
     let Tile { rows, columns, depth } = blocks.tile;
     // Sums of split operands take twice the registers.
     let fits = blocks.math != Math::Tf32x3 || rows * columns < 128 * 128;
-    let is_tile = TILES.contains(&(rows, columns)) && depth == STEP;
+    let is_tile = TILES.contains(&(rows, columns)) && depth == step(blocks.math);
     is_tile && fits && blocks.warps == WARPS && (2..=4).contains(&blocks.stages)
 }
 
 /// Bytes of shared memory that a tile takes: pieces of both operands for each stage, and afterwards the sums.
 pub fn shared_bytes(blocks: &ThreadBlocks) -> usize {
     let Tile { rows, columns, depth } = blocks.tile;
-    let pieces = blocks.stages * (rows + columns) * depth * size_of::<f32>();
-    let pieces = if warpgroup::is_choice(blocks) { warpgroup::shared_bytes(blocks) } else { pieces };
+    let pieces = blocks.stages * (rows + columns) * depth * element_bytes(blocks.math);
     // Lines of sums lie along rows or along columns.
-    let sums = (rows * (columns + PAD)).max(columns * (rows + PAD));
-    pieces.max(sums * size_of::<f32>())
+    let sums = (rows * (columns + PAD)).max(columns * (rows + PAD)) * size_of::<f32>();
+    pieces.max(sums)
 }
 
 /// Floats between lines of sums in shared memory.
@@ -246,10 +256,21 @@ impl Tiling {
         }
     }
 
-    /// How many products of pieces so deep each of a block's tiles takes on average, padding not counted.
-    pub fn mean_steps(&self, depth: usize) -> usize {
+    /// How many bytes of an operand are copied at a time: runs of 16 bytes start at multiples of that, or of bf16 only those
+    /// of 8 do.
+    pub fn copied(&self, side: usize, math: Math) -> usize {
+        let operand = &self.operands[side];
+        let run = PIECE / 8 / element_bytes(math);
+        // One dimension has neighbours in memory.
+        let others = operand.strides.iter().filter(|stride| **stride != 1);
+        let is_whole = others.chain([&operand.offset]).all(|place| place.unsigned_abs().is_multiple_of(run));
+        if is_whole { 16 } else { 8 }
+    }
+
+    /// How many products of pieces that are `step` deep each of a block's tiles takes on average, padding not counted.
+    pub fn mean_steps(&self, step: usize) -> usize {
         let taps: usize = self.taps().sum();
-        (taps * self.depth.div_ceil(depth)).div_ceil(self.points().max(1))
+        (taps * self.depth.div_ceil(step)).div_ceil(self.points().max(1))
     }
 
     /// The points, those with the most taps first, where they do not all have as many: started in this order, the last
@@ -504,7 +525,7 @@ mod tests {
         assert_eq!((&tiling.fixed[..], tiling.loops), (&[7, 7][..], [5, 5]));
         assert_eq!([tiling.lines(0), tiling.lines(1)], [(true, 32), (true, 32)]);
         // Of 25 taps of 49 pixels 31% are on padding.
-        assert_eq!(tiling.mean_steps(STEP), (29 * 29usize).div_ceil(49));
+        assert_eq!(tiling.mean_steps(step(Math::Tf32)), (29 * 29usize).div_ceil(49));
     }
 
     #[test]

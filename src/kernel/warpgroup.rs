@@ -33,9 +33,9 @@ fn warps(rows: usize) -> [usize; 2] {
 /// What operands are in memory to be multiplied in this way; `None` where warpgroups don't.
 pub fn element(math: Math) -> Option<DType> {
     match math {
-        Math::Tf32 => Some(DType::F32),
-        Math::Bf16 => Some(DType::Bf16),
-        Math::Fma | Math::Tf32x3 => None,
+        Math::Tf32 | Math::Tf32Stored => Some(DType::F32),
+        Math::Bf16Stored => Some(DType::Bf16),
+        Math::Fma | Math::Tf32x3 | Math::Bf16 => None,
     }
 }
 
@@ -61,9 +61,4 @@ fn is_in_runs(operand: &Access, run: usize) -> bool {
     let run = run as isize;
     let others = operand.strides.iter().filter(|&&stride| stride % run != 0).collect::<Vec<_>>();
     operand.offset % run == 0 && others == [&1]
-}
-
-/// Bytes of shared memory that pieces of both operands take, for each stage.
-pub fn shared_bytes(blocks: &ThreadBlocks) -> usize {
-    blocks.stages * (blocks.tile.rows + blocks.tile.columns) * LINE
 }

@@ -4,14 +4,14 @@ use super::*;
 use crate::compile::{Options, Stage, compile};
 use crate::ir::text::parse;
 use crate::ir::{Builder, NodeId, Op, Origin, Output, ReduceKind, Type, Window, verify};
-use crate::kernel::target::{Architecture, Target};
+use crate::kernel::target::{Architecture, Precision, Target};
 use crate::scalar::ScalarOp;
 use crate::testing::Choices;
 use insta::assert_snapshot;
 use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq, proptest};
 
-const IMAGES: PassContext = PassContext { fast_math: false, images: true, merge_calls: false };
-const MERGED: PassContext = PassContext { fast_math: false, images: false, merge_calls: true };
+const IMAGES: PassContext = PassContext { fast_math: false, images: true, merge_calls: false, operands: None };
+const MERGED: PassContext = PassContext { fast_math: false, images: false, merge_calls: true, operands: None };
 
 /// A graph before and after passes, each of which is validated.
 fn through_passes(run: &[fn(&mut Graph, &PassContext) -> Report], context: &PassContext, lines: &str) -> String {
@@ -145,6 +145,150 @@ fn calls_with_the_same_weights_become_one() {
         output q = %q
         output dv = %dv"#;
     assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &MERGED, lines));
+}
+
+const BF16: PassContext = PassContext { operands: Some(Rounding::Bf16), ..IMAGES };
+const TF32: PassContext = PassContext { operands: Some(Rounding::Tf32), ..IMAGES };
+
+/// A layer with its gradients: what comes before the relu is summed up, what comes after is compared only.
+const LAYER: &str = r#"
+        %x: f32[16,32] = input "x"
+        %w: f32[32,48] = state "w"
+        %v: f32[48,16] = state "v"
+        %bias: f32[1,48] = state "bias"
+        %a: f32[16,48] = matmul %x %w
+        %wide: f32[16,48] = broadcast %bias
+        %y = add %a %wide
+        %zero: f32[16,48] = constant 0.0
+        %r = max %y %zero
+        %z: f32[16,16] = matmul %r %v
+        %vt: f32[16,48] = transpose %v permutation=[1,0]
+        %dr: f32[16,48] = matmul %z %vt
+        %is_positive = gt %r %zero
+        %dy = select %is_positive %dr %zero
+        %xt: f32[32,16] = transpose %x permutation=[1,0]
+        %dw: f32[32,48] = matmul %xt %dy
+        %rt: f32[48,16] = transpose %r permutation=[1,0]
+        %dv: f32[48,16] = matmul %rt %z
+        %dbias: f32[1,48] = reduce_sum %dy axes=[0]
+        %rate: f32[48,16] = constant 0.1
+        %step = mul %dv %rate
+        %next = sub %v %step
+        %again: f32[16,16] = matmul %r %next
+        output dw = %dw
+        output dbias = %dbias
+        output again = %again
+        update "v" = %next"#;
+
+#[test]
+fn operands_of_large_contractions_are_rounded_once() {
+    assert_snapshot!(through_passes(&[operand_precision], &BF16, LAYER));
+    assert_snapshot!(through_passes(&[operand_precision], &TF32, LAYER));
+    let graph = parse(&format!("graph g {{\n{LAYER}\n}}")).unwrap();
+    let mut same = graph.clone();
+    assert_eq!(operand_precision(&mut same, &IMAGES).changed, 0);
+    assert_eq!(graph, same, "it is not asked for");
+    for context in [BF16, TF32] {
+        let mut once = graph.clone();
+        operand_precision(&mut once, &context);
+        let mut twice = once.clone();
+        assert_eq!(operand_precision(&mut twice, &context).changed, 0);
+        assert_eq!(once, twice);
+    }
+}
+
+/// What is bf16 already stays as it is, read by a transposition too.
+#[test]
+fn what_is_stored_as_bf16_is_not_rounded_again() {
+    let text = r#"graph g {
+        %h: bf16[16,32] = input "h"
+        %x: f32[32,16] = input "x"
+        %wide: f32[16,32] = convert %h
+        %turned: f32[32,16] = transpose %wide permutation=[1,0]
+        %xt: f32[16,32] = transpose %x permutation=[1,0]
+        %z: f32[32,32] = matmul %turned %xt
+        output z = %z }"#;
+    let mut graph = parse(text).unwrap();
+    let before = graph.clone();
+    operand_precision(&mut graph, &BF16);
+    assert_eq!(verify(&graph), Ok(()));
+    validate(&before, &graph, Assumes::Nothing, 0).unwrap();
+    let narrowed = |id: &NodeId| *graph.op(*id) == Op::Convert { to: crate::ir::DType::Bf16 };
+    assert_eq!(graph.ids().into_iter().filter(narrowed).count(), 1, "{graph}");
+}
+
+/// What else is computed from an operand is rounded with it only where no sum, result or other kind of user is behind it.
+#[test]
+fn only_what_spares_the_value_reads_it_rounded() {
+    let reads_rounded = |more: &str| {
+        let text = format!(
+            r#"graph g {{
+            %x: f32[16,16] = input "x"
+            %w: f32[16,16] = state "w"
+            %y = tanh %x
+            %z: f32[16,16] = matmul %y %w
+            output z = %z
+            {more} }}"#
+        );
+        let mut graph = parse(&text).unwrap();
+        operand_precision(&mut graph, &BF16);
+        let y = graph.find("y").unwrap();
+        graph.users(y).len() == 1
+    };
+    assert!(reads_rounded(""));
+    assert!(reads_rounded("%u = gt %y %x\n output u = %u"), "a comparison");
+    assert!(reads_rounded("%u = mul %y %x\n %v: f32[16,16] = matmul %u %w\n output v = %v"), "an operand");
+    assert!(!reads_rounded("%u = gt %y %x\n output u = %u\n output y = %y"), "a result");
+    assert!(!reads_rounded("%u = gt %y %x\n output u = %u\n update \"w\" = %y"), "an update");
+    assert!(!reads_rounded("%u: f32[1,16] = reduce_sum %y axes=[0]\n output u = %u"), "statistics");
+    assert!(!reads_rounded("%u = mul %y %x\n %s: f32[1,1] = reduce_sum %u axes=[0,1]\n output s = %s"), "a loss");
+    assert!(!reads_rounded("%u = mul %y %x\n output u = %u"), "an elementwise result");
+    assert!(
+        !reads_rounded(
+            "%c: f32[16,4] = slice %w start=[0,0] end=[16,4]\n %u: f32[16,4] = matmul %y %c\n output u = %u"
+        ),
+        "a small contraction"
+    );
+}
+
+/// In the DCGAN's step each operand is rounded once, losses and updates are in f32, and few large values are in memory in
+/// both forms.
+#[test]
+fn the_dcgan_multiplies_bf16() {
+    let with = |precision| {
+        let options = Options { precision, sets: vec!["batch=16".into()], ..small(GPU) };
+        let mut found = None;
+        compile("dcgan.ron", DCGAN, &options, &mut |stage: Stage| {
+            if stage.entry == "train_step" && stage.name == "operand-precision" {
+                found = Some(stage.graph.clone());
+            }
+        })
+        .unwrap();
+        found.unwrap()
+    };
+    let rounds = |graph: &Graph| {
+        let is_rounded = |id: &NodeId| {
+            matches!(graph.op(*id), Op::Convert { to: crate::ir::DType::Bf16 } | Op::Scalar(ScalarOp::RoundTf32))
+        };
+        graph.ids().into_iter().filter(is_rounded).map(|id| graph.operands(id)[0]).collect::<Vec<_>>()
+    };
+    let plain = with(Precision::F32);
+    assert_eq!(rounds(&plain), vec![]);
+    for precision in [Precision::Bf16, Precision::Tf32] {
+        let graph = with(precision);
+        let mut rounded = rounds(&graph);
+        let count = rounded.len();
+        rounded.sort_unstable();
+        rounded.dedup();
+        assert_eq!(count, rounded.len(), "each once");
+        assert!(count > 10, "{count}");
+        assert_eq!(contractions(&graph), contractions(&plain));
+        let twice: Vec<NodeId> = rounded.into_iter().filter(|&id| graph.users(id).len() > 1).collect();
+        let is_kept = |&id: &NodeId| matches!(graph.op(id), Op::State { .. } | Op::Input { .. }) || graph.is_result(id);
+        let others: Vec<&str> = twice.iter().filter(|id| !is_kept(id)).map(|&id| &graph.node(id).name[..]).collect();
+        assert!(others.len() < 4, "{others:?}");
+        validate(&plain, &graph, Assumes::Nothing, 0).unwrap();
+    }
 }
 
 /// What depends on the other stays: a layer that is applied to its own result.

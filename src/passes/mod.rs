@@ -9,7 +9,7 @@
 //! number or infinite in the interpreter is hidden: rows that assume `Finite` apply under `--fast-math` alone
 //! ([`PassContext::fast_math`]), or in a pass that is itself asked for. These rows assume something; all others keep
 //! NaN, infinities and numbers as they are. The sign of a zero is not kept (`x + 0 → x`), nor is the rounding of sums
-//! and products whose constants are joined.
+//! and products whose constants are joined. `operand-precision` rounds, and is all that does.
 //!
 //! | pass | rule | rewrites | assumes |
 //! |---|---|---|---|
@@ -34,6 +34,7 @@ mod drop_biases;
 mod fold;
 mod merge_calls;
 mod movement;
+mod operand_precision;
 mod reductions;
 mod rewrite;
 mod stable;
@@ -49,6 +50,7 @@ pub use drop_biases::drop_biases;
 pub use fold::fold;
 pub use merge_calls::merge_calls;
 pub use movement::movement;
+pub use operand_precision::{Rounding, operand_precision};
 pub use reductions::reductions;
 pub use rewrite::Rule;
 pub use stable::stable;
@@ -74,12 +76,14 @@ pub struct PassContext {
     pub images: bool,
     /// Whether calls of the same layers are to be one of both batches.
     pub merge_calls: bool,
+    /// What large contractions are to multiply, where not f32.
+    pub operands: Option<Rounding>,
 }
 
 impl PassContext {
     /// Whether [`DEVICE`] is to run.
     pub fn is_for_device(&self) -> bool {
-        self.images || self.merge_calls
+        self.images || self.merge_calls || self.operands.is_some()
     }
 }
 
@@ -132,6 +136,8 @@ mod about {
     pub const UNFLATTEN: &str =
         "What a layer has flattened between a matrix product and a convolution has the shape of images.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
+    pub const OPERAND_PRECISION: &str =
+        "What large contractions multiply is rounded once, to what the target's matrix units take.";
     pub const DROP_BIASES: &str =
         "Biases before a batch normalisation in training mode, whose gradient is zero, are no longer updated.";
 }
@@ -168,6 +174,12 @@ pub const DEVICE: &[Pass] = &[
     Pass { name: "movement-3", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
     Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },
     Pass { name: "dead-4", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
+    Pass {
+        name: "operand-precision",
+        about: about::OPERAND_PRECISION,
+        assumes: Assumes::Nothing,
+        run: operand_precision,
+    },
 ];
 
 /// Passes that run before differentiation where they are asked for.

@@ -13,8 +13,8 @@ fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String
     rewritten_in(&PassContext::default(), run, lines)
 }
 
-const FAST: PassContext = PassContext { fast_math: true, images: false, merge_calls: false };
-const DEVICE_CONTEXT: PassContext = PassContext { fast_math: false, images: true, merge_calls: true };
+const FAST: PassContext = PassContext { fast_math: true, images: false, merge_calls: false, operands: None };
+const DEVICE_CONTEXT: PassContext = PassContext { fast_math: false, images: true, merge_calls: true, operands: None };
 
 fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();

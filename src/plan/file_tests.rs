@@ -226,8 +226,9 @@ fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
         plan
     };
     let refused = |plan: &Plan| crate::plan::verify(plan).unwrap_err().to_string();
-    let is_bf16 = blocks_of(&|b| *b = warpgroup::blocks(Math::Bf16, (b.tile.rows, b.tile.columns), b.stages, b.splits));
-    assert!(refused(&is_bf16).contains("does not multiply such operands"), "{}", refused(&is_bf16));
+    let is_bf16 =
+        blocks_of(&|b| *b = warpgroup::blocks(Math::Bf16Stored, (b.tile.rows, b.tile.columns), b.stages, b.splits));
+    assert!(refused(&is_bf16).contains("does not read operands of their types"), "{}", refused(&is_bf16));
     let too_deep = blocks_of(&|b| b.tile.depth *= 2);
     assert!(refused(&too_deep).contains("does not compute such a kernel"));
     let mut newer = blocks_of(&|_| {});

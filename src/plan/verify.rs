@@ -20,7 +20,6 @@ use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, Storage};
 use crate::kernel::target::Target;
-use crate::kernel::warpgroup;
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
@@ -235,13 +234,6 @@ fn check_choice(schedule: &Schedule, target: Target, kernel: &Kernel) -> Check {
         let of_use = (1..=32).contains(&warps[0].saturating_mul(warps[1])) && (1..=8).contains(stages);
         ensure!(of_use && (1..=MAX_SPLITS).contains(splits), "`{algorithm}` is not something that can be launched");
     }
-    if let (Algorithm::ThreadBlocks(blocks), Body::Contraction(c)) = (algorithm, &kernel.body)
-        && warpgroup::is_choice(blocks)
-    {
-        let dtype = |b: &BufferId| schedule.buffers.get(b.index()).map_or(DType::U32, |buffer| buffer.dtype);
-        let fits = warpgroup::element(blocks.math).is_some_and(|element| c.has_operands_of(element, dtype));
-        ensure!(fits, "`{algorithm}` does not multiply such operands");
-    }
     if let Some(Tile { rows, columns, depth }) = algorithm.tile() {
         let fits = |size: usize| (1..=MAX_TILE).contains(&size);
         ensure!(fits(rows) && fits(columns) && fits(depth), "a tile of {rows}x{columns}x{depth} has no use");
@@ -253,6 +245,7 @@ fn check_choice(schedule: &Schedule, target: Target, kernel: &Kernel) -> Check {
         ensure!(most <= MAX_BLOCK, "{most} elements of an image's rows are gathered, more than {MAX_BLOCK}");
     }
     let dtype = |b: &BufferId| schedule.buffers[b.index()].dtype;
+    ensure!(algorithm.reads_operands(&kernel.body, dtype), "`{algorithm}` does not read operands of their types");
     let needed: Vec<_> =
         algorithm.workspace(&kernel.body, dtype).into_iter().filter(|(_, floats)| *floats > 0).collect();
     ensure!(needed.len() == workspace.len(), "the workspace is not what `{algorithm}` needs");
@@ -555,8 +548,8 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                 check_access(access, shape)?;
                 let buffer = schedule.buffers.get(buffer.index()).ok_or("an operand is in no buffer")?;
                 ensure!(
-                    buffer.dtype == DType::F32 && buffer.storage == Storage::Elements,
-                    "an operand is not stored as f32"
+                    buffer.dtype.is_real() && buffer.storage == Storage::Elements,
+                    "an operand is not stored as real numbers"
                 );
                 ensure!(access.bounds.is_empty(), "an operand is padded");
                 match access.element_range(shape) {

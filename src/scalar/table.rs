@@ -1,7 +1,7 @@
 //! The table itself, and what is generated from it.
 
 use super::{Lane, ScalarBuilder, VectorFn};
-use crate::tensor::round_to_bf16;
+use crate::tensor::{round_to_bf16, round_to_tf32};
 use serde::{Deserialize, Serialize};
 
 /// Comparisons give 1 where they hold and 0 elsewhere, so that masks multiply.
@@ -257,5 +257,10 @@ scalar_ops! {
     /// The nearest number that bf16 holds, as an f32: what a value becomes that is stored so and read back.
     RoundBf16 "round_bf16" (a: Real) -> Real,
         f64: f64::from(round_to_bf16(a as f32)), cuda: "round_bf16({0})", cpu: v::round_bf16, cost: 1,
+        derivative: |_, _| [None];
+    /// The nearest number of 11 significant bits, of two the one with the greater magnitude: NVIDIA's TF32, as
+    /// `cvt.rna.tf32.f32` rounds to it. NaN and infinities stay what they are.
+    RoundTf32 "round_tf32" (a: Real) -> Real,
+        f64: f64::from(round_to_tf32(a as f32)), cuda: "round_tf32({0})", cpu: v::round_tf32, cost: 1,
         derivative: |_, _| [None];
 }

@@ -3,7 +3,7 @@
 
 use super::approximate;
 use super::simd::multiversion;
-use crate::tensor::round_to_bf16;
+use crate::tensor::{round_to_bf16, round_to_tf32};
 
 macro_rules! lanes {
     ($($name:ident($($arg:ident),+) = $value:expr;)*) => {$(
@@ -63,4 +63,5 @@ lanes! {
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);
+    round_tf32(a) = round_to_tf32(a);
 }

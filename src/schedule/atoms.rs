@@ -4,7 +4,7 @@ use super::draws::{kept_as_bits, source};
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use super::physical::Orders;
-use crate::ir::{Distribution, Graph, NodeId, Op};
+use crate::ir::{DType, Distribution, Graph, NodeId, Op};
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use std::collections::HashSet;
 
@@ -61,7 +61,9 @@ pub(super) fn choose_atoms(
             && is_shared(graph, id)
             && !is_cheap(graph, id, policy, &atoms)
         {
-            atoms[id.index()] = true;
+            // What contractions read as bf16 is not stored in f32 beside that.
+            let kept = widened(graph, id).filter(|_| policy.half_operands).unwrap_or(id);
+            atoms[kept.index()] |= !leaf(kept);
         }
         if !atoms[id.index()] && !leaf(id) {
             let deepest = graph.operands(id).into_iter().map(|operand| depth[operand.index()]).max();
@@ -81,7 +83,8 @@ pub(super) fn choose_atoms(
     }
     let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
     while !candidates.is_empty() {
-        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images: policy.strided_images };
+        let Policy { strided_images, half_operands, .. } = *policy;
+        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images, half_operands };
         let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
@@ -117,10 +120,27 @@ fn affected(graph: &Graph, nodes: &[NodeId], in_memory: &[bool]) -> Vec<NodeId> 
     found
 }
 
+/// The bf16 that a node converts to f32.
+fn widened(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let is_widening = *graph.op(id) == Op::Convert { to: DType::F32 };
+    let operand = graph.operands(id).first().copied().filter(|_| is_widening)?;
+    (graph.ty(operand).dtype == DType::Bf16).then_some(operand)
+}
+
+/// What a contraction reads of its operand in memory: the first node below movements and, where it may read bf16, below the
+/// conversion of that to f32.
+fn stored(graph: &Graph, operand: NodeId, policy: &Policy) -> NodeId {
+    let value = source(graph, operand);
+    match widened(graph, value) {
+        Some(narrow) if policy.half_operands => stored(graph, narrow, policy),
+        _ => value,
+    }
+}
+
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
 fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
-    let value = source(graph, operand);
+    let value = stored(graph, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {

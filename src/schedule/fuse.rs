@@ -104,8 +104,8 @@ pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
     let strategy = Strategy::default();
     let orders = Orders::new();
     let (atoms, in_memory) = choose_atoms(graph, &order, &strategy, &orders);
-    let strided_images = strategy.policy.strided_images;
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders, strided_images };
+    let Policy { strided_images, half_operands, .. } = strategy.policy;
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders, strided_images, half_operands };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     for &atom in order.iter().filter(|id| atoms[id.index()]) {
         groups.merge_around(atom);
@@ -137,8 +137,8 @@ pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
     let fusion = strategy.fusion;
     let (order, rank) = live_order(graph);
     let (atoms, in_memory) = choose_atoms(graph, &order, strategy, states);
-    let strided_images = strategy.policy.strided_images;
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: states, strided_images };
+    let Policy { strided_images, half_operands, .. } = strategy.policy;
+    let lowering = Lowering { graph, in_memory: &in_memory, orders: states, strided_images, half_operands };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     if fusion == Fusion::On {
         for &atom in order.iter().filter(|id| atoms[id.index()]) {

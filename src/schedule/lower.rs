@@ -71,6 +71,8 @@ pub struct Lowering<'g> {
     pub orders: &'g Orders,
     /// Whether convolutions read operands in any order.
     pub strided_images: bool,
+    /// Whether contractions read operands that are stored as bf16.
+    pub half_operands: bool,
 }
 
 /// A body under construction.
@@ -260,9 +262,9 @@ impl Lowering<'_> {
         let mut b = self.builder(shape, vec![false; rank]);
         let value = b.aligned(operand, Points::Full)?;
         if let Expr::Load { buffer, access, .. } = &b.exprs[value] {
-            // What is stored as bf16 is widened by a prologue.
+            // What is stored as bf16 is widened by a prologue, or as it is read.
             let is_f32 = self.graph.ty(NodeId::new(buffer.index())).dtype == DType::F32;
-            let readable = is_f32
+            let readable = (is_f32 || self.half_operands)
                 && match kind {
                     ContractionKind::MatMul { .. } => access.bounds.is_empty(),
                     ContractionKind::Conv2d(_)

@@ -4,7 +4,7 @@
 
 use super::assemble::Assembled;
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{Body, BufferId, Contraction, Kernel};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Operand, Store};
 use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
@@ -12,11 +12,12 @@ use crate::kernel::contraction::ContractionKind;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole, Storage};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
-use crate::kernel::tiling::{self, STEP, TILES, Tiling, WARPS, tilings};
+use crate::kernel::tiling::{self, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
+use crate::scalar::ScalarOp;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -37,13 +38,23 @@ pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
 /// this target.
 pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
+    let rounded = rounded(kernels);
     for kernel in kernels {
-        let dtype = |b: &BufferId| buffers[b.index()].dtype;
-        let own = tuned.get(kernel.name.as_str()).filter(|a| a.suits(strategy.target) && a.fits(&kernel.body));
+        let stored = |b: &BufferId| match buffers[b.index()].dtype {
+            DType::F32 if rounded.contains(b) => Stored::Tf32,
+            DType::F32 | DType::U32 => Stored::F32,
+            DType::Bf16 => Stored::Bf16,
+        };
+        let own = tuned.get(kernel.name.as_str()).filter(|algorithm| {
+            let dtype = |b: &BufferId| buffers[b.index()].dtype;
+            algorithm.suits(strategy.target)
+                && algorithm.fits(&kernel.body)
+                && algorithm.reads_operands(&kernel.body, dtype)
+        });
         let algorithm = own.map_or_else(
             || match strategy.target {
                 Target::Cpu => on_cpu(&kernel.body),
-                Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision, dtype),
+                Target::Cuda(architecture) => on_cuda(&kernel.body, architecture, strategy.precision, &stored),
             },
             |&algorithm| algorithm.clone(),
         );
@@ -108,35 +119,85 @@ fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
     if nest.reduced.contains(&true) && parts > 1 { Algorithm::SplitSweeps { parts } } else { Algorithm::Loops }
 }
 
+/// What a contraction's operand is in memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stored {
+    F32,
+    /// f32, of which tf32 holds every number.
+    Tf32,
+    Bf16,
+}
+
+/// Whether an expression is rounded to tf32, also where it chooses between such: parts that lie one after the other.
+fn is_tf32(exprs: &Exprs<BufferId>, mut value: ExprId) -> bool {
+    loop {
+        let Some(Expr::Scalar { op: ScalarOp::Select, args }) = exprs.get(value) else {
+            return is_rounding(exprs, value);
+        };
+        if !is_rounding(exprs, args[1]) {
+            return false;
+        }
+        value = args[2];
+    }
+}
+
+fn is_rounding(exprs: &Exprs<BufferId>, value: ExprId) -> bool {
+    matches!(exprs.get(value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }))
+}
+
+/// The buffers that hold nothing but numbers rounded to tf32.
+fn rounded(kernels: &[Kernel]) -> HashSet<BufferId> {
+    let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
+    let mut add = |exprs: &Exprs<BufferId>, store: &Store<BufferId>| {
+        if is_tf32(exprs, store.value) {
+            rounded.insert(store.buffer)
+        } else {
+            others.insert(store.buffer)
+        };
+    };
+    for kernel in kernels {
+        match &kernel.body {
+            Body::Nests(nests) => {
+                nests.iter().for_each(|nest| nest.stores().for_each(|store| add(&nest.exprs, store)));
+            }
+            Body::Contraction(c) => c.stores.iter().for_each(|store| add(&c.exprs, store)),
+        }
+    }
+    &rounded - &others
+}
+
 fn on_cuda(
     body: &Body<BufferId>,
     architecture: Architecture,
     precision: Precision,
-    dtype: impl Fn(&BufferId) -> DType,
+    stored: &dyn Fn(&BufferId) -> Stored,
 ) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
-    let products = if architecture.has_tensor_cores() { tilings(contraction) } else { None };
-    let Some(products) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
-    let math = match precision {
-        Precision::F32 => Math::Tf32x3,
-        Precision::Tf32 => Math::Tf32,
-        Precision::Bf16 => Math::Bf16,
-    };
-    let by_warpgroups = by_warpgroups(contraction, &products, math, architecture, dtype);
-    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups))
+    let operands = [0, 1].map(|side| match &contraction.operands[side] {
+        Operand::Buffer { buffer, .. } => stored(buffer),
+        Operand::Computed { .. } => Stored::F32,
+    });
+    let math = math(precision, operands).filter(|_| architecture.has_tensor_cores());
+    let products = math.and_then(|math| Some((math, tilings(contraction)?)));
+    let Some((math, products)) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
+    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups(&products, math, architecture)))
 }
 
-/// Whether warpgroups may multiply products.
-fn by_warpgroups(
-    contraction: &Contraction<BufferId>,
-    products: &[Tiling],
-    math: Math,
-    architecture: Architecture,
-    dtype: impl Fn(&BufferId) -> DType,
-) -> bool {
-    architecture.has_warpgroups()
-        && warpgroup::element(math).is_some_and(|element| contraction.has_operands_of(element, dtype))
-        && products.iter().all(|product| warpgroup::is_read(product, math))
+/// Whether warpgroups may multiply products, whose operands are in memory what is multiplied so.
+fn by_warpgroups(products: &[Tiling], math: Math, architecture: Architecture) -> bool {
+    architecture.has_warpgroups() && products.iter().all(|product| warpgroup::is_read(product, math))
+}
+
+/// How tensor cores multiply operands; `None` where there is no kernel for them.
+fn math(precision: Precision, operands: [Stored; 2]) -> Option<Math> {
+    match (precision, operands) {
+        (_, [Stored::Bf16, Stored::Bf16]) => Some(Math::Bf16Stored),
+        (_, [Stored::Bf16, _] | [_, Stored::Bf16]) => None,
+        (Precision::F32, _) => Some(Math::Tf32x3),
+        (Precision::Tf32, [Stored::Tf32, Stored::Tf32]) => Some(Math::Tf32Stored),
+        (Precision::Tf32, _) => Some(Math::Tf32),
+        (Precision::Bf16, _) => Some(Math::Bf16),
+    }
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
@@ -197,7 +258,7 @@ fn tensor_choices(products: &[Tiling], math: Math, by_warpgroups: bool) -> impl 
 }
 
 fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> ThreadBlocks {
-    let tile = Tile { rows, columns, depth: STEP };
+    let tile = Tile { rows, columns, depth: tiling::step(math) };
     // As many as two blocks of a multiprocessor have place for.
     let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
     ThreadBlocks { math, tile, warps: WARPS, stages, splits }
@@ -205,7 +266,7 @@ fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> Threa
 
 /// At most `count` ways to compute a kernel of a schedule: the one that it has first, and then by what the models expect of
 /// them. All round alike: they differ in the order of sums only.
-pub fn candidates(kernel: &Kernel, buffers: &[Buffer], target: Target, count: usize) -> Vec<Algorithm> {
+pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorithm> {
     let (body, present) = (&kernel.body, kernel.choice.algorithm.clone());
     let others: Vec<Algorithm> = match (body, target) {
         (_, Target::Cpu) => Vec::new(),
@@ -217,10 +278,9 @@ pub fn candidates(kernel: &Kernel, buffers: &[Buffer], target: Target, count: us
         }
         (Body::Contraction(contraction), Target::Cuda(architecture)) => {
             let Algorithm::ThreadBlocks(blocks) = present else { return vec![present] };
-            let dtype = |b: &BufferId| buffers[b.index()].dtype;
             match tilings(contraction).filter(|_| blocks.math != Math::Fma) {
                 Some(products) => {
-                    let by_warpgroups = by_warpgroups(contraction, &products, blocks.math, architecture, dtype);
+                    let by_warpgroups = by_warpgroups(&products, blocks.math, architecture);
                     let mut all: Vec<ThreadBlocks> = tensor_choices(&products, blocks.math, by_warpgroups).collect();
                     all.sort_by_key(|blocks| cycles(&products, blocks));
                     all.into_iter().map(Algorithm::ThreadBlocks).collect()
@@ -258,8 +318,8 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
     let ThreadBlocks { math, tile: Tile { rows, columns, depth }, splits, .. } = *blocks;
     let area = rows * columns;
     let multiplications = match math {
-        Math::Bf16 => area * depth / 2,
-        Math::Tf32 | Math::Fma => area * depth,
+        Math::Bf16 | Math::Bf16Stored => area * depth / 2,
+        Math::Tf32 | Math::Tf32Stored | Math::Fma => area * depth,
         Math::Tf32x3 => 3 * area * depth,
     };
     // Pieces are written once. Each warp reads its half of either, and each warpgroup its own rows and all columns.

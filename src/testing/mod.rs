@@ -52,7 +52,12 @@ pub fn strategies() -> [(&'static str, Strategy); 3] {
 
 /// [`strategies`] for another target.
 pub fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
-    let fused = Strategy::new(Fusion::On, target, Precision::default());
+    strategies_at(target, Precision::default())
+}
+
+/// [`strategies_for`] at another precision of contractions.
+pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, Strategy); 3] {
+    let fused = Strategy::new(Fusion::On, target, precision);
     let policy = Policy {
         recompute_weight: 1000,
         prologue_elements: usize::MAX,

@@ -5,7 +5,6 @@ use gcc_gan::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Op
 use gcc_gan::kernel::choice::{Algorithm, Choice, ThreadBlocks, Workspace};
 use gcc_gan::kernel::contraction::ContractionKind;
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Storage};
-use gcc_gan::kernel::warpgroup;
 use gcc_gan::scalar::{Lane, ScalarOp};
 use gcc_gan::tensor::DType;
 
@@ -16,27 +15,26 @@ pub struct Single {
     pub arena_bytes: usize,
 }
 
-/// `tanh(contraction + bias)` with the dimensions of operands and result in these orders in memory. Operands are f32, but
-/// where warpgroups multiply what they read.
+/// `tanh(contraction + bias)` with the dimensions of operands and result in these orders in memory. Operands are of the type
+/// that is multiplied so.
 pub fn single(kind: ContractionKind, orders: [&[usize]; 3], blocks: ThreadBlocks) -> Single {
     let ([first, second], out) = kind.shapes();
     let bias = vec![1; out.len()].into_iter().enumerate().map(|(d, one)| if d == 1 { out[1] } else { one }).collect();
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut arena_bytes = 0;
-    let mut buffer_of = |dtype: DType, name: &str, shape: &Vec<usize>, role: BufferRole| {
+    let operands = blocks.math.operands().unwrap_or(DType::F32);
+    let mut buffer = |name: &str, shape: &Vec<usize>, role: BufferRole| {
         let (name, storage) = (name.into(), Storage::Elements);
         let (shape, order, offset, live) = (shape.clone(), Vec::new(), arena_bytes, (0, 1));
+        let dtype = if buffers.len() < 2 { operands } else { DType::F32 };
         let buffer = Buffer { name, dtype, storage, shape, order, role, offset, live };
         arena_bytes = (arena_bytes + buffer.bytes()).next_multiple_of(64);
         buffers.push(buffer);
         BufferId::new(buffers.len() - 1)
     };
     let input = |name: &str| BufferRole::Input(name.to_string());
-    let is_by_warpgroups = warpgroup::is_choice(&blocks);
-    let element = warpgroup::element(blocks.math).filter(|_| is_by_warpgroups).unwrap_or(DType::F32);
-    let a = buffer_of(element, "first", &first, input("first"));
-    let b = buffer_of(element, "second", &second, input("second"));
-    let mut buffer = |name: &str, shape: &Vec<usize>, role| buffer_of(DType::F32, name, shape, role);
+    let a = buffer("first", &first, input("first"));
+    let b = buffer("second", &second, input("second"));
     let c = buffer("bias", &bias, input("bias"));
     let y = buffer("y", &out, BufferRole::Output);
 

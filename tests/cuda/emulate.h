@@ -68,9 +68,9 @@ enum class At { Running, Barrier, Shuffle, Together, Warpgroup, End };
 typedef void (*Operation)(void* const* lanes);
 
 struct Copy {
-    float* to;
-    const float* from;
-    unsigned bytes;
+    void* to;
+    const void* from;
+    unsigned size, bytes;
 };
 
 // Two operands that a warpgroup multiplies.
@@ -267,7 +267,7 @@ static float as_bf16(unsigned bits) { return __int_as_float((int)(bits << 16)); 
 
 struct Matrices {
     unsigned* to;
-    const float* line;
+    const void* line;
 };
 
 struct Factors {
@@ -279,8 +279,19 @@ struct Factors {
 static void load_matrices(void* const* lanes) {
     for (unsigned lane = 0; lane < 32; ++lane) {
         for (unsigned m = 0; m < 4; ++m) {
-            const float* line = ((const Matrices*)lanes[8 * m + lane / 4])->line;
-            ((const Matrices*)lanes[lane])->to[m] = (unsigned)__float_as_int(line[lane % 4]);
+            const unsigned* line = (const unsigned*)((const Matrices*)lanes[8 * m + lane / 4])->line;
+            ((const Matrices*)lanes[lane])->to[m] = line[lane % 4];
+        }
+    }
+}
+
+static void load_transposed(void* const* lanes) {
+    for (unsigned lane = 0; lane < 32; ++lane) {
+        for (unsigned m = 0; m < 4; ++m) {
+            const auto element = [&](unsigned line) {
+                return (unsigned)((const unsigned short*)((const Matrices*)lanes[8 * m + line])->line)[lane / 4];
+            };
+            ((const Matrices*)lanes[lane])->to[m] = element(lane % 4 * 2) | element(lane % 4 * 2 + 1) << 16;
         }
     }
 }
@@ -324,10 +335,12 @@ static inline unsigned __ballot_sync(unsigned, bool is_for) {
 
 static inline float* shared_floats() { return (float*)emulation::shared; }
 
-static inline void start_copy(float* to, const float* from, unsigned bytes) {
-    if ((uintptr_t)to % 16 != 0 || (bytes > 0 && (uintptr_t)from % 16 != 0)) emulation::fail("a copy is not aligned");
-    memset(to, 0xff, 16);
-    emulation::fibers[emulation::current].copies.back().push_back({to, from, bytes});
+template <unsigned SIZE>
+static inline void start_copy(void* to, const void* from, unsigned bytes) {
+    if ((uintptr_t)to % SIZE != 0 || (bytes > 0 && (uintptr_t)from % SIZE != 0)) emulation::fail("a copy is not aligned");
+    if (bytes > SIZE) emulation::fail("a copy is longer than it is");
+    memset(to, 0xff, SIZE);
+    emulation::fibers[emulation::current].copies.back().push_back({to, from, SIZE, bytes});
 }
 
 static inline void end_copies() { emulation::fibers[emulation::current].copies.push_back({}); }
@@ -337,7 +350,7 @@ static inline void await_copies() {
     auto& groups = emulation::fibers[emulation::current].copies;
     while (groups.size() > LEFT + 1) {
         for (const emulation::Copy& copy : groups.front()) {
-            memset(copy.to, 0, 16);
+            memset(copy.to, 0, copy.size);
             memcpy(copy.to, copy.from, copy.bytes);
             const size_t run = (size_t)((unsigned char*)copy.to - emulation::shared) / 16;
             emulation::is_hidden[run] = true;
@@ -347,10 +360,16 @@ static inline void await_copies() {
     }
 }
 
-static inline void load_matrices(unsigned (&to)[4], const float* line) {
+static inline void load_matrices(unsigned (&to)[4], const void* line) {
     if ((uintptr_t)line % 16 != 0) emulation::fail("a line of a matrix is not aligned");
     emulation::Matrices operands = {to, line};
     emulation::together(emulation::load_matrices, &operands);
+}
+
+static inline void load_transposed(unsigned (&to)[4], const void* line) {
+    if ((uintptr_t)line % 16 != 0) emulation::fail("a line of a matrix is not aligned");
+    emulation::Matrices operands = {to, line};
+    emulation::together(emulation::load_transposed, &operands);
 }
 
 static inline void multiply_tf32(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {

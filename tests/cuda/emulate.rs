@@ -2,11 +2,15 @@
 //! interpreter.
 
 use crate::graphs;
+use gcc_gan::compile::rounding;
 use gcc_gan::exec::cuda::{Launch, prelude, render};
+use gcc_gan::ir::text::parse;
 use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, ReduceKind, Value, evaluate};
-use gcc_gan::kernel::choice::Purpose;
+use gcc_gan::kernel::body::KernelKind;
+use gcc_gan::kernel::choice::{Algorithm, Math, Purpose};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::passes::{PassContext, operand_precision};
 use gcc_gan::schedule::{Fusion, Strategy, schedule};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
@@ -23,8 +27,8 @@ struct Case {
 }
 
 /// A strategy for GPUs.
-fn gpu(fusion: Fusion) -> Strategy {
-    Strategy::new(fusion, Target::Cuda(Architecture(80)), Precision::F32)
+fn gpu(fusion: Fusion, precision: Precision) -> Strategy {
+    Strategy::new(fusion, Target::Cuda(Architecture(80)), precision)
 }
 
 fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
@@ -33,7 +37,7 @@ fn case(graph: Graph, fusion: Fusion, seed: u64) -> Case {
 }
 
 fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
-    case_by(graph, gpu(fusion), bindings)
+    case_by(graph, gpu(fusion, Precision::F32), bindings)
 }
 
 fn case_by(graph: Graph, strategy: Strategy, bindings: Bindings<f32>) -> Case {
@@ -197,13 +201,69 @@ fn known_graphs_compute_what_the_interpreter_computes() {
     check(&cases);
 }
 
+/// What a pass has rounded is multiplied as it is stored, in whatever order it lies in memory. All numbers are small and
+/// whole, so that no sum rounds.
+#[test]
+fn stored_operands_are_multiplied_as_they_are() {
+    const LAYERS: &str = r#"graph layers {
+        %x: f32[16,16,6,6] = input "x"
+        %f: f32[32,16,4,4] = state "f"
+        %w: f32[288,20] = state "w"
+        %y: f32[16,32,3,3] = conv2d %x %f stride=[2,2] pad=[1,1]
+        %zero: f32[16,32,3,3] = constant 0.0
+        %r = max %y %zero
+        %rows: f32[16,288] = reshape %r
+        %p: f32[16,20] = matmul %rows %w
+        %wt: f32[20,288] = transpose %w permutation=[1,0]
+        %eighth: f32[16,20] = constant 0.0078125
+        %dp = mul %p %eighth
+        %drows: f32[16,288] = matmul %dp %wt
+        %dr: f32[16,32,3,3] = reshape %drows
+        %is_positive = gt %r %zero
+        %dy = select %is_positive %dr %zero
+        %rowst: f32[288,16] = transpose %rows permutation=[1,0]
+        %dw: f32[288,20] = matmul %rowst %dp
+        %dx: f32[16,16,6,6] = conv2d_input_grad %dy %f stride=[2,2] pad=[1,1] size=[6,6]
+        %df: f32[32,16,4,4] = conv2d_filter_grad %x %dy stride=[2,2] pad=[1,1] kernel=[4,4]
+        %total: f32[1,32,1,1] = reduce_sum %dy axes=[0,2,3]
+        output p = %p
+        output dw = %dw
+        output dx = %dx
+        output df = %df
+        output total = %total
+        }"#;
+    let mut cases = Vec::new();
+    for (precision, math) in [(Precision::Tf32, Math::Tf32Stored), (Precision::Bf16, Math::Bf16Stored)] {
+        for fusion in [Fusion::On, Fusion::Off] {
+            let strategy = gpu(fusion, precision);
+            let mut graph = parse(LAYERS).unwrap();
+            let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+            operand_precision(&mut graph, &context);
+            let mut bindings = random_bindings(&graph, 3);
+            for value in bindings.values_mut() {
+                if let Data::Real(values) = &mut value.data {
+                    values.iter_mut().for_each(|v: &mut f32| *v = (*v * 1.5).round());
+                }
+            }
+            let case = case_by(graph, strategy, bindings);
+            for kernel in case.schedule.kernels.iter().filter(|k| k.kind() == KernelKind::Contraction) {
+                let Algorithm::ThreadBlocks(blocks) = &kernel.choice.algorithm else { panic!("{}", kernel.name) };
+                // Not fused, what is widened is stored.
+                let is_stored = fusion == Fusion::On || precision == Precision::Tf32;
+                assert!(blocks.math == math || !is_stored, "{}: {:?}", kernel.name, blocks.math);
+            }
+            cases.push(case);
+        }
+    }
+    check(&cases);
+}
+
 #[test]
 fn random_graphs_compute_what_the_interpreter_computes() {
     let options = GraphOptions::default();
     let cases: Vec<Case> = (0..60).map(|seed| case(random_graph(seed, options), Fusion::On, seed)).collect();
     let reductions = cases.iter().flat_map(|c| &c.schedule.kernels);
-    let kind = gcc_gan::kernel::body::KernelKind::Reduction;
-    assert!(reductions.filter(|k| k.kind() == kind).count() > 20, "the graphs should reduce");
+    assert!(reductions.filter(|k| k.kind() == KernelKind::Reduction).count() > 20, "the graphs should reduce");
     check(&cases);
 }
 
@@ -214,7 +274,7 @@ fn updates_are_computed_where_their_gradients_are() {
     for (seed, axes) in [&[1][..], &[0], &[0, 1]].into_iter().enumerate() {
         for kind in [ReduceKind::Max, ReduceKind::Sum] {
             let graph = graphs::update_by_gradient(kind, axes);
-            let mut strategy = gpu(Fusion::On);
+            let mut strategy = gpu(Fusion::On, Precision::F32);
             // One result for everything too.
             strategy.policy.parallel_points = 0;
             let bindings = random_bindings(&graph, seed as u64);

@@ -14,6 +14,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::tilings;
 use crate::plan::Buffer;
+use crate::tensor::DType;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -137,9 +138,13 @@ fn element(
     let mut space = Space::new(space, &reduced, &[access]);
     let at = space.element(access, Points::Full);
     let pointer = &pointers[&operand.buffer];
+    let value = match buffers[operand.buffer.index()].dtype {
+        DType::F32 | DType::U32 => format!("{pointer}[{at}]"),
+        DType::Bf16 => format!("from_bf16({pointer}[{at}])"),
+    };
     let read = match space.condition(access, Points::Full) {
-        None => format!("return {pointer}[{at}];"),
-        Some(condition) => format!("return {condition} ? {pointer}[{at}] : 0.0f;"),
+        None => format!("return {value};"),
+        Some(condition) => format!("return {condition} ? {value} : 0.0f;"),
     };
     let mut lines =
         vec![format!("static __device__ float {name}(unsigned char* arena, const unsigned k, const unsigned r) {{")];

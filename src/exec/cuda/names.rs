@@ -76,6 +76,7 @@ const RESERVED: &[&str] = &[
     "draw_words",
     "draw_columns",
     "round_bf16",
+    "round_tf32",
     "to_bf16",
     "from_bf16",
     "min",

@@ -54,7 +54,8 @@ impl Product<'_> {
             let (along_depth, line) = tiling.lines(side);
             let [outer, inner] = tiling.loop_strides(side);
             lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth};"));
-            lines.push(format!("static constexpr unsigned {name}_LINE = {line};"));
+            let copied = tiling.copied(side, blocks.math);
+            lines.push(format!("static constexpr unsigned {name}_LINE = {line}, {name}_COPY = {copied};"));
             lines.push(format!("static constexpr int {name}_OUTER = {outer}, {name}_INNER = {inner};"));
         }
         let (store, along_rows) = self.store(buffers);
@@ -109,8 +110,10 @@ impl Product<'_> {
         }
         let math = match self.blocks.math {
             Math::Fma | Math::Tf32 => "TF32",
+            Math::Tf32Stored => "TF32_STORED",
             Math::Tf32x3 => "TF32X3",
             Math::Bf16 => "BF16",
+            Math::Bf16Stored => "BF16_STORED",
         };
         format!("static constexpr Math MATH = Math::{math};")
     }

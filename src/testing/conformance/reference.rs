@@ -1,7 +1,9 @@
 //! Graphs as plans, and on the interpreter.
 
+use crate::compile::rounding;
 use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
 use crate::kernel::schedule::StateLayout;
+use crate::passes::{PassContext, operand_precision};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
 use crate::schedule::{Strategy, schedule};
@@ -38,11 +40,20 @@ pub fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
     plan_of_all(graphs, strategy.into()).unwrap_or_else(|problem| panic!("{}: {problem}", graph.name))
 }
 
-/// A plan with an entry for each graph as it stands, which passes its verification.
+/// A plan with an entry for each graph as it stands but for the precision of its contractions, which passes its
+/// verification.
 ///
 /// # Errors
 /// When a graph can't be scheduled, or the plan does not pass.
 pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
+    let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+    let mut graphs = graphs.to_vec();
+    if context.operands.is_some() {
+        for graph in &mut graphs {
+            operand_precision(graph, &context);
+        }
+    }
+    let graphs = &graphs[..];
     let states = states_of(graphs);
     let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).map_err(|_| "too much state")?;
     let layout = StateLayout { orders: state_orders(&strategy.policy, graphs), ..layout };
