@@ -5,7 +5,7 @@ use crate::graphs;
 use gcc_gan::compile::rounding;
 use gcc_gan::exec::cuda::{Launch, prelude, render};
 use gcc_gan::ir::text::parse;
-use gcc_gan::ir::{Bindings, DType, Data, Graph, Op, ReduceKind, Value, evaluate};
+use gcc_gan::ir::{Bindings, Builder, DType, Data, Graph, Op, Origin, Output, ReduceKind, Value, evaluate};
 use gcc_gan::kernel::body::KernelKind;
 use gcc_gan::kernel::choice::{Algorithm, Math, Purpose};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
@@ -288,6 +288,20 @@ fn updates_are_computed_where_their_gradients_are() {
         assert_eq!(purposes, [Purpose::Partials]);
     }
     check(&cases);
+}
+
+/// A gradient that something else reads too is in memory, and updates are in kernels of their own.
+#[test]
+fn a_gradient_that_others_read_is_stored() {
+    let mut graph = graphs::update_by_gradient(ReduceKind::Max, &[1]);
+    let gradient = graph.ids().into_iter().find(|&id| matches!(graph.op(id), Op::MatMul)).unwrap();
+    let mut b = Builder::new(&mut graph, Origin::default());
+    let node = b.op(Op::Reduce { kind: ReduceKind::Sum, axes: vec![0, 1] }, &[gradient]);
+    graph.outputs.push(Output { name: "sum".to_string(), node });
+    let case = case(graph, Fusion::On, 5);
+    let is_gradient = |buffer: &Buffer| buffer.role == BufferRole::Temporary && buffer.shape == [132, 72];
+    assert!(case.schedule.buffers.iter().any(is_gradient));
+    check(&[case]);
 }
 
 #[test]

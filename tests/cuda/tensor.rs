@@ -369,7 +369,7 @@ fn parts_of_sums_lie_as_the_output_does() {
     let single =
         single(ContractionKind::Conv2dFilterGrad(conv), [PIXELS, PIXELS, PIXELS], blocks(Math::Tf32, [128, 64], 3, 2));
     let text = render(&single.kernel, &single.buffers).source;
-    let (product, epilogue) = text.split_once("contraction_epilogue(").unwrap();
+    let (product, epilogue) = text.split_once("contraction_kernel_epilogue(").unwrap();
     let elements = 128 * 64 * 4 * 4;
     for expected in ["= sums[i];".to_string(), format!("= sums[i + {elements}];"), "y[i] = y_new;".to_string()] {
         assert!(epilogue.contains(&expected), "there is no `{expected}` in {epilogue}");
