@@ -402,6 +402,31 @@ static __device__ __forceinline__ void reduce_tile(unsigned char* arena, const f
     }
 }
 
+// Gives the sums of a tile, whose lines in shared memory are PITCH apart, to `store`, neighbours to neighbours; then reduces what
+// that gives.
+template <class Product, unsigned PITCH, unsigned BLOCK>
+static __device__ __forceinline__ void store_tile(unsigned char* arena, float* tile, unsigned part, unsigned point, unsigned row0,
+                                                  unsigned column0) {
+    constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
+    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? Product::TILE_ROWS : Product::TILE_COLUMNS;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < Product::TILE_ROWS * Product::TILE_COLUMNS; i += BLOCK) {
+        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
+        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
+        float& value = tile[line * PITCH + place_in_line];
+        const bool inside = r < Product::ROWS && c < Product::COLUMNS;
+        if constexpr (Product::KEPT == Kept::ALL) {
+            if (inside) Product::store(arena, part, point, r, c, value);
+        } else {
+            value = inside ? Product::store(arena, part, point, r, c, value) : Product::Reduce::identity();
+        }
+    }
+    if constexpr (Product::KEPT != Kept::ALL) {
+        __syncthreads();
+        reduce_tile<Product, PITCH>(arena, tile, point, row0, column0);
+    }
+}
+
 // --- The kernel -------------------------------------------------------------------------------
 
 // Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is
@@ -509,21 +534,5 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
         }
     }
     __syncthreads();
-    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
-#pragma unroll 4
-    for (unsigned i = threadIdx.x; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
-        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
-        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
-        float& value = tile[line * PITCH + place_in_line];
-        const bool inside = r < Product::ROWS && c < Product::COLUMNS;
-        if constexpr (Product::KEPT == Kept::ALL) {
-            if (inside) Product::store(arena, part, point, r, c, value);
-        } else {
-            value = inside ? Product::store(arena, part, point, r, c, value) : Product::Reduce::identity();
-        }
-    }
-    if constexpr (Product::KEPT != Kept::ALL) {
-        __syncthreads();
-        reduce_tile<Product, PITCH>(arena, tile, point, row0, column0);
-    }
+    store_tile<Product, PITCH, THREADS>(arena, tile, part, point, row0, column0);
 }

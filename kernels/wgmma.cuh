@@ -106,7 +106,7 @@ struct Lines {
             if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
             if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
             const Element* const at = from + (ALONG_DEPTH ? (size_t)row * LINE + depth : (size_t)depth * LINE + row);
-            start_copy((float*)(piece + line * 128 + (run ^ line % 8) * 16), (const float*)at, bytes);
+            start_copy<16>(piece + line * 128 + (run ^ line % 8) * 16, at, bytes);
         }
     }
 
@@ -142,8 +142,8 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
 
     const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
     const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
-    const unsigned point = block / (TILES_ACROSS * TILES_DOWN) % Product::POINTS;
-    const unsigned part = block / (TILES_ACROSS * TILES_DOWN * Product::POINTS);
+    const unsigned part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
+    const unsigned point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
 
     // The pieces of this part, of those of all taps one after the other.
     const Place place = Product::place(point);
@@ -224,13 +224,5 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
         tile[ALONG_ROWS ? c * PITCH + r : r * PITCH + c] = sums[i];
     }
     __syncthreads();
-    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
-#pragma unroll 4
-    for (unsigned i = threadIdx.x; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
-        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
-        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
-        if (r < Product::ROWS && c < Product::COLUMNS) {
-            Product::store(arena, part, point, r, c, tile[line * PITCH + place_in_line]);
-        }
-    }
+    store_tile<Product, PITCH, THREADS>(arena, tile, part, point, row0, column0);
 }

@@ -320,6 +320,7 @@ fn largest_error(found: &[Tensor], expected: &[Tensor]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::choice::Math;
 
     #[test]
     fn errors_are_parts_of_the_largest_number_and_a_nan_in_one_is_endless() {
@@ -343,5 +344,34 @@ mod tests {
         assert_eq!(again[1].algorithm, Algorithm::SplitSweeps { parts: 2 });
         let other = with_choice(&again, "sample", a, &Algorithm::Loops);
         assert_eq!(other.len(), 3, "of another entry");
+    }
+
+    /// A run may go on with another precision than the one that was tuned.
+    #[test]
+    fn what_was_tuned_holds_for_its_own_precision() {
+        use crate::kernel::target::{Architecture, Target};
+        let text = crate::declare::builtin::text("mlp-gan").unwrap();
+        let plan_of = |precision, tuned: &[TunedKernel]| {
+            let (target, tuned) = (Target::Cuda(Architecture(80)), tuned.to_vec());
+            let options = Options { target, precision, tuned, ..Options::default() };
+            compile("mlp-gan", text, &options, &mut |_| {}).unwrap().plan.unwrap()
+        };
+        let step = |plan: &Plan| plan.entry("train_step").unwrap().schedule.clone();
+        let own = step(&plan_of(Precision::Tf32, &[]));
+        let target = Target::Cuda(Architecture(80));
+        let other = own.kernels.iter().find_map(|kernel| match &kernel.choice.algorithm {
+            Algorithm::ThreadBlocks(blocks) if blocks.math == Math::Tf32Stored => {
+                candidates(kernel, target, 3).pop().map(|algorithm| (kernel, algorithm))
+            }
+            _ => None,
+        });
+        let (kernel, algorithm) = other.unwrap();
+        assert_ne!(algorithm, kernel.choice.algorithm);
+        let tuned = with_choice(&[], "train_step", kernel, &algorithm);
+        let chosen = |schedule: &Schedule| {
+            schedule.kernels.iter().find(|k| k.name == kernel.name).map(|k| k.choice.algorithm.clone())
+        };
+        assert_eq!(chosen(&step(&plan_of(Precision::Tf32, &tuned))), Some(algorithm));
+        assert_eq!(step(&plan_of(Precision::F32, &tuned)), step(&plan_of(Precision::F32, &[])));
     }
 }

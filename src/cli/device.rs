@@ -245,9 +245,10 @@ impl FromStr for CompileFor {
             if !(Architecture::OLDEST..=Architecture(999)).contains(&architecture) {
                 return Err(format!("kernels are written for {} and newer", Architecture::OLDEST));
             }
-            if let Some(&first) = all.first().filter(|first| architecture < **first) {
+            if let Some(&first) = all.first().filter(|first| !architecture.runs(**first)) {
                 return Err(format!(
-                    "kernels are chosen for the first, and {architecture} can't run those of {first}: name the oldest first"
+                    "kernels are chosen for the first, and {architecture} can't run those of {first}: name the oldest first, \
+                     and sm_90 alone or after an older one"
                 ));
             }
             if !all.contains(&architecture) {

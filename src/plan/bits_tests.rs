@@ -107,7 +107,7 @@ fn bits_that_devices_could_not_rely_on_are_refused() {
                 nest.sweeps[0].stores[0].access = Access { offset: 0, strides: vec![1, 7], bounds: vec![] }
             })
         }),
-        ("not stored as f32", |p| {
+        ("not stored as real numbers", |p| {
             let mask = p.entries[0].schedule.buffers.iter().position(|b| b.storage == Storage::Bits).unwrap();
             for kernel in &mut p.entries[0].schedule.kernels {
                 if let Body::Contraction(c) = &mut kernel.body {

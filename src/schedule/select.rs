@@ -50,6 +50,7 @@ pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
             algorithm.suits(strategy.target)
                 && algorithm.fits(&kernel.body)
                 && algorithm.reads_operands(&kernel.body, dtype)
+                && is_of_precision(algorithm, &kernel.body, strategy.precision, &stored)
         });
         let algorithm = own.map_or_else(
             || match strategy.target {
@@ -173,14 +174,32 @@ fn on_cuda(
     stored: &dyn Fn(&BufferId) -> Stored,
 ) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
-    let operands = [0, 1].map(|side| match &contraction.operands[side] {
-        Operand::Buffer { buffer, .. } => stored(buffer),
-        Operand::Computed { .. } => Stored::F32,
-    });
-    let math = math(precision, operands).filter(|_| architecture.has_tensor_cores());
+    let math = math(precision, stored_operands(contraction, stored)).filter(|_| architecture.has_tensor_cores());
     let products = math.and_then(|math| Some((math, tilings(contraction)?)));
     let Some((math, products)) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
     Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups(&products, math, architecture)))
+}
+
+fn stored_operands(contraction: &Contraction<BufferId>, stored: &dyn Fn(&BufferId) -> Stored) -> [Stored; 2] {
+    [0, 1].map(|side| match &contraction.operands[side] {
+        Operand::Buffer { buffer, .. } => stored(buffer),
+        Operand::Computed { .. } => Stored::F32,
+    })
+}
+
+/// Whether an algorithm multiplies as precisely as is asked for: one that was tuned may be of another precision.
+fn is_of_precision(
+    algorithm: &Algorithm,
+    body: &Body<BufferId>,
+    precision: Precision,
+    stored: &dyn Fn(&BufferId) -> Stored,
+) -> bool {
+    match (algorithm, body) {
+        (Algorithm::ThreadBlocks(blocks), Body::Contraction(contraction)) => {
+            blocks.math == Math::Fma || math(precision, stored_operands(contraction, stored)) == Some(blocks.math)
+        }
+        _ => true,
+    }
 }
 
 /// Whether warpgroups may multiply products, whose operands are in memory what is multiplied so.
@@ -281,7 +300,12 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
             match tilings(contraction).filter(|_| blocks.math != Math::Fma) {
                 Some(products) => {
                     let by_warpgroups = by_warpgroups(&products, blocks.math, architecture);
-                    let mut all: Vec<ThreadBlocks> = tensor_choices(&products, blocks.math, by_warpgroups).collect();
+                    // Warps round what warpgroups cut off: a choice changes no more than the order of sums.
+                    let is_alike = |other: &ThreadBlocks| {
+                        blocks.math != Math::Tf32 || warpgroup::is_choice(other) == warpgroup::is_choice(&blocks)
+                    };
+                    let all = tensor_choices(&products, blocks.math, by_warpgroups);
+                    let mut all: Vec<ThreadBlocks> = all.filter(is_alike).collect();
                     all.sort_by_key(|blocks| cycles(&products, blocks));
                     all.into_iter().map(Algorithm::ThreadBlocks).collect()
                 }
@@ -328,8 +352,7 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
     } else {
         (WARP_RATE, 2 * (rows + columns))
     };
-    let element = if warpgroup::is_choice(blocks) { warpgroup::element(math) } else { None };
-    let bytes = (rows + columns + lines_read) * depth * element.unwrap_or(DType::F32).size();
+    let bytes = (rows + columns + lines_read) * depth * math.operands().map_or(size_of::<f32>(), DType::size);
     let piece = (multiplications / rate).max(bytes / SHARED_RATE);
     let mut total = 0;
     for product in products {
@@ -383,7 +406,7 @@ mod tests {
 
     #[test]
     fn warpgroups_are_chosen_where_they_are_faster() {
-        for math in [Math::Tf32, Math::Bf16] {
+        for math in [Math::Tf32, Math::Bf16Stored] {
             let (by_warps, cycles_of_warps) = choice(256, [256, 128], math, false);
             let (chosen, cycles) = choice(256, [256, 128], math, true);
             assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");

@@ -10,6 +10,7 @@ use gcc_gan::kernel::body::KernelKind;
 use gcc_gan::kernel::choice::{Algorithm, Math, Purpose};
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::kernel::warpgroup;
 use gcc_gan::passes::{PassContext, operand_precision};
 use gcc_gan::schedule::{Fusion, Strategy, schedule};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
@@ -286,6 +287,39 @@ fn updates_are_computed_where_their_gradients_are() {
         assert!(schedule.buffers.iter().all(|buffer| buffer.role != BufferRole::Temporary));
         let purposes: Vec<Purpose> = kernel.choice.workspace.iter().map(|w| w.purpose).collect();
         assert_eq!(purposes, [Purpose::Partials]);
+    }
+    check(&cases);
+}
+
+/// Warpgroups leave to reductions what warps do. Numbers are few bits long, so that nothing is rounded.
+#[test]
+fn warpgroups_reduce_what_they_update() {
+    let mut cases: Vec<Case> = Vec::new();
+    for axes in [&[1][..], &[0], &[0, 1]] {
+        let mut graph = graphs::update_by_gradient(ReduceKind::Max, axes);
+        let target = Target::Cuda(Architecture(90));
+        let mut strategy = Strategy::new(Fusion::On, target, Precision::Bf16);
+        strategy.policy.parallel_points = 0;
+        let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+        operand_precision(&mut graph, &context);
+        let mut bindings = random_bindings(&graph, 7);
+        for value in bindings.values_mut() {
+            if let Data::Real(values) = &mut value.data {
+                values.iter_mut().for_each(|v: &mut f32| *v = (*v * 1.5).round());
+            }
+        }
+        let mut case = case_by(graph, strategy, bindings);
+        let mut changed = 0;
+        for kernel in &mut case.schedule.kernels {
+            if let Algorithm::ThreadBlocks(blocks) = &mut kernel.choice.algorithm
+                && blocks.math == Math::Bf16Stored
+            {
+                *blocks = warpgroup::blocks(blocks.math, (64, 64), 3, 1);
+                changed += 1;
+            }
+        }
+        assert_eq!(changed, 1, "the gradient is a product for tensor cores");
+        cases.push(case);
     }
     check(&cases);
 }

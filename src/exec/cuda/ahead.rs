@@ -95,7 +95,8 @@ pub fn compile_ahead(
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
     let (unique, which) = code::unique(&named);
     // The PTX that comes with the cubin of an architecture without anything of its own is what others take too.
-    let portable = architectures.first().filter(|first| nvrtc::has_own(**first)).map(|&a| nvrtc::portable_options(a));
+    let portable = architectures.first().filter(|first| nvrtc::has_own(**first) && !first.has_warpgroups());
+    let portable = portable.map(|&a| nvrtc::portable_options(a));
     let options: Vec<Vec<String>> =
         architectures.iter().map(|&a| nvrtc::exact_options(a)).chain(portable.clone()).collect();
     let jobs: Vec<Job> = (options.iter())
@@ -118,8 +119,13 @@ pub fn compile_ahead(
             let codes: Vec<Option<Code>> = compiled.map(Result::ok).collect();
             which.iter().map(|&i| codes[i].as_ref().map(|code| code.ptx.clone())).collect()
         }
+        // A plan for an architecture with warpgroups is for no other.
         None => {
-            exact.iter().take(1).flat_map(|(_, codes): &(_, Vec<Code>)| codes).map(|c| Some(c.ptx.clone())).collect()
+            let first =
+                exact.iter().take(1).filter(|(architecture, _): &&(Architecture, _)| !architecture.has_warpgroups());
+            let codes = first.flat_map(|(_, codes): &(_, Vec<Code>)| codes);
+            let ptx: Vec<Option<Vec<u8>>> = codes.map(|code| Some(code.ptx.clone())).collect();
+            if ptx.is_empty() { vec![None; texts.len()] } else { ptx }
         }
     };
     let is_portable = |ptx: &Vec<u8>| !ptx.is_empty() && !ptx::is_of_one_architecture(ptx);
