@@ -9,7 +9,7 @@ use crate::compile::{CompileError, Options, compile};
 use crate::exec::{Device, ExecError, Executor, TensorRef};
 use crate::kernel::body::{BufferId, Kernel};
 use crate::kernel::choice::{Algorithm, TunedKernel};
-use crate::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
+use crate::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout, Storage};
 use crate::kernel::target::Precision;
 use crate::plan::{self, EntryPlan, INIT, Plan, Source};
 use crate::schedule::arena::lay_out;
@@ -267,7 +267,9 @@ fn plan_of_one(
     let mut buffers: Vec<Buffer> = (touched.iter())
         .map(|id| {
             let offset = layout.offsets.get(&name(id)).copied().unwrap_or(0);
-            Buffer { role: BufferRole::State(name(id)), offset, name: name(id), ..schedule.buffers[id.index()].clone() }
+            // State is kept in elements; what reads bits reads 0 or 1 in f32 alike.
+            let (role, storage) = (BufferRole::State(name(id)), Storage::Elements);
+            Buffer { role, storage, offset, name: name(id), ..schedule.buffers[id.index()].clone() }
         })
         .collect();
     let number = |id: &BufferId| BufferId::new(touched.iter().position(|t| t == id).unwrap_or(0));

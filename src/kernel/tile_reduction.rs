@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn tiles_keep_rows_columns_or_neither() {
         let kind = ContractionKind::MatMul { batch: 1, m: 300, n: 160, k: 64 };
-        let of = |over: [bool; 3]| TileReduction::of(&reduced(kind.clone(), [&[0, 1, 2]; 2], &over), &BLOCKS).unwrap();
+        let of = |over: [bool; 3]| TileReduction::of(&reduced(kind, [&[0, 1, 2]; 2], &over), &BLOCKS).unwrap();
         let rows = of([false, false, true]);
         assert_eq!((rows.kept, rows.space, rows.reduced), (Kept::Rows, vec![3, 300], vec![true, false]));
         assert_eq!(rows.result.strides, [0, 1]);

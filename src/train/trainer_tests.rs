@@ -385,7 +385,7 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn new(plan: Plan, longest: &Arc<AtomicUsize>) -> Box<dyn Executor> {
+    fn of(plan: Plan, longest: &Arc<AtomicUsize>) -> Box<dyn Executor> {
         let kept = Split { images: Vec::new(), labels: None, rows: 4, columns: 4 };
         Box::new(Keeping { inner: executor(plan), kept, rows: Default::default(), longest: longest.clone() })
     }
@@ -469,7 +469,7 @@ fn whole(text: &str, keeps: bool, pace: &Pace, cancel_at: Option<usize>) -> (Who
     session::specialise(&mut plan, &data);
     let longest = Arc::new(AtomicUsize::new(0));
     let meta = Meta::new(&plan, &data, 5);
-    let executor = if keeps { Keeping::new(plan, &longest) } else { executor(plan) };
+    let executor = if keeps { Keeping::of(plan, &longest) } else { executor(plan) };
     let mut session = Session::new(executor, data, 5).unwrap();
     session.initialise().unwrap();
     let (dir, run) = run_dir();

@@ -197,7 +197,7 @@ fn convolutions_of_pixel_major_images_are_right() {
     check(&cases);
 }
 
-/// In the DCGAN's step all that suits tensor cores is multiplied as it is stored, and nothing is stored in f32 only to be
+/// In the DCGAN's step what suits tensor cores is multiplied as it is stored, but for one product of noise, and nothing is stored in f32 only to be
 /// widened bf16.
 #[test]
 fn the_dcgan_stores_what_it_multiplies() {
@@ -210,7 +210,10 @@ fn the_dcgan_stores_what_it_multiplies() {
             Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => Some(blocks.math),
             _ => None,
         });
-        assert_eq!(maths.collect::<Vec<_>>(), vec![math; 13]);
+        let maths: Vec<Math> = maths.collect();
+        // Noise that is drawn on its own is rounded as it is read.
+        let others = maths.iter().filter(|found| **found != math).count();
+        assert!(maths.len() == 13 && others <= 1, "{maths:?}");
         let widened = step.schedule.buffers.iter().filter(|buffer| buffer.name.ends_with("_wide"));
         assert_eq!(widened.map(|buffer| &buffer.name).collect::<Vec<_>>(), Vec::<&String>::new());
     }
@@ -344,8 +347,11 @@ fn operands_that_warpgroups_do_not_read_are_not_theirs() {
     assert!(fits(Math::Tf32, [64, 68, 36], [PLAIN, turned, PLAIN]));
     assert!(!fits(Math::Tf32, [64, 68, 36], [PLAIN, PLAIN, PLAIN]), "columns are neighbours");
     assert!(!fits(Math::Tf32x3, [64, 64, 64], [PLAIN, turned, PLAIN]), "there is no kernel");
-    assert!(fits(Math::Bf16, [64, 72, 40], [PLAIN, PLAIN, PLAIN]));
-    assert!(!fits(Math::Bf16, [64, 68, 40], [PLAIN, PLAIN, PLAIN]), "rows of 68 do not start at multiples of 16 bytes");
+    assert!(fits(Math::Bf16Stored, [64, 72, 40], [PLAIN, PLAIN, PLAIN]));
+    assert!(
+        !fits(Math::Bf16Stored, [64, 68, 40], [PLAIN, PLAIN, PLAIN]),
+        "rows of 68 do not start at multiples of 16 bytes"
+    );
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub fn text(plan: &Plan, entry: usize, desk: Desk) -> (KernelText, [Touched; 2])
     let mut text = KernelText { source: GATHER.to_string(), launches: Vec::new() };
     let own = &plan.entries[entry];
     let header = desk.start..desk.start + HEADER;
-    let read = vec![desk.start..desk.rows];
+    let read = std::iter::once(desk.start..desk.rows).collect();
     let written = gather(&mut text, own, desk);
     let gathers = Touched { reads: read, writes: written };
     let places: Vec<Range<usize>> = watched(plan, entry).map(|it| place(plan, own, it)).collect();
@@ -301,7 +301,7 @@ mod tests {
             name: "x".into(),
             dtype: DType::F32,
             storage: Default::default(),
-            shape: shape.iter().copied().collect(),
+            shape: shape.to_vec(),
             order: order.to_vec(),
             role: BufferRole::Input("x".into()),
             offset: 0,

@@ -89,7 +89,7 @@ fn the_best_code_for_the_gpu_is_loaded() {
     let elsewhere = plan.elsewhere.clone();
     for (capability, expected) in [("86", "load cubin 80"), ("90", "load cubin 90"), ("100", "load PTX 80")] {
         let cache = format!("{elsewhere}{capability}");
-        let settings = [NO_NVRTC, ("XDG_CACHE_HOME", cache.as_str()), ("GCC_GAN_MOCK_CC", capability)];
+        let settings = [NO_NVRTC, ("XDG_CACHE_HOME", cache.as_str()), ("GCC_GAN_MOCK_ARCHITECTURE", capability)];
         assert_eq!(plan.run(mock, TRUST, &settings).0, [expected], "sm_{capability}");
     }
     // A driver that takes none of the cubins.
@@ -97,7 +97,7 @@ fn the_best_code_for_the_gpu_is_loaded() {
     let settings = [NO_NVRTC, ("XDG_CACHE_HOME", cache.as_str()), ("GCC_GAN_MOCK_FAULT", "no_cubin")];
     assert_eq!(plan.run(mock, TRUST, &settings).0, ["load PTX 80"]);
     // An older GPU has none.
-    let err = plan.fail(mock, &[], &[NO_NVRTC, plan.there(), ("GCC_GAN_MOCK_CC", "75")]);
+    let err = plan.fail(mock, &[], &[NO_NVRTC, plan.there(), ("GCC_GAN_MOCK_ARCHITECTURE", "75")]);
     assert!(err.contains("--device cuda:sm_75 -o FILE") && err.contains("/nowhere"), "{err}");
 }
 

@@ -445,7 +445,6 @@ fn warpgroups_of_sm_90_train_as_warps_do() {
     let found = run("warpgroups", &tf32, &[hopper]);
     assert_near(&found, &cpu, 5e-3);
     assert_near(&found, &by_warps, 5e-3);
-    assert!(found != by_warps, "operands are rounded, or cut off");
     assert!(run("again", &tf32, &[hopper, ("GCC_GAN_MOCK_ORDER", "random:3")]) == found);
 
     let args = |device, more: &[&'static str]| {
