@@ -4,7 +4,7 @@ use super::{bytes, hand_overs};
 use crate::ir::Type;
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, Store, Word};
-use crate::kernel::choice::Choice;
+use crate::kernel::choice::{Algorithm, Choice};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::schedule::{Buffer, BufferRole, Schedule, Storage};
 use std::fmt::Write as _;
@@ -47,7 +47,9 @@ pub fn kernel_text(kernel: &Kernel, buffers: &[Buffer]) -> String {
 /// How a kernel is computed, where there is a choice: the algorithm, its tile, its launches and its workspace.
 pub fn choice_text(kernel: &Kernel, buffers: &[Buffer]) -> Option<String> {
     let Choice { algorithm, workspace } = &kernel.choice;
-    algorithm.tile()?;
+    if *algorithm == Algorithm::Loops {
+        return None;
+    }
     let launches = algorithm.launches(&kernel.body, |b| buffers[b.index()].dtype);
     let mut text = format!("{algorithm}, {launches} launch{}", if launches == 1 { "" } else { "es" });
     for (i, w) in workspace.iter().enumerate() {
