@@ -1,5 +1,6 @@
 //! Batched matrix products of strided operands.
 
+use super::transpose::{Turned, transpose};
 use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
@@ -168,18 +169,12 @@ impl MatMul {
                 row[..used].copy_from_slice(arena.read(self.b.at(batch, start + k, column), used));
                 row[used..].fill(0.0);
             }
-        } else if self.b.row == 1 {
+        } else if self.b.row == 1 && self.b.column > 0 {
             // The operand is transposed in memory: read along the summed dimension.
-            let depth = packed.len() / lanes;
-            for lane in 0..lanes {
-                let values = packed[lane..].iter_mut().step_by(lanes);
-                if lane < used {
-                    let from = arena.read(self.b.at(batch, start, column + lane), depth);
-                    values.zip(from).for_each(|(to, from)| *to = *from);
-                } else {
-                    values.for_each(|to| *to = 0.0);
-                }
-            }
+            let (depth, stride) = (packed.len() / lanes, self.b.column as usize);
+            let from = arena.read(self.b.at(batch, start, column), (used - 1) * stride + depth);
+            transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
+            packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
         } else {
             for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
                 for (lane, to) in row[..used].iter_mut().enumerate() {
@@ -201,14 +196,11 @@ impl MatMul {
         into: &mut [f32],
         arena: Arena,
     ) {
-        if self.a.row == 1 {
+        if self.a.row == 1 && self.a.column > 0 {
             // The operand is transposed in memory: read along the rows' dimension.
-            for k in 0..depth {
-                let from = arena.read(self.a.at(batch, first, start + k), rows);
-                for (i, value) in from.iter().enumerate() {
-                    into[i * depth + k] = *value;
-                }
-            }
+            let stride = self.a.column as usize;
+            let from = arena.read(self.a.at(batch, first, start), (depth - 1) * stride + rows);
+            transpose(Turned { from, stride, rows: depth, columns: rows, to_stride: depth }, into);
         } else {
             for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
                 for (k, to) in row.iter_mut().enumerate() {

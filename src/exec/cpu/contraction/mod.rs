@@ -9,6 +9,7 @@ mod filter_grad;
 mod frame;
 mod images;
 mod matmul;
+mod transpose;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
