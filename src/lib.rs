@@ -30,9 +30,9 @@
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
-//! Three files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
-//! to room; [`types`], attributes and declarations that graphs and plans share;
-//! [`mod@visible`] writes out what a terminal would obey. Three modules join rooms:
+//! Four files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
+//! to room; [`types`], attributes and declarations that graphs and plans share; [`winograd`], the constant matrices of fast
+//! convolutions; [`mod@visible`] writes out what a terminal would obey. Three modules join rooms:
 //! [`mod@compile`] is the compiler as one call, from text to plan; [`replay`] runs one entry on given tensors, as
 //! `gcc-gan run` does; [`atomic`] writes files whole or not at all. `tests/rooms.rs` reads from the sources what each
 //! room uses, and holds it to this table.
@@ -116,3 +116,4 @@ pub mod train;
 pub mod tune;
 pub mod types;
 pub mod visible;
+pub mod winograd;

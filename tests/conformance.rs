@@ -53,7 +53,7 @@ macro_rules! devices {
 
 devices! {
     [
-        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion
+        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion transforms
         layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
     ]
     cpu_portable: "portable", Exceptions::none();

@@ -65,7 +65,7 @@ macro_rules! conformance {
 }
 
 conformance!(
-    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion layouts
+    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion transforms layouts
     sliced_operands draws bf16 states odd_sizes random_graphs training_steps
 );
 

@@ -135,6 +135,9 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
             ]
         }
 
+        // Linear.
+        Op::Winograd(transform) => vec![Some(b.op(Op::Winograd(transform.adjoint()), &[dy]))],
+
         Op::Gradient => unreachable!("gradients are expanded operands first"),
     }
 }

@@ -3,10 +3,13 @@
 use super::{bytes, hand_overs};
 use crate::ir::Type;
 use crate::kernel::access::{Access, kept_shape};
-use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, Store, Word};
+use crate::kernel::body::{
+    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, Store, TransformBody, Word,
+};
 use crate::kernel::choice::{Algorithm, Choice};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::schedule::{Buffer, BufferRole, Schedule, Storage};
+use crate::winograd::Matrix;
 use std::fmt::Write as _;
 
 /// Every kernel of a schedule in the order in which they run.
@@ -40,6 +43,7 @@ pub fn kernel_text(kernel: &Kernel, buffers: &[Buffer]) -> String {
     match &kernel.body {
         Body::Nests(nests) => nests.iter().for_each(|nest| nest_text(nest, buffers, &mut text)),
         Body::Contraction(contraction) => contraction_text(contraction, buffers, &mut text),
+        Body::Transform(transform) => transform_text(transform, buffers, &mut text),
     }
     text
 }
@@ -113,6 +117,16 @@ fn nest_text(nest: &Nest<BufferId>, buffers: &[Buffer], text: &mut String) {
 fn store_text(store: &Store<BufferId>, space: &[usize], buffers: &[Buffer], text: &mut String) {
     let access = access_text(&store.access, space);
     let _ = writeln!(text, "    store %{} to {}{access}", store.value, name(buffers, store.buffer));
+}
+
+fn transform_text(t: &TransformBody<BufferId>, buffers: &[Buffer], text: &mut String) {
+    let [down, across] = t.transform.matrices();
+    let matrix = |m: &Matrix| format!("{}x{}", m.rows, m.columns);
+    let _ = writeln!(text, "  {} by {} down and {} across", t.transform.name(), matrix(&down), matrix(&across));
+    let _ = writeln!(text, "    of {}", name(buffers, t.operand));
+    let mut said = vec![false; t.exprs.len()];
+    exprs_text(&t.exprs, t.store.value, &t.space, buffers, &mut said, text);
+    store_text(&t.store, &t.space, buffers, text);
 }
 
 fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut String) {

@@ -17,6 +17,10 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
         Op::Conv2d { .. } => 2 * own * size(shape(1).get(1..).unwrap_or_default()),
         Op::Conv2dInputGrad { .. } => 2 * size(shape(0)) * size(shape(1).get(1..).unwrap_or_default()),
         Op::Conv2dFilterGrad { .. } => 2 * size(shape(1)) * size(graph.shape(id).get(1..).unwrap_or_default()),
+        Op::Winograd(transform) => {
+            let map = if graph.shape(id).len() == 4 { graph.shape(id) } else { graph.shape(operands[0]) };
+            transform.flops(map[0] * map[1])
+        }
         Op::Input { .. }
         | Op::State { .. }
         | Op::Constant { .. }
@@ -51,14 +55,15 @@ mod tests {
     #[test]
     fn contractions_cost_the_same_as_nodes_and_as_kernels() {
         let text = builtin::text("dcgan").unwrap();
-        let compiled = compile("dcgan", text, &Options::default(), &mut |_| {}).unwrap();
+        let options = Options::default();
+        let compiled = compile("dcgan", text, &options, &mut |_| {}).unwrap();
         let graph = &compiled.module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph;
         let contraction = |id: &NodeId| graph.op(*id).is_contraction();
         let nodes: u64 = graph.ids().iter().filter(|id| contraction(id)).map(|&id| node_flops(graph, id)).sum();
         let kernels = &compiled.plan.as_ref().unwrap().entry("train_step").unwrap().schedule.kernels;
         let bodies = kernels.iter().map(|k| match &k.body {
             Body::Contraction(c) => c.kind.flops(),
-            Body::Nests(_) => 0,
+            Body::Nests(_) | Body::Transform(_) => 0,
         });
         assert_eq!(nodes, bodies.sum::<u64>());
         assert!(nodes > 60_000_000_000);

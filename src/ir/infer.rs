@@ -215,6 +215,16 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             padded_fits(window, [n, c], hw, *kernel).map_err(err)?;
             Type::f32([o, c, kernel[0], kernel[1]])
         }
+        Op::Winograd(transform) => {
+            if !transform.is_sound() {
+                return Err(err("its sizes are those of no convolution, or ask for more points than are known".into()));
+            }
+            let shape = Some(&operands[0].shape).filter(|_| operands[0].dtype == DType::F32);
+            match shape.and_then(|shape| transform.result(shape)) {
+                Some(shape) => Type::f32(shape),
+                None => return Err(err(format!("does not take {}", operands[0]))),
+            }
+        }
         Op::Detach => operands[0].clone(),
         Op::Gradient => {
             if operands[0].elements() != 1 || operands[0].dtype != DType::F32 {
@@ -248,6 +258,7 @@ fn arity(op: &Op) -> Option<usize> {
         | Op::Reverse { .. }
         | Op::Convert { .. }
         | Op::Reduce { .. }
+        | Op::Winograd(_)
         | Op::Detach => 1,
         Op::Random { .. }
         | Op::MatMul

@@ -7,6 +7,7 @@
 use super::{Distribution, Graph, NodeId, Op, ReduceKind, Window};
 use crate::scalar::{ScalarOp, philox, stream_hash};
 use crate::tensor::{Bf16, DType, Shape, Tensor, Type, round_to_bf16};
+use crate::winograd::{Direction, Transform};
 use std::collections::{BTreeMap, HashMap};
 
 /// A number that the interpreter computes with.
@@ -101,7 +102,7 @@ impl<T: Element> Value<T> {
         Value { shape: tensor.shape().to_vec(), data }
     }
 
-    fn reals(&self) -> &[T] {
+    pub(crate) fn reals(&self) -> &[T] {
         match &self.data {
             Data::Real(values) => values,
             Data::U32(_) => unreachable!("types are inferred"),
@@ -301,6 +302,7 @@ fn node_value<T: Element>(
             let sizes = Conv::new(&operands[0].shape, &ty.shape, &operands[1].shape, window);
             Data::Real(sizes.filter_grad(operands[0].reals(), operands[1].reals()))
         }
+        Op::Winograd(transform) => Data::Real(winograd(transform, operands[0], ty)),
     };
     Ok(Value { shape: ty.shape.clone(), data })
 }
@@ -426,6 +428,42 @@ fn matmul<T: Element>(a: &Value<T>, b: &Value<T>, ty: &Type) -> Vec<T> {
             axpy(a[row * k + i], &b[(batch * k + i) * n..][..n], out);
         }
     })
+}
+
+/// The matrices of a transform applied to every plane, down and then across.
+fn winograd<T: Element>(transform: &Transform, operand: &Value<T>, ty: &Type) -> Vec<T> {
+    let is_to_points = transform.direction == Direction::ToPoints;
+    let map = if is_to_points { &operand.shape } else { &ty.shape };
+    let planes = transform.planes([map[0], map[1]]);
+    let [down, across] = transform.matrices();
+    let from = operand.reals();
+    let mut result = vec![T::from_f64(0.0); ty.elements()];
+    let term =
+        |sum: T, factor: f64, value: T| if factor == 0.0 { sum } else { sum.add(T::from_f64(factor).mul(value)) };
+    for outer in 0..planes.outer {
+        for lane in 0..planes.lanes {
+            let of_map = outer * planes.map_strides[0] + lane * planes.map_strides[1];
+            let of_points = outer * planes.points_stride + lane;
+            let map = |i: usize, j: usize| of_map + i * map[3] + j;
+            let points = |q: usize, r: usize, width: usize| of_points + planes.points_offsets[q * width + r];
+            let read = |i: usize, j: usize| from[if is_to_points { map(i, j) } else { points(i, j, across.columns) }];
+            let mut half = vec![T::from_f64(0.0); down.rows * across.columns];
+            for q in 0..down.rows {
+                for j in 0..across.columns {
+                    let sum = (0..down.columns).fold(T::from_f64(0.0), |sum, i| term(sum, down.at(q, i), read(i, j)));
+                    half[q * across.columns + j] = sum;
+                }
+            }
+            for q in 0..down.rows {
+                for r in 0..across.rows {
+                    let value = |j: usize| half[q * across.columns + j];
+                    let sum = (0..across.columns).fold(T::from_f64(0.0), |sum, j| term(sum, across.at(r, j), value(j)));
+                    result[if is_to_points { points(q, r, across.rows) } else { map(q, r) }] = sum;
+                }
+            }
+        }
+    }
+    result
 }
 
 /// The sizes of a convolution `[n,c,h,w] * [o,c,kh,kw] → [n,o,oh,ow]`.

@@ -3,6 +3,7 @@
 use crate::scalar::ScalarOp;
 use crate::tensor::{DType, Shape, Type};
 use crate::types::{Distribution, Real, ReduceKind, Window};
+use crate::winograd::Transform;
 use serde::{Deserialize, Serialize};
 
 /// A primitive operation. Operands are the node's incoming edges, in order.
@@ -67,6 +68,11 @@ pub enum Op {
     /// `[N,O,OH,OW]` → `[O,C,KH,KW]` with `[KH,KW] = kernel`.
     Conv2dFilterGrad { window: Window, kernel: [usize; 2] },
 
+    /// Constant matrices along the rows and columns of a convolution's input, filter or output, to the points of Winograd's
+    /// minimal filtering or from there: see [`Transform`] for the shapes. A convolution is the transform of a product of
+    /// transforms.
+    Winograd(Transform),
+
     /// Its operand, through which no derivative passes: what is learnt from an updated parameter does not
     /// reach back through the update. Differentiation replaces every such node by its operand.
     Detach,
@@ -100,6 +106,7 @@ impl Op {
             Op::Conv2d { .. } => "conv2d",
             Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
             Op::Conv2dFilterGrad { .. } => "conv2d_filter_grad",
+            Op::Winograd(transform) => transform.name(),
             Op::Detach => "detach",
             Op::Gradient => "gradient",
         }

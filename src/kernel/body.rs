@@ -9,6 +9,7 @@ use super::contraction::ContractionKind;
 pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
 use crate::tensor::Shape;
 pub use crate::types::ReduceKind;
+use crate::winograd::Transform;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
@@ -94,6 +95,21 @@ pub struct EpilogueReduction<B> {
     pub result: Store<B>,
 }
 
+/// A transform of minimal filtering, from one buffer to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransformBody<B> {
+    pub transform: Transform,
+    /// The first two sizes of the map.
+    pub planes: [usize; 2],
+    /// Row-major, as the result is.
+    pub operand: B,
+    /// The result's shape.
+    pub space: Shape,
+    /// What is stored of the sums: themselves.
+    pub exprs: Exprs<B>,
+    pub store: Store<B>,
+}
+
 /// What a kernel does.
 // There are some hundred bodies in a program: their size does not matter.
 #[allow(clippy::large_enum_variant)]
@@ -102,6 +118,7 @@ pub enum Body<B> {
     /// Loop nests that do not depend on each other. More than one is a multi-tensor kernel.
     Nests(Vec<Nest<B>>),
     Contraction(Contraction<B>),
+    Transform(TransformBody<B>),
 }
 
 /// One launch.
@@ -125,6 +142,7 @@ pub struct Kernel {
 #[serde(rename_all = "snake_case")]
 pub enum KernelKind {
     Contraction,
+    Transform,
     Reduction,
     Elementwise,
     MultiTensor,
@@ -134,6 +152,7 @@ impl KernelKind {
     pub fn name(self) -> &'static str {
         match self {
             KernelKind::Contraction => "contraction",
+            KernelKind::Transform => "transform",
             KernelKind::Reduction => "reduction",
             KernelKind::Elementwise => "elementwise",
             KernelKind::MultiTensor => "multi-tensor",
@@ -145,6 +164,7 @@ impl Kernel {
     pub fn kind(&self) -> KernelKind {
         match &self.body {
             Body::Contraction(_) => KernelKind::Contraction,
+            Body::Transform(_) => KernelKind::Transform,
             Body::Nests(nests) => match nests.as_slice() {
                 [nest] if nest.reduced.contains(&true) => KernelKind::Reduction,
                 [_] => KernelKind::Elementwise,
@@ -268,6 +288,7 @@ impl<B> Body<B> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(|n| n.exprs.reads())),
             Body::Contraction(c) => Box::new(c.operands.iter().flat_map(Operand::reads).chain(c.exprs.reads())),
+            Body::Transform(t) => Box::new(std::iter::once(&t.operand)),
         }
     }
 
@@ -276,6 +297,7 @@ impl<B> Body<B> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
             Body::Contraction(c) => Box::new(c.stores.iter().chain(c.reductions.iter().map(|r| &r.result))),
+            Body::Transform(t) => Box::new(std::iter::once(&t.store)),
         }
     }
 
@@ -307,6 +329,14 @@ impl<B> Body<B> {
         }
         match self {
             Body::Nests(nests) => Body::Nests(nests.into_iter().map(|n| nest(n, name)).collect()),
+            Body::Transform(t) => Body::Transform(TransformBody {
+                transform: t.transform,
+                planes: t.planes,
+                operand: name(t.operand),
+                space: t.space,
+                exprs: t.exprs.map(name),
+                store: store(t.store, name),
+            }),
             Body::Contraction(c) => {
                 let [a, b] = c.operands;
                 Body::Contraction(Contraction {

@@ -233,7 +233,7 @@ impl Algorithm {
     /// Whether it can compute a body.
     pub fn fits(&self, body: &Body<BufferId>) -> bool {
         match (self, body) {
-            (Algorithm::Loops, Body::Nests(_)) => true,
+            (Algorithm::Loops, Body::Nests(_) | Body::Transform(_)) => true,
             (Algorithm::MatMul { .. }, Body::Contraction(c)) => matches!(c.kind, ContractionKind::MatMul { .. }),
             (Algorithm::Images(choice), Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_))
@@ -247,7 +247,8 @@ impl Algorithm {
             (Algorithm::SplitSweeps { parts }, Body::Nests(nests)) => {
                 (2..=MAX_SPLITS).contains(parts) && nests.len() == 1 && nests[0].reduced.contains(&true)
             }
-            (Algorithm::Loops | Algorithm::SplitSweeps { .. }, Body::Contraction(_)) | (_, Body::Nests(_)) => false,
+            (Algorithm::Loops | Algorithm::SplitSweeps { .. }, Body::Contraction(_))
+            | (_, Body::Nests(_) | Body::Transform(_)) => false,
         }
     }
 
@@ -277,7 +278,7 @@ impl Algorithm {
                 };
                 return nests.iter().map(|nest| (Purpose::Partials, partials(nest))).collect();
             }
-            (Body::Nests(_), _) => return Vec::new(),
+            (Body::Nests(_) | Body::Transform(_), _) => return Vec::new(),
         };
         let (shapes, output) = c.kind.shapes();
         let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
@@ -352,7 +353,7 @@ impl Algorithm {
                 let stores_kept = sweeps().any(|sweep| !sweep.kept_stores.is_empty());
                 return sweeps().filter(over_full).count() + usize::from(stores_kept);
             }
-            (Body::Nests(_), _) => return 1,
+            (Body::Nests(_) | Body::Transform(_), _) => return 1,
         };
         let prologues = c.operands.iter().filter(|operand| operand.exprs().is_some()).count();
         prologues

@@ -43,6 +43,7 @@ pub fn flops(kernel: &Kernel) -> u64 {
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
         Body::Contraction(c) => c.kind.flops() + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space),
+        Body::Transform(t) => t.transform.flops(t.planes.iter().product()),
         Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
     }
 }

@@ -198,7 +198,7 @@ fn absorb(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         Op::Scalar(Mul) | Op::MatMul | Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. } => {
             operands.iter().any(|&x| r.is(x, 0.0))
         }
-        Op::Scalar(Div) => r.is(operands[0], 0.0),
+        Op::Scalar(Div) | Op::Winograd(_) => r.is(operands[0], 0.0),
         _ => false,
     };
     zero.then(|| r.constant_like(0.0, id))

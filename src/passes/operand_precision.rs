@@ -109,6 +109,7 @@ fn matters(graph: &Graph, user: NodeId, needed: &[bool]) -> bool {
             !is_large(graph, user)
         }
         Op::Reduce { .. }
+        | Op::Winograd(_)
         | Op::Input { .. }
         | Op::State { .. }
         | Op::Constant { .. }

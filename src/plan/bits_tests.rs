@@ -46,7 +46,7 @@ fn masks_are_drawn_by_one_kernel_as_bits() {
     let drawing: Vec<_> = (kernels.iter())
         .filter(|k| match &k.body {
             Body::Nests(nests) => nests.iter().any(|nest| bit_draw(nest).is_some()),
-            Body::Contraction(_) => false,
+            Body::Contraction(_) | Body::Transform(_) => false,
         })
         .collect();
     let [kernel] = drawing[..] else { panic!("{} kernels draw", drawing.len()) };
@@ -55,6 +55,7 @@ fn masks_are_drawn_by_one_kernel_as_bits() {
     let others = kernels.iter().filter(|k| k.name != kernel.name).flat_map(|k| match &k.body {
         Body::Nests(nests) => nests.iter().flat_map(|n| n.exprs.iter()).collect::<Vec<_>>(),
         Body::Contraction(c) => c.exprs.iter().collect(),
+        Body::Transform(t) => t.exprs.iter().collect(),
     });
     assert_eq!(others.filter(|e| draws(e)).count(), 0, "no other kernel draws");
 }

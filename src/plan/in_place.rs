@@ -50,6 +50,7 @@ pub(super) fn may_overwrite(
     match body {
         Body::Nests(nests) => reading.get(&old).into_iter().flatten().all(|&n| nest_may(&nests[n], old, result)),
         Body::Contraction(contraction) => contraction_may(contraction, old, result),
+        Body::Transform(_) => false,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{EntryPlan, Plan};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::bits::bit_draw;
 use crate::kernel::body::{
-    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, Word,
+    Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Operand, SlotId, Store, TransformBody, Word,
 };
 use crate::kernel::choice::{Algorithm, Choice, MAX_SPLITS, MAX_TILE, RowSource, ThreadBlocks, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
@@ -23,6 +23,7 @@ use crate::kernel::target::Target;
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
+use crate::winograd::{Direction, Transform};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -342,6 +343,7 @@ fn check_kernel(schedule: &Schedule, target: Target, position: usize, kernel: &K
     match &kernel.body {
         Body::Nests(nests) => nests.iter().try_for_each(|nest| check_nest(schedule, nest))?,
         Body::Contraction(contraction) => check_contraction(schedule, contraction)?,
+        Body::Transform(transform) => check_transform(schedule, transform)?,
     }
     check_choice(schedule, target, kernel)?;
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
@@ -528,6 +530,31 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
             check_store(schedule, exprs, store, &kept_space)?;
         }
     }
+    Ok(())
+}
+
+/// That a transform reads and writes whole buffers of f32 of the sizes that it takes one to the other.
+fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
+    ensure!(t.transform.is_sound(), "a transform is of no convolution");
+    let [down, across] = t.transform.axes.map(|axis| axis.size(t.transform.part));
+    let map = vec![t.planes[0], t.planes[1], down, across];
+    let to_points = Transform { direction: Direction::ToPoints, ..t.transform };
+    elements(&map)?;
+    let points = to_points.result(&map).ok_or("a transform has too many elements")?;
+    elements(&points)?;
+    let (operand, result) = match t.transform.direction {
+        Direction::ToPoints => (map, points),
+        Direction::FromPoints => (points, map),
+    };
+    let holds = |id: BufferId, shape: &[usize]| {
+        let buffer = &schedule.buffers[id.index()];
+        let is_plain = buffer.storage == Storage::Elements && buffer.order.is_empty();
+        buffer.dtype == DType::F32 && is_plain && buffer.elements() == shape.iter().product::<usize>()
+    };
+    ensure!(holds(t.operand, &operand), "the operand of a transform has another size");
+    ensure!(t.space == result && holds(t.store.buffer, &result), "the result of a transform has another size");
+    let is_sum = t.exprs.len() == 1 && matches!(t.exprs[t.store.value], Expr::Accumulator);
+    ensure!(is_sum && t.store.access.is_contiguous(&result), "a transform stores something else than its sums");
     Ok(())
 }
 

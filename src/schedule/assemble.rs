@@ -358,7 +358,7 @@ pub fn nests_reading<B: Copy + Eq + Hash>(body: &Body<B>) -> HashMap<B, Vec<usiz
     let mut reading: HashMap<B, Vec<usize>> = HashMap::new();
     let nests: &[Nest<B>] = match body {
         Body::Nests(nests) => nests,
-        Body::Contraction(_) => &[],
+        Body::Contraction(_) | Body::Transform(_) => &[],
     };
     for (n, nest) in nests.iter().enumerate() {
         for &read in nest.exprs.reads() {
@@ -386,6 +386,7 @@ pub fn writes_where_it_reads<B: Copy + Eq + Hash>(
             reading.get(&old).into_iter().flatten().all(|&n| nest_writes_where_it_reads(&nests[n], old, value))
         }
         Body::Contraction(c) => contraction_writes_where_it_reads(c, old, value),
+        Body::Transform(t) => t.operand != old,
     }
 }
 

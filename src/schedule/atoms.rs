@@ -32,7 +32,7 @@ pub(super) fn choose_atoms(
     let mut depth = vec![0; graph.bound()];
     for &id in order {
         let op = graph.op(id);
-        if op.is_contraction() || matches!(op, Op::Reduce { .. }) {
+        if op.is_contraction() || matches!(op, Op::Reduce { .. } | Op::Winograd(_)) {
             atoms[id.index()] = true;
         }
         if fusion == Fusion::Off
@@ -208,6 +208,7 @@ fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool 
             | Op::Conv2d { .. }
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dFilterGrad { .. }
+            | Op::Winograd(_)
             | Op::Detach
             | Op::Gradient => 0,
         };

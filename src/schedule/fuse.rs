@@ -75,6 +75,8 @@ pub enum NotFused {
     SharedScalar,
     #[error("both are contractions, and a kernel holds one")]
     TwoContractions,
+    #[error("one is a transform of a convolution, which computes nothing beside that")]
+    Transform,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
     #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
@@ -198,6 +200,7 @@ pub fn base(graph: &Graph, mut id: NodeId) -> NodeId {
 pub(super) fn core_of(graph: &Graph, id: NodeId) -> Core {
     match graph.op(id) {
         op if op.is_contraction() => Core::Contraction(id),
+        Op::Winograd(_) => Core::Transform(id),
         Op::Reduce { axes, .. } => {
             let space = graph.shape(graph.operands(id)[0]).to_vec();
             let reduced = (0..space.len()).map(|d| axes.contains(&d)).collect();
@@ -388,7 +391,7 @@ impl<'l> Groups<'l> {
     fn space_elements(&self, group: GroupId) -> usize {
         match &self.groups[group].core {
             Core::Nest { space, .. } => space.iter().product(),
-            Core::Contraction(main) => self.graph().ty(*main).elements(),
+            Core::Contraction(main) | Core::Transform(main) => self.graph().ty(*main).elements(),
         }
     }
 
@@ -451,7 +454,7 @@ impl<'l> Groups<'l> {
                 let kept: usize = crate::kernel::access::kept_shape(space, reduced).iter().product();
                 reduced.contains(&true) && kept < self.policy.parallel_points
             }
-            Core::Contraction(_) => false,
+            Core::Contraction(_) | Core::Transform(_) => false,
         };
         matches!(core, Core::Contraction(_)) && (is_for_few(a) || is_for_few(b))
     }
@@ -537,6 +540,7 @@ impl<'l> Groups<'l> {
     fn merged_core(&self, a: &Group, b: &Group) -> Result<Core, NotFused> {
         let graph = self.graph();
         match (&a.core, &b.core) {
+            (Core::Transform(_), _) | (_, Core::Transform(_)) => Err(NotFused::Transform),
             (Core::Contraction(_), Core::Contraction(_)) => Err(NotFused::TwoContractions),
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {

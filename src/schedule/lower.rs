@@ -10,7 +10,8 @@ use super::value::ValueId;
 use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
-    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep, Word,
+    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep,
+    TransformBody, Word,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
@@ -32,6 +33,8 @@ pub enum Core {
     Nest { space: Shape, reduced: Vec<bool> },
     /// One contraction and its epilogue.
     Contraction(NodeId),
+    /// One transform.
+    Transform(NodeId),
 }
 
 /// One movement from a value to its user.
@@ -110,6 +113,7 @@ impl Lowering<'_> {
         let body = match core {
             Core::Nest { space, reduced } => Body::Nests(vec![self.nest(space, reduced, members, stored)?]),
             Core::Contraction(main) => Body::Contraction(self.contraction(*main, members, stored)?),
+            Core::Transform(main) => Body::Transform(self.transform(*main, members)?),
         };
         // What a contraction multiplies, for one, cannot be computed by its epilogue.
         let reads_own = body.reads().any(|value| members.iter().any(|&m| ValueId::of(m) == *value));
@@ -253,6 +257,34 @@ impl Lowering<'_> {
         }
         let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
         Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions })
+    }
+
+    fn transform(&self, main: NodeId, members: &[NodeId]) -> Result<TransformBody<ValueId>, Refusal> {
+        let Op::Winograd(transform) = self.graph.op(main) else { unreachable!("the core is a transform") };
+        let operand = self.graph.operands(main)[0];
+        if members != [main] {
+            return Err(Refusal::Misaligned);
+        }
+        let row_major = |id: NodeId, shape: &[usize]| {
+            let b = self.builder(shape.to_vec(), vec![false; shape.len()]);
+            b.stored(id).is_contiguous(shape)
+        };
+        let (from, to) = (self.graph.shape(operand), self.graph.shape(main));
+        let mut b = self.builder(from.to_vec(), vec![false; from.len()]);
+        let value = b.aligned(operand, Points::Full)?;
+        let buffer = match &b.exprs[value] {
+            Expr::Load { buffer, access, .. } if access.is_contiguous(from) => *buffer,
+            _ => return Err(Refusal::NeedsBuffer(operand)),
+        };
+        if !row_major(main, to) {
+            return Err(Refusal::Misaligned);
+        }
+        let mut exprs = Exprs::default();
+        let value = exprs.push(Expr::Accumulator);
+        let store = Store { value, buffer: ValueId::of(main), access: Access::contiguous(to) };
+        let map = if from.len() == 4 { from } else { to };
+        let planes = [map[0], map[1]];
+        Ok(TransformBody { transform: *transform, planes, operand: buffer, space: to.to_vec(), exprs, store })
     }
 
     /// An operand as a view of a buffer where it is one that the contraction can read, else as a
@@ -549,7 +581,8 @@ impl BodyBuilder<'_> {
             | Op::MatMul
             | Op::Conv2d { .. }
             | Op::Conv2dInputGrad { .. }
-            | Op::Conv2dFilterGrad { .. } => Err(Refusal::NeedsBuffer(node)),
+            | Op::Conv2dFilterGrad { .. }
+            | Op::Winograd(_) => Err(Refusal::NeedsBuffer(node)),
             Op::Input { .. } | Op::State { .. } => unreachable!("inputs and state are in memory"),
             Op::Gradient | Op::Detach => unreachable!("differentiation leaves none"),
         }

@@ -85,7 +85,7 @@ pub(super) fn of_states(graph: &Graph, states: &StateLayout) -> Orders {
 pub(super) fn walked_in_memory_order<B>(body: Body<B>) -> Body<B> {
     match body {
         Body::Nests(nests) => Body::Nests(nests.into_iter().map(Nest::in_memory_order).collect()),
-        Body::Contraction(contraction) => Body::Contraction(contraction),
+        body @ (Body::Contraction(_) | Body::Transform(_)) => body,
     }
 }
 

@@ -162,6 +162,7 @@ fn rounded(kernels: &[Kernel]) -> HashSet<BufferId> {
                 nests.iter().for_each(|nest| nest.stores().for_each(|store| add(&nest.exprs, store)));
             }
             Body::Contraction(c) => c.stores.iter().for_each(|store| add(&c.exprs, store)),
+            Body::Transform(t) => add(&t.exprs, &t.store),
         }
     }
     &rounded - &others
@@ -288,7 +289,7 @@ fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> Threa
 pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorithm> {
     let (body, present) = (&kernel.body, kernel.choice.algorithm.clone());
     let others: Vec<Algorithm> = match (body, target) {
-        (_, Target::Cpu) => Vec::new(),
+        (_, Target::Cpu) | (Body::Transform(_), _) => Vec::new(),
         (Body::Nests(_), Target::Cuda(_)) => {
             let parts = present.splits();
             let near = [parts / 2, parts * 2, parts / 4, parts * 4, 8, 16];
@@ -330,7 +331,7 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
 /// The plainest way to compute a kernel, which others are checked against.
 pub fn plainest(body: &Body<BufferId>) -> Algorithm {
     match body {
-        Body::Nests(_) => Algorithm::Loops,
+        Body::Nests(_) | Body::Transform(_) => Algorithm::Loops,
         Body::Contraction(contraction) => {
             Algorithm::ThreadBlocks(ThreadBlocks { splits: 1, ..one_by_one(contraction) })
         }

@@ -3,6 +3,7 @@
 use super::Problem;
 use crate::ir::{DType, Distribution, Op, ReduceKind, Shape, Type, Window};
 use crate::scalar::{Lane, ScalarOp};
+use crate::winograd::{Axis, Direction, Part, Transform};
 use proptest::prelude::*;
 
 /// An operation and the shapes of its operands.
@@ -94,6 +95,24 @@ fn convolution() -> impl Strategy<Value = Application> {
     })
 }
 
+/// A transform of minimal filtering, to points or from them.
+fn transform() -> impl Strategy<Value = Application> {
+    let axis =
+        (1usize..4, 1usize..3, 0usize..2, 1usize..3, 0usize..4).prop_map(|(kernel, stride, pad, tile, extra)| {
+            let input = (kernel + extra).saturating_sub(2 * pad).max(1);
+            let output = (input + 2 * pad - kernel) / stride + 1;
+            Axis { input, kernel, output, stride, pad, tile }
+        });
+    let parts = (prop::sample::select(&Part::ALL[..]), prop::sample::select(&Direction::ALL[..]));
+    ([axis.clone(), axis], parts, 1usize..3, 1usize..3).prop_map(|(axes, (part, direction), n, c)| {
+        let to_points = Transform { part, direction: Direction::ToPoints, axes };
+        let map = vec![n, c, axes[0].size(part), axes[1].size(part)];
+        let points = to_points.result(&map).unwrap();
+        let operand = if direction == Direction::ToPoints { map } else { points };
+        (Op::Winograd(Transform { direction, ..to_points }), vec![operand])
+    })
+}
+
 fn check((op, operands): Application, seed: u64) {
     let build = |problem: &mut Problem| {
         let operands: Vec<_> = operands.iter().map(|shape| problem.variable(shape, [-1.0, 1.0])).collect();
@@ -120,6 +139,11 @@ proptest! {
 
     #[test]
     fn matmul_agrees_with_differences(application in matmul(), seed: u64) {
+        check(application, seed);
+    }
+
+    #[test]
+    fn transforms_agree_with_differences(application in transform(), seed: u64) {
         check(application, seed);
     }
 

@@ -15,6 +15,7 @@ mod random;
 mod tests;
 mod tile;
 mod tile_program;
+mod transform;
 
 use super::{
     Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth,
@@ -30,12 +31,14 @@ use pool::Pool;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use transform::TransformProgram;
 
 /// A kernel made ready.
 #[derive(Debug)]
 enum KernelProgram {
     Nests(Vec<NestProgram>),
     Contraction(ContractionProgram),
+    Transform(TransformProgram),
 }
 
 /// A tensor's place in the arena.
@@ -179,6 +182,9 @@ impl CpuExecutor {
                     pool.run(phase.tasks(), &|task, index| phase.run(task, arena, &mut worker(index)));
                 }
             }
+            KernelProgram::Transform(transform) => {
+                pool.run(transform.tasks(), &|task, index| transform.run(task, arena, worker(index).block()));
+            }
         }
     }
 }
@@ -214,13 +220,14 @@ impl KernelProgram {
     fn new(kernel: &Kernel, isa: Isa, place: &dyn Fn(BufferId) -> Location) -> KernelProgram {
         match &kernel.body {
             Body::Nests(nests) => KernelProgram::Nests(nests.iter().map(|n| NestProgram::new(n, place)).collect()),
+            Body::Transform(t) => KernelProgram::Transform(TransformProgram::new(t, place)),
             Body::Contraction(c) => KernelProgram::Contraction(ContractionProgram::new(c, &kernel.choice, isa, place)),
         }
     }
 
     fn phases(&self) -> &[Phase] {
         match self {
-            KernelProgram::Nests(_) => &[],
+            KernelProgram::Nests(_) | KernelProgram::Transform(_) => &[],
             KernelProgram::Contraction(c) => &c.phases,
         }
     }
@@ -229,6 +236,7 @@ impl KernelProgram {
         match self {
             KernelProgram::Nests(nests) => Box::new(nests.iter()),
             KernelProgram::Contraction(c) => Box::new(c.phases.iter().filter_map(Phase::nest)),
+            KernelProgram::Transform(_) => Box::new(std::iter::empty()),
         }
     }
 
@@ -236,6 +244,7 @@ impl KernelProgram {
         match self {
             KernelProgram::Nests(_) => Needs::default(),
             KernelProgram::Contraction(c) => c.needs(),
+            KernelProgram::Transform(t) => Needs::block(t.needs()),
         }
     }
 }

@@ -631,7 +631,7 @@ fn a_policy_may_fuse_statistics_and_order_dimensions() {
         .iter()
         .filter_map(|k| match &k.body {
             Body::Contraction(c) => Some(c),
-            Body::Nests(_) => None,
+            Body::Nests(_) | Body::Transform(_) => None,
         })
         .collect();
     assert_eq!(contractions[0].reductions.len(), 2, "{kernels:?}");

@@ -36,6 +36,7 @@ mod resources;
 mod sass;
 mod series;
 mod tensor;
+mod transform;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
@@ -104,6 +105,7 @@ fn render_named(kernel: &Kernel, buffers: &[Buffer], prefix: &str) -> KernelText
                 _ => text.add_nests(&name, nests, buffers),
             }
         }
+        Body::Transform(t) => transform::render(&mut text, &name, t, buffers),
         Body::Contraction(c) => contraction::render(&mut text, &name, c, &kernel.choice, buffers),
     }
     text

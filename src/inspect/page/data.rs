@@ -312,6 +312,7 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
         | Op::Conv2d { .. }
         | Op::Conv2dInputGrad { .. }
         | Op::Conv2dFilterGrad { .. }
+        | Op::Winograd(_)
         | Op::Detach
         | Op::Gradient => node.op.name().to_string(),
     };

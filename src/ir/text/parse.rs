@@ -4,6 +4,7 @@ use super::scan::{ParseError, Place, Scanner};
 use crate::ir::{DType, Distribution, Graph, NodeId, Op, Origin, Output, Probe, Real, ReduceKind, Role};
 use crate::ir::{Span, Type, Update, Window};
 use crate::scalar::ScalarOp;
+use crate::winograd::{Axis, Direction, Part, Transform};
 use std::collections::HashMap;
 
 /// Reads a graph.
@@ -255,9 +256,10 @@ impl Arguments {
             "conv2d_filter_grad" => Op::Conv2dFilterGrad { window: self.window()?, kernel: self.pair("kernel")? },
             "detach" => Op::Detach,
             "gradient" => Op::Gradient,
-            _ => match ScalarOp::ALL.iter().find(|op| op.name() == name) {
-                Some(&op) => Op::Scalar(op),
-                None => return Err(self.place.error(format!("there is no operation `{name}`"))),
+            _ => match (ScalarOp::ALL.iter().find(|op| op.name() == name), self.transform(name)?) {
+                (Some(&op), _) => Op::Scalar(op),
+                (None, Some(transform)) => transform,
+                (None, None) => return Err(self.place.error(format!("there is no operation `{name}`"))),
             },
         })
     }
@@ -282,6 +284,22 @@ impl Arguments {
         let attribute = self.take(key, true)?;
         let pair = <[usize; 2]>::try_from(attribute.values);
         pair.map_err(|_| attribute.place.error(format!("expected two numbers, `{key}=[1,1]`")))
+    }
+
+    /// One of the transforms of minimal filtering, where it is called so.
+    fn transform(&mut self, name: &str) -> Result<Option<Op>, ParseError> {
+        let all = Part::ALL.into_iter().flat_map(|part| Direction::ALL.map(|direction| (part, direction)));
+        let axis = Axis { input: 0, kernel: 0, output: 0, stride: 0, pad: 0, tile: 0 };
+        let mut transforms = all.map(|(part, direction)| Transform { part, direction, axes: [axis; 2] });
+        let Some(mut transform) = transforms.find(|transform| transform.name() == name) else { return Ok(None) };
+        let Window { stride, pad } = self.window()?;
+        let [input, kernel, output] = [self.pair("input")?, self.pair("kernel")?, self.pair("output")?];
+        let tile = self.pair("tile")?;
+        for (d, axis) in transform.axes.iter_mut().enumerate() {
+            let [input, kernel, output, stride, pad, tile] = [input, kernel, output, stride, pad, tile].map(|of| of[d]);
+            *axis = Axis { input, kernel, output, stride, pad, tile };
+        }
+        Ok(Some(Op::Winograd(transform)))
     }
 
     fn window(&mut self) -> Result<Window, ParseError> {

@@ -3,6 +3,7 @@
 use super::Number;
 use crate::ir::verify::is_legal_name;
 use crate::ir::{Distribution, Feed, Graph, Initialiser, Module, NodeId, Op, Origin, Role, StateRole};
+use crate::winograd::Axis;
 use std::fmt::{self, Write};
 
 /// How graphs are printed. `Display` of a graph is that of the default printer.
@@ -152,6 +153,12 @@ fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
         Op::Conv2d { window } => write!(out, " stride={} pad={}", List(&window.stride), List(&window.pad)),
         Op::Conv2dInputGrad { window, size } => {
             write!(out, " stride={} pad={} size={}", List(&window.stride), List(&window.pad), List(size))
+        }
+        Op::Winograd(transform) => {
+            let of = |size: fn(&Axis) -> usize| transform.axes.map(|axis| size(&axis));
+            write!(out, " input={} kernel={}", List(&of(|a| a.input)), List(&of(|a| a.kernel)))?;
+            write!(out, " stride={} pad={}", List(&of(|a| a.stride)), List(&of(|a| a.pad)))?;
+            write!(out, " output={} tile={}", List(&of(|a| a.output)), List(&of(|a| a.tile)))
         }
         Op::Conv2dFilterGrad { window, kernel } => {
             write!(out, " stride={} pad={} kernel={}", List(&window.stride), List(&window.pad), List(kernel))

@@ -24,6 +24,7 @@ mod states;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod transforms;
 
 pub use case::{Agreement, Case, Expected, Tolerances, Trial};
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub use run::{Mismatch, run};
 type Group = (&'static str, fn() -> Vec<Case>);
 
 /// Every group by name, with what makes its cases.
-const ALL: [Group; 16] = [
+const ALL: [Group; 17] = [
     ("scalars", scalars::ordinary),
     ("special_values", special::special_values),
     ("elementwise", nests::elementwise),
@@ -47,6 +48,7 @@ const ALL: [Group; 16] = [
     ("matrix_products", contractions::matrix_products),
     ("convolutions", contractions::convolutions),
     ("contraction_fusion", contractions::fusion),
+    ("transforms", transforms::transforms),
     ("layouts", movement::layouts),
     ("sliced_operands", movement::sliced_operands),
     ("draws", draws::draws),

@@ -69,6 +69,10 @@ pub struct Needs {
 }
 
 impl Needs {
+    pub fn block(floats: usize) -> Needs {
+        Needs { block: floats, ..Needs::default() }
+    }
+
     pub fn max(self, other: Needs) -> Needs {
         Needs {
             rows: self.rows.max(other.rows),
@@ -81,6 +85,11 @@ impl Needs {
 }
 
 impl Worker {
+    /// Memory for one task, as much as any needs.
+    pub fn block(&mut self) -> &mut [f32] {
+        &mut self.block
+    }
+
     pub fn new(nest: Scratch, needs: Needs) -> Worker {
         Worker {
             nest,
