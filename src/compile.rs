@@ -32,6 +32,8 @@ pub struct Options {
     pub tuned: Vec<TunedKernel>,
     /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
     pub fast_math: bool,
+    /// Compute every convolution as it is written, not by minimal filtering.
+    pub direct_convolutions: bool,
     /// Verify the graph after every pass.
     pub verify: bool,
     /// Check every pass against the interpreter on random inputs drawn from this seed.
@@ -53,6 +55,7 @@ impl Options {
             target: source.target,
             precision: source.precision,
             fast_math: source.fast_math,
+            direct_convolutions: source.direct_convolutions,
             ..Options::default()
         }
     }
@@ -76,6 +79,7 @@ impl Default for Options {
             optional: Vec::new(),
             tuned: Vec::new(),
             fast_math: false,
+            direct_convolutions: false,
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
@@ -196,10 +200,11 @@ fn workspace_bytes(schedule: &Schedule) -> usize {
 }
 
 /// What passes are told.
-fn context(strategy: &Strategy, fast_math: bool) -> PassContext {
+fn context(strategy: &Strategy, options: &Options) -> PassContext {
     let policy = strategy.policy;
     PassContext {
-        fast_math,
+        fast_math: options.fast_math,
+        minimal_filtering: policy.minimal_filtering.filter(|_| !options.direct_convolutions),
         images: policy.layout == Layout::PixelMajor,
         merge_calls: policy.merge_calls,
         operands: rounding(strategy),
@@ -227,7 +232,7 @@ pub const DIFFERENTIATE: &str = "differentiate";
 /// The names of all stages after `declared` for a target, in order.
 pub fn stages(target: Target) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
-    let context = context(&Strategy::new(Fusion::On, target, Precision::F32), false);
+    let context = context(&Strategy::new(Fusion::On, target, Precision::F32), &Options::default());
     forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).collect()
 }
 
@@ -265,6 +270,7 @@ pub fn compile(
         target: options.target,
         precision: options.precision,
         fast_math: options.fast_math,
+        direct_convolutions: options.direct_convolutions,
     };
     let mut compiled = compile_jobs(jobs, source, options, &optional, None, observe)?;
     compiled.summary.elapsed = started.elapsed();
@@ -471,7 +477,7 @@ fn optimise(
 ) -> Result<bool, CompileError> {
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
-    let context = context(&options.strategy(), options.fast_math);
+    let context = context(&options.strategy(), options);
     let verify = |graph: &Graph, pass: &str| {
         ir::verify(graph).map_err(|error| CompileError::Invalid {
             entry: name.clone(),

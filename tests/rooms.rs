@@ -5,19 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room with the rooms that it may use. Rooms come after those that they use.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("tensor", &[]),
     ("scalar", &["tensor"]),
     ("types", &["tensor"]),
     ("atomic", &[]),
     ("visible", &[]),
-    ("kernel", &["scalar", "tensor", "types"]),
-    ("plan", &["atomic", "kernel", "scalar", "tensor", "types"]),
-    ("exec", &["atomic", "kernel", "plan", "scalar", "tensor", "types"]),
-    ("ir", &["scalar", "tensor", "types"]),
+    ("winograd", &["types"]),
+    ("kernel", &["scalar", "tensor", "types", "winograd"]),
+    ("plan", &["atomic", "kernel", "scalar", "tensor", "types", "winograd"]),
+    ("exec", &["atomic", "kernel", "plan", "scalar", "tensor", "types", "winograd"]),
+    ("ir", &["scalar", "tensor", "types", "winograd"]),
     ("autodiff", &["ir", "scalar", "tensor", "types"]),
     ("declare", &["autodiff", "ir", "scalar", "tensor", "types"]),
-    ("passes", &["autodiff", "ir", "scalar", "tensor", "types"]),
+    ("passes", &["autodiff", "ir", "scalar", "tensor", "types", "winograd"]),
     ("schedule", &["ir", "kernel", "scalar", "tensor", "types"]),
     ("compile", &["autodiff", "declare", "ir", "kernel", "passes", "plan", "schedule", "tensor", "types"]),
     (
@@ -30,21 +31,21 @@ const ROOMS: [(&str, &[&str]); 20] = [
         "inspect",
         &[
             "compile", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
-            "train", "types", "visible",
+            "train", "types", "visible", "winograd",
         ],
     ),
     (
         "testing",
         &[
             "autodiff", "compile", "declare", "exec", "inspect", "ir", "kernel", "passes", "plan", "replay", "scalar",
-            "schedule", "tensor", "train", "types",
+            "schedule", "tensor", "train", "types", "winograd",
         ],
     ),
     ("cli", &[]),
 ];
 
 /// A plan runs without the compiler: these use neither its rooms nor the graph.
-const RUNTIME: [&str; 6] = ["scalar", "tensor", "types", "kernel", "plan", "exec"];
+const RUNTIME: [&str; 7] = ["scalar", "tensor", "types", "winograd", "kernel", "plan", "exec"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -3,7 +3,7 @@
 use super::device::{Accuracy, CompileFor};
 use super::device_code::{self, DeviceCodeWanted};
 use super::output::check_output;
-use super::program_text::{ProgramArgs, entry_of, program_and_options};
+use super::program_text::{Math, ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
@@ -78,6 +78,9 @@ pub struct Args {
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
+    /// How accurately to compute
+    #[arg(long, value_enum, default_value_t)]
+    math: Math,
     /// Make every operation a kernel of its own
     #[arg(long)]
     no_fusion: bool,
@@ -161,6 +164,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     options.specialise = args.specialise.clone();
     options.optional.extend(args.optional.iter().cloned());
     options.fast_math |= args.fast_math;
+    options.direct_convolutions |= args.math == Math::Exact;
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }

@@ -150,3 +150,13 @@ pub struct ProgramArgs {
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub sets: Vec<String>,
 }
+
+/// `--math`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Math {
+    /// Large convolutions on the CPU by Winograd's minimal filtering, within 1e-5 of the operands' norms
+    #[default]
+    Fast,
+    /// Every convolution as it is written
+    Exact,
+}

@@ -2,7 +2,7 @@
 
 use super::device::DeviceArgs;
 use super::output::check_output;
-use super::program_text::source;
+use super::program_text::{Math, source};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
@@ -61,6 +61,9 @@ pub struct Args {
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
+    /// How accurately to compute
+    #[arg(long, value_enum, default_value_t)]
+    math: Math,
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
@@ -129,8 +132,20 @@ pub fn run(args: Args) -> Result<ExitCode> {
         opened.aim(&mut options);
         let Options { optional, tuned, fusion, target, precision, .. } = options;
         let fast_math = options.fast_math || args.fast_math;
+        let direct_convolutions = options.direct_convolutions || args.math == Math::Exact;
         let (name, text, overrides) = (program.name, program.text, sets);
-        let source = Source { name, text, overrides, optional, tuned, fusion, target, precision, fast_math };
+        let source = Source {
+            name,
+            text,
+            overrides,
+            optional,
+            tuned,
+            fusion,
+            target,
+            precision,
+            fast_math,
+            direct_convolutions,
+        };
         replay.run_on(source, opened.device.as_ref())?
     };
     write(&args.outputs, &results, args.f64_reference)?;

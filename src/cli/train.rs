@@ -1,7 +1,7 @@
 //! `gcc-gan train`.
 
 use super::device::{DeviceArgs, Opened};
-use super::program_text::{Found, ProgramText, find};
+use super::program_text::{Found, Math, ProgramText, find};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
@@ -65,6 +65,9 @@ pub struct Args {
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
+    /// How accurately to compute
+    #[arg(long, value_enum, default_value_t)]
+    math: Math,
     /// Another value for one of the program's sizes or values; may be given several times. With --resume, for one of
     /// its values, such as a learning rate
     #[arg(long = "set", value_name = "NAME=VALUE")]
@@ -79,7 +82,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     sample_every: u64,
     /// Resume a run: its folder, or the one under --out that was saved last
-    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math"])]
+    #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math", "math"])]
     resume: Option<Option<PathBuf>>,
     /// Never use the network
     #[arg(long)]
@@ -172,11 +175,14 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
             options.sets.extend(args.sets.iter().cloned());
             let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
-            let stays = args.sets.is_empty() && (options.fast_math || !args.fast_math) && opened.suits(&plan);
+            let is_as_asked =
+                (options.fast_math || !args.fast_math) && (options.direct_convolutions || args.math != Math::Exact);
+            let stays = args.sets.is_empty() && is_as_asked && opened.suits(&plan);
             (program, options, stays.then_some(*plan))
         }
     };
     options.fast_math |= args.fast_math;
+    options.direct_convolutions |= args.math == Math::Exact;
     opened.aim(&mut options);
     options.deny_warnings = args.deny_warnings;
     let plan = match plan {

@@ -105,6 +105,9 @@ pub struct Policy {
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
+    /// Operations a byte at which memory takes as long as computing, where minimal filtering is to be weighed against direct
+    /// convolutions.
+    pub minimal_filtering: Option<usize>,
     /// Whether contractions read operands that are stored as bf16.
     pub half_operands: bool,
 }
@@ -134,6 +137,7 @@ impl Target {
                 draws_as_bits: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
+                minimal_filtering: Some(8),
                 half_operands: false,
             },
             Target::Cuda(_) => Policy {
@@ -153,6 +157,8 @@ impl Target {
                 draws_as_bits: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
+                // Tensor cores multiply faster than memory gives them transformed operands.
+                minimal_filtering: None,
                 half_operands: false,
             },
         }

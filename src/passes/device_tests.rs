@@ -10,8 +10,10 @@ use crate::testing::Choices;
 use insta::assert_snapshot;
 use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq, proptest};
 
-const IMAGES: PassContext = PassContext { fast_math: false, images: true, merge_calls: false, operands: None };
-const MERGED: PassContext = PassContext { fast_math: false, images: false, merge_calls: true, operands: None };
+const IMAGES: PassContext =
+    PassContext { fast_math: false, images: true, merge_calls: false, operands: None, minimal_filtering: None };
+const MERGED: PassContext =
+    PassContext { fast_math: false, images: false, merge_calls: true, operands: None, minimal_filtering: None };
 
 /// A graph before and after passes, each of which is validated.
 fn through_passes(run: &[fn(&mut Graph, &PassContext) -> Report], context: &PassContext, lines: &str) -> String {

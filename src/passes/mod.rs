@@ -9,7 +9,9 @@
 //! number or infinite in the interpreter is hidden: rows that assume `Finite` apply under `--fast-math` alone
 //! ([`PassContext::fast_math`]), or in a pass that is itself asked for. These rows assume something; all others keep
 //! NaN, infinities and numbers as they are. The sign of a zero is not kept (`x + 0 → x`), nor is the rounding of sums
-//! and products whose constants are joined. `operand-precision` rounds, and is all that does.
+//! and products whose constants are joined. `operand-precision` rounds, and is all that does. `winograd` multiplies and
+//! adds in another way, with errors of up to 1e-5 of the norm of what it computes, and what is not finite there spreads to
+//! the other results of its tile (`--math exact` leaves it out).
 //!
 //! | pass | rule | rewrites | assumes |
 //! |---|---|---|---|
@@ -41,6 +43,7 @@ mod stable;
 mod through;
 mod unflatten;
 mod validate;
+mod winograd;
 
 use crate::ir::Graph;
 pub use arithmetic::arithmetic;
@@ -57,6 +60,7 @@ pub use stable::stable;
 pub use through::through;
 pub use unflatten::unflatten;
 pub use validate::{Compared, Mismatch, validate};
+pub use winograd::winograd;
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,6 +80,9 @@ pub struct PassContext {
     pub images: bool,
     /// Whether calls of the same layers are to be one of both batches.
     pub merge_calls: bool,
+    /// Where convolutions may be computed by minimal filtering: operations a byte at which the target computes and moves
+    /// numbers equally long.
+    pub minimal_filtering: Option<usize>,
     /// What large contractions are to multiply, where not f32.
     pub operands: Option<Rounding>,
 }
@@ -135,6 +142,7 @@ mod about {
     pub const CSE: &str = "Nodes that compute the same become one.";
     pub const UNFLATTEN: &str =
         "What a layer has flattened between a matrix product and a convolution has the shape of images.";
+    pub const WINOGRAD: &str = "Convolutions become matrix products between transforms, where that is faster.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const OPERAND_PRECISION: &str =
         "What large contractions multiply is rounded once, to what the target's matrix units take.";
@@ -146,6 +154,7 @@ mod about {
 pub const FORWARD: &[Pass] = &[
     Pass { name: "stable", about: about::STABLE, assumes: Assumes::Range, run: stable },
     Pass { name: "dead", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
+    Pass { name: "winograd", about: about::WINOGRAD, assumes: Assumes::Alike, run: winograd },
 ];
 
 /// After differentiation.
@@ -190,3 +199,5 @@ pub const OPTIONAL: &[Pass] =
 mod device_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod winograd_tests;

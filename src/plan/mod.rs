@@ -41,6 +41,8 @@ pub struct Source {
     pub precision: Precision,
     /// Whether rewrites were allowed to assume that all numbers are finite.
     pub fast_math: bool,
+    /// Whether every convolution is computed as it is written.
+    pub direct_convolutions: bool,
 }
 
 /// One entry point for one choice of sizes.

@@ -52,6 +52,9 @@ pub struct Meta {
     /// Whether it was compiled under the assumption that all numbers are finite.
     #[serde(default)]
     pub fast_math: bool,
+    /// Whether its convolutions are computed as they are written.
+    #[serde(default)]
+    pub direct_convolutions: bool,
     /// How accurate its contractions are.
     #[serde(default)]
     pub precision: Precision,
@@ -82,6 +85,7 @@ impl Meta {
             tuned: source.tuned.clone(),
             fusion: source.fusion,
             fast_math: source.fast_math,
+            direct_convolutions: source.direct_convolutions,
             precision: source.precision,
             seed,
             ..Meta::default()

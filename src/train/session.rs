@@ -772,6 +772,7 @@ pub fn compile_again(
         tuned: meta.tuned.clone(),
         fusion: meta.fusion,
         fast_math: meta.fast_math,
+        direct_convolutions: meta.direct_convolutions,
         target,
         precision,
         deny_warnings,

@@ -90,6 +90,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
         target: strategy.target,
         precision: strategy.precision,
         fast_math: false,
+        direct_convolutions: false,
     };
     let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries, device_code: None };
     plan::verify(&plan).map_err(|e| format!("what was compiled does not pass its verification: {e}"))?;

@@ -16,6 +16,7 @@ fn meta(step: u64) -> Meta {
         tuned: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
+        direct_convolutions: false,
         precision: Precision::default(),
         seed: u64::MAX,
         step,
@@ -72,7 +73,7 @@ fn what_is_saved_is_loaded_bit_for_bit() {
 #[test]
 fn facts_of_older_versions_are_read() {
     let mut old = serde_json::to_value(meta(7)).unwrap();
-    for newer in ["digest", "optional", "fusion", "fast_math", "target"] {
+    for newer in ["digest", "optional", "fusion", "fast_math", "direct_convolutions", "target"] {
         assert!(old.as_object_mut().unwrap().remove(newer).is_some(), "{newer}");
     }
     let read: Meta = serde_json::from_value(old).unwrap();
