@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = rules! {
     convert: Nothing, "convert(convert x) → x, from bf16 to f32 and back";
     reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
     transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
-        transpose x → reshape x where only dimensions of size 1 move";
+        transpose(x · y) → transpose y · transpose x, transpose x → reshape x where only dimensions of size 1 move";
     broadcast: Nothing, "broadcast(broadcast x) → broadcast x";
     pad: Nothing, "pad(pad x) → pad x";
     slice: Nothing, "slice(slice x) → slice x, slice(pad x) → slice x or 0, slice(concat(x, y)) → slice x, \
@@ -116,7 +116,8 @@ fn reshape(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     }
 }
 
-/// `transpose(transpose x) → transpose x`, `transpose(broadcast x) → broadcast(transpose x)`, and a
+/// `transpose(transpose x) → transpose x`, `transpose(broadcast x) → broadcast(transpose x)`, a product's becomes that of its
+/// operands, and a
 /// transposition of dimensions of size 1 alone is a reshape.
 fn transpose(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let Op::Transpose { permutation } = r.root(id) else { return None };
@@ -137,8 +138,21 @@ fn transpose(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             let x = r.add(Op::Transpose { permutation }, &[x]);
             Some(r.broadcast(x, &to))
         }
+        // The product reads its operands as they lie, so neither is moved.
+        Op::MatMul if r.used_once(a) && swaps_rows_and_columns(&permutation) => {
+            let [x, y] = [0, 1].map(|side| r.operands(a)[side]);
+            let [y, x] = [y, x].map(|operand| r.add(Op::Transpose { permutation: permutation.clone() }, &[operand]));
+            Some(r.add(Op::MatMul, &[y, x]))
+        }
         _ => None,
     }
+}
+
+/// Whether a permutation exchanges the last two dimensions alone.
+fn swaps_rows_and_columns(permutation: &[usize]) -> bool {
+    let rank = permutation.len();
+    let leading = permutation.iter().take_while(|&&d| d + 2 < rank);
+    rank >= 2 && permutation[rank - 2..] == [rank - 1, rank - 2] && leading.enumerate().all(|(i, &d)| i == d)
 }
 
 /// `broadcast(broadcast x) → broadcast x`.

@@ -150,6 +150,21 @@ fn movement_cancels_double_transposition_and_reshape() {
 }
 
 #[test]
+fn movement_transposes_operands_where_a_product_would_be() {
+    assert_snapshot!(rewritten(
+        movement,
+        r#"
+        %a: f32[5,2,3] = input "a"
+        %b: f32[5,3,4] = input "b"
+        %bt: f32[5,4,3] = transpose %b permutation=[0,2,1]
+        %c: f32[5,3,4] = transpose %bt permutation=[0,2,1]
+        %p = matmul %a %c
+        %t: f32[5,4,2] = transpose %p permutation=[0,2,1]
+        output t = %t"#
+    ));
+}
+
+#[test]
 fn movement_cuts_padding_and_joins_slices() {
     assert_snapshot!(rewritten(
         movement,
