@@ -23,6 +23,7 @@ impl Memory {
         let total = bytes.div_ceil(size_of::<u64>()) + LINE;
         let mut words: Vec<u64> = Vec::new();
         words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory { bytes, what: what.into() })?;
+        prefer_huge_pages(&mut words);
         words.resize(total, 0);
         let skip = words.as_ptr().align_offset(ALIGNMENT).min(LINE);
         Ok(Memory { words, skip, bytes })
@@ -38,6 +39,25 @@ impl Memory {
         bytemuck::cast_slice_mut(&mut self.all()[..whole])
     }
 }
+
+/// Asks for large pages before memory is first touched: kernels go through many places of it at a time, and the processor
+/// remembers where only so many pages are.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn prefer_huge_pages(words: &mut Vec<u64>) {
+    const HUGE: usize = 2 << 20;
+    let start = words.as_mut_ptr().cast::<u8>();
+    let skip = start.align_offset(HUGE);
+    let whole = (words.capacity() * size_of::<u64>()).saturating_sub(skip) / HUGE * HUGE;
+    if whole > 0 {
+        // SAFETY: the pages are inside the vector's memory, and what they hold does not change. A system that has no such
+        // pages says so, and goes on with small ones.
+        let _ =
+            unsafe { rustix::mm::madvise(start.wrapping_add(skip).cast(), whole, rustix::mm::Advice::LinuxHugepage) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn prefer_huge_pages(_: &mut Vec<u64>) {}
 
 /// Where a tensor starts in the arena, and what its elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
