@@ -51,6 +51,9 @@
 //! - **A kernel's body is data**: a small expression graph over an index space. The CPU evaluates it
 //!   tile by tile in cache, [`exec::cuda`] writes it as C++. It reads and writes by affine accesses with bounds
 //!   ([`kernel::access::Access`]), so padding, windows and movement cost no memory, and what is touched can be checked.
+//! - **Algorithms are rewrites where they can be.** A large convolution on the CPU becomes a matrix product between the
+//!   constant transforms of Winograd's minimal filtering ([`passes::winograd()`]) before differentiation, so its gradients are
+//!   computed in the same way and share the transformed operands.
 //! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
 //!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
 //!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.
