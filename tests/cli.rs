@@ -630,6 +630,31 @@ fn fast_math_is_asked_for_and_kept() {
     assert!(!optimised(&["p.plan"]).contains("= sub "));
 }
 
+/// Convolutions are computed as they are written where that is asked for, and a plan remembers that it was.
+#[test]
+fn exact_convolutions_are_asked_for_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let program = r#"Program(
+        name: "p",
+        networks: { "net": Network(input: [64, 7, 7], layers: [Conv(64, 5, 1, 2)]) },
+        entries: { "f": Entry(
+            inputs: { "x": Tensor([64, 64, 7, 7]) }, steps: [Let("y", Call("net", "x", Training))], outputs: ["y"],
+        ) },
+    )"#;
+    fs::write(dir.path().join("p.ron"), program).unwrap();
+    let is_direct = |args: &[&str]| {
+        let args = [&["compile"], args, &["--emit", "text", "--stage", "optimised"]].concat();
+        let text = succeed(dir.path(), &args);
+        assert_ne!(text.contains("= conv2d "), text.contains("= input_to_points "), "{text}");
+        text.contains("= conv2d ")
+    };
+    assert!(!is_direct(&["p.ron"]) && !is_direct(&["p.ron", "--math", "fast"]));
+    assert!(is_direct(&["p.ron", "--math", "exact"]));
+    assert!(is_direct(&["p.ron", "--device", "cuda:sm_80"]), "GPUs have no use for it");
+    succeed(dir.path(), &["compile", "p.ron", "--math", "exact", "-o", "p.plan"]);
+    assert!(is_direct(&["p.plan"]));
+}
+
 const NETWORK: &str = r#"networks: { "NAME": Network(input: [3], layers: [Dense(2), Relu()]) },
     entries: { "train_step": Entry(
         inputs: { "x": Tensor([2, 3]) },
