@@ -139,7 +139,7 @@ impl Made {
                     (fixed, asked) => format!("{fixed} + {asked}"),
                 };
                 table.row([
-                    f.kernel.to_string(),
+                    f.kernel.map_or(String::new(), |number| number.to_string()),
                     f.function.clone(),
                     f.resources.registers.to_string(),
                     shared,
@@ -163,19 +163,19 @@ pub fn text(plan: &Plan, architectures: &[Architecture], entry: Option<&str>, is
     let mut plan = plan.clone();
     plan.entries.retain(|e| entry.is_none_or(|name| e.name == name && e.sizes.is_empty()));
     let ahead = compile(&plan, architectures)?;
-    let kernels: Vec<_> = ahead.kernels().collect();
+    let kernels: Vec<_> = ahead.first().filter_map(|(text, code)| Some((text, text.kernel?, code))).collect();
     let texts: Vec<String> = match is_sass {
-        true => disassemble(kernels.iter().map(|(_, code)| code.cubin.as_slice()))?,
+        true => disassemble(kernels.iter().map(|(_, _, code)| code.cubin.as_slice()))?,
         false => (kernels.iter())
-            .map(|(_, code)| String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string())
+            .map(|(_, _, code)| String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string())
             .collect(),
     };
     let mut all = String::new();
-    for ((kernel, _), text) in kernels.iter().zip(texts) {
+    for ((kernel, number, _), text) in kernels.iter().zip(texts) {
         let own = &plan.entries[kernel.entry];
         let sizes: Vec<String> = own.sizes.iter().map(|(name, size)| format!("{name}={size}")).collect();
         let name = [vec![own.name.clone()], sizes].concat().join(" ");
-        let _ = writeln!(all, "// --- {name} [{}] {}", kernel.kernel, own.schedule.kernels[kernel.kernel].name);
+        let _ = writeln!(all, "// --- {name} [{number}] {}", own.schedule.kernels[*number].name);
         for launch in &kernel.launches {
             let _ = writeln!(all, "// launch: {}, {} x {} threads", launch.function, launch.grid, launch.block);
         }
@@ -194,7 +194,7 @@ mod tests {
         FunctionResources {
             entry: "train_step".into(),
             sizes: vec![("batch".into(), 96)],
-            kernel: 3,
+            kernel: Some(3),
             function: name.into(),
             architecture: architecture.into(),
             resources: Resources { registers: 168, static_shared_bytes, local_bytes },

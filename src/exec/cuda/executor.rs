@@ -10,7 +10,6 @@ use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, 
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
-use super::prelude;
 use super::series::{self, Desk, Runs, Series};
 use crate::exec::{Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
@@ -77,6 +76,8 @@ pub struct CudaExecutor {
     plan: Arc<Plan>,
     device: String,
     architecture: Architecture,
+    /// Code that may be used in place of what would be compiled.
+    given: Given,
     entries: Vec<Entry>,
     states: Vec<Place>,
     /// Used in turns, so that one run's inputs are taken while those of the run before are on their way.
@@ -109,7 +110,7 @@ impl CudaExecutor {
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
-        let mut kernels = kernels(&plan, &device, architecture, context, given)?.into_iter();
+        let mut kernels = kernels(&plan, &device, architecture, context, &given)?.into_iter();
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
@@ -133,6 +134,7 @@ impl CudaExecutor {
             plan,
             device,
             architecture,
+            given,
             entries,
             states,
             staging,
@@ -240,16 +242,14 @@ impl CudaExecutor {
 
     /// The graphs of runs on kept examples; `None` where what compiles them is not there.
     fn runs(&mut self, entries: &[usize]) -> Result<Option<Vec<Runs>>, ExecError> {
-        let prelude = prelude();
         let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
-        let texts: Vec<(String, String)> =
-            made.iter().map(|(text, _)| ("gather.cu".to_string(), format!("{prelude}\n{}", text.source))).collect();
-        let modules = match code::load(&self.device, self.architecture, &self.context, Given::default(), &texts) {
+        let texts: Vec<(String, String)> = made.iter().map(|(text, _)| series::named(text)).collect();
+        let modules = match code::load(&self.device, self.architecture, &self.context, &self.given, &texts) {
             Err(ExecError::Unavailable { what, .. }) => {
                 tracing::debug!("examples are not kept on the device: {what}");
                 return Ok(None);
             }
-            modules => modules?,
+            loaded => loaded?.modules,
         };
         let mut runs = Vec::new();
         for ((&entry, (text, [gathers, notes])), module) in entries.iter().zip(&made).zip(&modules) {
@@ -297,14 +297,20 @@ fn kernels(
     device: &str,
     architecture: Architecture,
     context: &Arc<Context>,
-    given: Given,
+    given: &Given,
 ) -> Result<Vec<Vec<Launch>>, ExecError> {
     let texts = ahead::texts(plan);
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
-    let modules = code::load(device, architecture, context, given, &named)?;
+    let loaded = code::load(device, architecture, context, given, &named)?;
+    if loaded.passes_over_given {
+        tracing::warn!(
+            "the plan's device code was not compiled on this machine: its kernels are compiled again \
+             (--trust-device-code runs it as it is)"
+        );
+    }
     let ready =
         |(text, module): (&ahead::Text, _)| launches(&text.launches, module).map_err(|error| refusal(device, error));
-    texts.iter().zip(&modules).map(ready).collect()
+    texts.iter().zip(&loaded.modules).map(ready).collect()
 }
 
 /// The launches of a text that was loaded.
