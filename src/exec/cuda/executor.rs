@@ -17,6 +17,9 @@ use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Why examples are not kept; a run goes on without.
+const NO_ROOM: &str = "examples are not kept on the device: too little of its memory is free";
+
 /// A tensor's place in the arena, and how it lies there.
 #[derive(Debug, Clone)]
 struct Place {
@@ -240,7 +243,8 @@ impl CudaExecutor {
         Ok(())
     }
 
-    /// The graphs of runs on kept examples; `None` where what compiles them is not there.
+    /// The graphs of runs on kept examples; `None` where there is no room for them, or neither code of what begins and ends
+    /// them nor what compiles it.
     fn runs(&mut self, entries: &[usize]) -> Result<Option<Vec<Runs>>, ExecError> {
         let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
         let texts: Vec<(String, String)> = made.iter().map(|(text, _)| series::named(text)).collect();
@@ -252,20 +256,34 @@ impl CudaExecutor {
             loaded => loaded?.modules,
         };
         let mut runs = Vec::new();
-        for ((&entry, (text, [gathers, notes])), module) in entries.iter().zip(&made).zip(&modules) {
-            let own = launches(&text.launches, module).map_err(|error| self.note(error))?;
-            let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
-            work.insert(0, (gathers.clone(), &own[..1]));
-            work.push((notes.clone(), &own[1..]));
-            let graph = graph(&work, &self.arena, &self.context).and_then(|graph| {
-                graph.iter().try_for_each(|graph| graph.upload(&self.stream))?;
-                Ok(graph)
-            });
-            let graph = graph.map_err(|error| self.note(error))?;
-            let code = own.iter().map(|launch| launch.function.clone()).collect();
-            runs.extend(graph.map(|graph| Runs::new(&self.plan, entry, graph, code)));
+        for ((&entry, (text, touched)), module) in entries.iter().zip(&made).zip(&modules) {
+            match self.runs_of(entry, &text.launches, touched, module) {
+                Err(error) if error.kind == Kind::OutOfMemory => {
+                    tracing::debug!("{NO_ROOM}");
+                    return Ok(None);
+                }
+                made => runs.extend(made.map_err(|error| self.note(error))?),
+            }
         }
         Ok(Some(runs))
+    }
+
+    /// The graph of runs of an entry, from the launches that begin and end them.
+    fn runs_of(
+        &self,
+        entry: usize,
+        ends: &[super::Launch],
+        [gathers, notes]: &[Touched; 2],
+        module: &Arc<Module>,
+    ) -> Result<Option<Runs>, DriverError> {
+        let own = launches(ends, module)?;
+        let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
+        work.insert(0, (gathers.clone(), &own[..1]));
+        work.push((notes.clone(), &own[1..]));
+        let Some(graph) = graph(&work, &self.arena, &self.context)? else { return Ok(None) };
+        graph.upload(&self.stream)?;
+        let code = own.iter().map(|launch| launch.function.clone()).collect();
+        Ok(Some(Runs::new(&self.plan, entry, graph, code)))
     }
 
     fn read(&mut self, what: &'static str, place: &Place, into: TensorMut) -> Result<(), ExecError> {
@@ -476,7 +494,7 @@ impl Executor for CudaExecutor {
         }
         let mut kept = match Series::new(&self.context, &self.stream, examples, self.desk) {
             Err(error) if error.kind == Kind::OutOfMemory => {
-                tracing::debug!("examples are not kept on the device: too little of its memory is free");
+                tracing::debug!("{NO_ROOM}");
                 return Ok(false);
             }
             kept => kept.map_err(|error| self.note(error))?,

@@ -371,6 +371,10 @@ fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
     assert!(staged.contains("examples are not kept on the device: too little of its memory is free"), "{staged}");
     let expected = tensors_and_lines(dir.path(), "staged");
     assert!(expected.1.len() == 2 && expected.1[0].starts_with("50 ") && expected.1[1].starts_with("60 "));
+    // The program has two graphs, and each row of runs one.
+    let full = text(&run("full", "60", &[("GCC_GAN_MOCK_FAULT", "full_at_graph:3")]).stderr);
+    assert!(full.contains("examples are not kept on the device: too little of its memory is free"), "{full}");
+    assert!(tensors_and_lines(dir.path(), "full") == expected);
     let kept = text(&run("kept", "60", NO_FAULT).stderr);
     assert!(kept.contains("10000 examples are kept on the device"), "{kept}");
     assert!(tensors_and_lines(dir.path(), "kept") == expected);
