@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use gcc_gan::exec::cuda::{Ahead, AheadError, FunctionResources, compile_ahead, disassemble};
+use gcc_gan::exec::cuda::{Ahead, AheadError, FunctionResources, compile_ahead, compiler_for, disassemble};
 use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::kernel::target::Architecture;
 use gcc_gan::plan::Plan;
@@ -50,6 +50,17 @@ fn compile(plan: &Plan, architectures: &[Architecture]) -> Result<Ahead, AheadEr
     });
     bar.finish_and_clear();
     compiled
+}
+
+/// That code which is demanded can be made, before there is a plan.
+///
+/// # Errors
+/// When NVRTC is missing, or doesn't know an architecture.
+pub fn check(architectures: &[Architecture], wanted: DeviceCodeWanted) -> Result<()> {
+    if wanted == DeviceCodeWanted::Always {
+        compiler_for(architectures)?;
+    }
+    Ok(())
 }
 
 /// Compiles the kernels of a plan for a GPU, and puts their code into it. Tells of what spills; `None` where nothing was to

@@ -486,11 +486,20 @@ fn a_tuned_plan_trains_as_before_and_is_resumed_with_its_own_choices() {
         !kernels.is_empty() && kernels.iter().all(|k| k["measured"] == 2 && k["refused"] == serde_json::json!([])),
         "{out}"
     );
+    // Another machine needs nothing but the driver for it.
+    assert_eq!(figures["device_code"]["architectures"], "sm_80, PTX for sm_80 and newer", "{out}");
+    let empty = dir.path().join("cache").to_string_lossy().into_owned();
+    let there = [("GCC_GAN_NVRTC", "/nowhere"), ("XDG_CACHE_HOME", empty.as_str())];
     let train = ["train", "tuned.plan", "--offline", "--data", "embedded", "--device", "cuda"];
+    let trusted = ["--steps", STEPS, "--name", "trusted", "--trust-device-code"];
+    succeed(mock, dir.path(), &[&train[..], &trusted].concat(), &there);
+    let err = fail(mock, dir.path(), &[&tune[..], &["--device", "cuda", "--device-code", "always"]].concat(), &there);
+    assert!(err.contains("there is no libnvrtc.so.* there"), "{err}");
     let steps = |run, steps| [&train[..], &["--steps", steps, "--name", run]].concat();
     succeed(mock, dir.path(), &steps("whole", STEPS), NO_FAULT);
     let whole = left(dir.path(), "whole");
     assert_near(&whole, &untuned, 1e-5);
+    assert!(left(dir.path(), "trusted") == whole);
     succeed(mock, dir.path(), &steps("parts", "2"), NO_FAULT);
     succeed(mock, dir.path(), &resume("runs/parts", &["--device", "cuda"]), NO_FAULT);
     assert!(left(dir.path(), "parts") == whole);
