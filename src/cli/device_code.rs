@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use gcc_gan::exec::cuda::{Ahead, AheadError, FunctionResources, compile_ahead, disassemble};
+use gcc_gan::exec::cuda::{Ahead, AheadError, FunctionResources, compile_ahead, compiler_for, disassemble};
 use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::kernel::target::Architecture;
 use gcc_gan::plan::Plan;
@@ -50,6 +50,17 @@ fn compile(plan: &Plan, architectures: &[Architecture]) -> Result<Ahead, AheadEr
     });
     bar.finish_and_clear();
     compiled
+}
+
+/// That code which is demanded can be made, before there is a plan.
+///
+/// # Errors
+/// When NVRTC is missing, or doesn't know an architecture.
+pub fn check(architectures: &[Architecture], wanted: DeviceCodeWanted) -> Result<()> {
+    if wanted == DeviceCodeWanted::Always {
+        compiler_for(architectures)?;
+    }
+    Ok(())
 }
 
 /// Compiles the kernels of a plan for a GPU, and puts their code into it. Tells of what spills; `None` where nothing was to
@@ -139,7 +150,7 @@ impl Made {
                     (fixed, asked) => format!("{fixed} + {asked}"),
                 };
                 table.row([
-                    f.kernel.to_string(),
+                    f.kernel.map_or(String::new(), |number| number.to_string()),
                     f.function.clone(),
                     f.resources.registers.to_string(),
                     shared,
@@ -163,19 +174,19 @@ pub fn text(plan: &Plan, architectures: &[Architecture], entry: Option<&str>, is
     let mut plan = plan.clone();
     plan.entries.retain(|e| entry.is_none_or(|name| e.name == name && e.sizes.is_empty()));
     let ahead = compile(&plan, architectures)?;
-    let kernels: Vec<_> = ahead.kernels().collect();
+    let kernels: Vec<_> = ahead.first().filter_map(|(text, code)| Some((text, text.kernel?, code))).collect();
     let texts: Vec<String> = match is_sass {
-        true => disassemble(kernels.iter().map(|(_, code)| code.cubin.as_slice()))?,
+        true => disassemble(kernels.iter().map(|(_, _, code)| code.cubin.as_slice()))?,
         false => (kernels.iter())
-            .map(|(_, code)| String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string())
+            .map(|(_, _, code)| String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string())
             .collect(),
     };
     let mut all = String::new();
-    for ((kernel, _), text) in kernels.iter().zip(texts) {
+    for ((kernel, number, _), text) in kernels.iter().zip(texts) {
         let own = &plan.entries[kernel.entry];
         let sizes: Vec<String> = own.sizes.iter().map(|(name, size)| format!("{name}={size}")).collect();
         let name = [vec![own.name.clone()], sizes].concat().join(" ");
-        let _ = writeln!(all, "// --- {name} [{}] {}", kernel.kernel, own.schedule.kernels[kernel.kernel].name);
+        let _ = writeln!(all, "// --- {name} [{number}] {}", own.schedule.kernels[*number].name);
         for launch in &kernel.launches {
             let _ = writeln!(all, "// launch: {}, {} x {} threads", launch.function, launch.grid, launch.block);
         }
@@ -194,7 +205,7 @@ mod tests {
         FunctionResources {
             entry: "train_step".into(),
             sizes: vec![("batch".into(), 96)],
-            kernel: 3,
+            kernel: Some(3),
             function: name.into(),
             architecture: architecture.into(),
             resources: Resources { registers: 168, static_shared_bytes, local_bytes },

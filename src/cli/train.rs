@@ -106,7 +106,8 @@ struct Job {
     dataset: Dataset,
     meta: Meta,
     resumed: Option<Checkpoint>,
-    run: RunDir,
+    /// The folder of a run that is resumed. That of a new one is made when nothing else can fail.
+    run: Option<RunDir>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -125,30 +126,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
             std::process::exit(i32::from(super::INTERRUPTED));
         }
     })?;
-    session::specialise(&mut job.plan, &job.dataset);
+    let program = job.plan.name.clone();
     let mut session = Session::new(opened.device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,
     }
     drop(job.resumed);
-    screen.print(&heading(&session, &job.meta, &opened.device.name(), job.run.path()));
+    let run = match job.run {
+        Some(run) => run,
+        None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
+    };
+    screen.print(&heading(&session, &job.meta, &opened.device.name(), run.path()));
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
     let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..Pace::default() };
-    let ended = trainer::train(&mut session, &job.run, job.meta, &pace, &mut screen);
+    let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
-    let (step, run) = (session.step_count(), job.run.path().display());
+    let (step, path) = (session.step_count(), run.path().display());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
-        TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if job.run.checkpoint().is_file() => {
-            anyhow!("{error}: gcc-gan train --resume {run}")
+        TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
+            anyhow!("{error}: gcc-gan train --resume {path}")
         }
         _ => error.into(),
     });
     match ended? {
         Ended::Complete => {
-            screen.print(&format!("{steps} complete in {:.0} s: {run}", screen.started.elapsed().as_secs_f64()));
+            screen.print(&format!("{steps} complete in {:.0} s: {path}", screen.started.elapsed().as_secs_f64()));
             Ok(ExitCode::SUCCESS)
         }
         Ended::NothingToDo => {
@@ -160,7 +165,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Ended::Cancelled => {
             screen
-                .print(&format!("interrupted and saved after step {step}; resume with: gcc-gan train --resume {run}"));
+                .print(&format!("interrupted and saved after step {step}; resume with: gcc-gan train --resume {path}"));
             Ok(ExitCode::from(super::INTERRUPTED))
         }
     }
@@ -185,7 +190,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     options.direct_convolutions |= args.math == Math::Exact;
     opened.aim(&mut options);
     options.deny_warnings = args.deny_warnings;
-    let plan = match plan {
+    let mut plan = match plan {
         Some(plan) => plan,
         None => super::program_text::plan_of(program.compile(&options)?)?,
     };
@@ -193,14 +198,16 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     if plan.entry(session::entry::TRAIN).is_none() {
         bail!("`{}` has no entry `{}`: it cannot be trained", plan.name, session::entry::TRAIN);
     }
+    RunDir::check(&args.out, args.name.as_deref(), &plan.name)?;
     let data = args.data.clone().unwrap_or_else(|| "auto".into());
     let mut dataset = super::data::load(&data, args.offline)?;
     let meta = Meta::new(&plan, &dataset, args.seed.unwrap_or(DEFAULT_SEED));
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
-    // Now that nothing else can be wrong with the arguments: no folder is left behind by a mistake.
-    let run = RunDir::create(&args.out, args.name.as_deref(), &plan.name)?;
-    Ok(Job { plan, dataset, meta, resumed: None, run })
+    session::specialise(&mut plan, &dataset);
+    // Of the kernels for smaller batches too.
+    opened.check(&plan)?;
+    Ok(Job { plan, dataset, meta, resumed: None, run: None })
 }
 
 fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
@@ -222,7 +229,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
             );
         }
     }
-    let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
+    let mut plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     opened.check(&plan)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
@@ -258,7 +265,9 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         // A place in an epoch of other images means nothing: the epoch begins anew.
         checkpoint.meta.position.batch = 0;
     }
-    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run })
+    session::specialise(&mut plan, &dataset);
+    opened.check(&plan)?;
+    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run: Some(run) })
 }
 
 /// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without

@@ -1,6 +1,7 @@
 //! `gcc-gan tune`.
 
 use super::device::DeviceArgs;
+use super::device_code::{self, DeviceCodeWanted};
 use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, plan_of, program_and_options};
 use anyhow::{Result, bail};
@@ -46,6 +47,10 @@ pub struct Args {
     rounds: u8,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Whether the kernels that were chosen are put into the plan compiled, so that a driver alone can run it: where NVRTC is
+    /// found, always (without it is an error), or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    device_code: DeviceCodeWanted,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -59,14 +64,17 @@ struct Figures<'f> {
     seconds_before: f64,
     seconds_after: f64,
     kernels: &'f [Found],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_code: Option<&'f device_code::Made>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     check_output(&args.output, &[&args.program.program])?;
     let opened = args.device.open()?;
-    if opened.target == Target::Cpu {
+    let Target::Cuda(architecture) = opened.target else {
         bail!("there is nothing to tune on the CPU, where kernels have one algorithm each: add --device cuda");
-    }
+    };
+    device_code::check(&[architecture], args.device_code)?;
     let (program, mut options) = program_and_options(&args.program)?;
     opened.aim(&mut options);
     // What is wrong with the program is said before anything is measured.
@@ -84,7 +92,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let tuned = tune(device, (&program.name, &program.text), &options, &entry, &effort, progress)?;
     bar.finish_and_clear();
     let options = Options { tuned: tuned.choices.clone(), ..options };
-    let plan = plan_of(program.compile(&options)?)?;
+    let mut plan = plan_of(program.compile(&options)?)?;
+    let made = device_code::make(&mut plan, &[architecture], args.device_code, false)?;
     plan::save(&plan, &args.output)?;
     if args.json {
         super::print_json(&Figures {
@@ -94,9 +103,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
             seconds_before: tuned.seconds_before,
             seconds_after: tuned.seconds_after,
             kernels: &tuned.kernels,
+            device_code: made.as_ref(),
         })?;
     } else {
         super::print(&gcc_gan::visible::visible(&report(&tuned, &entry, &device.name())))?;
+        if let Some(made) = &made {
+            super::print(&gcc_gan::visible::visible(&made.text()))?;
+        }
         super::print(&format!("wrote {}: gcc-gan train takes it", args.output.display()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -75,6 +75,13 @@ impl Drop for RunDir {
 const LOCK: &str = "lock";
 
 impl RunDir {
+    /// That there can be a new run of this name, as [`RunDir::create`] would say it, before anything is made.
+    pub fn check(root: &Path, name: Option<&str>, program: &str) -> Result<(), RunError> {
+        let Some(name) = name else { return checked(program).map(|_| ()) };
+        let path = root.join(checked(name)?);
+        if path.exists() && !is_unused(&path) { Err(RunError::Exists(path)) } else { Ok(()) }
+    }
+
     /// Makes the folder of a new run under `root`: `name`, or else `program` with the next free number.
     pub fn create(root: &Path, name: Option<&str>, program: &str) -> Result<RunDir, RunError> {
         fs::create_dir_all(root).map_err(|error| io_error("made", root, error))?;
@@ -280,11 +287,18 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "/a", ".a", "a b", "a\n", "a\\b", &"x".repeat(101)] {
             let error = RunDir::create(dir.path(), Some(bad), "dcgan").unwrap_err();
             assert!(matches!(error, RunError::Name(_)), "{error}");
+            let error = RunDir::check(dir.path(), Some(bad), "dcgan").unwrap_err();
+            assert!(matches!(error, RunError::Name(_)), "{error}");
         }
+        RunDir::check(&dir.path().join("none"), Some("mine"), "dcgan").unwrap();
+        RunDir::check(&dir.path().join("none"), None, "dcgan").unwrap();
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is made");
         let mine = RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap();
         fs::write(mine.checkpoint(), "").unwrap();
         drop(mine);
         let error = RunDir::create(dir.path(), Some("mine"), "dcgan").unwrap_err();
+        assert!(matches!(error, RunError::Exists(_)), "{error}");
+        let error = RunDir::check(dir.path(), Some("mine"), "dcgan").unwrap_err();
         assert!(matches!(error, RunError::Exists(_)), "{error}");
         fs::write(dir.path().join("file"), "").unwrap();
         let error = RunDir::create(&dir.path().join("file"), None, "dcgan").unwrap_err();
@@ -319,6 +333,7 @@ mod tests {
         assert!(matches!(error, RunError::Locked(_)), "it is still in use: {error}");
         fs::create_dir_all(dir.path().join("b/samples")).unwrap();
         fs::write(dir.path().join("b/lock"), "").unwrap();
+        RunDir::check(dir.path(), Some("b"), "dcgan").unwrap();
         let run = RunDir::create(dir.path(), Some("b"), "dcgan").unwrap();
         // What somebody else put there is never removed.
         fs::write(dir.path().join("b/notes"), "").unwrap();

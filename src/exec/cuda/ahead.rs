@@ -3,6 +3,7 @@
 use super::code::{self, Job};
 use super::nvrtc::{self, Code, Nvrtc};
 use super::resources::{self, Resources};
+use super::series::{self, Desk};
 use super::{Launch, cache, prelude, ptx, render};
 use crate::kernel::target::Architecture;
 use crate::plan::Plan;
@@ -10,12 +11,13 @@ use crate::plan::device_code::{CodeKind, CodeSet, DeviceCode, Image};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// A kernel of a plan as it is compiled.
+/// A text of a plan as it is compiled.
 #[derive(Debug, Clone)]
 pub struct Text {
-    /// Indices of the entry and of the kernel in it.
+    /// The entry's index.
     pub entry: usize,
-    pub kernel: usize,
+    /// Of the entry's kernels the one that it is; absent where it begins and ends runs on kept examples.
+    pub kernel: Option<usize>,
     /// Its name in messages, then the text with all that it relies on.
     pub named: (String, String),
     pub launches: Vec<Launch>,
@@ -29,10 +31,21 @@ pub fn texts(plan: &Plan) -> Vec<Text> {
         for (kernel, k) in own.schedule.kernels.iter().enumerate() {
             let rendered = render(k, &own.schedule.buffers);
             let named = (format!("{}.cu", k.name), format!("{prelude}\n{}", rendered.source));
-            texts.push(Text { entry, kernel, named, launches: rendered.launches });
+            texts.push(Text { entry, kernel: Some(kernel), named, launches: rendered.launches });
         }
     }
     texts
+}
+
+/// The texts of what begins and ends runs on kept examples, of each entry that can be run so.
+fn series_texts(plan: &Plan) -> Vec<Text> {
+    let desk = Desk::of(plan);
+    let able = (0..plan.entries.len()).filter(|&entry| series::is_fed_from_examples(&plan.entries[entry]));
+    able.map(|entry| {
+        let (text, _) = series::text(plan, entry, desk);
+        Text { entry, kernel: None, named: series::named(&text), launches: text.launches }
+    })
+    .collect()
 }
 
 /// Why a plan's kernels can't be compiled.
@@ -64,8 +77,8 @@ pub struct Ahead {
 pub struct FunctionResources {
     pub entry: String,
     pub sizes: Vec<(String, usize)>,
-    /// The kernel's number in its entry.
-    pub kernel: usize,
+    /// The kernel's number in its entry; absent where it begins or ends runs on kept examples.
+    pub kernel: Option<usize>,
     pub function: String,
     pub architecture: String,
     #[serde(flatten)]
@@ -74,8 +87,23 @@ pub struct FunctionResources {
     pub dynamic_shared_bytes: u32,
 }
 
-/// Compiles every kernel of a plan for each architecture; the first is the plan's own. `done` is told how many of how many
-/// texts are compiled.
+/// The compiler, which knows all of these architectures.
+///
+/// # Errors
+/// When there is no compiler, or it doesn't know one of them.
+pub fn compiler_for(architectures: &[Architecture]) -> Result<&'static Nvrtc, AheadError> {
+    let nvrtc = nvrtc::find()?;
+    match architectures.iter().find(|&&architecture| !nvrtc.knows(architecture)) {
+        None => Ok(nvrtc),
+        Some(&architecture) => {
+            let known = nvrtc.architectures().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(AheadError::Unknown { compiler: format!("{nvrtc:?}"), architecture, known })
+        }
+    }
+}
+
+/// Compiles every kernel of a plan for each architecture, and what begins and ends runs on kept examples; the first is the
+/// plan's own. `done` is told how many of how many texts are compiled.
 ///
 /// # Errors
 /// When there is no compiler, it doesn't know an architecture, or it refuses a text.
@@ -84,14 +112,8 @@ pub fn compile_ahead(
     architectures: &[Architecture],
     done: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Ahead, AheadError> {
-    let nvrtc = nvrtc::find()?;
-    for &architecture in architectures {
-        if !nvrtc.knows(architecture) {
-            let known = nvrtc.architectures().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(AheadError::Unknown { compiler: format!("{nvrtc:?}"), architecture, known });
-        }
-    }
-    let texts = texts(plan);
+    let nvrtc = compiler_for(architectures)?;
+    let texts = [texts(plan), series_texts(plan)].concat();
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
     let (unique, which) = code::unique(&named);
     // The PTX that comes with the cubin of an architecture without anything of its own is what others take too.
@@ -192,8 +214,9 @@ impl Ahead {
         all
     }
 
-    /// The kernels with the code of each for the first architecture.
-    pub fn kernels(&self) -> impl Iterator<Item = (&Text, &Code)> {
+    /// The texts with the code of each for the first architecture: all kernels, then what begins and ends runs on kept
+    /// examples.
+    pub fn first(&self) -> impl Iterator<Item = (&Text, &Code)> {
         self.exact.first().into_iter().flat_map(|(_, codes)| self.texts.iter().zip(codes))
     }
 }

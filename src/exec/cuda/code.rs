@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Code that comes with a plan.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Given<'a> {
-    pub code: Option<&'a DeviceCode>,
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub code: Option<Arc<DeviceCode>>,
     /// Whether it is run though this machine didn't make it.
     pub trusted: bool,
 }
@@ -38,7 +38,7 @@ enum Found<'a> {
 #[derive(Clone, Copy)]
 struct Search<'a> {
     architecture: Architecture,
-    given: Given<'a>,
+    given: &'a Given,
     nvrtc: Result<&'static Nvrtc, &'a NvrtcMissing>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Search<'a> {
     /// The code of a text, and whether the plan has some that isn't trusted.
     fn find(&self, cache: &Cache, text: &str) -> (Found<'a>, bool) {
         let (mut images, mut is_distrusted) = (Vec::new(), false);
-        if let Some(code) = self.given.code {
+        if let Some(code) = &self.given.code {
             for (number, set) in code.for_device(self.architecture).into_iter().enumerate() {
                 let Some(image) = set.image(&cache::key(text, &set.options, code.compiler)) else { continue };
                 if self.given.trusted || is_known(cache, set.kind, image) {
@@ -70,7 +70,7 @@ impl<'a> Search<'a> {
     /// Why code that is nowhere can't be made, with what to do.
     fn missing(&self, missing: &NvrtcMissing, is_distrusted: bool) -> String {
         let here = self.architecture;
-        match self.given.code {
+        match &self.given.code {
             Some(code) if is_distrusted => format!(
                 "the plan has code for it ({}) that was not compiled on this machine, and nobody can tell what it does: \
                  add --trust-device-code if you trust where the plan is from; or have it compiled here: {missing}",
@@ -108,7 +108,7 @@ fn is_known(cache: &Cache, kind: CodeKind, image: &Image) -> bool {
 pub fn check(
     device: &str,
     architecture: Architecture,
-    given: Given,
+    given: &Given,
     texts: &[(String, String)],
 ) -> Result<(), ExecError> {
     let Err(missing) = nvrtc::find() else { return Ok(()) };
@@ -125,6 +125,15 @@ pub fn check(
     Ok(())
 }
 
+/// Texts that were loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// One for each text.
+    pub modules: Vec<Arc<Module>>,
+    /// Whether there was code of some of them that is not trusted.
+    pub passes_over_given: bool,
+}
+
 /// Loads texts, each with a name for the compiler's messages: what is the same is compiled once, what comes with the plan or
 /// is in the cache not at all, and the rest on all cores.
 ///
@@ -134,9 +143,9 @@ pub fn load(
     device: &str,
     architecture: Architecture,
     context: &Arc<Context>,
-    given: Given,
+    given: &Given,
     texts: &[(String, String)],
-) -> Result<Vec<Arc<Module>>, ExecError> {
+) -> Result<Loaded, ExecError> {
     let unavailable = |what: String| ExecError::Unavailable { device: device.into(), what };
     let refused = |error| refusal(device, error);
     let (unique, which) = unique(texts);
@@ -146,10 +155,10 @@ pub fn load(
     let search = Search { architecture, given, nvrtc: nvrtc.as_ref().map(|&n| n) };
     let mut driver = Driver { context, refused_sets: BTreeSet::new(), takes_cubins: true };
     let mut modules: Vec<Option<Arc<Module>>> = Vec::with_capacity(unique.len());
-    let mut distrusted = 0;
+    let mut passes_over_given = false;
     for (_, text) in &unique {
         let (found, is_distrusted) = search.find(&cache, text);
-        distrusted += usize::from(is_distrusted);
+        passes_over_given |= is_distrusted;
         modules.push(match (found, &missing) {
             (Found::Plan(images), _) => {
                 let module = driver.load_given(&images).map_err(refused)?;
@@ -162,12 +171,6 @@ pub fn load(
             (Found::Nowhere, Some(missing)) => return Err(unavailable(search.missing(missing, is_distrusted))),
             (Found::Nowhere, None) => None,
         });
-    }
-    if distrusted > 0 {
-        tracing::warn!(
-            "the plan's device code was not compiled on this machine: its kernels are compiled again \
-             (--trust-device-code runs it as it is)"
-        );
     }
     let open: Vec<usize> = (0..unique.len()).filter(|&i| modules[i].is_none()).collect();
     if !open.is_empty() {
@@ -187,7 +190,8 @@ pub fn load(
         }
     }
     let module = |i: usize| modules[i].clone().ok_or_else(|| unavailable("a kernel was not compiled".into()));
-    which.into_iter().map(module).collect()
+    let modules = which.into_iter().map(module).collect::<Result<_, _>>()?;
+    Ok(Loaded { modules, passes_over_given })
 }
 
 /// Keeps code of a plan that the user trusts, so that a run can be resumed from its checkpoint alone.

@@ -123,8 +123,8 @@ impl CudaDevice {
         CudaDevice { trusts_device_code: true, device_code: Some(code), ..self }
     }
 
-    fn given<'a>(&'a self, plan: &'a Plan) -> Given<'a> {
-        let code = self.device_code.as_deref().or(plan.device_code.as_deref());
+    fn given(&self, plan: &Plan) -> Given {
+        let code = self.device_code.as_ref().or(plan.device_code.as_ref()).cloned();
         Given { code, trusted: self.trusts_device_code }
     }
 
@@ -134,7 +134,7 @@ impl CudaDevice {
     /// When there is neither.
     pub fn check_code(&self, plan: &Plan) -> Result<(), ExecError> {
         let texts: Vec<_> = ahead::texts(plan).into_iter().map(|text| text.named).collect();
-        code::check(&self.name(), self.info.architecture, self.given(plan), &texts)
+        code::check(&self.name(), self.info.architecture, &self.given(plan), &texts)
     }
 
     pub fn info(&self) -> &DeviceInfo {
@@ -155,7 +155,7 @@ pub fn refusal(device: &str, error: DriverError) -> ExecError {
             ExecError::Unavailable { device, what: what.into() }
         }
         Kind::WrongCode => {
-            let what = format!("its driver does not take what NVRTC compiles ({}): install a newer driver", error.text);
+            let what = format!("its driver does not take the kernels' code ({}): install a newer driver", error.text);
             ExecError::Unavailable { device, what }
         }
         Kind::NoDevice => ExecError::Unavailable { device, what: error.text },

@@ -10,13 +10,15 @@ use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, 
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
-use super::prelude;
 use super::series::{self, Desk, Runs, Series};
 use crate::exec::{Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Why examples are not kept; a run goes on without.
+const NO_ROOM: &str = "examples are not kept on the device: too little of its memory is free";
 
 /// A tensor's place in the arena, and how it lies there.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ pub struct CudaExecutor {
     plan: Arc<Plan>,
     device: String,
     architecture: Architecture,
+    /// Code that may be used in place of what would be compiled.
+    given: Given,
     entries: Vec<Entry>,
     states: Vec<Place>,
     /// Used in turns, so that one run's inputs are taken while those of the run before are on their way.
@@ -109,7 +113,7 @@ impl CudaExecutor {
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
-        let mut kernels = kernels(&plan, &device, architecture, context, given)?.into_iter();
+        let mut kernels = kernels(&plan, &device, architecture, context, &given)?.into_iter();
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
@@ -133,6 +137,7 @@ impl CudaExecutor {
             plan,
             device,
             architecture,
+            given,
             entries,
             states,
             staging,
@@ -238,34 +243,47 @@ impl CudaExecutor {
         Ok(())
     }
 
-    /// The graphs of runs on kept examples; `None` where what compiles them is not there.
+    /// The graphs of runs on kept examples; `None` where there is no room for them, or neither code of what begins and ends
+    /// them nor what compiles it.
     fn runs(&mut self, entries: &[usize]) -> Result<Option<Vec<Runs>>, ExecError> {
-        let prelude = prelude();
         let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
-        let texts: Vec<(String, String)> =
-            made.iter().map(|(text, _)| ("gather.cu".to_string(), format!("{prelude}\n{}", text.source))).collect();
-        let modules = match code::load(&self.device, self.architecture, &self.context, Given::default(), &texts) {
+        let texts: Vec<(String, String)> = made.iter().map(|(text, _)| series::named(text)).collect();
+        let modules = match code::load(&self.device, self.architecture, &self.context, &self.given, &texts) {
             Err(ExecError::Unavailable { what, .. }) => {
                 tracing::debug!("examples are not kept on the device: {what}");
                 return Ok(None);
             }
-            modules => modules?,
+            loaded => loaded?.modules,
         };
         let mut runs = Vec::new();
-        for ((&entry, (text, [gathers, notes])), module) in entries.iter().zip(&made).zip(&modules) {
-            let own = launches(&text.launches, module).map_err(|error| self.note(error))?;
-            let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
-            work.insert(0, (gathers.clone(), &own[..1]));
-            work.push((notes.clone(), &own[1..]));
-            let graph = graph(&work, &self.arena, &self.context).and_then(|graph| {
-                graph.iter().try_for_each(|graph| graph.upload(&self.stream))?;
-                Ok(graph)
-            });
-            let graph = graph.map_err(|error| self.note(error))?;
-            let code = own.iter().map(|launch| launch.function.clone()).collect();
-            runs.extend(graph.map(|graph| Runs::new(&self.plan, entry, graph, code)));
+        for ((&entry, (text, touched)), module) in entries.iter().zip(&made).zip(&modules) {
+            match self.runs_of(entry, &text.launches, touched, module) {
+                Err(error) if error.kind == Kind::OutOfMemory => {
+                    tracing::debug!("{NO_ROOM}");
+                    return Ok(None);
+                }
+                made => runs.extend(made.map_err(|error| self.note(error))?),
+            }
         }
         Ok(Some(runs))
+    }
+
+    /// The graph of runs of an entry, from the launches that begin and end them.
+    fn runs_of(
+        &self,
+        entry: usize,
+        ends: &[super::Launch],
+        [gathers, notes]: &[Touched; 2],
+        module: &Arc<Module>,
+    ) -> Result<Option<Runs>, DriverError> {
+        let own = launches(ends, module)?;
+        let mut work = work(&self.plan.entries[entry], &self.entries[entry].kernels);
+        work.insert(0, (gathers.clone(), &own[..1]));
+        work.push((notes.clone(), &own[1..]));
+        let Some(graph) = graph(&work, &self.arena, &self.context)? else { return Ok(None) };
+        graph.upload(&self.stream)?;
+        let code = own.iter().map(|launch| launch.function.clone()).collect();
+        Ok(Some(Runs::new(&self.plan, entry, graph, code)))
     }
 
     fn read(&mut self, what: &'static str, place: &Place, into: TensorMut) -> Result<(), ExecError> {
@@ -297,14 +315,20 @@ fn kernels(
     device: &str,
     architecture: Architecture,
     context: &Arc<Context>,
-    given: Given,
+    given: &Given,
 ) -> Result<Vec<Vec<Launch>>, ExecError> {
     let texts = ahead::texts(plan);
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
-    let modules = code::load(device, architecture, context, given, &named)?;
+    let loaded = code::load(device, architecture, context, given, &named)?;
+    if loaded.passes_over_given {
+        tracing::warn!(
+            "the plan's device code was not compiled on this machine: its kernels are compiled again \
+             (--trust-device-code runs it as it is)"
+        );
+    }
     let ready =
         |(text, module): (&ahead::Text, _)| launches(&text.launches, module).map_err(|error| refusal(device, error));
-    texts.iter().zip(&modules).map(ready).collect()
+    texts.iter().zip(&loaded.modules).map(ready).collect()
 }
 
 /// The launches of a text that was loaded.
@@ -470,7 +494,7 @@ impl Executor for CudaExecutor {
         }
         let mut kept = match Series::new(&self.context, &self.stream, examples, self.desk) {
             Err(error) if error.kind == Kind::OutOfMemory => {
-                tracing::debug!("examples are not kept on the device: too little of its memory is free");
+                tracing::debug!("{NO_ROOM}");
                 return Ok(false);
             }
             kept => kept.map_err(|error| self.note(error))?,

@@ -33,11 +33,11 @@ fn module(
 ) -> Result<Arc<Module>, ExecError> {
     let text = format!("#define FLOATS {floats}\n#define CHAINS {CHAINS}\n#define MICROS {micros}\n{TEXT}");
     let texts = [("measure.cu".to_string(), text)];
-    if let (Err(missing), Err(_)) = (nvrtc::find(), code::check(device, architecture, Given::default(), &texts)) {
+    if let (Err(missing), Err(_)) = (nvrtc::find(), code::check(device, architecture, &Given::default(), &texts)) {
         let what = format!("what measures has kernels of its own, which no plan holds: {missing}");
         return Err(ExecError::Unavailable { device: device.into(), what });
     }
-    let mut modules = code::load(device, architecture, context, Given::default(), &texts)?;
+    let mut modules = code::load(device, architecture, context, &Given::default(), &texts)?.modules;
     Ok(modules.remove(0))
 }
 

@@ -42,7 +42,7 @@ use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
-pub use ahead::{Ahead, AheadError, FunctionResources, compile_ahead};
+pub use ahead::{Ahead, AheadError, FunctionResources, compile_ahead, compiler_for};
 pub use device::{CudaDevice, DeviceInfo, Missing, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};

@@ -6,7 +6,7 @@
 
 use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Pinned, Stream};
 use super::graph::Touched;
-use super::{KernelText, Launch, names};
+use super::{KernelText, Launch, names, prelude};
 use crate::exec::{Examples, MOST_RUNS, Watched, watched};
 use crate::kernel::access::ordered_strides;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Feed, Plan, Type};
@@ -51,6 +51,16 @@ impl Desk {
 fn examples_of(entry: &EntryPlan) -> usize {
     let data = entry.inputs.iter().find(|i| matches!(i.feed, Feed::Images | Feed::Labels));
     data.and_then(|input| input.ty.shape.first().copied()).unwrap_or(0)
+}
+
+/// Whether there are examples that an entry can be run on.
+pub fn is_fed_from_examples(entry: &EntryPlan) -> bool {
+    examples_of(entry) > 0 && entry.inputs.iter().all(|input| input.feed != Feed::Caller)
+}
+
+/// A text with a name in messages, and with all that it relies on.
+pub fn named(text: &KernelText) -> (String, String) {
+    ("gather.cu".to_string(), format!("{}\n{}", prelude(), text.source))
 }
 
 /// Why an entry can't be run on some examples; nothing where it can.

@@ -82,6 +82,56 @@ fn a_plan_with_code_runs_with_the_driver_alone() {
     succeed(mock, plan.dir.path(), &args, &[NO_NVRTC, there]);
 }
 
+/// What gathers batches on the device is in the plan too, and is trusted as its kernels are.
+#[test]
+fn a_plan_with_code_keeps_the_examples_on_the_gpu() {
+    let Some(mock) = mock() else { return };
+    let mut plan = Compiled::new(mock);
+    let elsewhere = plan.elsewhere.clone();
+    let there = ("XDG_CACHE_HOME", elsewhere.as_str());
+    // Nothing is compiled, though it could be.
+    assert_eq!(plan.run(mock, TRUST, &[there]).0, ["load cubin 80"]);
+    let settings = [NO_NVRTC, there, ("GCC_GAN_LOG", "debug")];
+    let kept = "10000 examples are kept on the device";
+    let (_, err) = succeed(mock, plan.dir.path(), &[&train_plan("trusted")[..], TRUST].concat(), &settings);
+    assert!(err.contains(kept), "{err}");
+    // From the cache, where it is kept once it was trusted.
+    let args = ["train", "--offline", "--resume", "runs/trusted", "--steps", "5", "--device", "cuda"];
+    let (_, err) = succeed(mock, plan.dir.path(), &args, &settings);
+    assert!(err.contains(kept), "{err}");
+    // Where it is not trusted that is said once.
+    let settings = [("XDG_CACHE_HOME", format!("{elsewhere}2")), ("GCC_GAN_LOG", "debug".to_string())];
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let (_, err) = succeed(mock, plan.dir.path(), &train_plan("again"), &settings);
+    assert!(err.contains(kept) && err.matches("not compiled on this machine").count() == 1, "{err}");
+}
+
+/// The last batch of an epoch has kernels of its own.
+#[test]
+fn where_the_last_batch_has_no_code_nothing_is_left_behind() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("layers.ron"), one_layer()).unwrap();
+    // Of 10,000 digits 1 is left.
+    let compile = ["compile", "layers.ron", "--set", "batch=3", "--device", "cuda:sm_80", "-o", "layers.plan"];
+    let cache = dir.path().join("cache").to_string_lossy().into_owned();
+    let settings = [NO_NVRTC, ("XDG_CACHE_HOME", cache.as_str()), ("GCC_GAN_LOG", "debug")];
+    succeed(mock, dir.path(), &compile, NO_FAULT);
+    let train = [&train_plan("run")[..], TRUST].concat();
+    let err = fail(mock, dir.path(), &train, &settings);
+    assert!(err.contains("`gcc-gan compile --specialise N`"), "{err}");
+    assert!(!dir.path().join("runs").exists());
+    succeed(mock, dir.path(), &[&compile[..], &["--specialise", "1"]].concat(), NO_FAULT);
+    let (_, err) = succeed(mock, dir.path(), &train, &settings);
+    assert!(err.contains("10000 examples are kept on the device"), "{err}");
+    let err = fail(mock, dir.path(), &train, &settings);
+    assert!(err.contains("the run runs/run exists already"), "{err}");
+    // Nor is anything where memory ends while the plan is loaded.
+    let full = [&settings[..], &[("GCC_GAN_MOCK_FAULT", "out_of_memory")]].concat();
+    fail(mock, dir.path(), &[&train[..], &["--out", "others"]].concat(), &full);
+    assert!(!dir.path().join("others").exists());
+}
+
 #[test]
 fn the_best_code_for_the_gpu_is_loaded() {
     let Some(mock) = mock() else { return };

@@ -9,7 +9,8 @@
 //   GCC_GAN_MOCK_ORDER   first, last or random:SEED: in which order a graph's nodes run where edges leave it open, and the
 //                        blocks and threads of each
 //   GCC_GAN_MOCK_FAULT   old_driver, no_device, out_of_memory, no_cubin (only PTX is taken), no_binary (nothing is),
-//                        no_programmatic (edges can't be), or
+//                        no_programmatic (edges can't be),
+//                        full_at_graph:N: there is no memory for graph number N, or
 //                        illegal_address:N, lost:N, unheard_of:N: that error at launch number N, and ever after
 //   GCC_GAN_MOCK_KILL    N: the process is killed at launch number N
 //   GCC_GAN_MOCK_MEMORY  bytes of memory; 1 GiB
@@ -59,7 +60,7 @@ std::string setting(const char* name) {
 bool has_fault(const char* name) { return setting("GCC_GAN_MOCK_FAULT") == name; }
 
 // N of a fault `name:N`, or 0.
-unsigned launch_of_fault(const std::string& name) {
+unsigned number_of_fault(const std::string& name) {
     const std::string fault = setting("GCC_GAN_MOCK_FAULT");
     return fault.rfind(name + ":", 0) == 0 ? (unsigned)atoi(fault.c_str() + name.size() + 1) : 0;
 }
@@ -286,7 +287,7 @@ void run(const Launch& launch) {
     const struct { const char* name; unsigned error; } faults[] = {
         {"illegal_address", ILLEGAL_ADDRESS}, {"lost", ECC_UNCORRECTABLE}, {"unheard_of", UNHEARD_OF}};
     for (const auto& fault : faults) {
-        if (launch_of_fault(fault.name) == launches) broken = fault.error;
+        if (number_of_fault(fault.name) == launches) broken = fault.error;
     }
     if (setting("GCC_GAN_MOCK_KILL") == std::to_string(launches)) raise(SIGKILL);
     if (memory.find(launch.arena) == memory.end()) broken = ILLEGAL_ADDRESS;
@@ -609,6 +610,8 @@ API(cuGraphInstantiateWithFlags)(Graph** ready, const Graph* graph, unsigned lon
         for (const Launch& node : graph->nodes) edges += node.after.size(), programmatic += node.programmatic;
         fprintf(stderr, "mock: a graph with %zu full and %zu programmatic edges\n", edges - programmatic, programmatic);
     }
+    static unsigned graphs = 0;
+    if (number_of_fault("full_at_graph") == ++graphs) return OUT_OF_MEMORY;
     return *ready = new Graph(*graph), SUCCESS;
 }
 API(cuGraphExecDestroy)(Graph* graph) {

@@ -249,7 +249,7 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
         ("no_device", &["the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"]),
         ("old_driver", &["the NVIDIA driver is too old (it is for CUDA 11.4)", "install one for CUDA 12.0 or newer"]),
         ("out_of_memory", &["Mock GPU", "the plan's arena takes", "and 4096 of 1073741824 are free", "--set batch="]),
-        ("no_binary", &["Mock GPU", "its driver does not take what NVRTC compiles", "install a newer driver"]),
+        ("no_binary", &["Mock GPU", "its driver does not take the kernels' code", "install a newer driver"]),
         ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", RESUME]),
         ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", RESUME]),
         ("unheard_of:9", &["Mock GPU (GPU 0, sm_80) was lost", "error 4321", RESUME]),
@@ -371,6 +371,10 @@ fn steps_that_are_handed_over_together_leave_what_single_ones_leave() {
     assert!(staged.contains("examples are not kept on the device: too little of its memory is free"), "{staged}");
     let expected = tensors_and_lines(dir.path(), "staged");
     assert!(expected.1.len() == 2 && expected.1[0].starts_with("50 ") && expected.1[1].starts_with("60 "));
+    // The program has two graphs, and each row of runs one.
+    let full = text(&run("full", "60", &[("GCC_GAN_MOCK_FAULT", "full_at_graph:3")]).stderr);
+    assert!(full.contains("examples are not kept on the device: too little of its memory is free"), "{full}");
+    assert!(tensors_and_lines(dir.path(), "full") == expected);
     let kept = text(&run("kept", "60", NO_FAULT).stderr);
     assert!(kept.contains("10000 examples are kept on the device"), "{kept}");
     assert!(tensors_and_lines(dir.path(), "kept") == expected);
@@ -482,11 +486,20 @@ fn a_tuned_plan_trains_as_before_and_is_resumed_with_its_own_choices() {
         !kernels.is_empty() && kernels.iter().all(|k| k["measured"] == 2 && k["refused"] == serde_json::json!([])),
         "{out}"
     );
+    // Another machine needs nothing but the driver for it.
+    assert_eq!(figures["device_code"]["architectures"], "sm_80, PTX for sm_80 and newer", "{out}");
+    let empty = dir.path().join("cache").to_string_lossy().into_owned();
+    let there = [("GCC_GAN_NVRTC", "/nowhere"), ("XDG_CACHE_HOME", empty.as_str())];
     let train = ["train", "tuned.plan", "--offline", "--data", "embedded", "--device", "cuda"];
+    let trusted = ["--steps", STEPS, "--name", "trusted", "--trust-device-code"];
+    succeed(mock, dir.path(), &[&train[..], &trusted].concat(), &there);
+    let err = fail(mock, dir.path(), &[&tune[..], &["--device", "cuda", "--device-code", "always"]].concat(), &there);
+    assert!(err.contains("there is no libnvrtc.so.* there"), "{err}");
     let steps = |run, steps| [&train[..], &["--steps", steps, "--name", run]].concat();
     succeed(mock, dir.path(), &steps("whole", STEPS), NO_FAULT);
     let whole = left(dir.path(), "whole");
     assert_near(&whole, &untuned, 1e-5);
+    assert!(left(dir.path(), "trusted") == whole);
     succeed(mock, dir.path(), &steps("parts", "2"), NO_FAULT);
     succeed(mock, dir.path(), &resume("runs/parts", &["--device", "cuda"]), NO_FAULT);
     assert!(left(dir.path(), "parts") == whole);
