@@ -26,10 +26,14 @@ pub(super) const RULES: &[Rule] = rules! {
     factor_out: Alike, "sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x";
 };
 
-/// The kind, axes and operand of a reduction.
+/// The kind, axes and operand of a sum or maximum.
 fn root(r: &Rewriter, id: NodeId) -> Option<(ReduceKind, Vec<usize>, NodeId)> {
-    let Op::Reduce { kind, axes } = r.root(id) else { return None };
-    Some((*kind, axes.clone(), r.operand(id)))
+    match r.root(id) {
+        Op::Reduce { kind: kind @ (ReduceKind::Sum | ReduceKind::Max), axes } => {
+            Some((*kind, axes.clone(), r.operand(id)))
+        }
+        _ => None,
+    }
 }
 
 /// A reduction; `x` itself without axes.

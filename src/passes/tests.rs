@@ -13,8 +13,10 @@ fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String
     rewritten_in(&PassContext::default(), run, lines)
 }
 
-const FAST: PassContext = PassContext { fast_math: true, images: false, merge_calls: false, operands: None };
-const DEVICE_CONTEXT: PassContext = PassContext { fast_math: false, images: true, merge_calls: true, operands: None };
+const FAST: PassContext =
+    PassContext { fast_math: true, images: false, merge_calls: false, deviations: false, operands: None };
+const DEVICE_CONTEXT: PassContext =
+    PassContext { fast_math: false, images: true, merge_calls: true, deviations: false, operands: None };
 
 fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
@@ -420,7 +422,7 @@ fn first_change(before: &Graph, after: &Graph, given: &Bindings<f64>) -> Option<
 }
 
 /// Every table of rules, by the pass that it belongs to.
-fn tables() -> [(&'static str, &'static [Rule]); 7] {
+fn tables() -> [(&'static str, &'static [Rule]); 8] {
     [
         ("stable", super::stable::RULES),
         ("drop-biases", super::drop_biases::RULES),
@@ -429,6 +431,7 @@ fn tables() -> [(&'static str, &'static [Rule]); 7] {
         ("movement", super::movement::RULES),
         ("through", super::through::RULES),
         ("reductions", super::reductions::RULES),
+        ("deviations", super::deviations::RULES),
     ]
 }
 
@@ -455,7 +458,7 @@ fn the_documentation_lists_what_rewrites_assume() {
 #[test]
 fn passes_assume_what_their_rules_do() {
     let of = |pass: &Pass| pass.name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()).to_string();
-    for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
+    for pass in FORWARD.iter().chain(PIPELINE).chain(DEVICE).chain(OPTIONAL) {
         let is_asked_for = OPTIONAL.iter().any(|p| p.name == pass.name);
         let rules = tables().into_iter().filter(|(name, _)| *name == of(pass)).flat_map(|(_, rules)| rules);
         let applied = rules.map(|rule| rule.assumes).filter(|&a| is_asked_for || a != Assumes::Finite);

@@ -7,13 +7,14 @@
 use super::movement::through;
 use super::physical::Orders;
 use super::value::ValueId;
-use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::ir::{DType, Graph, NodeId, Op, Real, Role, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep, Word,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
+use crate::types::ReduceKind;
 use std::collections::HashMap;
 
 /// Why a group is not one kernel.
@@ -161,7 +162,11 @@ impl Lowering<'_> {
                 let value = b.aligned(operand, Points::Full)?;
                 let sweep = b.ready[value.index()];
                 if !reduced.contains(&true) {
-                    // Over no dimension: the operand itself.
+                    // Over no dimension: the operand itself, which is its own mean.
+                    let value = match kind {
+                        ReduceKind::Sum | ReduceKind::Max => value,
+                        ReduceKind::Deviations => b.expr(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, value] }),
+                    };
                     sweep_at(&mut sweeps, sweep);
                     b.members.insert(member, MemberValue::Full(value));
                     if stored(member) {
@@ -169,9 +174,25 @@ impl Lowering<'_> {
                     }
                     continue;
                 }
-                let slot = b.new_slot(sweep);
-                sweep_at(&mut sweeps, sweep);
-                sweeps[sweep].reductions.push(Reduction { kind: *kind, value, slot });
+                let mut reduced_to = |b: &mut BodyBuilder, kind: ReduceKind, value: ExprId| {
+                    let sweep = b.ready[value.index()];
+                    sweep_at(&mut sweeps, sweep);
+                    let found = sweeps[sweep].reductions.iter().find(|r| (r.kind, r.value) == (kind, value));
+                    found.map(|reduction| reduction.slot).unwrap_or_else(|| {
+                        let slot = b.new_slot(sweep);
+                        sweeps[sweep].reductions.push(Reduction { kind, value, slot });
+                        slot
+                    })
+                };
+                let slot = match kind {
+                    ReduceKind::Sum | ReduceKind::Max => reduced_to(&mut b, *kind, value),
+                    ReduceKind::Deviations => {
+                        let sum = reduced_to(&mut b, ReduceKind::Sum, value);
+                        let square = b.squared_deviation(value, sum);
+                        reduced_to(&mut b, ReduceKind::Sum, square)
+                    }
+                };
+                let sweep = b.slot_sweep[slot.index()];
                 b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
@@ -220,6 +241,18 @@ impl Lowering<'_> {
         }
         let operands: [Operand<ValueId>; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
 
+        // Of an update, tiles reduce whole dimensions or nothing: the sums would be swept in memory.
+        let is_update = |id: NodeId| matches!(self.graph.node(id).origin.role, Role::Optimiser(_));
+        let reduced = members.iter().find_map(|&member| match self.graph.op(member) {
+            Op::Reduce { axes, .. } if !is_update(member) => {
+                Some((self.graph.shape(self.graph.operands(member)[0]), axes))
+            }
+            _ => None,
+        });
+        let space = match reduced {
+            Some((shape, axes)) => cut(&space, shape, axes).ok_or(Refusal::Misaligned)?,
+            None => space,
+        };
         let rank = space.len();
         let mut b = self.builder(space, vec![false; rank]);
         b.accumulator = Some(main);
@@ -324,28 +357,67 @@ impl Lowering<'_> {
     }
 }
 
-/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before
-/// it.
+/// The dimensions of `space` that reducing `axes` of `shape` is over, where each dimension is reduced or kept as a whole.
 fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
-    let before = space.len().checked_sub(shape.len())?;
-    let reduced: Vec<bool> = (0..space.len()).map(|d| d >= before && axes.contains(&(d - before))).collect();
+    let runs = runs(shape, &|d| axes.contains(&d));
+    let (mut run, mut left) = (0, runs.first()?.0);
+    let mut reduced = Vec::with_capacity(space.len());
+    for &size in space {
+        if left == 1 && size != 1 {
+            run += 1;
+            left = runs.get(run)?.0;
+        }
+        if !left.is_multiple_of(size) {
+            return None;
+        }
+        left /= size;
+        reduced.push(size != 1 && runs[run].1);
+    }
     (same_reduction(shape, axes, space, &reduced) && reduced.contains(&true)).then_some(reduced)
+}
+
+/// The dimensions of `space` with those cut in two or more that reducing `axes` of `shape`, which has as many elements, is
+/// over only a part of: those of images of several calls, say. `None` where no cut does it.
+fn cut(space: &[usize], shape: &[usize], axes: &[usize]) -> Option<Shape> {
+    let mut runs = runs(shape, &|d| axes.contains(&d)).into_iter().map(|(size, _)| size);
+    let mut left = 1;
+    let mut found = Vec::new();
+    for &size in space {
+        let mut rest = size;
+        if rest == 1 {
+            found.push(1);
+        }
+        while rest > 1 {
+            if left == 1 {
+                left = runs.next()?;
+            }
+            let part = if rest.is_multiple_of(left) { left } else { rest };
+            if !left.is_multiple_of(part) {
+                return None;
+            }
+            found.push(part);
+            (left, rest) = (left / part, rest / part);
+        }
+    }
+    (left == 1 && runs.next().is_none()).then_some(found)
+}
+
+/// A space's dimensions without sizes of 1, neighbours alike merged: their sizes, and whether they are reduced.
+fn runs(shape: &[usize], is_reduced: &dyn Fn(usize) -> bool) -> Vec<(usize, bool)> {
+    let mut runs: Vec<(usize, bool)> = Vec::new();
+    for (d, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
+        match runs.last_mut() {
+            Some((total, r)) if *r == is_reduced(d) => *total *= size,
+            _ => runs.push((size, is_reduced(d))),
+        }
+    }
+    runs
 }
 
 /// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
 /// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
 pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
-    let canonical = |shape: &[usize], is_reduced: &dyn Fn(usize) -> bool| {
-        let mut runs: Vec<(usize, bool)> = Vec::new();
-        for (d, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
-            match runs.last_mut() {
-                Some((total, r)) if *r == is_reduced(d) => *total *= size,
-                _ => runs.push((size, is_reduced(d))),
-            }
-        }
-        runs
-    };
-    canonical(shape, &|d| axes.contains(&d)) == canonical(space, &|d| reduced[d])
+    runs(shape, &|d| axes.contains(&d)) == runs(space, &|d| reduced[d])
 }
 
 impl BodyBuilder<'_> {
@@ -365,6 +437,18 @@ impl BodyBuilder<'_> {
         self.interned.insert(expr, id);
         self.ready.push(ready);
         id
+    }
+
+    /// The square of how far a value is from the mean that its sum comes to.
+    fn squared_deviation(&mut self, value: ExprId, sum: SlotId) -> ExprId {
+        let count = self.space.iter().product::<usize>() / self.kept.iter().product::<usize>();
+        let (sum, of_one) = (
+            self.expr(Expr::Slot(sum)),
+            self.expr(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 }),
+        );
+        let mean = self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
+        let deviation = self.expr(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
+        self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
     }
 
     fn new_slot(&mut self, sweep: usize) -> SlotId {
