@@ -26,6 +26,8 @@
 //! | `arithmetic` | `compare_same_or_equal` | x = x → 1, x ≤ x → 1, x ≥ x → 1 | Finite |
 //! | `reductions` | `of_centred` | sum(x + c · sum x) → sum x · (1 + n · c) | Alike |
 //! | `reductions` | `factor_out` | sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x | Alike |
+//! | `reductions` | `inner_factor` | sum(x · (y · c)) → sum(x · y) · c | Alike |
+//! | `reductions` | `of_summed` | sum(x + y · c) → sum x + sum y · c where sum x and sum y are there | Alike |
 
 mod arithmetic;
 mod cse;

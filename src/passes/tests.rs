@@ -466,6 +466,48 @@ fn passes_assume_what_their_rules_do() {
     }
 }
 
+/// The sums that a batch normalisation's gradient needs are two, of what arrives and of that times what was centred.
+#[test]
+fn a_normalisation_has_two_sums_in_its_gradient() {
+    let text = r#"graph g {
+        %x: f32[8,3,2,2] = input "x"
+        %scale: f32[1,3,1,1] = input "scale"
+        %w: f32[8,3,2,2] = input "w"
+        %s: f32[1,3,1,1] = reduce_sum %x axes=[0,2,3]
+        %c: f32[1,3,1,1] = constant 0.03125
+        %m = mul %s %c
+        %mb: f32[8,3,2,2] = broadcast %m
+        %centred = sub %x %mb
+        %q = mul %centred %centred
+        %v: f32[1,3,1,1] = reduce_sum %q axes=[0,2,3]
+        %variance = mul %v %c
+        %e: f32[1,3,1,1] = constant 0.00001
+        %ve = add %variance %e
+        %r = rsqrt %ve
+        %rb: f32[8,3,2,2] = broadcast %r
+        %n = mul %centred %rb
+        %sb: f32[8,3,2,2] = broadcast %scale
+        %y = mul %n %sb
+        %t = mul %y %w
+        %all: f32[1,1,1,1] = reduce_sum %t axes=[0,1,2,3]
+        %loss: f32[] = reshape %all
+        %dx: f32[8,3,2,2] = gradient %loss %x
+        %dscale: f32[1,3,1,1] = gradient %loss %scale
+        output dx = %dx
+        output dscale = %dscale
+        }"#;
+    let mut graph = parse(text).unwrap();
+    differentiate(&mut graph);
+    let mut after = graph.clone();
+    for pass in PIPELINE {
+        (pass.run)(&mut after, &PassContext::default());
+    }
+    validate(&graph, &after, Assumes::Alike, 0).unwrap();
+    // With the two of the forward pass.
+    let sums = after.ids().into_iter().filter(|&id| matches!(after.op(id), Op::Reduce { .. })).count();
+    assert_eq!(sums, 4, "{after}");
+}
+
 /// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed
 /// where finite values may be assumed.
 #[test]
