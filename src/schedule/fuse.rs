@@ -12,8 +12,9 @@
 //!    draws of bits, each of which is a group of its own.
 
 use super::atoms::choose_atoms;
+use super::dimensions::same_reduction;
 use super::draws::kept_as_bits;
-use super::lower::{Core, Lowering, Refusal, same_reduction};
+use super::lower::{Core, Lowering, Refusal};
 use super::multi_tensor::multi_tensor;
 use super::physical::{Orders, pixel_major, walked_in_memory_order};
 use super::topological::Topological;

@@ -4,6 +4,7 @@
 //! the nodes that depend on them are sorted into sweeps. Lowering fails, without harm, where a group
 //! cannot be one kernel, so that fusion simply tries.
 
+use super::dimensions::{cut, reduced_dimensions, same_reduction};
 use super::movement::through;
 use super::physical::Orders;
 use super::value::ValueId;
@@ -355,69 +356,6 @@ impl Lowering<'_> {
             op => unreachable!("{} is not a contraction", op.name()),
         }
     }
-}
-
-/// The dimensions of `space` that reducing `axes` of `shape` is over, where each dimension is reduced or kept as a whole.
-fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
-    let runs = runs(shape, &|d| axes.contains(&d));
-    let (mut run, mut left) = (0, runs.first()?.0);
-    let mut reduced = Vec::with_capacity(space.len());
-    for &size in space {
-        if left == 1 && size != 1 {
-            run += 1;
-            left = runs.get(run)?.0;
-        }
-        if !left.is_multiple_of(size) {
-            return None;
-        }
-        left /= size;
-        reduced.push(size != 1 && runs[run].1);
-    }
-    (same_reduction(shape, axes, space, &reduced) && reduced.contains(&true)).then_some(reduced)
-}
-
-/// The dimensions of `space` with those cut in two or more that reducing `axes` of `shape`, which has as many elements, is
-/// over only a part of: those of images of several calls, say. `None` where no cut does it.
-fn cut(space: &[usize], shape: &[usize], axes: &[usize]) -> Option<Shape> {
-    let mut runs = runs(shape, &|d| axes.contains(&d)).into_iter().map(|(size, _)| size);
-    let mut left = 1;
-    let mut found = Vec::new();
-    for &size in space {
-        let mut rest = size;
-        if rest == 1 {
-            found.push(1);
-        }
-        while rest > 1 {
-            if left == 1 {
-                left = runs.next()?;
-            }
-            let part = if rest.is_multiple_of(left) { left } else { rest };
-            if !left.is_multiple_of(part) {
-                return None;
-            }
-            found.push(part);
-            (left, rest) = (left / part, rest / part);
-        }
-    }
-    (left == 1 && runs.next().is_none()).then_some(found)
-}
-
-/// A space's dimensions without sizes of 1, neighbours alike merged: their sizes, and whether they are reduced.
-fn runs(shape: &[usize], is_reduced: &dyn Fn(usize) -> bool) -> Vec<(usize, bool)> {
-    let mut runs: Vec<(usize, bool)> = Vec::new();
-    for (d, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
-        match runs.last_mut() {
-            Some((total, r)) if *r == is_reduced(d) => *total *= size,
-            _ => runs.push((size, is_reduced(d))),
-        }
-    }
-    runs
-}
-
-/// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
-/// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
-pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
-    runs(shape, &|d| axes.contains(&d)) == runs(space, &|d| reduced[d])
 }
 
 impl BodyBuilder<'_> {

@@ -9,6 +9,7 @@
 pub mod arena;
 pub mod assemble;
 mod atoms;
+mod dimensions;
 mod draws;
 pub mod fuse;
 pub mod lower;
