@@ -17,8 +17,10 @@
 //   a(arena), b(arena): the operands;
 //   place(point): where they start, and which taps there are;
 //   store(arena, part, point, row, column, sum): what is done with a sum;
-//   KEPT: of which results there are reductions; where of less than all, `store` gives the value that is reduced, Reduce is how
-//     (see prelude.cuh), and partials(arena) is where the results of tiles go.
+//   KEPT: of which results there are reductions; where of less than all, `store` gives VALUES values that are reduced, each to
+//     a number of its own, start(values) and combine(values, others) are how, and partials(arena) is where the results of tiles
+//     go: PARTIALS of the first value, then those of the next; value number DEVIATED (of whole tiles; VALUES: none) is also reduced
+//     to the sum of squared deviations from its mean over the tile, which is behind all others.
 
 enum class Math {
     TF32,         // operands rounded to tf32
@@ -418,64 +420,131 @@ struct Multiply<Math::BF16> {
 
 // --- Reductions by tiles ----------------------------------------------------------------------
 
-// Reduces the values of a tile, whose lines in shared memory are PITCH apart. Each thread combines those of one kept row or
-// column, in one order; the results of tiles are one after the other for each point.
-template <class Product, unsigned PITCH>
-static __device__ __forceinline__ void reduce_tile(unsigned char* arena, const float* tile, unsigned point, unsigned row0,
-                                                   unsigned column0) {
-    using Reduce = typename Product::Reduce;
-    constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS;
-    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
-    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    constexpr unsigned LINES = Product::STORE_ALONG_ROWS ? TILE_COLUMNS : TILE_ROWS;
-    constexpr unsigned LINE = Product::STORE_ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
-    // Whether there is a result for each line, or for each place in the lines.
-    constexpr bool OF_LINES = Product::KEPT == (Product::STORE_ALONG_ROWS ? Kept::COLUMNS : Kept::ROWS);
-    constexpr unsigned COUNT = OF_LINES ? LINES : LINE, LENGTH = OF_LINES ? LINE : LINES;
-    const unsigned k = threadIdx.x, down = row0 / TILE_ROWS, across = column0 / TILE_COLUMNS;
-    float value = Reduce::identity();
-    if (k < COUNT) {
-#pragma unroll 8
-        for (unsigned i = 0; i < LENGTH; ++i) {
-            // Threads start at different places of their lines: in different banks.
-            value = Reduce::combine(value, OF_LINES ? tile[k * PITCH + (i + k) % LENGTH] : tile[i * PITCH + k]);
+// One sum, as a product's values are reduced.
+struct OneSum {
+    static __device__ __forceinline__ void combine(float (&values)[1], const float (&others)[1]) { values[0] += others[0]; }
+};
+
+// Combines what threads have whose numbers differ by a multiple of LEFT, in one order; all of them get it.
+template <class Reduce, unsigned VALUES, unsigned BLOCK, unsigned LEFT>
+static __device__ __forceinline__ void combine_threads(float (&values)[VALUES]) {
+    if constexpr (BLOCK > LEFT) {
+        __shared__ float all[VALUES][BLOCK];
+        const unsigned t = threadIdx.x;
+#pragma unroll
+        for (unsigned j = 0; j < VALUES; ++j) all[j][t] = values[j];
+#pragma unroll 1
+        for (unsigned distance = BLOCK / 2; distance >= LEFT; distance /= 2) {
+            __syncthreads();
+            if (t < distance) {
+                float others[VALUES];
+#pragma unroll
+                for (unsigned j = 0; j < VALUES; ++j) others[j] = all[j][t + distance];
+                Reduce::combine(values, others);
+#pragma unroll
+                for (unsigned j = 0; j < VALUES; ++j) all[j][t] = values[j];
+            }
         }
-    }
-    float* const partials = Product::partials(arena);
-    if (Product::KEPT == Kept::NEITHER) {
-        value = block_reduce<Reduce>(value);
-        if (k == 0) partials[(point * TILES_DOWN + down) * TILES_ACROSS + across] = value;
-    } else if (Product::KEPT == Kept::ROWS) {
-        if (k < COUNT && row0 + k < Product::ROWS) partials[(point * TILES_ACROSS + across) * Product::ROWS + row0 + k] = value;
-    } else {
-        if (k < COUNT && column0 + k < Product::COLUMNS) {
-            partials[(point * TILES_DOWN + down) * Product::COLUMNS + column0 + k] = value;
-        }
+        __syncthreads();
+#pragma unroll
+        for (unsigned j = 0; j < VALUES; ++j) values[j] = all[j][t % LEFT];
+        __syncthreads();  // all have read before the next writes
     }
 }
 
-// Gives the sums of a tile, whose lines in shared memory are PITCH apart, to `store`, neighbours to neighbours; then reduces what
-// that gives.
+// Gives the sums of a tile, whose lines in shared memory are PITCH apart, to `store`, neighbours to neighbours, and reduces what
+// that gives, in one order. The results of tiles are one after the other for each point.
+template <class Product, unsigned PITCH, unsigned BLOCK>
+static __device__ __forceinline__ void reduce_tile(unsigned char* arena, float* tile, unsigned part, unsigned point, unsigned row0,
+                                                   unsigned column0) {
+    constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
+    constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, VALUES = Product::VALUES;
+    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
+    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    constexpr unsigned LINES = ALONG_ROWS ? TILE_COLUMNS : TILE_ROWS, LINE = ALONG_ROWS ? TILE_ROWS : TILE_COLUMNS;
+    // Whether there is a result for each line, or for each place in the lines (or one for all).
+    constexpr bool OF_LINES = Product::KEPT == (ALONG_ROWS ? Kept::COLUMNS : Kept::ROWS);
+    constexpr unsigned COUNT = OF_LINES ? LINES : Product::KEPT == Kept::NEITHER ? 1 : LINE;
+    static_assert(!OF_LINES || VALUES == 1, "of lines there is one value in shared memory");
+    constexpr bool DEVIATES = Product::DEVIATED < VALUES;
+    constexpr unsigned IN_SHARED = DEVIATES ? Product::DEVIATED : 0;
+    const unsigned k = threadIdx.x;
+    float results[VALUES];
+    Product::start(results);
+#pragma unroll 4
+    for (unsigned i = k; i < LINES * LINE; i += BLOCK) {
+        // A thread has the same place in every line.
+        const unsigned line = i / LINE, place = i % LINE;
+        const unsigned r = row0 + (ALONG_ROWS ? place : line), c = column0 + (ALONG_ROWS ? line : place);
+        float values[VALUES];
+        Product::start(values);
+        if (r < Product::ROWS && c < Product::COLUMNS) {
+            Product::store(arena, part, point, r, c, tile[line * PITCH + place], values);
+        }
+        if (OF_LINES || DEVIATES) tile[line * PITCH + place] = values[IN_SHARED];
+        if (!OF_LINES) Product::combine(results, values);
+    }
+    if (OF_LINES) {
+        __syncthreads();
+        if (k < LINES) {
+#pragma unroll 8
+            for (unsigned i = 0; i < LINE; ++i) {
+                // Threads start at different places of their lines: in different banks.
+                float values[VALUES];
+                values[0] = tile[k * PITCH + (i + k) % LINE];
+                Product::combine(results, values);
+            }
+        }
+    } else {
+        combine_threads<Product, VALUES, BLOCK, COUNT>(results);
+    }
+    float deviations[1] = {};
+    if (DEVIATES) {
+        const float mean = results[IN_SHARED] * (1.0f / (float)(LINES * LINE / COUNT));
+        // The elements that this thread has had.
+        const unsigned first = OF_LINES ? k * PITCH : k / LINE * PITCH + k % LINE;
+        const unsigned count = OF_LINES ? (k < LINES ? LINE : 0) : LINES * LINE / BLOCK;
+#pragma unroll 8
+        for (unsigned i = 0; i < count; ++i) {
+            const float deviation = tile[first + (OF_LINES ? (i + k) % LINE : i * (BLOCK / LINE) * PITCH)] - mean;
+            deviations[0] += deviation * deviation;
+        }
+        if (!OF_LINES) combine_threads<OneSum, 1, BLOCK, COUNT>(deviations);
+    }
+    const unsigned down = row0 / TILE_ROWS, across = column0 / TILE_COLUMNS;
+    const unsigned row = row0 + k, column = column0 + k;
+    unsigned at = (point * TILES_DOWN + down) * TILES_ACROSS + across;
+    bool inside = k < COUNT;
+    if (Product::KEPT == Kept::ROWS) at = (point * TILES_ACROSS + across) * Product::ROWS + row, inside &= row < Product::ROWS;
+    if (Product::KEPT == Kept::COLUMNS) {
+        at = (point * TILES_DOWN + down) * Product::COLUMNS + column, inside &= column < Product::COLUMNS;
+    }
+    if (!inside) return;
+    float* const partials = Product::partials(arena);
+#pragma unroll
+    for (unsigned j = 0; j < VALUES; ++j) partials[j * Product::PARTIALS + at] = results[j];
+    if (DEVIATES) partials[VALUES * Product::PARTIALS + at] = deviations[0];
+}
+
+// Gives the sums of a tile, whose lines in shared memory are PITCH apart, to `store`, neighbours to neighbours; reduces what that
+// gives, if anything.
 template <class Product, unsigned PITCH, unsigned BLOCK>
 static __device__ __forceinline__ void store_tile(unsigned char* arena, float* tile, unsigned part, unsigned point, unsigned row0,
                                                   unsigned column0) {
-    constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
-    constexpr unsigned ACROSS_LINE = ALONG_ROWS ? Product::TILE_ROWS : Product::TILE_COLUMNS;
-#pragma unroll 4
-    for (unsigned i = threadIdx.x; i < Product::TILE_ROWS * Product::TILE_COLUMNS; i += BLOCK) {
-        const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
-        const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line), c = column0 + (ALONG_ROWS ? line : place_in_line);
-        float& value = tile[line * PITCH + place_in_line];
-        const bool inside = r < Product::ROWS && c < Product::COLUMNS;
-        if constexpr (Product::KEPT == Kept::ALL) {
-            if (inside) Product::store(arena, part, point, r, c, value);
-        } else {
-            value = inside ? Product::store(arena, part, point, r, c, value) : Product::Reduce::identity();
-        }
-    }
     if constexpr (Product::KEPT != Kept::ALL) {
-        __syncthreads();
-        reduce_tile<Product, PITCH>(arena, tile, point, row0, column0);
+        reduce_tile<Product, PITCH, BLOCK>(arena, tile, part, point, row0, column0);
+    } else {
+        constexpr bool ALONG_ROWS = Product::STORE_ALONG_ROWS;
+        constexpr unsigned ACROSS_LINE = ALONG_ROWS ? Product::TILE_ROWS : Product::TILE_COLUMNS;
+#pragma unroll 4
+        for (unsigned i = threadIdx.x; i < Product::TILE_ROWS * Product::TILE_COLUMNS; i += BLOCK) {
+            const unsigned line = i / ACROSS_LINE, place_in_line = i % ACROSS_LINE;
+            const unsigned r = row0 + (ALONG_ROWS ? place_in_line : line);
+            const unsigned c = column0 + (ALONG_ROWS ? line : place_in_line);
+            if (r < Product::ROWS && c < Product::COLUMNS) {
+                Product::store(arena, part, point, r, c, tile[line * PITCH + place_in_line]);
+            }
+        }
     }
 }
 

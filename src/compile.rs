@@ -6,7 +6,7 @@ use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
-use crate::kernel::target::{Layout, Precision, Target};
+use crate::kernel::target::{EpilogueReductions, Layout, Precision, Target};
 use crate::passes::{self, Pass, PassContext, Rounding};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
@@ -207,6 +207,7 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         minimal_filtering: policy.minimal_filtering.filter(|_| !options.direct_convolutions),
         images: policy.layout == Layout::PixelMajor,
         merge_calls: policy.merge_calls,
+        deviations: policy.epilogue_reductions != EpilogueReductions::Never,
         operands: rounding(strategy),
     }
 }

@@ -12,6 +12,9 @@ use std::fmt;
 pub enum ReduceKind {
     Sum,
     Max,
+    /// The sum of the squared deviations from the mean: of `n` elements, `n` times their variance. In kernels only the epilogues
+    /// of contractions reduce so; loop nests sweep twice.
+    Deviations,
 }
 
 impl ReduceKind {
@@ -19,6 +22,7 @@ impl ReduceKind {
         match self {
             ReduceKind::Sum => "sum",
             ReduceKind::Max => "max",
+            ReduceKind::Deviations => "deviations",
         }
     }
 }

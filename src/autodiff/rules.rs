@@ -93,6 +93,16 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
             let share = b.broadcast(share, &to);
             vec![Some(b.mul(share, is_maximum))]
         }
+        // That the mean moves too does not matter: deviations from it sum to nothing.
+        Op::Reduce { kind: ReduceKind::Deviations, axes } => {
+            let (x, to) = (operands[0], shape(b, 0));
+            let mean = b.mean(x, &axes);
+            let mean = b.broadcast(mean, &to);
+            let centred = b.sub(x, mean);
+            let twice = b.scale(dy, 2.0);
+            let twice = b.broadcast(twice, &to);
+            vec![Some(b.mul(twice, centred))]
+        }
 
         Op::MatMul => {
             let (x, w) = (operands[0], operands[1]);

@@ -79,6 +79,7 @@ impl Nodes<'_> {
         let label = match kind {
             ReduceKind::Max => "max",
             ReduceKind::Sum => "sum",
+            ReduceKind::Deviations => "deviations",
         };
         let mut value = x;
         if !axes.is_empty() {

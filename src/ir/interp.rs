@@ -374,21 +374,27 @@ fn concat<T: Element>(operands: &[&Value<T>], axis: usize, ty: &Type) -> Data<T>
 }
 
 fn reduce<T: Element>(operand: &Value<T>, kind: ReduceKind, ty: &Type) -> Vec<T> {
-    let start = match kind {
-        ReduceKind::Sum => 0.0,
-        ReduceKind::Max => f64::NEG_INFINITY,
-    };
     // Sums are taken in f64, so that the f32 reference is no worse than a blocked sum.
-    let mut result = vec![start; ty.elements()];
-    for (i, value) in operand.reals().iter().enumerate() {
-        let index: Vec<usize> =
-            unravel(i, &operand.shape).iter().zip(&ty.shape).map(|(&x, &size)| x.min(size - 1)).collect();
-        let slot = &mut result[ravel(&index, &ty.shape)];
-        *slot = match kind {
-            ReduceKind::Sum => *slot + value.to_f64(),
-            ReduceKind::Max => ScalarOp::Max.eval(&[*slot, value.to_f64()]),
-        };
-    }
+    let combined = |start: f64, combine: &dyn Fn(usize, f64, f64) -> f64| {
+        let mut result = vec![start; ty.elements()];
+        for (i, value) in operand.reals().iter().enumerate() {
+            let index: Vec<usize> =
+                unravel(i, &operand.shape).iter().zip(&ty.shape).map(|(&x, &size)| x.min(size - 1)).collect();
+            let at = ravel(&index, &ty.shape);
+            result[at] = combine(at, result[at], value.to_f64());
+        }
+        result
+    };
+    let sum = || combined(0.0, &|_, sum, value| sum + value);
+    let result = match kind {
+        ReduceKind::Sum => sum(),
+        ReduceKind::Max => combined(f64::NEG_INFINITY, &|_, max, value| ScalarOp::Max.eval(&[max, value])),
+        ReduceKind::Deviations => {
+            let count = operand.reals().len() as f64 / ty.elements() as f64;
+            let means: Vec<f64> = sum().into_iter().map(|sum| sum / count).collect();
+            combined(0.0, &|at, sum, value| sum + (value - means[at]) * (value - means[at]))
+        }
+    };
     result.into_iter().map(T::from_f64).collect()
 }
 

@@ -102,6 +102,7 @@ impl Op {
             Op::Convert { .. } => "convert",
             Op::Reduce { kind: ReduceKind::Sum, .. } => "reduce_sum",
             Op::Reduce { kind: ReduceKind::Max, .. } => "reduce_max",
+            Op::Reduce { kind: ReduceKind::Deviations, .. } => "reduce_deviations",
             Op::MatMul => "matmul",
             Op::Conv2d { .. } => "conv2d",
             Op::Conv2dInputGrad { .. } => "conv2d_input_grad",

@@ -3,11 +3,13 @@
 //! A kernel's body is a small expression graph over an index space. Each executor translates it: the CPU evaluates it
 //! tile by tile, CUDA compiles it from C++ text.
 
-use super::access::Access;
+use super::access::{Access, kept_shape};
 use super::choice::Choice;
 use super::contraction::ContractionKind;
 pub use super::expr::{BufferId, Expr, ExprId, Exprs, SlotId, Word};
-use crate::tensor::Shape;
+use crate::scalar::ScalarOp;
+use crate::tensor::{DType, Shape};
+use crate::types::Real;
 pub use crate::types::ReduceKind;
 use crate::winograd::Transform;
 use serde::{Deserialize, Serialize};
@@ -77,7 +79,8 @@ pub enum Operand<B> {
 pub struct Contraction<B> {
     pub kind: ContractionKind,
     pub operands: [Operand<B>; 2],
-    /// The shape of the output, which is the index space of the epilogue (coalesced).
+    /// The shape of the output, which is the index space of the epilogue (coalesced); with dimensions cut in two or more where
+    /// only a part of one is reduced, as the images of each call.
     pub space: Shape,
     /// The epilogue: expressions over the output.
     pub exprs: Exprs<B>,
@@ -253,15 +256,42 @@ impl<B: Clone> Contraction<B> {
         let (mut exprs, renumbered) = self.exprs.clone().with_accumulator_in(sums, by, elements, parts);
         let renumber = |store: &Store<B>| Store { value: renumbered[store.value.index()], ..store.clone() };
         let mut sweep = Sweep { stores: self.stores.iter().map(renumber).collect(), ..Sweep::default() };
-        for (i, reduction) in self.reductions.iter().enumerate() {
-            let (slot, result) = (SlotId::new(i), renumber(&reduction.result));
-            sweep.reductions.push(Reduction { kind: reduction.kind, value: result.value, slot });
-            let value = exprs.push(Expr::Slot(slot));
-            sweep.kept_stores.push(Store { value, ..result });
+        let mut second = Sweep::default();
+        let mut slots = 0;
+        let count = elements / kept_shape(&self.space, &self.reduced).iter().product::<usize>();
+        for reduction in &self.reductions {
+            let result = renumber(&reduction.result);
+            let mut reduce = |exprs: &mut Exprs<B>, sweep: &mut Sweep<B>, kind: ReduceKind, value: ExprId| {
+                let slot = SlotId::new(slots);
+                slots += 1;
+                sweep.reductions.push(Reduction { kind, value, slot });
+                exprs.push(Expr::Slot(slot))
+            };
+            match reduction.kind {
+                kind @ (ReduceKind::Sum | ReduceKind::Max) => {
+                    let value = reduce(&mut exprs, &mut sweep, kind, result.value);
+                    sweep.kept_stores.push(Store { value, ..result });
+                }
+                ReduceKind::Deviations => {
+                    let sum = reduce(&mut exprs, &mut sweep, ReduceKind::Sum, result.value);
+                    let square = squared_deviation(&mut exprs, result.value, sum, count);
+                    let value = reduce(&mut exprs, &mut second, ReduceKind::Sum, square);
+                    second.kept_stores.push(Store { value, ..result });
+                }
+            }
         }
         let (space, reduced) = (self.space.clone(), self.reduced.clone());
-        Nest { space, reduced, exprs, slots: self.reductions.len(), sweeps: vec![sweep] }
+        let sweeps = if second.reductions.is_empty() { vec![sweep] } else { vec![sweep, second] };
+        Nest { space, reduced, exprs, slots, sweeps }
     }
+}
+
+/// The square of how far a value is from the mean that the sum of `count` such comes to.
+pub fn squared_deviation<B>(exprs: &mut Exprs<B>, value: ExprId, sum: ExprId, count: usize) -> ExprId {
+    let of_one = exprs.push(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 });
+    let mean = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
+    let deviation = exprs.push(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
+    exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
 }
 
 impl<B> Operand<B> {

@@ -306,7 +306,7 @@ impl Algorithm {
             ) => {}
         }
         if let Some(reduction) = self.tile_reduction(c) {
-            found.push((Purpose::Partials, reduction.partials()));
+            found.push((Purpose::Partials, reduction.floats()));
         }
         if self.sweeps_sums(c, dtype) {
             found.push((Purpose::Sums, self.splits().saturating_mul(output.iter().product())));

@@ -90,8 +90,8 @@ pub struct Policy {
     /// A contraction's operand of at most this many elements is computed by its prologue; a larger one beforehand,
     /// since a contraction reads its operands many times.
     pub prologue_elements: usize,
-    /// Whether a contraction's epilogue may reduce what it computes, such as to a batch's statistics.
-    pub epilogue_reductions: bool,
+    /// When a contraction's epilogue reduces what it computes, such as to a batch's statistics.
+    pub epilogue_reductions: EpilogueReductions,
     /// Whether a parameter is updated by the contraction that makes its gradient, which then need not be in memory, with
     /// what is reduced of the update.
     pub updates_in_epilogues: bool,
@@ -112,6 +112,16 @@ pub struct Policy {
     pub half_operands: bool,
 }
 
+/// See [`Policy::epilogue_reductions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpilogueReductions {
+    Never,
+    /// Where the algorithm of the contraction reduces tile by tile: what is reduced need not be read again.
+    InTiles,
+    Always,
+}
+
 /// How images between kernels lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,7 +139,7 @@ impl Target {
             Target::Cpu => Policy {
                 recompute_weight: 8,
                 prologue_elements: 4096,
-                epilogue_reductions: false,
+                epilogue_reductions: EpilogueReductions::Never,
                 updates_in_epilogues: false,
                 serial_elements: 1 << 16,
                 parallel_points: 32,
@@ -148,7 +158,8 @@ impl Target {
                 // the filter reads the same activation, so it would have to be normalised there too, or be written
                 // after all; and operands that tensor cores read from shared memory themselves cannot be changed on the way.
                 prologue_elements: 0,
-                epilogue_reductions: false,
+                // A batch's statistics and their gradient's sums, and gradients of biases.
+                epilogue_reductions: EpilogueReductions::InTiles,
                 updates_in_epilogues: true,
                 // Blocks share a sweep among their threads.
                 serial_elements: 1 << 18,

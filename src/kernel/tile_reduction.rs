@@ -1,13 +1,15 @@
 //! Reductions of what the epilogue of a product in tiles computes: each tile leaves a partial result for every row or
 //! column of its own, or one for all, and these are combined in one order by a launch of their own.
 
-use super::access::Access;
-use super::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Reduction, SlotId, Store, Sweep};
-use super::choice::{Math, ThreadBlocks};
+use super::access::{Access, kept_shape};
+use super::body::{
+    BufferId, Contraction, Expr, ExprId, Exprs, Nest, Reduction, SlotId, Store, Sweep, squared_deviation,
+};
+use super::choice::{Math, ThreadBlocks, Tile};
 use super::tiling::{coordinates, tilings};
-use crate::scalar::Lane;
-use crate::tensor::Shape;
-use crate::types::ReduceKind;
+use crate::scalar::{Lane, ScalarOp};
+use crate::tensor::{DType, Shape};
+use crate::types::{Real, ReduceKind};
 
 /// Which of a tile's results there is a partial result for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,29 +20,43 @@ pub enum Kept {
     Neither,
 }
 
-/// A reduction by tiles.
+/// Reductions by tiles, all over the same dimensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TileReduction<B> {
-    pub kind: ReduceKind,
-    /// What is reduced, an expression of the epilogue.
-    pub value: ExprId,
+    /// What is reduced, expressions of the epilogue, to a sum or a maximum.
+    pub values: Vec<(ReduceKind, ExprId)>,
+    /// Which of these, a sum, is also reduced to the squared deviations from each tile's own mean. Their sums lie behind all
+    /// others.
+    pub deviated: Option<usize>,
+    /// How many elements of a tile come to one partial result, where the tiles are whole.
+    pub elements: usize,
     pub kept: Kept,
-    /// The shape of the partial results, which lie row-major: the product's fixed dimensions, the tiles along what each
-    /// reduces, and the rows or columns that are kept (of the whole product); where neither are, tiles down and across.
+    /// The shape of one value's partial results, which lie row-major, those of the next value behind them: the product's
+    /// fixed dimensions, the tiles along what each reduces, and the rows or columns that are kept (of the whole product);
+    /// where neither are, tiles down and across.
     pub space: Shape,
     /// Which of these are combined.
     pub reduced: Vec<bool>,
-    /// Where the result goes: an access over the kept shape of the space.
-    pub result: Access,
+    pub results: Vec<TileResult<B>>,
+}
+
+/// What partial results are combined to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TileResult<B> {
+    /// The number of the value.
+    pub value: usize,
+    /// Whether it is the sum of its squared deviations from the mean.
+    pub deviations: bool,
+    /// Where it goes: an access over the kept shape of the partial results.
+    pub access: Access,
     pub buffer: B,
 }
 
 impl<B: Clone> TileReduction<B> {
-    /// The one reduction of a contraction that is computed by one product, unsplit, by tensor cores, where every dimension
+    /// The reductions of a contraction that is computed by one product, unsplit, by tensor cores, where every dimension
     /// of its tiles is either kept or reduced. `None` for others: they sweep sums in memory.
     pub fn of(c: &Contraction<B>, blocks: &ThreadBlocks) -> Option<TileReduction<B>> {
-        let [reduction] = c.reductions.as_slice() else { return None };
-        if blocks.math == Math::Fma || blocks.splits != 1 {
+        if c.reductions.is_empty() || blocks.math == Math::Fma || blocks.splits != 1 {
             return None;
         }
         let tilings = tilings(c)?;
@@ -65,52 +81,120 @@ impl<B: Clone> TileReduction<B> {
             (true, true) => (Kept::Neither, [down, across], None),
             (false, false) => return None,
         };
-        // A result's element by the coordinates of its kept dimensions.
-        let to = &reduction.result.access;
-        let kept_dimensions = || (0..c.space.len()).filter(|&d| !c.reduced[d] && c.space[d] > 1);
-        let stride = |p: usize| kept_dimensions().map(|d| to.strides[d] * coordinates[d].strides[p]).sum::<isize>();
-        let offset = to.offset + kept_dimensions().map(|d| to.strides[d] * coordinates[d].offset).sum::<isize>();
-        let strides = (0..fixed).map(stride).chain([0, along.map_or(0, stride)]).collect();
+        let Tile { rows, columns, .. } = blocks.tile;
+        let [whole_down, whole_across] = [tiling.rows.is_multiple_of(rows), tiling.columns.is_multiple_of(columns)];
+        let (elements, is_whole) = match kept {
+            Kept::Columns => (rows, whole_down),
+            Kept::Rows => (columns, whole_across),
+            Kept::Neither => (rows * columns, whole_down && whole_across),
+        };
+        let mut deviated = None;
+        let mut values: Vec<(ReduceKind, ExprId)> = Vec::new();
+        let mut results = Vec::with_capacity(c.reductions.len());
+        for reduction in &c.reductions {
+            let deviations = reduction.kind == ReduceKind::Deviations;
+            let kind = if deviations { ReduceKind::Sum } else { reduction.kind };
+            let wanted = (kind, reduction.result.value);
+            let value = values.iter().position(|value| *value == wanted).unwrap_or_else(|| {
+                values.push(wanted);
+                values.len() - 1
+            });
+            // Of one value a thread finds the elements again, and deviations of whole tiles are combined alike.
+            if deviations && (deviated.is_some_and(|other| other != value) || !is_whole) {
+                return None;
+            }
+            deviated = if deviations { Some(value) } else { deviated };
+            // A result's element by the coordinates of its kept dimensions.
+            let to = &reduction.result.access;
+            let kept_dimensions = || (0..c.space.len()).filter(|&d| !c.reduced[d] && c.space[d] > 1);
+            let stride = |p: usize| kept_dimensions().map(|d| to.strides[d] * coordinates[d].strides[p]).sum::<isize>();
+            let offset = to.offset + kept_dimensions().map(|d| to.strides[d] * coordinates[d].offset).sum::<isize>();
+            let strides = (0..fixed).map(stride).chain([0, along.map_or(0, stride)]).collect();
+            let access = Access { offset, strides, bounds: Vec::new() };
+            results.push(TileResult { value, deviations, access, buffer: reduction.result.buffer.clone() });
+        }
+        // A thread has one place in the lines of a tile that are stored, and reduces any number of values there. Of lines
+        // only one is in shared memory.
+        let is_of_lines = kept == if is_stored_along_rows(c, &coordinates, fixed) { Kept::Columns } else { Kept::Rows };
+        if is_of_lines && values.len() > 1 {
+            return None;
+        }
         Some(TileReduction {
-            kind: reduction.kind,
-            value: reduction.result.value,
+            values,
+            deviated,
+            elements,
             kept,
             space: [&tiling.fixed[..], &tail].concat(),
             reduced: [&is_reduced[..fixed], &[true, kept == Kept::Neither]].concat(),
-            result: Access { offset, strides, bounds: Vec::new() },
-            buffer: reduction.result.buffer.clone(),
+            results,
         })
     }
 
-    /// How many partial results there are.
+    /// How many partial results there are of each value.
     pub fn partials(&self) -> usize {
         self.space.iter().product()
     }
+
+    /// How many there are of all.
+    pub fn floats(&self) -> usize {
+        (self.values.len() + usize::from(self.deviated.is_some())).saturating_mul(self.partials())
+    }
+}
+
+/// Whether neighbouring rows of a product are neighbours in memory by what is stored first. `coordinates` are those of the
+/// epilogue's space over the fixed dimensions, rows and columns.
+pub fn is_stored_along_rows<B>(c: &Contraction<B>, coordinates: &[Access], fixed: usize) -> bool {
+    c.stores.first().is_some_and(|store| {
+        let strides = || store.access.strides.iter().zip(coordinates);
+        let along = |p: usize| strides().map(|(stride, at)| stride * at.strides[p]).sum::<isize>().abs();
+        along(fixed) == 1 && along(fixed + 1) != 1
+    })
 }
 
 impl TileReduction<BufferId> {
-    /// What combines the partial results.
+    /// What combines the partial results. Squared deviations from the means of parts become those from the mean of all by the
+    /// squares of how far the means are apart (Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance", The
+    /// American Statistician 37, 1983, equation 2.1): a second sweep.
     pub fn combine(&self, partials: BufferId) -> Nest<BufferId> {
         let mut exprs = Exprs::default();
-        let access = Access::contiguous(&self.space);
-        let value = exprs.push(Expr::Load { buffer: partials, access, lane: Lane::Real });
-        let slot = SlotId::new(0);
-        let result = exprs.push(Expr::Slot(slot));
-        let sweep = Sweep {
-            reductions: vec![Reduction { kind: self.kind, value, slot }],
-            kept_stores: vec![Store { value: result, buffer: self.buffer, access: self.result.clone() }],
-            ..Sweep::default()
+        let load = |exprs: &mut Exprs<BufferId>, number: usize| {
+            let first = (number * self.partials()) as isize;
+            let access = Access { offset: first, ..Access::contiguous(&self.space) };
+            exprs.push(Expr::Load { buffer: partials, access, lane: Lane::Real })
         };
-        Nest { space: self.space.clone(), reduced: self.reduced.clone(), exprs, slots: 1, sweeps: vec![sweep] }
+        let (mut sweep, mut second) = (Sweep::default(), Sweep::default());
+        for (number, &(kind, _)) in self.values.iter().enumerate() {
+            let value = load(&mut exprs, number);
+            sweep.reductions.push(Reduction { kind, value, slot: SlotId::new(number) });
+        }
+        let mut slots = self.values.len();
+        if let Some(deviated) = self.deviated {
+            let sum = exprs.push(Expr::Slot(SlotId::new(deviated)));
+            let parts = self.partials() / kept_shape(&self.space, &self.reduced).iter().product::<usize>();
+            let of_part = load(&mut exprs, deviated);
+            // From part to part, of sums: their mean is the sum of all divided by how many parts there are.
+            let square = squared_deviation(&mut exprs, of_part, sum, parts);
+            let by_size = exprs.push(Expr::Constant { value: Real(1.0 / self.elements as f64), dtype: DType::F32 });
+            let between = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![square, by_size] });
+            let within = load(&mut exprs, self.values.len());
+            let value = exprs.push(Expr::Scalar { op: ScalarOp::Add, args: vec![within, between] });
+            second.reductions.push(Reduction { kind: ReduceKind::Sum, value, slot: SlotId::new(slots) });
+            slots += 1;
+        }
+        for TileResult { value, deviations, access, buffer } in &self.results {
+            let (sweep, slot) = if *deviations { (&mut second, slots - 1) } else { (&mut sweep, *value) };
+            let value = exprs.push(Expr::Slot(SlotId::new(slot)));
+            sweep.kept_stores.push(Store { value, buffer: *buffer, access: access.clone() });
+        }
+        let sweeps = if self.deviated.is_some() { vec![sweep, second] } else { vec![sweep] };
+        Nest { space: self.space.clone(), reduced: self.reduced.clone(), exprs, slots, sweeps }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::access::kept_shape;
     use crate::kernel::body::{EpilogueReduction, Operand};
-    use crate::kernel::choice::Tile;
     use crate::kernel::contraction::{ContractionKind, ConvShape};
     use crate::types::Window;
 
@@ -150,11 +234,57 @@ mod tests {
         let of = |over: [bool; 3]| TileReduction::of(&reduced(kind, [&[0, 1, 2]; 2], &over), &BLOCKS).unwrap();
         let rows = of([false, false, true]);
         assert_eq!((rows.kept, rows.space, rows.reduced), (Kept::Rows, vec![3, 300], vec![true, false]));
-        assert_eq!(rows.result.strides, [0, 1]);
+        assert_eq!(rows.results[0].access.strides, [0, 1]);
         let columns = of([false, true, false]);
         assert_eq!((columns.kept, columns.space, columns.reduced), (Kept::Columns, vec![3, 160], vec![true, false]));
         let neither = of([false, true, true]);
         assert_eq!((neither.kept, neither.space, neither.reduced), (Kept::Neither, vec![3, 3], vec![true, true]));
+    }
+
+    #[test]
+    fn one_value_is_reduced_to_several_results() {
+        let kind = ContractionKind::MatMul { batch: 1, m: 256, n: 160, k: 64 };
+        let with = |kinds: &[ReduceKind], over: [bool; 3]| {
+            let mut c = reduced(kind, [&[0, 1, 2]; 2], &over);
+            let EpilogueReduction { result, .. } = c.reductions[0].clone();
+            c.reductions = kinds.iter().map(|&kind| EpilogueReduction { kind, result: result.clone() }).collect();
+            TileReduction::of(&c, &BLOCKS)
+        };
+        let [sum, max, deviations] = [ReduceKind::Sum, ReduceKind::Max, ReduceKind::Deviations];
+        let columns = [false, true, false];
+        let found = with(&[deviations, sum, max], columns).unwrap();
+        assert_eq!(found.values.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [sum, max]);
+        assert_eq!((found.deviated, found.elements, found.floats()), (Some(0), 128, 3 * 2 * 160));
+        let numbers: Vec<_> = found.results.iter().map(|result| (result.value, result.deviations)).collect();
+        assert_eq!(numbers, [(0, true), (0, false), (1, false)]);
+        let nest = found.combine(BufferId::new(3));
+        assert_eq!((nest.sweeps.len(), nest.slots), (2, 3));
+        // Lines of a tile along columns have one value in shared memory, and its columns are not whole tiles.
+        let rows = [false, false, true];
+        assert!(with(&[sum], rows).is_some());
+        assert_eq!(with(&[sum, max], rows), None);
+        assert_eq!(with(&[deviations], rows), None);
+    }
+
+    /// Rows of two calls are in different tiles where each call's are whole tiles, and else not tiled by call at all.
+    #[test]
+    fn tiles_are_of_one_call() {
+        let of = |m: usize| {
+            let kind = ContractionKind::MatMul { batch: 1, m, n: 64, k: 64 };
+            let mut c = reduced(kind, [&[0, 1, 2]; 2], &[false, true, false]);
+            c.space = vec![1, 2, m / 2, 64];
+            c.reduced = vec![false, false, true, false];
+            c.reductions[0].result.access = Access::contiguous(&kept_shape(&c.space, &c.reduced));
+            c.reductions[0].kind = ReduceKind::Deviations;
+            TileReduction::of(&c, &BLOCKS)
+        };
+        let two = of(512).unwrap();
+        assert_eq!(
+            (two.kept, &two.space[..], &two.reduced[..]),
+            (Kept::Columns, &[2, 2, 64][..], &[false, true, false][..])
+        );
+        assert_eq!(two.results[0].access.strides, [64, 0, 1]);
+        assert_eq!(of(192), None);
     }
 
     #[test]
@@ -166,7 +296,7 @@ mod tests {
         let reduction = TileReduction::of(&c, &BLOCKS).unwrap();
         assert_eq!((reduction.kept, &reduction.space[..]), (Kept::Columns, &[7, 5, 2, 80][..]));
         assert_eq!(reduction.reduced, [true, true, true, false]);
-        assert_eq!(reduction.result.strides, [0, 0, 0, 1]);
+        assert_eq!(reduction.results[0].access.strides, [0, 0, 0, 1]);
         // One result for each image and channel: every tile is whole results.
         let c = reduced(ContractionKind::Conv2d(conv), [pixels; 2], &[false, false, true, true]);
         assert_eq!(TileReduction::of(&c, &BLOCKS), None);

@@ -68,7 +68,10 @@ pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
         Operand::Buffer { access, .. } => access.clone(),
         Operand::Computed { .. } => Access::contiguous(&shapes[side]),
     };
-    merged(c.kind.gemms_of([&access(0), &access(1)])).iter().map(Tiling::new).collect()
+    let tilings: Option<Vec<Tiling>> =
+        merged(c.kind.gemms_of([&access(0), &access(1)])).iter().map(Tiling::new).collect();
+    // What the epilogue's space cuts, such as images of several calls, tiles don't straddle.
+    tilings.map(|tilings| tilings.into_iter().map(|tiling| tiling.within(&c.space)).collect())
 }
 
 /// Bytes of an element of an operand in memory.
@@ -227,6 +230,41 @@ impl Tiling {
             out: over(&out, &[&fixed, &[row, column]]),
             fixed: fixed.iter().map(|&d| size(d)).collect(),
         })
+    }
+
+    /// The same product with tiles of only a part of the rows, where that gives every point of it coordinates in a space and
+    /// else there are none: the parts are one more fixed dimension.
+    fn within(self, space: &[usize]) -> Tiling {
+        let has_coordinates = |tiling: &Tiling| {
+            let sizes = [&tiling.fixed[..], &[tiling.rows, tiling.columns]].concat();
+            coordinates(&tiling.out, &sizes, space).is_some()
+        };
+        if has_coordinates(&self) {
+            return self;
+        }
+        let parts =
+            space.iter().copied().filter(|&parts| parts > 1 && parts < self.rows && self.rows.is_multiple_of(parts));
+        parts.map(|parts| self.in_parts(parts)).find(has_coordinates).unwrap_or(self)
+    }
+
+    /// With rows in parts, each as long.
+    fn in_parts(&self, parts: usize) -> Tiling {
+        let (fixed, rows) = (self.fixed.len(), self.rows / parts);
+        let with = |access: &Access, along: isize| {
+            let mut access = access.clone();
+            access.strides.insert(fixed, along * rows as isize);
+            access
+        };
+        let [a, b] = &self.operands;
+        let of_bound = |bound: &LoopBound| LoopBound { base: with(&bound.base, 0), ..bound.clone() };
+        Tiling {
+            fixed: [&self.fixed[..], &[parts]].concat(),
+            rows,
+            operands: [with(a, a.strides[fixed + 2]), with(b, 0)],
+            bounds: self.bounds.iter().map(of_bound).collect(),
+            out: with(&self.out, self.out.strides[fixed]),
+            ..self.clone()
+        }
     }
 
     /// How many combinations of the fixed coordinates there are.

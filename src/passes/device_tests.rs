@@ -10,10 +10,22 @@ use crate::testing::Choices;
 use insta::assert_snapshot;
 use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq, proptest};
 
-const IMAGES: PassContext =
-    PassContext { fast_math: false, images: true, merge_calls: false, operands: None, minimal_filtering: None };
-const MERGED: PassContext =
-    PassContext { fast_math: false, images: false, merge_calls: true, operands: None, minimal_filtering: None };
+const IMAGES: PassContext = PassContext {
+    fast_math: false,
+    images: true,
+    merge_calls: false,
+    deviations: false,
+    operands: None,
+    minimal_filtering: None,
+};
+const MERGED: PassContext = PassContext {
+    fast_math: false,
+    images: false,
+    merge_calls: true,
+    deviations: false,
+    operands: None,
+    minimal_filtering: None,
+};
 
 /// A graph before and after passes, each of which is validated.
 fn through_passes(run: &[fn(&mut Graph, &PassContext) -> Report], context: &PassContext, lines: &str) -> String {
@@ -147,6 +159,54 @@ fn calls_with_the_same_weights_become_one() {
         output q = %q
         output dv = %dv"#;
     assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &MERGED, lines));
+}
+
+const STATISTICS: PassContext = PassContext { deviations: true, ..MERGED };
+
+#[test]
+fn squared_deviations_become_a_reduction() {
+    let lines = r#"
+        %x: f32[8,4] = input "x"
+        %s: f32[1,4] = reduce_sum %x axes=[0]
+        %eighth: f32[1,4] = constant 0.125
+        %m = mul %s %eighth
+        %b: f32[8,4] = broadcast %m
+        %c = sub %x %b
+        %q = mul %c %c
+        %v: f32[1,4] = reduce_sum %q axes=[0]
+        output m = %m
+        output v = %v"#;
+    assert_snapshot!(through_passes(&[deviations], &STATISTICS, lines));
+    // From another number than the mean.
+    let other = lines.replace("constant 0.125", "constant 0.12");
+    let mut graph = parse(&format!("graph g {{\n{other}\n}}")).unwrap();
+    assert_eq!(deviations(&mut graph, &STATISTICS).changed, 0);
+}
+
+/// Each call has its own, and what reads them does not know of the other's. Sums that are added up are one sum of both.
+#[test]
+fn statistics_of_two_calls_are_one_reduction() {
+    let lines = r#"
+        %x: f32[4,3] = input "x"
+        %y: f32[4,3] = input "y"
+        %w: f32[3,5] = state "w"
+        %a: f32[4,5] = matmul %x %w
+        %sa: f32[1,5] = reduce_sum %a axes=[0]
+        %va: f32[1,5] = reduce_deviations %a axes=[0]
+        %ta = tanh %a
+        %ga: f32[1,5] = reduce_sum %ta axes=[0]
+        %b: f32[4,5] = matmul %y %w
+        %sb: f32[1,5] = reduce_sum %b axes=[0]
+        %vb: f32[1,5] = reduce_deviations %b axes=[0]
+        %tb = tanh %b
+        %gb: f32[1,5] = reduce_sum %tb axes=[0]
+        %g = add %ga %gb
+        output sa = %sa
+        output va = %va
+        output sb = %sb
+        output vb = %vb
+        output g = %g"#;
+    assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &STATISTICS, lines));
 }
 
 const BF16: PassContext = PassContext { operands: Some(Rounding::Bf16), ..IMAGES };
@@ -535,10 +595,11 @@ proptest! {
     }
 
     #[test]
-    fn many_calls_compute_the_same(seed: u64) {
+    fn many_calls_compute_the_same(seed: u64, deviations: bool) {
+        let context = PassContext { deviations, ..MERGED };
         let graph = many_calls(seed);
         let mut after = graph.clone();
-        let report = merge_calls(&mut after, &MERGED);
+        let report = merge_calls(&mut after, &context);
         prop_assert_eq!(verify(&after), Ok(()));
         prop_assert_eq!(report.changed > 0, graph != after);
         if let Err(error) = validate(&graph, &after, Assumes::Nothing, seed) {
@@ -546,9 +607,9 @@ proptest! {
         }
         prop_assert!(contractions(&after) <= contractions(&graph));
         let mut again = after.clone();
-        prop_assert_eq!(merge_calls(&mut again, &MERGED).changed, 0);
+        prop_assert_eq!(merge_calls(&mut again, &context).changed, 0);
         for pass in DEVICE {
-            (pass.run)(&mut again, &MERGED);
+            (pass.run)(&mut again, &context);
         }
         prop_assert!(validate(&graph, &again, Assumes::Nothing, seed).is_ok());
     }

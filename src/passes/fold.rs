@@ -81,6 +81,8 @@ fn reduce(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let x = r.operand(id);
     let value = match kind {
         ReduceKind::Max => r.constant(x)?,
+        // What is not finite deviates from itself.
+        ReduceKind::Deviations => r.constant(x)? - r.constant(x)?,
         ReduceKind::Sum => r.constant(x)? * axes.iter().map(|&a| r.shape(x)[a] as f64).product::<f64>(),
     };
     holds(value, DType::F32).then(|| r.constant_like(value, id))

@@ -12,7 +12,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 /// Computes two calls of the same layers as one, where [`PassContext::merge_calls`] asks for it: contractions that share
 /// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so does what
 /// is computed in the same way of their results for a further such contraction. What is each call's own stays so: its
-/// statistics over its batch, its draws, and elementwise operations for anything else, which recompute of the halves what
+/// statistics over its batch (where [`PassContext::deviations`], by one reduction of both batches as `[2,N,...]`), its draws, and elementwise operations for anything else, which recompute of the halves what
 /// they need. Accumulated gradients, the sum of two products over the batches, become one product over both.
 ///
 /// ```text
@@ -34,7 +34,7 @@ pub fn merge_calls(graph: &mut Graph, context: &PassContext) -> Report {
         // Four calls are two pairs, and then one.
         loop {
             let order = graph.topological();
-            let plan = Pairing::new(graph, &order).plan(&order);
+            let plan = Pairing::new(graph, &order, context.deviations).plan(&order);
             if plan.is_empty() {
                 break;
             }
@@ -89,18 +89,28 @@ struct Pairing<'g> {
     pairs: Vec<[NodeId; 2]>,
     /// Each node's pair, and which of it it is.
     pair_of: HashMap<NodeId, (usize, Side)>,
+    /// Whether statistics of both sides are taken by one reduction.
+    takes_statistics: bool,
     /// How many more nodes may be looked at in search of dependences, so that all takes near-linear time.
     budget: usize,
 }
 
 impl<'g> Pairing<'g> {
-    fn new(graph: &'g Graph, order: &[NodeId]) -> Self {
+    fn new(graph: &'g Graph, order: &[NodeId], takes_statistics: bool) -> Self {
         let (mut rank, mut time) = (vec![0; graph.bound()], vec![0; graph.bound()]);
         for (place, &id) in order.iter().enumerate() {
             rank[id.index()] = place;
             time[id.index()] = graph.operands(id).into_iter().map(|x| time[x.index()] + 1).max().unwrap_or(0);
         }
-        Pairing { graph, rank, time, pairs: Vec::new(), pair_of: HashMap::new(), budget: 64 * order.len() }
+        Pairing {
+            graph,
+            rank,
+            time,
+            pairs: Vec::new(),
+            pair_of: HashMap::new(),
+            takes_statistics,
+            budget: 64 * order.len(),
+        }
     }
 
     /// All that can be merged, in an order in which operands come before users.
@@ -145,6 +155,10 @@ impl<'g> Pairing<'g> {
         self.pair(first, second);
         while let Some(&[first, second]) = self.pairs.get(next) {
             next += 1;
+            // Each side goes on with its own statistics.
+            if is_statistic(self.graph.op(first)) {
+                continue;
+            }
             let mut theirs: HashMap<Key, VecDeque<NodeId>> = HashMap::new();
             for user in self.graph.users(second) {
                 if let Some(key) = self.key(user, 1) {
@@ -157,7 +171,8 @@ impl<'g> Pairing<'g> {
                     others.pop_front();
                 }
                 for &other in others.iter().take(MOST_CANDIDATES) {
-                    if other != user && !self.pair_of.contains_key(&other) && self.is_possible(user, other) {
+                    let is_free = other != user && !self.pair_of.contains_key(&other);
+                    if is_free && !self.is_added_up(user, other) && self.is_possible(user, other) {
                         self.pair(user, other);
                         break;
                     }
@@ -196,7 +211,7 @@ impl<'g> Pairing<'g> {
                 graph.shape(operands[0]).first() == Some(&batch)
             }
             Op::Transpose { permutation } => permutation[0] == 0,
-            Op::Reduce { axes, .. } => !axes.contains(&0),
+            Op::Reduce { axes, .. } => self.takes_statistics || !axes.contains(&0),
             _ => is_batched_contraction(graph, id),
         };
         if !keeps_batch {
@@ -222,6 +237,12 @@ impl<'g> Pairing<'g> {
         feeds.iter().any(|feed| matches!(feed, Feed::Pair(_))).then(|| Key { op, tail: tail.to_vec(), feeds })
     }
 
+    /// Whether the two are sums over the batch that something adds up: these become one sum over both batches.
+    fn is_added_up(&self, a: NodeId, b: NodeId) -> bool {
+        let users = self.graph.users(a);
+        is_statistic(self.graph.op(a)) && self.graph.users(b).iter().any(|user| users.contains(user))
+    }
+
     /// Whether the two can be one: what they are put together to is not too large, and the earlier one can be put off
     /// to the later one's time, which it then is.
     fn is_possible(&mut self, a: NodeId, b: NodeId) -> bool {
@@ -239,6 +260,11 @@ impl<'g> Pairing<'g> {
                 Some(ty) => types.push(ty),
                 None => return false,
             }
+        }
+        if is_statistic(graph.op(a)) {
+            // Both batches as one more dimension.
+            let batch = |id: NodeId| graph.shape(graph.operands(id)[0])[0];
+            return batch(a) == batch(b) && !types.is_empty();
         }
         let op = of_both(graph, a, together.shape[0]);
         infer(&op, &types.iter().collect::<Vec<_>>()).is_ok_and(|ty| ty == together)
@@ -350,6 +376,11 @@ fn is_batched_contraction(graph: &Graph, id: NodeId) -> bool {
         Op::MatMul => graph.shape(id).len() == 2,
         _ => false,
     }
+}
+
+/// Whether an operation reduces over the batch.
+fn is_statistic(op: &Op) -> bool {
+    matches!(op, Op::Reduce { axes, .. } if axes.contains(&0))
 }
 
 /// What a product or sum over a batch is of: values whose dimension 0 is the batch.

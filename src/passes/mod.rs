@@ -28,10 +28,13 @@
 //! | `arithmetic` | `compare_same_or_equal` | x = x → 1, x ≤ x → 1, x ≥ x → 1 | Finite |
 //! | `reductions` | `of_centred` | sum(x + c · sum x) → sum x · (1 + n · c) | Alike |
 //! | `reductions` | `factor_out` | sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x | Alike |
+//! | `reductions` | `inner_factor` | sum(x · (y · c)) → sum(x · y) · c | Alike |
+//! | `reductions` | `of_summed` | sum(x + y · c) → sum x + sum y · c where sum x and sum y are there | Alike |
 
 mod arithmetic;
 mod cse;
 mod dead;
+mod deviations;
 mod drop_biases;
 mod fold;
 mod merge_calls;
@@ -49,6 +52,7 @@ use crate::ir::Graph;
 pub use arithmetic::arithmetic;
 pub use cse::cse;
 pub use dead::dead;
+pub use deviations::deviations;
 pub use drop_biases::drop_biases;
 pub use fold::fold;
 pub use merge_calls::merge_calls;
@@ -83,6 +87,8 @@ pub struct PassContext {
     /// Where convolutions may be computed by minimal filtering: operations a byte at which the target computes and moves
     /// numbers equally long.
     pub minimal_filtering: Option<usize>,
+    /// Whether sums of squared deviations are to be reductions of their own, and statistics of several calls one reduction.
+    pub deviations: bool,
     /// What large contractions are to multiply, where not f32.
     pub operands: Option<Rounding>,
 }
@@ -90,7 +96,7 @@ pub struct PassContext {
 impl PassContext {
     /// Whether [`DEVICE`] is to run.
     pub fn is_for_device(&self) -> bool {
-        self.images || self.merge_calls || self.operands.is_some()
+        self.images || self.merge_calls || self.deviations || self.operands.is_some()
     }
 }
 
@@ -143,6 +149,7 @@ mod about {
     pub const UNFLATTEN: &str =
         "What a layer has flattened between a matrix product and a convolution has the shape of images.";
     pub const WINOGRAD: &str = "Convolutions become matrix products between transforms, where that is faster.";
+    pub const DEVIATIONS: &str = "Sums of squared deviations from a mean become reductions of their own.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const OPERAND_PRECISION: &str =
         "What large contractions multiply is rounded once, to what the target's matrix units take.";
@@ -179,6 +186,7 @@ pub const PIPELINE: &[Pass] = &[
 /// layout of its own is fast at.
 pub const DEVICE: &[Pass] = &[
     Pass { name: "unflatten", about: about::UNFLATTEN, assumes: Assumes::Nothing, run: unflatten },
+    Pass { name: "deviations", about: about::DEVIATIONS, assumes: Assumes::Nothing, run: deviations },
     Pass { name: "merge-calls", about: about::MERGE_CALLS, assumes: Assumes::Nothing, run: merge_calls },
     Pass { name: "movement-3", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
     Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },

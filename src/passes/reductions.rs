@@ -3,7 +3,7 @@
 use super::rewrite::{Rewriter, Rule, rewrite, rules};
 use super::{PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, ReduceKind};
-use crate::scalar::ScalarOp::{Add, Div, Mul, Neg};
+use crate::scalar::ScalarOp::{self, Add, Div, Mul, Neg, Sub};
 
 /// Reduces less, and later: not along dimensions of size 1, not twice, not what was repeated before,
 /// and factors that are the same for all summands are applied to the sum.
@@ -24,12 +24,18 @@ pub(super) const RULES: &[Rule] = rules! {
     of_movement: Nothing, "sum(move x) → move(sum x), max(move x) → move(max x)";
     of_centred: Alike, "sum(x + c · sum x) → sum x · (1 + n · c)";
     factor_out: Alike, "sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x";
+    inner_factor: Alike, "sum(x · (y · c)) → sum(x · y) · c";
+    of_summed: Alike, "sum(x + y · c) → sum x + sum y · c where sum x and sum y are there";
 };
 
-/// The kind, axes and operand of a reduction.
+/// The kind, axes and operand of a sum or maximum.
 fn root(r: &Rewriter, id: NodeId) -> Option<(ReduceKind, Vec<usize>, NodeId)> {
-    let Op::Reduce { kind, axes } = r.root(id) else { return None };
-    Some((*kind, axes.clone(), r.operand(id)))
+    match r.root(id) {
+        Op::Reduce { kind: kind @ (ReduceKind::Sum | ReduceKind::Max), axes } => {
+            Some((*kind, axes.clone(), r.operand(id)))
+        }
+        _ => None,
+    }
 }
 
 /// A reduction; `x` itself without axes.
@@ -159,23 +165,134 @@ fn factor_out(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         _ => return None,
     };
     let to = r.shape(id).to_vec();
-    for [x, c] in pairs {
-        let constant = r.constant(c).is_some();
-        let broadcast = !constant
-            && matches!(r.op(c), Some(Op::Broadcast { .. }))
-            && axes.iter().all(|&axis| r.shape(r.operand(c))[axis] == 1);
-        if !constant && !broadcast {
-            continue;
-        }
-        let factor = match r.resplat(c, &to) {
-            Some(factor) => factor,
-            None => {
-                let small = r.operand(c);
-                r.broadcast(small, &to)
-            }
-        };
-        let sum = reduce(r, ReduceKind::Sum, axes, x);
-        return Some(r.apply(op, &[sum, factor]));
+    let [x, c] = pairs.into_iter().find(|&[_, c]| is_alike(r, c, &axes))?;
+    let sum = reduce(r, ReduceKind::Sum, axes, x);
+    let factor = alike(r, c, &to);
+    Some(r.apply(op, &[sum, factor]))
+}
+
+/// Whether all elements along the axes are the same: a constant, or what is broadcast.
+fn is_alike(r: &Rewriter, x: NodeId, axes: &[usize]) -> bool {
+    let is_broadcast = || matches!(r.op(x), Some(Op::Broadcast { .. }));
+    r.constant(x).is_some() || (is_broadcast() && axes.iter().all(|&axis| r.shape(r.operand(x))[axis] == 1))
+}
+
+/// One of the elements along the axes of which [`is_alike`] holds, for each element of a shape without them.
+fn alike(r: &mut Rewriter, x: NodeId, to: &[usize]) -> NodeId {
+    r.resplat(x, to).unwrap_or_else(|| {
+        let small = r.operand(x);
+        r.broadcast(small, to)
+    })
+}
+
+/// `sum(x · (y · c)) → sum(x · y) · c`, with `c` the same along the summed axes, where nothing else needs the summands. So the
+/// gradients of a normalisation's scale and variance are one sum.
+fn inner_factor(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let (ReduceKind::Sum, axes, a) = root(r, id)? else { return None };
+    if !r.used_once(a) {
+        return None;
     }
-    None
+    let of_factor = |[x, scaled]: [NodeId; 2]| {
+        let factors = r.either(scaled, Mul).into_iter().flatten();
+        factors.into_iter().find(|&[_, c]| is_alike(r, c, &axes)).map(|[y, c]| (x, y, c))
+    };
+    let (x, y, c) = r.either(a, Mul)?.into_iter().find_map(of_factor)?;
+    let to = r.shape(id).to_vec();
+    let product = r.apply(Mul, &[x, y]);
+    let sum = reduce(r, ReduceKind::Sum, axes, product);
+    let factor = alike(r, c, &to);
+    Some(r.apply(Mul, &[sum, factor]))
+}
+
+/// A sum that follows from others.
+enum Summed {
+    /// That is there.
+    Is(NodeId),
+    /// Of so many elements that are alike.
+    Repeated(NodeId, f64),
+    /// A sum by a number.
+    Times(NodeId, f64),
+    Of(ScalarOp, Vec<Summed>),
+    /// A sum by (`Mul`) or divided by something that is the same for all summands.
+    By(ScalarOp, Box<Summed>, NodeId),
+}
+
+/// How many operations are looked through for sums that are there.
+const MOST_SUMMANDS: usize = 16;
+
+/// `sum(x + y · c) → sum x + sum y · c` and the like where all sums are there already, or are of what a mean is taken from:
+/// nothing is reduced any more. So is the gradient of a normalisation's mean.
+fn of_summed(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
+    let (ReduceKind::Sum, axes, a) = root(r, id)? else { return None };
+    let is_sum = r.scalar::<2>(a, Add).is_some() || r.scalar::<2>(a, Sub).is_some();
+    let mut budget = MOST_SUMMANDS;
+    let summed = if is_sum { summed(r, a, &axes, id, &mut budget)? } else { return None };
+    let to = r.shape(id).to_vec();
+    Some(build(r, summed, &to))
+}
+
+/// The sum of a value along axes, where it need not be computed; `but` is not among what is there.
+fn summed(r: &Rewriter, x: NodeId, axes: &[usize], but: NodeId, budget: &mut usize) -> Option<Summed> {
+    *budget = budget.checked_sub(1)?;
+    let is_there = |x: NodeId| {
+        let is_sum = |user: &NodeId| *r.root(*user) == Op::Reduce { kind: ReduceKind::Sum, axes: axes.to_vec() };
+        r.users(x).into_iter().filter(|&user| user != but).find(is_sum)
+    };
+    let count: f64 = axes.iter().map(|&axis| r.shape(x)[axis] as f64).product();
+    if is_alike(r, x, axes) {
+        return Some(Summed::Repeated(x, count));
+    }
+    if let Some(sum) = is_there(x) {
+        return Some(Summed::Is(sum));
+    }
+    if let Some([y, mean]) = r.scalar(x, Sub) {
+        // What is left when a mean is taken away: nothing, but for infinities.
+        let factors =
+            if is_alike(r, mean, axes) && r.constant(mean).is_none() { r.either(r.operand(mean), Mul) } else { None };
+        let sum = is_there(y);
+        let by = factors.into_iter().flatten().find(|[of, _]| Some(*of) == sum).and_then(|[_, c]| r.constant(c));
+        if let (Some(sum), Some(by)) = (sum, by) {
+            let factor = 1.0 - count * by;
+            // A reciprocal is rounded.
+            return Some(Summed::Times(sum, if factor.abs() < 1e-12 { 0.0 } else { factor }));
+        }
+    }
+    for op in [Add, Sub] {
+        if let Some([y, z]) = r.scalar(x, op) {
+            let both = vec![summed(r, y, axes, but, budget)?, summed(r, z, axes, but, budget)?];
+            return Some(Summed::Of(op, both));
+        }
+    }
+    if let Some(y) = r.unary(x, Neg) {
+        return Some(Summed::Of(Neg, vec![summed(r, y, axes, but, budget)?]));
+    }
+    if let Some([y, c]) = r.scalar(x, Div).filter(|[_, c]| is_alike(r, *c, axes)) {
+        return Some(Summed::By(Div, Box::new(summed(r, y, axes, but, budget)?), c));
+    }
+    let [y, c] = r.either(x, Mul)?.into_iter().find(|[_, c]| is_alike(r, *c, axes))?;
+    Some(Summed::By(Mul, Box::new(summed(r, y, axes, but, budget)?), c))
+}
+
+fn build(r: &mut Rewriter, summed: Summed, to: &[usize]) -> NodeId {
+    match summed {
+        Summed::Is(sum) => sum,
+        Summed::Repeated(x, count) => {
+            let one = alike(r, x, to);
+            let count = r.constant_like(count, one);
+            r.apply(Mul, &[one, count])
+        }
+        Summed::Times(sum, by) => {
+            let by = r.constant_like(by, sum);
+            r.apply(Mul, &[sum, by])
+        }
+        Summed::Of(op, of) => {
+            let of: Vec<NodeId> = of.into_iter().map(|summed| build(r, summed, to)).collect();
+            r.apply(op, &of)
+        }
+        Summed::By(op, summed, c) => {
+            let sum = build(r, *summed, to);
+            let factor = alike(r, c, to);
+            r.apply(op, &[sum, factor])
+        }
+    }
 }

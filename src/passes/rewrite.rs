@@ -197,6 +197,10 @@ impl Rewriter<'_> {
         self.scalar(id, op).map(|[x]| x)
     }
 
+    pub fn users(&self, id: NodeId) -> Vec<NodeId> {
+        self.graph.users(id)
+    }
+
     /// Whether nothing but one operand position uses a node, so that it goes when that use goes.
     pub fn used_once(&self, id: NodeId) -> bool {
         self.graph.use_count(id) == 1 && !self.graph.is_result(id)

@@ -13,10 +13,22 @@ fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String
     rewritten_in(&PassContext::default(), run, lines)
 }
 
-const FAST: PassContext =
-    PassContext { fast_math: true, images: false, merge_calls: false, operands: None, minimal_filtering: None };
-const DEVICE_CONTEXT: PassContext =
-    PassContext { fast_math: false, images: true, merge_calls: true, operands: None, minimal_filtering: None };
+const FAST: PassContext = PassContext {
+    fast_math: true,
+    images: false,
+    merge_calls: false,
+    deviations: false,
+    operands: None,
+    minimal_filtering: None,
+};
+const DEVICE_CONTEXT: PassContext = PassContext {
+    fast_math: false,
+    images: true,
+    merge_calls: true,
+    deviations: false,
+    operands: None,
+    minimal_filtering: None,
+};
 
 fn rewritten_in(context: &PassContext, run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
@@ -437,7 +449,7 @@ fn first_change(before: &Graph, after: &Graph, given: &Bindings<f64>) -> Option<
 }
 
 /// Every table of rules, by the pass that it belongs to.
-fn tables() -> [(&'static str, &'static [Rule]); 7] {
+fn tables() -> [(&'static str, &'static [Rule]); 8] {
     [
         ("stable", super::stable::RULES),
         ("drop-biases", super::drop_biases::RULES),
@@ -446,6 +458,7 @@ fn tables() -> [(&'static str, &'static [Rule]); 7] {
         ("movement", super::movement::RULES),
         ("through", super::through::RULES),
         ("reductions", super::reductions::RULES),
+        ("deviations", super::deviations::RULES),
     ]
 }
 
@@ -472,7 +485,7 @@ fn the_documentation_lists_what_rewrites_assume() {
 #[test]
 fn passes_assume_what_their_rules_do() {
     let of = |pass: &Pass| pass.name.trim_end_matches(|c: char| c == '-' || c.is_ascii_digit()).to_string();
-    for pass in FORWARD.iter().chain(PIPELINE).chain(OPTIONAL) {
+    for pass in FORWARD.iter().chain(PIPELINE).chain(DEVICE).chain(OPTIONAL) {
         let is_asked_for = OPTIONAL.iter().any(|p| p.name == pass.name);
         let rules = tables().into_iter().filter(|(name, _)| *name == of(pass)).flat_map(|(_, rules)| rules);
         let applied = rules.map(|rule| rule.assumes).filter(|&a| is_asked_for || a != Assumes::Finite);
@@ -480,6 +493,48 @@ fn passes_assume_what_their_rules_do() {
         let own = (pass.name == "winograd").then_some(Assumes::Alike);
         assert_eq!(pass.assumes, applied.max().or(own).unwrap_or(Assumes::Nothing), "{}", pass.name);
     }
+}
+
+/// The sums that a batch normalisation's gradient needs are two, of what arrives and of that times what was centred.
+#[test]
+fn a_normalisation_has_two_sums_in_its_gradient() {
+    let text = r#"graph g {
+        %x: f32[8,3,2,2] = input "x"
+        %scale: f32[1,3,1,1] = input "scale"
+        %w: f32[8,3,2,2] = input "w"
+        %s: f32[1,3,1,1] = reduce_sum %x axes=[0,2,3]
+        %c: f32[1,3,1,1] = constant 0.03125
+        %m = mul %s %c
+        %mb: f32[8,3,2,2] = broadcast %m
+        %centred = sub %x %mb
+        %q = mul %centred %centred
+        %v: f32[1,3,1,1] = reduce_sum %q axes=[0,2,3]
+        %variance = mul %v %c
+        %e: f32[1,3,1,1] = constant 0.00001
+        %ve = add %variance %e
+        %r = rsqrt %ve
+        %rb: f32[8,3,2,2] = broadcast %r
+        %n = mul %centred %rb
+        %sb: f32[8,3,2,2] = broadcast %scale
+        %y = mul %n %sb
+        %t = mul %y %w
+        %all: f32[1,1,1,1] = reduce_sum %t axes=[0,1,2,3]
+        %loss: f32[] = reshape %all
+        %dx: f32[8,3,2,2] = gradient %loss %x
+        %dscale: f32[1,3,1,1] = gradient %loss %scale
+        output dx = %dx
+        output dscale = %dscale
+        }"#;
+    let mut graph = parse(text).unwrap();
+    differentiate(&mut graph);
+    let mut after = graph.clone();
+    for pass in PIPELINE {
+        (pass.run)(&mut after, &PassContext::default());
+    }
+    validate(&graph, &after, Assumes::Alike, 0).unwrap();
+    // With the two of the forward pass.
+    let sums = after.ids().into_iter().filter(|&id| matches!(after.op(id), Op::Reduce { .. })).count();
+    assert_eq!(sums, 4, "{after}");
 }
 
 /// Each as a graph of `x`, with values of `x` on which the rewrite shows: kept as they are by default, and changed

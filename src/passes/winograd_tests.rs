@@ -7,8 +7,14 @@ use crate::ir::{Bindings, Builder, Graph, NodeId, Op, Origin, Output, Type, Valu
 use crate::testing::random_bindings;
 use insta::assert_snapshot;
 
-const CONTEXT: PassContext =
-    PassContext { fast_math: false, images: false, merge_calls: false, minimal_filtering: Some(8), operands: None };
+const CONTEXT: PassContext = PassContext {
+    fast_math: false,
+    images: false,
+    merge_calls: false,
+    deviations: false,
+    minimal_filtering: Some(8),
+    operands: None,
+};
 
 fn rewritten(lines: &str) -> String {
     let before = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();

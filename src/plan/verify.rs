@@ -22,7 +22,7 @@ use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, Storage};
 use crate::kernel::target::Target;
 use crate::scalar::Lane;
 use crate::tensor::DType;
-use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
+use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK, ReduceKind};
 use crate::winograd::{Direction, Transform};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -518,6 +518,7 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
         );
         for reduction in &sweep.reductions {
             ensure!(exprs.lane(reduction.value) == Lane::Real, "a reduction of another type");
+            ensure!(reduction.kind != ReduceKind::Deviations, "a nest reduces to deviations in one sweep");
             define(reduction.slot, &mut defined)?;
         }
         for &(slot, value) in &sweep.kept {

@@ -6,20 +6,22 @@
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
 //!    to one kernel and no path leaves the group and comes back.
-//!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it.
+//!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
+//!    reductions of what a contraction computes, where its algorithm can reduce tile by tile.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
 //!    draws of bits, each of which is a group of its own.
 
 use super::atoms::choose_atoms;
+use super::dimensions::same_reduction;
 use super::draws::kept_as_bits;
-use super::lower::{Core, Lowering, Refusal, same_reduction};
+use super::lower::{Core, Lowering, Refusal};
 use super::multi_tensor::multi_tensor;
 use super::physical::{Orders, pixel_major, walked_in_memory_order};
 use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
-use crate::kernel::target::{Fusion, Layout, Policy, Strategy};
+use crate::kernel::target::{EpilogueReductions, Fusion, Layout, Policy, Strategy};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What kernels have in common that become one multi-tensor kernel.
@@ -135,13 +137,53 @@ fn live_order(graph: &Graph) -> (Vec<NodeId>, Vec<usize>) {
 
 /// Groups the nodes that results depend on into kernels, in a topological order of kernels. `states` are the orders of
 /// state tensors and of what they are updated to.
-pub fn fuse(graph: &Graph, strategy: &Strategy, states: &Orders) -> Fused {
+///
+/// Which reductions a contraction computes is known once it has an algorithm, which it has once it is known how its operands
+/// lie in memory. So all are fused that may be, and where `are_reduced` says of a contraction among the kernels that its
+/// algorithm does not reduce tile by tile, fusion starts again without its reductions.
+pub fn fuse(
+    graph: &Graph,
+    strategy: &Strategy,
+    states: &Orders,
+    are_reduced: &dyn Fn(&[FusedKernel]) -> Vec<bool>,
+) -> Fused {
+    let mut apart = HashSet::new();
+    loop {
+        let fused = fuse_but(graph, strategy, states, &apart);
+        let declined = match strategy.policy.epilogue_reductions {
+            EpilogueReductions::Never | EpilogueReductions::Always => break fused,
+            EpilogueReductions::InTiles => {
+                let kernels = fused.kernels.iter().zip(are_reduced(&fused.kernels));
+                let not_reduced = kernels.filter(|(_, is_reduced)| !is_reduced).map(|(kernel, _)| kernel);
+                reductions_of_contractions(graph, not_reduced)
+            }
+        };
+        let before = apart.len();
+        apart.extend(declined);
+        if apart.len() == before {
+            break fused;
+        }
+    }
+}
+
+/// The reductions in epilogues of those kernels that are contractions, but for those of updates.
+fn reductions_of_contractions<'k>(graph: &Graph, kernels: impl Iterator<Item = &'k FusedKernel>) -> Vec<NodeId> {
+    let is_reduction = |id: &NodeId| {
+        matches!(graph.op(*id), Op::Reduce { .. }) && !matches!(graph.node(*id).origin.role, Role::Optimiser(_))
+    };
+    let contractions = kernels.filter(|kernel| matches!(kernel.body, Body::Contraction(_)));
+    contractions.flat_map(|kernel| &kernel.members).copied().filter(is_reduction).collect()
+}
+
+/// [`fuse`] where no contraction computes the reductions `apart`.
+fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet<NodeId>) -> Fused {
     let fusion = strategy.fusion;
     let (order, rank) = live_order(graph);
     let (atoms, in_memory) = choose_atoms(graph, &order, strategy, states);
     let Policy { strided_images, half_operands, .. } = strategy.policy;
     let lowering = Lowering { graph, in_memory: &in_memory, orders: states, strided_images, half_operands };
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
+    groups.apart.clone_from(apart);
     if fusion == Fusion::On {
         for &atom in order.iter().filter(|id| atoms[id.index()]) {
             groups.merge_around(atom);
@@ -227,6 +269,8 @@ struct Groups<'l> {
     readers: Vec<BTreeSet<GroupId>>,
     rank: &'l [usize],
     policy: Policy,
+    /// The reductions that no contraction computes.
+    apart: HashSet<NodeId>,
     /// The draws that are kept as bits.
     bits: HashSet<NodeId>,
     /// How many nodes each group's expressions come from, those in several counted as often.
@@ -259,6 +303,7 @@ impl<'l> Groups<'l> {
             readers: vec![BTreeSet::new(); graph.bound()],
             rank,
             policy,
+            apart: HashSet::new(),
             bits: kept_as_bits(graph, &policy),
             weight: Vec::new(),
             moved: Vec::new(),
@@ -339,12 +384,26 @@ impl<'l> Groups<'l> {
     /// is next to the group in the program.
     fn siblings(&self, group: GroupId, read: NodeId) -> Vec<GroupId> {
         let readers = &self.readers[read.index()];
-        let is_open = |&g: &GroupId| g != group && self.weight[g] < FULL_WEIGHT;
+        let is_open = |&g: &GroupId| g != group && self.weight[g] < FULL_WEIGHT && !self.may_be_in_epilogue(g);
         let most = if readers.len() <= MOST_SIBLINGS { MOST_SIBLINGS } else { MOST_SIBLINGS / 2 };
         let mut siblings: Vec<GroupId> = readers.range(..group).rev().copied().filter(is_open).take(most).collect();
         siblings.reverse();
         siblings.extend(readers.range(group..).copied().filter(is_open).take(most));
         siblings
+    }
+
+    /// Whether the group is a reduction alone that a contraction may compute where it makes what is reduced. That comes first.
+    fn may_be_in_epilogue(&self, group: GroupId) -> bool {
+        let is_contraction = |g: GroupId| matches!(self.groups[g].core, Core::Contraction(_));
+        match self.groups[group].members[..] {
+            [only] => {
+                self.policy.epilogue_reductions == EpilogueReductions::InTiles
+                    && matches!(self.graph().op(only), Op::Reduce { .. })
+                    && !self.apart.contains(&only)
+                    && self.producers(group).into_iter().any(is_contraction)
+            }
+            _ => false,
+        }
     }
 
     /// Whether a path through a third group is known without a walk: what the later group reads is further on a path
@@ -545,7 +604,13 @@ impl<'l> Groups<'l> {
             (Core::Contraction(main), Core::Nest { space, reduced })
             | (Core::Nest { space, reduced }, Core::Contraction(main)) => {
                 let updates = a.optimiser.is_some() && a.optimiser == b.optimiser && self.policy.updates_in_epilogues;
-                if reduced.contains(&true) && !self.policy.epilogue_reductions && !updates {
+                let is_apart = || a.members.iter().chain(&b.members).any(|member| self.apart.contains(member));
+                let may_reduce = match self.policy.epilogue_reductions {
+                    EpilogueReductions::Never => false,
+                    EpilogueReductions::InTiles => !is_apart(),
+                    EpilogueReductions::Always => true,
+                };
+                if reduced.contains(&true) && !may_reduce && !updates {
                     return Err(NotFused::ReductionOfContraction);
                 }
                 let fits = space.iter().product::<usize>() == graph.ty(*main).elements();

@@ -4,10 +4,11 @@
 //! the nodes that depend on them are sorted into sweeps. Lowering fails, without harm, where a group
 //! cannot be one kernel, so that fusion simply tries.
 
+use super::dimensions::{cut, reduced_dimensions, same_reduction};
 use super::movement::through;
 use super::physical::Orders;
 use super::value::ValueId;
-use crate::ir::{DType, Graph, NodeId, Op, Real, Shape};
+use crate::ir::{DType, Graph, NodeId, Op, Real, Role, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep,
@@ -15,6 +16,7 @@ use crate::kernel::body::{
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
+use crate::types::ReduceKind;
 use std::collections::HashMap;
 
 /// Why a group is not one kernel.
@@ -165,7 +167,11 @@ impl Lowering<'_> {
                 let value = b.aligned(operand, Points::Full)?;
                 let sweep = b.ready[value.index()];
                 if !reduced.contains(&true) {
-                    // Over no dimension: the operand itself.
+                    // Over no dimension: the operand itself, which is its own mean.
+                    let value = match kind {
+                        ReduceKind::Sum | ReduceKind::Max => value,
+                        ReduceKind::Deviations => b.expr(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, value] }),
+                    };
                     sweep_at(&mut sweeps, sweep);
                     b.members.insert(member, MemberValue::Full(value));
                     if stored(member) {
@@ -173,9 +179,25 @@ impl Lowering<'_> {
                     }
                     continue;
                 }
-                let slot = b.new_slot(sweep);
-                sweep_at(&mut sweeps, sweep);
-                sweeps[sweep].reductions.push(Reduction { kind: *kind, value, slot });
+                let mut reduced_to = |b: &mut BodyBuilder, kind: ReduceKind, value: ExprId| {
+                    let sweep = b.ready[value.index()];
+                    sweep_at(&mut sweeps, sweep);
+                    let found = sweeps[sweep].reductions.iter().find(|r| (r.kind, r.value) == (kind, value));
+                    found.map(|reduction| reduction.slot).unwrap_or_else(|| {
+                        let slot = b.new_slot(sweep);
+                        sweeps[sweep].reductions.push(Reduction { kind, value, slot });
+                        slot
+                    })
+                };
+                let slot = match kind {
+                    ReduceKind::Sum | ReduceKind::Max => reduced_to(&mut b, *kind, value),
+                    ReduceKind::Deviations => {
+                        let sum = reduced_to(&mut b, ReduceKind::Sum, value);
+                        let square = b.squared_deviation(value, sum);
+                        reduced_to(&mut b, ReduceKind::Sum, square)
+                    }
+                };
+                let sweep = b.slot_sweep[slot.index()];
                 b.members.insert(member, MemberValue::Slot(slot));
                 if stored(member) {
                     let value = b.expr(Expr::Slot(slot));
@@ -224,6 +246,18 @@ impl Lowering<'_> {
         }
         let operands: [Operand<ValueId>; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
 
+        // Of an update, tiles reduce whole dimensions or nothing: the sums would be swept in memory.
+        let is_update = |id: NodeId| matches!(self.graph.node(id).origin.role, Role::Optimiser(_));
+        let reduced = members.iter().find_map(|&member| match self.graph.op(member) {
+            Op::Reduce { axes, .. } if !is_update(member) => {
+                Some((self.graph.shape(self.graph.operands(member)[0]), axes))
+            }
+            _ => None,
+        });
+        let space = match reduced {
+            Some((shape, axes)) => cut(&space, shape, axes).ok_or(Refusal::Misaligned)?,
+            None => space,
+        };
         let rank = space.len();
         let mut b = self.builder(space, vec![false; rank]);
         b.accumulator = Some(main);
@@ -356,30 +390,6 @@ impl Lowering<'_> {
     }
 }
 
-/// The dimensions of `space` that reducing `axes` of `shape` is over, where `space` is the shape with sizes of 1 before
-/// it.
-fn reduced_dimensions(shape: &[usize], axes: &[usize], space: &[usize]) -> Option<Vec<bool>> {
-    let before = space.len().checked_sub(shape.len())?;
-    let reduced: Vec<bool> = (0..space.len()).map(|d| d >= before && axes.contains(&(d - before))).collect();
-    (same_reduction(shape, axes, space, &reduced) && reduced.contains(&true)).then_some(reduced)
-}
-
-/// Whether reducing `axes` of `shape` runs over the same points in the same order as reducing the
-/// flagged dimensions of `space`: equal after dropping sizes of 1 and merging neighbours alike.
-pub fn same_reduction(shape: &[usize], axes: &[usize], space: &[usize], reduced: &[bool]) -> bool {
-    let canonical = |shape: &[usize], is_reduced: &dyn Fn(usize) -> bool| {
-        let mut runs: Vec<(usize, bool)> = Vec::new();
-        for (d, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
-            match runs.last_mut() {
-                Some((total, r)) if *r == is_reduced(d) => *total *= size,
-                _ => runs.push((size, is_reduced(d))),
-            }
-        }
-        runs
-    };
-    canonical(shape, &|d| axes.contains(&d)) == canonical(space, &|d| reduced[d])
-}
-
 impl BodyBuilder<'_> {
     fn graph(&self) -> &Graph {
         self.lowering.graph
@@ -397,6 +407,18 @@ impl BodyBuilder<'_> {
         self.interned.insert(expr, id);
         self.ready.push(ready);
         id
+    }
+
+    /// The square of how far a value is from the mean that its sum comes to.
+    fn squared_deviation(&mut self, value: ExprId, sum: SlotId) -> ExprId {
+        let count = self.space.iter().product::<usize>() / self.kept.iter().product::<usize>();
+        let (sum, of_one) = (
+            self.expr(Expr::Slot(sum)),
+            self.expr(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 }),
+        );
+        let mean = self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
+        let deviation = self.expr(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
+        self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
     }
 
     fn new_slot(&mut self, sweep: usize) -> SlotId {

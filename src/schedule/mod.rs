@@ -9,6 +9,7 @@
 pub mod arena;
 pub mod assemble;
 mod atoms;
+mod dimensions;
 mod draws;
 pub mod fuse;
 pub mod lower;
@@ -21,12 +22,14 @@ pub mod select;
 mod topological;
 pub mod value;
 
-use crate::ir::{Graph, Op, Origin};
+use crate::ir::{Graph, NodeId, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
 use std::collections::BTreeSet;
 
 pub use crate::kernel::target::{Fusion, Strategy};
+use fuse::FusedKernel;
 use select::Tuned;
+use value::ValueId;
 
 /// A graph that cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +70,9 @@ pub fn schedule_tuned(
     if let Some(state) = physical::unreadable_state(&graph, states, &strategy.policy) {
         return Err(ScheduleError::StateOrder(state));
     }
-    let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states));
+    let value_type = |value: &ValueId| graph.ty(NodeId::new(value.index())).dtype;
+    let are_reduced = |kernels: &[FusedKernel]| select::reduced_in_tiles(kernels, &value_type, &strategy);
+    let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states), &are_reduced);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
     select::select(&mut assembled, &strategy, tuned);
     order::order(&mut assembled);
@@ -80,7 +85,8 @@ pub fn schedule_tuned(
 /// When the graph uses a state tensor that `states` does not place.
 pub fn count_kernels(graph: &Graph, states: &StateLayout, fusion: Fusion) -> Result<usize, ScheduleError> {
     let graph = with_state_nodes(graph);
-    Ok(assemble::assemble(&graph, fuse::fuse(&graph, &fusion.into(), &physical::Orders::new()), states)?.kernels.len())
+    let fused = fuse::fuse(&graph, &fusion.into(), &physical::Orders::new(), &|kernels| vec![false; kernels.len()]);
+    Ok(assemble::assemble(&graph, fused, states)?.kernels.len())
 }
 
 /// The graph with a node for every state tensor that it updates, also where it does not read it.

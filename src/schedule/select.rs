@@ -3,6 +3,8 @@
 //! Choices follow from sizes by rule, so that a plan is the same wherever it is made.
 
 use super::assemble::Assembled;
+use super::fuse::FusedKernel;
+use super::value::ValueId;
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Operand, Store};
 use crate::kernel::choice::{
@@ -18,6 +20,7 @@ use crate::scalar::ScalarOp;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
@@ -38,13 +41,9 @@ pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
 /// this target.
 pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
-    let rounded = rounded(kernels, buffers);
+    let rounded = rounded_buffers(kernels, buffers);
     for kernel in kernels {
-        let stored = |b: &BufferId| match buffers[b.index()].dtype {
-            DType::F32 if rounded.contains(b) => Stored::Tf32,
-            DType::F32 | DType::U32 => Stored::F32,
-            DType::Bf16 => Stored::Bf16,
-        };
+        let stored = |b: &BufferId| stored_as(buffers[b.index()].dtype, rounded.contains(b));
         let own = tuned.get(kernel.name.as_str()).filter(|algorithm| {
             let dtype = |b: &BufferId| buffers[b.index()].dtype;
             algorithm.suits(strategy.target)
@@ -61,6 +60,20 @@ pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
         );
         take(kernel, algorithm, buffers);
     }
+}
+
+/// Of each kernel, before buffers have numbers, whether it is a contraction whose algorithm reduces in its epilogue, tile by
+/// tile. `dtype` gives the element type of a value.
+pub fn reduced_in_tiles(kernels: &[FusedKernel], dtype: &dyn Fn(&ValueId) -> DType, strategy: &Strategy) -> Vec<bool> {
+    let rounded = rounded(kernels.iter().map(|kernel| &kernel.body));
+    let stored = |value: &ValueId| stored_as(dtype(value), rounded.contains(value));
+    let is_reduced = |kernel: &FusedKernel| match (&kernel.body, strategy.target) {
+        (body @ Body::Contraction(contraction), Target::Cuda(architecture)) if !contraction.reductions.is_empty() => {
+            on_cuda(body, architecture, strategy.precision, &stored).tile_reduction(contraction).is_some()
+        }
+        _ => false,
+    };
+    kernels.iter().map(is_reduced).collect()
 }
 
 /// Has a kernel computed by an algorithm, and adds the buffers of its workspace.
@@ -107,7 +120,7 @@ const PART: usize = 512;
 const LEAST_DEPTH: usize = 128;
 
 /// Blocks share a sweep where there are too few kept points for one or more blocks each.
-fn nests_on_cuda(body: &Body<BufferId>) -> Algorithm {
+fn nests_on_cuda<B>(body: &Body<B>) -> Algorithm {
     let Body::Nests(nests) = body else { return Algorithm::Loops };
     let [nest] = nests.as_slice() else { return Algorithm::Loops };
     let kept: usize = kept_shape(&nest.space, &nest.reduced).iter().product();
@@ -129,8 +142,16 @@ enum Stored {
     Bf16,
 }
 
+fn stored_as(dtype: DType, is_rounded: bool) -> Stored {
+    match dtype {
+        DType::F32 if is_rounded => Stored::Tf32,
+        DType::F32 | DType::U32 => Stored::F32,
+        DType::Bf16 => Stored::Bf16,
+    }
+}
+
 /// Whether an expression is rounded to tf32, also where it chooses between such: parts that lie one after the other.
-fn is_tf32(exprs: &Exprs<BufferId>, mut value: ExprId) -> bool {
+fn is_tf32<B>(exprs: &Exprs<B>, mut value: ExprId) -> bool {
     loop {
         let Some(Expr::Scalar { op: ScalarOp::Select, args }) = exprs.get(value) else {
             return is_rounding(exprs, value);
@@ -142,25 +163,30 @@ fn is_tf32(exprs: &Exprs<BufferId>, mut value: ExprId) -> bool {
     }
 }
 
-fn is_rounding(exprs: &Exprs<BufferId>, value: ExprId) -> bool {
+fn is_rounding<B>(exprs: &Exprs<B>, value: ExprId) -> bool {
     matches!(exprs.get(value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }))
 }
 
 /// The buffers that hold nothing but numbers rounded to tf32. State is none of them: what other entries, a checkpoint or the
 /// caller have put there is not rounded.
-fn rounded(kernels: &[Kernel], buffers: &[Buffer]) -> HashSet<BufferId> {
-    let is_state = |number: &usize| matches!(buffers[*number].role, BufferRole::State(_));
-    let mut others: HashSet<BufferId> = (0..buffers.len()).filter(is_state).map(BufferId::new).collect();
-    let mut rounded = HashSet::new();
-    let mut add = |exprs: &Exprs<BufferId>, store: &Store<BufferId>| {
+fn rounded_buffers(kernels: &[Kernel], buffers: &[Buffer]) -> HashSet<BufferId> {
+    let mut found = rounded(kernels.iter().map(|kernel| &kernel.body));
+    found.retain(|b| !matches!(buffers[b.index()].role, BufferRole::State(_)));
+    found
+}
+
+/// What is stored of nothing but numbers rounded to tf32.
+fn rounded<'k, B: Copy + Eq + Hash + 'k>(bodies: impl Iterator<Item = &'k Body<B>>) -> HashSet<B> {
+    let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
+    let mut add = |exprs: &Exprs<B>, store: &Store<B>| {
         if is_tf32(exprs, store.value) {
             rounded.insert(store.buffer)
         } else {
             others.insert(store.buffer)
         };
     };
-    for kernel in kernels {
-        match &kernel.body {
+    for body in bodies {
+        match body {
             Body::Nests(nests) => {
                 nests.iter().for_each(|nest| nest.stores().for_each(|store| add(&nest.exprs, store)));
             }
@@ -171,11 +197,11 @@ fn rounded(kernels: &[Kernel], buffers: &[Buffer]) -> HashSet<BufferId> {
     &rounded - &others
 }
 
-fn on_cuda(
-    body: &Body<BufferId>,
+fn on_cuda<B: Clone>(
+    body: &Body<B>,
     architecture: Architecture,
     precision: Precision,
-    stored: &dyn Fn(&BufferId) -> Stored,
+    stored: &dyn Fn(&B) -> Stored,
 ) -> Algorithm {
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
     let math = math(precision, stored_operands(contraction, stored)).filter(|_| architecture.has_tensor_cores());
@@ -184,7 +210,7 @@ fn on_cuda(
     Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups(&products, math, architecture)))
 }
 
-fn stored_operands(contraction: &Contraction<BufferId>, stored: &dyn Fn(&BufferId) -> Stored) -> [Stored; 2] {
+fn stored_operands<B>(contraction: &Contraction<B>, stored: &dyn Fn(&B) -> Stored) -> [Stored; 2] {
     [0, 1].map(|side| match &contraction.operands[side] {
         Operand::Buffer { buffer, .. } => stored(buffer),
         Operand::Computed { .. } => Stored::F32,
@@ -224,7 +250,7 @@ fn math(precision: Precision, operands: [Stored; 2]) -> Option<Math> {
 }
 
 /// Multiplications and additions one by one, of sums cut into parts where there are too few tiles for a GPU.
-fn one_by_one(contraction: &Contraction<BufferId>) -> ThreadBlocks {
+fn one_by_one<B>(contraction: &Contraction<B>) -> ThreadBlocks {
     let tile = Tile { rows: 64, columns: 64, depth: 16 };
     let gemms = contraction.kind.gemms();
     let tiles = |gemm: &Gemm| {
@@ -413,8 +439,8 @@ mod tests {
     fn rounding_into(buffer: usize) -> Kernel {
         let mut exprs = Exprs::default();
         let access = Access::ordered(&[8], &[0]);
-        let load =
-            exprs.push(Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: crate::scalar::Lane::F32 });
+        let load = Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: crate::scalar::Lane::Real };
+        let load = exprs.push(load);
         let value = exprs.push(Expr::Scalar { op: ScalarOp::RoundTf32, args: vec![load] });
         let buffer = BufferId::new(buffer);
         let nest = Nest::elementwise(vec![8], exprs, vec![Store { value, buffer, access }]);
@@ -442,7 +468,7 @@ mod tests {
             live: (0, 0),
         };
         let roles = [BufferRole::Temporary, BufferRole::Temporary, BufferRole::State("x".into()), BufferRole::Output];
-        let found = rounded(&[1, 2, 3].map(rounding_into), &roles.map(buffer));
+        let found = rounded_buffers(&[1, 2, 3].map(rounding_into), &roles.map(buffer));
         assert_eq!(found, [1, 3].map(BufferId::new).into());
     }
 

@@ -12,7 +12,7 @@ pub mod products;
 pub mod programs;
 
 use crate::ir::{Module, Value};
-use crate::kernel::target::{Fusion, Layout, Policy, Precision, Strategy, Target};
+use crate::kernel::target::{EpilogueReductions, Fusion, Layout, Policy, Precision, Strategy, Target};
 use crate::replay::Tensors;
 use crate::tensor::DType;
 use crate::types::Feed;
@@ -61,7 +61,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
     let policy = Policy {
         recompute_weight: 1000,
         prologue_elements: usize::MAX,
-        epilogue_reductions: true,
+        epilogue_reductions: EpilogueReductions::Always,
         updates_in_epilogues: true,
         serial_elements: usize::MAX,
         parallel_points: 0,

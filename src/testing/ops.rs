@@ -141,6 +141,10 @@ impl Grower {
         let count: usize = axes.iter().map(|&a| shape[a]).product();
         let reduced = if !self.options.smooth && self.choices.one_in(3) {
             Known { id: self.op(Op::Reduce { kind: ReduceKind::Max, axes }, &[x.id]), ..x }
+        } else if self.choices.one_in(6) {
+            let id = self.op(Op::Reduce { kind: ReduceKind::Deviations, axes }, &[x.id]);
+            let bound = 4.0 * x.bound * x.bound;
+            self.scale(Known { id, bound: bound * count as f64, exact: false }, 1.0 / count as f64)
         } else {
             let id = self.op(Op::Reduce { kind: ReduceKind::Sum, axes }, &[x.id]);
             self.scale(Known { id, bound: x.bound * count as f64, exact: false }, 1.0 / count as f64)

@@ -32,6 +32,7 @@ fn every_operation_occurs() {
         "reverse",
         "reduce_sum",
         "reduce_max",
+        "reduce_deviations",
         "matmul",
         "conv2d",
         "conv2d_input_grad",

@@ -12,7 +12,8 @@ use gcc_gan::kernel::schedule::{Buffer, BufferRole, Schedule, StateLayout};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::kernel::warpgroup;
 use gcc_gan::passes::{PassContext, operand_precision};
-use gcc_gan::schedule::{Fusion, Strategy, schedule};
+use gcc_gan::schedule::select::Tuned;
+use gcc_gan::schedule::{Fusion, Strategy, schedule_tuned};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,15 +21,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// A graph with everything that a run needs.
-struct Case {
-    graph: Graph,
-    schedule: Schedule,
-    bindings: Bindings<f32>,
+pub struct Case {
+    pub graph: Graph,
+    pub schedule: Schedule,
+    pub bindings: Bindings<f32>,
     arena: Vec<u8>,
 }
 
 /// A strategy for GPUs.
-fn gpu(fusion: Fusion, precision: Precision) -> Strategy {
+pub fn gpu(fusion: Fusion, precision: Precision) -> Strategy {
     Strategy::new(fusion, Target::Cuda(Architecture(80)), precision)
 }
 
@@ -41,7 +42,12 @@ fn case_of(graph: Graph, fusion: Fusion, bindings: Bindings<f32>) -> Case {
     case_by(graph, gpu(fusion, Precision::F32), bindings)
 }
 
-fn case_by(graph: Graph, strategy: Strategy, bindings: Bindings<f32>) -> Case {
+pub fn case_by(graph: Graph, strategy: Strategy, bindings: Bindings<f32>) -> Case {
+    case_tuned(graph, strategy, bindings, &Tuned::new())
+}
+
+/// With algorithms of their own for kernels of these names.
+pub fn case_tuned(graph: Graph, strategy: Strategy, bindings: Bindings<f32>, tuned: &Tuned) -> Case {
     let states: BTreeMap<_, _> = (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {
             Op::State { name, ty } => Some((name.clone(), ty.clone())),
@@ -49,7 +55,7 @@ fn case_by(graph: Graph, strategy: Strategy, bindings: Bindings<f32>) -> Case {
         })
         .collect();
     let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).unwrap();
-    let schedule = schedule(&graph, &layout, strategy).unwrap();
+    let schedule = schedule_tuned(&graph, &layout, strategy, tuned).unwrap();
     // What nobody wrote is not a number.
     let mut arena = vec![0xff; schedule.arena_bytes];
     for buffer in &schedule.buffers {
@@ -174,7 +180,8 @@ fn compare(what: &str, schedule: &Schedule, buffer: &Buffer, arenas: [&[u8]; 2],
     }
 }
 
-fn check(cases: &[Case]) {
+/// Runs every case and compares it with the interpreter.
+pub fn check(cases: &[Case]) {
     let Some([forwards, backwards]) = run(cases) else { return };
     let mut start = 0;
     for case in cases {

@@ -3,5 +3,6 @@
 mod contractions;
 mod emulate;
 mod graphs;
+mod statistics;
 mod tensor;
 mod text;

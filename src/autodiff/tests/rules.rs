@@ -63,7 +63,8 @@ fn movement() -> impl Strategy<Value = Application> {
 }
 
 fn reduction() -> impl Strategy<Value = Application> {
-    (shape(0..4), prop_oneof![Just(ReduceKind::Sum), Just(ReduceKind::Max)]).prop_flat_map(|(from, kind)| {
+    let kind = prop_oneof![Just(ReduceKind::Sum), Just(ReduceKind::Max), Just(ReduceKind::Deviations)];
+    (shape(0..4), kind).prop_flat_map(|(from, kind)| {
         axes(from.len()).prop_map(move |axes| (Op::Reduce { kind, axes }, vec![from.clone()]))
     })
 }

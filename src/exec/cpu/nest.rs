@@ -227,6 +227,7 @@ impl NestProgram {
                         match kind {
                             ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
                             ReduceKind::Max => *sum = larger(*sum as f32, max_lanes(lanes)).into(),
+                            ReduceKind::Deviations => unreachable!("{SWEPT_TWICE}"),
                         }
                     }
                     write(registers, &sweep.stores, around, segments);
@@ -405,10 +406,14 @@ multiversion! {
     }
 }
 
+/// A plan whose nests reduce so is refused when it is loaded.
+const SWEPT_TWICE: &str = "nests sweep twice for deviations";
+
 fn identity(kind: ReduceKind) -> f32 {
     match kind {
         ReduceKind::Sum => 0.0,
         ReduceKind::Max => f32::NEG_INFINITY,
+        ReduceKind::Deviations => unreachable!("{SWEPT_TWICE}"),
     }
 }
 
@@ -416,6 +421,7 @@ fn combine(kind: ReduceKind, into: &mut [f32], lanes: &[f32]) {
     match kind {
         ReduceKind::Sum => into.iter_mut().zip(lanes).for_each(|(a, b)| *a += b),
         ReduceKind::Max => combine_max(into, lanes),
+        ReduceKind::Deviations => unreachable!("{SWEPT_TWICE}"),
     }
 }
 

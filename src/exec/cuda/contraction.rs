@@ -185,8 +185,8 @@ pub struct Stored {
     pub nest: Nest<BufferId>,
     /// Of sums in parts, how many elements each part has.
     pub part: Option<usize>,
-    /// What is given back, for a reduction.
-    pub returned: Option<ExprId>,
+    /// What is reduced: it goes to the elements of `values`.
+    pub reduced: Vec<ExprId>,
 }
 
 impl Stored {
@@ -201,23 +201,23 @@ impl Stored {
                 (exprs, vec![store], Some(c.space.iter().product()))
             }
         };
-        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part, returned: None }
+        Stored { nest: Nest::elementwise(c.space.clone(), exprs, stores), part, reduced: Vec::new() }
     }
 
     /// What is done at the point of a space of which there are the variables; the sum is `accumulator`, and the number of
     /// its part `part`.
     pub fn lines(&self, buffers: &[Buffer], space: impl FnOnce(&[&Access]) -> Space) -> Vec<String> {
         let first = self.part.map_or(String::new(), |elements| format!("part * {elements}u + "));
-        epilogue(&self.nest, buffers, &first, self.returned, space)
+        epilogue(&self.nest, buffers, &first, &self.reduced, space)
     }
 }
 
-/// An elementwise nest whose stores are from the element `first` on, and that gives a value back.
+/// An elementwise nest whose stores are from the element `first` on, and that gives values to reduce.
 fn epilogue(
     nest: &Nest<BufferId>,
     buffers: &[Buffer],
     first: &str,
-    returned: Option<ExprId>,
+    reduced: &[ExprId],
     space: impl FnOnce(&[&Access]) -> Space,
 ) -> Vec<String> {
     let stores: Vec<&Store<BufferId>> = nest.stores().collect();
@@ -233,8 +233,9 @@ fn epilogue(
     let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, POINT);
     let (mut outer, mut inner) = (Scope::default(), Scope::default());
     let values: Vec<String> = stores.iter().map(|s| expressions.full(s.value, &mut outer, &mut inner)).collect();
-    let returned = returned.map(|value| expressions.full(value, &mut outer, &mut inner));
-    let mut writes = Vec::new();
+    let reduced: Vec<String> = reduced.iter().map(|&v| expressions.full(v, &mut outer, &mut inner)).collect();
+    let mut writes: Vec<String> =
+        reduced.iter().enumerate().map(|(number, value)| format!("values[{number}] = {value};")).collect();
     for (store, value) in stores.iter().zip(values) {
         let position = expressions.space.element(&store.access, Points::Full);
         let value = expressions.stored(store.buffer, value);
@@ -244,7 +245,6 @@ fn epilogue(
     lines.extend(outer.lines);
     lines.extend(inner.lines);
     lines.extend(writes);
-    lines.extend(returned.map(|value| format!("return {value};")));
     lines
 }
 

@@ -181,7 +181,7 @@ impl Writer<'_> {
                 outer.lines.push(format!("float {name} = {op}::identity();"));
                 inner.lines.push(match reduction.kind {
                     ReduceKind::Sum => format!("{name} += {value};"),
-                    ReduceKind::Max => format!("{name} = Max::combine({name}, {value});"),
+                    ReduceKind::Max | ReduceKind::Deviations => format!("{name} = {op}::combine({name}, {value});"),
                 });
                 let over = if self.walk == Walk::Rows { "block" } else { "column" };
                 results.push(format!("{name} = {over}_reduce<{op}>({name});"));
@@ -258,6 +258,7 @@ pub fn combiner(kind: ReduceKind) -> (&'static str, &'static str) {
     match kind {
         ReduceKind::Sum => ("Sum", "sum"),
         ReduceKind::Max => ("Max", "max"),
+        ReduceKind::Deviations => unreachable!("nests sweep twice for deviations"),
     }
 }
 

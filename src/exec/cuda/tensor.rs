@@ -85,7 +85,7 @@ impl Product<'_> {
         };
         lines.push(format!("static constexpr Kept KEPT = Kept::{kept};"));
         if let Some((reduction, partials)) = &self.reduction {
-            lines.push(format!("using Reduce = {};", combiner(reduction.kind).0));
+            lines.extend(reduce(reduction));
             lines.extend(pointer("partials", *partials, true, buffers));
         }
         lines.extend(self.place());
@@ -161,8 +161,12 @@ impl Product<'_> {
         let is_along_rows = |access: &Access| access.strides[fixed].abs() == 1 && access.strides[fixed + 1].abs() != 1;
         let over = |accesses: &[&Access]| Space::over(&sizes, &variables, &TILED, accesses);
         let mut body = Vec::new();
-        let returned = self.reduction.as_ref().map(|(reduction, _)| reduction.value);
-        let stored = Stored { returned, ..Stored::of(c, self.sums) };
+        let values = self.reduction.iter().flat_map(|(reduction, _)| &reduction.values);
+        let stored = Stored { reduced: values.map(|&(_, value)| value).collect(), ..Stored::of(c, self.sums) };
+        let values = match stored.reduced.len() {
+            0 => String::new(),
+            count => format!(", float (&values)[{count}]"),
+        };
         let along_rows = match coordinates(&tiling.out, &sizes, &c.space) {
             Some(coordinates) => {
                 let stored = Stored { nest: through(&stored.nest, &coordinates, &sizes), ..stored };
@@ -181,16 +185,35 @@ impl Product<'_> {
                 is_along_rows(&tiling.out)
             }
         };
-        let result = if returned.is_some() { "float" } else { "void" };
         let mut lines = vec![format!(
-            "static __device__ __forceinline__ {result} store(unsigned char* arena, \
+            "static __device__ __forceinline__ void store(unsigned char* arena, \
              [[maybe_unused]] const unsigned part, [[maybe_unused]] const unsigned p, const unsigned k, \
-             const unsigned r, const float accumulator) {{"
+             const unsigned r, const float accumulator{values}) {{"
         )];
         lines.extend(indented(body));
         lines.push("}".to_string());
         (lines, along_rows)
     }
+}
+
+/// How the values of a tile are reduced.
+fn reduce(reduction: &TileReduction<BufferId>) -> Vec<String> {
+    let count = reduction.values.len();
+    let ops: Vec<&str> = reduction.values.iter().map(|&(kind, _)| combiner(kind).0).collect();
+    let mut lines = vec![
+        format!("static constexpr unsigned VALUES = {count}, PARTIALS = {};", reduction.partials()),
+        format!("static constexpr unsigned DEVIATED = {};", reduction.deviated.unwrap_or(count)),
+        format!("static __device__ __forceinline__ void start(float (&values)[{count}]) {{"),
+    ];
+    lines.extend(ops.iter().enumerate().map(|(i, op)| format!("    values[{i}] = {op}::identity();")));
+    lines.push("}".to_string());
+    lines.push(format!(
+        "static __device__ __forceinline__ void combine(float (&values)[{count}], const float (&others)[{count}]) {{"
+    ));
+    let combined = |(i, op): (usize, &&str)| format!("    values[{i}] = {op}::combine(values[{i}], others[{i}]);");
+    lines.extend(ops.iter().enumerate().map(combined));
+    lines.push("}".to_string());
+    lines
 }
 
 /// A constant table of points, by their number in the order in which blocks start.

@@ -250,6 +250,7 @@ impl Arguments {
             "reverse" => Op::Reverse { axes: self.list("axes")? },
             "reduce_sum" => Op::Reduce { kind: ReduceKind::Sum, axes: self.list("axes")? },
             "reduce_max" => Op::Reduce { kind: ReduceKind::Max, axes: self.list("axes")? },
+            "reduce_deviations" => Op::Reduce { kind: ReduceKind::Deviations, axes: self.list("axes")? },
             "matmul" => Op::MatMul,
             "conv2d" => Op::Conv2d { window: self.window()? },
             "conv2d_input_grad" => Op::Conv2dInputGrad { window: self.window()?, size: self.pair("size")? },

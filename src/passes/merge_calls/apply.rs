@@ -1,6 +1,6 @@
 //! Merging what is planned.
 
-use super::{Merge, factors, of_both};
+use super::{Merge, factors, is_statistic, of_both};
 use crate::ir::{Graph, NodeId, Op, Origin};
 use std::collections::{HashMap, VecDeque};
 
@@ -114,8 +114,33 @@ impl Merger<'_> {
         id
     }
 
+    /// Two reductions over batches of a size as one over the batch within each call: `[2N,...]` as `[2,N,...]`.
+    fn merge_statistics(&mut self, pair: [NodeId; 2], first: NodeId, second: NodeId) {
+        let [a, b] = pair;
+        let Op::Reduce { kind, axes } = self.graph.op(a).clone() else { return };
+        let (origin, kept) = (self.graph.node(a).origin.clone(), self.graph.shape(a).to_vec());
+        let both = self.both(first, second);
+        let one = self.graph.shape(first).to_vec();
+        let by_call = self.add(Op::Reshape { to: [&[2], &one[..]].concat() }, &[both], origin.clone());
+        let axes = axes.into_iter().map(|axis| axis + 1).collect();
+        let merged = self.add(Op::Reduce { kind, axes }, &[by_call], origin.clone());
+        self.both.insert(pair, merged);
+        for (call, id) in [a, b].into_iter().enumerate() {
+            let mut start = vec![0; kept.len() + 1];
+            start[0] = call;
+            let end = [&[call + 1], &kept[..]].concat();
+            let part = self.add(Op::Slice { start, end }, &[merged], origin.clone());
+            let part = self.add(Op::Reshape { to: kept.clone() }, &[part], origin.clone());
+            self.graph.replace_uses(id, part);
+            self.current.insert(id, part);
+        }
+    }
+
     fn merge_pair(&mut self, pair: [NodeId; 2], first: &[NodeId], second: &[NodeId]) {
         let [a, b] = pair;
+        if is_statistic(self.graph.op(a)) {
+            return self.merge_statistics(pair, first[0], second[0]);
+        }
         let sizes = pair.map(|id| self.graph.shape(id)[0]);
         let op = of_both(self.graph, a, sizes[0] + sizes[1]);
         let is_contraction = op.is_contraction();

@@ -99,7 +99,7 @@ pub fn reductions() -> Vec<Case> {
         (&[13, 4, 7, 5], &[0, 2, 3]),
     ];
     for (shape, axes) in shapes {
-        for kind in [ReduceKind::Sum, ReduceKind::Max] {
+        for kind in [ReduceKind::Sum, ReduceKind::Max, ReduceKind::Deviations] {
             let mut f = Fixture::new();
             let x = f.input("x", shape);
             let computed = f.builder().mul(x, x);
