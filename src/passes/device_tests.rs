@@ -3,7 +3,7 @@
 use super::*;
 use crate::compile::{Options, Stage, compile};
 use crate::ir::text::parse;
-use crate::ir::{Builder, NodeId, Op, Origin, Output, ReduceKind, Type, Window, verify};
+use crate::ir::{Builder, NodeId, Op, Origin, Output, ReduceKind, Type, Window, evaluate, verify};
 use crate::kernel::target::{Architecture, Precision, Target};
 use crate::scalar::ScalarOp;
 use crate::testing::Choices;
@@ -287,6 +287,7 @@ fn only_what_spares_the_value_reads_it_rounded() {
             r#"graph g {{
             %x: f32[16,16] = input "x"
             %w: f32[16,16] = state "w"
+            %half: f32[16,16] = constant 0.5
             %y = tanh %x
             %z: f32[16,16] = matmul %y %w
             output z = %z
@@ -298,10 +299,13 @@ fn only_what_spares_the_value_reads_it_rounded() {
         graph.users(y).len() == 1
     };
     assert!(reads_rounded(""));
-    assert!(reads_rounded("%u = gt %y %x\n output u = %u"), "a comparison");
+    assert!(reads_rounded("%u = gt %y %half\n output u = %u"), "beside a constant");
+    assert!(reads_rounded("%u = sign %y\n output u = %u"), "a sign");
+    assert!(!reads_rounded("%u = gt %y %x\n output u = %u"), "beside what was computed");
+    assert!(!reads_rounded("%u = eq %y %half\n output u = %u"), "whether it is exactly a number");
     assert!(reads_rounded("%u = mul %y %x\n %v: f32[16,16] = matmul %u %w\n output v = %v"), "an operand");
-    assert!(!reads_rounded("%u = gt %y %x\n output u = %u\n output y = %y"), "a result");
-    assert!(!reads_rounded("%u = gt %y %x\n output u = %u\n update \"w\" = %y"), "an update");
+    assert!(!reads_rounded("%u = gt %y %half\n output u = %u\n output y = %y"), "a result");
+    assert!(!reads_rounded("%u = gt %y %half\n output u = %u\n update \"w\" = %y"), "an update");
     assert!(!reads_rounded("%u: f32[1,16] = reduce_sum %y axes=[0]\n output u = %u"), "statistics");
     assert!(!reads_rounded("%u = mul %y %x\n %s: f32[1,1] = reduce_sum %u axes=[0,1]\n output s = %s"), "a loss");
     assert!(!reads_rounded("%u = mul %y %x\n output u = %u"), "an elementwise result");
@@ -311,6 +315,29 @@ fn only_what_spares_the_value_reads_it_rounded() {
         ),
         "a small contraction"
     );
+}
+
+/// A maximum is beside the elements that it was taken from as it is, whoever multiplies it: one of them equals it at least.
+#[test]
+fn an_element_equals_the_largest() {
+    let text = r#"graph g {
+        %x: f32[16,16,4] = input "x"
+        %w: f32[16,16] = state "w"
+        %y: f32[16,16,1] = reduce_max %x axes=[2]
+        %rows: f32[16,16] = reshape %y
+        %z: f32[16,16] = matmul %rows %w
+        %wide: f32[16,16,4] = broadcast %y
+        %is_largest = eq %x %wide
+        %ties: f32[16,16,1] = reduce_sum %is_largest axes=[2]
+        output z = %z
+        output ties = %ties }"#;
+    for context in [BF16, TF32] {
+        let mut graph = parse(text).unwrap();
+        assert!(operand_precision(&mut graph, &context).changed > 0);
+        let found = evaluate(&graph, &validate::bindings(&graph, [0, 0])).unwrap();
+        let ties = found.outputs[1].1.to_f64();
+        assert!(ties.iter().all(|&ties| ties >= 1.0), "{ties:?}");
+    }
 }
 
 /// In the DCGAN's step each operand is rounded once, losses and updates are in f32, and few large values are in memory in

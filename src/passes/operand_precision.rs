@@ -21,10 +21,11 @@ const LEAST: usize = 16;
 /// computed, and however many contractions read it: movements are of what is rounded.
 ///
 /// What else reads the value reads it rounded too where that spares the value itself: then only the rounded one is in
-/// memory. These are comparisons, which rounding hardly touches, and other elementwise operations of which no sum and no
-/// result is made but by way of a further large contraction. If the value is a result, a leaf, or reduced itself, or one of
-/// its users is of another kind, all of them go on reading it as it is. So states, statistics, losses, updates and sums into
-/// the gradients of parameters are computed from f32.
+/// memory. These are signs and orderings beside a constant, which rounding hardly touches, and other elementwise operations
+/// of which no sum and no result is made but by way of a further large contraction. If the value is a result, a leaf, or
+/// reduced itself, or one of its users is of another kind, all of them go on reading it as it is. So states, statistics,
+/// losses, updates and sums into the gradients of parameters are computed from f32, and what is compared with a number that
+/// was computed is as exact as that: a maximum that was rounded equals none of the elements it was taken from.
 ///
 /// ```text
 /// %y: f32[32,32] = max %x %zero               %y: f32[32,32] = max %x %zero
@@ -92,7 +93,11 @@ fn needed_in_f32(graph: &Graph, order: &[NodeId]) -> Vec<bool> {
 /// Whether a user of a value needs it in f32.
 fn matters(graph: &Graph, user: NodeId, needed: &[bool]) -> bool {
     match graph.op(user) {
-        Op::Scalar(ScalarOp::Lt | ScalarOp::Le | ScalarOp::Gt | ScalarOp::Ge | ScalarOp::Eq | ScalarOp::Sign) => false,
+        Op::Scalar(ScalarOp::Sign) => false,
+        Op::Scalar(ScalarOp::Lt | ScalarOp::Le | ScalarOp::Gt | ScalarOp::Ge) => {
+            !graph.operands(user).into_iter().any(|operand| is_constant(graph, operand))
+        }
+        Op::Scalar(ScalarOp::Eq) => true,
         // What is rounded anyway.
         Op::Convert { to: DType::Bf16 } => false,
         Op::Scalar(ScalarOp::RoundTf32) => false,
@@ -118,6 +123,14 @@ fn matters(graph: &Graph, user: NodeId, needed: &[bool]) -> bool {
         | Op::Detach
         | Op::Gradient => true,
     }
+}
+
+/// Whether a value is a constant, moved perhaps.
+fn is_constant(graph: &Graph, mut id: NodeId) -> bool {
+    while let (true, [operand]) = (graph.op(id).is_movement(), &graph.operands(id)[..]) {
+        id = *operand;
+    }
+    matches!(graph.op(id), Op::Constant { .. })
 }
 
 /// Values and what they are rounded.

@@ -137,7 +137,7 @@ fn compare(before: &Graph, after: &Graph, assumes: Assumes, seed: u64) -> Result
 /// A value for each input and state tensor. Reals are in [-1, 1) for inputs; for state, which holds
 /// variances and second moments too, they are positive, and of matrices and filters so small that sums of
 /// products stay near 1. Whole numbers are below 10, which suits labels.
-fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
+pub(super) fn bindings(graph: &Graph, seed: [u32; 2]) -> Bindings<f64> {
     let uniform = |name: &str, i: usize| philox::uniform(seed, 0, stream_hash(name), i as u64);
     let value = |name: &str, ty: &Type, real: &dyn Fn(f64) -> f64| {
         let elements = 0..ty.elements();
