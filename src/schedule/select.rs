@@ -38,7 +38,7 @@ pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
 /// this target.
 pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
-    let rounded = rounded(kernels);
+    let rounded = rounded(kernels, buffers);
     for kernel in kernels {
         let stored = |b: &BufferId| match buffers[b.index()].dtype {
             DType::F32 if rounded.contains(b) => Stored::Tf32,
@@ -146,9 +146,12 @@ fn is_rounding(exprs: &Exprs<BufferId>, value: ExprId) -> bool {
     matches!(exprs.get(value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }))
 }
 
-/// The buffers that hold nothing but numbers rounded to tf32.
-fn rounded(kernels: &[Kernel]) -> HashSet<BufferId> {
-    let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
+/// The buffers that hold nothing but numbers rounded to tf32. State is none of them: what other entries, a checkpoint or the
+/// caller have put there is not rounded.
+fn rounded(kernels: &[Kernel], buffers: &[Buffer]) -> HashSet<BufferId> {
+    let is_state = |number: &usize| matches!(buffers[*number].role, BufferRole::State(_));
+    let mut others: HashSet<BufferId> = (0..buffers.len()).filter(is_state).map(BufferId::new).collect();
+    let mut rounded = HashSet::new();
     let mut add = |exprs: &Exprs<BufferId>, store: &Store<BufferId>| {
         if is_tf32(exprs, store.value) {
             rounded.insert(store.buffer)
@@ -389,7 +392,9 @@ pub(super) fn workspace(kernel: &Kernel) -> impl Iterator<Item = BufferId> {
 mod tests {
     use super::*;
     use crate::kernel::access::Access;
+    use crate::kernel::body::Nest;
     use crate::kernel::contraction::ConvShape;
+    use crate::tensor::Lane;
     use crate::types::Window;
 
     /// The choice for a convolution of pixel-major images of 7 x 7 with a filter of 5 x 5.
@@ -402,6 +407,42 @@ mod tests {
         let products: Vec<Tiling> = kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect();
         let chosen = on_tensor_cores(&products, math, by_warpgroups);
         (chosen, cycles(&products, &chosen))
+    }
+
+    /// A kernel that stores what it reads of buffer 0, rounded to tf32, in another.
+    fn rounding_into(buffer: usize) -> Kernel {
+        let mut exprs = Exprs::default();
+        let access = Access::ordered(&[8], &[0]);
+        let load = exprs.push(Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: Lane::Real });
+        let value = exprs.push(Expr::Scalar { op: ScalarOp::RoundTf32, args: vec![load] });
+        let buffer = BufferId::new(buffer);
+        let nest = Nest::elementwise(vec![8], exprs, vec![Store { value, buffer, access }]);
+        Kernel {
+            name: format!("into{}", buffer.index()),
+            body: Body::Nests(vec![nest]),
+            choice: none_yet(),
+            reads: vec![BufferId::new(0)],
+            writes: vec![buffer],
+            nodes: Vec::new(),
+        }
+    }
+
+    /// The first step reads what was there before.
+    #[test]
+    fn state_that_a_step_rounds_is_not_rounded_yet() {
+        let buffer = |role: BufferRole| Buffer {
+            name: "x".into(),
+            dtype: DType::F32,
+            storage: Storage::Elements,
+            shape: vec![8],
+            order: Vec::new(),
+            role,
+            offset: 0,
+            live: (0, 0),
+        };
+        let roles = [BufferRole::Temporary, BufferRole::Temporary, BufferRole::State("x".into()), BufferRole::Output];
+        let found = rounded(&[1, 2, 3].map(rounding_into), &roles.map(buffer));
+        assert_eq!(found, [1, 3].map(BufferId::new).into());
     }
 
     #[test]
