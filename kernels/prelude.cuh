@@ -56,13 +56,30 @@ static __device__ float uniform(const Draw& draw, unsigned element) {
     return element % 2 == 0 ? pair.x : pair.y;
 }
 
+// cos(angle - turns * pi / 2) for an angle from 0 to 2 pi, up to the last place of a double: by Taylor's series for what is
+// left after the nearest quarter turn, of which pi / 2 is taken in two parts. The library's functions are for all angles, of
+// which they reduce large ones with an array in each thread's memory.
+static __device__ double cosine(double angle, unsigned turns) {
+    const double nearest = floor(angle * 0.6366197723675814 + 0.5);
+    const double rest = fma(-nearest, 6.123233995736766e-17, fma(-nearest, 1.5707963267948966, angle));
+    const unsigned quarter = ((unsigned)nearest + 4 - turns) % 4;
+    const bool is_sine = quarter % 2 == 1;
+    double series = 1.0;
+#pragma unroll
+    for (unsigned n = 18; n >= 2; n -= 2) {
+        series = 1.0 - rest * rest * series * (is_sine ? 1.0 / (n * (n + 1)) : 1.0 / (n * (n - 1)));
+    }
+    if (is_sine) series *= rest;
+    return quarter == 1 || quarter == 2 ? -series : series;
+}
+
 // Box-Muller on neighbouring pairs, in double precision so that the rounded result is the same on every
 // device. The first of a pair is moved to (0, 1], where its logarithm is finite.
 static __device__ float normal(const Draw& draw, unsigned element) {
     const float2 pair = uniform_pair(draw, element);
     const double radius = sqrt(-2.0 * log((double)pair.x + 1.0 / 16777216.0));
     const double angle = 6.283185307179586 * (double)pair.y;
-    return (float)(radius * (element % 2 == 0 ? cos(angle) : sin(angle)));
+    return (float)(radius * cosine(angle, element % 2));
 }
 
 static __device__ float bernoulli(const Draw& draw, unsigned element, float p) {
