@@ -6,7 +6,7 @@
 // they are in memory and nothing is rounded here. Of f32 they take the sign, the exponent and the upper 10 bits of the mantissa,
 // tf32 with the rest cut off. Copies are seen by them after a fence, and multiplications end when they are waited for.
 //
-// `Product` is that of tensor.cuh but for MATH, and with
+// `Product` is that of tensor.cuh, of which A_COPY and B_COPY are not looked at. In place of MATH it has
 //   Element: what operands are made of: float, or unsigned short as bf16.
 // Floats lie along the depth (A_ALONG_DEPTH, B_ALONG_DEPTH): of them `wgmma` takes nothing else.
 

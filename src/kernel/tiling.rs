@@ -1,11 +1,12 @@
 //! Matrix products as blocks of threads with tensor cores compute them: which dimensions a tile has, and which are
 //! fixed for a block.
 //!
-//! A block has a tile of one dimension of the rows, one of the columns and one of the depth, of which whole runs of 16
-//! bytes are copied (of bf16 also of 8). All other dimensions of rows and columns are fixed for it, so that what depends on them is the
-//! same for all its threads. The other dimensions of the depth are loops, and where an operand is an image, the range
-//! of each loop follows from the block's fixed coordinates: taps that fall on padding are not computed at all. So a
-//! convolution of pixel-major images is a plain product for each pixel and tap, whose rows are the images.
+//! A block has a tile of one dimension of the rows, one of the columns and one of the depth, of which whole runs of
+//! 16 bytes are copied (of bf16 also of 8). All other dimensions of rows and columns are fixed for it, so that what
+//! depends on them is the same for all its threads. The other dimensions of the depth are loops, and where an operand
+//! is an image, the range of each loop follows from the block's fixed coordinates: taps that fall on padding are not
+//! computed at all. So a convolution of pixel-major images is a plain product for each pixel and tap, whose rows are
+//! the images.
 
 use super::access::{Access, Bound};
 use super::body::{Body, Contraction, Operand};

@@ -124,8 +124,8 @@ pub trait Observer {
         false
     }
 
-    /// Asked after each step, or after several that were handed over together: whether [`Observer::progress`] is to be called. That reads the losses, for which the
-    /// device has to be waited for.
+    /// Asked after each step, or after several that were handed over together: whether [`Observer::progress`] is to be
+    /// called. That reads the losses, for which the device has to be waited for.
     fn wants_progress(&mut self) -> bool {
         false
     }

@@ -8,7 +8,7 @@ use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Store};
-use crate::kernel::choice::{Algorithm, Choice, Math, Purpose};
+use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::gemm::Gemm;
 use crate::kernel::tile_reduction::TileReduction;
@@ -53,14 +53,15 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     let [a, b] = c.kind.in_product_order([&operands[0], &operands[1]]);
     let function = |number: usize, of: usize| if of == 1 { name.to_string() } else { format!("{name}_{number}") };
     let tiled = match &choice.algorithm {
-        Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => tilings(c).map(|tilings| (blocks, tilings)),
+        Algorithm::ThreadBlocks(blocks) => tensor::math(blocks.math).and_then(|math| Some((blocks, math, tilings(c)?))),
         _ => None,
     };
     match tiled {
-        Some((blocks, tilings)) => {
+        Some((blocks, math, tilings)) => {
             for (number, tiling) in tilings.iter().enumerate() {
                 let reduction = TileReduction::of(c, blocks).zip(choice.buffer(Purpose::Partials));
-                let product = tensor::Product { tiling, blocks, operands: [a, b], contraction: c, sums, reduction };
+                let product =
+                    tensor::Product { tiling, blocks, math, operands: [a, b], contraction: c, sums, reduction };
                 product.render(text, &function(number, tilings.len()), buffers);
             }
         }

@@ -155,7 +155,7 @@ pub fn refusal(device: &str, error: DriverError) -> ExecError {
             ExecError::Unavailable { device, what: what.into() }
         }
         Kind::WrongCode => {
-            let what = format!("its driver does not take what NVRTC compiles ({}): install a newer driver", error.text);
+            let what = format!("its driver does not take the kernels' code ({}): install a newer driver", error.text);
             ExecError::Unavailable { device, what }
         }
         Kind::NoDevice => ExecError::Unavailable { device, what: error.text },

@@ -22,12 +22,26 @@ const THREADS: u32 = 128;
 pub struct Product<'p> {
     pub tiling: &'p Tiling,
     pub blocks: &'p ThreadBlocks,
+    /// See [`math`].
+    pub math: &'static str,
     /// Of the product's rows and of its columns.
     pub operands: [&'p InMemory; 2],
     pub contraction: &'p Contraction<BufferId>,
     pub sums: Option<BufferId>,
     /// What tiles reduce, and where their results go.
     pub reduction: Option<(TileReduction<BufferId>, BufferId)>,
+}
+
+/// How tensor cores multiply, as `kernels/tensor.cuh` calls it; `None` where they don't.
+pub fn math(math: Math) -> Option<&'static str> {
+    match math {
+        Math::Fma => None,
+        Math::Tf32 => Some("TF32"),
+        Math::Tf32Stored => Some("TF32_STORED"),
+        Math::Tf32x3 => Some("TF32X3"),
+        Math::Bf16 => Some("BF16"),
+        Math::Bf16Stored => Some("BF16_STORED"),
+    }
 }
 
 impl Product<'_> {
@@ -108,14 +122,7 @@ impl Product<'_> {
             let element = c_type(buffers[self.operands[0].buffer.index()].dtype);
             return format!("using Element = {element};");
         }
-        let math = match self.blocks.math {
-            Math::Fma | Math::Tf32 => "TF32",
-            Math::Tf32Stored => "TF32_STORED",
-            Math::Tf32x3 => "TF32X3",
-            Math::Bf16 => "BF16",
-            Math::Bf16Stored => "BF16_STORED",
-        };
-        format!("static constexpr Math MATH = Math::{math};")
+        format!("static constexpr Math MATH = Math::{};", self.math)
     }
 
     /// The function that gives where a block's operands start and its taps.
@@ -195,7 +202,7 @@ fn table(name: &str, points: &[usize]) -> String {
     format!("// Points with the most taps first.\nstatic __device__ const unsigned short {name}[] = {{\n{lines}}};\n")
 }
 
-/// A function that gives a buffer of floats.
+/// A function that gives where a buffer's elements start.
 fn pointer(name: &str, buffer: BufferId, is_written: bool, buffers: &[Buffer]) -> Vec<String> {
     let mut names = Names::default();
     let pointers = names.pointers(&[buffer], buffers);

@@ -249,7 +249,7 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
         ("no_device", &["the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"]),
         ("old_driver", &["the NVIDIA driver is too old (it is for CUDA 11.4)", "install one for CUDA 12.0 or newer"]),
         ("out_of_memory", &["Mock GPU", "the plan's arena takes", "and 4096 of 1073741824 are free", "--set batch="]),
-        ("no_binary", &["Mock GPU", "its driver does not take what NVRTC compiles", "install a newer driver"]),
+        ("no_binary", &["Mock GPU", "its driver does not take the kernels' code", "install a newer driver"]),
         ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", RESUME]),
         ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", RESUME]),
         ("unheard_of:9", &["Mock GPU (GPU 0, sm_80) was lost", "error 4321", RESUME]),
