@@ -142,6 +142,15 @@ functions! {
     );
 }
 
+/// The function that adds a launch to a graph, whose name depends on how many parameters a crate knows.
+type AddKernelNode = unsafe extern "C" fn(
+    *mut sys::CUgraphNode,
+    sys::CUgraph,
+    *const sys::CUgraphNode,
+    usize,
+    *const sys::CUDA_KERNEL_NODE_PARAMS,
+) -> Status;
+
 /// Whether the driver's library is there.
 pub fn is_installed() -> bool {
     binding::is_installed()
@@ -204,9 +213,11 @@ fn kind_of(error: Status) -> Kind {
 }
 
 fn check(result: Status) -> Result<()> {
-    if result == SUCCESS {
-        return Ok(());
-    }
+    if result == SUCCESS { Ok(()) } else { Err(error(result)) }
+}
+
+/// An error of the driver by its number.
+fn error(result: Status) -> DriverError {
     let words = |get: unsafe fn(Status, *mut *const c_char) -> Status| {
         let mut text = std::ptr::null();
         // SAFETY: the pointer is to a place for a pointer.
@@ -219,7 +230,7 @@ fn check(result: Status) -> Result<()> {
     let name = words(call::cuGetErrorName).unwrap_or_else(|| format!("error {result}"));
     let text = words(call::cuGetErrorString).filter(|meaning| *meaning != name);
     let text = text.map_or(name.clone(), |meaning| format!("{meaning} ({name})"));
-    Err(DriverError { kind: kind_of(result), text })
+    DriverError { kind: kind_of(result), text }
 }
 
 impl DriverError {
@@ -678,10 +689,23 @@ impl Graph {
     }
 }
 
+/// How a launch is told to a graph.
+fn parameters(node: &Node, argument: &mut *mut c_void) -> sys::CUDA_KERNEL_NODE_PARAMS {
+    // SAFETY: numbers and pointers, of which a crate for newer drivers has more than are set below: none of these.
+    let mut parameters: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
+    parameters.func = node.function.raw;
+    (parameters.gridDimX, parameters.gridDimY, parameters.gridDimZ) = (node.shape.grid, 1, 1);
+    (parameters.blockDimX, parameters.blockDimY, parameters.blockDimZ) = (node.shape.block, 1, 1);
+    parameters.sharedMemBytes = node.shape.shared_bytes;
+    parameters.kernelParams = argument;
+    parameters
+}
+
 /// Adds nodes to an empty graph, and makes it ready. Where `overlaps`, the edges to kernels that wait are programmatic. Such
 /// a wait is for the end of the kernels at its edges, which end after their own waits: so what is ordered by a path of
 /// edges is ordered as by full ones.
 fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory, overlaps: bool) -> Result<sys::CUgraphExec> {
+    let Some(add_kernel_node) = binding::add_kernel_node() else { return Err(error(NOT_FOUND)) };
     let mut made: Vec<sys::CUgraphNode> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let after: Vec<sys::CUgraphNode> = node.after.iter().map(|&i| made[i]).collect();
@@ -690,10 +714,9 @@ fn build(graph: sys::CUgraph, nodes: &[Node], arena: &Memory, overlaps: bool) ->
         let mut base = arena.base;
         let mut argument = (&raw mut base).cast::<c_void>();
         let mut raw = null_mut();
-        // SAFETY: nodes of this graph; the kernel takes one address, which is copied.
-        check(unsafe {
-            binding::add_kernel_node(&mut raw, graph, full, node.function.raw, node.shape, &mut argument)
-        })?;
+        let parameters = parameters(node, &mut argument);
+        // SAFETY: nodes of this graph, as many as told; the kernel takes one address, which is copied.
+        check(unsafe { add_kernel_node(&mut raw, graph, full.as_ptr(), full.len(), &parameters) })?;
         made.push(raw);
         if !early.is_empty() {
             // SAFETY: nodes of this graph.

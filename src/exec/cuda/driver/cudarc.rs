@@ -1,9 +1,8 @@
 //! The driver by `cudarc`, which opens the library when it is first asked for.
 
-use super::{Shape, Status};
+use super::{AddKernelNode, Status};
 pub use cudarc::driver::sys;
 use std::ffi::{CStr, c_void};
-use std::ptr::null_mut;
 
 /// Whether the library is there.
 pub fn is_installed() -> bool {
@@ -26,45 +25,11 @@ macro_rules! find {
 }
 pub(super) use find;
 
-/// The function that [`add_kernel_node`] calls.
+/// The function that adds a launch to a graph: its name, and itself.
 pub const ADD_KERNEL_NODE: &CStr = c"cuGraphAddKernelNode_v2";
 
-/// Adds a launch to a graph, after others of it.
-///
-/// # Safety
-/// The library is there, all handles live, and `argument` points to what the kernel takes.
-pub unsafe fn add_kernel_node(
-    node: *mut sys::CUgraphNode,
-    graph: sys::CUgraph,
-    after: &[sys::CUgraphNode],
-    function: sys::CUfunction,
-    shape: Shape,
-    argument: &mut *mut c_void,
-) -> Status {
-    type Function = unsafe extern "C" fn(
-        *mut sys::CUgraphNode,
-        sys::CUgraph,
-        *const sys::CUgraphNode,
-        usize,
-        *const sys::CUDA_KERNEL_NODE_PARAMS,
-    ) -> Status;
-    let Some(add) = find!(cuGraphAddKernelNode_v2(): Function) else { return super::NOT_FOUND };
-    let parameters = sys::CUDA_KERNEL_NODE_PARAMS {
-        func: function,
-        gridDimX: shape.grid,
-        gridDimY: 1,
-        gridDimZ: 1,
-        blockDimX: shape.block,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: shape.shared_bytes,
-        kernelParams: argument,
-        extra: null_mut(),
-        kern: null_mut(),
-        ctx: null_mut(),
-    };
-    // SAFETY: by the caller's word; as many nodes as told.
-    unsafe { add(node, graph, after.as_ptr(), after.len(), &parameters) }
+pub fn add_kernel_node() -> Option<AddKernelNode> {
+    find!(cuGraphAddKernelNode_v2(): AddKernelNode)
 }
 
 /// The edge to a kernel that waits by itself: it may be launched when those before it have all begun and allow it.

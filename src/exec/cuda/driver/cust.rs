@@ -2,10 +2,9 @@
 //! a driver, and needs one (or a stub of it) to be linked. The crate's safe types have no launch of graphs, without which
 //! there is no step; so what is taken of it are its declarations, by which the functions here are checked.
 
-use super::{Shape, Status};
+use super::{AddKernelNode, Status};
 pub use cust::sys;
-use std::ffi::{CStr, c_void};
-use std::ptr::null_mut;
+use std::ffi::CStr;
 
 /// Whether the library is there: else the program would not have started.
 pub fn is_installed() -> bool {
@@ -43,50 +42,17 @@ macro_rules! find {
 }
 pub(super) use find;
 
-/// The function that [`add_kernel_node`] calls.
+/// The function that adds a launch to a graph: its name, and itself.
 pub const ADD_KERNEL_NODE: &CStr = c"cuGraphAddKernelNode";
 
-/// Adds a launch to a graph, after others of it.
-///
-/// # Safety
-/// All handles live, and `argument` points to what the kernel takes.
-pub unsafe fn add_kernel_node(
-    node: *mut sys::CUgraphNode,
-    graph: sys::CUgraph,
-    after: &[sys::CUgraphNode],
-    function: sys::CUfunction,
-    shape: Shape,
-    argument: &mut *mut c_void,
-) -> Status {
-    type Function = unsafe extern "C" fn(
-        *mut sys::CUgraphNode,
-        sys::CUgraph,
-        *const sys::CUgraphNode,
-        usize,
-        *const sys::CUDA_KERNEL_NODE_PARAMS,
-    ) -> Status;
-    let add: Option<Function> = find!(cuGraphAddKernelNode(
+pub fn add_kernel_node() -> Option<AddKernelNode> {
+    find!(cuGraphAddKernelNode(
         *mut sys::CUgraphNode,
         sys::CUgraph,
         *const sys::CUgraphNode,
         usize,
         *const sys::CUDA_KERNEL_NODE_PARAMS
-    ): Function);
-    let Some(add) = add else { return super::NOT_FOUND };
-    let parameters = sys::CUDA_KERNEL_NODE_PARAMS {
-        func: function,
-        gridDimX: shape.grid,
-        gridDimY: 1,
-        gridDimZ: 1,
-        blockDimX: shape.block,
-        blockDimY: 1,
-        blockDimZ: 1,
-        sharedMemBytes: shape.shared_bytes,
-        kernelParams: argument,
-        extra: null_mut(),
-    };
-    // SAFETY: by the caller's word; as many nodes as told.
-    unsafe { add(node, graph, after.as_ptr(), after.len(), &parameters) }
+    ): AddKernelNode)
 }
 
 /// Programmatic edges are newer than the crate's bindings.
