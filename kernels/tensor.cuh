@@ -136,6 +136,58 @@ static __device__ __forceinline__ Range within(Range range, int base, int step, 
     return {max(range.first, first), min(range.last, last)};
 }
 
+// What a block computes, a tile of one point and a part of its terms, and how far it has come through the pieces of that part.
+// Those of all taps are one after the other, each STEP deep.
+template <class Product, unsigned STEP>
+struct Walk {
+    static constexpr unsigned TILES_DOWN = (Product::ROWS + Product::TILE_ROWS - 1) / Product::TILE_ROWS;
+    static constexpr unsigned TILES_ACROSS = (Product::COLUMNS + Product::TILE_COLUMNS - 1) / Product::TILE_COLUMNS;
+    static constexpr unsigned PIECES = (Product::DEPTH + STEP - 1) / STEP;  // of a tap
+
+    unsigned row0, column0, part, point;
+    unsigned count;  // how many pieces there are
+    Place place;
+    unsigned piece, outer, inner;  // the next: its number in its tap, and the tap, whose indices wrap around below 0 and back
+
+    __device__ __forceinline__ explicit Walk(unsigned block) {
+        column0 = block % TILES_ACROSS * Product::TILE_COLUMNS;
+        row0 = block / TILES_ACROSS % TILES_DOWN * Product::TILE_ROWS;
+        part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
+        point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
+        place = Product::place(point);
+        const unsigned taps_across = place.inner.count(), pieces = place.outer.count() * taps_across * PIECES;
+        const unsigned first = (unsigned)((unsigned long long)pieces * part / Product::PARTS);
+        const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
+        count = last - first;
+        const unsigned tap = taps_across == 0 ? 0 : first / PIECES;
+        piece = first % PIECES;
+        outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
+        inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
+    }
+
+    // Where the next piece starts: its depth in its tap, and its first element of a's first row, and of b's first column, of the
+    // tile.
+    __device__ __forceinline__ unsigned depth() const { return piece * STEP; }
+    __device__ __forceinline__ unsigned a() const {
+        return place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
+               (Product::A_ALONG_DEPTH ? depth() : depth() * Product::A_LINE);
+    }
+    __device__ __forceinline__ unsigned b() const {
+        return place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
+               (Product::B_ALONG_DEPTH ? depth() : depth() * Product::B_LINE);
+    }
+
+    __device__ __forceinline__ void advance() {
+        if (++piece == PIECES) {
+            piece = 0;
+            if (++inner == (unsigned)place.inner.last) {
+                inner = (unsigned)place.inner.first;
+                ++outer;
+            }
+        }
+    }
+};
+
 // --- Pieces of operands in shared memory ------------------------------------------------------
 
 static constexpr unsigned THREADS = 128;  // of a block
@@ -434,55 +486,26 @@ static __device__ __forceinline__ void store_tile(unsigned char* arena, float* t
 template <class Product>
 static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsigned block) {
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
-    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
-    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
     // Matrices of 16 rows and of 16 columns of a warp.
     constexpr unsigned DOWN = TILE_ROWS / 32, ACROSS = TILE_COLUMNS / 32;
     using Mul = Multiply<Product::MATH>;
     using Element = typename Mul::Element;
     using A = Piece<Element, TILE_ROWS, Product::A_ALONG_DEPTH>;
     using B = Piece<Element, TILE_COLUMNS, Product::B_ALONG_DEPTH>;
-    constexpr unsigned PIECES = (Product::DEPTH + A::STEP - 1) / A::STEP;
 
-    const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
-    const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
-    const unsigned part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
-    const unsigned point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
-
-    // The pieces of this part, of those of all taps one after the other.
-    const Place place = Product::place(point);
-    const unsigned taps_across = place.inner.count(), pieces = place.outer.count() * taps_across * PIECES;
-    const unsigned first = (unsigned)((unsigned long long)pieces * part / Product::PARTS);
-    const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
-    const unsigned count = last - first;
-
+    Walk<Product, A::STEP> walk(block);
+    const unsigned row0 = walk.row0, column0 = walk.column0, count = walk.count;
     Element* const a_pieces = (Element*)shared_floats();
     Element* const b_pieces = a_pieces + STAGES * A::ELEMENTS;
     const Element* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
     const Element* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
 
-    // What is copied next. Indices wrap around below 0 and back.
-    unsigned piece = first % PIECES;
-    unsigned tap = taps_across == 0 ? 0 : first / PIECES;
-    unsigned outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
-    unsigned inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
     auto copy = [&](unsigned stage) {
-        const unsigned depth = piece * A::STEP;
-        const unsigned a_at = place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
-                              (Product::A_ALONG_DEPTH ? depth : depth * Product::A_LINE);
-        const unsigned b_at = place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
-                              (Product::B_ALONG_DEPTH ? depth : depth * Product::B_LINE);
-        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE, Product::A_COPY>(a_pieces + stage * A::ELEMENTS,
-                                                                                          a + a_at, row0, depth);
-        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE, Product::B_COPY>(b_pieces + stage * B::ELEMENTS,
-                                                                                             b + b_at, column0, depth);
-        if (++piece == PIECES) {
-            piece = 0;
-            if (++inner == (unsigned)place.inner.last) {
-                inner = (unsigned)place.inner.first;
-                ++outer;
-            }
-        }
+        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE, Product::A_COPY>(
+            a_pieces + stage * A::ELEMENTS, a + walk.a(), row0, walk.depth());
+        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE, Product::B_COPY>(
+            b_pieces + stage * B::ELEMENTS, b + walk.b(), column0, walk.depth());
+        walk.advance();
     };
 
     const unsigned warp = threadIdx.x / 32;
@@ -534,5 +557,5 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
         }
     }
     __syncthreads();
-    store_tile<Product, PITCH, THREADS>(arena, tile, part, point, row0, column0);
+    store_tile<Product, PITCH, THREADS>(arena, tile, walk.part, walk.point, row0, column0);
 }

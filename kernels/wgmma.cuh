@@ -133,51 +133,23 @@ template <class Product>
 static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, unsigned block) {
     using Element = typename Product::Element;
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
-    constexpr unsigned TILES_DOWN = (Product::ROWS + TILE_ROWS - 1) / TILE_ROWS;
-    constexpr unsigned TILES_ACROSS = (Product::COLUMNS + TILE_COLUMNS - 1) / TILE_COLUMNS;
     constexpr unsigned THREADS = 2 * TILE_ROWS;  // a warpgroup for each 64 rows
     using A = Lines<Element, TILE_ROWS, Product::A_ALONG_DEPTH, THREADS>;
     using B = Lines<Element, TILE_COLUMNS, Product::B_ALONG_DEPTH, THREADS>;
-    constexpr unsigned STEP = A::STEP, PIECES = (Product::DEPTH + STEP - 1) / STEP;
 
-    const unsigned column0 = block % TILES_ACROSS * TILE_COLUMNS;
-    const unsigned row0 = block / TILES_ACROSS % TILES_DOWN * TILE_ROWS;
-    const unsigned part = block / (TILES_ACROSS * TILES_DOWN) % Product::PARTS;
-    const unsigned point = Product::point(block / (TILES_ACROSS * TILES_DOWN * Product::PARTS));
-
-    // The pieces of this part, of those of all taps one after the other.
-    const Place place = Product::place(point);
-    const unsigned taps_across = place.inner.count(), pieces = place.outer.count() * taps_across * PIECES;
-    const unsigned first = (unsigned)((unsigned long long)pieces * part / Product::PARTS);
-    const unsigned last = (unsigned)((unsigned long long)pieces * (part + 1) / Product::PARTS);
-    const unsigned count = last - first;
-
+    Walk<Product, A::STEP> walk(block);
+    const unsigned row0 = walk.row0, column0 = walk.column0, count = walk.count;
     unsigned char* const a_pieces = shared_lines();
     unsigned char* const b_pieces = a_pieces + STAGES * A::BYTES;
     const Element* const a = Product::a(arena) + (Product::A_ALONG_DEPTH ? row0 * Product::A_LINE : row0);
     const Element* const b = Product::b(arena) + (Product::B_ALONG_DEPTH ? column0 * Product::B_LINE : column0);
 
-    // What is copied next. Indices wrap around below 0 and back.
-    unsigned piece = first % PIECES;
-    unsigned tap = taps_across == 0 ? 0 : first / PIECES;
-    unsigned outer = (unsigned)place.outer.first + (taps_across == 0 ? 0 : tap / taps_across);
-    unsigned inner = (unsigned)place.inner.first + (taps_across == 0 ? 0 : tap % taps_across);
     auto copy = [&](unsigned stage) {
-        const unsigned depth = piece * STEP;
-        const unsigned a_at = place.a + outer * (unsigned)Product::A_OUTER + inner * (unsigned)Product::A_INNER +
-                              (Product::A_ALONG_DEPTH ? depth : depth * Product::A_LINE);
-        const unsigned b_at = place.b + outer * (unsigned)Product::B_OUTER + inner * (unsigned)Product::B_INNER +
-                              (Product::B_ALONG_DEPTH ? depth : depth * Product::B_LINE);
-        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE>(a_pieces + stage * A::BYTES, a + a_at, row0, depth);
-        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE>(b_pieces + stage * B::BYTES, b + b_at, column0,
-                                                                            depth);
-        if (++piece == PIECES) {
-            piece = 0;
-            if (++inner == (unsigned)place.inner.last) {
-                inner = (unsigned)place.inner.first;
-                ++outer;
-            }
-        }
+        A::template copy<Product::ROWS, Product::DEPTH, Product::A_LINE>(a_pieces + stage * A::BYTES, a + walk.a(), row0,
+                                                                         walk.depth());
+        B::template copy<Product::COLUMNS, Product::DEPTH, Product::B_LINE>(b_pieces + stage * B::BYTES, b + walk.b(), column0,
+                                                                            walk.depth());
+        walk.advance();
     };
 
     const unsigned row = threadIdx.x / 128 * 64;  // of the tile, where this warpgroup's rows start
@@ -224,5 +196,5 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
         tile[ALONG_ROWS ? c * PITCH + r : r * PITCH + c] = sums[i];
     }
     __syncthreads();
-    store_tile<Product, PITCH, THREADS>(arena, tile, part, point, row0, column0);
+    store_tile<Product, PITCH, THREADS>(arena, tile, walk.part, walk.point, row0, column0);
 }
