@@ -421,6 +421,7 @@ mod tests {
     use crate::kernel::access::Access;
     use crate::kernel::body::Nest;
     use crate::kernel::contraction::ConvShape;
+    use crate::tensor::Lane;
     use crate::types::Window;
 
     /// The choice for a convolution of pixel-major images of 7 x 7 with a filter of 5 x 5.
@@ -439,7 +440,7 @@ mod tests {
     fn rounding_into(buffer: usize) -> Kernel {
         let mut exprs = Exprs::default();
         let access = Access::ordered(&[8], &[0]);
-        let load = Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: crate::scalar::Lane::Real };
+        let load = Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: Lane::Real };
         let load = exprs.push(load);
         let value = exprs.push(Expr::Scalar { op: ScalarOp::RoundTf32, args: vec![load] });
         let buffer = BufferId::new(buffer);

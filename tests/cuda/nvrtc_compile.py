@@ -5,8 +5,9 @@
         [--figures FILE] [--cubin-dir DIR] [--jobs N]
 
 Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
-functions of the prelude), or where registers are spilled to memory (on sm_100 and sm_120 the table lists them). --figures compares registers, shared memory and tensor-core
-instructions of every kernel of a `train_step` that has any of the last with a file; UPDATE_FIGURES=1 writes the file instead.
+functions of the prelude), where registers are spilled to memory (on sm_100 and sm_120 the table lists them), or where a kernel
+has local memory for anything else. --figures compares registers, shared memory and tensor-core instructions of every kernel of a
+`train_step` that has any of the last with a file; UPDATE_FIGURES=1 writes the file instead.
 """
 
 import argparse
@@ -79,21 +80,23 @@ class Nvrtc:
             self.lib.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-class Figures(collections.namedtuple("Figures", "registers spilled static_shared")):
-    """What ptxas says of a kernel: registers a thread, bytes of spill stores and loads, bytes of shared memory."""
+class Figures(collections.namedtuple("Figures", "registers local spilled static_shared")):
+    """What ptxas says of a kernel: registers a thread, bytes of local memory, bytes of spill stores and loads, bytes of shared
+    memory."""
 
 
 def figures_of(log: str) -> tuple[dict[str, Figures], str]:
     """Each kernel's figures by its name, and what else the log says."""
-    found, rest, name, spilled = {}, [], None, 0
+    found, rest, name, local, spilled = {}, [], None, 0, 0
     for line in log.splitlines():
         if entry := re.search(r"Compiling entry function '(\w+)'", line):
-            name, spilled = entry[1], 0
-        elif spills := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line):
-            spilled += int(spills[1]) + int(spills[2])
+            name, local, spilled = entry[1], 0, 0
+        elif memory := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", line):
+            local += int(memory[1])
+            spilled += int(memory[2]) + int(memory[3])
         elif used := re.search(r"Used (\d+) registers", line):
             shared = re.search(r"(\d+) bytes smem", line)
-            found[name] = Figures(int(used[1]), spilled, int(shared[1]) if shared else 0)
+            found[name] = Figures(int(used[1]), local, spilled, int(shared[1]) if shared else 0)
         elif line.strip() and not re.search(r"bytes [gc]mem|Function properties|Compile time", line):
             rest.append(line)
     return found, "\n".join(rest)
@@ -145,6 +148,9 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
     spilling = [name for name, kernel in kernels.items() if kernel.spilled]
     if spilling and arch not in MAY_SPILL:
         return False, f"{subject}: registers are spilled to memory in {', '.join(spilling)}", []
+    keeping = [name for name, kernel in kernels.items() if kernel.local and not kernel.spilled]
+    if keeping:
+        return False, f"{subject}: arrays are kept in local memory by {', '.join(keeping)}", []
     if cubins:
         cubins.mkdir(parents=True, exist_ok=True)
         (cubins / f"{path.stem}.{arch}.cubin").write_bytes(cubin)
