@@ -9,6 +9,7 @@ use gcc_gan::exec::cuda::nvrtc::{self, NvrtcMissing};
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::{self, DeviceCode, Plan};
+use gcc_gan::train::checkpoint::Meta;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -194,6 +195,12 @@ impl Opened {
             Target::Cpu => Precision::F32,
             Target::Cuda(_) => self.precision.unwrap_or(own),
         }
+    }
+
+    /// What to compile the program of a run for: on the same kind of device what its kernels were made for before, so that
+    /// the bits stay the run's.
+    pub fn target_of(&self, meta: &Meta) -> Target {
+        meta.made_for.filter(|_| meta.ran_on == Some(self.target)).unwrap_or(self.target)
     }
 
     /// Makes options those for this device.

@@ -81,8 +81,9 @@ fn show_warnings(compiled: &Compiled) {
 
 /// The plan of a checkpoint's program for a device: see [`session::compile_again`].
 pub fn plan_again(checkpoint: &Checkpoint, sets: &[String], on: &Opened, deny_warnings: bool) -> Result<Plan> {
-    let precision = on.precision(checkpoint.meta.precision);
-    let compiled = session::compile_again(checkpoint, sets, (on.target, precision), deny_warnings)?;
+    let meta = &checkpoint.meta;
+    let target = (on.target_of(meta), on.precision(meta.precision));
+    let compiled = session::compile_again(checkpoint, sets, target, deny_warnings)?;
     show_warnings(&compiled);
     plan_of(compiled)
 }

@@ -202,6 +202,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     let data = args.data.clone().unwrap_or_else(|| "auto".into());
     let mut dataset = super::data::load(&data, args.offline)?;
     let meta = Meta::new(&plan, &dataset, args.seed.unwrap_or(DEFAULT_SEED));
+    let meta = Meta { ran_on: Some(opened.target), ..meta };
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
     session::specialise(&mut plan, &dataset);
@@ -233,7 +234,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
     opened.check(&plan)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
-    let now = Meta { target: meta.target, ..now };
+    let now = Meta { target: meta.target, ran_on: Some(opened.target), ..now };
     let is_other = !meta.digest.is_empty() && meta.digest != now.digest;
     if is_other {
         match args.data {

@@ -20,7 +20,7 @@ use super::data::Dataset;
 use super::trainer::Target;
 use crate::atomic;
 use crate::kernel::choice::TunedKernel;
-use crate::kernel::target::{Fusion, Precision};
+use crate::kernel::target::{self, Fusion, Precision};
 use crate::plan::Plan;
 use crate::tensor::{DType, Tensor, Type};
 
@@ -55,6 +55,12 @@ pub struct Meta {
     /// Whether its convolutions are computed as they are written.
     #[serde(default)]
     pub direct_convolutions: bool,
+    /// What its kernels were made for, and what it ran on: the plan may have been for an older GPU. Absent in files of older
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_for: Option<target::Target>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_on: Option<target::Target>,
     /// How accurate its contractions are.
     #[serde(default)]
     pub precision: Precision,
@@ -86,6 +92,7 @@ impl Meta {
             fusion: source.fusion,
             fast_math: source.fast_math,
             direct_convolutions: source.direct_convolutions,
+            made_for: Some(source.target),
             precision: source.precision,
             seed,
             ..Meta::default()

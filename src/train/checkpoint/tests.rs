@@ -17,6 +17,8 @@ fn meta(step: u64) -> Meta {
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
         direct_convolutions: false,
+        made_for: None,
+        ran_on: None,
         precision: Precision::default(),
         seed: u64::MAX,
         step,

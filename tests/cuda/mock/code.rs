@@ -236,3 +236,17 @@ fn ptx_and_instructions_are_shown_kernel_by_kernel() {
     let err = fail(mock, dir, &["compile", "layers.ron", "--emit", "ptx", "--entry", "none"], NO_FAULT);
     assert!(err.contains("there is no entry `none`"), "{err}");
 }
+
+/// On the GPU on which it began, a run of a plan for an older one goes on with that plan's kernels, and so with its bits and its code.
+#[test]
+fn a_run_of_a_plan_for_an_older_gpu_is_resumed_with_its_kernels() {
+    let Some(mock) = mock() else { return };
+    let mut plan = Compiled::new(mock);
+    let hopper = ("GCC_GAN_MOCK_ARCHITECTURE", "90");
+    let (loaded, expected) = plan.run(mock, &[], &[NO_NVRTC, hopper]);
+    assert_eq!(loaded, ["load cubin 90"]);
+    let train = ["train", "layers.plan", "--offline", "--data", "embedded", "--device", "cuda", "--name", "parts"];
+    succeed(mock, plan.dir.path(), &[&train[..], &["--steps", "2"]].concat(), &[NO_NVRTC, hopper]);
+    succeed(mock, plan.dir.path(), &resume("runs/parts", &["--device", "cuda"]), &[NO_NVRTC, hopper]);
+    assert!(left(plan.dir.path(), "parts") == expected);
+}
