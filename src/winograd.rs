@@ -7,7 +7,7 @@
 //! stride of s takes a map apart into s phases, each of which meets every s-th tap. So an image's transform is T·x·Tᵀ, and
 //! the product at the points is a matrix product for each point, over channels and phases.
 
-use crate::types::Window;
+use crate::types::{MAX_BLOCK, Window};
 use serde::{Deserialize, Serialize};
 
 /// Which tensor of a convolution is transformed.
@@ -69,6 +69,8 @@ pub struct Matrix {
 /// The points that polynomials are evaluated at, the first of them for small tiles; infinity is always one more.
 /// Small powers of two: their multiples are exact.
 const POINTS: [f64; 7] = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
+/// Planes that are transformed together by a thread.
+pub const LANES: usize = 16;
 /// Most points of an axis.
 pub const MOST_POINTS: usize = POINTS.len() + 1;
 
@@ -260,9 +262,18 @@ impl Transform {
         transform.is_sound().then_some(transform)
     }
 
-    /// Whether its axes describe a convolution that can be computed so.
+    /// Whether its axes describe a convolution that can be computed so, of maps that fit a thread's own memory.
     pub fn is_sound(&self) -> bool {
-        self.axes.iter().all(Axis::is_sound)
+        self.axes.iter().all(Axis::is_sound) && self.plane() <= MAX_BLOCK / LANES
+    }
+
+    /// Elements of one plane on its way: the map, the points, and what is between, down being done.
+    fn plane(&self) -> usize {
+        let [down, across] = self.axes;
+        let [from, to] = [down.size(self.part), down.rows(self.part)];
+        let [width, wide] = [across.size(self.part), across.rows(self.part)];
+        let area = |height: usize, width: usize| height.saturating_mul(width);
+        area(from, width).saturating_add(area(to, wide)).saturating_add(area(to, width).max(area(from, wide)))
     }
 
     pub fn adjoint(self) -> Transform {
@@ -429,6 +440,11 @@ mod tests {
         }
         assert_eq!(Transform::new(Part::Input, &window, sizes, [8, 7]), None, "more points than are known");
         assert_eq!(Transform::new(Part::Input, &window, [[14, 14], [4, 4], [8, 7]], [7, 7]), None);
+        // A map that no thread has memory for.
+        let large = |size: usize| {
+            Transform::new(Part::Input, &Window { stride: [1; 2], pad: [1; 2] }, [[size; 2], [3; 2], [size; 2]], [4; 2])
+        };
+        assert!(large(256).is_some() && large(4096).is_none());
     }
 
     #[test]

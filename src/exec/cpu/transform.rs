@@ -6,10 +6,7 @@
 use super::arena::{Arena, Location};
 use crate::kernel::body::{BufferId, TransformBody};
 use crate::scalar::simd::multiversion;
-use crate::winograd::{Direction, Matrix, Planes};
-
-/// Lanes that are computed together: a cache line of them.
-const LANES: usize = 16;
+use crate::winograd::{Direction, LANES, Matrix, Planes};
 
 /// Numbers of [`LANES`] planes.
 type Line = [f32; LANES];
