@@ -274,7 +274,7 @@ impl<B: Clone> Contraction<B> {
                 }
                 ReduceKind::Deviations => {
                     let sum = reduce(&mut exprs, &mut sweep, ReduceKind::Sum, result.value);
-                    let square = squared_deviation(&mut exprs, result.value, sum, count);
+                    let square = squared_deviation(&mut |expr| exprs.push(expr), result.value, sum, count);
                     let value = reduce(&mut exprs, &mut second, ReduceKind::Sum, square);
                     second.kept_stores.push(Store { value, ..result });
                 }
@@ -287,11 +287,16 @@ impl<B: Clone> Contraction<B> {
 }
 
 /// The square of how far a value is from the mean that the sum of `count` such comes to.
-pub fn squared_deviation<B>(exprs: &mut Exprs<B>, value: ExprId, sum: ExprId, count: usize) -> ExprId {
-    let of_one = exprs.push(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 });
-    let mean = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
-    let deviation = exprs.push(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
-    exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
+pub fn squared_deviation<B>(
+    add: &mut dyn FnMut(Expr<B>) -> ExprId,
+    value: ExprId,
+    sum: ExprId,
+    count: usize,
+) -> ExprId {
+    let of_one = add(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 });
+    let mean = add(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
+    let deviation = add(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
+    add(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
 }
 
 impl<B> Operand<B> {

@@ -173,7 +173,7 @@ impl TileReduction<BufferId> {
             let parts = self.partials() / kept_shape(&self.space, &self.reduced).iter().product::<usize>();
             let of_part = load(&mut exprs, deviated);
             // From part to part, of sums: their mean is the sum of all divided by how many parts there are.
-            let square = squared_deviation(&mut exprs, of_part, sum, parts);
+            let square = squared_deviation(&mut |expr| exprs.push(expr), of_part, sum, parts);
             let by_size = exprs.push(Expr::Constant { value: Real(1.0 / self.elements as f64), dtype: DType::F32 });
             let between = exprs.push(Expr::Scalar { op: ScalarOp::Mul, args: vec![square, by_size] });
             let within = load(&mut exprs, self.values.len());

@@ -12,8 +12,8 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 /// Computes two calls of the same layers as one, where [`PassContext::merge_calls`] asks for it: contractions that share
 /// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so does what
 /// is computed in the same way of their results for a further such contraction. What is each call's own stays so: its
-/// statistics over its batch (where [`PassContext::deviations`], by one reduction of both batches as `[2,N,...]`), its draws, and elementwise operations for anything else, which recompute of the halves what
-/// they need. Accumulated gradients, the sum of two products over the batches, become one product over both.
+/// statistics over its batch (where [`PassContext::deviations`], by one reduction of both batches as `[2,N,...]`), its
+/// draws, and elementwise operations for anything else, which recompute of the halves what they need. Accumulated gradients, the sum of two products over the batches, become one product over both.
 ///
 /// ```text
 /// %a: f32[4,8] = matmul %x %w                 %xy: f32[8,5] = concat %x %y axis=0

@@ -12,7 +12,7 @@ use crate::ir::{DType, Graph, NodeId, Op, Real, Role, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
     Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep,
-    TransformBody, Word,
+    TransformBody, Word, squared_deviation,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::scalar::ScalarOp;
@@ -299,10 +299,6 @@ impl Lowering<'_> {
         if members != [main] {
             return Err(Refusal::Misaligned);
         }
-        let row_major = |id: NodeId, shape: &[usize]| {
-            let b = self.builder(shape.to_vec(), vec![false; shape.len()]);
-            b.stored(id).is_contiguous(shape)
-        };
         let (from, to) = (self.graph.shape(operand), self.graph.shape(main));
         let mut b = self.builder(from.to_vec(), vec![false; from.len()]);
         let value = b.aligned(operand, Points::Full)?;
@@ -310,7 +306,7 @@ impl Lowering<'_> {
             Expr::Load { buffer, access, .. } if access.is_contiguous(from) => *buffer,
             _ => return Err(Refusal::NeedsBuffer(operand)),
         };
-        if !row_major(main, to) {
+        if !b.stored(main).is_contiguous(to) {
             return Err(Refusal::Misaligned);
         }
         let mut exprs = Exprs::default();
@@ -412,13 +408,8 @@ impl BodyBuilder<'_> {
     /// The square of how far a value is from the mean that its sum comes to.
     fn squared_deviation(&mut self, value: ExprId, sum: SlotId) -> ExprId {
         let count = self.space.iter().product::<usize>() / self.kept.iter().product::<usize>();
-        let (sum, of_one) = (
-            self.expr(Expr::Slot(sum)),
-            self.expr(Expr::Constant { value: Real(1.0 / count as f64), dtype: DType::F32 }),
-        );
-        let mean = self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![sum, of_one] });
-        let deviation = self.expr(Expr::Scalar { op: ScalarOp::Sub, args: vec![value, mean] });
-        self.expr(Expr::Scalar { op: ScalarOp::Mul, args: vec![deviation, deviation] })
+        let sum = self.expr(Expr::Slot(sum));
+        squared_deviation(&mut |expr| self.expr(expr), value, sum, count)
     }
 
     fn new_slot(&mut self, sweep: usize) -> SlotId {
