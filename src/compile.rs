@@ -59,9 +59,23 @@ impl Options {
             ..Options::default()
         }
     }
-}
 
-impl Options {
+    /// What a plan keeps of them, so that its program can be compiled again.
+    pub fn source(&self, name: &str, text: &str) -> Source {
+        Source {
+            name: name.to_string(),
+            text: text.to_string(),
+            overrides: self.sets.clone(),
+            optional: self.optional.clone(),
+            tuned: self.tuned.clone(),
+            fusion: self.fusion,
+            target: self.target,
+            precision: self.precision,
+            fast_math: self.fast_math,
+            direct_convolutions: self.direct_convolutions,
+        }
+    }
+
     /// How graphs are scheduled.
     pub fn strategy(&self) -> Strategy {
         Strategy::new(self.fusion, self.target, self.precision)
@@ -261,19 +275,7 @@ pub fn compile(
         module.entries.retain(takes_data);
         jobs.push((vec![(size, examples)], module));
     }
-    let source = Source {
-        name: name.to_string(),
-        text: text.to_string(),
-        overrides: options.sets.clone(),
-        optional: options.optional.clone(),
-        tuned: options.tuned.clone(),
-        fusion: options.fusion,
-        target: options.target,
-        precision: options.precision,
-        fast_math: options.fast_math,
-        direct_convolutions: options.direct_convolutions,
-    };
-    let mut compiled = compile_jobs(jobs, source, options, &optional, None, observe)?;
+    let mut compiled = compile_jobs(jobs, options.source(name, text), options, &optional, None, observe)?;
     compiled.summary.elapsed = started.elapsed();
     compiled.warnings = Some(warnings);
     Ok(compiled)

@@ -652,7 +652,7 @@ fn exact_convolutions_are_asked_for_and_kept() {
     assert!(is_direct(&["p.ron", "--math", "exact"]));
     assert!(is_direct(&["p.ron", "--device", "cuda:sm_80"]), "GPUs have no use for it");
     succeed(dir.path(), &["compile", "p.ron", "--math", "exact", "-o", "p.plan"]);
-    assert!(is_direct(&["p.plan"]));
+    assert!(is_direct(&["p.plan"]) && !is_direct(&["p.plan", "--math", "fast"]));
 }
 
 const NETWORK: &str = r#"networks: { "NAME": Network(input: [3], layers: [Dense(2), Relu()]) },

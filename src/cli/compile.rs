@@ -3,7 +3,7 @@
 use super::device::{Accuracy, CompileFor};
 use super::device_code::{self, DeviceCodeWanted};
 use super::output::check_output;
-use super::program_text::{Math, ProgramArgs, entry_of, program_and_options};
+use super::program_text::{MathArgs, ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
@@ -75,12 +75,8 @@ pub struct Args {
     /// Also run an optional pass: drop-biases
     #[arg(long = "pass", value_name = "PASS")]
     optional: Vec<String>,
-    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
-    #[arg(long)]
-    fast_math: bool,
-    /// How accurately to compute
-    #[arg(long, value_enum, default_value_t)]
-    math: Math,
+    #[command(flatten)]
+    math: MathArgs,
     /// Make every operation a kernel of its own
     #[arg(long)]
     no_fusion: bool,
@@ -163,8 +159,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (program, mut options) = program_and_options(&args.program)?;
     options.specialise = args.specialise.clone();
     options.optional.extend(args.optional.iter().cloned());
-    options.fast_math |= args.fast_math;
-    options.direct_convolutions |= args.math == Math::Exact;
+    args.math.apply(&mut options);
     if args.no_fusion {
         options.fusion = Fusion::Off;
     }

@@ -152,12 +152,39 @@ pub struct ProgramArgs {
     pub sets: Vec<String>,
 }
 
+/// The arguments that say what arithmetic may be changed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct MathArgs {
+    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
+    #[arg(long)]
+    fast_math: bool,
+    /// How convolutions are computed [default: fast, or as a plan was compiled]
+    #[arg(long, value_enum, value_name = "HOW")]
+    math: Option<Math>,
+}
+
 /// `--math`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Math {
-    /// Large convolutions on the CPU by Winograd's minimal filtering, within 1e-5 of the operands' norms
-    #[default]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Math {
+    /// Large ones on the CPU by Winograd's minimal filtering: results are within 1e-5 of the direct ones' norm
     Fast,
-    /// Every convolution as it is written
+    /// Every one as it is written
     Exact,
+}
+
+impl MathArgs {
+    /// Makes options those that were asked for. What was not keeps what a plan has.
+    pub fn apply(self, options: &mut Options) {
+        options.fast_math |= self.fast_math;
+        if let Some(math) = self.math {
+            options.direct_convolutions = math == Math::Exact;
+        }
+    }
+
+    /// Whether that changes anything.
+    pub fn changes(self, options: &Options) -> bool {
+        let mut changed = options.clone();
+        self.apply(&mut changed);
+        (changed.fast_math, changed.direct_convolutions) != (options.fast_math, options.direct_convolutions)
+    }
 }

@@ -2,13 +2,13 @@
 
 use super::device::DeviceArgs;
 use super::output::check_output;
-use super::program_text::{Math, source};
+use super::program_text::{MathArgs, source};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::declare;
 use gcc_gan::ir::{Data, Module, StateRole, Value};
-use gcc_gan::plan::{self, Source};
+use gcc_gan::plan;
 use gcc_gan::replay::{NameKind, Replay, Tensors, decode_tensors, names};
 use gcc_gan::train::checkpoint;
 use gcc_gan::train::rundir;
@@ -58,12 +58,8 @@ pub struct Args {
     f64_reference: bool,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
-    #[arg(long)]
-    fast_math: bool,
-    /// How accurately to compute
-    #[arg(long, value_enum, default_value_t)]
-    math: Math,
+    #[command(flatten)]
+    math: MathArgs,
     /// Another value for one of the program's sizes or values; may be given several times
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
@@ -130,23 +126,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let opened = args.device.open()?;
         opened.check_no_plan()?;
         opened.aim(&mut options);
-        let Options { optional, tuned, fusion, target, precision, .. } = options;
-        let fast_math = options.fast_math || args.fast_math;
-        let direct_convolutions = options.direct_convolutions || args.math == Math::Exact;
-        let (name, text, overrides) = (program.name, program.text, sets);
-        let source = Source {
-            name,
-            text,
-            overrides,
-            optional,
-            tuned,
-            fusion,
-            target,
-            precision,
-            fast_math,
-            direct_convolutions,
-        };
-        replay.run_on(source, opened.device.as_ref())?
+        args.math.apply(&mut options);
+        options.sets = sets;
+        replay.run_on(options.source(&program.name, &program.text), opened.device.as_ref())?
     };
     write(&args.outputs, &results, args.f64_reference)?;
     super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;

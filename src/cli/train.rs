@@ -1,7 +1,7 @@
 //! `gcc-gan train`.
 
 use super::device::{DeviceArgs, Opened};
-use super::program_text::{Found, Math, ProgramText, find};
+use super::program_text::{Found, MathArgs, ProgramText, find};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
@@ -62,12 +62,8 @@ pub struct Args {
     seed: Option<u64>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
-    #[arg(long)]
-    fast_math: bool,
-    /// How accurately to compute
-    #[arg(long, value_enum, default_value_t)]
-    math: Math,
+    #[command(flatten)]
+    math: MathArgs,
     /// Another value for one of the program's sizes or values; may be given several times. With --resume, for one of
     /// its values, such as a learning rate
     #[arg(long = "set", value_name = "NAME=VALUE")]
@@ -117,6 +113,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
         None => start(&args, &opened)?,
     };
+    session::specialise(&mut job.plan, &job.dataset);
+    // Of the kernels for smaller batches too.
+    opened.check(&job.plan)?;
     // A handler that waited for a download would make Ctrl-C seem dead: it comes after.
     let flag = screen.interrupted.clone();
     ctrlc::set_handler(move || {
@@ -180,17 +179,14 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
             options.sets.extend(args.sets.iter().cloned());
             let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
-            let is_as_asked =
-                (options.fast_math || !args.fast_math) && (options.direct_convolutions || args.math != Math::Exact);
-            let stays = args.sets.is_empty() && is_as_asked && opened.suits(&plan);
+            let stays = args.sets.is_empty() && !args.math.changes(&options) && opened.suits(&plan);
             (program, options, stays.then_some(*plan))
         }
     };
-    options.fast_math |= args.fast_math;
-    options.direct_convolutions |= args.math == Math::Exact;
+    args.math.apply(&mut options);
     opened.aim(&mut options);
     options.deny_warnings = args.deny_warnings;
-    let mut plan = match plan {
+    let plan = match plan {
         Some(plan) => plan,
         None => super::program_text::plan_of(program.compile(&options)?)?,
     };
@@ -205,9 +201,6 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     let meta = Meta { ran_on: Some(opened.target), ..meta };
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
-    session::specialise(&mut plan, &dataset);
-    // Of the kernels for smaller batches too.
-    opened.check(&plan)?;
     Ok(Job { plan, dataset, meta, resumed: None, run: None })
 }
 
@@ -230,7 +223,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
             );
         }
     }
-    let mut plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
+    let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     opened.check(&plan)?;
     let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
@@ -266,8 +259,6 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         // A place in an epoch of other images means nothing: the epoch begins anew.
         checkpoint.meta.position.batch = 0;
     }
-    session::specialise(&mut plan, &dataset);
-    opened.check(&plan)?;
     Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run: Some(run) })
 }
 

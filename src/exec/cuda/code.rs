@@ -101,7 +101,7 @@ fn is_known(cache: &Cache, kind: CodeKind, image: &Image) -> bool {
     })
 }
 
-/// That there is code of all texts, or a compiler to make it.
+/// That there is code of all texts (which are rendered only if it must be looked for), or a compiler to make it.
 ///
 /// # Errors
 /// What is missing, and what to do.
@@ -109,13 +109,13 @@ pub fn check(
     device: &str,
     architecture: Architecture,
     given: &Given,
-    texts: &[(String, String)],
+    texts: impl FnOnce() -> Vec<(String, String)>,
 ) -> Result<(), ExecError> {
     let Err(missing) = nvrtc::find() else { return Ok(()) };
     let search = Search { architecture, given, nvrtc: Err(&missing) };
     let cache = Cache::of_user();
-    for (_, text) in texts {
-        if let (Found::Nowhere, is_distrusted) = search.find(&cache, text) {
+    for (_, text) in texts() {
+        if let (Found::Nowhere, is_distrusted) = search.find(&cache, &text) {
             return Err(ExecError::Unavailable {
                 device: device.into(),
                 what: search.missing(&missing, is_distrusted),

@@ -133,8 +133,8 @@ impl CudaDevice {
     /// # Errors
     /// When there is neither.
     pub fn check_code(&self, plan: &Plan) -> Result<(), ExecError> {
-        let texts: Vec<_> = ahead::texts(plan).into_iter().map(|text| text.named).collect();
-        code::check(&self.name(), self.info.architecture, &self.given(plan), &texts)
+        let texts = || ahead::texts(plan).into_iter().map(|text| text.named).collect();
+        code::check(&self.name(), self.info.architecture, &self.given(plan), texts)
     }
 
     pub fn info(&self) -> &DeviceInfo {

@@ -33,7 +33,9 @@ fn module(
 ) -> Result<Arc<Module>, ExecError> {
     let text = format!("#define FLOATS {floats}\n#define CHAINS {CHAINS}\n#define MICROS {micros}\n{TEXT}");
     let texts = [("measure.cu".to_string(), text)];
-    if let (Err(missing), Err(_)) = (nvrtc::find(), code::check(device, architecture, &Given::default(), &texts)) {
+    if let (Err(missing), Err(_)) =
+        (nvrtc::find(), code::check(device, architecture, &Given::default(), || texts.to_vec()))
+    {
         let what = format!("what measures has kernels of its own, which no plan holds: {missing}");
         return Err(ExecError::Unavailable { device: device.into(), what });
     }

@@ -1,10 +1,10 @@
 //! Graphs as plans, and on the interpreter.
 
-use crate::compile::rounding;
+use crate::compile::{Options, rounding};
 use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
 use crate::kernel::schedule::StateLayout;
 use crate::passes::{PassContext, operand_precision};
-use crate::plan::{self, EntryPlan, Plan, Source};
+use crate::plan::{self, EntryPlan, Plan};
 use crate::schedule::physical::state_orders;
 use crate::schedule::{Strategy, schedule};
 use crate::tensor::{Tensor, Type};
@@ -80,18 +80,8 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
     let states = (states.into_iter())
         .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init, span: None })
         .collect();
-    let source = Source {
-        name: "conformance.ron".into(),
-        text: String::new(),
-        overrides: vec![],
-        optional: vec![],
-        tuned: vec![],
-        fusion: strategy.fusion,
-        target: strategy.target,
-        precision: strategy.precision,
-        fast_math: false,
-        direct_convolutions: false,
-    };
+    let Strategy { fusion, target, precision, .. } = strategy;
+    let source = Options { fusion, target, precision, ..Options::default() }.source("conformance.ron", "");
     let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries, device_code: None };
     plan::verify(&plan).map_err(|e| format!("what was compiled does not pass its verification: {e}"))?;
     Ok(Arc::new(plan))
