@@ -114,7 +114,12 @@ impl DeviceArgs {
             Wanted::Cpu if self.trust_device_code.is_some() => {
                 bail!("--trust-device-code is for GPUs: add --device cuda, or leave it out")
             }
-            Wanted::Cpu => self.cpu(),
+            Wanted::Cpu => {
+                if let Some(precision) = self.precision.map(Precision::from).filter(|p| *p != Precision::F32) {
+                    bail!("--precision {} is for GPUs: add --device cuda, or leave it out", precision.name());
+                }
+                Ok(self.cpu())
+            }
             Wanted::Cuda(ordinal) => {
                 gpu(CudaDevice::new(ordinal).with_context(|| format!("`--device cuda:{ordinal}` can't be used"))?)
             }
@@ -124,8 +129,9 @@ impl DeviceArgs {
                     gpu(device)
                 }
                 Err(missing) => {
-                    eprintln!("device: the CPU, since {}", reason(&missing));
-                    self.cpu()
+                    let precise = if self.precision.is_some() { " (in f32)" } else { "" };
+                    eprintln!("device: the CPU{precise}, since {}", reason(&missing));
+                    Ok(self.cpu())
                 }
             },
         }
@@ -136,12 +142,9 @@ impl DeviceArgs {
         if self.trust_device_code.is_some() { Ok(()) } else { nvrtc::find().map(|_| ()) }
     }
 
-    fn cpu(&self) -> Result<Opened> {
-        if let Some(precision) = self.precision.map(Precision::from).filter(|p| *p != Precision::F32) {
-            bail!("--precision {} is for GPUs: add --device cuda, or leave it out", precision.name());
-        }
+    fn cpu(&self) -> Opened {
         let device = Box::new(CpuDevice::new(super::threads(self.threads)));
-        Ok(Opened { device, target: Target::Cpu, precision: None, gpu: None, trusts_plan: false })
+        Opened { device, target: Target::Cpu, precision: None, gpu: None, trusts_plan: false }
     }
 }
 

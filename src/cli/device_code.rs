@@ -30,7 +30,7 @@ pub enum Made {
     Code {
         compiler: String,
         /// What it is for, in words.
-        architectures: String,
+        runs_on: Vec<String>,
         bytes: usize,
         functions: Vec<FunctionResources>,
     },
@@ -77,12 +77,22 @@ pub fn make(
     if architectures.is_empty() || wanted == DeviceCodeWanted::Never {
         return Ok(None);
     }
-    let ahead = match compile(plan, architectures) {
-        Ok(ahead) => ahead,
-        Err(error @ (AheadError::Missing(_) | AheadError::Unknown { .. })) if wanted == DeviceCodeWanted::Auto => {
-            return Ok(Some(Made::None { missing: error.to_string() }));
+    let mut architectures = architectures.to_vec();
+    let ahead = loop {
+        match compile(plan, &architectures) {
+            Ok(ahead) => break ahead,
+            Err(AheadError::Unknown { architecture, compiler, known })
+                if wanted == DeviceCodeWanted::Auto && architectures.len() > 1 =>
+            {
+                // The others are compiled for all the same.
+                eprintln!("warning: no code for {architecture}, which {compiler} does not know (it knows {known})");
+                architectures.retain(|a| *a != architecture);
+            }
+            Err(error @ (AheadError::Missing(_) | AheadError::Unknown { .. })) if wanted == DeviceCodeWanted::Auto => {
+                return Ok(Some(Made::None { missing: error.to_string() }));
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
     };
     let functions = ahead.resources(plan);
     let spilling = spilling(&functions);
@@ -93,12 +103,7 @@ pub fn make(
         eprintln!("warning: {}", visible(line));
     }
     let code = ahead.device_code();
-    let made = Made::Code {
-        compiler: ahead.compiler.clone(),
-        architectures: code.architectures(),
-        bytes: code.bytes(),
-        functions,
-    };
+    let made = Made::Code { compiler: ahead.compiler.clone(), runs_on: code.runs_on(), bytes: code.bytes(), functions };
     plan.device_code = Some(Arc::new(code));
     Ok(Some(made))
 }
@@ -126,13 +131,11 @@ fn spilling(functions: &[FunctionResources]) -> Vec<String> {
 impl Made {
     /// In words, with a table of what each function takes of the first architecture.
     pub fn text(&self) -> String {
-        let (compiler, architectures, size, functions) = match self {
-            Made::Code { compiler, architectures, bytes: size, functions } => {
-                (compiler, architectures, size, functions)
-            }
+        let (compiler, runs_on, size, functions) = match self {
+            Made::Code { compiler, runs_on, bytes: size, functions } => (compiler, runs_on, size, functions),
             Made::None { missing } => return format!("\ndevice code    none: {missing}\n"),
         };
-        let mut text = format!("\ndevice code    {} by {compiler}: {architectures}\n", bytes(*size));
+        let mut text = format!("\ndevice code    {} by {compiler}: {}\n", bytes(*size), runs_on.join(", "));
         let Some(first) = functions.first() else {
             return text + "               what kernels take of a GPU can't be read from it\n";
         };
@@ -158,6 +161,9 @@ impl Made {
                 ]);
             }
             text += &table.render("  ");
+        }
+        if own.len() < functions.len() {
+            text += "\nthose on the other architectures: --json\n";
         }
         text
     }
@@ -237,10 +243,12 @@ mod tests {
     #[test]
     fn the_table_is_of_the_first_architecture() {
         let functions = vec![function("a", "sm_80", 24, 128), function("b", "sm_90", 0, 0)];
-        let (compiler, architectures) = ("NVRTC 12.8".to_string(), "sm_80, sm_90a".to_string());
-        let text = Made::Code { compiler, architectures, bytes: 1 << 20, functions }.text();
+        let (compiler, runs_on) = ("NVRTC 12.8".to_string(), vec!["sm_80".to_string(), "sm_90a".to_string()]);
+        let text = Made::Code { compiler, runs_on, bytes: 1 << 20, functions }.text();
         assert!(text.contains("1.0 MiB by NVRTC 12.8: sm_80, sm_90a\n\ntrain_step batch=96 on sm_80"), "{text}");
-        let row: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        let (table, others) = text.trim_end().rsplit_once("\n\n").unwrap();
+        assert_eq!(others, "those on the other architectures: --json");
+        let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(row, ["3", "a", "168", "128", "+", "4096", "24"], "{text}");
         let none = Made::None { missing: "no compiler".into() }.text();
         assert_eq!(none, "\ndevice code    none: no compiler\n");

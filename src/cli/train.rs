@@ -180,6 +180,11 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
             let program = ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() };
             // What it was compiled with is what was asked for: it is used as it is.
             let stays = args.sets.is_empty() && !args.math.changes(&options) && opened.suits(&plan);
+            if !opened.suits(&plan) {
+                eprintln!(
+                    "note: the plan's kernels are not for this device and precision: its program is compiled again"
+                );
+            }
             (program, options, stays.then_some(*plan))
         }
     };

@@ -22,11 +22,15 @@ use std::process::ExitCode;
 /// measured. A plan's results depend on its choices in the last places (the order of sums), and on nothing that is measured
 /// later.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    // On the CPU kernels have one algorithm each.
+    mut_arg("device", |device| device.default_value("cuda")),
+    after_help = "\
 Examples:
-  gcc-gan tune dcgan --device cuda --precision tf32 -o dcgan.plan
+  gcc-gan tune dcgan --precision tf32 -o dcgan.plan
   gcc-gan train dcgan.plan --device cuda
-  gcc-gan tune dcgan --device cuda --candidates 12 --steps 100 -o dcgan.plan")]
+  gcc-gan tune dcgan --device cuda:1 --candidates 12 --steps 100 -o dcgan.plan"
+)]
 pub struct Args {
     #[command(flatten)]
     program: ProgramArgs,

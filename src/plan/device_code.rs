@@ -109,9 +109,14 @@ impl DeviceCode {
         sets
     }
 
-    /// What it is for, in words.
+    /// What it is for, in words, set by set.
+    pub fn runs_on(&self) -> Vec<String> {
+        self.sets.iter().map(ToString::to_string).collect()
+    }
+
+    /// The same as one phrase.
     pub fn architectures(&self) -> String {
-        self.sets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        self.runs_on().join(", ")
     }
 
     /// Bytes of all code.

@@ -51,6 +51,12 @@ skip() {
     printf '%-58s %s\n' "$1" "skipped: $2" >>"$out/results.txt"
 }
 
+# Said before a build that takes minutes; what the driver lacks besides is said by `gcc-gan devices` below.
+if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1' && ! (IFS=:; for d in ${LD_LIBRARY_PATH:-}; do [ -e "$d/libcuda.so.1" ] && exit 0; done; exit 1); then
+    echo "there is no NVIDIA driver (libcuda.so.1) on this machine: nothing here can be checked" >&2
+    exit 2
+fi
+
 if [ -z "${GCC_GAN:-}" ]; then
     command -v cargo >/dev/null || { echo "set GCC_GAN to the binary, or install Rust" >&2; exit 2; }
     limit=3600 step "build" cargo build --release || exit 1

@@ -220,7 +220,7 @@ fn ptx_and_instructions_are_shown_kernel_by_kernel() {
     let kernels = entry["kernels"].as_u64().unwrap() as usize;
     assert!(ptx.starts_with("// --- train_step [0] ") && ptx.contains("\n.target sm_80\n"), "{ptx}");
     assert_eq!(ptx.matches("// --- train_step [").count(), kernels);
-    assert_eq!(figures["device_code"]["architectures"], "sm_80, PTX for sm_80 and newer");
+    assert_eq!(figures["device_code"]["runs_on"], serde_json::json!(["sm_80", "PTX for sm_80 and newer"]));
 
     let path = |folder: &Path| format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
     let program = dir.join("bin/nvdisasm");
