@@ -78,7 +78,7 @@ fn arithmetic(pool: &Pool, isa: Isa) -> Result<(Rate, f64), ExecError> {
     b.floats().fill(0.25);
     let b = &*b.floats();
     let products = |c: &mut [f32]| {
-        let rows = || Rows { data: black_box(&a), starts: &starts };
+        let rows = || Rows { data: black_box(&a), starts: &starts, step: 1 };
         for _ in 0..PRODUCTS {
             let product = Product { rows: rows(), offset: 0, depth: DEPTH, columns: b, panels: 1, accumulate: false };
             gemm::block(isa, &product, black_box(&mut c[..starts.len() * columns]));

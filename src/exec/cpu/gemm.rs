@@ -1,13 +1,47 @@
 //! The inner kernels of matrix products: a few rows times one panel of columns, held in registers.
 //!
-//! Rows are given by pointers, contiguous along k, so that a convolution's rows (patches of an image
+//! Rows are given by pointers and one step along k, so that a convolution's rows (patches of an image
 //! with its channels innermost) are read where they are, with no patch matrix (the indirect convolution
-//! of Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129). Columns are packed in panels.
+//! of Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129), and so is a transposed matrix.
+//! Columns are packed in panels. With the first panel the rows come from memory, which takes longer than
+//! multiplying them: the next rows are asked for before they are needed.
 
 use crate::scalar::simd::multiversion;
 
 /// Most rows of any kernel.
 pub const MAX_ROWS: usize = 12;
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// The rows of one tile in memory.
+pub struct Tile {
+    /// Where each starts.
+    rows: [*const f32; MAX_ROWS],
+    /// From one element of a row to the next.
+    step: usize,
+    /// The rows that are multiplied next, where the caches may not have them.
+    next: Option<[*const f32; MAX_ROWS]>,
+}
+
+impl Tile {
+    /// Asks for what the next rows have at the [`LINE`] elements from `first` on.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn prefetch_next(&self, rows: usize, first: usize) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let Some(next) = &self.next else { return };
+        // SAFETY: a prefetch of any address is sound.
+        let prefetch = |row: usize, k: usize| unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(next[row].wrapping_add(k * self.step).cast());
+        };
+        if self.step == 1 {
+            (0..rows).for_each(|row| prefetch(row, first));
+        } else {
+            // Rows are neighbours: what the last one's line lacks came with the rows of this tile.
+            (first..first + LINE).for_each(|k| prefetch(rows - 1, k));
+        }
+    }
+}
 
 /// A product of [`Micro::ROWS`] rows and [`Micro::COLUMNS`] columns.
 pub trait Micro: 'static {
@@ -18,10 +52,10 @@ pub trait Micro: 'static {
     /// `accumulate`.
     ///
     /// # Safety
-    /// `a` holds at least `ROWS` pointers to `depth` floats each, `b` points to `depth · COLUMNS` floats,
-    /// `c` to `ROWS` rows of `COLUMNS` floats that are `ldc` apart, and the processor has the kernel's
+    /// `a` holds at least `ROWS` pointers to `depth` floats each, a step apart, `b` points to `depth · COLUMNS`
+    /// floats, `c` to `ROWS` rows of `COLUMNS` floats that are `ldc` apart, and the processor has the kernel's
     /// instruction set.
-    unsafe fn run(depth: usize, a: &[*const f32; MAX_ROWS], b: *const f32, c: *mut f32, ldc: usize, accumulate: bool);
+    unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool);
 }
 
 /// For any processor.
@@ -31,14 +65,14 @@ impl Micro for Portable {
     const ROWS: usize = 4;
     const COLUMNS: usize = 16;
 
-    unsafe fn run(depth: usize, a: &[*const f32; MAX_ROWS], b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+    unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
         let mut sums = [[0f32; 16]; 4];
         for k in 0..depth {
             // SAFETY: `b` has `depth` rows of 16 floats, each of `a` has `depth` floats.
             let columns = unsafe { &*b.add(k * 16).cast::<[f32; 16]>() };
-            for (sums, row) in sums.iter_mut().zip(a) {
+            for (sums, row) in sums.iter_mut().zip(a.rows) {
                 // SAFETY: as above.
-                let x = unsafe { *row.add(k) };
+                let x = unsafe { *row.add(k * a.step) };
                 for (sum, column) in sums.iter_mut().zip(columns) {
                     *sum += x * column;
                 }
@@ -56,7 +90,7 @@ impl Micro for Portable {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{MAX_ROWS, Micro};
+    use super::{LINE, Micro, Tile};
     use std::arch::x86_64::*;
 
     /// 6 × 16 in twelve 256-bit accumulators.
@@ -67,33 +101,28 @@ mod x86 {
         const COLUMNS: usize = 16;
 
         #[inline]
-        unsafe fn run(
-            depth: usize,
-            a: &[*const f32; MAX_ROWS],
-            b: *const f32,
-            c: *mut f32,
-            ldc: usize,
-            accumulate: bool,
-        ) {
+        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
             // SAFETY: the caller's promises are those of the callee.
             unsafe { avx2(depth, a, b, c, ldc, accumulate) }
         }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2(depth: usize, a: &[*const f32; MAX_ROWS], b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+    unsafe fn avx2(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
         // SAFETY: all addresses are within what the caller promises: `depth` floats a row, 16 a column row,
         // 6 rows of 16 results.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-            let rows: [*const f32; 6] = [a[0], a[1], a[2], a[3], a[4], a[5]];
-            for k in 0..depth {
-                let b0 = _mm256_loadu_ps(b.add(k * 16));
-                let b1 = _mm256_loadu_ps(b.add(k * 16 + 8));
-                for i in 0..6 {
-                    let x = _mm256_broadcast_ss(&*rows[i].add(k));
-                    sums[i][0] = _mm256_fmadd_ps(x, b0, sums[i][0]);
-                    sums[i][1] = _mm256_fmadd_ps(x, b1, sums[i][1]);
+            for first in (0..depth).step_by(LINE) {
+                a.prefetch_next(6, first);
+                for k in first..(first + LINE).min(depth) {
+                    let b0 = _mm256_loadu_ps(b.add(k * 16));
+                    let b1 = _mm256_loadu_ps(b.add(k * 16 + 8));
+                    for i in 0..6 {
+                        let x = _mm256_broadcast_ss(&*a.rows[i].add(k * a.step));
+                        sums[i][0] = _mm256_fmadd_ps(x, b0, sums[i][0]);
+                        sums[i][1] = _mm256_fmadd_ps(x, b1, sums[i][1]);
+                    }
                 }
             }
             for (i, sums) in sums.iter().enumerate() {
@@ -114,38 +143,27 @@ mod x86 {
         const COLUMNS: usize = 32;
 
         #[inline]
-        unsafe fn run(
-            depth: usize,
-            a: &[*const f32; MAX_ROWS],
-            b: *const f32,
-            c: *mut f32,
-            ldc: usize,
-            accumulate: bool,
-        ) {
+        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
             // SAFETY: the caller's promises are those of the callee.
             unsafe { avx512(depth, a, b, c, ldc, accumulate) }
         }
     }
 
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512(
-        depth: usize,
-        a: &[*const f32; MAX_ROWS],
-        b: *const f32,
-        c: *mut f32,
-        ldc: usize,
-        accumulate: bool,
-    ) {
+    unsafe fn avx512(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
         // SAFETY: as for `avx2`, with 12 rows and 32 columns.
         unsafe {
             let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-            for k in 0..depth {
-                let b0 = _mm512_loadu_ps(b.add(k * 32));
-                let b1 = _mm512_loadu_ps(b.add(k * 32 + 16));
-                for i in 0..12 {
-                    let x = _mm512_set1_ps(*a[i].add(k));
-                    sums[i][0] = _mm512_fmadd_ps(x, b0, sums[i][0]);
-                    sums[i][1] = _mm512_fmadd_ps(x, b1, sums[i][1]);
+            for first in (0..depth).step_by(LINE) {
+                a.prefetch_next(12, first);
+                for k in first..(first + LINE).min(depth) {
+                    let b0 = _mm512_loadu_ps(b.add(k * 32));
+                    let b1 = _mm512_loadu_ps(b.add(k * 32 + 16));
+                    for i in 0..12 {
+                        let x = _mm512_set1_ps(*a.rows[i].add(k * a.step));
+                        sums[i][0] = _mm512_fmadd_ps(x, b0, sums[i][0]);
+                        sums[i][1] = _mm512_fmadd_ps(x, b1, sums[i][1]);
+                    }
                 }
             }
             for (i, sums) in sums.iter().enumerate() {
@@ -221,9 +239,11 @@ pub struct Rows<'p> {
     pub data: &'p [f32],
     /// Where each row starts in `data`.
     pub starts: &'p [usize],
+    /// From one element of a row to the next, where rows are neighbours; else 1.
+    pub step: usize,
 }
 
-/// `c[i·width + j] (+)= Σ rows[i][offset + k] · columns[j / lanes][k][j % lanes]` for `k < depth`, where
+/// `c[i·width + j] (+)= Σ rows[i][offset + k·step] · columns[j / lanes][k][j % lanes]` for `k < depth`, where
 /// `width = panels · lanes`.
 pub struct Product<'p> {
     pub rows: Rows<'p>,
@@ -251,31 +271,38 @@ pub fn block(isa: Isa, product: &Product, c: &mut [f32]) {
 }
 
 fn block_with<M: Micro>(product: &Product, c: &mut [f32]) {
-    let Product { rows: Rows { data, starts }, offset, depth, columns, panels, accumulate } = *product;
+    let Product { rows: Rows { data, starts, step }, offset, depth, columns, panels, accumulate } = *product;
     let width = panels * M::COLUMNS;
     assert!(columns.len() >= depth * width, "columns are missing");
     assert!(c.len() >= starts.len().next_multiple_of(M::ROWS) * width, "results have no room");
     let Some(&furthest) = starts.iter().max() else { return };
-    assert!(furthest + offset + depth <= data.len(), "rows leave their memory");
+    assert!(depth > 0 && furthest + offset + (depth - 1) * step < data.len(), "rows leave their memory");
     for panel in 0..panels {
         let b = columns[panel * depth * M::COLUMNS..].as_ptr();
-        for (tile, starts) in starts.chunks(M::ROWS).enumerate() {
-            // Rows beyond the last repeat one; their results are not used.
-            let mut pointers = [data[starts[0] + offset..].as_ptr(); MAX_ROWS];
-            for (pointer, start) in pointers.iter_mut().zip(starts) {
-                *pointer = data[start + offset..].as_ptr();
-            }
-            let at = tile * M::ROWS * width + panel * M::COLUMNS;
+        let mut tiles = starts.chunks(M::ROWS).map(|starts| pointers(data, starts, offset)).peekable();
+        let mut at = panel * M::COLUMNS;
+        while let Some(rows) = tiles.next() {
+            let next = if panel == 0 { tiles.peek().copied() } else { None };
             // SAFETY: by the assertions rows, columns and results are all inside their slices; the
             // instruction set was detected.
-            unsafe { M::run(depth, &pointers, b, c[at..].as_mut_ptr(), width, accumulate) };
+            unsafe { M::run(depth, &Tile { rows, step, next }, b, c[at..].as_mut_ptr(), width, accumulate) };
+            at += M::ROWS * width;
         }
     }
 }
 
-/// Computes a product whose panels are single columns, as dot products.
+/// Where some rows start. Rows beyond the last repeat the first; their results are not used.
+fn pointers(data: &[f32], starts: &[usize], offset: usize) -> [*const f32; MAX_ROWS] {
+    let mut pointers = [data[starts[0] + offset..].as_ptr(); MAX_ROWS];
+    for (pointer, start) in pointers.iter_mut().zip(starts) {
+        *pointer = data[start + offset..].as_ptr();
+    }
+    pointers
+}
+
+/// Computes a product whose panels are single columns, as dot products of rows with a step of 1.
 pub fn dots(product: &Product, c: &mut [f32]) {
-    let Product { rows: Rows { data, starts }, offset, depth, columns, panels, accumulate } = *product;
+    let Product { rows: Rows { data, starts, .. }, offset, depth, columns, panels, accumulate } = *product;
     for (row, start) in c.chunks_exact_mut(panels).zip(starts) {
         let a = &data[start + offset..][..depth];
         for (value, column) in row.iter_mut().zip(columns.chunks_exact(depth.max(1))) {

@@ -19,10 +19,17 @@ pub struct MatMul {
     pub(super) epilogue: Epilogue,
     plain: Option<usize>,
     row_blocks: Vec<(usize, usize)>,
+    /// Row blocks that a task computes, one after the other.
+    row_groups: Vec<(usize, usize)>,
     column_blocks: Vec<(usize, usize)>,
     depths: Vec<(usize, usize)>,
     lanes: usize,
 }
+
+/// A task takes several blocks of rows where there are this many tasks all the same: it packs their columns once.
+const TASKS: usize = 64;
+/// The most floats of packed columns that are kept for several blocks of rows: half of a second-level cache of 1 MiB.
+const PACKED: usize = 1 << 17;
 
 /// A matrix for each of a batch, in memory.
 #[derive(Debug, Clone, Copy)]
@@ -60,14 +67,13 @@ impl MatMul {
             Columns::Dots => (1, 1),
             Columns::Panels => isa.tile(),
         };
-        let row_blocks = parts(m.div_ceil(tile), block.rows / tile)
-            .into_iter()
-            .map(|(start, len)| (start * tile, (len * tile).min(m - start * tile)))
-            .collect();
-        let column_blocks = parts(n.div_ceil(lanes), block.columns / lanes)
-            .into_iter()
-            .map(|(start, len)| (start * lanes, (len * lanes).min(n - start * lanes)))
-            .collect();
+        let blocks = |total: usize, unit: usize, most: usize| -> Vec<(usize, usize)> {
+            let parts = parts(total.div_ceil(unit), most / unit).into_iter();
+            parts.map(|(start, len)| (start * unit, (len * unit).min(total - start * unit))).collect()
+        };
+        let (row_blocks, column_blocks) = (blocks(m, tile, block.rows), blocks(n, lanes, block.columns));
+        let groups = TASKS.div_ceil(batch * column_blocks.len().max(1)).clamp(1, row_blocks.len().max(1));
+        let row_groups = parts(row_blocks.len(), row_blocks.len().div_ceil(groups));
         let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
         MatMul {
             isa,
@@ -80,6 +86,7 @@ impl MatMul {
             epilogue,
             plain,
             row_blocks,
+            row_groups,
             column_blocks,
             depths: parts(k, block.depth),
             lanes,
@@ -87,51 +94,94 @@ impl MatMul {
     }
 
     pub fn tasks(&self) -> usize {
-        self.batch * self.row_blocks.len() * self.column_blocks.len()
+        self.batch * self.row_groups.len() * self.column_blocks.len()
     }
 
     pub fn needs(&self) -> Needs {
         let rows = self.row_blocks.iter().map(|b| b.1).max().unwrap_or(0);
-        let width = self.column_blocks.iter().map(|b| b.1).max().unwrap_or(0).next_multiple_of(self.lanes);
         let depth = self.depths.iter().map(|d| d.1).max().unwrap_or(0);
+        let width = self.width();
         Needs {
             rows: if self.reads_rows_in_place() { 0 } else { rows * depth },
-            columns: width * depth,
+            columns: if self.keeps_columns() { width * self.k } else { width * depth },
             block: rows.next_multiple_of(gemm::MAX_ROWS) * width,
             out: rows * width,
             starts: rows,
         }
     }
 
-    /// Whether rows are consecutive in memory, and so need no copy.
+    /// Columns of the widest block, those that fill its last panel included.
+    fn width(&self) -> usize {
+        self.column_blocks.iter().map(|b| b.1).max().unwrap_or(0).next_multiple_of(self.lanes)
+    }
+
+    /// Whether all of a task's columns are packed before the first row, and not for each block of rows again.
+    fn keeps_columns(&self) -> bool {
+        self.depths.len() == 1 || self.width() * self.k <= PACKED
+    }
+
+    /// Whether rows need no copy: the inner kernels read along them where they are consecutive, and along their
+    /// neighbours where the matrix is transposed.
     fn reads_rows_in_place(&self) -> bool {
-        (self.a.column == 1 || self.k == 1) && self.a.row >= 0
+        let Matrix { row, column, .. } = self.a;
+        let is_consecutive = column == 1 || self.k == 1;
+        let is_transposed = self.lanes > 1 && row == 1;
+        row >= 0 && column >= 0 && (is_consecutive || is_transposed)
     }
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
         let (rest, column_block) = (task / self.column_blocks.len(), task % self.column_blocks.len());
-        let (batch, row_block) = (rest / self.row_blocks.len(), rest % self.row_blocks.len());
-        let (first_row, rows) = self.row_blocks[row_block];
-        let (first_column, columns) = self.column_blocks[column_block];
+        let (batch, group) = (rest / self.row_groups.len(), rest % self.row_groups.len());
+        let (first, blocks) = self.row_groups[group];
+        let columns = self.column_blocks[column_block];
+        if self.keeps_columns() {
+            for &depth in &self.depths {
+                self.pack_columns(batch, depth, columns, &mut worker.columns[self.packed_at(depth, columns)..], arena);
+            }
+        }
+        if self.plain.is_none() {
+            self.epilogue.share(arena, &mut worker.nest.registers);
+        }
+        for &rows in &self.row_blocks[first..first + blocks] {
+            self.block(batch, rows, columns, arena, worker);
+        }
+    }
+
+    /// Where the packed columns of a part of the depth start.
+    fn packed_at(&self, (start, _): (usize, usize), (_, columns): (usize, usize)) -> usize {
+        if self.keeps_columns() { start * columns.next_multiple_of(self.lanes) } else { 0 }
+    }
+
+    /// A block of the product: first row and rows, first column and columns.
+    fn block(
+        &self,
+        batch: usize,
+        (first_row, rows): (usize, usize),
+        (first_column, columns): (usize, usize),
+        arena: Arena,
+        worker: &mut Worker,
+    ) {
         let panels = columns.div_ceil(self.lanes);
         let width = panels * self.lanes;
         let Worker { nest, rows: row_floats, columns: packed, block, out, starts } = worker;
         for (i, &(start, depth)) in self.depths.iter().enumerate() {
-            for (panel, packed) in packed.chunks_exact_mut(depth * self.lanes).take(panels).enumerate() {
-                let column = first_column + panel * self.lanes;
-                self.pack_columns(batch, start, column, self.lanes.min(self.n - column), packed, arena);
+            let packed = &mut packed[self.packed_at((start, depth), (first_column, columns))..];
+            if !self.keeps_columns() {
+                self.pack_columns(batch, (start, depth), (first_column, columns), packed, arena);
             }
             starts.clear();
-            let data = if self.reads_rows_in_place() {
-                let first = self.a.at(batch, first_row, start);
-                starts.extend((0..rows).map(|i| i * self.a.row as usize));
-                arena.read(first, (rows - 1) * self.a.row as usize + depth)
+            let (data, step) = if self.reads_rows_in_place() {
+                let Matrix { row, column, .. } = self.a;
+                let (row, column) = (row as usize, if self.k == 1 { 1 } else { column as usize });
+                starts.extend((0..rows).map(|i| i * row));
+                let floats = (rows - 1) * row + (depth - 1) * column + 1;
+                (arena.read(self.a.at(batch, first_row, start), floats), column)
             } else {
                 self.copy_rows(batch, first_row, rows, start, depth, row_floats, arena);
                 starts.extend((0..rows).map(|i| i * depth));
-                &row_floats[..rows * depth]
+                (&row_floats[..rows * depth], 1)
             };
-            let rows = Rows { data, starts };
+            let rows = Rows { data, starts, step };
             let product = Product { rows, offset: 0, depth, columns: packed, panels, accumulate: i > 0 };
             match self.lanes {
                 1 => gemm::dots(&product, block),
@@ -147,9 +197,10 @@ impl MatMul {
             }
             return;
         }
-        self.epilogue.share(arena, &mut nest.registers);
-        if columns == self.n {
+        if columns == self.n && columns == width {
             // The block's rows are neighbours in the output.
+            self.epilogue.run(first, &block[..rows * columns], arena, &mut nest.registers);
+        } else if columns == self.n {
             for (out, line) in out.chunks_exact_mut(columns).zip(lines) {
                 out.copy_from_slice(line);
             }
@@ -161,26 +212,45 @@ impl MatMul {
         }
     }
 
-    /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on.
-    fn pack_columns(&self, batch: usize, start: usize, column: usize, used: usize, packed: &mut [f32], arena: Arena) {
+    /// Packs columns of some summed indices in panels. What fills the last panel is zero.
+    fn pack_columns(
+        &self,
+        batch: usize,
+        (start, depth): (usize, usize),
+        (first, columns): (usize, usize),
+        packed: &mut [f32],
+        arena: Arena,
+    ) {
         let lanes = self.lanes;
-        if self.b.column == 1 || used == 1 {
-            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
-                row[..used].copy_from_slice(arena.read(self.b.at(batch, start + k, column), used));
-                row[used..].fill(0.0);
-            }
-        } else if self.b.row == 1 && self.b.column > 0 {
-            // The operand is transposed in memory: read along the summed dimension.
-            let (depth, stride) = (packed.len() / lanes, self.b.column as usize);
-            let from = arena.read(self.b.at(batch, start, column), (used - 1) * stride + depth);
-            transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
-            packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
-        } else {
-            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
-                for (lane, to) in row[..used].iter_mut().enumerate() {
-                    *to = arena.read(self.b.at(batch, start + k, column + lane), 1)[0];
+        let panels = || (0..columns.div_ceil(lanes)).map(|panel| (panel * lanes, lanes.min(columns - panel * lanes)));
+        if self.b.column == 1 || columns == 1 {
+            // Read along rows, all panels together.
+            for k in 0..depth {
+                let row = arena.read(self.b.at(batch, start + k, first), columns);
+                for (panel, used) in panels() {
+                    let to = &mut packed[panel * depth + k * lanes..][..lanes];
+                    copy_padded(&row[panel..][..used], to);
                 }
-                row[used..].fill(0.0);
+            }
+            return;
+        }
+        for ((panel, used), packed) in panels().zip(packed.chunks_exact_mut(depth * lanes)) {
+            let column = first + panel;
+            if self.b.row == 1 && self.b.column > 0 {
+                // The operand is transposed in memory: read along the summed dimension.
+                let stride = self.b.column as usize;
+                let from = arena.read(self.b.at(batch, start, column), (used - 1) * stride + depth);
+                transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
+                if used < lanes {
+                    packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
+                }
+            } else {
+                for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
+                    for (lane, to) in row[..used].iter_mut().enumerate() {
+                        *to = arena.read(self.b.at(batch, start + k, column + lane), 1)[0];
+                    }
+                    row[used..].fill(0.0);
+                }
             }
         }
     }
@@ -196,17 +266,22 @@ impl MatMul {
         into: &mut [f32],
         arena: Arena,
     ) {
-        if self.a.row == 1 && self.a.column > 0 {
-            // The operand is transposed in memory: read along the rows' dimension.
-            let stride = self.a.column as usize;
-            let from = arena.read(self.a.at(batch, first, start), (depth - 1) * stride + rows);
-            transpose(Turned { from, stride, rows: depth, columns: rows, to_stride: depth }, into);
-        } else {
-            for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
-                for (k, to) in row.iter_mut().enumerate() {
-                    *to = arena.read(self.a.at(batch, first + i, start + k), 1)[0];
-                }
+        for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
+            for (k, to) in row.iter_mut().enumerate() {
+                *to = arena.read(self.a.at(batch, first + i, start + k), 1)[0];
             }
         }
+    }
+}
+
+/// A row of a panel from the floats that there are of it. A copy of a known length is a few vector moves.
+fn copy_padded(from: &[f32], to: &mut [f32]) {
+    const SIXTEEN: usize = 16;
+    if from.len() == to.len() && from.len().is_multiple_of(SIXTEEN) {
+        let (from, to) = (from.as_chunks::<SIXTEEN>().0, to.as_chunks_mut::<SIXTEEN>().0);
+        from.iter().zip(to).for_each(|(from, to)| *to = *from);
+    } else {
+        to[..from.len()].copy_from_slice(from);
+        to[from.len()..].fill(0.0);
     }
 }
