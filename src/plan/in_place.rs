@@ -6,6 +6,7 @@
 
 use crate::kernel::access::Access;
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Nest};
+use crate::types::ReduceKind;
 use std::collections::{BTreeSet, HashMap};
 
 /// Something that a nest does with the value of an expression.
@@ -111,7 +112,12 @@ fn contraction_may(c: &Contraction<BufferId>, old: BufferId, result: BufferId) -
     let Some(write) = c.stores.iter().find(|store| store.buffer == result) else { return false };
     let in_place = reads.iter().all(|&read| loads_at(&c.exprs[read], old, &write.access));
     let is_copied = c.stores.iter().any(|store| store.buffer != result && reads.contains(&store.value));
-    !is_multiplied && in_place && !is_copied
+    // Deviations are of what has been read once for its sum, and stores come between.
+    let is_read_again = c.reductions.iter().filter(|r| r.kind == ReduceKind::Deviations).any(|reduction| {
+        let needed = c.exprs.needed([reduction.result.value]);
+        reads.iter().any(|read| needed[read.index()])
+    });
+    !is_multiplied && in_place && !is_copied && !is_read_again
 }
 
 /// The expressions that themselves read the buffer.
@@ -129,7 +135,6 @@ mod tests {
     use super::*;
     use crate::kernel::body::{Reduction, SlotId, Store, Sweep};
     use crate::scalar::{Lane, ScalarOp};
-    use crate::types::ReduceKind;
 
     fn buffer(index: usize) -> BufferId {
         BufferId::new(index)

@@ -10,6 +10,7 @@ use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Nest, Store, Sweep};
 use crate::kernel::schedule::{Buffer, BufferRole, ScheduleOutput, StateLayout, Storage};
+use crate::types::ReduceKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
@@ -430,7 +431,10 @@ fn contraction_writes_where_it_reads<B: Copy + PartialEq>(c: &Contraction<B>, ol
         None => reads.is_empty(),
     };
     let stored_as_is = c.stores.iter().any(|s| s.buffer != value && reads.contains(&s.value));
-    !is_multiplied && aligned && !stored_as_is
+    // A second sweep reads what deviations are of, after the first has stored.
+    let deviations = c.reductions.iter().filter(|r| r.kind == ReduceKind::Deviations).map(|r| r.result.value);
+    let swept_again = c.exprs.needed(deviations);
+    !is_multiplied && aligned && !stored_as_is && !reads.iter().any(|read| swept_again[read.index()])
 }
 
 /// The expressions that themselves read `old`.
