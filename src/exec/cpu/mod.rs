@@ -11,6 +11,7 @@ mod gemm;
 mod nest;
 mod pool;
 mod random;
+mod simulated;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -28,6 +29,7 @@ use contraction::{ContractionProgram, Needs, Phase, Worker};
 pub use gemm::Isa;
 use nest::{NestProgram, Scratch};
 use pool::Pool;
+pub use simulated::{TaskTimes, simulated};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -156,18 +158,24 @@ impl CpuExecutor {
         let arena = unsafe { Arena::new(self.memory.all()) };
         for (index, kernel) in self.entries[entry].kernels.iter().enumerate() {
             let started = Instant::now();
-            Self::kernel(kernel, arena, &self.pool, &self.workers);
+            Self::kernel(kernel, arena, &self.workers, &mut |tasks, body| self.pool.run(tasks, body));
             observe(index, started);
         }
         Ok(())
     }
 
-    fn kernel(kernel: &KernelProgram, arena: Arena, pool: &Pool, workers: &[Mutex<Worker>]) {
+    /// Has `run` run the tasks of a kernel, set by set; those of a set may run at the same time.
+    fn kernel(
+        kernel: &KernelProgram,
+        arena: Arena,
+        workers: &[Mutex<Worker>],
+        run: &mut dyn FnMut(usize, &pool::Task<'_>),
+    ) {
         let worker = |index: usize| workers[index].lock().unwrap_or_else(PoisonError::into_inner);
         match kernel {
             KernelProgram::Nests(nests) => {
                 let tasks = nests.iter().map(NestProgram::tasks).sum();
-                pool.run(tasks, &|task, index| {
+                run(tasks, &|task, index| {
                     let mut task = task;
                     for nest in nests {
                         if task < nest.tasks() {
@@ -179,11 +187,11 @@ impl CpuExecutor {
             }
             KernelProgram::Contraction(contraction) => {
                 for phase in &contraction.phases {
-                    pool.run(phase.tasks(), &|task, index| phase.run(task, arena, &mut worker(index)));
+                    run(phase.tasks(), &|task, index| phase.run(task, arena, &mut worker(index)));
                 }
             }
             KernelProgram::Transform(transform) => {
-                pool.run(transform.tasks(), &|task, index| transform.run(task, arena, worker(index).block()));
+                run(transform.tasks(), &|task, index| transform.run(task, arena, worker(index).block()));
             }
         }
     }

@@ -356,6 +356,23 @@ fn state_is_updated_in_place_and_stays() {
     assert_eq!(found, [7.0; 5]);
 }
 
+/// The epilogue of the product reads the state once for its sum, and once for how far it is from its mean.
+#[test]
+fn deviations_of_a_state_are_of_what_it_was() {
+    let text = "graph deviations {
+        %s: f32[4,3] = state \"s\"
+        %x: f32[4,5] = input \"x\"
+        %w: f32[5,3] = input \"w\"
+        %product: f32[4,3] = matmul %x %w
+        %d: f32[1,3] = reduce_deviations %s axes=[0]
+        %next: f32[4,3] = add %s %product
+        output d = %d
+        update \"s\" = %next
+    }";
+    let graph = crate::ir::parse(text).unwrap();
+    assert_eq!(check(&graph, &random_bindings(&graph, 3)), Ok(()));
+}
+
 #[test]
 fn tensors_that_do_not_fit_are_refused() {
     let mut f = Fixture::new();
