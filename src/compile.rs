@@ -223,14 +223,16 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         merge_calls: policy.merge_calls,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,
         operands: rounding(strategy),
+        rounds_convolutions: strategy.target != Target::Cpu,
     }
 }
 
-/// What contractions multiply, where not f32: what tensor cores take.
+/// What contractions multiply, where not f32: what tensor cores take, and a CPU's products of bf16.
 pub fn rounding(strategy: &Strategy) -> Option<Rounding> {
     match (strategy.target, strategy.precision) {
         (Target::Cuda(architecture), Precision::Tf32) if architecture.has_tensor_cores() => Some(Rounding::Tf32),
         (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => Some(Rounding::Bf16),
+        (Target::Cpu, Precision::Bf16) => Some(Rounding::Bf16),
         (Target::Cpu | Target::Cuda(_), Precision::F32 | Precision::Tf32 | Precision::Bf16) => None,
     }
 }
@@ -244,10 +246,10 @@ fn after(context: &PassContext) -> impl Iterator<Item = &'static Pass> + use<> {
 /// The name of the stage between the forward passes and the pipeline.
 pub const DIFFERENTIATE: &str = "differentiate";
 
-/// The names of all stages after `declared` for a target, in order.
-pub fn stages(target: Target) -> Vec<&'static str> {
+/// The names of all stages after `declared` for a target and a precision, in order.
+pub fn stages(target: Target, precision: Precision) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
-    let context = context(&Strategy::new(Fusion::On, target, Precision::F32), &Options::default());
+    let context = context(&Strategy::new(Fusion::On, target, precision), &Options::default());
     forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).collect()
 }
 
@@ -334,7 +336,7 @@ pub fn compile_module(module: Module, source: Source, options: &Options) -> Resu
 
 /// The optional passes that were asked for, after a look at the names of all passes in the options.
 fn chosen(options: &Options) -> Result<Vec<&'static Pass>, CompileError> {
-    let known = stages(options.target);
+    let known = stages(options.target, options.precision);
     let optional: Vec<&'static Pass> = (options.optional.iter())
         .map(|wanted| {
             passes::OPTIONAL.iter().find(|p| p.name == wanted).ok_or_else(|| CompileError::UnknownPass {

@@ -4,8 +4,9 @@
 //! What an instruction set can't do is an exception in its line below, by the case's name and with the reason.
 
 use gcc_gan::exec::cpu::{CpuDevice, Isa};
+use gcc_gan::kernel::target::{Precision, Target};
 use gcc_gan::testing::conformance::{Exceptions, GROUPS, Prepared, Tolerances, group, prepare, report};
-use gcc_gan::testing::strategies;
+use gcc_gan::testing::{strategies, strategies_at};
 use std::sync::OnceLock;
 
 /// A group, compiled and evaluated once for all instruction sets: plans fit each.
@@ -16,15 +17,26 @@ fn prepared(name: &str) -> &'static [Prepared] {
 }
 
 fn check(isa: &str, group: &str, exceptions: &Exceptions) {
+    check_prepared(isa, exceptions, || prepared(group));
+}
+
+/// Matrix products of operands rounded to bf16.
+fn check_in_bf16(isa: &str, name: &str, exceptions: &Exceptions) {
+    let strategies = || strategies_at(Target::Cpu, Precision::Bf16);
+    check_prepared(isa, exceptions, || prepare(&group(name), &strategies(), &Tolerances::BF16));
+}
+
+fn check_prepared<P: AsRef<[Prepared]>>(isa: &str, exceptions: &Exceptions, prepared: impl FnOnce() -> P) {
     let Some(isa) = Isa::available().into_iter().find(|i| i.name() == isa) else {
         println!("not run: this processor has no {isa}");
         return;
     };
-    let found = report(&CpuDevice { threads: 3, isa }, prepared(group), exceptions);
+    let prepared = prepared();
+    let found = report(&CpuDevice { threads: 3, isa }, prepared.as_ref(), exceptions);
     print!("{found}");
     assert!(found.is_ok(), "failed: {:?}", found.failed());
     // The bits do not depend on the number of threads.
-    let alone = report(&CpuDevice { threads: 1, isa }, prepared(group), exceptions);
+    let alone = report(&CpuDevice { threads: 1, isa }, prepared.as_ref(), exceptions);
     assert_eq!(alone.outcomes, found.outcomes, "one thread and three");
 }
 
@@ -62,3 +74,25 @@ devices! {
     #[cfg(target_arch = "x86_64")]
     cpu_avx512: "avx512", Exceptions::none();
 }
+
+/// Groups whose contractions have operands of their own: on any processor, and where bf16 is multiplied in one instruction.
+macro_rules! in_bf16 {
+    ($($group:ident)*) => {
+        $(mod $group {
+            #[test]
+            fn in_bf16() {
+                super::check_in_bf16("portable", stringify!($group), &super::Exceptions::none());
+            }
+            #[test]
+            fn in_bf16_by_its_own_instruction() {
+                let exceptions = super::Exceptions::none().with(
+                    "matrix_products/special values in [3, 62, 65, 32], 5",
+                    "the instruction takes numbers below the least normal one for zeros, and one meets an infinity",
+                );
+                super::check_in_bf16("avx512-bf16", stringify!($group), &exceptions);
+            }
+        })*
+    };
+}
+
+in_bf16!(matrix_products convolutions contraction_fusion transforms layouts sliced_operands bf16);

@@ -7,7 +7,7 @@ use super::program_text::{MathArgs, ProgramArgs, entry_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::atomic;
-use gcc_gan::compile::{Compiled, Stage, Summary, stages};
+use gcc_gan::compile::{Compiled, Options, Stage, Summary, stages};
 use gcc_gan::exec::cuda;
 use gcc_gan::inspect::{
     Detail, graph_dot, graph_svg, memory_text, schedule_dot, schedule_svg, schedule_text, summary_text,
@@ -88,7 +88,7 @@ pub struct Args {
     /// code for each) [default: cpu; cuda:sm_80 with --emit cuda, ptx or sass]
     #[arg(long, value_name = "DEVICE")]
     device: Option<CompileFor>,
-    /// How accurate a GPU's matrix products are [default: f32]
+    /// How accurate matrix products are; a CPU has f32 and bf16 [default: f32]
     #[arg(long, value_enum, value_name = "PRECISION")]
     precision: Option<Accuracy>,
     /// Whether kernels for a GPU are compiled too, into the plan, so that a GPU's driver alone can run it: where NVRTC is
@@ -181,16 +181,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
         bail!("there are no such texts of kernels for the CPU: add --device cuda:sm_90");
     }
     if let Some(precision) = args.precision.map(Precision::from) {
-        if options.target == Target::Cpu && precision != Precision::F32 {
+        if !options.target.has(precision) {
             bail!("--precision {} is for GPUs: add --device cuda:sm_90", precision.name());
         }
         options.precision = precision;
+    } else if !options.target.has(options.precision) {
+        // That of a plan for a GPU.
+        options.precision = Precision::F32;
     }
     options.validate = args.validate.then_some(0);
     options.stop_after = args.stop_after.clone();
     options.verify |= args.verify;
     options.deny_warnings = args.deny_warnings;
-    let wanted = stage_of(&args, options.target)?;
+    let wanted = stage_of(&args, &options)?;
     let mut kept: Vec<(String, Graph)> = Vec::new();
     let mut dumped = Ok(());
     let mut number = std::collections::BTreeMap::<String, usize>::new();
@@ -270,13 +273,13 @@ fn checking(validate: bool) -> ProgressBar {
 }
 
 /// The stage to be kept for --emit, where it is a graph's.
-fn stage_of(args: &Args, target: Target) -> Result<Option<String>> {
+fn stage_of(args: &Args, options: &Options) -> Result<Option<String>> {
     let Some(emit) = args.emit else { return Ok(None) };
     if args.by.is_some() && emit != Emit::Svg {
         bail!("--by says what is a box of --emit svg; other formats have none");
     }
     let of_kernels = emit == Emit::Memory || emit.is_for_gpu();
-    let stages = stages(target);
+    let stages = stages(options.target, options.precision);
     let last = || stages.last().map(ToString::to_string);
     match args.stage.as_deref() {
         Some(KERNELS) => Ok(None),

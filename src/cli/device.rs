@@ -20,7 +20,7 @@ pub struct DeviceArgs {
     /// What runs it: cpu, cuda (the first NVIDIA GPU), cuda:1 (another), or auto (a GPU where one works, else the CPU)
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: Wanted,
-    /// How accurate a GPU's matrix products are [default: f32, or a run's own]
+    /// How accurate matrix products are; a CPU has f32 and bf16 [default: f32, or a run's own]
     #[arg(long, value_enum, value_name = "PRECISION")]
     precision: Option<Accuracy>,
     /// Threads of the CPU to use; results do not depend on it
@@ -62,7 +62,7 @@ impl FromStr for Wanted {
 pub enum Accuracy {
     /// As accurate as arithmetic in f32
     F32,
-    /// Operands rounded to 10 bits of mantissa, sums in f32
+    /// Operands rounded to 10 bits of mantissa, sums in f32; on GPUs
     Tf32,
     /// Operands rounded to bf16, sums in f32
     Bf16,
@@ -115,7 +115,7 @@ impl DeviceArgs {
                 bail!("--trust-device-code is for GPUs: add --device cuda, or leave it out")
             }
             Wanted::Cpu => {
-                if let Some(precision) = self.precision.map(Precision::from).filter(|p| *p != Precision::F32) {
+                if let Some(precision) = self.precision.map(Precision::from).filter(|p| !Target::Cpu.has(*p)) {
                     bail!("--precision {} is for GPUs: add --device cuda, or leave it out", precision.name());
                 }
                 Ok(self.cpu())
@@ -129,11 +129,22 @@ impl DeviceArgs {
                     gpu(device)
                 }
                 Err(missing) => {
-                    let precise = if self.precision.is_some() { " (in f32)" } else { "" };
-                    eprintln!("device: the CPU{precise}, since {}", reason(&missing));
+                    let lacking = self.precision.map(Precision::from).filter(|p| !Target::Cpu.has(*p));
+                    let instead = lacking.map_or(String::new(), |_| " (in f32)".to_string());
+                    eprintln!("device: the CPU{instead}, since {}", reason(&missing));
                     Ok(self.cpu())
                 }
             },
+        }
+    }
+
+    /// What to add to a command that goes on with what this one began.
+    pub fn to_continue(&self) -> String {
+        match self.device {
+            Wanted::Cpu => String::new(),
+            Wanted::Auto => " --device auto".into(),
+            Wanted::Cuda(0) => " --device cuda".into(),
+            Wanted::Cuda(ordinal) => format!(" --device cuda:{ordinal}"),
         }
     }
 
@@ -144,7 +155,8 @@ impl DeviceArgs {
 
     fn cpu(&self) -> Opened {
         let device = Box::new(CpuDevice::new(super::threads(self.threads)));
-        Opened { device, target: Target::Cpu, precision: None, gpu: None, trusts_plan: false }
+        let precision = self.precision.map(Precision::from);
+        Opened { device, target: Target::Cpu, precision, gpu: None, trusts_plan: false }
     }
 }
 
@@ -187,17 +199,32 @@ impl Opened {
     /// When the code of a plan is to be trusted.
     pub fn check_no_plan(&self) -> Result<()> {
         if self.trusts_plan {
-            bail!("--trust-device-code: the program is compiled anew here, so name a plan: --trust-device-code=PLAN");
+            bail!(
+                "--trust-device-code: a program is always compiled anew here, also that of a plan; name the plan whose code to \
+                 trust: --trust-device-code=PLAN"
+            );
         }
         Ok(())
     }
 
+    /// That code which is to be trusted is for this device.
+    ///
+    /// # Errors
+    /// When it is of a plan for another.
+    pub fn check_trusted(&self, plan: &Plan) -> Result<()> {
+        match (self.trusts_plan, plan.source.target, self.target) {
+            (true, Target::Cuda(needed), Target::Cuda(found)) if !found.runs(needed) => bail!(
+                "--trust-device-code: the plan's code is for {needed}, which this GPU of {found} does not run: compile its \
+                 program for {found} (`gcc-gan compile --device cuda:{found}`)"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// The precision to compile for, of a program whose own is `own`.
     pub fn precision(&self, own: Precision) -> Precision {
-        match self.target {
-            Target::Cpu => Precision::F32,
-            Target::Cuda(_) => self.precision.unwrap_or(own),
-        }
+        let precision = self.precision.unwrap_or(own);
+        if self.target.has(precision) { precision } else { Precision::F32 }
     }
 
     /// What to compile the program of a run for: on the same kind of device what its kernels were made for before, so that

@@ -74,6 +74,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Found::Plan(_) if !args.program.sets.is_empty() => {
             bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.program.display())
         }
+        Found::Plan(plan) if !opened.suits(&plan) => bail!(
+            "{} is compiled for {} in {}: name that with --device and --precision, or profile its program",
+            args.program.program.display(),
+            plan.source.target,
+            plan.source.precision.name()
+        ),
         Found::Plan(plan) => *plan,
     };
     opened.check(&plan)?;

@@ -46,6 +46,9 @@ pub fn source(path: &Path) -> Result<ProgramText> {
     let bytes = atomic::read(path).with_context(|| {
         format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
     })?;
+    if bytes.is_empty() {
+        bail!("{} is empty: a graph in RON or a plan was expected", path.display());
+    }
     const MOST: usize = 16 << 20;
     if bytes.len() > MOST {
         bail!("{} has {} bytes: that is not a graph in RON", path.display(), bytes.len());

@@ -48,9 +48,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;
     super::print(&format!(
-        "wrote {}: {} images by `{}` after {} steps",
+        "wrote {}: {} image{} by `{}` after {} steps",
         args.output.display(),
         args.grid.cells(),
+        if args.grid.cells() == 1 { "" } else { "s" },
         meta.program,
         meta.step
     ))?;

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
 use gcc_gan::exec::ExecError;
-use gcc_gan::plan::Plan;
+use gcc_gan::kernel::target::Precision;
+use gcc_gan::plan::{EntryPlan, Plan};
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::rundir::{self, RunDir};
@@ -113,9 +114,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
         None => start(&args, &opened)?,
     };
+    let compiled = job.plan.entries.len();
     session::specialise(&mut job.plan, &job.dataset);
-    // Of the kernels for smaller batches too.
-    opened.check(&job.plan)?;
+    opened.check(&job.plan).with_context(|| smaller_batches(&job.plan.entries[compiled..]))?;
     // A handler that waited for a download would make Ctrl-C seem dead: it comes after.
     let flag = screen.interrupted.clone();
     ctrlc::set_handler(move || {
@@ -143,10 +144,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, path) = (session.step_count(), run.path().display());
+    let resume = format!("gcc-gan train --resume {path}{}", args.device.to_continue());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
         TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
-            anyhow!("{error}: gcc-gan train --resume {path}")
+            anyhow!("{error}: {resume}")
         }
         _ => error.into(),
     });
@@ -163,11 +165,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Ended::Cancelled => {
-            screen
-                .print(&format!("interrupted and saved after step {step}; resume with: gcc-gan train --resume {path}"));
+            screen.print(&format!("interrupted and saved after step {step}; resume with: {resume}"));
             Ok(ExitCode::from(super::INTERRUPTED))
         }
     }
+}
+
+/// What is missing where a plan has no code of the entries that were added to it.
+fn smaller_batches(added: &[EntryPlan]) -> String {
+    let mut sizes: Vec<String> = added.iter().flat_map(|e| &e.sizes).map(|(_, size)| size.to_string()).collect();
+    sizes.dedup();
+    let sizes = sizes.join(",");
+    format!("what an epoch leaves for its last batch needs kernels of its own (`gcc-gan compile --specialise {sizes}`)")
 }
 
 fn start(args: &Args, opened: &Opened) -> Result<Job> {
@@ -181,6 +190,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
             // What it was compiled with is what was asked for: it is used as it is.
             let stays = args.sets.is_empty() && !args.math.changes(&options) && opened.suits(&plan);
             if !opened.suits(&plan) {
+                opened.check_trusted(&plan)?;
                 eprintln!(
                     "note: the plan's kernels are not for this device and precision: its program is compiled again"
                 );
@@ -279,8 +289,12 @@ fn hold_out(plan: &Plan, dataset: &mut Dataset) {
 fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     let data = session.data();
     let test = data.test.as_ref().map_or(String::new(), |t| format!(", {} more for testing", thousands(t.len())));
+    let precision = match meta.precision {
+        Precision::F32 => String::new(),
+        lower => format!(" in {}", lower.name()),
+    };
     let mut text = format!(
-        "{}: batches of {}, {} steps an epoch, on {device}, seed {}\n",
+        "{}: batches of {}, {} steps an epoch, on {device}{precision}, seed {}\n",
         meta.program,
         session.batch(),
         thousands(session.steps_per_epoch() as usize),

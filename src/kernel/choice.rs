@@ -255,15 +255,15 @@ impl Algorithm {
     /// Whether it reads operands of the types that a body's have in memory. `dtype` gives a buffer's element type.
     pub fn reads_operands<B>(&self, body: &Body<B>, dtype: impl Fn(&B) -> DType) -> bool {
         let Body::Contraction(c) = body else { return true };
-        let read = match self {
-            Algorithm::ThreadBlocks(blocks) => blocks.math.operands(),
+        let reads = |found: DType| match self {
+            Algorithm::ThreadBlocks(blocks) => blocks.math.operands().is_none_or(|read| read == found),
+            Algorithm::MatMul { .. } => matches!(found, DType::F32 | DType::Bf16),
             Algorithm::Loops
             | Algorithm::SplitSweeps { .. }
-            | Algorithm::MatMul { .. }
             | Algorithm::Images(_)
-            | Algorithm::FilterGradient { .. } => Some(DType::F32),
+            | Algorithm::FilterGradient { .. } => found == DType::F32,
         };
-        c.operand_types(dtype).into_iter().all(|found| read.is_none_or(|read| read == found))
+        c.operand_types(dtype).into_iter().all(reads)
     }
 
     /// The workspace that it needs for a body, in f32. `dtype` gives a buffer's element type.

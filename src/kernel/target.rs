@@ -24,6 +24,16 @@ pub enum Target {
     Cuda(Architecture),
 }
 
+/// In words.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Target::Cpu => f.write_str("CPUs"),
+            Target::Cuda(architecture) => write!(f, "GPUs of {architecture}"),
+        }
+    }
+}
+
 /// The compute capability of an NVIDIA GPU times ten: 90 is 9.0, which compilers call `sm_90`.
 ///
 /// Kernels for one run on newer ones too, but for those of `sm_90`: they are what compilers call `sm_90a`, with
@@ -108,8 +118,29 @@ pub struct Policy {
     /// Operations a byte at which memory takes as long as computing, where minimal filtering is to be weighed against direct
     /// convolutions.
     pub minimal_filtering: Option<usize>,
-    /// Whether contractions read operands that are stored as bf16.
-    pub half_operands: bool,
+    pub half_operands: HalfOperands,
+}
+
+/// Which contractions read operands that are stored as bf16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HalfOperands {
+    None,
+    /// Matrix products.
+    MatMul,
+    /// Convolutions too.
+    All,
+}
+
+impl HalfOperands {
+    /// Whether those of a matrix product, or else of a convolution, are among them.
+    pub fn include(self, is_matmul: bool) -> bool {
+        match self {
+            HalfOperands::None => false,
+            HalfOperands::MatMul => is_matmul,
+            HalfOperands::All => true,
+        }
+    }
 }
 
 /// See [`Policy::epilogue_reductions`].
@@ -134,6 +165,14 @@ pub enum Layout {
 }
 
 impl Target {
+    /// Whether it multiplies so: tf32 is of GPUs.
+    pub fn has(self, precision: Precision) -> bool {
+        match self {
+            Target::Cpu => precision != Precision::Tf32,
+            Target::Cuda(_) => true,
+        }
+    }
+
     pub fn policy(self) -> Policy {
         match self {
             Target::Cpu => Policy {
@@ -148,7 +187,7 @@ impl Target {
                 layout: Layout::RowMajor,
                 strided_images: false,
                 minimal_filtering: Some(8),
-                half_operands: false,
+                half_operands: HalfOperands::None,
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -170,7 +209,7 @@ impl Target {
                 strided_images: true,
                 // Tensor cores multiply faster than memory gives them transformed operands.
                 minimal_filtering: None,
-                half_operands: false,
+                half_operands: HalfOperands::None,
             },
         }
     }
@@ -188,8 +227,11 @@ pub struct Strategy {
 impl Strategy {
     /// For a target, by its own policy.
     pub fn new(fusion: Fusion, target: Target, precision: Precision) -> Strategy {
-        let has_tensor_cores = matches!(target, Target::Cuda(architecture) if architecture.has_tensor_cores());
-        let half_operands = has_tensor_cores && precision == Precision::Bf16;
+        let half_operands = match (target, precision) {
+            (Target::Cpu, Precision::Bf16) => HalfOperands::MatMul,
+            (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => HalfOperands::All,
+            (Target::Cpu | Target::Cuda(_), _) => HalfOperands::None,
+        };
         Strategy { fusion, target, precision, policy: Policy { half_operands, ..target.policy() } }
     }
 }

@@ -43,8 +43,8 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     };
     graph.remove_dead();
     let order = graph.topological();
-    let large: Vec<NodeId> = order.iter().copied().filter(|&id| is_large(graph, id)).collect();
-    let in_f32 = needed_in_f32(graph, &order);
+    let large: Vec<NodeId> = order.iter().copied().filter(|&id| is_large(graph, id, context)).collect();
+    let in_f32 = needed_in_f32(graph, &order, context);
     let mut rounded = Rounded { rounding, narrow: HashMap::new(), wide: HashMap::new() };
     let needed = rounded.sources(graph, &large);
     let sources: Vec<NodeId> = order.into_iter().filter(|id| needed.contains(id)).collect();
@@ -67,31 +67,32 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     graph.remove_dead();
     let left: Vec<NodeId> = computed.into_iter().filter(|&id| graph.contains(id)).collect();
     for id in left {
-        changed += rounded.share(graph, id, &in_f32);
+        changed += rounded.share(graph, id, &in_f32, context);
     }
     Report { changed, nodes_before, nodes_after: graph.len() }
 }
 
 /// Whether it is a contraction that is worth it.
-fn is_large(graph: &Graph, id: NodeId) -> bool {
+fn is_large(graph: &Graph, id: NodeId, context: &PassContext) -> bool {
     // The last two dimensions of matrices; batch and channels of convolutions, whose pixels do not count.
     let first = |shape: &[usize]| if *graph.op(id) == Op::MatMul { shape.len() - 2 } else { 0 };
     let sizes = |operand: NodeId| graph.shape(operand)[first(graph.shape(operand))..][..2].to_vec();
-    graph.op(id).is_contraction() && graph.operands(id).into_iter().flat_map(sizes).all(|size| size >= LEAST)
+    let is_rounded = *graph.op(id) == Op::MatMul || (graph.op(id).is_contraction() && context.rounds_convolutions);
+    is_rounded && graph.operands(id).into_iter().flat_map(sizes).all(|size| size >= LEAST)
 }
 
 /// By a node's index, whether results or sums are made of it elementwise.
-fn needed_in_f32(graph: &Graph, order: &[NodeId]) -> Vec<bool> {
+fn needed_in_f32(graph: &Graph, order: &[NodeId], context: &PassContext) -> Vec<bool> {
     let mut needed = vec![false; graph.bound()];
     for &id in order.iter().rev() {
         needed[id.index()] =
-            graph.is_result(id) || graph.users(id).into_iter().any(|user| matters(graph, user, &needed));
+            graph.is_result(id) || graph.users(id).into_iter().any(|user| matters(graph, user, &needed, context));
     }
     needed
 }
 
 /// Whether a user of a value needs it in f32.
-fn matters(graph: &Graph, user: NodeId, needed: &[bool]) -> bool {
+fn matters(graph: &Graph, user: NodeId, needed: &[bool], context: &PassContext) -> bool {
     match graph.op(user) {
         Op::Scalar(ScalarOp::Sign) => false,
         Op::Scalar(ScalarOp::Lt | ScalarOp::Le | ScalarOp::Gt | ScalarOp::Ge) => {
@@ -111,7 +112,7 @@ fn matters(graph: &Graph, user: NodeId, needed: &[bool]) -> bool {
         | Op::Concat { .. }
         | Op::Reverse { .. } => needed[user.index()],
         Op::MatMul | Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. } => {
-            !is_large(graph, user)
+            !is_large(graph, user, context)
         }
         Op::Reduce { .. }
         | Op::Winograd(_)
@@ -196,11 +197,11 @@ impl Rounded {
 
     /// Lets whatever reads a value read it rounded, where that may be and nothing is left that reads it as it is; whether it
     /// was so.
-    fn share(&mut self, graph: &mut Graph, id: NodeId, in_f32: &[bool]) -> usize {
+    fn share(&mut self, graph: &mut Graph, id: NodeId, in_f32: &[bool], context: &PassContext) -> usize {
         let narrow = self.narrow[&id];
         let is_leaf = matches!(graph.op(id), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
         let others: Vec<NodeId> = graph.users(id).into_iter().filter(|&user| user != narrow).collect();
-        let may_change = |&user: &NodeId| !matters(graph, user, in_f32);
+        let may_change = |&user: &NodeId| !matters(graph, user, in_f32, context);
         if narrow == id || is_leaf || graph.is_result(id) || others.is_empty() || !others.iter().all(may_change) {
             return 0;
         }

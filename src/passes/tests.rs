@@ -19,6 +19,7 @@ const FAST: PassContext = PassContext {
     merge_calls: false,
     deviations: false,
     operands: None,
+    rounds_convolutions: true,
     minimal_filtering: None,
 };
 const DEVICE_CONTEXT: PassContext = PassContext {
@@ -27,6 +28,7 @@ const DEVICE_CONTEXT: PassContext = PassContext {
     merge_calls: true,
     deviations: false,
     operands: None,
+    rounds_convolutions: true,
     minimal_filtering: None,
 };
 

@@ -534,7 +534,7 @@ fn check_nest(schedule: &Schedule, nest: &Nest<BufferId>) -> Check {
     Ok(())
 }
 
-/// That a transform reads and writes whole buffers of f32 of the sizes that it takes one to the other.
+/// That a transform reads and writes whole buffers, rounding perhaps what it writes, of the sizes that it takes one to the other.
 fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
     ensure!(t.transform.is_sound(), "a transform is of no convolution");
     let [down, across] = t.transform.axes.map(|axis| axis.size(t.transform.part));
@@ -547,13 +547,16 @@ fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
         Direction::ToPoints => (map, points),
         Direction::FromPoints => (points, map),
     };
-    let holds = |id: BufferId, shape: &[usize]| {
+    let holds = |id: BufferId, shape: &[usize], dtypes: &[DType]| {
         let buffer = &schedule.buffers[id.index()];
         let is_plain = buffer.storage == Storage::Elements && buffer.order.is_empty();
-        buffer.dtype == DType::F32 && is_plain && buffer.elements() == shape.iter().product::<usize>()
+        dtypes.contains(&buffer.dtype) && is_plain && buffer.elements() == shape.iter().product::<usize>()
     };
-    ensure!(holds(t.operand, &operand), "the operand of a transform has another size");
-    ensure!(t.space == result && holds(t.store.buffer, &result), "the result of a transform has another size");
+    ensure!(holds(t.operand, &operand, &[DType::F32]), "the operand of a transform has another size");
+    ensure!(
+        t.space == result && holds(t.store.buffer, &result, &[DType::F32, DType::Bf16]),
+        "the result of a transform has another size"
+    );
     let is_sum = t.exprs.len() == 1 && matches!(t.exprs[t.store.value], Expr::Accumulator);
     ensure!(is_sum && t.store.access.is_contiguous(&result), "a transform stores something else than its sums");
     Ok(())

@@ -5,7 +5,7 @@ use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
 use super::physical::Orders;
 use crate::ir::{DType, Distribution, Graph, NodeId, Op};
-use crate::kernel::target::{Fusion, Policy, Strategy};
+use crate::kernel::target::{Fusion, HalfOperands, Policy, Strategy};
 use std::collections::HashSet;
 
 /// How deep expressions nest at most, counted in elementwise operations and movements. Deeper down a value becomes an atom,
@@ -42,7 +42,7 @@ pub(super) fn choose_atoms(
         }
         if op.is_contraction() {
             for operand in graph.operands(id) {
-                force_operand(graph, operand, policy, &mut atoms);
+                force_operand(graph, id, operand, policy, &mut atoms);
             }
         }
         if let Op::Random { .. } = op {
@@ -62,7 +62,7 @@ pub(super) fn choose_atoms(
             && !is_cheap(graph, id, policy, &atoms)
         {
             // What contractions read as bf16 is not stored in f32 beside that.
-            let kept = widened(graph, id).filter(|_| policy.half_operands).unwrap_or(id);
+            let kept = widened(graph, id).filter(|_| policy.half_operands != HalfOperands::None).unwrap_or(id);
             atoms[kept.index()] |= !leaf(kept);
         }
         if !atoms[id.index()] && !leaf(id) {
@@ -129,18 +129,19 @@ fn widened(graph: &Graph, id: NodeId) -> Option<NodeId> {
 
 /// What a contraction reads of its operand in memory: the first node below movements and, where it may read bf16, below the
 /// conversion of that to f32.
-fn stored(graph: &Graph, operand: NodeId, policy: &Policy) -> NodeId {
+fn stored(graph: &Graph, contraction: NodeId, operand: NodeId, policy: &Policy) -> NodeId {
     let value = source(graph, operand);
+    let reads_half = policy.half_operands.include(*graph.op(contraction) == Op::MatMul);
     match widened(graph, value) {
-        Some(narrow) if policy.half_operands => stored(graph, narrow, policy),
+        Some(narrow) if reads_half => stored(graph, contraction, narrow, policy),
         _ => value,
     }
 }
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
 /// small that computing it on the fly costs nothing.
-fn force_operand(graph: &Graph, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
-    let value = stored(graph, operand, policy);
+fn force_operand(graph: &Graph, contraction: NodeId, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
+    let value = stored(graph, contraction, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
     if !leaf && !small {

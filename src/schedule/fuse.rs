@@ -77,7 +77,7 @@ pub enum NotFused {
     SharedScalar,
     #[error("both are contractions, and a kernel holds one")]
     TwoContractions,
-    #[error("one is a transform of a convolution, which computes nothing beside that")]
+    #[error("one is a transform of a convolution, which at most rounds what it computes")]
     Transform,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
@@ -599,6 +599,8 @@ impl<'l> Groups<'l> {
     fn merged_core(&self, a: &Group, b: &Group) -> Result<Core, NotFused> {
         let graph = self.graph();
         match (&a.core, &b.core) {
+            (Core::Transform(main), _) if is_rounding(graph, *main, &b.members) => Ok(a.core.clone()),
+            (_, Core::Transform(main)) if is_rounding(graph, *main, &a.members) => Ok(b.core.clone()),
             (Core::Transform(_), _) | (_, Core::Transform(_)) => Err(NotFused::Transform),
             (Core::Contraction(_), Core::Contraction(_)) => Err(NotFused::TwoContractions),
             (Core::Contraction(main), Core::Nest { space, reduced })
@@ -746,4 +748,12 @@ fn moved(body: &Body<ValueId>) -> BTreeSet<NodeId> {
         }
     }
     moved
+}
+
+/// Whether some nodes are one that rounds a transform to bf16, which nobody wants in f32.
+fn is_rounding(graph: &Graph, transform: NodeId, nodes: &[NodeId]) -> bool {
+    let [node] = nodes else { return false };
+    *graph.op(*node) == Op::Convert { to: crate::ir::DType::Bf16 }
+        && graph.users(transform) == [*node]
+        && !graph.is_result(transform)
 }

@@ -15,6 +15,7 @@ use crate::kernel::body::{
     TransformBody, Word, squared_deviation,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::target::HalfOperands;
 use crate::scalar::ScalarOp;
 use crate::types::ReduceKind;
 use std::collections::HashMap;
@@ -76,8 +77,8 @@ pub struct Lowering<'g> {
     pub orders: &'g Orders,
     /// Whether convolutions read operands in any order.
     pub strided_images: bool,
-    /// Whether contractions read operands that are stored as bf16.
-    pub half_operands: bool,
+    /// Which contractions read operands that are stored as bf16.
+    pub half_operands: HalfOperands,
 }
 
 /// A body under construction.
@@ -296,7 +297,15 @@ impl Lowering<'_> {
     fn transform(&self, main: NodeId, members: &[NodeId]) -> Result<TransformBody<ValueId>, Refusal> {
         let Op::Winograd(transform) = self.graph.op(main) else { unreachable!("the core is a transform") };
         let operand = self.graph.operands(main)[0];
-        if members != [main] {
+        let result = match members {
+            [one] if *one == main => main,
+            // The store rounds: see `fuse`.
+            [first, rounded] if *first == main && *self.graph.op(*rounded) == Op::Convert { to: DType::Bf16 } => {
+                *rounded
+            }
+            _ => return Err(Refusal::Misaligned),
+        };
+        if self.graph.operands(result) != [main] && result != main {
             return Err(Refusal::Misaligned);
         }
         let (from, to) = (self.graph.shape(operand), self.graph.shape(main));
@@ -306,12 +315,12 @@ impl Lowering<'_> {
             Expr::Load { buffer, access, .. } if access.is_contiguous(from) => *buffer,
             _ => return Err(Refusal::NeedsBuffer(operand)),
         };
-        if !b.stored(main).is_contiguous(to) {
+        if !b.stored(result).is_contiguous(to) {
             return Err(Refusal::Misaligned);
         }
         let mut exprs = Exprs::default();
         let value = exprs.push(Expr::Accumulator);
-        let store = Store { value, buffer: ValueId::of(main), access: Access::contiguous(to) };
+        let store = Store { value, buffer: ValueId::of(result), access: Access::contiguous(to) };
         let map = if from.len() == 4 { from } else { to };
         let planes = [map[0], map[1]];
         Ok(TransformBody { transform: *transform, planes, operand: buffer, space: to.to_vec(), exprs, store })
@@ -326,7 +335,7 @@ impl Lowering<'_> {
         if let Expr::Load { buffer, access, .. } = &b.exprs[value] {
             // What is stored as bf16 is widened by a prologue, or as it is read.
             let is_f32 = self.graph.ty(NodeId::new(buffer.index())).dtype == DType::F32;
-            let readable = (is_f32 || self.half_operands)
+            let readable = (is_f32 || self.half_operands.include(matches!(kind, ContractionKind::MatMul { .. })))
                 && match kind {
                     ContractionKind::MatMul { .. } => access.bounds.is_empty(),
                     ContractionKind::Conv2d(_)

@@ -1,7 +1,7 @@
 //! What this machine can do at most, measured.
 
 use super::Memory;
-use super::gemm::{self, Isa, Product, Rows};
+use super::gemm::{self, Isa, Product, Rows, Words};
 use super::pool::Pool;
 use crate::exec::{Ceilings, ExecError, Spread};
 use crate::plan::Machine;
@@ -80,7 +80,15 @@ fn arithmetic(pool: &Pool, isa: Isa) -> Result<(Rate, f64), ExecError> {
     let products = |c: &mut [f32]| {
         let rows = || Rows { data: black_box(&a), starts: &starts, step: 1 };
         for _ in 0..PRODUCTS {
-            let product = Product { rows: rows(), offset: 0, depth: DEPTH, columns: b, panels: 1, accumulate: false };
+            let product = Product {
+                words: Words::F32,
+                rows: rows(),
+                offset: 0,
+                depth: DEPTH,
+                columns: b,
+                panels: 1,
+                accumulate: false,
+            };
             gemm::block(isa, &product, black_box(&mut c[..starts.len() * columns]));
         }
     };

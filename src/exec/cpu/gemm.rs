@@ -7,11 +7,20 @@
 //! multiplying them: the next rows are asked for before they are needed.
 
 use crate::scalar::simd::multiversion;
+use crate::tensor::Bf16;
 
 /// Most rows of any kernel.
 pub const MAX_ROWS: usize = 12;
 /// Floats of a cache line.
 const LINE: usize = 16;
+
+/// What each 32-bit word of a product's rows and columns holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    F32,
+    /// Two of bf16, neighbours along the sum; the first is in the lower half.
+    Bf16Pairs,
+}
 
 /// The rows of one tile in memory.
 pub struct Tile {
@@ -43,7 +52,7 @@ impl Tile {
     }
 }
 
-/// A product of [`Micro::ROWS`] rows and [`Micro::COLUMNS`] columns.
+/// A product of [`Micro::ROWS`] rows and [`Micro::COLUMNS`] columns. Floats may stand for other [`Words`].
 pub trait Micro: 'static {
     const ROWS: usize;
     const COLUMNS: usize;
@@ -88,6 +97,51 @@ impl Micro for Portable {
     }
 }
 
+/// Pairs of bf16 for any processor.
+pub struct PortablePairs;
+
+impl Micro for PortablePairs {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 16;
+
+    unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+        let mut sums = [[0f32; 16]; 4];
+        for k in 0..depth {
+            // SAFETY: `b` has `depth` rows of 16 words, each of `a` has `depth` words.
+            let columns = unsafe { &*b.add(k * 16).cast::<[f32; 16]>() };
+            for (sums, row) in sums.iter_mut().zip(a.rows) {
+                // SAFETY: as above.
+                let x = halves(unsafe { *row.add(k * a.step) });
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    let y = halves(*column);
+                    *sum += x[1] * y[1];
+                    *sum += x[0] * y[0];
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            // SAFETY: `c` has 4 rows of 16 floats, `ldc` apart.
+            let row = unsafe { &mut *c.add(i * ldc).cast::<[f32; 16]>() };
+            for (c, sum) in row.iter_mut().zip(sums) {
+                *c = if accumulate { *c + sum } else { *sum };
+            }
+        }
+    }
+}
+
+/// The two of bf16 that a word holds.
+#[inline(always)]
+fn halves(word: f32) -> [f32; 2] {
+    let bits = word.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+}
+
+/// Two of bf16 as a word.
+#[inline(always)]
+pub fn pair(first: Bf16, second: Bf16) -> f32 {
+    f32::from_bits(u32::from(first.0) | u32::from(second.0) << 16)
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{LINE, Micro, Tile};
@@ -118,10 +172,10 @@ mod x86 {
                 for k in first..(first + LINE).min(depth) {
                     let b0 = _mm256_loadu_ps(b.add(k * 16));
                     let b1 = _mm256_loadu_ps(b.add(k * 16 + 8));
-                    for i in 0..6 {
-                        let x = _mm256_broadcast_ss(&*a.rows[i].add(k * a.step));
-                        sums[i][0] = _mm256_fmadd_ps(x, b0, sums[i][0]);
-                        sums[i][1] = _mm256_fmadd_ps(x, b1, sums[i][1]);
+                    for (sums, row) in sums.iter_mut().zip(a.rows) {
+                        let x = _mm256_broadcast_ss(&*row.add(k * a.step));
+                        sums[0] = _mm256_fmadd_ps(x, b0, sums[0]);
+                        sums[1] = _mm256_fmadd_ps(x, b1, sums[1]);
                     }
                 }
             }
@@ -159,10 +213,52 @@ mod x86 {
                 for k in first..(first + LINE).min(depth) {
                     let b0 = _mm512_loadu_ps(b.add(k * 32));
                     let b1 = _mm512_loadu_ps(b.add(k * 32 + 16));
-                    for i in 0..12 {
-                        let x = _mm512_set1_ps(*a.rows[i].add(k * a.step));
-                        sums[i][0] = _mm512_fmadd_ps(x, b0, sums[i][0]);
-                        sums[i][1] = _mm512_fmadd_ps(x, b1, sums[i][1]);
+                    for (sums, row) in sums.iter_mut().zip(a.rows) {
+                        let x = _mm512_set1_ps(*row.add(k * a.step));
+                        sums[0] = _mm512_fmadd_ps(x, b0, sums[0]);
+                        sums[1] = _mm512_fmadd_ps(x, b1, sums[1]);
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                for (j, &sum) in sums.iter().enumerate() {
+                    let at = c.add(i * ldc + 16 * j);
+                    let value = if accumulate { _mm512_add_ps(_mm512_loadu_ps(at), sum) } else { sum };
+                    _mm512_storeu_ps(at, value);
+                }
+            }
+        }
+    }
+
+    /// The same of pairs of bf16: twice as many products an instruction.
+    pub struct Avx512Pairs;
+
+    impl Micro for Avx512Pairs {
+        const ROWS: usize = 12;
+        const COLUMNS: usize = 32;
+
+        #[inline]
+        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+            // SAFETY: the caller's promises are those of the callee.
+            unsafe { avx512_pairs(depth, a, b, c, ldc, accumulate) }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn avx512_pairs(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+        // SAFETY: as for `avx512`; a vector of 32-bit words is as many pairs of bf16.
+        unsafe {
+            let pairs = |words: __m512| -> __m512bh { std::mem::transmute(words) };
+            let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+            for first in (0..depth).step_by(LINE) {
+                a.prefetch_next(12, first);
+                for k in first..(first + LINE).min(depth) {
+                    let b0 = pairs(_mm512_loadu_ps(b.add(k * 32)));
+                    let b1 = pairs(_mm512_loadu_ps(b.add(k * 32 + 16)));
+                    for (sums, row) in sums.iter_mut().zip(a.rows) {
+                        let x = pairs(_mm512_set1_ps(*row.add(k * a.step)));
+                        sums[0] = _mm512_dpbf16_ps(sums[0], x, b0);
+                        sums[1] = _mm512_dpbf16_ps(sums[1], x, b1);
                     }
                 }
             }
@@ -178,7 +274,49 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512, Avx512Pairs};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Micro, Tile};
+    use std::arch::aarch64::*;
+
+    /// 6 × 16 in twenty-four 128-bit accumulators.
+    pub struct Neon;
+
+    impl Micro for Neon {
+        const ROWS: usize = 6;
+        const COLUMNS: usize = 16;
+
+        #[inline]
+        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+            // SAFETY: all addresses are within what the caller promises: `depth` floats a row, 16 a column row,
+            // 6 rows of 16 results. Every processor of this architecture has NEON.
+            unsafe {
+                let mut sums = [[vdupq_n_f32(0.0); 4]; 6];
+                for k in 0..depth {
+                    let columns = [0, 4, 8, 12].map(|j| vld1q_f32(b.add(k * 16 + j)));
+                    for (sums, row) in sums.iter_mut().zip(a.rows) {
+                        let x = vdupq_n_f32(*row.add(k * a.step));
+                        for (sum, column) in sums.iter_mut().zip(columns) {
+                            *sum = vfmaq_f32(*sum, x, column);
+                        }
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    for (j, &sum) in sums.iter().enumerate() {
+                        let at = c.add(i * ldc + 4 * j);
+                        let value = if accumulate { vaddq_f32(vld1q_f32(at), sum) } else { sum };
+                        vst1q_f32(at, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub use arm::Neon;
 
 /// An instruction set for which there is a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +326,24 @@ pub enum Isa {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with products of bf16 (AVX512-BF16).
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+/// An inner kernel.
+struct Kernel {
+    rows: usize,
+    columns: usize,
+    block: fn(&Product, &mut [f32]),
+}
+
+impl Kernel {
+    fn of<M: Micro>() -> Kernel {
+        Kernel { rows: M::ROWS, columns: M::COLUMNS, block: block_with::<M> }
+    }
 }
 
 impl Isa {
@@ -206,8 +362,13 @@ impl Isa {
             }
             if std::arch::is_x86_feature_detected!("avx512f") {
                 found.push(Isa::Avx512);
+                if std::arch::is_x86_feature_detected!("avx512bf16") {
+                    found.push(Isa::Avx512Bf16);
+                }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Isa::Neon);
         found
     }
 
@@ -219,18 +380,37 @@ impl Isa {
             Isa::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => "avx512-bf16",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
         }
     }
 
-    /// Rows and columns of the kernel.
-    pub(super) fn tile(self) -> (usize, usize) {
-        match self {
-            Isa::Portable => (Portable::ROWS, Portable::COLUMNS),
+    fn kernel(self, words: Words) -> Kernel {
+        match (words, self) {
+            (Words::F32, Isa::Portable) => Kernel::of::<Portable>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => (Avx2::ROWS, Avx2::COLUMNS),
+            (Words::F32, Isa::Avx2) => Kernel::of::<Avx2>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => (Avx512::ROWS, Avx512::COLUMNS),
+            (Words::F32, Isa::Avx512 | Isa::Avx512Bf16) => Kernel::of::<Avx512>(),
+            #[cfg(target_arch = "x86_64")]
+            (Words::Bf16Pairs, Isa::Avx512Bf16) => Kernel::of::<Avx512Pairs>(),
+            #[cfg(target_arch = "aarch64")]
+            (Words::F32, Isa::Neon) => Kernel::of::<Neon>(),
+            (Words::Bf16Pairs, _) => Kernel::of::<PortablePairs>(),
         }
+    }
+
+    /// Rows and columns of the kernel for f32.
+    pub(super) fn tile(self) -> (usize, usize) {
+        self.tile_of(Words::F32)
+    }
+
+    /// Rows and columns of the kernel.
+    pub(super) fn tile_of(self, words: Words) -> (usize, usize) {
+        let Kernel { rows, columns, .. } = self.kernel(words);
+        (rows, columns)
     }
 }
 
@@ -246,6 +426,7 @@ pub struct Rows<'p> {
 /// `c[i·width + j] (+)= Σ rows[i][offset + k·step] · columns[j / lanes][k][j % lanes]` for `k < depth`, where
 /// `width = panels · lanes`.
 pub struct Product<'p> {
+    pub words: Words,
     pub rows: Rows<'p>,
     pub offset: usize,
     pub depth: usize,
@@ -261,17 +442,11 @@ pub struct Product<'p> {
 /// `c` has room for the rows rounded up to the tile's: what lies beyond is overwritten with nothing of
 /// use.
 pub fn block(isa: Isa, product: &Product, c: &mut [f32]) {
-    match isa {
-        Isa::Portable => block_with::<Portable>(product, c),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => block_with::<Avx2>(product, c),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => block_with::<Avx512>(product, c),
-    }
+    (isa.kernel(product.words).block)(product, c);
 }
 
 fn block_with<M: Micro>(product: &Product, c: &mut [f32]) {
-    let Product { rows: Rows { data, starts, step }, offset, depth, columns, panels, accumulate } = *product;
+    let Product { rows: Rows { data, starts, step }, offset, depth, columns, panels, accumulate, .. } = *product;
     let width = panels * M::COLUMNS;
     assert!(columns.len() >= depth * width, "columns are missing");
     assert!(c.len() >= starts.len().next_multiple_of(M::ROWS) * width, "results have no room");
@@ -300,9 +475,9 @@ fn pointers(data: &[f32], starts: &[usize], offset: usize) -> [*const f32; MAX_R
     pointers
 }
 
-/// Computes a product whose panels are single columns, as dot products of rows with a step of 1.
+/// Computes a product of f32 whose panels are single columns, as dot products of rows with a step of 1.
 pub fn dots(product: &Product, c: &mut [f32]) {
-    let Product { rows: Rows { data, starts, .. }, offset, depth, columns, panels, accumulate } = *product;
+    let Product { rows: Rows { data, starts, .. }, offset, depth, columns, panels, accumulate, .. } = *product;
     for (row, start) in c.chunks_exact_mut(panels).zip(starts) {
         let a = &data[start + offset..][..depth];
         for (value, column) in row.iter_mut().zip(columns.chunks_exact(depth.max(1))) {

@@ -6,6 +6,7 @@
 use super::arena::{Arena, Location};
 use crate::kernel::body::{BufferId, TransformBody};
 use crate::scalar::simd::multiversion;
+use crate::tensor::{Bf16, DType};
 use crate::winograd::{Direction, LANES, Matrix, Planes};
 
 /// Numbers of [`LANES`] planes.
@@ -16,9 +17,11 @@ type Line = [f32; LANES];
 pub struct TransformProgram {
     planes: Planes,
     is_to_points: bool,
-    /// Floats at which the operand and the result start.
+    /// Elements at which the operand and the result start.
     from: usize,
     to: usize,
+    /// Whether what is stored is rounded to bf16.
+    rounds: bool,
     down: Sparse,
     across: Sparse,
 }
@@ -48,6 +51,7 @@ impl TransformProgram {
             is_to_points: body.transform.direction == Direction::ToPoints,
             from: place(body.operand).first(),
             to: place(body.store.buffer).first(),
+            rounds: place(body.store.buffer).dtype == DType::Bf16,
             down: Sparse::new(&down),
             across: Sparse::new(&across),
         }
@@ -84,8 +88,14 @@ impl TransformProgram {
             both(&self.down, &self.across, operand, half, result);
             if self.is_to_points {
                 for (line, offset) in result.iter().zip(&self.planes.points_offsets) {
+                    let at = self.to + of_points + offset;
                     // SAFETY: a task's outer index is its own, and the result lies apart from the operand.
-                    unsafe { arena.store(self.to + of_points + offset, &line[..lanes]) };
+                    unsafe {
+                        match self.rounds {
+                            true => arena.store(at, &line.map(Bf16::from_f32)[..lanes]),
+                            false => arena.store(at, &line[..lanes]),
+                        }
+                    }
                 }
             } else {
                 self.write_map(self.to + of_map, lanes, result, arena);
@@ -104,9 +114,15 @@ impl TransformProgram {
     fn write_map(&self, start: usize, lanes: usize, from: &[Line], arena: Arena) {
         for lane in 0..lanes {
             let at = start + lane * self.planes.map_strides[1];
-            // SAFETY: as for points; no other slice is in use.
-            let plane = unsafe { arena.write(at, from.len()) };
-            plane.iter_mut().zip(from).for_each(|(value, line)| *value = line[lane]);
+            if self.rounds {
+                // SAFETY: as for points; no other slice is in use.
+                let plane = unsafe { arena.write(at, from.len()) };
+                plane.iter_mut().zip(from).for_each(|(value, line)| *value = Bf16::from_f32(line[lane]));
+            } else {
+                // SAFETY: as above.
+                let plane = unsafe { arena.write(at, from.len()) };
+                plane.iter_mut().zip(from).for_each(|(value, line)| *value = line[lane]);
+            }
         }
     }
 }

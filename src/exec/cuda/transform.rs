@@ -3,7 +3,7 @@
 
 use super::{KernelText, Launch};
 use crate::kernel::body::{BufferId, TransformBody};
-use crate::plan::Buffer;
+use crate::plan::{Buffer, DType};
 use crate::winograd::{Direction, Matrix};
 
 /// Threads of a block.
@@ -33,12 +33,16 @@ pub(super) fn render(text: &mut KernelText, name: &str, t: &TransformBody<Buffer
         Direction::FromPoints => (points(across.columns, "i", "j"), map(across.rows, "row", "column")),
     };
     let place = |id: BufferId| buffers[id.index()].offset;
+    let (result, sum) = match buffers[t.store.buffer.index()].dtype {
+        DType::Bf16 => ("unsigned short", "to_bf16(sum)"),
+        DType::F32 | DType::U32 => ("float", "sum"),
+    };
     let elements = planes.outer * planes.lanes * down.rows * across.rows;
     let body = vec![
         format!("const unsigned at = blockIdx.x * {THREADS}u + threadIdx.x;"),
         format!("if (at >= {elements}u) return;"),
         format!("const float* operand = reinterpret_cast<const float*>(arena + {}ull);", place(t.operand)),
-        format!("float* result = reinterpret_cast<float*>(arena + {}ull);", place(t.store.buffer)),
+        format!("{result}* result = reinterpret_cast<{result}*>(arena + {}ull);", place(t.store.buffer)),
         format!("const unsigned lane = at % {}u, outer = at / {}u % {}u;", planes.lanes, planes.lanes, planes.outer),
         format!("const unsigned element = at / {}u;", planes.lanes * planes.outer),
         format!("const unsigned row = element / {}u, column = element % {}u;", across.rows, across.rows),
@@ -50,7 +54,7 @@ pub(super) fn render(text: &mut KernelText, name: &str, t: &TransformBody<Buffer
         "    }".into(),
         format!("    sum += {name}_across[column * {}u + j] * half;", across.columns),
         "}".into(),
-        format!("result[{written}] = sum;"),
+        format!("result[{written}] = {sum};"),
     ];
     let grid = elements.div_ceil(THREADS) as u32;
     text.add_function(Launch { function: name.into(), grid, block: THREADS as u32, shared_bytes: 0 }, body);

@@ -3,6 +3,7 @@
 use crate::compile::{Options, rounding};
 use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
 use crate::kernel::schedule::StateLayout;
+use crate::kernel::target::Target;
 use crate::passes::{PassContext, operand_precision};
 use crate::plan::{self, EntryPlan, Plan};
 use crate::schedule::physical::state_orders;
@@ -46,7 +47,8 @@ pub fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
 /// # Errors
 /// When a graph can't be scheduled, or the plan does not pass.
 pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
-    let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+    let rounds_convolutions = strategy.target != Target::Cpu;
+    let context = PassContext { operands: rounding(&strategy), rounds_convolutions, ..PassContext::default() };
     let mut graphs = graphs.to_vec();
     if context.operands.is_some() {
         for graph in &mut graphs {

@@ -164,6 +164,7 @@ impl FilterGrad {
             }
             let at = g.blocks + (number * c.o + first_row) * g.tile.depth;
             let product = Product {
+                words: gemm::Words::F32,
                 rows: Rows { data: arena.read(at, rows * g.tile.depth), starts, step: 1 },
                 offset: 0,
                 depth,

@@ -330,6 +330,7 @@ impl ImageProduct {
                 let at = self.packed + residue.packed + chunk.before * width;
                 let panels = arena.read(at, chunk.depth * width);
                 let product = gemm::Product {
+                    words: gemm::Words::F32,
                     rows: Rows { data, starts, step: 1 },
                     offset: chunk.offset,
                     depth: chunk.depth,

@@ -1,10 +1,11 @@
 //! Batched matrix products of strided operands.
 
-use super::transpose::{Turned, transpose};
+use super::matrix::Matrix;
 use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
-use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
+use crate::exec::cpu::gemm::{self, Isa, Product, Rows, Words};
 use crate::kernel::choice::{Columns, Tile};
+use crate::tensor::DType;
 
 /// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
 #[derive(Debug)]
@@ -16,12 +17,15 @@ pub struct MatMul {
     k: usize,
     a: Matrix,
     b: Matrix,
+    /// What the inner kernels multiply: pairs where both operands are bf16.
+    words: Words,
     pub(super) epilogue: Epilogue,
     plain: Option<usize>,
     row_blocks: Vec<(usize, usize)>,
     /// Row blocks that a task computes, one after the other.
     row_groups: Vec<(usize, usize)>,
     column_blocks: Vec<(usize, usize)>,
+    /// In words.
     depths: Vec<(usize, usize)>,
     lanes: usize,
 }
@@ -30,28 +34,6 @@ pub struct MatMul {
 const TASKS: usize = 64;
 /// The most floats of packed columns that are kept for several blocks of rows: half of a second-level cache of 1 MiB.
 const PACKED: usize = 1 << 17;
-
-/// A matrix for each of a batch, in memory.
-#[derive(Debug, Clone, Copy)]
-struct Matrix {
-    base: usize,
-    batch: isize,
-    row: isize,
-    column: isize,
-}
-
-impl Matrix {
-    fn new(source: &InMemory) -> Matrix {
-        let stride = |d: usize| source.access.strides[d];
-        let base = source.base.wrapping_add_signed(source.access.offset);
-        Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
-    }
-
-    fn at(&self, batch: usize, row: usize, column: usize) -> usize {
-        let offset = batch as isize * self.batch + row as isize * self.row + column as isize * self.column;
-        self.base.wrapping_add_signed(offset)
-    }
-}
 
 impl MatMul {
     pub(super) fn new(
@@ -63,9 +45,14 @@ impl MatMul {
         epilogue: Epilogue,
         plain: Option<usize>,
     ) -> MatMul {
+        let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
+        let words = match (columns, [a.dtype, b.dtype]) {
+            (Columns::Panels, [DType::Bf16, DType::Bf16]) => Words::Bf16Pairs,
+            _ => Words::F32,
+        };
         let (tile, lanes) = match columns {
             Columns::Dots => (1, 1),
-            Columns::Panels => isa.tile(),
+            Columns::Panels => isa.tile_of(words),
         };
         let blocks = |total: usize, unit: usize, most: usize| -> Vec<(usize, usize)> {
             let parts = parts(total.div_ceil(unit), most / unit).into_iter();
@@ -74,7 +61,10 @@ impl MatMul {
         let (row_blocks, column_blocks) = (blocks(m, tile, block.rows), blocks(n, lanes, block.columns));
         let groups = TASKS.div_ceil(batch * column_blocks.len().max(1)).clamp(1, row_blocks.len().max(1));
         let row_groups = parts(row_blocks.len(), row_blocks.len().div_ceil(groups));
-        let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
+        let depth = match words {
+            Words::F32 => k,
+            Words::Bf16Pairs => k.div_ceil(2),
+        };
         MatMul {
             isa,
             batch,
@@ -83,12 +73,13 @@ impl MatMul {
             k,
             a,
             b,
+            words,
             epilogue,
             plain,
             row_blocks,
             row_groups,
             column_blocks,
-            depths: parts(k, block.depth),
+            depths: parts(depth, block.depth),
             lanes,
         }
     }
@@ -102,12 +93,17 @@ impl MatMul {
         let depth = self.depths.iter().map(|d| d.1).max().unwrap_or(0);
         let width = self.width();
         Needs {
-            rows: if self.reads_rows_in_place() { 0 } else { rows * depth },
-            columns: if self.keeps_columns() { width * self.k } else { width * depth },
+            rows: if self.rows_in_place().is_some() { 0 } else { rows * depth },
+            columns: if self.keeps_columns() { width * self.depth() } else { width * depth },
             block: rows.next_multiple_of(gemm::MAX_ROWS) * width,
             out: rows * width,
             starts: rows,
         }
+    }
+
+    /// Words that are summed.
+    fn depth(&self) -> usize {
+        self.depths.iter().map(|d| d.1).sum()
     }
 
     /// Columns of the widest block, those that fill its last panel included.
@@ -117,16 +113,18 @@ impl MatMul {
 
     /// Whether all of a task's columns are packed before the first row, and not for each block of rows again.
     fn keeps_columns(&self) -> bool {
-        self.depths.len() == 1 || self.width() * self.k <= PACKED
+        self.depths.len() == 1 || self.width() * self.depth() <= PACKED
     }
 
-    /// Whether rows need no copy: the inner kernels read along them where they are consecutive, and along their
-    /// neighbours where the matrix is transposed.
-    fn reads_rows_in_place(&self) -> bool {
-        let Matrix { row, column, .. } = self.a;
-        let is_consecutive = column == 1 || self.k == 1;
-        let is_transposed = self.lanes > 1 && row == 1;
-        row >= 0 && column >= 0 && (is_consecutive || is_transposed)
+    /// The rows as a matrix of words, where they need no copy: the inner kernels read along them where they are
+    /// consecutive, and along their neighbours where the matrix is transposed.
+    fn rows_in_place(&self) -> Option<Matrix> {
+        let words = match self.words {
+            Words::F32 => Some(self.a).filter(|a| a.dtype == DType::F32)?,
+            Words::Bf16Pairs => self.a.in_pairs().filter(|_| self.k.is_multiple_of(2))?,
+        };
+        let is_transposed = self.lanes > 1 && words.row == 1;
+        (words.row >= 0 && words.column >= 0 && (words.column == 1 || is_transposed)).then_some(words)
     }
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
@@ -136,7 +134,7 @@ impl MatMul {
         let columns = self.column_blocks[column_block];
         if self.keeps_columns() {
             for &depth in &self.depths {
-                self.pack_columns(batch, depth, columns, &mut worker.columns[self.packed_at(depth, columns)..], arena);
+                self.pack(batch, depth, columns, arena, &mut worker.columns[self.packed_at(depth, columns)..]);
             }
         }
         if self.plain.is_none() {
@@ -167,22 +165,25 @@ impl MatMul {
         for (i, &(start, depth)) in self.depths.iter().enumerate() {
             let packed = &mut packed[self.packed_at((start, depth), (first_column, columns))..];
             if !self.keeps_columns() {
-                self.pack_columns(batch, (start, depth), (first_column, columns), packed, arena);
+                self.pack(batch, (start, depth), (first_column, columns), arena, packed);
             }
             starts.clear();
-            let (data, step) = if self.reads_rows_in_place() {
-                let Matrix { row, column, .. } = self.a;
-                let (row, column) = (row as usize, if self.k == 1 { 1 } else { column as usize });
-                starts.extend((0..rows).map(|i| i * row));
-                let floats = (rows - 1) * row + (depth - 1) * column + 1;
-                (arena.read(self.a.at(batch, first_row, start), floats), column)
-            } else {
-                self.copy_rows(batch, first_row, rows, start, depth, row_floats, arena);
-                starts.extend((0..rows).map(|i| i * depth));
-                (&row_floats[..rows * depth], 1)
+            let (data, step) = match self.rows_in_place() {
+                Some(a) => {
+                    let (row, column) = (a.row as usize, a.column as usize);
+                    starts.extend((0..rows).map(|i| i * row));
+                    let words = (rows - 1) * row + (depth - 1) * column + 1;
+                    (arena.read(a.at(batch, first_row, start), words), column)
+                }
+                None => {
+                    let step = self.copy_rows(batch, (first_row, rows), (start, depth), row_floats, arena);
+                    starts.extend((0..rows).map(|i| if step == 1 { i * depth } else { i }));
+                    (&row_floats[..rows * depth], step)
+                }
             };
             let rows = Rows { data, starts, step };
-            let product = Product { rows, offset: 0, depth, columns: packed, panels, accumulate: i > 0 };
+            let product =
+                Product { words: self.words, rows, offset: 0, depth, columns: packed, panels, accumulate: i > 0 };
             match self.lanes {
                 1 => gemm::dots(&product, block),
                 _ => gemm::block(self.isa, &product, block),
@@ -212,76 +213,31 @@ impl MatMul {
         }
     }
 
-    /// Packs columns of some summed indices in panels. What fills the last panel is zero.
-    fn pack_columns(
-        &self,
-        batch: usize,
-        (start, depth): (usize, usize),
-        (first, columns): (usize, usize),
-        packed: &mut [f32],
-        arena: Arena,
-    ) {
-        let lanes = self.lanes;
-        let panels = || (0..columns.div_ceil(lanes)).map(|panel| (panel * lanes, lanes.min(columns - panel * lanes)));
-        if self.b.column == 1 || columns == 1 {
-            // Read along rows, all panels together.
-            for k in 0..depth {
-                let row = arena.read(self.b.at(batch, start + k, first), columns);
-                for (panel, used) in panels() {
-                    let to = &mut packed[panel * depth + k * lanes..][..lanes];
-                    copy_padded(&row[panel..][..used], to);
-                }
-            }
-            return;
-        }
-        for ((panel, used), packed) in panels().zip(packed.chunks_exact_mut(depth * lanes)) {
-            let column = first + panel;
-            if self.b.row == 1 && self.b.column > 0 {
-                // The operand is transposed in memory: read along the summed dimension.
-                let stride = self.b.column as usize;
-                let from = arena.read(self.b.at(batch, start, column), (used - 1) * stride + depth);
-                transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
-                if used < lanes {
-                    packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
-                }
-            } else {
-                for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
-                    for (lane, to) in row[..used].iter_mut().enumerate() {
-                        *to = arena.read(self.b.at(batch, start + k, column + lane), 1)[0];
-                    }
-                    row[used..].fill(0.0);
-                }
-            }
-        }
+    fn pack(&self, batch: usize, depth: (usize, usize), columns: (usize, usize), arena: Arena, packed: &mut [f32]) {
+        self.b.pack(self.words, batch, depth, self.k, columns, self.lanes, arena, packed);
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Copies rows, and gives the step from one element of a row to the next: one after the other, or word by word of
+    /// all.
     fn copy_rows(
         &self,
         batch: usize,
-        first: usize,
-        rows: usize,
-        start: usize,
-        depth: usize,
+        (first, rows): (usize, usize),
+        (start, depth): (usize, usize),
         into: &mut [f32],
         arena: Arena,
-    ) {
-        for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
-            for (k, to) in row.iter_mut().enumerate() {
-                *to = arena.read(self.a.at(batch, first + i, start + k), 1)[0];
+    ) -> usize {
+        if self.lanes == 1 || (self.words == Words::F32 && self.a.column == 1) {
+            for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
+                self.a.copy_row(batch, first + i, start, arena, row);
             }
+            return 1;
         }
-    }
-}
-
-/// A row of a panel from the floats that there are of it. A copy of a known length is a few vector moves.
-fn copy_padded(from: &[f32], to: &mut [f32]) {
-    const SIXTEEN: usize = 16;
-    if from.len() == to.len() && from.len().is_multiple_of(SIXTEEN) {
-        let (from, to) = (from.as_chunks::<SIXTEEN>().0, to.as_chunks_mut::<SIXTEEN>().0);
-        from.iter().zip(to).for_each(|(from, to)| *to = *from);
-    } else {
-        to[..from.len()].copy_from_slice(from);
-        to[from.len()..].fill(0.0);
+        // A step of 1 is of rows one after the other, which a single row is.
+        let a = self.a.transposed();
+        for (k, words) in into.chunks_exact_mut(rows).take(depth).enumerate() {
+            a.copy_words(self.words, batch, start + k, self.k, first, arena, words);
+        }
+        rows
     }
 }

@@ -9,6 +9,7 @@ mod filter_grad;
 mod frame;
 mod images;
 mod matmul;
+mod matrix;
 mod transpose;
 
 use super::arena::{Arena, Location};
@@ -20,7 +21,7 @@ use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, ExprId, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::ContractionKind;
-use crate::tensor::Shape;
+use crate::tensor::{DType, Shape};
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
 use matmul::MatMul;
@@ -130,9 +131,10 @@ impl Epilogue {
 /// An operand in memory.
 #[derive(Debug, Clone)]
 pub(super) struct InMemory {
-    /// The float at which its buffer starts.
+    /// The element at which its buffer starts.
     base: usize,
     access: Access,
+    dtype: DType,
 }
 
 impl ContractionProgram {
@@ -148,7 +150,10 @@ impl ContractionProgram {
         let mut phases = Vec::new();
         let (shapes, _) = c.kind.shapes();
         let mut source = |operand: &Operand<BufferId>, shape: &Shape, purpose: Purpose| match operand {
-            Operand::Buffer { buffer, access } => InMemory { base: place(*buffer).first(), access: access.clone() },
+            Operand::Buffer { buffer, access } => {
+                let place = place(*buffer);
+                InMemory { base: place.first(), access: access.clone(), dtype: place.dtype }
+            }
             Operand::Computed { exprs } => {
                 let access = Access::contiguous(shape);
                 if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
@@ -156,7 +161,7 @@ impl ContractionProgram {
                     let prologue = Nest::elementwise(shape.clone(), exprs.clone(), stores);
                     phases.push(Phase::Nest(NestProgram::new(&prologue, place)));
                 }
-                InMemory { base: workspace(purpose), access }
+                InMemory { base: workspace(purpose), access, dtype: DType::F32 }
             }
         };
         let sources = [

@@ -1,0 +1,184 @@
+//! Matrices as they lie in memory, and as the inner kernels read them.
+
+use super::InMemory;
+use super::transpose::{Turned, transpose};
+use crate::exec::cpu::arena::Arena;
+use crate::exec::cpu::gemm::{Words, pair};
+use crate::scalar::simd::multiversion;
+use crate::tensor::{Bf16, DType};
+
+/// A matrix for each of a batch. Positions and strides are in elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix {
+    base: usize,
+    batch: isize,
+    pub row: isize,
+    pub column: isize,
+    pub dtype: DType,
+}
+
+/// A part of a line of some matrix: of a row, or of a column.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// The element that it starts at.
+    at: usize,
+    stride: isize,
+}
+
+impl Matrix {
+    pub fn new(source: &InMemory) -> Matrix {
+        let stride = |d: usize| source.access.strides[d];
+        let base = source.base.wrapping_add_signed(source.access.offset);
+        Matrix { base, batch: stride(0), row: stride(1), column: stride(2), dtype: source.dtype }
+    }
+
+    /// The element of a place.
+    pub fn at(&self, batch: usize, row: usize, column: usize) -> usize {
+        let offset = batch as isize * self.batch + row as isize * self.row + column as isize * self.column;
+        self.base.wrapping_add_signed(offset)
+    }
+
+    pub fn transposed(self) -> Matrix {
+        Matrix { row: self.column, column: self.row, ..self }
+    }
+
+    /// The matrix of words, each of two neighbours in a row, where the words are whole: the columns are then half as many.
+    pub fn in_pairs(self) -> Option<Matrix> {
+        let is_even = |stride: isize| stride % 2 == 0;
+        let is_whole = self.dtype == DType::Bf16
+            && self.column == 1
+            && self.base.is_multiple_of(2)
+            && is_even(self.batch)
+            && is_even(self.row);
+        is_whole.then_some(Matrix {
+            base: self.base / 2,
+            batch: self.batch / 2,
+            row: self.row / 2,
+            dtype: DType::F32,
+            ..self
+        })
+    }
+
+    /// Copies some elements of a row, as f32.
+    pub fn copy_row(&self, batch: usize, row: usize, column: usize, arena: Arena, into: &mut [f32]) {
+        self.copy(Line { at: self.at(batch, row, column), stride: self.column }, arena, into);
+    }
+
+    /// Puts columns into panels of `lanes`, one after the other, with zeros where the last panel is wider than what is left.
+    /// Rows, from `start` on, are `depth` words of which each is of one row, or of two that are neighbours: then those
+    /// beyond `rows` are zeros.
+    #[allow(clippy::too_many_arguments)]
+    pub fn pack(
+        &self,
+        words: Words,
+        batch: usize,
+        (start, depth): (usize, usize),
+        rows: usize,
+        (first, columns): (usize, usize),
+        lanes: usize,
+        arena: Arena,
+        packed: &mut [f32],
+    ) {
+        let panels = || (0..columns.div_ceil(lanes)).map(|panel| (panel * lanes, lanes.min(columns - panel * lanes)));
+        // Columns that lie along memory: read along them.
+        let turned = match words {
+            Words::F32 => Some(self.transposed()).filter(|m| m.dtype == DType::F32 && m.column == 1),
+            Words::Bf16Pairs => self.transposed().in_pairs().filter(|_| rows.is_multiple_of(2)),
+        };
+        if let Some(turned) = turned.filter(|m| m.row > 1 && columns > 1) {
+            let stride = turned.row as usize;
+            for ((panel, used), packed) in panels().zip(packed.chunks_exact_mut(depth * lanes)) {
+                let from = arena.read(turned.at(batch, first + panel, start), (used - 1) * stride + depth);
+                transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
+                if used < lanes {
+                    packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
+                }
+            }
+            return;
+        }
+        // Read along rows, all panels together.
+        for k in 0..depth {
+            for (panel, used) in panels() {
+                let to = &mut packed[panel * depth + k * lanes..][..lanes];
+                let (to, beyond) = to.split_at_mut(used);
+                self.copy_words(words, batch, start + k, rows, first + panel, arena, to);
+                beyond.fill(0.0);
+            }
+        }
+    }
+
+    /// Copies words of one row, or of two that are neighbours.
+    #[allow(clippy::too_many_arguments)]
+    pub fn copy_words(
+        &self,
+        words: Words,
+        batch: usize,
+        word: usize,
+        rows: usize,
+        column: usize,
+        arena: Arena,
+        into: &mut [f32],
+    ) {
+        let line = |row: usize| Line { at: self.at(batch, row, column), stride: self.column };
+        match words {
+            Words::F32 => self.copy(line(word), arena, into),
+            Words::Bf16Pairs => {
+                copy_pairs([Some(line(2 * word)), (2 * word + 1 < rows).then(|| line(2 * word + 1))], arena, into);
+            }
+        }
+    }
+
+    fn copy(&self, Line { at, stride }: Line, arena: Arena, into: &mut [f32]) {
+        match (self.dtype, stride) {
+            (DType::Bf16, 1) => widen(arena.read(at, into.len()), into),
+            (DType::Bf16, _) => {
+                let value = |i: usize| arena.read::<Bf16>(at.wrapping_add_signed(i as isize * stride), 1)[0].to_f32();
+                into.iter_mut().enumerate().for_each(|(i, to)| *to = value(i));
+            }
+            (DType::F32 | DType::U32, 1) => copy_floats(arena.read(at, into.len()), into),
+            (DType::F32 | DType::U32, _) => {
+                let value = |i: usize| arena.read::<f32>(at.wrapping_add_signed(i as isize * stride), 1)[0];
+                into.iter_mut().enumerate().for_each(|(i, to)| *to = value(i));
+            }
+        }
+    }
+}
+
+/// Words of two lines of bf16; what a missing one has is zero.
+fn copy_pairs(lines: [Option<Line>; 2], arena: Arena, into: &mut [f32]) {
+    if let [Some(first), Some(second)] = lines
+        && (first.stride, second.stride) == (1, 1)
+    {
+        return interleave(arena.read(first.at, into.len()), arena.read(second.at, into.len()), into);
+    }
+    let value = |line: Option<Line>, i: usize| match line {
+        Some(Line { at, stride }) => arena.read::<Bf16>(at.wrapping_add_signed(i as isize * stride), 1)[0],
+        None => Bf16::default(),
+    };
+    into.iter_mut().enumerate().for_each(|(i, to)| *to = pair(value(lines[0], i), value(lines[1], i)));
+}
+
+/// Copies as many floats as there is room for. A copy of a known length is a few vector moves.
+fn copy_floats(from: &[f32], into: &mut [f32]) {
+    const SIXTEEN: usize = 16;
+    if into.len().is_multiple_of(SIXTEEN) {
+        let (from, into) = (from.as_chunks::<SIXTEEN>().0, into.as_chunks_mut::<SIXTEEN>().0);
+        from.iter().zip(into).for_each(|(from, to)| *to = *from);
+    } else {
+        into.copy_from_slice(from);
+    }
+}
+
+multiversion! {
+    fn widen(from: &[Bf16], into: &mut [f32]) {
+        from.iter().zip(into).for_each(|(from, to)| *to = from.to_f32());
+    }
+}
+
+multiversion! {
+    fn interleave(first: &[Bf16], second: &[Bf16], into: &mut [f32]) {
+        for ((first, second), to) in first.iter().zip(second).zip(into) {
+            *to = pair(*first, *second);
+        }
+    }
+}
