@@ -369,7 +369,7 @@ fn deviations_of_a_state_are_of_what_it_was() {
         output d = %d
         update \"s\" = %next
     }";
-    let graph = crate::ir::parse(text).unwrap();
+    let graph = crate::ir::text::parse(text).unwrap();
     assert_eq!(check(&graph, &random_bindings(&graph, 3)), Ok(()));
 }
 
