@@ -4,19 +4,16 @@
 //! bits do not depend on the number of threads.
 
 use super::arena::{Arena, Location};
+use super::fold::{SWEPT_TWICE, combine, identity, max_lanes, sum_lanes};
 use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
+use super::walk::{Positions, TASK_POINTS, Walk};
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Store, Sweep};
 use crate::plan::{DType, ReduceKind};
 use crate::scalar::{larger, simd::multiversion};
 use crate::tensor::{Bf16, Native};
-use crate::types::MAX_RANK;
 
-/// Full-space points that one task should have at least, so that handing it out costs nothing.
-const TASK_POINTS: usize = 16 * TILE;
-/// Floats of one buffer that a kept tile reads in a sweep: they stay in a second-level cache until the next one.
-const SWEEP_FLOATS: usize = 32 * 1024;
 /// Rows that are summed in f32 before they are added to the total: bounds the rounding error.
 const PARTIAL_ROWS: usize = 32;
 
@@ -48,38 +45,10 @@ struct SweepProgram {
     kept_stores: Vec<(TileProgram, Write)>,
 }
 
-/// How a nest's space is walked.
-#[derive(Debug)]
-enum Walk {
-    /// Nothing is reduced.
-    Elementwise { points: usize },
-    /// The innermost dimensions are reduced: a task is some kept points, each swept alone.
-    Rows {
-        kept_points: usize,
-        points_per_task: usize,
-        /// Consecutive reduced points.
-        run: usize,
-        /// Where each run starts, relative to its kept point's first.
-        runs: Positions,
-    },
-    /// The innermost dimensions are kept: a task is a tile of consecutive kept points, and each step of a
-    /// sweep is one row of as many points.
-    Columns {
-        /// Consecutive kept points, cut into tiles of `tile`.
-        run: usize,
-        tile: usize,
-        runs: usize,
-        /// Where each row starts, relative to the tile's first.
-        rows: Positions,
-    },
-}
-
 /// A nest made ready to run on one plan's arena.
 #[derive(Debug)]
 pub struct NestProgram {
     walk: Walk,
-    /// Size, row-major stride in the full space, for each kept dimension, outermost first.
-    kept_dims: Vec<(usize, usize)>,
     sweeps: Vec<SweepProgram>,
     slots: usize,
     reductions: usize,
@@ -115,39 +84,12 @@ impl NestProgram {
     /// `place` says where a buffer is.
     pub fn new(nest: &Nest<BufferId>, place: &dyn Fn(BufferId) -> Location) -> NestProgram {
         let kept_shape = kept_shape(&nest.space, &nest.reduced);
-        let strides = row_major(&nest.space);
-        let dims = |reduced: bool| -> Vec<(usize, usize)> {
-            (0..nest.space.len())
-                .filter(|&d| nest.reduced[d] == reduced && nest.space[d] != 1)
-                .map(|d| (nest.space[d], strides[d]))
-                .collect()
-        };
-        let (kept_dims, reduced_dims) = (dims(false), dims(true));
-        let innermost = (0..nest.space.len()).rev().find(|&d| nest.space[d] != 1);
-        let is_elementwise = !nest.reduced.contains(&true);
-        let walk = match innermost {
-            _ if is_elementwise => Walk::Elementwise { points: nest.space.iter().product() },
-            Some(d) if !nest.reduced[d] => {
-                let (run, outer) = inner_run(&kept_dims);
-                let rows = Positions::new(&reduced_dims);
-                let tile = (SWEEP_FLOATS / rows.count).clamp(16, TILE) / 16 * 16;
-                let runs = kept_dims[..outer].iter().map(|d| d.0).product();
-                Walk::Columns { run, tile, runs, rows }
-            }
-            _ => {
-                let (run, outer) = inner_run(&reduced_dims);
-                let runs = Positions::new(&reduced_dims[..outer]);
-                let kept_points = kept_dims.iter().map(|d| d.0).product();
-                let points_per_task = (TASK_POINTS / (run * runs.count)).clamp(1, kept_points);
-                Walk::Rows { kept_points, points_per_task, run, runs }
-            }
-        };
         let full = TileSpace { shape: &nest.space, repeated: &nest.reduced };
         let no_repeat = vec![false; nest.space.len()];
         let kept = TileSpace { shape: &kept_shape, repeated: &no_repeat };
         let sweeps = nest.sweeps.iter().map(|sweep| sweep_program(&nest.exprs, sweep, full, kept, place)).collect();
         let reductions = nest.sweeps.iter().map(|p| p.reductions.len()).max().unwrap_or(0);
-        NestProgram { walk, kept_dims, sweeps, slots: nest.slots, reductions }
+        NestProgram { walk: Walk::new(&nest.space, &nest.reduced), sweeps, slots: nest.slots, reductions }
     }
 
     fn programs(&self) -> impl Iterator<Item = &TileProgram> {
@@ -159,11 +101,7 @@ impl NestProgram {
 
     /// How many tasks the nest is cut into.
     pub fn tasks(&self) -> usize {
-        match &self.walk {
-            Walk::Elementwise { points } => points.div_ceil(TASK_POINTS),
-            Walk::Rows { kept_points, points_per_task, .. } => kept_points.div_ceil(*points_per_task),
-            Walk::Columns { run, tile, runs, .. } => runs * run.div_ceil(*tile),
-        }
+        self.walk.tasks()
     }
 
     /// Runs one task.
@@ -173,17 +111,17 @@ impl NestProgram {
                 let start = task * TASK_POINTS;
                 self.elementwise(start, TASK_POINTS.min(points - start), arena, scratch);
             }
-            Walk::Rows { kept_points, points_per_task, run, runs } => {
+            Walk::Rows { kept, points_per_task, run, runs } => {
                 let start = task * points_per_task;
-                for kept in start..(start + points_per_task).min(*kept_points) {
-                    self.rows(kept, *run, runs, arena, scratch);
+                for point in start..(start + points_per_task).min(kept.count) {
+                    self.rows(point, kept.at(point), *run, runs, arena, scratch);
                 }
             }
-            Walk::Columns { run, tile, rows, .. } => {
+            Walk::Columns { kept, run, tile, rows } => {
                 let tiles = run.div_ceil(*tile);
                 let start = task % tiles * tile;
-                let kept = task / tiles * run + start;
-                self.columns(kept, (*tile).min(run - start), rows, arena, scratch);
+                let point = task / tiles * run + start;
+                self.columns(point, kept.at(point), (*tile).min(run - start), rows, arena, scratch);
             }
         }
     }
@@ -200,18 +138,7 @@ impl NestProgram {
         }
     }
 
-    /// Where a kept point's elements start in the full space.
-    fn first_of(&self, mut kept: usize) -> usize {
-        let mut first = 0;
-        for &(size, stride) in self.kept_dims.iter().rev() {
-            first += kept % size * stride;
-            kept /= size;
-        }
-        first
-    }
-
-    fn rows(&self, kept: usize, run: usize, runs: &Positions, arena: Arena, scratch: &mut Scratch) {
-        let first = self.first_of(kept);
+    fn rows(&self, kept: usize, first: usize, run: usize, runs: &Positions, arena: Arena, scratch: &mut Scratch) {
         let Scratch { registers, slots, sums, segments, .. } = scratch;
         for sweep in &self.sweeps {
             if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
@@ -266,8 +193,7 @@ impl NestProgram {
         }
     }
 
-    fn columns(&self, kept: usize, points: usize, rows: &Positions, arena: Arena, scratch: &mut Scratch) {
-        let first = self.first_of(kept);
+    fn columns(&self, kept: usize, first: usize, points: usize, rows: &Positions, arena: Arena, scratch: &mut Scratch) {
         let Scratch { registers, slots, partials, .. } = scratch;
         for sweep in &self.sweeps {
             if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
@@ -403,145 +329,5 @@ multiversion! {
         for (out, &x) in out.iter_mut().zip(lanes) {
             *out = Bf16::from_f32(x);
         }
-    }
-}
-
-/// A plan whose nests reduce so is refused when it is loaded.
-const SWEPT_TWICE: &str = "nests sweep twice for deviations";
-
-fn identity(kind: ReduceKind) -> f32 {
-    match kind {
-        ReduceKind::Sum => 0.0,
-        ReduceKind::Max => f32::NEG_INFINITY,
-        ReduceKind::Deviations => unreachable!("{SWEPT_TWICE}"),
-    }
-}
-
-fn combine(kind: ReduceKind, into: &mut [f32], lanes: &[f32]) {
-    match kind {
-        ReduceKind::Sum => into.iter_mut().zip(lanes).for_each(|(a, b)| *a += b),
-        ReduceKind::Max => combine_max(into, lanes),
-        ReduceKind::Deviations => unreachable!("{SWEPT_TWICE}"),
-    }
-}
-
-const LANES: usize = 16;
-
-multiversion! {
-    /// The sum in a fixed tree: as many partial sums as the widest vectors have lanes.
-    fn sum_lanes(lanes: &[f32]) -> f32 {
-        let mut sums = [0f32; LANES];
-        let chunks = lanes.chunks_exact(LANES);
-        for (sum, x) in sums.iter_mut().zip(chunks.remainder()) {
-            *sum += x;
-        }
-        for chunk in chunks {
-            for i in 0..LANES {
-                sums[i] += chunk[i];
-            }
-        }
-        for width in [8, 4, 2, 1] {
-            for i in 0..width {
-                sums[i] += sums[i + width];
-            }
-        }
-        sums[0]
-    }
-}
-
-multiversion! {
-    /// The largest, or NaN where there is one; in the same tree as sums, so that equal bits come out everywhere.
-    fn max_lanes(lanes: &[f32]) -> f32 {
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        let chunks = lanes.chunks_exact(LANES);
-        for (a, &b) in largest.iter_mut().zip(chunks.remainder()) {
-            *a = larger(*a, b);
-        }
-        for chunk in chunks {
-            for i in 0..LANES {
-                largest[i] = larger(largest[i], chunk[i]);
-            }
-        }
-        for width in [8, 4, 2, 1] {
-            for i in 0..width {
-                largest[i] = larger(largest[i], largest[i + width]);
-            }
-        }
-        largest[0]
-    }
-}
-
-multiversion! {
-    fn combine_max(into: &mut [f32], lanes: &[f32]) {
-        for (a, &b) in into.iter_mut().zip(lanes) {
-            *a = larger(*a, b);
-        }
-    }
-}
-
-fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d];
-    }
-    strides
-}
-
-/// The number of consecutive points that the innermost dimensions make, and how many dimensions are
-/// outside of them.
-fn inner_run(dims: &[(usize, usize)]) -> (usize, usize) {
-    let mut run = 1;
-    let mut outer = dims.len();
-    while outer > 0 && dims[outer - 1].1 == run {
-        run *= dims[outer - 1].0;
-        outer -= 1;
-    }
-    (run, outer)
-}
-
-/// The row-major positions of all points of some dimensions, in order. There may be as many as a tensor has elements,
-/// so they are counted off, not listed.
-#[derive(Debug)]
-struct Positions {
-    /// Size and stride of each dimension, outermost first.
-    dims: Vec<(usize, usize)>,
-    count: usize,
-}
-
-impl Positions {
-    fn new(dims: &[(usize, usize)]) -> Positions {
-        Positions { dims: dims.to_vec(), count: dims.iter().map(|d| d.0).product() }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        let mut index = [0usize; MAX_RANK];
-        let mut position = 0;
-        (0..self.count).map(move |_| {
-            let current = position;
-            for (i, &(size, stride)) in index.iter_mut().zip(&self.dims).rev() {
-                *i += 1;
-                position += stride;
-                if *i < size {
-                    break;
-                }
-                position -= size * stride;
-                *i = 0;
-            }
-            current
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Positions;
-
-    #[test]
-    fn positions_are_counted_in_row_major_order() {
-        let positions = |dims: &[(usize, usize)]| Positions::new(dims).iter().collect::<Vec<_>>();
-        assert_eq!(positions(&[(3, 20), (2, 7)]), [0, 7, 20, 27, 40, 47]);
-        assert_eq!(positions(&[]), [0]);
-        let many = Positions::new(&[(1 << 20, 1 << 12), (1 << 10, 2)]);
-        assert_eq!((many.count, many.iter().nth(1025)), (1 << 30, Some((1 << 12) + 2)));
     }
 }
