@@ -4,10 +4,10 @@
 //! bits do not depend on the number of threads.
 
 use super::arena::{Arena, Location};
-use super::fold::{SWEPT_TWICE, combine, identity, max_lanes, sum_lanes};
+use super::fold::{SWEPT_TWICE, combine, fold, identity, max_lanes, sum_lanes};
 use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
-use super::walk::{Positions, TASK_POINTS, Walk};
+use super::walk::{Columns, Rows, TASK_POINTS, Walk};
 use crate::kernel::access::kept_shape;
 use crate::kernel::body::{BufferId, ExprId, Exprs, Nest, Store, Sweep};
 use crate::plan::{DType, ReduceKind};
@@ -59,8 +59,10 @@ pub struct NestProgram {
 pub struct Scratch {
     pub registers: Registers,
     slots: Vec<f32>,
+    /// The slots that a sweep reads, over the points of a tile.
+    spread: Vec<f32>,
     partials: Vec<f32>,
-    sums: Vec<f64>,
+    totals: Vec<f64>,
     segments: Vec<Segment>,
 }
 
@@ -73,8 +75,9 @@ impl Scratch {
         Scratch {
             registers: Registers::for_programs(all),
             slots: vec![0.0; slots * TILE],
+            spread: vec![0.0; slots * TILE],
             partials: vec![0.0; reductions * TILE],
-            sums: vec![0.0; reductions],
+            totals: vec![0.0; reductions * TILE],
             segments: Vec::with_capacity(TILE),
         }
     }
@@ -89,7 +92,12 @@ impl NestProgram {
         let kept = TileSpace { shape: &kept_shape, repeated: &no_repeat };
         let sweeps = nest.sweeps.iter().map(|sweep| sweep_program(&nest.exprs, sweep, full, kept, place)).collect();
         let reductions = nest.sweeps.iter().map(|p| p.reductions.len()).max().unwrap_or(0);
-        NestProgram { walk: Walk::new(&nest.space, &nest.reduced), sweeps, slots: nest.slots, reductions }
+        NestProgram {
+            walk: Walk::new(&nest.space, &nest.reduced, nest.sweeps.len()),
+            sweeps,
+            slots: nest.slots,
+            reductions,
+        }
     }
 
     fn programs(&self) -> impl Iterator<Item = &TileProgram> {
@@ -111,17 +119,11 @@ impl NestProgram {
                 let start = task * TASK_POINTS;
                 self.elementwise(start, TASK_POINTS.min(points - start), arena, scratch);
             }
-            Walk::Rows { kept, points_per_task, run, runs } => {
-                let start = task * points_per_task;
-                for point in start..(start + points_per_task).min(kept.count) {
-                    self.rows(point, kept.at(point), *run, runs, arena, scratch);
-                }
+            Walk::Rows(rows) => {
+                rows.points(task).for_each(|(point, first)| self.rows(point, first, rows, arena, scratch));
             }
-            Walk::Columns { kept, run, tile, rows } => {
-                let tiles = run.div_ceil(*tile);
-                let start = task % tiles * tile;
-                let point = task / tiles * run + start;
-                self.columns(point, kept.at(point), (*tile).min(run - start), rows, arena, scratch);
+            Walk::Columns(columns) => {
+                columns.tiles_of(task).for_each(|(kept, first)| self.columns(kept, first, columns, arena, scratch));
             }
         }
     }
@@ -138,18 +140,19 @@ impl NestProgram {
         }
     }
 
-    fn rows(&self, kept: usize, first: usize, run: usize, runs: &Positions, arena: Arena, scratch: &mut Scratch) {
-        let Scratch { registers, slots, sums, segments, .. } = scratch;
+    /// Sweeps one kept point, which starts at `first`.
+    fn rows(&self, kept: usize, first: usize, rows: &Rows, arena: Arena, scratch: &mut Scratch) {
+        let Scratch { registers, slots, totals, segments, .. } = scratch;
         for sweep in &self.sweeps {
             if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
                 let around = Surroundings { arena, slots, accumulator: &[] };
                 registers.share(&sweep.full, around, &[Segment { start: first, len: 1 }], true);
-                for (sum, (kind, ..)) in sums.iter_mut().zip(&sweep.reductions) {
+                for (sum, (kind, ..)) in totals.iter_mut().zip(&sweep.reductions) {
                     *sum = identity(*kind).into();
                 }
                 let mut part = |segments: &mut Vec<Segment>, points: usize| {
                     registers.run(&sweep.full, around, segments, points);
-                    for (sum, (kind, value, _)) in sums.iter_mut().zip(&sweep.reductions) {
+                    for (sum, (kind, value, _)) in totals.iter_mut().zip(&sweep.reductions) {
                         let lanes = registers.value(*value, around, points);
                         match kind {
                             ReduceKind::Sum => *sum += f64::from(sum_lanes(lanes)),
@@ -161,10 +164,10 @@ impl NestProgram {
                     segments.clear();
                 };
                 let mut points = 0;
-                for start in runs.iter() {
+                for start in rows.runs.iter() {
                     let mut done = 0;
-                    while done < run {
-                        let len = (run - done).min(TILE - points);
+                    while done < rows.run {
+                        let len = (rows.run - done).min(TILE - points);
                         segments.push(Segment { start: first + start + done, len });
                         done += len;
                         points += len;
@@ -177,7 +180,7 @@ impl NestProgram {
                 if points > 0 {
                     part(segments, points);
                 }
-                for (sum, (_, _, slot)) in sums.iter().zip(&sweep.reductions) {
+                for (sum, (_, _, slot)) in totals.iter().zip(&sweep.reductions) {
                     slots[slot * TILE..][..TILE].fill(*sum as f32);
                 }
             }
@@ -193,46 +196,66 @@ impl NestProgram {
         }
     }
 
-    fn columns(&self, kept: usize, first: usize, points: usize, rows: &Positions, arena: Arena, scratch: &mut Scratch) {
-        let Scratch { registers, slots, partials, .. } = scratch;
+    /// Sweeps some consecutive kept points, the first of which starts at `first`.
+    fn columns(&self, kept: Segment, first: usize, columns: &Columns, arena: Arena, scratch: &mut Scratch) {
+        let rows = &columns.rows;
+        let Scratch { registers, slots, spread, partials, totals, .. } = scratch;
+        let points = kept.len * columns.each;
         for sweep in &self.sweeps {
             if !(sweep.reductions.is_empty() && sweep.stores.is_empty()) {
-                let around = Surroundings { arena, slots, accumulator: &[] };
-                registers.share(&sweep.full, around, &[Segment { start: first, len: points }], false);
-                for (kind, _, slot) in &sweep.reductions {
-                    slots[slot * TILE..][..points].fill(identity(*kind));
+                for slot in sweep.full.slots() {
+                    spread_lanes(&mut spread[slot * TILE..][..points], &slots[slot * TILE..][..kept.len]);
                 }
-                let mut positions = rows.iter();
+                let around = Surroundings { arena, slots: spread, accumulator: &[] };
+                registers.share(&sweep.full, around, &[Segment { start: first, len: points }], false);
+                for (totals, (kind, ..)) in totals.chunks_mut(TILE).zip(&sweep.reductions) {
+                    totals[..kept.len].fill(identity(*kind).into());
+                }
+                let mut positions = rows.iter().peekable();
                 for begun in (0..rows.count).step_by(PARTIAL_ROWS) {
                     let block = PARTIAL_ROWS.min(rows.count - begun);
                     for (partial, (kind, ..)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {
                         partial[..points].fill(identity(*kind));
                     }
-                    for row in positions.by_ref().take(block) {
+                    for _ in 0..block {
+                        let Some(row) = positions.next() else { break };
                         let segment = [Segment { start: first + row, len: points }];
-                        let around = Surroundings { arena, slots, accumulator: &[] };
+                        if let Some(next) = positions.peek() {
+                            Registers::prefetch(&sweep.full, arena, Segment { start: first + next, len: points });
+                        }
                         registers.run(&sweep.full, around, &segment, points);
                         for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {
                             combine(*kind, &mut partial[..points], registers.value(*value, around, points));
                         }
                         write(registers, &sweep.stores, around, &segment);
                     }
-                    for (partial, (kind, _, slot)) in partials.chunks(TILE).zip(&sweep.reductions) {
-                        combine(*kind, &mut slots[slot * TILE..][..points], &partial[..points]);
+                    let partials = partials.chunks(TILE).map(|partial| &partial[..points]);
+                    for ((totals, partial), (kind, ..)) in totals.chunks_mut(TILE).zip(partials).zip(&sweep.reductions)
+                    {
+                        fold(*kind, &mut totals[..kept.len], partial);
                     }
                 }
+                for (totals, (_, _, slot)) in totals.chunks(TILE).zip(&sweep.reductions) {
+                    let lanes = slots[slot * TILE..][..kept.len].iter_mut();
+                    lanes.zip(totals).for_each(|(lane, total)| *lane = *total as f32);
+                }
             }
-            let segment = [Segment { start: kept, len: points }];
             for (slot, program, value) in &sweep.kept {
                 let around = Surroundings { arena, slots, accumulator: &[] };
-                registers.share(program, around, &segment, false);
-                registers.run(program, around, &segment, points);
-                let value = registers.value(*value, around, points).to_owned_lanes();
-                slots[slot * TILE..][..points].copy_from_slice(&value[..points]);
+                registers.share(program, around, &[kept], false);
+                registers.run(program, around, &[kept], kept.len);
+                let value = registers.value(*value, around, kept.len).to_owned_lanes();
+                slots[slot * TILE..][..kept.len].copy_from_slice(&value[..kept.len]);
             }
-            keep(registers, sweep, Surroundings { arena, slots, accumulator: &[] }, &segment);
+            keep(registers, sweep, Surroundings { arena, slots, accumulator: &[] }, &[kept]);
         }
     }
+}
+
+/// Repeats each value over as many neighbouring lanes as there are for it.
+fn spread_lanes(lanes: &mut [f32], values: &[f32]) {
+    let each = lanes.len() / values.len();
+    lanes.chunks_exact_mut(each).zip(values).for_each(|(lanes, value)| lanes.fill(*value));
 }
 
 /// A copy on the stack, so that a slot can be written while others are borrowed.

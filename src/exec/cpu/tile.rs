@@ -88,6 +88,18 @@ impl Registers {
         }
     }
 
+    /// Asks for what the program reads of a segment that follows soon.
+    pub fn prefetch(program: &TileProgram, arena: Arena, segment: Segment) {
+        for step in &program.steps {
+            match &step.action {
+                Action::Load { base, reader } if reader.is_direct() && base.dtype != DType::Bf16 => {
+                    arena.prefetch::<f32>(reader.element(base.first(), segment.start), segment.len);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The first `points` lanes of a value that was computed.
     pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
         let (place, register) = self.places[expr.index()];

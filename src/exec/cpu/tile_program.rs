@@ -225,6 +225,14 @@ impl TileProgram {
         }
         program
     }
+
+    /// The kept values that are read.
+    pub fn slots(&self) -> impl Iterator<Item = usize> {
+        self.shared.iter().chain(&self.steps).filter_map(|step| match step.action {
+            Action::Slot(slot) => Some(slot),
+            _ => None,
+        })
+    }
 }
 
 fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Location) -> Action {
