@@ -5,7 +5,7 @@
 
 use super::arena::{Arena, Location};
 use super::fold::{SWEPT_TWICE, combine, fold, identity, max_lanes, sum_lanes};
-use super::tile::{Registers, Segment, Surroundings};
+use super::tile::{Registers, Segment, Surroundings, prefetch};
 use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
 use super::walk::{Columns, Rows, TASK_POINTS, Walk};
 use crate::kernel::access::kept_shape;
@@ -134,6 +134,8 @@ impl NestProgram {
             scratch.registers.share(&sweep.full, around, &[Segment { start, len: 1 }], true);
             for at in (start..start + points).step_by(TILE) {
                 let segment = [Segment { start: at, len: TILE.min(start + points - at) }];
+                let next = at + segment[0].len;
+                prefetch(&sweep.full, arena, Segment { start: next, len: TILE.min(start + points - next) });
                 scratch.registers.run(&sweep.full, around, &segment, segment[0].len);
                 write(&scratch.registers, &sweep.stores, around, &segment);
             }
@@ -172,6 +174,8 @@ impl NestProgram {
                         done += len;
                         points += len;
                         if points == TILE {
+                            let next = Segment { start: first + start + done, len: TILE.min(rows.run - done) };
+                            prefetch(&sweep.full, arena, next);
                             part(segments, points);
                             points = 0;
                         }
@@ -221,7 +225,7 @@ impl NestProgram {
                         let Some(row) = positions.next() else { break };
                         let segment = [Segment { start: first + row, len: points }];
                         if let Some(next) = positions.peek() {
-                            Registers::prefetch(&sweep.full, arena, Segment { start: first + next, len: points });
+                            prefetch(&sweep.full, arena, Segment { start: first + next, len: points });
                         }
                         registers.run(&sweep.full, around, &segment, points);
                         for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {

@@ -11,7 +11,7 @@ const SWEEP_FLOATS: usize = 64 * 1024;
 /// Points in a step of a sweep below which it costs more to call functions than to copy runs together.
 const LEAST_POINTS: usize = 64;
 /// Tasks that a large nest should have at least, whatever the machine.
-const TASKS: usize = 32;
+const TASKS: usize = 16;
 
 /// How a nest's space is walked.
 #[derive(Debug)]
@@ -219,11 +219,11 @@ mod tests {
             Walk::Rows(_) | Walk::Elementwise { .. } => None,
         };
         let batch = [true, false, true, true];
-        assert_eq!(columns(&[128, 128, 7, 7], &batch, 1), Some((4, 49, 32)));
-        assert_eq!(columns(&[128, 64, 14, 14], &batch, 3), Some((1, 196, 64)));
+        assert_eq!(columns(&[128, 128, 7, 7], &batch, 1), Some((8, 49, 16)));
+        assert_eq!(columns(&[128, 64, 14, 14], &batch, 3), Some((2, 196, 32)));
         assert_eq!(columns(&[4, 64, 14, 14], &batch, 3), Some((2, 196, 7)));
         assert_eq!(columns(&[1000, 10], &[false, true], 2), Some((50, 10, 2)));
-        assert_eq!(columns(&[128, 12544], &[true, false], 3), Some((256, 1, 49)));
+        assert_eq!(columns(&[128, 12544], &[true, false], 3), Some((512, 1, 25)));
         assert_eq!(columns(&[128, 64, 28, 28], &batch, 3), None);
         assert_eq!(columns(&[1000, 3, 2], &[true, false, true], 1), None);
         assert_eq!(columns(&[40, 50], &[true, true], 1), None);
