@@ -78,7 +78,7 @@ lanes! {
     gt(a, b) = mask(a > b);
     ge(a, b) = mask(a >= b);
     eq(a, b) = mask(a == b);
-    select(c, a, b) = if c != 0.0 { a } else { b };
+    select(c, a, b) = std::hint::select_unpredictable(c != 0.0, a, b);
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);
