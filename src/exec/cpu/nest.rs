@@ -132,10 +132,11 @@ impl NestProgram {
         let around = Surroundings { arena, slots: &[], accumulator: &[] };
         for sweep in &self.sweeps {
             scratch.registers.share(&sweep.full, around, &[Segment { start, len: 1 }], true);
-            for at in (start..start + points).step_by(TILE) {
-                let segment = [Segment { start: at, len: TILE.min(start + points - at) }];
+            let tile = sweep.full.tile();
+            for at in (start..start + points).step_by(tile) {
+                let segment = [Segment { start: at, len: tile.min(start + points - at) }];
                 let next = at + segment[0].len;
-                prefetch(&sweep.full, arena, Segment { start: next, len: TILE.min(start + points - next) });
+                prefetch(&sweep.full, arena, Segment { start: next, len: tile.min(start + points - next) });
                 scratch.registers.run(&sweep.full, around, &segment, segment[0].len);
                 write(&scratch.registers, &sweep.stores, around, &segment);
             }
@@ -165,16 +166,17 @@ impl NestProgram {
                     write(registers, &sweep.stores, around, segments);
                     segments.clear();
                 };
+                let tile = sweep.full.tile();
                 let mut points = 0;
                 for start in rows.runs.iter() {
                     let mut done = 0;
                     while done < rows.run {
-                        let len = (rows.run - done).min(TILE - points);
+                        let len = (rows.run - done).min(tile - points);
                         segments.push(Segment { start: first + start + done, len });
                         done += len;
                         points += len;
-                        if points == TILE {
-                            let next = Segment { start: first + start + done, len: TILE.min(rows.run - done) };
+                        if points == tile {
+                            let next = Segment { start: first + start + done, len: tile.min(rows.run - done) };
                             prefetch(&sweep.full, arena, next);
                             part(segments, points);
                             points = 0;
