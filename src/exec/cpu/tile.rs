@@ -63,8 +63,8 @@ struct Line(#[allow(dead_code)] [f32; LINE]);
 
 const LINE: usize = 16;
 
-/// Lines from one register to the next: one more than a tile has, so that the same lanes of several registers do not compete
-/// for the same places of a cache.
+/// Lines from one register to the next: one more than a tile has, so that the same lanes of several registers do not
+/// compete for the same places of a cache.
 const REGISTER: usize = TILE / LINE + 1;
 
 /// A worker's registers.

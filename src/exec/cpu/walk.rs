@@ -115,8 +115,8 @@ impl Walk {
     }
 }
 
-/// Kept points of a tile of columns, of `kept` points in runs of `run`, where each has `each` reduced points in every one of
-/// `rows`; or nothing where columns do not pay.
+/// Kept points of a tile of columns, of `kept` points in runs of `run`, where each has `each` reduced points in every one
+/// of `rows`; or nothing where columns do not pay.
 fn tile_of_columns(kept: usize, run: usize, each: usize, rows: usize, sweeps: usize) -> Option<usize> {
     if each == 1 {
         return Some(((SWEEP_FLOATS / rows).clamp(16, TILE) / 16 * 16).min(run));
@@ -141,7 +141,8 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The number of points that the innermost dimensions make, `stride` apart, and how many dimensions are outside of them.
+/// The number of points that the innermost dimensions make, `stride` apart, and how many dimensions are outside of
+/// them.
 fn inner_run(dims: &[(usize, usize)], stride: usize) -> (usize, usize) {
     let mut run = 1;
     let mut outer = dims.len();
@@ -260,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_walk_visits_every_point_once_with_its_kept_point(
-            dims in prop::collection::vec((prop::sample::select(vec![1usize, 2, 3, 5, 7, 16, 49, 70]), any::<bool>()), 1..5),
+            dims in prop::collection::vec((prop::sample::select(vec![1usize, 2, 3, 7, 33]), any::<bool>()), 1..5),
             sweeps in 1usize..4,
         ) {
             let (space, mut reduced): (Vec<usize>, Vec<bool>) = dims.into_iter().unzip();

@@ -97,7 +97,7 @@ pub fn reductions() -> Vec<Case> {
         (&[70_001], &[0]),
         (&[6, 33, 65], &[1]),
         (&[13, 4, 7, 5], &[0, 2, 3]),
-        // Short runs with kept dimensions around them, more rows of them than are summed at once, and tiles with a rest.
+        // Short runs with kept dimensions around them, more rows of them than are summed at once, tiles with a rest.
         (&[70, 23, 7, 7], &[0, 2, 3]),
         (&[3, 2, 11, 37, 6], &[0, 2, 4]),
         (&[3, 41, 1, 2], &[0, 3]),
