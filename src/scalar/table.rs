@@ -77,7 +77,7 @@ macro_rules! scalar_ops {
 
             /// The CPU's function over a tile: `out.len()` lanes of each operand.
             pub fn vector_fn(self) -> VectorFn {
-                match self { $(Self::$variant => $cpu,)* }
+                match self { $(Self::$variant => $cpu(),)* }
             }
 
             /// What computing one result costs, with an addition as 1: fusion weighs computing again against keeping.

@@ -1,14 +1,18 @@
 //! The CPU's vector functions for the table: one loop a function, compiled once for each vector
 //! instruction set. See [`approximate`] for the transcendental ones.
 
+use super::VectorFn;
 use super::approximate;
-use super::simd::multiversion;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Level, level};
 use crate::tensor::{round_to_bf16, round_to_tf32};
 
+/// Defines, for each operation, what gives its function at the widest level that the processor has.
 macro_rules! lanes {
     ($($name:ident($($arg:ident),+) = $value:expr;)*) => {$(
-        multiversion! {
-            pub(super) fn $name(out: &mut [f32], args: &[&[f32]]) {
+        pub(super) fn $name() -> VectorFn {
+            #[inline(always)]
+            fn generic(out: &mut [f32], args: &[&[f32]]) {
                 let [$($arg),+] = args else { panic!("{} takes other operands", stringify!($name)) };
                 let n = out.len();
                 $(let $arg = &$arg[..n];)+
@@ -17,6 +21,21 @@ macro_rules! lanes {
                     out[i] = $value;
                 }
             }
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2(out: &mut [f32], args: &[&[f32]]) { generic(out, args) }
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
+                fn avx512(out: &mut [f32], args: &[&[f32]]) { generic(out, args) }
+                match level() {
+                    // SAFETY: the processor has the features that the function is compiled for.
+                    Level::Avx512 => return |out, args| unsafe { avx512(out, args) },
+                    // SAFETY: as above.
+                    Level::Avx2 => return |out, args| unsafe { avx2(out, args) },
+                    Level::Generic => {}
+                }
+            }
+            generic
         }
     )*};
 }
@@ -59,7 +78,7 @@ lanes! {
     gt(a, b) = mask(a > b);
     ge(a, b) = mask(a >= b);
     eq(a, b) = mask(a == b);
-    select(c, a, b) = if c != 0.0 { a } else { b };
+    select(c, a, b) = std::hint::select_unpredictable(c != 0.0, a, b);
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);

@@ -7,6 +7,7 @@
 mod arena;
 mod ceilings;
 mod contraction;
+mod fold;
 mod gemm;
 mod nest;
 mod pool;
@@ -17,6 +18,7 @@ mod tests;
 mod tile;
 mod tile_program;
 mod transform;
+mod walk;
 
 use super::{
     Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth,

@@ -269,15 +269,23 @@ proptest! {
 /// any place: it comes out where it went in and nowhere else.
 #[test]
 fn a_maximum_keeps_what_is_not_a_number() {
-    for (shape, axes) in [([3, 37], vec![1]), ([3, 1000], vec![1]), ([70, 37], vec![0]), ([5, 33], vec![0, 1])] {
+    let shapes: [(&[usize], _); 6] = [
+        (&[3, 37], vec![1]),
+        (&[3, 1000], vec![1]),
+        (&[70, 37], vec![0]),
+        (&[5, 33], vec![0, 1]),
+        (&[40, 13, 7], vec![0, 2]),
+        (&[31, 37], vec![1]),
+    ];
+    for (shape, axes) in shapes {
         let mut f = Fixture::new();
-        let x = f.input("x", &shape);
-        let zero = f.builder().constant(0.0, &shape);
+        let x = f.input("x", shape);
+        let zero = f.builder().constant(0.0, shape);
         let relu = f.builder().scalar(ScalarOp::Max, &[x, zero]);
         let largest = f.builder().op(Op::Reduce { kind: crate::ir::ReduceKind::Max, axes }, &[x]);
         f.output("relu", relu);
         f.output("largest", largest);
-        let count = shape[0] * shape[1];
+        let count: usize = shape.iter().product();
         for at in [0, 1, 15, 16, 17, 31, 32, 36, count / 2, count - 1] {
             for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut given = f.given.clone();

@@ -26,22 +26,53 @@ pub struct Surroundings<'t> {
     pub accumulator: &'t [f32],
 }
 
-/// Where a value of the current tile is.
-#[derive(Debug, Clone, Copy, Default)]
-enum Location {
-    #[default]
-    Register,
-    /// At an f32 of the arena.
-    Arena(usize),
-    Slot(usize),
-    Accumulator,
+/// Where the lanes of a value of the current tile are: in a register, in the arena, or in the surroundings.
+#[derive(Debug, Clone, Copy)]
+struct Lanes {
+    start: *const f32,
+    /// How many there are at least.
+    len: usize,
 }
+
+// SAFETY: the lanes are read only through the registers that the value belongs to, and while those are borrowed.
+unsafe impl Send for Lanes {}
+// SAFETY: as above.
+unsafe impl Sync for Lanes {}
+
+impl Lanes {
+    const NONE: Lanes = Lanes { start: std::ptr::null(), len: 0 };
+
+    fn of(lanes: &[f32]) -> Lanes {
+        Lanes { start: lanes.as_ptr(), len: lanes.len() }
+    }
+
+    /// # Safety
+    /// They must have been computed in surroundings that are still there, and their register must not be written while
+    /// they are in use.
+    unsafe fn first<'v>(self, points: usize) -> &'v [f32] {
+        assert!(points <= self.len, "lanes that were not computed");
+        // SAFETY: so many are there, by the caller's word.
+        unsafe { std::slice::from_raw_parts(self.start, points) }
+    }
+}
+
+/// A cache line, where vectors of any width are aligned.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [f32; LINE]);
+
+const LINE: usize = 16;
+
+/// Lines from one register to the next: one more than a tile has, so that the same lanes of several registers do not
+/// compete for the same places of a cache.
+const REGISTER: usize = TILE / LINE + 1;
 
 /// A worker's registers.
 #[derive(Debug, Default)]
 pub struct Registers {
-    lanes: Vec<f32>,
-    places: Vec<(Location, usize)>,
+    lines: Vec<Line>,
+    /// For each expression that was computed.
+    values: Vec<Lanes>,
 }
 
 impl Registers {
@@ -52,7 +83,7 @@ impl Registers {
             registers = registers.max(program.registers);
             exprs = exprs.max(program.exprs);
         }
-        Registers { lanes: vec![0.0; registers * TILE], places: vec![(Location::Register, 0); exprs] }
+        Registers { lines: vec![Line([0.0; LINE]); registers * REGISTER], values: vec![Lanes::NONE; exprs] }
     }
 
     /// Computes the shared values of a program. With `splat` each is one value (at the first point)
@@ -67,8 +98,9 @@ impl Registers {
                     _ => {
                         self.step(step, around, &first, 1);
                         let value = self.value(step.expr, around, 1)[0];
-                        self.lanes[step.register * TILE..][..TILE].fill(value);
-                        self.places[step.expr.index()] = (Location::Register, step.register);
+                        // SAFETY: no slice of a register is in use here.
+                        unsafe { self.register(step.register, TILE) }.fill(value);
+                        self.values[step.expr.index()] = self.lanes(step.register);
                     }
                 }
             } else {
@@ -88,49 +120,53 @@ impl Registers {
         }
     }
 
-    /// The first `points` lanes of a value that was computed.
-    pub fn value<'v>(&'v self, expr: ExprId, around: Surroundings<'v>, points: usize) -> &'v [f32] {
-        let (place, register) = self.places[expr.index()];
-        match place {
-            Location::Register => &self.lanes[register * TILE..][..points],
-            Location::Arena(start) => {
-                // The arena outlives the launch, and so the surroundings.
-                let arena = around.arena;
-                // SAFETY: `read` checks bounds; the lifetime is that of the memory behind the arena.
-                unsafe { std::slice::from_raw_parts(arena.read(start, points).as_ptr(), points) }
-            }
-            Location::Slot(slot) => &around.slots[slot * TILE..][..points],
-            Location::Accumulator => &around.accumulator[..points],
-        }
+    /// The first `points` lanes of a value that was computed in these surroundings.
+    pub fn value<'v>(&'v self, expr: ExprId, _: Surroundings<'v>, points: usize) -> &'v [f32] {
+        // SAFETY: the surroundings are there, and registers are written by steps alone, which borrow them.
+        unsafe { self.values[expr.index()].first(points) }
+    }
+
+    fn start(&mut self, register: usize) -> *mut f32 {
+        assert!((register + 1) * REGISTER <= self.lines.len(), "there are fewer registers");
+        self.lines.as_mut_ptr().wrapping_add(register * REGISTER).cast()
+    }
+
+    fn lanes(&mut self, register: usize) -> Lanes {
+        Lanes { start: self.start(register), len: TILE }
+    }
+
+    /// Lanes to be written.
+    ///
+    /// # Safety
+    /// No slice of the register may be in use.
+    unsafe fn register<'r>(&mut self, register: usize, points: usize) -> &'r mut [f32] {
+        assert!(points <= TILE, "a register has fewer lanes");
+        // SAFETY: the register is there, and unshared by the caller's word.
+        unsafe { std::slice::from_raw_parts_mut(self.start(register), points) }
     }
 
     fn step(&mut self, step: &Step, around: Surroundings, segments: &[Segment], points: usize) {
-        let mut place = Location::Register;
         if let Action::Apply { function, args } = &step.action {
             const MAX_ARITY: usize = 4;
-            let (before, rest) = self.lanes.split_at_mut(step.register * TILE);
-            let (out, after) = rest.split_at_mut(TILE);
             let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
             for (operand, &arg) in operands.iter_mut().zip(args) {
-                let (place, register) = self.places[arg.index()];
-                *operand = match place {
-                    Location::Register if register < step.register => &before[register * TILE..][..points],
-                    Location::Register => &after[(register - step.register - 1) * TILE..][..points],
-                    Location::Arena(start) => around.arena.read(start, points),
-                    Location::Slot(slot) => &around.slots[slot * TILE..][..points],
-                    Location::Accumulator => &around.accumulator[..points],
-                };
+                // SAFETY: the surroundings are there, and a step's result is never in the register of an operand.
+                *operand = unsafe { self.values[arg.index()].first(points) };
             }
-            function(&mut out[..points], &operands[..args.len()]);
-            self.places[step.expr.index()] = (Location::Register, step.register);
+            // SAFETY: as above.
+            function(unsafe { self.register(step.register, points) }, &operands[..args.len()]);
+            self.values[step.expr.index()] = self.lanes(step.register);
             return;
         }
-        let out = &mut self.lanes[step.register * TILE..][..points];
+        let mut elsewhere = None;
+        // SAFETY: no other slice of a register is in use below.
+        let out = unsafe { self.register(step.register, points) };
         match &step.action {
             Action::Fill(value) => out.fill(*value),
             Action::Load { base, reader } => {
                 if let ([segment], true) = (segments, reader.is_direct() && base.dtype != DType::Bf16) {
-                    place = Location::Arena(reader.element(base.first(), segment.start));
+                    let first = reader.element(base.first(), segment.start);
+                    elsewhere = Some(Lanes::of(around.arena.read(first, points)));
                 } else {
                     let mut out = out;
                     for segment in segments {
@@ -179,11 +215,23 @@ impl Registers {
                     }
                 });
             }
-            Action::Slot(slot) => place = Location::Slot(*slot),
-            Action::Accumulator => place = Location::Accumulator,
+            Action::Slot(slot) => elsewhere = Some(Lanes::of(&around.slots[slot * TILE..][..TILE])),
+            Action::Accumulator => elsewhere = Some(Lanes::of(around.accumulator)),
             Action::Apply { .. } => unreachable!("handled above"),
         }
-        self.places[step.expr.index()] = (place, step.register);
+        self.values[step.expr.index()] = elsewhere.unwrap_or(self.lanes(step.register));
+    }
+}
+
+/// Asks for what a program reads of a segment that follows soon.
+pub fn prefetch(program: &TileProgram, arena: Arena, segment: Segment) {
+    for step in &program.steps {
+        match &step.action {
+            Action::Load { base, reader } if reader.is_direct() && base.dtype != DType::Bf16 => {
+                arena.prefetch::<f32>(reader.element(base.first(), segment.start), segment.len);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use crate::scalar::VectorFn;
 use std::collections::BTreeMap;
 
 /// How many points a tile holds at most. With the eight or so registers that a fused expression needs at
-/// a time, a worker's tile stays in a first-level cache of 32 KiB.
+/// a time, a worker's tile stays in a first-level cache.
 pub const TILE: usize = 512;
+/// Bytes of registers that leave enough of a first-level cache of 32 KiB to what is read and written.
+const REGISTERS: usize = 20 << 10;
 
 /// An access made ready: rows of points that it reads with one stride, and the dimensions around them.
 #[derive(Debug, Clone)]
@@ -224,6 +226,19 @@ impl TileProgram {
             }
         }
         program
+    }
+
+    /// How many points a tile of the program holds at best: half of what it may where its registers are many.
+    pub fn tile(&self) -> usize {
+        if self.registers * TILE * size_of::<f32>() <= REGISTERS { TILE } else { TILE / 2 }
+    }
+
+    /// The kept values that are read.
+    pub fn slots(&self) -> impl Iterator<Item = usize> {
+        self.shared.iter().chain(&self.steps).filter_map(|step| match step.action {
+            Action::Slot(slot) => Some(slot),
+            _ => None,
+        })
     }
 }
 

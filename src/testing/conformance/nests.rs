@@ -1,10 +1,10 @@
 //! Loop nests: elementwise, over rows, over columns, in several sweeps; several tensors in one kernel; odd sizes.
 
 use super::case::{Agreement, Case};
-use super::fixture::Fixture;
-use crate::ir::{NodeId, Op, ReduceKind};
+use super::fixture::{Fixture, noise};
+use crate::ir::{Data, NodeId, Op, ReduceKind, Value};
 use crate::scalar::ScalarOp;
-use crate::tensor::Type;
+use crate::tensor::{DType, Type};
 
 /// Sums of thousands of terms, in another order than the interpreter's.
 const SUMS: Agreement = Agreement::Near(1e-5);
@@ -83,7 +83,7 @@ fn indices() -> Case {
 
 pub fn reductions() -> Vec<Case> {
     let mut cases = Vec::new();
-    let shapes: [(&[usize], &[usize]); 13] = [
+    let shapes: [(&[usize], &[usize]); 18] = [
         (&[5, 33], &[1]),
         (&[5, 33], &[0]),
         (&[5, 33], &[0, 1]),
@@ -97,6 +97,12 @@ pub fn reductions() -> Vec<Case> {
         (&[70_001], &[0]),
         (&[6, 33, 65], &[1]),
         (&[13, 4, 7, 5], &[0, 2, 3]),
+        // Short runs with kept dimensions around them, more rows of them than are summed at once, tiles with a rest.
+        (&[70, 23, 7, 7], &[0, 2, 3]),
+        (&[3, 2, 11, 37, 6], &[0, 2, 4]),
+        (&[3, 41, 1, 2], &[0, 3]),
+        (&[300, 9], &[1]),
+        (&[2, 5, 511], &[0, 2]),
     ];
     for (shape, axes) in shapes {
         for kind in [ReduceKind::Sum, ReduceKind::Max, ReduceKind::Deviations] {
@@ -112,7 +118,8 @@ pub fn reductions() -> Vec<Case> {
         }
     }
     cases.extend([softmax(17, 10), softmax(3, 700), batch_norm(6, 4, 5), batch_norm(1, 3, 1)]);
-    cases.extend([deviations(), kept_stores()]);
+    cases.extend([softmax(301, 10), batch_norm(67, 33, 7), batch_norm(3, 5, 14)]);
+    cases.extend([deviations(), kept_stores(), narrow_stores()]);
     cases.push(one_nan());
     cases
 }
@@ -192,16 +199,39 @@ fn kept_stores() -> Case {
     f.case("kept values stored beside all points", SUMS)
 }
 
+/// Values of other types, stored at every point of a sweep over short runs and for each kept point.
+fn narrow_stores() -> Case {
+    let shape = [5, 29, 3, 7];
+    let mut f = Fixture::new();
+    let words = (0..shape.iter().product::<usize>() as u32).map(|i| i * 7 % 1000).collect();
+    let words = f.input_of("words", DType::U32, Value::u32(shape, words));
+    let more = f.input_of("more", DType::U32, Value::u32([1, 29, 1, 1], (0..29).collect()));
+    let half = f.input_of("half", DType::Bf16, noise(&shape, 8));
+    let mut b = f.builder();
+    let more = b.broadcast(more, &shape);
+    let next = b.scalar(ScalarOp::AddU32, &[words, more]);
+    let real = b.scalar(ScalarOp::ToReal, &[next]);
+    let wide = b.op(Op::Convert { to: DType::F32 }, &[half]);
+    let product = b.mul(real, wide);
+    let narrow = b.op(Op::Convert { to: DType::Bf16 }, &[product]);
+    let largest = b.op(Op::Reduce { kind: ReduceKind::Max, axes: vec![0, 2, 3] }, &[product]);
+    let narrow_largest = b.op(Op::Convert { to: DType::Bf16 }, &[largest]);
+    for (name, node) in [("next", next), ("narrow", narrow), ("largest", largest), ("narrow largest", narrow_largest)] {
+        f.output(name, node);
+    }
+    f.case("u32 and bf16 stored beside reductions", Agreement::Exact)
+}
+
 /// A NaN comes out of a maximum where it went in, and nowhere else.
 fn one_nan() -> Case {
     let mut f = Fixture::new();
-    let mut value = super::fixture::noise(&[60, 37], 3);
-    if let crate::ir::Data::Real(values) = &mut value.data {
+    let mut value = noise(&[60, 37], 3);
+    if let Data::Real(values) = &mut value.data {
         for (i, at) in [0, 38, 76, 135, 165, 500, 1099, 2219].into_iter().enumerate() {
             values[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][i % 3];
         }
     }
-    let x = f.input_of("x", crate::tensor::DType::F32, value);
+    let x = f.input_of("x", DType::F32, value);
     for axes in [&[0][..], &[1], &[0, 1]] {
         let largest = reduce(&mut f, ReduceKind::Max, x, axes);
         f.output(&format!("along {axes:?}"), largest);
