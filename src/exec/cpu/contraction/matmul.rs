@@ -4,7 +4,43 @@ use super::transpose::{Turned, transpose};
 use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
+use crate::exec::cpu::tile::Registers;
+use crate::exec::cpu::tile_program::TileProgram;
 use crate::kernel::choice::{Columns, Tile};
+
+/// Where the sums of a product go.
+#[derive(Debug)]
+pub(super) enum Results {
+    /// They are stored as they are, from a float of the arena on.
+    Plain(usize),
+    Through(Epilogue),
+}
+
+impl Results {
+    /// Before [`Results::store`], once a task.
+    pub fn begin(&self, arena: Arena, registers: &mut Registers) {
+        if let Results::Through(epilogue) = self {
+            epilogue.share(arena, registers);
+        }
+    }
+
+    /// Takes the sums of consecutive points of the output, which must be the calling task's alone.
+    pub fn store(&self, start: usize, sums: &[f32], arena: Arena, registers: &mut Registers) {
+        match self {
+            // SAFETY: a task's points are its own, and the results lie apart from the operands and from a worker's memory.
+            Results::Plain(base) => unsafe { arena.store(base + start, sums) },
+            Results::Through(epilogue) => epilogue.run(start, sums, arena, registers),
+        }
+    }
+
+    /// The program of the epilogue, where there is one.
+    pub fn program(&self) -> Option<&TileProgram> {
+        match self {
+            Results::Plain(_) => None,
+            Results::Through(epilogue) => Some(&epilogue.program),
+        }
+    }
+}
 
 /// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
 #[derive(Debug)]
@@ -16,8 +52,7 @@ pub struct MatMul {
     k: usize,
     a: Matrix,
     b: Matrix,
-    pub(super) epilogue: Epilogue,
-    plain: Option<usize>,
+    pub(super) results: Results,
     row_blocks: Vec<(usize, usize)>,
     column_blocks: Vec<(usize, usize)>,
     depths: Vec<(usize, usize)>,
@@ -44,6 +79,59 @@ impl Matrix {
         let offset = batch as isize * self.batch + row as isize * self.row + column as isize * self.column;
         self.base.wrapping_add_signed(offset)
     }
+
+    /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on: a panel of `lanes`.
+    fn pack_columns(
+        &self,
+        batch: usize,
+        [start, column]: [usize; 2],
+        [used, lanes]: [usize; 2],
+        packed: &mut [f32],
+        arena: Arena,
+    ) {
+        if self.column == 1 || used == 1 {
+            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
+                row[..used].copy_from_slice(arena.read(self.at(batch, start + k, column), used));
+                row[used..].fill(0.0);
+            }
+        } else if self.row == 1 && self.column > 0 {
+            // The operand is transposed in memory: read along the summed dimension.
+            let (depth, stride) = (packed.len() / lanes, self.column as usize);
+            let from = arena.read(self.at(batch, start, column), (used - 1) * stride + depth);
+            transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
+            packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
+        } else {
+            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
+                for (lane, to) in row[..used].iter_mut().enumerate() {
+                    *to = arena.read(self.at(batch, start + k, column + lane), 1)[0];
+                }
+                row[used..].fill(0.0);
+            }
+        }
+    }
+
+    /// The terms from `start` on of `rows` rows from `first` on, one row after the other.
+    fn copy_rows(
+        &self,
+        batch: usize,
+        [first, start]: [usize; 2],
+        [rows, depth]: [usize; 2],
+        into: &mut [f32],
+        arena: Arena,
+    ) {
+        if self.row == 1 && self.column > 0 {
+            // The operand is transposed in memory: read along the rows' dimension.
+            let stride = self.column as usize;
+            let from = arena.read(self.at(batch, first, start), (depth - 1) * stride + rows);
+            transpose(Turned { from, stride, rows: depth, columns: rows, to_stride: depth }, into);
+        } else {
+            for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
+                for (k, to) in row.iter_mut().enumerate() {
+                    *to = arena.read(self.at(batch, first + i, start + k), 1)[0];
+                }
+            }
+        }
+    }
 }
 
 impl MatMul {
@@ -53,8 +141,7 @@ impl MatMul {
         columns: Columns,
         block: Tile,
         sources: [InMemory; 2],
-        epilogue: Epilogue,
-        plain: Option<usize>,
+        results: Results,
     ) -> MatMul {
         let (tile, lanes) = match columns {
             Columns::Dots => (1, 1),
@@ -69,21 +156,7 @@ impl MatMul {
             .map(|(start, len)| (start * lanes, (len * lanes).min(n - start * lanes)))
             .collect();
         let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
-        MatMul {
-            isa,
-            batch,
-            m,
-            n,
-            k,
-            a,
-            b,
-            epilogue,
-            plain,
-            row_blocks,
-            column_blocks,
-            depths: parts(k, block.depth),
-            lanes,
-        }
+        MatMul { isa, batch, m, n, k, a, b, results, row_blocks, column_blocks, depths: parts(k, block.depth), lanes }
     }
 
     pub fn tasks(&self) -> usize {
@@ -119,7 +192,8 @@ impl MatMul {
         for (i, &(start, depth)) in self.depths.iter().enumerate() {
             for (panel, packed) in packed.chunks_exact_mut(depth * self.lanes).take(panels).enumerate() {
                 let column = first_column + panel * self.lanes;
-                self.pack_columns(batch, start, column, self.lanes.min(self.n - column), packed, arena);
+                let used = self.lanes.min(self.n - column);
+                self.b.pack_columns(batch, [start, column], [used, self.lanes], packed, arena);
             }
             starts.clear();
             let data = if self.reads_rows_in_place() {
@@ -127,7 +201,7 @@ impl MatMul {
                 starts.extend((0..rows).map(|i| i * self.a.row as usize));
                 arena.read(first, (rows - 1) * self.a.row as usize + depth)
             } else {
-                self.copy_rows(batch, first_row, rows, start, depth, row_floats, arena);
+                self.a.copy_rows(batch, [first_row, start], [rows, depth], row_floats, arena);
                 starts.extend((0..rows).map(|i| i * depth));
                 &row_floats[..rows * depth]
             };
@@ -140,72 +214,16 @@ impl MatMul {
         }
         let first = (batch * self.m + first_row) * self.n + first_column;
         let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
-        if let Some(base) = self.plain {
-            for (i, line) in lines.enumerate() {
-                // SAFETY: a task's block of the product is its own, and lies apart from both operands.
-                unsafe { arena.store(base + first + i * self.n, line) };
-            }
-            return;
-        }
-        self.epilogue.share(arena, &mut nest.registers);
-        if columns == self.n {
+        self.results.begin(arena, &mut nest.registers);
+        if columns == self.n && matches!(self.results, Results::Through(_)) {
             // The block's rows are neighbours in the output.
             for (out, line) in out.chunks_exact_mut(columns).zip(lines) {
                 out.copy_from_slice(line);
             }
-            self.epilogue.run(first, &out[..rows * columns], arena, &mut nest.registers);
+            self.results.store(first, &out[..rows * columns], arena, &mut nest.registers);
         } else {
             for (i, line) in lines.enumerate() {
-                self.epilogue.run(first + i * self.n, line, arena, &mut nest.registers);
-            }
-        }
-    }
-
-    /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on.
-    fn pack_columns(&self, batch: usize, start: usize, column: usize, used: usize, packed: &mut [f32], arena: Arena) {
-        let lanes = self.lanes;
-        if self.b.column == 1 || used == 1 {
-            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
-                row[..used].copy_from_slice(arena.read(self.b.at(batch, start + k, column), used));
-                row[used..].fill(0.0);
-            }
-        } else if self.b.row == 1 && self.b.column > 0 {
-            // The operand is transposed in memory: read along the summed dimension.
-            let (depth, stride) = (packed.len() / lanes, self.b.column as usize);
-            let from = arena.read(self.b.at(batch, start, column), (used - 1) * stride + depth);
-            transpose(Turned { from, stride, rows: used, columns: depth, to_stride: lanes }, packed);
-            packed.chunks_exact_mut(lanes).for_each(|row| row[used..].fill(0.0));
-        } else {
-            for (k, row) in packed.chunks_exact_mut(lanes).enumerate() {
-                for (lane, to) in row[..used].iter_mut().enumerate() {
-                    *to = arena.read(self.b.at(batch, start + k, column + lane), 1)[0];
-                }
-                row[used..].fill(0.0);
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn copy_rows(
-        &self,
-        batch: usize,
-        first: usize,
-        rows: usize,
-        start: usize,
-        depth: usize,
-        into: &mut [f32],
-        arena: Arena,
-    ) {
-        if self.a.row == 1 && self.a.column > 0 {
-            // The operand is transposed in memory: read along the rows' dimension.
-            let stride = self.a.column as usize;
-            let from = arena.read(self.a.at(batch, first, start), (depth - 1) * stride + rows);
-            transpose(Turned { from, stride, rows: depth, columns: rows, to_stride: depth }, into);
-        } else {
-            for (i, row) in into.chunks_exact_mut(depth).take(rows).enumerate() {
-                for (k, to) in row.iter_mut().enumerate() {
-                    *to = arena.read(self.a.at(batch, first + i, start + k), 1)[0];
-                }
+                self.results.store(first + i * self.n, line, arena, &mut nest.registers);
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::kernel::contraction::ContractionKind;
 use crate::tensor::Shape;
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
-use matmul::MatMul;
+use matmul::{MatMul, Results};
 use std::sync::Arc;
 
 /// A contraction made ready to run on one plan's arena.
@@ -165,10 +165,6 @@ impl ContractionProgram {
         ];
         let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
-        let epilogue = || Epilogue {
-            program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
-            stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
-        };
         // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
         let sums = choice.buffer(Purpose::Sums);
         let plain = match sums {
@@ -177,16 +173,23 @@ impl ContractionProgram {
                 .filter(|_| c.is_stored_plainly(|b| place(*b).dtype))
                 .map(|store| place(store.buffer).first()),
         };
+        let results = || match plain {
+            Some(base) => Results::Plain(base),
+            None => Results::Through(Epilogue {
+                program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
+                stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
+            }),
+        };
         match (&choice.algorithm, &c.kind) {
             (Algorithm::MatMul { columns, tile }, &ContractionKind::MatMul { batch, m, n, k }) => {
                 let sizes = [batch, m, n, k];
-                phases.push(Phase::MatMul(MatMul::new(isa, sizes, *columns, *tile, sources, epilogue(), plain)));
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, *columns, *tile, sources, results())));
             }
             (Algorithm::Images(images), kind) => {
                 let geometry = Arc::new(Geometry::new(kind, isa, images));
                 let packed = workspace(Purpose::PackedFilter);
                 phases.push(Phase::PackFilter(PackFilter::new(&geometry, sources[1].base, packed)));
-                let product = ImageProduct::new(&geometry, isa, sources[0].base, packed, epilogue(), plain);
+                let product = ImageProduct::new(&geometry, isa, sources[0].base, packed, results());
                 phases.push(Phase::Images(product));
             }
             (Algorithm::FilterGradient { tile }, ContractionKind::Conv2dFilterGrad(conv)) => {
@@ -252,8 +255,8 @@ impl Phase {
     /// The program of the epilogue, where there is one.
     pub fn program(&self) -> Option<&TileProgram> {
         match self {
-            Phase::Images(product) => Some(&product.epilogue.program),
-            Phase::MatMul(product) => Some(&product.epilogue.program),
+            Phase::Images(product) => product.results.program(),
+            Phase::MatMul(product) => product.results.program(),
             Phase::Nest(_) | Phase::PackFilter(_) | Phase::Gather(_) | Phase::FilterGrad(_) => None,
         }
     }
