@@ -12,8 +12,10 @@ use super::tile_reduction::TileReduction;
 use super::tiling;
 use super::warpgroup;
 use crate::tensor::DType;
+use crate::types::MAX_BLOCK;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 /// How one kernel is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +56,7 @@ pub enum Purpose {
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
     /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's epilogue,
-    /// those of each tile (see [`TileReduction`]).
+    /// those of each tile (see [`TileReduction`]); of a filter gradient from patches, those of each block of images.
     Partials,
     /// The contraction's sums before the epilogue; one after the other where they are added in parts. Row-major, on a GPU
     /// by [`Contraction::order_of_sums`].
@@ -73,6 +75,10 @@ pub enum Algorithm {
     Images(ImageChoice),
     /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
     FilterGradient { tile: Tile },
+    /// A convolution of images of few channels, or its gradient in the input or the filter: for each image a product with
+    /// the filter or with the output's gradient as they lie in memory, of which the patches of the image are an operand
+    /// or the result.
+    Patches { tile: Tile },
     /// One loop nest of few kept points, whose sweeps are cut into parts for different blocks of a GPU's threads; the
     /// results of parts are combined in order.
     SplitSweeps { parts: usize },
@@ -188,6 +194,7 @@ impl Algorithm {
             Algorithm::Images(choice) if choice.rows.contains(&RowSource::Gathered) => "images, rows gathered",
             Algorithm::Images(_) => "images, rows in place",
             Algorithm::FilterGradient { .. } => "filter gradient in blocks",
+            Algorithm::Patches { .. } => "patches of images",
             Algorithm::ThreadBlocks(blocks) if warpgroup::is_choice(blocks) => match blocks.math {
                 Math::Bf16Stored | Math::Bf16 => "warpgroups, stored bf16",
                 Math::Tf32Stored => "warpgroups, stored tf32",
@@ -208,7 +215,9 @@ impl Algorithm {
     pub fn tile(&self) -> Option<Tile> {
         match self {
             Algorithm::Loops | Algorithm::SplitSweeps { .. } => None,
-            Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } => Some(*tile),
+            Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } | Algorithm::Patches { tile } => {
+                Some(*tile)
+            }
             Algorithm::Images(choice) => Some(choice.tile),
             Algorithm::ThreadBlocks(blocks) => Some(blocks.tile),
         }
@@ -224,9 +233,13 @@ impl Algorithm {
             }
             (Algorithm::SplitSweeps { .. }, target) => matches!(target, Target::Cuda(_)),
             (Algorithm::ThreadBlocks(_), Target::Cpu) => false,
-            (Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. }, target) => {
-                target == Target::Cpu
-            }
+            (
+                Algorithm::MatMul { .. }
+                | Algorithm::Images(_)
+                | Algorithm::FilterGradient { .. }
+                | Algorithm::Patches { .. },
+                target,
+            ) => target == Target::Cpu,
         }
     }
 
@@ -242,6 +255,14 @@ impl Algorithm {
             }
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_)) && c.is_row_major()
+            }
+            (Algorithm::Patches { tile }, Body::Contraction(c)) => {
+                c.is_row_major()
+                    && match &c.kind {
+                        ContractionKind::Conv2d(_) | ContractionKind::Conv2dFilterGrad(_) => true,
+                        ContractionKind::Conv2dInputGrad(conv) => patches_made(conv, *tile) <= MAX_BLOCK,
+                        ContractionKind::MatMul { .. } => false,
+                    }
             }
             (Algorithm::ThreadBlocks(blocks), body @ Body::Contraction(_)) => tiling::suits(blocks, body),
             (Algorithm::SplitSweeps { parts }, Body::Nests(nests)) => {
@@ -261,7 +282,8 @@ impl Algorithm {
             | Algorithm::SplitSweeps { .. }
             | Algorithm::MatMul { .. }
             | Algorithm::Images(_)
-            | Algorithm::FilterGradient { .. } => Some(DType::F32),
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => Some(DType::F32),
         };
         c.operand_types(dtype).into_iter().all(|found| read.is_none_or(|read| read == found))
     }
@@ -296,11 +318,16 @@ impl Algorithm {
                 found.push((Purpose::PaddedImages, conv.n * conv.c * height * width));
                 found.push((Purpose::GradientBlocks, pixels.next_multiple_of(tile.depth.max(1)) * conv.o));
             }
+            (Algorithm::Patches { .. }, ContractionKind::Conv2dFilterGrad(conv)) => {
+                let parts = conv.n.div_ceil(images_added(conv.n));
+                found.push((Purpose::Partials, parts * conv.o * conv.taps()));
+            }
             (
                 Algorithm::Loops
                 | Algorithm::SplitSweeps { .. }
                 | Algorithm::MatMul { .. }
                 | Algorithm::FilterGradient { .. }
+                | Algorithm::Patches { .. }
                 | Algorithm::ThreadBlocks(_),
                 _,
             ) => {}
@@ -322,7 +349,8 @@ impl Algorithm {
             | Algorithm::SplitSweeps { .. }
             | Algorithm::MatMul { .. }
             | Algorithm::Images(_)
-            | Algorithm::FilterGradient { .. } => None,
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => None,
         }
     }
 
@@ -339,7 +367,11 @@ impl Algorithm {
         match self {
             Algorithm::ThreadBlocks(blocks) => blocks.splits,
             Algorithm::SplitSweeps { parts } => *parts,
-            Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 1,
+            Algorithm::Loops
+            | Algorithm::MatMul { .. }
+            | Algorithm::Images(_)
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => 1,
         }
     }
 
@@ -363,6 +395,7 @@ impl Algorithm {
                 | Algorithm::MatMul { .. }
                 | Algorithm::ThreadBlocks(_) => 1,
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
+                Algorithm::Patches { .. } => 1 + usize::from(matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))),
             }
             + usize::from(self.sweeps_sums(c, dtype))
             + usize::from(self.tile_reduction(c).is_some())
@@ -425,6 +458,41 @@ pub fn padded_size(conv: &ConvShape) -> [usize; 2] {
         let read = (conv.output[d] - 1) * conv.window.stride[d] + conv.kernel[d];
         read.max(conv.window.pad[d] + conv.input[d])
     })
+}
+
+/// Most parts that [`Algorithm::Patches`] adds a filter gradient in.
+const PARTS_OF_IMAGES: usize = 32;
+
+/// How many images' filter gradients one task adds.
+pub fn images_added(images: usize) -> usize {
+    images.div_ceil(PARTS_OF_IMAGES)
+}
+
+/// Rows of an image whose input gradient one task computes by [`Algorithm::Patches`]: as many as come from a tile's columns
+/// of output pixels, but several times those that two neighbouring tasks both compute patches for.
+pub fn lines_of_patches(conv: &ConvShape, tile: Tile) -> usize {
+    let rows = tile.columns / conv.output[1].max(1);
+    if rows >= conv.output[0] {
+        return conv.input[0];
+    }
+    let lines = (rows * conv.window.stride[0] + 1).saturating_sub(conv.kernel[0]);
+    lines.max(4 * conv.kernel[0]).min(conv.input[0])
+}
+
+/// Elements that one task of [`Algorithm::Patches`] makes for an input gradient: of patches, or of the image.
+fn patches_made(conv: &ConvShape, tile: Tile) -> usize {
+    let lines = lines_of_patches(conv, tile);
+    let met = ((lines + conv.kernel[0]).saturating_sub(2) / conv.window.stride[0] + 1).min(conv.output[0]);
+    let patches = conv.taps().saturating_mul(met * conv.output[1]);
+    patches.max((conv.c * conv.input[1]).saturating_mul(lines))
+}
+
+/// The rows of the output whose taps are on some rows of the image.
+pub fn lines_met(conv: &ConvShape, lines: Range<usize>) -> Range<usize> {
+    let (stride, pad) = (conv.window.stride[0], conv.window.pad[0]);
+    let end = ((lines.end + pad).saturating_sub(1) / stride + 1).min(conv.output[0]);
+    let start = (lines.start + pad + 1).saturating_sub(conv.kernel[0]).div_ceil(stride);
+    start.min(end)..end
 }
 
 impl Purpose {

@@ -1,5 +1,6 @@
 //! Batched matrix products of strided operands.
 
+use super::patches::Patches;
 use super::transpose::{Turned, transpose};
 use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
@@ -10,7 +11,7 @@ use crate::kernel::choice::{Columns, Tile};
 
 /// Where the sums of a product go.
 #[derive(Debug)]
-pub(super) enum Results {
+pub enum Results {
     /// They are stored as they are, from a float of the arena on.
     Plain(usize),
     Through(Epilogue),
@@ -42,16 +43,18 @@ impl Results {
     }
 }
 
-/// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
+/// `[batch, m, k] · [batch, k, n] → [batch / together, m, n]`.
 #[derive(Debug)]
 pub struct MatMul {
     isa: Isa,
     batch: usize,
+    /// How many neighbours of a batch are added.
+    together: usize,
     m: usize,
     n: usize,
     k: usize,
     a: Matrix,
-    b: Matrix,
+    b: ColumnSource,
     pub(super) results: Results,
     row_blocks: Vec<(usize, usize)>,
     column_blocks: Vec<(usize, usize)>,
@@ -59,9 +62,37 @@ pub struct MatMul {
     lanes: usize,
 }
 
+/// What a product's columns are.
+#[derive(Debug)]
+pub enum ColumnSource {
+    Matrix(Matrix),
+    /// Patches of images, which start at a float of the arena.
+    Patches {
+        of: Patches,
+        images: usize,
+    },
+    /// The same with rows and columns exchanged.
+    TurnedPatches {
+        of: Patches,
+        images: usize,
+    },
+}
+
+impl ColumnSource {
+    /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on: a panel of `lanes`.
+    fn pack(&self, batch: usize, at: [usize; 2], sizes: [usize; 2], packed: &mut [f32], arena: Arena) {
+        match self {
+            ColumnSource::Matrix(matrix) => matrix.pack_columns(batch, at, sizes, packed, arena),
+            ColumnSource::Patches { of, images } => of.pack_columns([*images, batch], at, sizes, packed, arena),
+            ColumnSource::TurnedPatches { of, images } => of.pack_turned([*images, batch], at, sizes, packed, arena),
+        }
+    }
+}
+
 /// A matrix for each of a batch, in memory.
 #[derive(Debug, Clone, Copy)]
-struct Matrix {
+pub struct Matrix {
+    /// The float of the arena at which the first is.
     base: usize,
     batch: isize,
     row: isize,
@@ -69,10 +100,14 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn new(source: &InMemory) -> Matrix {
-        let stride = |d: usize| source.access.strides[d];
+    /// With the strides of the batch, of rows and of columns.
+    pub fn new(base: usize, [batch, row, column]: [isize; 3]) -> Matrix {
+        Matrix { base, batch, row, column }
+    }
+
+    pub(super) fn of(source: &InMemory) -> Matrix {
         let base = source.base.wrapping_add_signed(source.access.offset);
-        Matrix { base, batch: stride(0), row: stride(1), column: stride(2) }
+        Matrix::new(base, [0, 1, 2].map(|d| source.access.strides[d]))
     }
 
     fn at(&self, batch: usize, row: usize, column: usize) -> usize {
@@ -81,7 +116,7 @@ impl Matrix {
     }
 
     /// Columns from `column` on, of which `used` exist, for the summed indices from `start` on: a panel of `lanes`.
-    fn pack_columns(
+    pub fn pack_columns(
         &self,
         batch: usize,
         [start, column]: [usize; 2],
@@ -111,7 +146,7 @@ impl Matrix {
     }
 
     /// The terms from `start` on of `rows` rows from `first` on, one row after the other.
-    fn copy_rows(
+    pub fn copy_rows(
         &self,
         batch: usize,
         [first, start]: [usize; 2],
@@ -138,9 +173,10 @@ impl MatMul {
     pub(super) fn new(
         isa: Isa,
         [batch, m, n, k]: [usize; 4],
+        together: usize,
         columns: Columns,
         block: Tile,
-        sources: [InMemory; 2],
+        (a, b): (Matrix, ColumnSource),
         results: Results,
     ) -> MatMul {
         let (tile, lanes) = match columns {
@@ -155,12 +191,25 @@ impl MatMul {
             .into_iter()
             .map(|(start, len)| (start * lanes, (len * lanes).min(n - start * lanes)))
             .collect();
-        let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
-        MatMul { isa, batch, m, n, k, a, b, results, row_blocks, column_blocks, depths: parts(k, block.depth), lanes }
+        MatMul {
+            isa,
+            batch,
+            together,
+            m,
+            n,
+            k,
+            a,
+            b,
+            results,
+            row_blocks,
+            column_blocks,
+            depths: parts(k, block.depth),
+            lanes,
+        }
     }
 
     pub fn tasks(&self) -> usize {
-        self.batch * self.row_blocks.len() * self.column_blocks.len()
+        self.batch.div_ceil(self.together) * self.row_blocks.len() * self.column_blocks.len()
     }
 
     pub fn needs(&self) -> Needs {
@@ -183,17 +232,19 @@ impl MatMul {
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
         let (rest, column_block) = (task / self.column_blocks.len(), task % self.column_blocks.len());
-        let (batch, row_block) = (rest / self.row_blocks.len(), rest % self.row_blocks.len());
+        let (group, row_block) = (rest / self.row_blocks.len(), rest % self.row_blocks.len());
         let (first_row, rows) = self.row_blocks[row_block];
         let (first_column, columns) = self.column_blocks[column_block];
         let panels = columns.div_ceil(self.lanes);
         let width = panels * self.lanes;
         let Worker { nest, rows: row_floats, columns: packed, block, out, starts } = worker;
-        for (i, &(start, depth)) in self.depths.iter().enumerate() {
+        let batches = group * self.together..((group + 1) * self.together).min(self.batch);
+        let terms = batches.flat_map(|batch| self.depths.iter().map(move |depth| (batch, *depth)));
+        for (i, (batch, (start, depth))) in terms.enumerate() {
             for (panel, packed) in packed.chunks_exact_mut(depth * self.lanes).take(panels).enumerate() {
                 let column = first_column + panel * self.lanes;
                 let used = self.lanes.min(self.n - column);
-                self.b.pack_columns(batch, [start, column], [used, self.lanes], packed, arena);
+                self.b.pack(batch, [start, column], [used, self.lanes], packed, arena);
             }
             starts.clear();
             let data = if self.reads_rows_in_place() {
@@ -212,7 +263,7 @@ impl MatMul {
                 _ => gemm::block(self.isa, &product, block),
             }
         }
-        let first = (batch * self.m + first_row) * self.n + first_column;
+        let first = (group * self.m + first_row) * self.n + first_column;
         let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
         self.results.begin(arena, &mut nest.registers);
         if columns == self.n && matches!(self.results, Results::Through(_)) {

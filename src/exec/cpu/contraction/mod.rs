@@ -8,7 +8,10 @@
 mod filter_grad;
 mod frame;
 mod images;
+mod input_grad;
 mod matmul;
+mod patches;
+mod sum_parts;
 mod transpose;
 
 use super::arena::{Arena, Location};
@@ -18,13 +21,16 @@ use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, ExprId, Nest, Operand, Store};
-use crate::kernel::choice::{Algorithm, Choice, Purpose};
+use crate::kernel::choice::{Algorithm, Choice, Columns, Purpose, images_added};
 use crate::kernel::contraction::ContractionKind;
 use crate::tensor::Shape;
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
-use matmul::{MatMul, Results};
+use input_grad::InputGrad;
+use matmul::{ColumnSource, MatMul, Matrix, Results};
+use patches::Patches;
 use std::sync::Arc;
+use sum_parts::SumParts;
 
 /// A contraction made ready to run on one plan's arena.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub enum Phase {
     Gather(Arc<Gather>),
     FilterGrad(FilterGrad),
     MatMul(MatMul),
+    InputGrad(InputGrad),
+    SumParts(SumParts),
 }
 
 /// What one worker needs; reused from kernel to kernel.
@@ -104,7 +112,7 @@ impl Worker {
 
 /// What becomes of a product's elements.
 #[derive(Debug)]
-pub(super) struct Epilogue {
+pub struct Epilogue {
     program: TileProgram,
     stores: Vec<Write>,
 }
@@ -183,7 +191,31 @@ impl ContractionProgram {
         match (&choice.algorithm, &c.kind) {
             (Algorithm::MatMul { columns, tile }, &ContractionKind::MatMul { batch, m, n, k }) => {
                 let sizes = [batch, m, n, k];
-                phases.push(Phase::MatMul(MatMul::new(isa, sizes, *columns, *tile, sources, results())));
+                let operands = (Matrix::of(&sources[0]), ColumnSource::Matrix(Matrix::of(&sources[1])));
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, 1, *columns, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, &ContractionKind::Conv2d(conv)) => {
+                let (taps, pixels) = (conv.taps(), conv.pixels());
+                let filter = Matrix::new(sources[1].base, [0, taps as isize, 1]);
+                let patches = ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base };
+                let (sizes, operands) = ([conv.n, conv.o, pixels, taps], (filter, patches));
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, 1, Columns::Panels, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, ContractionKind::Conv2dInputGrad(conv)) => {
+                let operands = [sources[0].base, sources[1].base];
+                phases.push(Phase::InputGrad(InputGrad::new(isa, conv, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, &ContractionKind::Conv2dFilterGrad(conv)) => {
+                let (taps, pixels, parts) = (conv.taps(), conv.pixels(), workspace(Purpose::Partials));
+                let strides = [conv.o * pixels, pixels, 1].map(|stride| stride as isize);
+                let gradient = Matrix::new(sources[1].base, strides);
+                let patches = ColumnSource::TurnedPatches { of: Patches::new(&conv), images: sources[0].base };
+                let (sizes, operands) = ([conv.n, conv.o, taps, pixels], (gradient, patches));
+                let (together, plain) = (images_added(conv.n), Results::Plain(parts));
+                let product = MatMul::new(isa, sizes, together, Columns::Panels, *tile, operands, plain);
+                phases.push(Phase::MatMul(product));
+                let count = conv.n.div_ceil(together);
+                phases.push(Phase::SumParts(SumParts::new(parts, count, conv.o * taps, results())));
             }
             (Algorithm::Images(images), kind) => {
                 let geometry = Arc::new(Geometry::new(kind, isa, images));
@@ -221,6 +253,8 @@ impl Phase {
             Phase::Gather(gather) => gather.tasks(),
             Phase::FilterGrad(grad) => grad.tasks(),
             Phase::MatMul(product) => product.tasks(),
+            Phase::InputGrad(grad) => grad.tasks(),
+            Phase::SumParts(sum) => sum.tasks(),
         }
     }
 
@@ -232,6 +266,8 @@ impl Phase {
             Phase::Gather(gather) => gather.run(task, arena),
             Phase::FilterGrad(grad) => grad.run(task, arena, worker),
             Phase::MatMul(product) => product.run(task, arena, worker),
+            Phase::InputGrad(grad) => grad.run(task, arena, worker),
+            Phase::SumParts(sum) => sum.run(task, arena, worker),
         }
     }
 
@@ -241,6 +277,8 @@ impl Phase {
             Phase::Images(product) => product.needs(),
             Phase::FilterGrad(grad) => grad.needs(),
             Phase::MatMul(product) => product.needs(),
+            Phase::InputGrad(grad) => grad.needs(),
+            Phase::SumParts(sum) => sum.needs(),
         }
     }
 
@@ -257,6 +295,8 @@ impl Phase {
         match self {
             Phase::Images(product) => product.results.program(),
             Phase::MatMul(product) => product.results.program(),
+            Phase::InputGrad(grad) => grad.results.program(),
+            Phase::SumParts(sum) => sum.results.program(),
             Phase::Nest(_) | Phase::PackFilter(_) | Phase::Gather(_) | Phase::FilterGrad(_) => None,
         }
     }
