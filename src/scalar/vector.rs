@@ -26,6 +26,14 @@ fn mask(holds: bool) -> f32 {
     if holds { 1.0 } else { 0.0 }
 }
 
+/// Of two numbers the bits of one. A choice between the two would be compiled to one between their addresses, from which
+/// vector code gathers numbers one by one.
+#[inline(always)]
+fn either(first: bool, a: f32, b: f32) -> f32 {
+    let of_first = if first { u32::MAX } else { 0 };
+    f32::from_bits((a.to_bits() & of_first) | (b.to_bits() & !of_first))
+}
+
 /// The larger of two, and NaN where either is: `f32::max` gives the other operand. Two comparisons and a selection,
 /// without a branch, so that loops over it become vector code.
 #[inline(always)]
@@ -59,7 +67,7 @@ lanes! {
     gt(a, b) = mask(a > b);
     ge(a, b) = mask(a >= b);
     eq(a, b) = mask(a == b);
-    select(c, a, b) = if c != 0.0 { a } else { b };
+    select(c, a, b) = either(c != 0.0, a, b);
     add_u32(a, b) = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);
