@@ -171,7 +171,7 @@ multiversion! {
                 let to = &mut image[(row - lines.start) * columns + column..][..(len - 1) * stride + 1];
                 match stride {
                     1 => to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum),
-                    2 => to.iter_mut().step_by(2).zip(sums).for_each(|(to, sum)| *to += sum),
+                    2 => to.chunks_mut(2).zip(sums).for_each(|(to, sum)| to[0] += sum),
                     _ => to.iter_mut().step_by(stride).zip(sums).for_each(|(to, sum)| *to += sum),
                 }
             }
