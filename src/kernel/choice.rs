@@ -55,8 +55,9 @@ pub enum Purpose {
     PaddedImages,
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
-    /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's epilogue,
-    /// those of each tile (see [`TileReduction`]); of a filter gradient from patches, those of each block of images.
+    /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's
+    /// epilogue, those of each tile (see [`TileReduction`]); of a filter gradient from patches, those of each block of
+    /// images.
     Partials,
     /// The contraction's sums before the epilogue; one after the other where they are added in parts. Row-major, on a GPU
     /// by [`Contraction::order_of_sums`].
@@ -75,9 +76,9 @@ pub enum Algorithm {
     Images(ImageChoice),
     /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
     FilterGradient { tile: Tile },
-    /// A convolution of images of few channels, or its gradient in the input or the filter: for each image a product with
-    /// the filter or with the output's gradient as they lie in memory, of which the patches of the image are an operand
-    /// or the result.
+    /// A convolution of images of few channels, or its gradient in the input or the filter: for each image a product
+    /// with the filter or with the output's gradient as they lie in memory, of which the patches of the image are an
+    /// operand or the result.
     Patches { tile: Tile },
     /// One loop nest of few kept points, whose sweeps are cut into parts for different blocks of a GPU's threads; the
     /// results of parts are combined in order.
@@ -468,8 +469,8 @@ pub fn images_added(images: usize) -> usize {
     images.div_ceil(PARTS_OF_IMAGES)
 }
 
-/// Rows of an image whose input gradient one task computes by [`Algorithm::Patches`]: as many as come from a tile's columns
-/// of output pixels, but several times those that two neighbouring tasks both compute patches for.
+/// Rows of an image whose input gradient one task computes by [`Algorithm::Patches`]: as many as come from a tile's
+/// columns of output pixels, but several times those that two neighbouring tasks both compute patches for.
 pub fn lines_of_patches(conv: &ConvShape, tile: Tile) -> usize {
     let rows = tile.columns / conv.output[1].max(1);
     if rows >= conv.output[0] {
@@ -520,5 +521,51 @@ impl fmt::Display for Algorithm {
             1 => Ok(()),
             splits => write!(f, ", {splits} splits"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Window;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What one task of an input gradient makes has room for every block of rows, and has all taps of its pixels.
+        #[test]
+        fn the_rows_met_by_lines_of_an_image_have_their_taps(
+            height in 1usize..40, kernel in 1usize..6, stride in 1usize..5, pad in 0usize..6, columns in 1usize..80,
+        ) {
+            prop_assume!(height + 2 * pad >= kernel);
+            let output = (height + 2 * pad - kernel) / stride + 1;
+            let window = Window { stride: [stride, 1], pad: [pad, 0] };
+            let (input, output, kernel) = ([height, 6], [output, 5], [kernel, 2]);
+            let conv = ConvShape { n: 1, c: 3, input, o: 2, kernel, output, window };
+            let tile = Tile { rows: 1, columns, depth: 1 };
+            let lines = lines_of_patches(&conv, tile);
+            prop_assert!((1..=height).contains(&lines));
+            for start in 0..height {
+                let block = start..(start + lines).min(height);
+                let met = lines_met(&conv, block.clone());
+                prop_assert!(conv.taps() * met.len() * conv.output[1] <= patches_made(&conv, tile));
+                let taps = |y: usize| (0..kernel[0]).filter_map(move |i| (y * stride + i).checked_sub(pad));
+                let is_met = |y: &usize| taps(*y).any(|line| block.contains(&line));
+                let expected: Vec<usize> = (0..output[0]).filter(is_met).collect();
+                prop_assert!(expected.iter().all(|y| met.contains(y)), "{:?} of {:?}", met, expected);
+            }
+        }
+    }
+
+    /// A row of such an image alone has more taps than a thread may hold.
+    #[test]
+    fn patches_that_a_thread_has_no_room_for_are_not_made() {
+        let body = |width: usize| {
+            let window = Window { stride: [1; 2], pad: [0; 2] };
+            let (input, kernel, output) = ([64, width], [32, 32], [33, width - 31]);
+            ConvShape { n: 1, c: 1, input, o: 1, kernel, output, window }
+        };
+        let tile = Tile { rows: 192, columns: 512, depth: 256 };
+        assert!(patches_made(&body(400), tile) <= MAX_BLOCK);
+        assert!(patches_made(&body(1000), tile) > MAX_BLOCK);
     }
 }

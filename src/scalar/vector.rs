@@ -26,12 +26,12 @@ fn mask(holds: bool) -> f32 {
     if holds { 1.0 } else { 0.0 }
 }
 
-/// Of two numbers the bits of one. A choice between the two would be compiled to one between their addresses, from which
-/// vector code gathers numbers one by one.
+/// One of two numbers, by a mask of the bits in which they differ, so that both are read. A plain choice is compiled to
+/// one between their addresses, from which vector code gathers numbers one by one; so are simpler masks.
 #[inline(always)]
 fn either(first: bool, a: f32, b: f32) -> f32 {
     let of_first = if first { u32::MAX } else { 0 };
-    f32::from_bits((a.to_bits() & of_first) | (b.to_bits() & !of_first))
+    f32::from_bits(b.to_bits() ^ ((a.to_bits() ^ b.to_bits()) & of_first))
 }
 
 /// The larger of two, and NaN where either is: `f32::max` gives the other operand. Two comparisons and a selection,

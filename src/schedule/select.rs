@@ -24,8 +24,11 @@ use std::hash::Hash;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
-/// Up to this many channels of images the patches of pixels are an operand or the result of products.
-const FEW_CHANNELS: usize = 4;
+/// Up to this many numbers of an image under a filter's taps, patches of pixels are an operand of a convolution's
+/// product or of a filter gradient's, or the result of an input gradient's. Measured with 1 to 64 channels.
+const FEW_TAPS: usize = 80;
+const FEW_TAPS_OF_FILTER_GRADIENT: usize = 128;
+const FEW_TAPS_OF_INPUT_GRADIENT: usize = 256;
 /// Tap rows with fewer floats are gathered into one row of the product first.
 const SHORT_RUN: usize = 32;
 /// The most terms that are summed at a time: a panel of columns then stays in a first-level cache of 32 KiB.
@@ -106,7 +109,7 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
     let columns = gemms.first().map_or(0, |gemm| gemm.n.iter().product());
     let columns = if columns <= FEW_COLUMNS { Columns::Dots } else { Columns::Panels };
     let patches = Algorithm::Patches { tile: PATCHES };
-    if has_few_channels(&contraction.kind) && patches.fits(body) {
+    if has_few_taps(&contraction.kind) && patches.fits(body) {
         return patches;
     }
     match contraction.kind {
@@ -119,11 +122,11 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
     }
 }
 
-fn has_few_channels(kind: &ContractionKind) -> bool {
+fn has_few_taps(kind: &ContractionKind) -> bool {
     match kind {
-        ContractionKind::Conv2d(conv)
-        | ContractionKind::Conv2dInputGrad(conv)
-        | ContractionKind::Conv2dFilterGrad(conv) => conv.c <= FEW_CHANNELS,
+        ContractionKind::Conv2d(conv) => conv.taps() <= FEW_TAPS,
+        ContractionKind::Conv2dFilterGrad(conv) => conv.taps() <= FEW_TAPS_OF_FILTER_GRADIENT,
+        ContractionKind::Conv2dInputGrad(conv) => conv.taps() <= FEW_TAPS_OF_INPUT_GRADIENT,
         ContractionKind::MatMul { .. } => false,
     }
 }

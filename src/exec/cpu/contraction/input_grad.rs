@@ -1,7 +1,7 @@
 //! The gradient of a convolution in an input of few channels.
 //!
-//! Each tap of the filter times all channels of the output's gradient, pixel by pixel as they lie in memory; what the taps
-//! give is added to the pixels that they are on.
+//! Each tap of the filter times all channels of the output's gradient, pixel by pixel as they lie in memory; what the
+//! taps give is added to the pixels that they are on.
 
 use super::matmul::{Matrix, Results};
 use super::patches::{Patches, add_taps};

@@ -28,7 +28,7 @@ impl Results {
     /// Takes the sums of consecutive points of the output, which must be the calling task's alone.
     pub fn store(&self, start: usize, sums: &[f32], arena: Arena, registers: &mut Registers) {
         match self {
-            // SAFETY: a task's points are its own, and the results lie apart from the operands and from a worker's memory.
+            // SAFETY: a task's points are its own, and results lie apart from the operands and from workers' memory.
             Results::Plain(base) => unsafe { arena.store(base + start, sums) },
             Results::Through(epilogue) => epilogue.run(start, sums, arena, registers),
         }

@@ -1,15 +1,15 @@
 //! The pixels under a filter's taps, for images of few channels.
 //!
-//! Images are read as they lie in memory, channel by channel: the pixels that one tap meets under neighbouring pixels of
-//! the output are in one row of the image, a stride apart.
+//! Images are read as they lie in memory, channel by channel: the pixels that one tap meets under neighbouring pixels
+//! of the output are in one row of the image, a stride apart.
 
 use crate::exec::cpu::arena::Arena;
 use crate::kernel::contraction::ConvShape;
 use crate::scalar::simd::multiversion;
 use std::ops::Range;
 
-/// For each image a matrix of a row for each tap, in the filter's order of channels, rows and columns, and a column for each
-/// pixel of the output. Taps on padding are 0.
+/// For each image a matrix of a row for each tap, in the filter's order of channels, rows and columns, and a column for
+/// each pixel of the output. Taps on padding are 0.
 #[derive(Debug)]
 pub struct Patches {
     conv: ConvShape,
@@ -78,8 +78,8 @@ impl Patches {
         })
     }
 
-    /// Columns from `column` on, for the taps from `start` on: a panel of `lanes`, of which `used` exist. `images` is the float
-    /// at which the images start.
+    /// Columns from `column` on, for the taps from `start` on: a panel of `lanes`, of which `used` exist. `images` is the
+    /// float at which the images start.
     pub fn pack_columns(
         &self,
         [images, image]: [usize; 2],
@@ -115,8 +115,8 @@ impl Patches {
 }
 
 multiversion! {
-    /// Writes the pixels under some taps, which are to be so far apart: `apart[0]` floats from tap to tap and `apart[1]`
-    /// from pixel to pixel. Everything else is 0.
+    /// Writes the pixels under some taps, which are to be so far apart: `apart[0]` floats from tap to tap and
+    /// `apart[1]` from pixel to pixel. Everything else is 0.
     fn copy(
         patches: &Patches,
         image: &[f32],
