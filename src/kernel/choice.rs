@@ -12,8 +12,10 @@ use super::tile_reduction::TileReduction;
 use super::tiling;
 use super::warpgroup;
 use crate::tensor::DType;
+use crate::types::MAX_BLOCK;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 /// How one kernel is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +55,9 @@ pub enum Purpose {
     PaddedImages,
     /// The output gradient in blocks along the summed dimension.
     GradientBlocks,
-    /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's epilogue,
-    /// those of each tile (see [`TileReduction`]).
+    /// For each reduction of a nest and each part of a sweep, the results at the kept points; of a contraction's
+    /// epilogue, those of each tile (see [`TileReduction`]); of a filter gradient from patches, those of each block of
+    /// images.
     Partials,
     /// The contraction's sums before the epilogue; one after the other where they are added in parts. Row-major, on a GPU
     /// by [`Contraction::order_of_sums`].
@@ -73,6 +76,10 @@ pub enum Algorithm {
     Images(ImageChoice),
     /// The gradient of a convolution in its filter: blocks of the output gradient times padded images, both made first.
     FilterGradient { tile: Tile },
+    /// A convolution of images of few channels, or its gradient in the input or the filter: for each image a product
+    /// with the filter or with the output's gradient as they lie in memory, of which the patches of the image are an
+    /// operand or the result.
+    Patches { tile: Tile },
     /// One loop nest of few kept points, whose sweeps are cut into parts for different blocks of a GPU's threads; the
     /// results of parts are combined in order.
     SplitSweeps { parts: usize },
@@ -188,6 +195,7 @@ impl Algorithm {
             Algorithm::Images(choice) if choice.rows.contains(&RowSource::Gathered) => "images, rows gathered",
             Algorithm::Images(_) => "images, rows in place",
             Algorithm::FilterGradient { .. } => "filter gradient in blocks",
+            Algorithm::Patches { .. } => "patches of images",
             Algorithm::ThreadBlocks(blocks) if warpgroup::is_choice(blocks) => match blocks.math {
                 Math::Bf16Stored | Math::Bf16 => "warpgroups, stored bf16",
                 Math::Tf32Stored => "warpgroups, stored tf32",
@@ -208,7 +216,9 @@ impl Algorithm {
     pub fn tile(&self) -> Option<Tile> {
         match self {
             Algorithm::Loops | Algorithm::SplitSweeps { .. } => None,
-            Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } => Some(*tile),
+            Algorithm::MatMul { tile, .. } | Algorithm::FilterGradient { tile } | Algorithm::Patches { tile } => {
+                Some(*tile)
+            }
             Algorithm::Images(choice) => Some(choice.tile),
             Algorithm::ThreadBlocks(blocks) => Some(blocks.tile),
         }
@@ -224,9 +234,13 @@ impl Algorithm {
             }
             (Algorithm::SplitSweeps { .. }, target) => matches!(target, Target::Cuda(_)),
             (Algorithm::ThreadBlocks(_), Target::Cpu) => false,
-            (Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. }, target) => {
-                target == Target::Cpu
-            }
+            (
+                Algorithm::MatMul { .. }
+                | Algorithm::Images(_)
+                | Algorithm::FilterGradient { .. }
+                | Algorithm::Patches { .. },
+                target,
+            ) => target == Target::Cpu,
         }
     }
 
@@ -242,6 +256,14 @@ impl Algorithm {
             }
             (Algorithm::FilterGradient { .. }, Body::Contraction(c)) => {
                 matches!(c.kind, ContractionKind::Conv2dFilterGrad(_)) && c.is_row_major()
+            }
+            (Algorithm::Patches { tile }, Body::Contraction(c)) => {
+                c.is_row_major()
+                    && match &c.kind {
+                        ContractionKind::Conv2d(_) | ContractionKind::Conv2dFilterGrad(_) => true,
+                        ContractionKind::Conv2dInputGrad(conv) => patches_made(conv, *tile) <= MAX_BLOCK,
+                        ContractionKind::MatMul { .. } => false,
+                    }
             }
             (Algorithm::ThreadBlocks(blocks), body @ Body::Contraction(_)) => tiling::suits(blocks, body),
             (Algorithm::SplitSweeps { parts }, Body::Nests(nests)) => {
@@ -261,7 +283,8 @@ impl Algorithm {
             Algorithm::Loops
             | Algorithm::SplitSweeps { .. }
             | Algorithm::Images(_)
-            | Algorithm::FilterGradient { .. } => found == DType::F32,
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => found == DType::F32,
         };
         c.operand_types(dtype).into_iter().all(reads)
     }
@@ -296,11 +319,16 @@ impl Algorithm {
                 found.push((Purpose::PaddedImages, conv.n * conv.c * height * width));
                 found.push((Purpose::GradientBlocks, pixels.next_multiple_of(tile.depth.max(1)) * conv.o));
             }
+            (Algorithm::Patches { .. }, ContractionKind::Conv2dFilterGrad(conv)) => {
+                let parts = conv.n.div_ceil(images_added(conv.n));
+                found.push((Purpose::Partials, parts * conv.o * conv.taps()));
+            }
             (
                 Algorithm::Loops
                 | Algorithm::SplitSweeps { .. }
                 | Algorithm::MatMul { .. }
                 | Algorithm::FilterGradient { .. }
+                | Algorithm::Patches { .. }
                 | Algorithm::ThreadBlocks(_),
                 _,
             ) => {}
@@ -322,7 +350,8 @@ impl Algorithm {
             | Algorithm::SplitSweeps { .. }
             | Algorithm::MatMul { .. }
             | Algorithm::Images(_)
-            | Algorithm::FilterGradient { .. } => None,
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => None,
         }
     }
 
@@ -339,7 +368,11 @@ impl Algorithm {
         match self {
             Algorithm::ThreadBlocks(blocks) => blocks.splits,
             Algorithm::SplitSweeps { parts } => *parts,
-            Algorithm::Loops | Algorithm::MatMul { .. } | Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 1,
+            Algorithm::Loops
+            | Algorithm::MatMul { .. }
+            | Algorithm::Images(_)
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => 1,
         }
     }
 
@@ -363,6 +396,7 @@ impl Algorithm {
                 | Algorithm::MatMul { .. }
                 | Algorithm::ThreadBlocks(_) => 1,
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
+                Algorithm::Patches { .. } => 1 + usize::from(matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))),
             }
             + usize::from(self.sweeps_sums(c, dtype))
             + usize::from(self.tile_reduction(c).is_some())
@@ -427,6 +461,41 @@ pub fn padded_size(conv: &ConvShape) -> [usize; 2] {
     })
 }
 
+/// Most parts that [`Algorithm::Patches`] adds a filter gradient in.
+const PARTS_OF_IMAGES: usize = 32;
+
+/// How many images' filter gradients one task adds.
+pub fn images_added(images: usize) -> usize {
+    images.div_ceil(PARTS_OF_IMAGES)
+}
+
+/// Rows of an image whose input gradient one task computes by [`Algorithm::Patches`]: as many as come from a tile's
+/// columns of output pixels, but several times those that two neighbouring tasks both compute patches for.
+pub fn lines_of_patches(conv: &ConvShape, tile: Tile) -> usize {
+    let rows = tile.columns / conv.output[1].max(1);
+    if rows >= conv.output[0] {
+        return conv.input[0];
+    }
+    let lines = (rows * conv.window.stride[0] + 1).saturating_sub(conv.kernel[0]);
+    lines.max(4 * conv.kernel[0]).min(conv.input[0])
+}
+
+/// Elements that one task of [`Algorithm::Patches`] makes for an input gradient: of patches, or of the image.
+fn patches_made(conv: &ConvShape, tile: Tile) -> usize {
+    let lines = lines_of_patches(conv, tile);
+    let met = ((lines + conv.kernel[0]).saturating_sub(2) / conv.window.stride[0] + 1).min(conv.output[0]);
+    let patches = conv.taps().saturating_mul(met * conv.output[1]);
+    patches.max((conv.c * conv.input[1]).saturating_mul(lines))
+}
+
+/// The rows of the output whose taps are on some rows of the image.
+pub fn lines_met(conv: &ConvShape, lines: Range<usize>) -> Range<usize> {
+    let (stride, pad) = (conv.window.stride[0], conv.window.pad[0]);
+    let end = ((lines.end + pad).saturating_sub(1) / stride + 1).min(conv.output[0]);
+    let start = (lines.start + pad + 1).saturating_sub(conv.kernel[0]).div_ceil(stride);
+    start.min(end)..end
+}
+
 impl Purpose {
     pub fn name(self) -> &'static str {
         match self {
@@ -452,5 +521,51 @@ impl fmt::Display for Algorithm {
             1 => Ok(()),
             splits => write!(f, ", {splits} splits"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Window;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What one task of an input gradient makes has room for every block of rows, and has all taps of its pixels.
+        #[test]
+        fn the_rows_met_by_lines_of_an_image_have_their_taps(
+            height in 1usize..40, kernel in 1usize..6, stride in 1usize..5, pad in 0usize..6, columns in 1usize..80,
+        ) {
+            prop_assume!(height + 2 * pad >= kernel);
+            let output = (height + 2 * pad - kernel) / stride + 1;
+            let window = Window { stride: [stride, 1], pad: [pad, 0] };
+            let (input, output, kernel) = ([height, 6], [output, 5], [kernel, 2]);
+            let conv = ConvShape { n: 1, c: 3, input, o: 2, kernel, output, window };
+            let tile = Tile { rows: 1, columns, depth: 1 };
+            let lines = lines_of_patches(&conv, tile);
+            prop_assert!((1..=height).contains(&lines));
+            for start in 0..height {
+                let block = start..(start + lines).min(height);
+                let met = lines_met(&conv, block.clone());
+                prop_assert!(conv.taps() * met.len() * conv.output[1] <= patches_made(&conv, tile));
+                let taps = |y: usize| (0..kernel[0]).filter_map(move |i| (y * stride + i).checked_sub(pad));
+                let is_met = |y: &usize| taps(*y).any(|line| block.contains(&line));
+                let expected: Vec<usize> = (0..output[0]).filter(is_met).collect();
+                prop_assert!(expected.iter().all(|y| met.contains(y)), "{:?} of {:?}", met, expected);
+            }
+        }
+    }
+
+    /// A row of such an image alone has more taps than a thread may hold.
+    #[test]
+    fn patches_that_a_thread_has_no_room_for_are_not_made() {
+        let body = |width: usize| {
+            let window = Window { stride: [1; 2], pad: [0; 2] };
+            let (input, kernel, output) = ([64, width], [32, 32], [33, width - 31]);
+            ConvShape { n: 1, c: 1, input, o: 1, kernel, output, window }
+        };
+        let tile = Tile { rows: 192, columns: 512, depth: 256 };
+        assert!(patches_made(&body(400), tile) <= MAX_BLOCK);
+        assert!(patches_made(&body(1000), tile) > MAX_BLOCK);
     }
 }

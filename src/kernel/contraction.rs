@@ -64,4 +64,14 @@ impl ConvShape {
     pub fn output_shape(&self) -> Shape {
         vec![self.n, self.o, self.output[0], self.output[1]]
     }
+
+    /// How many numbers of an image one pixel of the output is a sum of.
+    pub fn taps(&self) -> usize {
+        self.c * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Pixels of the output.
+    pub fn pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
 }

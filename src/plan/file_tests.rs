@@ -123,7 +123,7 @@ fn each_conv(plan: &mut Plan, change: &dyn Fn(&mut ConvShape)) {
 #[test]
 fn doctored_plans_are_refused() {
     type Change = fn(&mut Plan);
-    let changes: [(&str, Change); 21] = [
+    let changes: [(&str, Change); 22] = [
         ("index space", |p| each_access(p, &|a| a.bounds.push(Bound { offset: 0, strides: vec![], below: 1 }))),
         ("index space", |p| each_access(p, &|a| a.offset = isize::MIN)),
         ("a bound's sum", |p| {
@@ -173,6 +173,12 @@ fn doctored_plans_are_refused() {
             let kernels = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels);
             let tile = Tile { rows: 1, columns: 1, depth: 1 };
             kernels.for_each(|k| k.choice.algorithm = Algorithm::FilterGradient { tile });
+        }),
+        ("does not compute", |p| {
+            let kernels = p.entries.iter_mut().flat_map(|e| &mut e.schedule.kernels);
+            let tile = Tile { rows: 1, columns: 1, depth: 1 };
+            let matmuls = kernels.filter(|k| matches!(k.choice.algorithm, Algorithm::MatMul { .. }));
+            matmuls.for_each(|k| k.choice.algorithm = Algorithm::Patches { tile });
         }),
         ("no values", |p| p.entries[1].inputs[0].below = Some(0)),
         ("a padding of", |p| {

@@ -24,6 +24,11 @@ use std::hash::Hash;
 
 /// Up to this many columns a product is computed as dot products instead of padding a panel.
 const FEW_COLUMNS: usize = 3;
+/// Up to this many numbers of an image under a filter's taps, patches of pixels are an operand of a convolution's
+/// product or of a filter gradient's, or the result of an input gradient's. Measured with 1 to 64 channels.
+const FEW_TAPS: usize = 80;
+const FEW_TAPS_OF_FILTER_GRADIENT: usize = 128;
+const FEW_TAPS_OF_INPUT_GRADIENT: usize = 256;
 /// Tap rows with fewer floats are gathered into one row of the product first.
 const SHORT_RUN: usize = 32;
 /// The most terms that are summed at a time: a panel of columns then stays in a first-level cache of 32 KiB.
@@ -32,6 +37,7 @@ const DEPTH: usize = 256;
 /// cache.
 const MATMUL: Tile = Tile { rows: 192, columns: 256, depth: DEPTH };
 const IMAGES: Tile = Tile { rows: 192, columns: WIDEST_PANEL, depth: DEPTH };
+const PATCHES: Tile = Tile { rows: 192, columns: 512, depth: DEPTH };
 const FILTER_GRADIENT: Tile = Tile { rows: 288, columns: 128, depth: DEPTH };
 
 /// Algorithms by the names of the kernels that they were tuned for.
@@ -102,6 +108,10 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
     let gemms = contraction.kind.gemms();
     let columns = gemms.first().map_or(0, |gemm| gemm.n.iter().product());
     let columns = if columns <= FEW_COLUMNS { Columns::Dots } else { Columns::Panels };
+    let patches = Algorithm::Patches { tile: PATCHES };
+    if has_few_taps(&contraction.kind) && patches.fits(body) {
+        return patches;
+    }
     match contraction.kind {
         ContractionKind::MatMul { .. } => Algorithm::MatMul { columns, tile: MATMUL },
         ContractionKind::Conv2d(_) | ContractionKind::Conv2dInputGrad(_) => {
@@ -109,6 +119,15 @@ fn on_cpu(body: &Body<BufferId>) -> Algorithm {
             Algorithm::Images(ImageChoice { columns, rows, tile: IMAGES })
         }
         ContractionKind::Conv2dFilterGrad(_) => Algorithm::FilterGradient { tile: FILTER_GRADIENT },
+    }
+}
+
+fn has_few_taps(kind: &ContractionKind) -> bool {
+    match kind {
+        ContractionKind::Conv2d(conv) => conv.taps() <= FEW_TAPS,
+        ContractionKind::Conv2dFilterGrad(conv) => conv.taps() <= FEW_TAPS_OF_FILTER_GRADIENT,
+        ContractionKind::Conv2dInputGrad(conv) => conv.taps() <= FEW_TAPS_OF_INPUT_GRADIENT,
+        ContractionKind::MatMul { .. } => false,
     }
 }
 

@@ -150,6 +150,18 @@ proptest! {
     }
 
     #[test]
+    fn convolutions_of_few_channels(
+        n in 1usize..5, c in 1usize..4, o in 1usize..40, size in (1usize..16, 1usize..16),
+        kernel in (1usize..6, 1usize..6), stride in (1usize..4, 1usize..4), pad in (0usize..6, 0usize..6),
+        which in 0u8..3, fused: bool,
+    ) {
+        let window = Window { stride: stride.into(), pad: pad.into() };
+        if let Some(f) = convolution(n, c, o, size.into(), kernel.into(), window, which, fused) {
+            prop_assert_eq!(check(&f.graph, &f.given), Ok(()));
+        }
+    }
+
+    #[test]
     fn matrix_products(
         batch in 1usize..4, m in 1usize..300, n in 1usize..300, k in 1usize..300,
         transposed: [bool; 2], fused: bool, computed: bool,
@@ -173,6 +185,29 @@ proptest! {
         }
         f.output("result", product);
         prop_assert_eq!(check(&f.graph, &f.given), Ok(()));
+    }
+}
+
+/// More pixels than a tile has columns, more channels than it has rows, more taps than are summed at a time, more
+/// images than are added in parts.
+#[test]
+fn few_channels_of_images_larger_than_tiles() {
+    let window = |stride, pad| Window { stride: [stride; 2], pad: [pad; 2] };
+    let cases = [
+        (2, [1, 7], [40, 37], [3, 3], window(1, 1)),
+        (1, [3, 5], [70, 61], [4, 5], window(2, 1)),
+        (1, [2, 200], [9, 8], [3, 2], window(1, 0)),
+        (1, [4, 3], [12, 14], [9, 9], window(1, 4)),
+        (1, [1, 260], [6, 5], [3, 3], window(2, 1)),
+        (70, [1, 3], [5, 6], [3, 3], window(3, 1)),
+    ];
+    for (n, [c, o], size, kernel, window) in cases {
+        for which in 0..3 {
+            for fused in [false, true] {
+                let f = convolution(n, c, o, size, kernel, window, which, fused).unwrap();
+                assert_eq!(check(&f.graph, &f.given), Ok(()), "{which} of {n}x{c}x{size:?} to {o} by {kernel:?}");
+            }
+        }
     }
 }
 

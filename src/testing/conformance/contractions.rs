@@ -148,6 +148,12 @@ pub fn convolutions() -> Vec<Case> {
         case(Sizes { n: 5, c: 17, o: 2, size: [7; 2], kernel: [5; 2], window: window(1, 2) }, fused);
         let wide = Window { stride: [3, 3], pad: [0, 2] };
         case(Sizes { n: 2, c: 4, o: 6, size: [5, 6], kernel: [2, 3], window: wide }, fused);
+        // Few channels: kernels partly on padding alone, pixels that fill no panel, one image and many.
+        case(Sizes { n: 1, c: 1, o: 5, size: [6, 9], kernel: [5, 3], window: window(1, 4) }, fused);
+        case(Sizes { n: 1, c: 3, o: 13, size: [11, 7], kernel: [4, 3], window: window(3, 2) }, fused);
+        case(Sizes { n: 37, c: 2, o: 3, size: [5, 4], kernel: [1, 4], window: wide }, fused);
+        let shifted = Window { stride: [2, 3], pad: [3, 0] };
+        case(Sizes { n: 2, c: 3, o: 4, size: [3, 8], kernel: [2, 5], window: shifted }, fused);
     }
     let mut choices = Choices::new(17);
     let mut made = 0;

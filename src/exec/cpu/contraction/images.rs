@@ -6,7 +6,8 @@
 //! convolution in its input is one such product for each residue of the output's coordinates.
 
 use super::frame::{Frame, TOGETHER};
-use super::{Epilogue, Needs, Worker, parts};
+use super::matmul::Results;
+use super::{Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Rows};
 use crate::kernel::choice::{Columns, ImageChoice, RowSource, Tile};
@@ -250,21 +251,18 @@ pub struct ImageProduct {
     isa: Isa,
     source: usize,
     packed: usize,
-    pub(super) epilogue: Epilogue,
-    /// The float of the arena at which the sums are stored as they are, where nothing else is done.
-    plain: Option<usize>,
+    pub(super) results: Results,
 }
 
 impl ImageProduct {
-    pub fn new(
+    pub(super) fn new(
         geometry: &Arc<Geometry>,
         isa: Isa,
         source: usize,
         packed: usize,
-        epilogue: Epilogue,
-        plain: Option<usize>,
+        results: Results,
     ) -> ImageProduct {
-        ImageProduct { geometry: geometry.clone(), isa, source, packed, epilogue, plain }
+        ImageProduct { geometry: geometry.clone(), isa, source, packed, results }
     }
 
     pub fn tasks(&self) -> usize {
@@ -277,7 +275,10 @@ impl ImageProduct {
 
     pub fn needs(&self) -> Needs {
         let g = &*self.geometry;
-        let out = if self.plain.is_some() { 0 } else { self.geometry.images_per_task * g.destination.floats() };
+        let out = match self.results {
+            Results::Plain(_) => 0,
+            Results::Through(_) => self.geometry.images_per_task * g.destination.floats(),
+        };
         Needs {
             rows: self.geometry.images_per_task * g.padded_floats(),
             columns: self.geometry.images_per_task * g.gathered_floats(),
@@ -296,12 +297,12 @@ impl ImageProduct {
             let image = arena.read(self.source + (first + i) * g.source.floats(), g.source.floats());
             g.frame().fill(image, padded);
         }
-        let out = match self.plain {
+        let out = match self.results {
             // SAFETY: a task's images are its own, and lie apart from source and filter.
-            Some(base) => unsafe {
+            Results::Plain(base) => unsafe {
                 arena.write(base + first * g.destination.floats(), images * g.destination.floats())
             },
-            None => &mut out[..images * g.destination.floats()],
+            Results::Through(_) => &mut out[..images * g.destination.floats()],
         };
         let width = g.panels * g.lanes;
         for residue in &g.residues {
@@ -349,9 +350,9 @@ impl ImageProduct {
                 channels_outermost(block, width, residue, g, out);
             }
         }
-        if self.plain.is_none() {
-            self.epilogue.share(arena, &mut nest.registers);
-            self.epilogue.run(first * g.destination.floats(), out, arena, &mut nest.registers);
+        if let Results::Through(epilogue) = &self.results {
+            epilogue.share(arena, &mut nest.registers);
+            epilogue.run(first * g.destination.floats(), out, arena, &mut nest.registers);
         }
     }
 }

@@ -1,26 +1,64 @@
 //! Batched matrix products of strided operands.
 
-use super::matrix::Matrix;
-use super::{Epilogue, InMemory, Needs, Worker, parts};
+use super::matrix::{Matrix, Part};
+use super::patches::Patches;
+use super::{Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows, Words};
+use crate::exec::cpu::tile::Registers;
+use crate::exec::cpu::tile_program::TileProgram;
 use crate::kernel::choice::{Columns, Tile};
 use crate::tensor::DType;
 
-/// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.
+/// Where the sums of a product go.
+#[derive(Debug)]
+pub enum Results {
+    /// They are stored as they are, from a float of the arena on.
+    Plain(usize),
+    Through(Epilogue),
+}
+
+impl Results {
+    /// Before [`Results::store`], once a task.
+    pub fn begin(&self, arena: Arena, registers: &mut Registers) {
+        if let Results::Through(epilogue) = self {
+            epilogue.share(arena, registers);
+        }
+    }
+
+    /// Takes the sums of consecutive points of the output, which must be the calling task's alone.
+    pub fn store(&self, start: usize, sums: &[f32], arena: Arena, registers: &mut Registers) {
+        match self {
+            // SAFETY: a task's points are its own, and results lie apart from the operands and from workers' memory.
+            Results::Plain(base) => unsafe { arena.store(base + start, sums) },
+            Results::Through(epilogue) => epilogue.run(start, sums, arena, registers),
+        }
+    }
+
+    /// The program of the epilogue, where there is one.
+    pub fn program(&self) -> Option<&TileProgram> {
+        match self {
+            Results::Plain(_) => None,
+            Results::Through(epilogue) => Some(&epilogue.program),
+        }
+    }
+}
+
+/// `[batch, m, k] · [batch, k, n] → [batch / together, m, n]`.
 #[derive(Debug)]
 pub struct MatMul {
     isa: Isa,
     batch: usize,
+    /// How many neighbours of a batch are added.
+    together: usize,
     m: usize,
     n: usize,
     k: usize,
     a: Matrix,
-    b: Matrix,
+    b: ColumnSource,
     /// What the inner kernels multiply: pairs where both operands are bf16.
     words: Words,
-    pub(super) epilogue: Epilogue,
-    plain: Option<usize>,
+    pub(super) results: Results,
     row_blocks: Vec<(usize, usize)>,
     /// Row blocks that a task computes, one after the other.
     row_groups: Vec<(usize, usize)>,
@@ -35,18 +73,59 @@ const TASKS: usize = 64;
 /// The most floats of packed columns that are kept for several blocks of rows: half of a second-level cache of 1 MiB.
 const PACKED: usize = 1 << 17;
 
+/// What a product's columns are.
+#[derive(Debug)]
+pub enum ColumnSource {
+    Matrix(Matrix),
+    /// Patches of images, which start at a float of the arena.
+    Patches {
+        of: Patches,
+        images: usize,
+    },
+    /// The same with rows and columns exchanged.
+    TurnedPatches {
+        of: Patches,
+        images: usize,
+    },
+}
+
+impl ColumnSource {
+    fn dtype(&self) -> DType {
+        match self {
+            ColumnSource::Matrix(matrix) => matrix.dtype,
+            ColumnSource::Patches { .. } | ColumnSource::TurnedPatches { .. } => DType::F32,
+        }
+    }
+
+    /// Puts columns into panels of `lanes`: see [`Matrix::pack`].
+    fn pack(&self, words: Words, batch: usize, part: &Part, lanes: usize, arena: Arena, packed: &mut [f32]) {
+        let Part { start, depth, first, columns, .. } = *part;
+        let panels =
+            (0..columns).step_by(lanes).map(|panel| ([start, first + panel], [lanes.min(columns - panel), lanes]));
+        let panels = panels.zip(packed.chunks_exact_mut(depth * lanes));
+        match self {
+            ColumnSource::Matrix(matrix) => matrix.pack(words, batch, part, lanes, arena, packed),
+            ColumnSource::Patches { of, images } => {
+                panels.for_each(|((at, sizes), packed)| of.pack_columns([*images, batch], at, sizes, packed, arena));
+            }
+            ColumnSource::TurnedPatches { of, images } => {
+                panels.for_each(|((at, sizes), packed)| of.pack_turned([*images, batch], at, sizes, packed, arena));
+            }
+        }
+    }
+}
+
 impl MatMul {
     pub(super) fn new(
         isa: Isa,
         [batch, m, n, k]: [usize; 4],
+        together: usize,
         columns: Columns,
         block: Tile,
-        sources: [InMemory; 2],
-        epilogue: Epilogue,
-        plain: Option<usize>,
+        (a, b): (Matrix, ColumnSource),
+        results: Results,
     ) -> MatMul {
-        let (a, b) = (Matrix::new(&sources[0]), Matrix::new(&sources[1]));
-        let words = match (columns, [a.dtype, b.dtype]) {
+        let words = match (columns, [a.dtype, b.dtype()]) {
             (Columns::Panels, [DType::Bf16, DType::Bf16]) => Words::Bf16Pairs,
             _ => Words::F32,
         };
@@ -59,7 +138,12 @@ impl MatMul {
             parts.map(|(start, len)| (start * unit, (len * unit).min(total - start * unit))).collect()
         };
         let (row_blocks, column_blocks) = (blocks(m, tile, block.rows), blocks(n, lanes, block.columns));
-        let groups = TASKS.div_ceil(batch * column_blocks.len().max(1)).clamp(1, row_blocks.len().max(1));
+        let most = row_blocks.len().max(1);
+        let groups = match together {
+            1 => TASKS.div_ceil(batch * column_blocks.len().max(1)).clamp(1, most),
+            // Columns are packed for each block of rows all the same.
+            _ => most,
+        };
         let row_groups = parts(row_blocks.len(), row_blocks.len().div_ceil(groups));
         let depth = match words {
             Words::F32 => k,
@@ -68,14 +152,14 @@ impl MatMul {
         MatMul {
             isa,
             batch,
+            together,
             m,
             n,
             k,
             a,
             b,
             words,
-            epilogue,
-            plain,
+            results,
             row_blocks,
             row_groups,
             column_blocks,
@@ -85,7 +169,7 @@ impl MatMul {
     }
 
     pub fn tasks(&self) -> usize {
-        self.batch * self.row_groups.len() * self.column_blocks.len()
+        self.batch.div_ceil(self.together) * self.row_groups.len() * self.column_blocks.len()
     }
 
     pub fn needs(&self) -> Needs {
@@ -113,7 +197,7 @@ impl MatMul {
 
     /// Whether all of a task's columns are packed before the first row, and not for each block of rows again.
     fn keeps_columns(&self) -> bool {
-        self.depths.len() == 1 || self.width() * self.depth() <= PACKED
+        self.together == 1 && (self.depths.len() == 1 || self.width() * self.depth() <= PACKED)
     }
 
     /// The rows as a matrix of words, where they need no copy: the inner kernels read along them where they are
@@ -129,20 +213,23 @@ impl MatMul {
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
         let (rest, column_block) = (task / self.column_blocks.len(), task % self.column_blocks.len());
-        let (batch, group) = (rest / self.row_groups.len(), rest % self.row_groups.len());
+        let (batches, group) = (rest / self.row_groups.len(), rest % self.row_groups.len());
         let (first, blocks) = self.row_groups[group];
         let columns = self.column_blocks[column_block];
         if self.keeps_columns() {
             for &depth in &self.depths {
-                self.pack(batch, depth, columns, arena, &mut worker.columns[self.packed_at(depth, columns)..]);
+                let packed = &mut worker.columns[self.packed_at(depth, columns)..];
+                self.b.pack(self.words, batches, &self.part(depth, columns), self.lanes, arena, packed);
             }
         }
-        if self.plain.is_none() {
-            self.epilogue.share(arena, &mut worker.nest.registers);
-        }
+        self.results.begin(arena, &mut worker.nest.registers);
         for &rows in &self.row_blocks[first..first + blocks] {
-            self.block(batch, rows, columns, arena, worker);
+            self.block(batches, rows, columns, arena, worker);
         }
+    }
+
+    fn part(&self, (start, depth): (usize, usize), (first, columns): (usize, usize)) -> Part {
+        Part { start, depth, terms: self.k, first, columns }
     }
 
     /// Where the packed columns of a part of the depth start.
@@ -150,10 +237,10 @@ impl MatMul {
         if self.keeps_columns() { start * columns.next_multiple_of(self.lanes) } else { 0 }
     }
 
-    /// A block of the product: first row and rows, first column and columns.
+    /// A block of the product, the sum of those of some of the batch: first row and rows, first column and columns.
     fn block(
         &self,
-        batch: usize,
+        batches: usize,
         (first_row, rows): (usize, usize),
         (first_column, columns): (usize, usize),
         arena: Arena,
@@ -162,10 +249,13 @@ impl MatMul {
         let panels = columns.div_ceil(self.lanes);
         let width = panels * self.lanes;
         let Worker { nest, rows: row_floats, columns: packed, block, out, starts } = worker;
-        for (i, &(start, depth)) in self.depths.iter().enumerate() {
+        let range = batches * self.together..((batches + 1) * self.together).min(self.batch);
+        let terms = range.flat_map(|batch| self.depths.iter().map(move |depth| (batch, *depth)));
+        for (i, (batch, (start, depth))) in terms.enumerate() {
             let packed = &mut packed[self.packed_at((start, depth), (first_column, columns))..];
             if !self.keeps_columns() {
-                self.pack(batch, (start, depth), (first_column, columns), arena, packed);
+                let part = self.part((start, depth), (first_column, columns));
+                self.b.pack(self.words, batch, &part, self.lanes, arena, packed);
             }
             starts.clear();
             let (data, step) = match self.rows_in_place() {
@@ -189,32 +279,21 @@ impl MatMul {
                 _ => gemm::block(self.isa, &product, block),
             }
         }
-        let first = (batch * self.m + first_row) * self.n + first_column;
+        let first = (batches * self.m + first_row) * self.n + first_column;
         let lines = block.chunks_exact(width).take(rows).map(|line| &line[..columns]);
-        if let Some(base) = self.plain {
-            for (i, line) in lines.enumerate() {
-                // SAFETY: a task's block of the product is its own, and lies apart from both operands.
-                unsafe { arena.store(base + first + i * self.n, line) };
-            }
-            return;
-        }
         if columns == self.n && columns == width {
             // The block's rows are neighbours in the output.
-            self.epilogue.run(first, &block[..rows * columns], arena, &mut nest.registers);
-        } else if columns == self.n {
+            self.results.store(first, &block[..rows * columns], arena, &mut nest.registers);
+        } else if columns == self.n && matches!(self.results, Results::Through(_)) {
             for (out, line) in out.chunks_exact_mut(columns).zip(lines) {
                 out.copy_from_slice(line);
             }
-            self.epilogue.run(first, &out[..rows * columns], arena, &mut nest.registers);
+            self.results.store(first, &out[..rows * columns], arena, &mut nest.registers);
         } else {
             for (i, line) in lines.enumerate() {
-                self.epilogue.run(first + i * self.n, line, arena, &mut nest.registers);
+                self.results.store(first + i * self.n, line, arena, &mut nest.registers);
             }
         }
-    }
-
-    fn pack(&self, batch: usize, depth: (usize, usize), columns: (usize, usize), arena: Arena, packed: &mut [f32]) {
-        self.b.pack(self.words, batch, depth, self.k, columns, self.lanes, arena, packed);
     }
 
     /// Copies rows, and gives the step from one element of a row to the next: one after the other, or word by word of
@@ -236,7 +315,7 @@ impl MatMul {
         // A step of 1 is of rows one after the other, which a single row is.
         let a = self.a.transposed();
         for (k, words) in into.chunks_exact_mut(rows).take(depth).enumerate() {
-            a.copy_words(self.words, batch, start + k, self.k, first, arena, words);
+            a.copy_words(self.words, batch, [start + k, self.k], first, arena, words);
         }
         rows
     }

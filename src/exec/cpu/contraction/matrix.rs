@@ -17,6 +17,18 @@ pub struct Matrix {
     pub dtype: DType,
 }
 
+/// Some columns of a matrix, and some of its rows, which are summed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// The first row and how many, in words: each is of one row, or of two that are neighbours.
+    pub start: usize,
+    pub depth: usize,
+    /// All rows that there are.
+    pub terms: usize,
+    pub first: usize,
+    pub columns: usize,
+}
+
 /// A part of a line of some matrix: of a row, or of a column.
 #[derive(Debug, Clone, Copy)]
 struct Line {
@@ -26,10 +38,14 @@ struct Line {
 }
 
 impl Matrix {
-    pub fn new(source: &InMemory) -> Matrix {
-        let stride = |d: usize| source.access.strides[d];
+    /// Of f32, with the strides of the batch, of rows and of columns.
+    pub fn new(base: usize, [batch, row, column]: [isize; 3]) -> Matrix {
+        Matrix { base, batch, row, column, dtype: DType::F32 }
+    }
+
+    pub(super) fn of(source: &InMemory) -> Matrix {
         let base = source.base.wrapping_add_signed(source.access.offset);
-        Matrix { base, batch: stride(0), row: stride(1), column: stride(2), dtype: source.dtype }
+        Matrix { dtype: source.dtype, ..Matrix::new(base, [0, 1, 2].map(|d| source.access.strides[d])) }
     }
 
     /// The element of a place.
@@ -65,25 +81,13 @@ impl Matrix {
     }
 
     /// Puts columns into panels of `lanes`, one after the other, with zeros where the last panel is wider than what is left.
-    /// Rows, from `start` on, are `depth` words of which each is of one row, or of two that are neighbours: then those
-    /// beyond `rows` are zeros.
-    #[allow(clippy::too_many_arguments)]
-    pub fn pack(
-        &self,
-        words: Words,
-        batch: usize,
-        (start, depth): (usize, usize),
-        rows: usize,
-        (first, columns): (usize, usize),
-        lanes: usize,
-        arena: Arena,
-        packed: &mut [f32],
-    ) {
+    pub fn pack(&self, words: Words, batch: usize, part: &Part, lanes: usize, arena: Arena, packed: &mut [f32]) {
+        let Part { start, depth, terms, first, columns } = *part;
         let panels = || (0..columns.div_ceil(lanes)).map(|panel| (panel * lanes, lanes.min(columns - panel * lanes)));
         // Columns that lie along memory: read along them.
         let turned = match words {
             Words::F32 => Some(self.transposed()).filter(|m| m.dtype == DType::F32 && m.column == 1),
-            Words::Bf16Pairs => self.transposed().in_pairs().filter(|_| rows.is_multiple_of(2)),
+            Words::Bf16Pairs => self.transposed().in_pairs().filter(|_| terms.is_multiple_of(2)),
         };
         if let Some(turned) = turned.filter(|m| m.row > 1 && columns > 1) {
             let stride = turned.row as usize;
@@ -101,20 +105,18 @@ impl Matrix {
             for (panel, used) in panels() {
                 let to = &mut packed[panel * depth + k * lanes..][..lanes];
                 let (to, beyond) = to.split_at_mut(used);
-                self.copy_words(words, batch, start + k, rows, first + panel, arena, to);
+                self.copy_words(words, batch, [start + k, terms], first + panel, arena, to);
                 beyond.fill(0.0);
             }
         }
     }
 
-    /// Copies words of one row, or of two that are neighbours.
-    #[allow(clippy::too_many_arguments)]
+    /// Copies words of one row, or of two that are neighbours; of `rows`, those beyond are zeros.
     pub fn copy_words(
         &self,
         words: Words,
         batch: usize,
-        word: usize,
-        rows: usize,
+        [word, rows]: [usize; 2],
         column: usize,
         arena: Arena,
         into: &mut [f32],

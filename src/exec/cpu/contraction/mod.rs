@@ -8,8 +8,11 @@
 mod filter_grad;
 mod frame;
 mod images;
+mod input_grad;
 mod matmul;
 mod matrix;
+mod patches;
+mod sum_parts;
 mod transpose;
 
 use super::arena::{Arena, Location};
@@ -19,13 +22,17 @@ use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{TILE, TileProgram, TileSpace};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, ExprId, Nest, Operand, Store};
-use crate::kernel::choice::{Algorithm, Choice, Purpose};
+use crate::kernel::choice::{Algorithm, Choice, Columns, Purpose, images_added};
 use crate::kernel::contraction::ContractionKind;
 use crate::tensor::{DType, Shape};
 use filter_grad::{FilterGrad, Gather};
 use images::{Geometry, ImageProduct, PackFilter};
-use matmul::MatMul;
+use input_grad::InputGrad;
+use matmul::{ColumnSource, MatMul, Results};
+use matrix::Matrix;
+use patches::Patches;
 use std::sync::Arc;
+use sum_parts::SumParts;
 
 /// A contraction made ready to run on one plan's arena.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub enum Phase {
     Gather(Arc<Gather>),
     FilterGrad(FilterGrad),
     MatMul(MatMul),
+    InputGrad(InputGrad),
+    SumParts(SumParts),
 }
 
 /// What one worker needs; reused from kernel to kernel.
@@ -105,7 +114,7 @@ impl Worker {
 
 /// What becomes of a product's elements.
 #[derive(Debug)]
-pub(super) struct Epilogue {
+pub struct Epilogue {
     program: TileProgram,
     stores: Vec<Write>,
 }
@@ -170,10 +179,6 @@ impl ContractionProgram {
         ];
         let roots: Vec<ExprId> = c.stores.iter().map(|s| s.value).collect();
         let no_repeat = vec![false; c.space.len()];
-        let epilogue = || Epilogue {
-            program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
-            stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
-        };
         // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
         let sums = choice.buffer(Purpose::Sums);
         let plain = match sums {
@@ -182,16 +187,47 @@ impl ContractionProgram {
                 .filter(|_| c.is_stored_plainly(|b| place(*b).dtype))
                 .map(|store| place(store.buffer).first()),
         };
+        let results = || match plain {
+            Some(base) => Results::Plain(base),
+            None => Results::Through(Epilogue {
+                program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
+                stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
+            }),
+        };
         match (&choice.algorithm, &c.kind) {
             (Algorithm::MatMul { columns, tile }, &ContractionKind::MatMul { batch, m, n, k }) => {
                 let sizes = [batch, m, n, k];
-                phases.push(Phase::MatMul(MatMul::new(isa, sizes, *columns, *tile, sources, epilogue(), plain)));
+                let operands = (Matrix::of(&sources[0]), ColumnSource::Matrix(Matrix::of(&sources[1])));
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, 1, *columns, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, &ContractionKind::Conv2d(conv)) => {
+                let (taps, pixels) = (conv.taps(), conv.pixels());
+                let filter = Matrix::new(sources[1].base, [0, taps as isize, 1]);
+                let patches = ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base };
+                let (sizes, operands) = ([conv.n, conv.o, pixels, taps], (filter, patches));
+                phases.push(Phase::MatMul(MatMul::new(isa, sizes, 1, Columns::Panels, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, ContractionKind::Conv2dInputGrad(conv)) => {
+                let operands = [sources[0].base, sources[1].base];
+                phases.push(Phase::InputGrad(InputGrad::new(isa, conv, *tile, operands, results())));
+            }
+            (Algorithm::Patches { tile }, &ContractionKind::Conv2dFilterGrad(conv)) => {
+                let (taps, pixels, parts) = (conv.taps(), conv.pixels(), workspace(Purpose::Partials));
+                let strides = [conv.o * pixels, pixels, 1].map(|stride| stride as isize);
+                let gradient = Matrix::new(sources[1].base, strides);
+                let patches = ColumnSource::TurnedPatches { of: Patches::new(&conv), images: sources[0].base };
+                let (sizes, operands) = ([conv.n, conv.o, taps, pixels], (gradient, patches));
+                let (together, plain) = (images_added(conv.n), Results::Plain(parts));
+                let product = MatMul::new(isa, sizes, together, Columns::Panels, *tile, operands, plain);
+                phases.push(Phase::MatMul(product));
+                let count = conv.n.div_ceil(together);
+                phases.push(Phase::SumParts(SumParts::new(parts, count, conv.o * taps, results())));
             }
             (Algorithm::Images(images), kind) => {
                 let geometry = Arc::new(Geometry::new(kind, isa, images));
                 let packed = workspace(Purpose::PackedFilter);
                 phases.push(Phase::PackFilter(PackFilter::new(&geometry, sources[1].base, packed)));
-                let product = ImageProduct::new(&geometry, isa, sources[0].base, packed, epilogue(), plain);
+                let product = ImageProduct::new(&geometry, isa, sources[0].base, packed, results());
                 phases.push(Phase::Images(product));
             }
             (Algorithm::FilterGradient { tile }, ContractionKind::Conv2dFilterGrad(conv)) => {
@@ -223,6 +259,8 @@ impl Phase {
             Phase::Gather(gather) => gather.tasks(),
             Phase::FilterGrad(grad) => grad.tasks(),
             Phase::MatMul(product) => product.tasks(),
+            Phase::InputGrad(grad) => grad.tasks(),
+            Phase::SumParts(sum) => sum.tasks(),
         }
     }
 
@@ -234,6 +272,8 @@ impl Phase {
             Phase::Gather(gather) => gather.run(task, arena),
             Phase::FilterGrad(grad) => grad.run(task, arena, worker),
             Phase::MatMul(product) => product.run(task, arena, worker),
+            Phase::InputGrad(grad) => grad.run(task, arena, worker),
+            Phase::SumParts(sum) => sum.run(task, arena, worker),
         }
     }
 
@@ -243,6 +283,8 @@ impl Phase {
             Phase::Images(product) => product.needs(),
             Phase::FilterGrad(grad) => grad.needs(),
             Phase::MatMul(product) => product.needs(),
+            Phase::InputGrad(grad) => grad.needs(),
+            Phase::SumParts(sum) => sum.needs(),
         }
     }
 
@@ -257,8 +299,10 @@ impl Phase {
     /// The program of the epilogue, where there is one.
     pub fn program(&self) -> Option<&TileProgram> {
         match self {
-            Phase::Images(product) => Some(&product.epilogue.program),
-            Phase::MatMul(product) => Some(&product.epilogue.program),
+            Phase::Images(product) => product.results.program(),
+            Phase::MatMul(product) => product.results.program(),
+            Phase::InputGrad(grad) => grad.results.program(),
+            Phase::SumParts(sum) => sum.results.program(),
             Phase::Nest(_) | Phase::PackFilter(_) | Phase::Gather(_) | Phase::FilterGrad(_) => None,
         }
     }
