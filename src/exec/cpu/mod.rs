@@ -16,6 +16,7 @@ mod tests;
 mod tile;
 mod tile_program;
 mod transform;
+mod transpose;
 
 use super::{
     Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth,

@@ -1,9 +1,9 @@
 //! Batched matrix products of strided operands.
 
-use super::transpose::{Turned, transpose};
 use super::{Epilogue, InMemory, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{self, Isa, Product, Rows};
+use crate::exec::cpu::transpose::{Turned, transpose};
 use crate::kernel::choice::{Columns, Tile};
 
 /// `[batch, m, k] · [batch, k, n] → [batch, m, n]`.

@@ -9,7 +9,6 @@ mod filter_grad;
 mod frame;
 mod images;
 mod matmul;
-mod transpose;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
