@@ -284,6 +284,14 @@ impl Transform {
         Transform { direction, ..self }
     }
 
+    /// Which of its operand and its result is the map; the other one is its points.
+    pub fn map<T>(&self, operand: T, result: T) -> T {
+        match self.direction {
+            Direction::ToPoints => operand,
+            Direction::FromPoints => result,
+        }
+    }
+
     /// What it is called in the text form.
     pub fn name(&self) -> &'static str {
         match (self.part, self.direction) {

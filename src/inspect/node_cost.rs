@@ -18,7 +18,7 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
         Op::Conv2dInputGrad { .. } => 2 * size(shape(0)) * size(shape(1).get(1..).unwrap_or_default()),
         Op::Conv2dFilterGrad { .. } => 2 * size(shape(1)) * size(graph.shape(id).get(1..).unwrap_or_default()),
         Op::Winograd(transform) => {
-            let map = if graph.shape(id).len() == 4 { graph.shape(id) } else { graph.shape(operands[0]) };
+            let map = transform.map(graph.shape(operands[0]), graph.shape(id));
             transform.flops(map[0] * map[1])
         }
         Op::Input { .. }

@@ -439,7 +439,7 @@ fn matmul<T: Element>(a: &Value<T>, b: &Value<T>, ty: &Type) -> Vec<T> {
 /// The matrices of a transform applied to every plane, down and then across.
 fn winograd<T: Element>(transform: &Transform, operand: &Value<T>, ty: &Type) -> Vec<T> {
     let is_to_points = transform.direction == Direction::ToPoints;
-    let map = if is_to_points { &operand.shape } else { &ty.shape };
+    let map = transform.map(&operand.shape, &ty.shape);
     let planes = transform.planes([map[0], map[1]]);
     let [down, across] = transform.matrices();
     let from = operand.reals();

@@ -1,4 +1,4 @@
-//! Run-time choice among vector instruction sets.
+//! Run-time choice among vector instruction sets, and what only vector instructions do well.
 
 /// Vector instruction sets that functions are compiled for, the widest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,33 @@ pub(crate) fn at_each_level(mut f: impl FnMut(Level)) {
 thread_local! {
     /// The widest level that functions called on this thread take.
     static LIMIT: std::cell::Cell<Level> = const { std::cell::Cell::new(Level::Avx512) };
+}
+
+/// Rows and columns of what [`turn`] turns.
+pub(crate) const TURNED: usize = 4;
+
+/// The columns of some rows, turned in registers. (The compiler makes no vector instructions of the portable form.)
+#[inline(always)]
+pub(crate) fn turn(rows: [[f32; TURNED]; TURNED]) -> [[f32; TURNED]; TURNED] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+        let [a, b, c, d] = rows.map(bytemuck::cast);
+        // SAFETY: every such processor has SSE.
+        let columns = unsafe {
+            let (low, low_next) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+            let (high, high_next) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+            [
+                _mm_movelh_ps(low, low_next),
+                _mm_movehl_ps(low_next, low),
+                _mm_movelh_ps(high, high_next),
+                _mm_movehl_ps(high_next, high),
+            ]
+        };
+        columns.map(bytemuck::cast)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|column| rows.map(|row| row[column]))
 }
 
 /// Compiles a function's body once for each instruction set and picks the widest that the processor

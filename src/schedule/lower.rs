@@ -321,7 +321,7 @@ impl Lowering<'_> {
         let mut exprs = Exprs::default();
         let value = exprs.push(Expr::Accumulator);
         let store = Store { value, buffer: ValueId::of(result), access: Access::contiguous(to) };
-        let map = if from.len() == 4 { from } else { to };
+        let map = transform.map(from, to);
         let planes = [map[0], map[1]];
         Ok(TransformBody { transform: *transform, planes, operand: buffer, space: to.to_vec(), exprs, store })
     }

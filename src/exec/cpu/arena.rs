@@ -159,6 +159,54 @@ impl Arena {
         unsafe { std::ptr::copy(values.as_ptr(), to, values.len()) };
     }
 
+    /// The same into the cache next to the core, for what is read almost at once.
+    #[inline(always)]
+    pub fn prefetch_near<T: Native>(&self, start: usize, len: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        for at in (0..len).step_by(ALIGNMENT / size_of::<T>()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let address = self.base.wrapping_add((start + at) * size_of::<T>());
+            // SAFETY: every such processor has SSE, and asking for memory is no use of it, wherever it is.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (start, len);
+    }
+
+    /// Writes whole cache lines past the caches, where the processor can: numbers of which more are written than a cache
+    /// holds. What it needs not do is read them first, and drop what else is there.
+    ///
+    /// # Safety
+    /// The elements must be the calling task's alone, and no slice of them may be in use. The task must call
+    /// [`Arena::settle`] before it ends or reads them.
+    #[inline(always)]
+    pub unsafe fn stream(&self, start: usize, lines: &[[f32; ALIGNMENT / size_of::<f32>()]]) {
+        let values = lines.as_flattened();
+        let to: *mut f32 = self.pointer(start, values.len());
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if (to as usize).is_multiple_of(ALIGNMENT) {
+            use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+            for at in (0..values.len()).step_by(4) {
+                // SAFETY: in bounds by `pointer`, as `values` is a multiple of four; aligned by the condition; unshared by the
+                // caller's word.
+                unsafe { _mm_stream_ps(to.add(at), _mm_loadu_ps(values.as_ptr().add(at))) };
+            }
+            return;
+        }
+        // SAFETY: as in `store`; `lines` are not in the arena, of which no slice of these elements is in use.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()) };
+    }
+
+    /// Waits until what this thread has streamed is in memory.
+    #[allow(clippy::unused_self)]
+    pub fn settle(&self) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: every such processor has SSE.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+
     /// Writes one element.
     ///
     /// # Safety
@@ -198,6 +246,20 @@ mod tests {
         });
         assert_eq!(arena.read::<u32>(63, 1), [3]);
         assert_eq!(arena.read::<f32>(32, 15), [2.0; 15]);
+    }
+
+    #[test]
+    fn lines_are_streamed_wherever_they_go() {
+        let mut memory = Memory::new(512, "a test").unwrap();
+        // SAFETY: one thread.
+        let arena = unsafe { Arena::new(memory.all()) };
+        for start in [0, 5, 16] {
+            let lines = [[start as f32 + 1.0; 16], [start as f32 + 2.0; 16]];
+            // SAFETY: as above; no slice is in use.
+            unsafe { arena.stream(start, &lines) };
+            arena.settle();
+            assert_eq!(arena.read::<f32>(start, 32), lines.as_flattened());
+        }
     }
 
     #[test]

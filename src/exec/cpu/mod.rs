@@ -18,6 +18,7 @@ mod tests;
 mod tile;
 mod tile_program;
 mod transform;
+mod transpose;
 mod walk;
 
 use super::{

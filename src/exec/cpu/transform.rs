@@ -2,15 +2,33 @@
 //!
 //! A task takes some neighbouring lanes (channels) of one outer index (an image) through both matrices in its own memory:
 //! maps have their lanes far apart and are turned on the way, points have them next to each other.
+//!
+//! The points of a plane are far apart in memory, often by a multiple of what a cache holds, where none of them stays. So each
+//! is touched once, a few cache lines at a time: on the way to points a result goes there from registers, on the way back
+//! the row of points that is needed next is copied first. That is why the map's rows are dealt with first in one direction
+//! and last in the other.
 
 use super::arena::{Arena, Location};
+use super::gemm::pair;
+use super::transpose::{Turned, transpose};
 use crate::kernel::body::{BufferId, TransformBody};
 use crate::scalar::simd::multiversion;
 use crate::tensor::{Bf16, DType};
-use crate::winograd::{Direction, LANES, Matrix, Planes};
+use crate::winograd::{Direction, LANES, Matrix, Planes, Transform};
 
 /// Numbers of [`LANES`] planes.
 type Line = [f32; LANES];
+
+/// Most lines that are taken through the matrices together.
+const MOST_LINES: usize = 8;
+/// Tasks that are enough for every thread to have some.
+const ENOUGH_TASKS: usize = 64;
+/// How many reads ahead points are asked for: fewer than a cache has places for them.
+const AHEAD: usize = 6;
+/// Floats that stay in a core's own cache, about: what tasks work in.
+const CACHED: usize = 1 << 17;
+/// Points of more floats than that are not in any cache when they are read.
+const LARGE: usize = 1 << 21;
 
 /// A transform made ready to run on one plan's arena.
 #[derive(Debug)]
@@ -24,135 +42,409 @@ pub struct TransformProgram {
     rounds: bool,
     down: Sparse,
     across: Sparse,
+    /// Lanes of a task.
+    group: usize,
+    /// Whether results go past the caches.
+    is_large: bool,
 }
 
 /// A matrix by rows, without its zeros.
 #[derive(Debug)]
 struct Sparse {
-    rows: Vec<Vec<(usize, f32)>>,
+    /// Where the terms of each row start, and the last row's end.
+    starts: Vec<usize>,
+    /// Columns and factors.
+    terms: Vec<(usize, f32)>,
     columns: usize,
 }
 
 impl Sparse {
     fn new(matrix: &Matrix) -> Sparse {
-        let row = |row: usize| {
+        let (mut starts, mut terms) = (vec![0], Vec::new());
+        for row in 0..matrix.rows {
             let all = (0..matrix.columns).map(|column| (column, matrix.at(row, column) as f32));
-            all.filter(|(_, value)| *value != 0.0).collect()
-        };
-        Sparse { rows: (0..matrix.rows).map(row).collect(), columns: matrix.columns }
+            terms.extend(all.filter(|(_, value)| *value != 0.0));
+            starts.push(terms.len());
+        }
+        Sparse { starts, terms, columns: matrix.columns }
+    }
+
+    fn height(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    #[inline(always)]
+    fn rows(&self) -> impl Iterator<Item = &[(usize, f32)]> {
+        self.starts.windows(2).map(|of| &self.terms[of[0]..of[1]])
     }
 }
 
 impl TransformProgram {
     pub fn new(body: &TransformBody<BufferId>, place: &dyn Fn(BufferId) -> Location) -> TransformProgram {
-        let [down, across] = body.transform.matrices();
-        TransformProgram {
-            planes: body.transform.planes(body.planes),
-            is_to_points: body.transform.direction == Direction::ToPoints,
-            from: place(body.operand).first(),
-            to: place(body.store.buffer).first(),
-            rounds: place(body.store.buffer).dtype == DType::Bf16,
+        let to = place(body.store.buffer);
+        let rounds = to.dtype == DType::Bf16;
+        TransformProgram::of(&body.transform, body.planes, place(body.operand).first(), (to.first(), rounds))
+    }
+
+    fn of(transform: &Transform, planes: [usize; 2], from: usize, (to, rounds): (usize, bool)) -> TransformProgram {
+        let [down, across] = transform.matrices();
+        let planes = transform.planes(planes);
+        let mut program = TransformProgram {
+            is_large: planes.points_offsets.len() * planes.outer * planes.lanes > LARGE,
+            planes,
+            is_to_points: transform.direction == Direction::ToPoints,
+            from,
+            to,
+            rounds,
             down: Sparse::new(&down),
             across: Sparse::new(&across),
+            group: MOST_LINES * LANES,
+        };
+        while program.group > LANES && (program.needs() > CACHED || program.tasks() < ENOUGH_TASKS) {
+            program.group /= 2;
         }
+        program
+    }
+
+    fn groups(&self) -> usize {
+        self.planes.lanes.div_ceil(self.group)
     }
 
     pub fn tasks(&self) -> usize {
-        self.planes.outer
+        self.planes.outer * self.groups()
     }
 
     /// Floats of memory that a task works in.
     pub fn needs(&self) -> usize {
-        (self.down.columns * self.across.columns
-            + self.down.rows.len() * self.across.columns
-            + self.down.rows.len() * self.across.rows.len())
-            * LANES
+        let (down, across) = (&self.down, &self.across);
+        let elements = if self.is_to_points {
+            down.columns * across.columns + across.columns
+        } else {
+            across.columns + down.columns * across.height() + down.height() * across.height()
+        };
+        let turned = if self.is_to_points { 0 } else { down.height() * across.height() * LANES };
+        elements * self.group + turned
     }
 
     pub fn run(&self, task: usize, arena: Arena, memory: &mut [f32]) {
-        let (lines, _) = memory.as_chunks_mut::<LANES>();
-        let (operand, rest) = lines.split_at_mut(self.down.columns * self.across.columns);
-        let (half, rest) = rest.split_at_mut(self.down.rows.len() * self.across.columns);
-        let result = &mut rest[..self.down.rows.len() * self.across.rows.len()];
-        for first in (0..self.planes.lanes).step_by(LANES) {
-            let lanes = LANES.min(self.planes.lanes - first);
-            let of_map = task * self.planes.map_strides[0] + first * self.planes.map_strides[1];
-            let of_points = task * self.planes.points_stride + first;
+        let (outer, group) = (task / self.groups(), task % self.groups());
+        let end = self.planes.lanes.min((group + 1) * self.group);
+        let mut first = group * self.group;
+        while first < end {
+            let lanes = match end - first {
+                lanes if lanes < LANES => lanes,
+                lanes => LANES << (lanes / LANES).ilog2(),
+            };
+            let of_map = outer * self.planes.map_strides[0] + first * self.planes.map_strides[1];
+            let of_points = outer * self.planes.points_stride + first;
             if self.is_to_points {
-                self.read_map(self.from + of_map, lanes, operand, arena);
+                to_points(self, self.from + of_map, self.to + of_points, lanes, arena, memory);
             } else {
-                for (line, offset) in operand.iter_mut().zip(&self.planes.points_offsets) {
-                    line[..lanes].copy_from_slice(arena.read(self.from + of_points + offset, lanes));
-                }
+                from_points(self, self.from + of_points, self.to + of_map, lanes, arena, memory);
             }
-            both(&self.down, &self.across, operand, half, result);
-            if self.is_to_points {
-                for (line, offset) in result.iter().zip(&self.planes.points_offsets) {
-                    let at = self.to + of_points + offset;
-                    // SAFETY: a task's outer index is its own, and the result lies apart from the operand.
-                    unsafe {
-                        match self.rounds {
-                            true => arena.store(at, &line.map(Bf16::from_f32)[..lanes]),
-                            false => arena.store(at, &line[..lanes]),
-                        }
-                    }
-                }
-            } else {
-                self.write_map(self.to + of_map, lanes, result, arena);
-            }
+            first += lanes;
         }
-    }
-
-    /// The planes of lanes one after the other, each taken apart over the lines.
-    fn read_map(&self, start: usize, lanes: usize, into: &mut [Line], arena: Arena) {
-        for lane in 0..lanes {
-            let plane = arena.read(start + lane * self.planes.map_strides[1], into.len());
-            into.iter_mut().zip(plane).for_each(|(line, value)| line[lane] = *value);
-        }
-    }
-
-    fn write_map(&self, start: usize, lanes: usize, from: &[Line], arena: Arena) {
-        for lane in 0..lanes {
-            let at = start + lane * self.planes.map_strides[1];
-            if self.rounds {
-                // SAFETY: as for points; no other slice is in use.
-                let plane = unsafe { arena.write(at, from.len()) };
-                plane.iter_mut().zip(from).for_each(|(value, line)| *value = Bf16::from_f32(line[lane]));
-            } else {
-                // SAFETY: as above.
-                let plane = unsafe { arena.write(at, from.len()) };
-                plane.iter_mut().zip(from).for_each(|(value, line)| *value = line[lane]);
-            }
+        if self.is_to_points && self.is_large {
+            arena.settle();
         }
     }
 }
 
 multiversion! {
-    /// `result = down · operand · acrossᵀ` for each lane.
-    fn both(down: &Sparse, across: &Sparse, operand: &[Line], half: &mut [Line], result: &mut [Line]) {
-        let width = across.columns;
-        for (terms, half) in down.rows.iter().zip(half.chunks_exact_mut(width)) {
-            for (j, half) in half.iter_mut().enumerate() {
-                *half = sum(terms, |i| &operand[i * width + j]);
+    /// Some lanes of one outer index: at most a line, or several whole ones.
+    fn to_points(program: &TransformProgram, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
+        match lanes / LANES {
+            8 => program.map_to_points::<8>(from, to, lanes, arena, memory),
+            4 => program.map_to_points::<4>(from, to, lanes, arena, memory),
+            2 => program.map_to_points::<2>(from, to, lanes, arena, memory),
+            _ => program.map_to_points::<1>(from, to, lanes, arena, memory),
+        }
+    }
+}
+
+multiversion! {
+    fn from_points(program: &TransformProgram, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
+        match lanes / LANES {
+            8 => program.points_to_map::<8>(from, to, lanes, arena, memory),
+            4 => program.points_to_map::<4>(from, to, lanes, arena, memory),
+            2 => program.points_to_map::<2>(from, to, lanes, arena, memory),
+            _ => program.points_to_map::<1>(from, to, lanes, arena, memory),
+        }
+    }
+}
+
+impl TransformProgram {
+    /// `points = down · map · acrossᵀ` for each lane.
+    #[inline(always)]
+    fn map_to_points<const LINES: usize>(
+        &self,
+        from: usize,
+        to: usize,
+        lanes: usize,
+        arena: Arena,
+        memory: &mut [f32],
+    ) {
+        let (memory, _) = memory.as_chunks_mut::<LANES>();
+        let (width, area) = (self.across.columns, self.down.columns * self.across.columns);
+        let (map, rest) = memory.split_at_mut(LINES * area);
+        let half = &mut rest[..LINES * width];
+        let stride = self.planes.map_strides[1];
+        let rows = lanes.min(LANES);
+        for (line, map) in map.chunks_exact_mut(area).enumerate() {
+            let from = arena.read(from + line * LANES * stride, (rows - 1) * stride + area);
+            let turned = Turned { from, stride, rows, columns: area, to_stride: LANES };
+            transpose(turned, map.as_flattened_mut());
+        }
+        let mut offsets = self.planes.points_offsets.iter();
+        for terms in self.down.rows() {
+            for column in 0..width {
+                let sums = sum::<LINES>(terms, &map[column..], width, area);
+                put(sums, &mut half[column..], width);
+            }
+            for (terms, offset) in self.across.rows().zip(&mut offsets) {
+                let sums = sum::<LINES>(terms, half, 1, width);
+                let at = to + offset;
+                // SAFETY: a task's lanes of an outer index are its own, and the result lies apart from the operand; what goes
+                // past the caches is settled before the task ends.
+                unsafe {
+                    if self.rounds {
+                        self.store_rounded(at, &sums, lanes, arena);
+                    } else if lanes < LANES {
+                        arena.store(at, &sums[0][..lanes]);
+                    } else if self.is_large {
+                        arena.stream(at, &sums);
+                    } else {
+                        arena.store(at, sums.as_flattened());
+                    }
+                }
             }
         }
-        for (half, result) in half.chunks_exact(width).zip(result.chunks_exact_mut(across.rows.len())) {
-            for (terms, result) in across.rows.iter().zip(result) {
-                *result = sum(terms, |j| &half[j]);
+    }
+
+    /// Stores lanes of bf16.
+    ///
+    /// # Safety
+    /// As for [`Arena::store`], and for [`Arena::stream`] where results are large.
+    #[inline(always)]
+    unsafe fn store_rounded<const LINES: usize>(&self, at: usize, sums: &[Line; LINES], lanes: usize, arena: Arena) {
+        let rounded = sums.map(|line| line.map(Bf16::from_f32));
+        let rounded = &rounded.as_flattened()[..lanes];
+        if !(self.is_large && lanes >= 2 * LANES && at.is_multiple_of(2)) {
+            // SAFETY: by the caller's word.
+            return unsafe { arena.store(at, rounded) };
+        }
+        // Two to a word: half as many whole lines.
+        let mut words = [[0.0; LANES]; MOST_LINES / 2];
+        for (word, halves) in words.as_flattened_mut().iter_mut().zip(rounded.chunks_exact(2)) {
+            *word = pair(halves[0], halves[1]);
+        }
+        // SAFETY: by the caller's word.
+        unsafe { arena.stream(at / 2, &words[..lanes / 2 / LANES]) };
+    }
+
+    /// `map = down · points · acrossᵀ` for each lane.
+    #[inline(always)]
+    fn points_to_map<const LINES: usize>(
+        &self,
+        from: usize,
+        to: usize,
+        lanes: usize,
+        arena: Arena,
+        memory: &mut [f32],
+    ) {
+        let (memory, _) = memory.as_chunks_mut::<LANES>();
+        let (length, width) = (self.across.columns, self.across.height());
+        let (between, area) = (self.down.columns * width, self.down.height() * width);
+        let (points, rest) = memory.split_at_mut(LINES * length);
+        let (half, rest) = rest.split_at_mut(LINES * between);
+        let (map, rest) = rest.split_at_mut(LINES * area);
+        for (row, offsets) in self.planes.points_offsets.chunks_exact(length).enumerate() {
+            for (column, offset) in offsets.iter().enumerate() {
+                if lanes < LANES {
+                    points[column][..lanes].copy_from_slice(arena.read(from + offset, lanes));
+                } else {
+                    let (lines, _) = arena.read(from + offset, LINES * LANES).as_chunks::<LANES>();
+                    put(std::array::from_fn::<Line, LINES, _>(|line| lines[line]), &mut points[column..], length);
+                }
+                if let Some(offset) = self.planes.points_offsets.get(row * length + column + AHEAD) {
+                    arena.prefetch_near::<f32>(from + offset, lanes);
+                }
+            }
+            for (column, terms) in self.across.rows().enumerate() {
+                let sums = sum::<LINES>(terms, points, 1, length);
+                put(sums, &mut half[row * width + column..], between);
+            }
+        }
+        for (row, terms) in self.down.rows().enumerate() {
+            for column in 0..width {
+                let sums = sum::<LINES>(terms, &half[column..], width, between);
+                put(sums, &mut map[row * width + column..], area);
+            }
+        }
+        let turned = rest[..area].as_flattened_mut();
+        let (stride, columns) = (self.planes.map_strides[1], lanes.min(LANES));
+        // Planes that are neighbours are written at once.
+        let together = if stride == area { columns } else { 1 };
+        for (line, map) in map.chunks_exact(area).enumerate() {
+            let from = map.as_flattened();
+            transpose(Turned { from, stride: LANES, rows: area, columns, to_stride: area }, turned);
+            for (i, planes) in turned[..columns * area].chunks_exact(together * area).enumerate() {
+                let at = to + (line * LANES + i) * stride;
+                // SAFETY: as for points; no other slice is in use.
+                unsafe {
+                    if self.rounds {
+                        let into = arena.write(at, planes.len());
+                        planes.iter().zip(into).for_each(|(value, to)| *to = Bf16::from_f32(*value));
+                    } else {
+                        arena.store(at, planes);
+                    }
+                }
             }
         }
     }
 }
 
-/// Products with the terms of a row added up in order.
+/// Products with the terms of a row added up in order, for lines that are `apart` from each other. A term's column is
+/// `stride` lines from the next one.
 #[inline(always)]
-fn sum<'l>(terms: &[(usize, f32)], line: impl Fn(usize) -> &'l Line) -> Line {
-    let mut sum = [0.0; LANES];
-    for &(at, factor) in terms {
-        let line = line(at);
-        for i in 0..LANES {
-            sum[i] += factor * line[i];
+fn sum<const LINES: usize>(terms: &[(usize, f32)], from: &[Line], stride: usize, apart: usize) -> [Line; LINES] {
+    let mut sums = [[0.0; LANES]; LINES];
+    for &(column, factor) in terms {
+        let first = column * stride;
+        let from = &from[first..=first + (LINES - 1) * apart];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let line = &from[i * apart];
+            *sums = std::array::from_fn(|lane| sums[lane] + factor * line[lane]);
         }
     }
-    sum
+    sums
+}
+
+/// Writes lines `apart` from each other.
+#[inline(always)]
+fn put<const LINES: usize>(lines: [Line; LINES], into: &mut [Line], apart: usize) {
+    for (i, line) in lines.into_iter().enumerate() {
+        into[i * apart] = line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::cpu::arena::Memory;
+    use crate::scalar::simd::at_each_level;
+    use crate::types::Window;
+    use crate::winograd::Part;
+
+    /// What a program should write, by the matrices as they are, and the same sums of absolute values.
+    fn expected(transform: &Transform, planes: [usize; 2], operand: &[f32]) -> Vec<[f64; 2]> {
+        let [down, across] = transform.matrices();
+        let planes = transform.planes(planes);
+        let mut result = vec![[0.0; 2]; planes.outer * planes.lanes * down.rows * across.rows];
+        let of_map =
+            |outer: usize, lane: usize, i: usize| outer * planes.map_strides[0] + lane * planes.map_strides[1] + i;
+        let of_points =
+            |outer: usize, lane: usize, i: usize| outer * planes.points_stride + lane + planes.points_offsets[i];
+        let is_to_points = transform.direction == Direction::ToPoints;
+        for outer in 0..planes.outer {
+            for lane in 0..planes.lanes {
+                let from = |i| if is_to_points { of_map(outer, lane, i) } else { of_points(outer, lane, i) };
+                let to = |i| if is_to_points { of_points(outer, lane, i) } else { of_map(outer, lane, i) };
+                // A sum, and of absolute values.
+                let sums = |terms: &mut dyn Iterator<Item = [f64; 3]>| {
+                    let add = |sum: [f64; 2], [factor, value, size]: [f64; 3]| {
+                        [sum[0] + factor * value, sum[1] + factor.abs() * size]
+                    };
+                    terms.fold([0.0; 2], add)
+                };
+                for r in 0..across.rows {
+                    let value = |i, j| f64::from(operand[from(i * across.columns + j)]);
+                    let term = |i, j| [across.at(r, j), value(i, j), value(i, j).abs()];
+                    let half: Vec<[f64; 2]> =
+                        (0..down.columns).map(|i| sums(&mut (0..across.columns).map(|j| term(i, j)))).collect();
+                    for q in 0..down.rows {
+                        let terms = half.iter().enumerate().map(|(i, &[value, size])| [down.at(q, i), value, size]);
+                        result[to(q * across.rows + r)] = sums(&mut { terms });
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    fn check(transform: &Transform, planes: [usize; 2], alike: &mut Vec<Vec<f32>>) {
+        const GUARD: f32 = 12345.0;
+        let count = |rows: fn(&Matrix) -> usize| transform.matrices().iter().map(rows).product::<usize>();
+        let [length, written] = [count(|m| m.columns), count(|m| m.rows)].map(|n| n * planes[0] * planes[1]);
+        let to = length.next_multiple_of(LANES);
+        let mut memory = Memory::new((to + written + LANES) * size_of::<f32>(), "a test").unwrap();
+        let operand: Vec<f32> = (0..length).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
+        let expected = expected(transform, planes, &operand);
+        for is_large in [false, true] {
+            let floats = memory.floats();
+            floats.fill(GUARD);
+            floats[..length].copy_from_slice(&operand);
+            let program = TransformProgram { is_large, ..TransformProgram::of(transform, planes, 0, (to, false)) };
+            let mut own = vec![f32::NAN; program.needs()];
+            // SAFETY: the tasks run one after the other.
+            let arena = unsafe { Arena::new(memory.all()) };
+            (0..program.tasks()).for_each(|task| program.run(task, arena, &mut own));
+            let floats = memory.floats();
+            assert_eq!(floats[..length], operand);
+            assert!(floats[length..to].iter().chain(&floats[to + written..]).all(|&guard| guard == GUARD));
+            let found = floats[to..to + written].to_vec();
+            for (i, (&found, &[expected, size])) in found.iter().zip(&expected).enumerate() {
+                let is_near = (f64::from(found) - expected).abs() <= 1e-6 * size;
+                assert!(is_near, "{transform:?} of {planes:?} at {i}: {found}, not {expected}");
+            }
+            alike.push(found);
+        }
+    }
+
+    #[test]
+    fn every_transform_of_every_number_of_lanes_is_its_matrices() {
+        let square = |size: usize| [size; 2];
+        let convolutions = [
+            (square(1), square(2), [square(7), square(5), square(7)], [4, 4]),
+            (square(2), square(1), [square(14), square(4), square(7)], [7, 7]),
+            ([2, 1], [1, 0], [[9, 11], [3, 2], [5, 10]], [3, 4]),
+            (square(1), square(0), [square(1), square(1), square(1)], [1, 1]),
+        ];
+        for (stride, pad, sizes, tile) in convolutions {
+            for part in Part::ALL {
+                let transform = Transform::new(part, &Window { stride, pad }, sizes, tile).unwrap();
+                for direction in Direction::ALL {
+                    let transform = Transform { direction, ..transform };
+                    for lanes in if cfg!(miri) { vec![17] } else { vec![1, 15, 16, 17, 33, 64, 127, 128, 200] } {
+                        let planes = if part == Part::Filter { [lanes, 2] } else { [2, lanes] };
+                        let mut alike = Vec::new();
+                        at_each_level(|_| check(&transform, planes, &mut alike));
+                        assert!(alike.windows(2).all(|pair| pair[0] == pair[1]), "instruction sets differ");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A map that leaves no room for several lines at a time.
+    #[test]
+    fn large_planes_go_line_by_line() {
+        let sizes = [[64; 2], [3; 2], [64; 2]];
+        let transform = Transform::new(Part::Input, &Window { stride: [1; 2], pad: [1; 2] }, sizes, [4; 2]).unwrap();
+        for direction in Direction::ALL {
+            let transform = Transform { direction, ..transform };
+            let program = TransformProgram::of(&transform, [1, 40], 0, (0, false));
+            assert!(program.group < MOST_LINES * LANES);
+            assert!(program.needs() <= CACHED || program.group == LANES);
+            check(&transform, [1, 40], &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn one_image_is_divided_among_threads_too() {
+        let sizes = [[7; 2], [5; 2], [7; 2]];
+        let transform = Transform::new(Part::Output, &Window { stride: [1; 2], pad: [2; 2] }, sizes, [4; 2]).unwrap();
+        let tasks = |planes| TransformProgram::of(&transform, planes, 0, (0, false)).tasks();
+        assert_eq!([tasks([1, 256]), tasks([128, 256]), tasks([128, 20])], [16, 256, 128]);
+    }
 }

@@ -1,9 +1,9 @@
 //! Matrices as they lie in memory, and as the inner kernels read them.
 
 use super::InMemory;
-use super::transpose::{Turned, transpose};
 use crate::exec::cpu::arena::Arena;
 use crate::exec::cpu::gemm::{Words, pair};
+use crate::exec::cpu::transpose::{Turned, transpose};
 use crate::scalar::simd::multiversion;
 use crate::tensor::{Bf16, DType};
 

@@ -13,7 +13,6 @@ mod matmul;
 mod matrix;
 mod patches;
 mod sum_parts;
-mod transpose;
 
 use super::arena::{Arena, Location};
 use super::gemm::Isa;
