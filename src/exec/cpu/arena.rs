@@ -187,8 +187,8 @@ impl Arena {
         if (to as usize).is_multiple_of(ALIGNMENT) {
             use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
             for at in (0..values.len()).step_by(4) {
-                // SAFETY: in bounds by `pointer`, as `values` is a multiple of four; aligned by the condition; unshared by the
-                // caller's word.
+                // SAFETY: in bounds by `pointer`, as `values` is a multiple of four; aligned by the condition; unshared
+                // by the caller's word.
                 unsafe { _mm_stream_ps(to.add(at), _mm_loadu_ps(values.as_ptr().add(at))) };
             }
             return;

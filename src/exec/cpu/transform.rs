@@ -1,12 +1,12 @@
 //! Transforms of minimal filtering.
 //!
-//! A task takes some neighbouring lanes (channels) of one outer index (an image) through both matrices in its own memory:
-//! maps have their lanes far apart and are turned on the way, points have them next to each other.
+//! A task takes some neighbouring lanes (channels) of one outer index (an image) through both matrices in its own
+//! memory: maps have their lanes far apart and are turned on the way, points have them next to each other.
 //!
-//! The points of a plane are far apart in memory, often by a multiple of what a cache holds, where none of them stays. So each
-//! is touched once, a few cache lines at a time: on the way to points a result goes there from registers, on the way back
-//! the row of points that is needed next is copied first. That is why the map's rows are dealt with first in one direction
-//! and last in the other.
+//! The points of a plane are far apart in memory, often by a multiple of what a cache holds, where none of them stays.
+//! So each is touched once, a few cache lines at a time: on the way to points a result goes there from registers, on
+//! the way back the row of points that is needed next is copied first. That is why the matrix down comes first in one
+//! direction and last in the other.
 
 use super::arena::{Arena, Location};
 use super::gemm::pair;
@@ -204,8 +204,8 @@ impl TransformProgram {
             for (terms, offset) in self.across.rows().zip(&mut offsets) {
                 let sums = sum::<LINES>(terms, half, 1, width);
                 let at = to + offset;
-                // SAFETY: a task's lanes of an outer index are its own, and the result lies apart from the operand; what goes
-                // past the caches is settled before the task ends.
+                // SAFETY: a task's lanes of an outer index are its own, and the result lies apart from the operand;
+                // what goes past the caches is settled before the task ends.
                 unsafe {
                     if self.rounds {
                         self.store_rounded(at, &sums, lanes, arena);

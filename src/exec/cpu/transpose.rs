@@ -2,8 +2,8 @@
 
 use crate::scalar::simd::{self, multiversion};
 
-/// Rows that are turned together: a cache line of what is written, and few enough that a line of each stays in the first-level
-/// cache however far they are apart.
+/// Rows that are turned together: a cache line of what is written, and few enough that a line of each stays in the
+/// first-level cache however far they are apart.
 const BLOCK: usize = 16;
 /// Rows and columns that are turned in registers.
 const SMALL: usize = simd::TURNED;
