@@ -1,6 +1,9 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
-use super::{Align, Table, bytes};
+mod table;
+#[cfg(test)]
+mod tests;
+
 use crate::exec::{Ceilings, Device, ExecError, Spread, TensorRef};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
@@ -357,88 +360,6 @@ impl Profile {
         }
         Ok(Profile { subject: trace.other_data, launches })
     }
-
-    /// The figures as a table, the slowest kernel first. Its first column adds up to the step.
-    pub fn table(&self, kernels: &[KernelTime]) -> String {
-        let mut order: Vec<&KernelTime> = kernels.iter().collect();
-        order.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.kernel.cmp(&b.kernel)));
-        let step = self.step_time();
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let percent = |part: f64| format!("{:.1}%", part * 100.0);
-        let right = [Align::Right; 10];
-        let mut table = Table::new([&right[..], &[Align::Left, Align::Left]].concat());
-        table.row([
-            "ms",
-            "share",
-            "min",
-            "median",
-            "max",
-            "at ceiling",
-            "of ceiling",
-            "GFLOP/s",
-            "GB/s",
-            "#",
-            "kind",
-            "kernel",
-        ]);
-        for k in order {
-            table.row([
-                ms(k.seconds),
-                percent(k.share),
-                ms(k.min_seconds),
-                ms(k.median_seconds),
-                ms(k.max_seconds),
-                ms(k.ceiling_seconds),
-                format!("{:.0}%", k.of_ceiling * 100.0),
-                format!("{:.1}", k.flops as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
-                format!("{:.1}", k.bytes as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
-                k.kernel.to_string(),
-                k.kind.to_string(),
-                k.name.clone(),
-            ]);
-        }
-        let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
-        let blank = || String::new();
-        let rest = |name: &str, seconds: f64, spread: [String; 3], ceiling: String| {
-            let share = percent(seconds / step.seconds.max(f64::MIN_POSITIVE));
-            let [min, median, max] = spread;
-            let start = [ms(seconds), share, min, median, max, ceiling];
-            let end = [blank(), blank(), blank(), blank(), blank(), name.to_string()];
-            [start, end].concat()
-        };
-        table.row(rest("between kernels", step.between_seconds, [blank(), blank(), blank()], blank()));
-        let whole = [step.min_seconds, step.median_seconds, step.max_seconds].map(ms);
-        table.row(rest("the step", step.seconds, whole, ms(ceiling)));
-        let Subject { machine, spread, .. } = &self.subject;
-        let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
-        let (flops, moved) = (sum(&mut kernels.iter().map(|k| k.flops)), sum(&mut kernels.iter().map(|k| k.bytes)));
-        let within = |part: f64| format!("(±{:.1}%)", part * 100.0);
-        let busy = spread.busy().map_or(String::new(), |why| {
-            format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")
-        });
-        format!(
-            "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
-             ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}\n{}",
-            self.subject.entry,
-            self.subject.program,
-            step.seconds * 1e3,
-            self.typical_steps().len(),
-            self.subject.steps,
-            kernels.len(),
-            flops as f64 / step.seconds.max(f64::MIN_POSITIVE) / 1e9,
-            bytes(moved as usize),
-            ceiling * 1e3,
-            machine.flops_per_second / 1e9,
-            within(spread.arithmetic),
-            machine.bytes_per_second / 1e9,
-            within(spread.memory),
-            machine.launch_seconds * 1e6,
-            within(spread.launch),
-            self.subject.device,
-            table.render("")
-        )
-    }
 }
 
 /// By position in the schedule, the bytes that are in use there: all state, and every buffer that is live.
@@ -501,87 +422,4 @@ impl Event {
 
 fn args<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> BTreeMap<String, serde_json::Value> {
     pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compile::{Options, compile};
-    use crate::declare::builtin;
-    use crate::exec::cpu::CpuDevice;
-
-    fn profiled() -> (Arc<Plan>, Profile) {
-        let options = Options { sets: vec!["batch=4".into()], ..Options::default() };
-        let text = builtin::text("lenet").unwrap();
-        let plan = compile("lenet", text, &options, &mut |_| {}).unwrap().plan.unwrap();
-        let plan = Arc::new(plan);
-        let profile = measure(&CpuDevice::new(1), plan.clone(), "train_step", 3, 0, &mut |_| {}).unwrap();
-        (plan, profile)
-    }
-
-    #[test]
-    fn a_trace_reads_back_and_times_add_up() {
-        let (plan, profile) = profiled();
-        let schedule = &plan.entry("train_step").unwrap().schedule;
-        assert_eq!(profile.launches.len(), 3 * schedule.kernels.len());
-        let trace = profile.to_trace(schedule, plan.state_layout.bytes).unwrap();
-        let back = Profile::from_trace(&trace, schedule).unwrap();
-        assert_eq!(back.subject, profile.subject);
-        let close =
-            |a: &Launch, b: &Launch| (a.step, a.kernel) == (b.step, b.kernel) && (a.seconds - b.seconds).abs() < 1e-9;
-        assert!(back.launches.iter().zip(&profile.launches).all(|(a, b)| close(a, b)));
-        let kernels = profile.kernels(schedule).unwrap();
-        // The kernels and the time between them are the step.
-        let step = profile.step_time();
-        let sum = kernels.iter().map(|k| k.seconds).sum::<f64>() + step.between_seconds;
-        assert!((sum / step.seconds - 1.0).abs() < 1e-9, "{sum} {step:?}");
-        assert!(step.between_seconds >= 0.0 && step.min_seconds <= step.median_seconds);
-        for k in &kernels {
-            assert!(k.min_seconds <= k.median_seconds && k.median_seconds <= k.max_seconds, "{k:?}");
-            assert!(k.min_seconds <= k.seconds && k.seconds <= k.max_seconds, "{k:?}");
-        }
-        // Kernels run one after the other: a step is no shorter than they are together.
-        let first: f64 = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.seconds).sum();
-        let step_end = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.start + l.seconds).fold(0.0, f64::max);
-        assert!(first <= step_end + 1e-6, "{first} {step_end}");
-        let table = profile.table(&kernels);
-        let rows = table.lines().skip_while(|line| !line.is_empty()).skip(2);
-        let all: Vec<f64> = rows.map(|row| row.split_whitespace().next().unwrap().parse().unwrap()).collect();
-        let (whole, parts) = all.split_last().unwrap();
-        assert_eq!(parts.len(), kernels.len() + 1);
-        let rounding = 0.0005 * all.len() as f64;
-        assert!((parts.iter().sum::<f64>() - whole).abs() <= rounding, "{table}");
-    }
-
-    /// A step in which the machine did something else counts in the longest time alone.
-    #[test]
-    fn a_disturbed_step_is_not_typical() {
-        let (plan, mut profile) = profiled();
-        let schedule = &plan.entry("train_step").unwrap().schedule;
-        let launch = |step: usize, kernel: usize| Launch {
-            step,
-            kernel,
-            start: step as f64 * 1000.0 + kernel as f64 * 1.25,
-            // The step ends with it.
-            seconds: if (step, kernel) == (1, 2) { 400.0 } else { 1.0 },
-        };
-        let count = schedule.kernels.len();
-        profile.launches = (0..4).flat_map(|step| (0..count).map(move |kernel| launch(step, kernel))).collect();
-        let kernels = profile.kernels(schedule).unwrap();
-        assert_eq!(profile.typical_steps().len(), 2);
-        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 400.0]);
-        let step = profile.step_time();
-        assert!((step.between_seconds - 0.25 * (count - 1) as f64).abs() < 1e-9, "{step:?}");
-    }
-
-    #[test]
-    fn a_profile_of_something_else_is_refused() {
-        let (plan, profile) = profiled();
-        let trace = profile.to_trace(&plan.entry("train_step").unwrap().schedule, 0).unwrap();
-        let other = &plan.entry("evaluate").unwrap().schedule;
-        assert!(matches!(Profile::from_trace(&trace, other), Err(ProfileError::OtherProgram(_))));
-        for text in ["", "{}", "[1]", "{\"traceEvents\":[]}"] {
-            assert!(matches!(Profile::from_trace(text, other), Err(ProfileError::Format(_))), "{text}");
-        }
-    }
 }
