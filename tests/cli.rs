@@ -278,6 +278,36 @@ fn every_stage_can_be_printed() {
     succeed(dir.path(), &["compile", "dcgan", "--pass", "drop-biases"]);
 }
 
+/// A profile adds kernels up by what they are for, of a program and of its plan.
+#[test]
+fn a_profile_is_grouped() {
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["compile", "lenet", "--set", "batch=4", "-o", "lenet.plan"]);
+    let program: &[&str] = &["profile", "lenet", "--set", "batch=4", "--steps", "2", "--by"];
+    let plan: &[&str] = &["profile", "lenet.plan", "--steps", "2", "--by"];
+    for profile in [program, plan] {
+        for (by, row) in [
+            ("layer", "classifier/0-conv  logits"),
+            ("call", "classifier/0-conv of logits"),
+            ("role", "backward of loss"),
+            ("kind", "contraction"),
+            ("kernel", "conv2d_logits_classifier_0_conv"),
+        ] {
+            let out = succeed(dir.path(), &[profile, &[by]].concat());
+            assert!(out.contains(row) && out.contains("between kernels") && out.contains("the step"), "{by}: {out}");
+        }
+    }
+    let out = succeed(dir.path(), &[program, &["layer", "--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["by"], "layer");
+    let sum = |list: &str| json[list].as_array().unwrap().iter().map(|g| g["seconds"].as_f64().unwrap()).sum::<f64>();
+    assert!((sum("groups") / sum("kernels") - 1.0).abs() < 1e-9, "{out}");
+    let is_backward = |k: &&serde_json::Value| k["role"] == "gradient" && k["of"] == "loss" && k["call"] == "logits";
+    assert!(json["kernels"].as_array().unwrap().iter().filter(is_backward).count() > 1, "{out}");
+    let err = fail(dir.path(), 2, &[program, &["step"]].concat());
+    assert!(err.contains("layer") && err.contains("role"), "{err}");
+}
+
 #[test]
 fn a_program_is_looked_into() {
     let dir = TempDir::new().unwrap();

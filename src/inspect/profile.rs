@@ -1,5 +1,7 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
+pub mod grouped;
+pub mod origin;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -9,6 +11,7 @@ use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
 use crate::tensor::{Bf16, Tensor};
+use origin::KernelOrigin;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,6 +49,8 @@ pub struct Launch {
 pub struct Profile {
     pub subject: Subject,
     pub launches: Vec<Launch>,
+    /// By a kernel's position in the schedule, what it is for, where that is known (see [`origin::kernel_origins`]).
+    pub origins: Vec<Option<KernelOrigin>>,
 }
 
 /// One kernel over all steps.
@@ -53,7 +58,9 @@ pub struct Profile {
 pub struct KernelTime {
     pub kernel: usize,
     pub name: String,
-    pub kind: &'static str,
+    pub kind: String,
+    #[serde(flatten)]
+    pub origin: Option<KernelOrigin>,
     /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the
     /// step.
     pub seconds: f64,
@@ -146,7 +153,7 @@ pub fn measure(
         machine,
         spread,
     };
-    Ok(Profile { subject, launches })
+    Ok(Profile { subject, launches, origins: Vec::new() })
 }
 
 /// Numbers without meaning for every input; the seed is one.
@@ -211,7 +218,8 @@ impl Profile {
                 KernelTime {
                     kernel: index,
                     name: kernel.name.clone(),
-                    kind: kernel.kind().name(),
+                    kind: kernel.kind().name().into(),
+                    origin: self.origins.get(index).cloned().flatten(),
                     seconds,
                     // The median left them in order.
                     min_seconds: samples[0],
@@ -304,16 +312,20 @@ impl Profile {
                 ..Event::new("arena, live", "C")
             };
             events.push(counter);
+            let mut args = args([
+                ("kernel", launch.kernel.into()),
+                ("step", launch.step.into()),
+                ("flops", flops(kernel).into()),
+                ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
+            ]);
+            if let Some(Some(origin)) = self.origins.get(launch.kernel) {
+                args.extend(origin.to_args());
+            }
             events.push(Event {
                 cat: kernel.kind().name().into(),
                 ts: micros(launch.start),
                 dur: Some(micros(launch.seconds)),
-                args: args([
-                    ("kernel", launch.kernel.into()),
-                    ("step", launch.step.into()),
-                    ("flops", flops(kernel).into()),
-                    ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
-                ]),
+                args,
                 ..Event::new(&kernel.name, "X")
             });
         }
@@ -336,7 +348,7 @@ impl Profile {
     /// When the text is something else, or the kernels are not those of the schedule.
     pub fn from_trace(text: &str, schedule: &Schedule) -> Result<Profile, ProfileError> {
         let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
-        let mut launches = Vec::new();
+        let (mut launches, mut origins) = (Vec::new(), vec![None; schedule.kernels.len()]);
         for event in trace.trace_events.iter().filter(|e| e.ph == "X") {
             let number = |name: &str| {
                 let value =
@@ -356,9 +368,10 @@ impl Profile {
             if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
                 return Err(ProfileError::Format(format!("the event `{}` has no time", event.name)));
             }
+            origins[kernel] = KernelOrigin::from_args(&event.args);
             launches.push(Launch { step, kernel, start, seconds });
         }
-        Ok(Profile { subject: trace.other_data, launches })
+        Ok(Profile { subject: trace.other_data, launches, origins })
     }
 }
 

@@ -9,8 +9,6 @@ impl Profile {
         let mut order: Vec<&KernelTime> = kernels.iter().collect();
         order.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.kernel.cmp(&b.kernel)));
         let step = self.step_time();
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let percent = |part: f64| format!("{:.1}%", part * 100.0);
         let right = [Align::Right; 10];
         let mut table = Table::new([&right[..], &[Align::Left, Align::Left]].concat());
         table.row([
@@ -28,6 +26,7 @@ impl Profile {
             "kernel",
         ]);
         for k in order {
+            let [gflops, gbytes] = rates(k.flops, k.bytes, k.seconds);
             table.row([
                 ms(k.seconds),
                 percent(k.share),
@@ -36,10 +35,10 @@ impl Profile {
                 ms(k.max_seconds),
                 ms(k.ceiling_seconds),
                 format!("{:.0}%", k.of_ceiling * 100.0),
-                format!("{:.1}", k.flops as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
-                format!("{:.1}", k.bytes as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
+                gflops,
+                gbytes,
                 k.kernel.to_string(),
-                k.kind.to_string(),
+                k.kind.clone(),
                 k.name.clone(),
             ]);
         }
@@ -55,6 +54,13 @@ impl Profile {
         table.row(rest("between kernels", step.between_seconds, [blank(), blank(), blank()], blank()));
         let whole = [step.min_seconds, step.median_seconds, step.max_seconds].map(ms);
         table.row(rest("the step", step.seconds, whole, ms(ceiling)));
+        format!("{}\n{}", self.heading(kernels), table.render(""))
+    }
+
+    /// What was measured and where, in two lines, or three where the machine was busy.
+    pub(super) fn heading(&self, kernels: &[KernelTime]) -> String {
+        let step = self.step_time();
+        let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
         let Subject { machine, spread, .. } = &self.subject;
         let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
         let (flops, moved) = (sum(&mut kernels.iter().map(|k| k.flops)), sum(&mut kernels.iter().map(|k| k.bytes)));
@@ -65,7 +71,7 @@ impl Profile {
         format!(
             "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
              ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}\n{}",
+             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
             self.subject.entry,
             self.subject.program,
             step.seconds * 1e3,
@@ -81,8 +87,21 @@ impl Profile {
             within(spread.memory),
             machine.launch_seconds * 1e6,
             within(spread.launch),
-            self.subject.device,
-            table.render("")
+            self.subject.device
         )
     }
+}
+
+/// Milliseconds to the microsecond.
+pub(super) fn ms(seconds: f64) -> String {
+    format!("{:.3}", seconds * 1e3)
+}
+
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.1}%", part * 100.0)
+}
+
+/// GFLOP/s and GB/s.
+pub(super) fn rates(flops: u64, bytes: u64, seconds: f64) -> [String; 2] {
+    [flops, bytes].map(|n| format!("{:.1}", n as f64 / seconds.max(f64::MIN_POSITIVE) / 1e9))
 }
