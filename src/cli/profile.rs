@@ -3,26 +3,30 @@
 use super::device::DeviceArgs;
 use super::output::check_output;
 use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::{Options, compile};
+use gcc_gan::inspect::profile::compare::compare;
 use gcc_gan::inspect::profile::grouped::{By, GroupTime};
 use gcc_gan::inspect::profile::origin::kernel_origins;
-use gcc_gan::inspect::profile::{KernelTime, StepTime, Subject, measure};
+use gcc_gan::inspect::profile::{KernelTime, Recorded, StepTime, Subject, measure};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Measure every kernel of a step
+/// Measure every kernel of a step, or compare two measurements
 ///
 /// Prints a table: the time of each kernel, its share, its shortest, median and longest time, the time that the
 /// ceilings of this machine (measured first) allow, how close it comes to them, and its rates. The kernels and the time
 /// between them add up to the step. With --output, every launch is also written as a trace that ui.perfetto.dev and
 /// chrome://tracing open, and that `gcc-gan inspect --profile` shows. --by adds kernels up by layer, by call, by role or by
 /// kind: a kernel that computes values of several layers belongs to that of its matrix product or reduction.
+///
+/// With --against, both files are traces that --output wrote, and nothing is measured: the table has both times of each
+/// kernel (matched by name) or group, the difference and the ratio, what differs most first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +34,7 @@ Examples:
   gcc-gan profile dcgan --by layer
   gcc-gan profile dcgan --device cuda --precision bf16
   gcc-gan profile graphs/dcgan.ron --steps 20 -o step.json
+  gcc-gan profile before.json --against after.json --by layer
   gcc-gan inspect graphs/dcgan.ron --profile step.json -o dcgan.html")]
 pub struct Args {
     #[command(flatten)]
@@ -49,6 +54,15 @@ pub struct Args {
     /// The seed of initialisation and draws (times hardly depend on it)
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Measure nothing: compare PROGRAM, which is a trace that --output wrote, with this other one
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "sets", "entry", "steps", "output", "seed", "device", "precision", "threads", "trust_device_code",
+        ]
+    )]
+    against: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the figures as JSON
@@ -102,6 +116,9 @@ struct Figures {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(against) = &args.against {
+        return compare_files([&args.program.program, against], args.by.groups(), args.json);
+    }
     if let Some(output) = &args.output {
         check_output(output, &[&args.program.program])?;
     }
@@ -166,4 +183,35 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn compare_files(files: [&Path; 2], by: Option<By>, json: bool) -> Result<ExitCode> {
+    let [a, b] = [recorded(files[0], by)?, recorded(files[1], by)?];
+    let compared = compare(&a, &b, by);
+    if json {
+        super::print_json(&compared)?;
+    } else {
+        let names = files.map(|file| file.display().to_string());
+        super::print(&visible(&compared.table([&names[0], &names[1]])))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a trace to compare.
+fn recorded(file: &Path, by: Option<By>) -> Result<Recorded> {
+    let name = file.display();
+    let bytes = atomic::read(file).map_err(|error| {
+        anyhow!(
+            "{name} cannot be read: {error}; --against compares two files that `gcc-gan profile PROGRAM -o FILE` wrote"
+        )
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| anyhow!("{name} is not a profile: {error}"))?;
+    let recorded = Recorded::from_trace(&text).map_err(|error| anyhow!("{name}: {error}"))?;
+    let needs_origins = by.is_some_and(|by| by != By::Kind);
+    if needs_origins && recorded.profile.origins.iter().all(Option::is_none) {
+        bail!(
+            "{name} does not say what its kernels are for, as an older version wrote it: measure again, or leave out --by"
+        );
+    }
+    Ok(recorded)
 }

@@ -1,5 +1,6 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
+pub mod compare;
 pub mod grouped;
 pub mod origin;
 mod table;
@@ -7,6 +8,7 @@ mod table;
 mod tests;
 
 use crate::exec::{Ceilings, Device, ExecError, Spread, TensorRef};
+use crate::kernel::body::Kernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
@@ -51,6 +53,22 @@ pub struct Profile {
     pub launches: Vec<Launch>,
     /// By a kernel's position in the schedule, what it is for, where that is known (see [`origin::kernel_origins`]).
     pub origins: Vec<Option<KernelOrigin>>,
+}
+
+/// What a kernel's figures are made from, besides its times.
+#[derive(Debug, Clone, PartialEq)]
+struct Facts {
+    name: String,
+    kind: String,
+    flops: u64,
+    bytes: u64,
+}
+
+/// A profile as a file has it, without the program that was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub profile: Profile,
+    pub kernels: Vec<KernelTime>,
 }
 
 /// One kernel over all steps.
@@ -188,16 +206,24 @@ impl Profile {
     /// # Errors
     /// When the schedule is not the one that was measured.
     pub fn kernels(&self, schedule: &Schedule) -> Result<Vec<KernelTime>, ProfileError> {
+        let facts = |kernel: &Kernel| Facts {
+            name: kernel.name.clone(),
+            kind: kernel.kind().name().into(),
+            flops: flops(kernel),
+            bytes: bytes_moved(kernel, &schedule.buffers),
+        };
+        self.times(&schedule.kernels.iter().map(facts).collect::<Vec<_>>())
+    }
+
+    /// The figures of kernels of which these facts are known.
+    fn times(&self, kernels: &[Facts]) -> Result<Vec<KernelTime>, ProfileError> {
         let typical = self.typical_steps();
-        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); schedule.kernels.len()];
-        let mut sums = vec![0.0; schedule.kernels.len()];
+        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); kernels.len()];
+        let mut sums = vec![0.0; kernels.len()];
         for launch in &self.launches {
             let of = samples.get_mut(launch.kernel).ok_or_else(|| {
-                ProfileError::OtherProgram(format!(
-                    "it has a kernel {}, the schedule {}",
-                    launch.kernel,
-                    schedule.kernels.len()
-                ))
+                let count = kernels.len();
+                ProfileError::OtherProgram(format!("it has a kernel {}, the schedule {count}", launch.kernel))
             })?;
             of.push(launch.seconds);
             if typical.contains(&launch.step) {
@@ -209,16 +235,16 @@ impl Profile {
         }
         let step = self.step_time().seconds;
         let machine = &self.subject.machine;
-        Ok((schedule.kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
+        Ok((kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
             .map(|(index, (kernel, (samples, sum)))| {
                 let seconds = sum / typical.len() as f64;
-                let (flops, bytes) = (flops(kernel), bytes_moved(kernel, &schedule.buffers));
+                let Facts { name, kind, flops, bytes } = kernel.clone();
                 let ceiling_seconds = machine.seconds(flops, bytes);
                 let median_seconds = median(samples);
                 KernelTime {
                     kernel: index,
-                    name: kernel.name.clone(),
-                    kind: kernel.kind().name().into(),
+                    name,
+                    kind,
                     origin: self.origins.get(index).cloned().flatten(),
                     seconds,
                     // The median left them in order.
@@ -338,8 +364,7 @@ impl Profile {
     /// # Errors
     /// When the text is something else.
     pub fn subject_of(text: &str) -> Result<Subject, ProfileError> {
-        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
-        Ok(trace.other_data)
+        Ok(Trace::parse(text)?.other_data)
     }
 
     /// Reads what [`Profile::to_trace`] wrote.
@@ -347,31 +372,56 @@ impl Profile {
     /// # Errors
     /// When the text is something else, or the kernels are not those of the schedule.
     pub fn from_trace(text: &str, schedule: &Schedule) -> Result<Profile, ProfileError> {
-        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
+        let trace = Trace::parse(text)?;
         let (mut launches, mut origins) = (Vec::new(), vec![None; schedule.kernels.len()]);
-        for event in trace.trace_events.iter().filter(|e| e.ph == "X") {
-            let number = |name: &str| {
-                let value =
-                    event.args.get(name).and_then(serde_json::Value::as_u64).and_then(|v| usize::try_from(v).ok());
-                value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", event.name)))
-            };
-            let (step, kernel) = (number("step")?, number("kernel")?);
-            let known = schedule.kernels.get(kernel).map(|k| k.name.as_str());
+        for event in trace.launches() {
+            let launch = event.launch()?;
+            let known = schedule.kernels.get(launch.kernel).map(|k| k.name.as_str());
             if known != Some(event.name.as_str()) {
                 let here = known.map_or("not there".into(), |name| format!("`{name}`"));
                 return Err(ProfileError::OtherProgram(format!(
-                    "its kernel {kernel} is `{}`, here it is {here}",
-                    event.name
+                    "its kernel {} is `{}`, here it is {here}",
+                    launch.kernel, event.name
                 )));
             }
-            let (start, seconds) = (event.ts / 1e6, event.dur.unwrap_or(0.0) / 1e6);
-            if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
-                return Err(ProfileError::Format(format!("the event `{}` has no time", event.name)));
-            }
-            origins[kernel] = KernelOrigin::from_args(&event.args);
-            launches.push(Launch { step, kernel, start, seconds });
+            origins[launch.kernel] = KernelOrigin::from_args(&event.args);
+            launches.push(launch);
         }
         Ok(Profile { subject: trace.other_data, launches, origins })
+    }
+}
+
+impl Recorded {
+    /// Reads what [`Profile::to_trace`] wrote, where the program is not at hand.
+    ///
+    /// # Errors
+    /// When the text is something else.
+    pub fn from_trace(text: &str) -> Result<Recorded, ProfileError> {
+        let trace = Trace::parse(text)?;
+        let mut launches = Vec::new();
+        let mut found: BTreeMap<usize, (Facts, Option<KernelOrigin>)> = BTreeMap::new();
+        for event in trace.launches() {
+            let launch = event.launch()?;
+            let (name, kind) = (event.name.clone(), event.cat.clone());
+            let facts = Facts { name, kind, flops: event.number("flops")?, bytes: event.number("bytes")? };
+            let (known, _) =
+                found.entry(launch.kernel).or_insert_with(|| (facts.clone(), KernelOrigin::from_args(&event.args)));
+            if *known != facts {
+                let two = format!("kernel {} is `{}` and `{}`", launch.kernel, known.name, facts.name);
+                return Err(ProfileError::Format(two));
+            }
+            launches.push(launch);
+        }
+        if found.is_empty() {
+            return Err(ProfileError::Format("it has no kernels".into()));
+        }
+        if let Some((missing, _)) = found.keys().enumerate().find(|(position, kernel)| position != *kernel) {
+            return Err(ProfileError::Format(format!("it has no times of kernel {missing}")));
+        }
+        let (facts, origins): (Vec<Facts>, Vec<Option<KernelOrigin>>) = found.into_values().unzip();
+        let profile = Profile { subject: trace.other_data, launches, origins };
+        let kernels = profile.times(&facts)?;
+        Ok(Recorded { profile, kernels })
     }
 }
 
@@ -404,6 +454,17 @@ struct Trace {
     trace_events: Vec<Event>,
 }
 
+impl Trace {
+    fn parse(text: &str) -> Result<Trace, ProfileError> {
+        serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))
+    }
+
+    /// The events that are launches of kernels.
+    fn launches(&self) -> impl Iterator<Item = &Event> {
+        self.trace_events.iter().filter(|event| event.ph == "X")
+    }
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Event {
     name: String,
@@ -430,6 +491,24 @@ impl Event {
 
     fn meta(name: &str) -> Event {
         Event::new(name, "M")
+    }
+
+    /// An argument that is a whole number.
+    fn number(&self, name: &str) -> Result<u64, ProfileError> {
+        let value = self.args.get(name).and_then(serde_json::Value::as_u64);
+        value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", self.name)))
+    }
+
+    fn launch(&self) -> Result<Launch, ProfileError> {
+        let index = |name: &str| {
+            let out_of_range = |_| ProfileError::Format(format!("the event `{}` has no such {name}", self.name));
+            usize::try_from(self.number(name)?).map_err(out_of_range)
+        };
+        let (start, seconds) = (self.ts / 1e6, self.dur.unwrap_or(0.0) / 1e6);
+        if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
+            return Err(ProfileError::Format(format!("the event `{}` has no time", self.name)));
+        }
+        Ok(Launch { step: index("step")?, kernel: index("kernel")?, start, seconds })
     }
 }
 

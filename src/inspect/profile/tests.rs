@@ -32,6 +32,10 @@ fn a_trace_reads_back_and_times_add_up() {
         |a: &Launch, b: &Launch| (a.step, a.kernel) == (b.step, b.kernel) && (a.seconds - b.seconds).abs() < 1e-9;
     assert!(back.launches.iter().zip(&profile.launches).all(|(a, b)| close(a, b)));
     let kernels = profile.kernels(schedule).unwrap();
+    // What is written says all that figures are made from.
+    let recorded = Recorded::from_trace(&trace).unwrap();
+    assert_eq!(recorded.profile.launches, back.launches);
+    assert_eq!(recorded.kernels, back.kernels(schedule).unwrap());
     // The kernels and the time between them are the step.
     let step = profile.step_time();
     let sum = kernels.iter().map(|k| k.seconds).sum::<f64>() + step.between_seconds;
@@ -132,5 +136,14 @@ fn a_profile_of_something_else_is_refused() {
     assert!(matches!(Profile::from_trace(&trace, other), Err(ProfileError::OtherProgram(_))));
     for text in ["", "{}", "[1]", "{\"traceEvents\":[]}"] {
         assert!(matches!(Profile::from_trace(text, other), Err(ProfileError::Format(_))), "{text}");
+        assert!(matches!(Recorded::from_trace(text), Err(ProfileError::Format(_))), "{text}");
     }
+    let without = |what: &str, with: &str| {
+        assert!(trace.contains(what), "{what}");
+        Recorded::from_trace(&trace.replace(what, with)).expect_err(what).to_string()
+    };
+    assert!(without("\"ph\":\"X\"", "\"ph\":\"Y\"").contains("no kernels"));
+    assert!(without("\"kernel\":3,", "\"kernel\":4,").contains("kernel 4 is `"));
+    assert!(without("\"kernel\":3,", "\"kernel\":90000000000,").contains("no times of kernel 3"));
+    assert!(without("\"flops\":", "\"flips\":").contains("has no flops"));
 }
