@@ -165,7 +165,8 @@ done
 for name in "${ours[@]}"; do
     echo "memory of $name" >&2
     # A run's folder is made where the command runs.
-    if ! (cd "$work" && measured "$name.train" "$GCC_GAN" train "$name.plan" --steps 5 --threads "$threads" --data embedded --offline); then
+    train=("$GCC_GAN" train "$name.plan" --steps 5 --threads "$threads" --data embedded --offline)
+    if ! (cd "$work" && measured "$name.train" "${train[@]}"); then
         echo "training with $name failed: $(tail -n 1 "$work/$name.train.err")" >&2
         failed=1
     fi
@@ -245,12 +246,13 @@ def memory(name):
         return "not measured"
 
 
-print(f"One training step of the DCGAN at batch 128. {machine()}; {platform.system()} {platform.release().split('-')[0]}.")
 def counted(number, what):
     return f"{number} {what}{'' if number == '1' else 's'}"
 
 
-print(f"{datetime.date.today()}, {version}{f' ({commit})' if commit else ''}, {counted(rounds, 'round')} of {counted(steps, 'step')}, in turn.\n")
+print(f"One training step of the DCGAN at batch 128. {machine()}; {platform.system()} {platform.release().split('-')[0]}.")
+built = f"{version} ({commit})" if commit else version
+print(f"{datetime.date.today()}, {built}, {counted(rounds, 'round')} of {counted(steps, 'step')}, in turn.\n")
 print("| | median | fastest – slowest step | peak memory | ours takes, of its time |")
 print("|---|---|---|---|---|")
 for name in [name for name in LABELS if name in runs]:
