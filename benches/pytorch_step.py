@@ -1,4 +1,4 @@
-"""The DCGAN's training step in PyTorch, timed: the other side of `gcc-gan profile dcgan`.
+"""The DCGAN's training step in PyTorch, timed: the other side of `gcc-gan profile dcgan`. See benches/peers.sh.
 
     pip install torch
     python benches/pytorch_step.py --threads 2 --steps 20 [--compile]
@@ -10,6 +10,7 @@ whole step as one CUDA graph. On a GPU a time is that of a series of steps witho
 """
 import argparse
 import itertools
+import json
 import resource
 import statistics
 import subprocess
@@ -34,10 +35,13 @@ arguments.add_argument("--channels-last", action="store_true")
 arguments.add_argument("--compile", action="store_true")
 arguments.add_argument("--graph", action="store_true", help="the step as one CUDA graph")
 arguments.add_argument("--all", action="store_true", help="every mode of a GPU at each precision")
+arguments.add_argument("--json", action="store_true", help="print every time as JSON")
 options = arguments.parse_args()
 on_gpu = options.device == "cuda"
 if options.graph and not on_gpu or options.precision == "tf32" and not on_gpu:
     arguments.error("--graph and tf32 are for --device cuda")
+if options.all and options.json:
+    arguments.error("--json is for one mode")
 if options.all:
     flags = ["--channels-last", "--compile", "--graph"]
     modes = [mode for n in range(len(flags) + 1) for mode in itertools.combinations(flags, n)]
@@ -147,6 +151,9 @@ for _ in range(options.steps):
         run(real)
     wait()
     times.append(1e3 * (time.perf_counter() - started) / series)
+if options.json:
+    print(json.dumps({"framework": "PyTorch", "version": torch.__version__, "times_ms": times}))
+    sys.exit()
 median = statistics.median(times)
 if on_gpu:
     peak, where = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()

@@ -278,6 +278,85 @@ fn every_stage_can_be_printed() {
     succeed(dir.path(), &["compile", "dcgan", "--pass", "drop-biases"]);
 }
 
+/// A profile adds kernels up by what they are for, of a program and of its plan.
+#[test]
+fn a_profile_is_grouped() {
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["compile", "lenet", "--set", "batch=4", "-o", "lenet.plan"]);
+    let program: &[&str] = &["profile", "lenet", "--set", "batch=4", "--steps", "2", "--by"];
+    let plan: &[&str] = &["profile", "lenet.plan", "--steps", "2", "--by"];
+    for profile in [program, plan] {
+        for (by, row) in [
+            ("layer", "classifier/0-conv"),
+            ("call", "classifier/0-conv of logits"),
+            ("role", "backward of loss"),
+            ("kind", "contraction"),
+            ("kernel", "conv2d_logits_classifier_0_conv"),
+        ] {
+            let out = succeed(dir.path(), &[profile, &[by]].concat());
+            assert!(out.contains(row) && out.contains("between kernels") && out.contains("the step"), "{by}: {out}");
+        }
+    }
+    let out = succeed(dir.path(), &[program, &["layer", "--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["by"], "layer");
+    let sum = |list: &str| json[list].as_array().unwrap().iter().map(|g| g["seconds"].as_f64().unwrap()).sum::<f64>();
+    assert!((sum("groups") / sum("kernels") - 1.0).abs() < 1e-9, "{out}");
+    let is_backward = |k: &&serde_json::Value| k["role"] == "gradient" && k["of"] == "loss" && k["call"] == "logits";
+    assert!(json["kernels"].as_array().unwrap().iter().filter(is_backward).count() > 1, "{out}");
+    let err = fail(dir.path(), 2, &[program, &["step"]].concat());
+    assert!(err.contains("layer") && err.contains("role"), "{err}");
+}
+
+#[test]
+fn two_profiles_are_compared() {
+    let dir = TempDir::new().unwrap();
+    for (file, program) in [("a.json", &["lenet"][..]), ("b.json", &["lenet", "--seed", "1"]), ("c.json", &["mlp-gan"])]
+    {
+        let sets: &[&str] = &["--set", "batch=4", "--steps", "2", "-o", file];
+        succeed(dir.path(), &[&["profile"], program, sets].concat());
+    }
+    let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json"]);
+    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_classifier_0_conv", "the step"]
+    {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!out.contains("only in"), "{out}");
+    let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json", "--by", "layer"]);
+    assert!(out.contains("classifier/0-conv") && !out.contains("conv2d_logits"), "{out}");
+    let out = succeed(dir.path(), &["profile", "a.json", "--against", "c.json", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    let (a, b) = (|r: &serde_json::Value| r["seconds_a"].as_f64(), |r: &serde_json::Value| r["seconds_b"].as_f64());
+    assert!(rows.iter().any(|r| b(r).is_none()) && rows.iter().any(|r| a(r).is_none()), "{out}");
+    let sum = |of: fn(&serde_json::Value) -> Option<f64>| rows.iter().filter_map(of).sum::<f64>();
+    let whole = a(&json["between_kernels"]).unwrap() + sum(a);
+    assert!((whole / a(&json["step"]).unwrap() - 1.0).abs() < 1e-9, "{out}");
+    assert!(rows.is_sorted_by_key(|r| -r["difference"].as_f64().unwrap().abs()), "{out}");
+
+    // A file without what its kernels are for, as older versions wrote it.
+    let old = fs::read_to_string(dir.path().join("a.json")).unwrap().replace("\"layer\":", "\"other\":");
+    fs::write(dir.path().join("old.json"), old).unwrap();
+    succeed(dir.path(), &["profile", "a.json", "--against", "old.json"]);
+    fs::write(dir.path().join("no.json"), "{}").unwrap();
+    fs::write(dir.path().join("latin.json"), [b'{', 0xe4]).unwrap();
+    for (args, file, why) in [
+        (&["a.json", "--against", "no.json"][..], "no.json", "not a profile that `gcc-gan profile` wrote"),
+        (&["latin.json", "--against", "a.json"], "latin.json", "not a profile"),
+        (&["a.json", "--against", "none.json"], "none.json", "cannot be read"),
+        (&["lenet", "--against", "a.json"], "lenet", "-o FILE"),
+        (&["a.json", "--against", "."], ".", "a folder"),
+        (&["a.json", "--against", "old.json", "--by", "layer"], "old.json", "older version"),
+    ] {
+        let err = fail(dir.path(), 1, &[&["profile"], args].concat());
+        assert!(err.starts_with(&format!("error: {file}")) && err.contains(why) && err.lines().count() == 1, "{err}");
+    }
+    for option in [&["--steps", "3"][..], &["-o", "x.json"], &["--set", "batch=4"], &["--device", "cpu"]] {
+        let err = fail(dir.path(), 2, &[&["profile", "a.json", "--against", "b.json"], option].concat());
+        assert!(err.contains("cannot be used with"), "{err}");
+    }
+}
+
 #[test]
 fn a_program_is_looked_into() {
     let dir = TempDir::new().unwrap();

@@ -1,11 +1,19 @@
 //! Measured times of kernels: as a table, and as a trace that Perfetto and Chrome's about:tracing open.
 
-use super::{Align, Table, bytes};
+pub mod compare;
+pub mod grouped;
+pub mod origin;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use crate::exec::{Ceilings, Device, ExecError, Spread, TensorRef};
+use crate::kernel::body::Kernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
 use crate::tensor::{Bf16, Tensor};
+use origin::KernelOrigin;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,6 +51,24 @@ pub struct Launch {
 pub struct Profile {
     pub subject: Subject,
     pub launches: Vec<Launch>,
+    /// By a kernel's position in the schedule, what it is for, where that is known (see [`origin::kernel_origins`]).
+    pub origins: Vec<Option<KernelOrigin>>,
+}
+
+/// What a kernel's figures are made from, besides its times.
+#[derive(Debug, Clone, PartialEq)]
+struct Facts {
+    name: String,
+    kind: String,
+    flops: u64,
+    bytes: u64,
+}
+
+/// A profile as a file has it, without the program that was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub profile: Profile,
+    pub kernels: Vec<KernelTime>,
 }
 
 /// One kernel over all steps.
@@ -50,7 +76,9 @@ pub struct Profile {
 pub struct KernelTime {
     pub kernel: usize,
     pub name: String,
-    pub kind: &'static str,
+    pub kind: String,
+    #[serde(flatten)]
+    pub origin: Option<KernelOrigin>,
     /// The mean over the typical steps ([`Profile::typical_steps`]); with the time between kernels these add up to the
     /// step.
     pub seconds: f64,
@@ -143,7 +171,7 @@ pub fn measure(
         machine,
         spread,
     };
-    Ok(Profile { subject, launches })
+    Ok(Profile { subject, launches, origins: Vec::new() })
 }
 
 /// Numbers without meaning for every input; the seed is one.
@@ -178,16 +206,24 @@ impl Profile {
     /// # Errors
     /// When the schedule is not the one that was measured.
     pub fn kernels(&self, schedule: &Schedule) -> Result<Vec<KernelTime>, ProfileError> {
+        let facts = |kernel: &Kernel| Facts {
+            name: kernel.name.clone(),
+            kind: kernel.kind().name().into(),
+            flops: flops(kernel),
+            bytes: bytes_moved(kernel, &schedule.buffers),
+        };
+        self.times(&schedule.kernels.iter().map(facts).collect::<Vec<_>>())
+    }
+
+    /// The figures of kernels of which these facts are known.
+    fn times(&self, kernels: &[Facts]) -> Result<Vec<KernelTime>, ProfileError> {
         let typical = self.typical_steps();
-        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); schedule.kernels.len()];
-        let mut sums = vec![0.0; schedule.kernels.len()];
+        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); kernels.len()];
+        let mut sums = vec![0.0; kernels.len()];
         for launch in &self.launches {
             let of = samples.get_mut(launch.kernel).ok_or_else(|| {
-                ProfileError::OtherProgram(format!(
-                    "it has a kernel {}, the schedule {}",
-                    launch.kernel,
-                    schedule.kernels.len()
-                ))
+                let count = kernels.len();
+                ProfileError::OtherProgram(format!("it has a kernel {}, the schedule {count}", launch.kernel))
             })?;
             of.push(launch.seconds);
             if typical.contains(&launch.step) {
@@ -199,16 +235,17 @@ impl Profile {
         }
         let step = self.step_time().seconds;
         let machine = &self.subject.machine;
-        Ok((schedule.kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
+        Ok((kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
             .map(|(index, (kernel, (samples, sum)))| {
                 let seconds = sum / typical.len() as f64;
-                let (flops, bytes) = (flops(kernel), bytes_moved(kernel, &schedule.buffers));
+                let Facts { name, kind, flops, bytes } = kernel.clone();
                 let ceiling_seconds = machine.seconds(flops, bytes);
                 let median_seconds = median(samples);
                 KernelTime {
                     kernel: index,
-                    name: kernel.name.clone(),
-                    kind: kernel.kind().name(),
+                    name,
+                    kind,
+                    origin: self.origins.get(index).cloned().flatten(),
                     seconds,
                     // The median left them in order.
                     min_seconds: samples[0],
@@ -301,16 +338,20 @@ impl Profile {
                 ..Event::new("arena, live", "C")
             };
             events.push(counter);
+            let mut args = args([
+                ("kernel", launch.kernel.into()),
+                ("step", launch.step.into()),
+                ("flops", flops(kernel).into()),
+                ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
+            ]);
+            if let Some(Some(origin)) = self.origins.get(launch.kernel) {
+                args.extend(origin.to_args());
+            }
             events.push(Event {
                 cat: kernel.kind().name().into(),
                 ts: micros(launch.start),
                 dur: Some(micros(launch.seconds)),
-                args: args([
-                    ("kernel", launch.kernel.into()),
-                    ("step", launch.step.into()),
-                    ("flops", flops(kernel).into()),
-                    ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
-                ]),
+                args,
                 ..Event::new(&kernel.name, "X")
             });
         }
@@ -323,8 +364,7 @@ impl Profile {
     /// # Errors
     /// When the text is something else.
     pub fn subject_of(text: &str) -> Result<Subject, ProfileError> {
-        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
-        Ok(trace.other_data)
+        Ok(Trace::parse(text)?.other_data)
     }
 
     /// Reads what [`Profile::to_trace`] wrote.
@@ -332,112 +372,56 @@ impl Profile {
     /// # Errors
     /// When the text is something else, or the kernels are not those of the schedule.
     pub fn from_trace(text: &str, schedule: &Schedule) -> Result<Profile, ProfileError> {
-        let trace: Trace = serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))?;
-        let mut launches = Vec::new();
-        for event in trace.trace_events.iter().filter(|e| e.ph == "X") {
-            let number = |name: &str| {
-                let value =
-                    event.args.get(name).and_then(serde_json::Value::as_u64).and_then(|v| usize::try_from(v).ok());
-                value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", event.name)))
-            };
-            let (step, kernel) = (number("step")?, number("kernel")?);
-            let known = schedule.kernels.get(kernel).map(|k| k.name.as_str());
+        let trace = Trace::parse(text)?;
+        let (mut launches, mut origins) = (Vec::new(), vec![None; schedule.kernels.len()]);
+        for event in trace.launches() {
+            let launch = event.launch()?;
+            let known = schedule.kernels.get(launch.kernel).map(|k| k.name.as_str());
             if known != Some(event.name.as_str()) {
                 let here = known.map_or("not there".into(), |name| format!("`{name}`"));
                 return Err(ProfileError::OtherProgram(format!(
-                    "its kernel {kernel} is `{}`, here it is {here}",
-                    event.name
+                    "its kernel {} is `{}`, here it is {here}",
+                    launch.kernel, event.name
                 )));
             }
-            let (start, seconds) = (event.ts / 1e6, event.dur.unwrap_or(0.0) / 1e6);
-            if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
-                return Err(ProfileError::Format(format!("the event `{}` has no time", event.name)));
-            }
-            launches.push(Launch { step, kernel, start, seconds });
+            origins[launch.kernel] = KernelOrigin::from_args(&event.args);
+            launches.push(launch);
         }
-        Ok(Profile { subject: trace.other_data, launches })
+        Ok(Profile { subject: trace.other_data, launches, origins })
     }
+}
 
-    /// The figures as a table, the slowest kernel first. Its first column adds up to the step.
-    pub fn table(&self, kernels: &[KernelTime]) -> String {
-        let mut order: Vec<&KernelTime> = kernels.iter().collect();
-        order.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.kernel.cmp(&b.kernel)));
-        let step = self.step_time();
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let percent = |part: f64| format!("{:.1}%", part * 100.0);
-        let right = [Align::Right; 10];
-        let mut table = Table::new([&right[..], &[Align::Left, Align::Left]].concat());
-        table.row([
-            "ms",
-            "share",
-            "min",
-            "median",
-            "max",
-            "at ceiling",
-            "of ceiling",
-            "GFLOP/s",
-            "GB/s",
-            "#",
-            "kind",
-            "kernel",
-        ]);
-        for k in order {
-            table.row([
-                ms(k.seconds),
-                percent(k.share),
-                ms(k.min_seconds),
-                ms(k.median_seconds),
-                ms(k.max_seconds),
-                ms(k.ceiling_seconds),
-                format!("{:.0}%", k.of_ceiling * 100.0),
-                format!("{:.1}", k.flops as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
-                format!("{:.1}", k.bytes as f64 / k.seconds.max(f64::MIN_POSITIVE) / 1e9),
-                k.kernel.to_string(),
-                k.kind.to_string(),
-                k.name.clone(),
-            ]);
+impl Recorded {
+    /// Reads what [`Profile::to_trace`] wrote, where the program is not at hand.
+    ///
+    /// # Errors
+    /// When the text is something else.
+    pub fn from_trace(text: &str) -> Result<Recorded, ProfileError> {
+        let trace = Trace::parse(text)?;
+        let mut launches = Vec::new();
+        let mut found: BTreeMap<usize, (Facts, Option<KernelOrigin>)> = BTreeMap::new();
+        for event in trace.launches() {
+            let launch = event.launch()?;
+            let (name, kind) = (event.name.clone(), event.cat.clone());
+            let facts = Facts { name, kind, flops: event.number("flops")?, bytes: event.number("bytes")? };
+            let (known, _) =
+                found.entry(launch.kernel).or_insert_with(|| (facts.clone(), KernelOrigin::from_args(&event.args)));
+            if *known != facts {
+                let two = format!("kernel {} is `{}` and `{}`", launch.kernel, known.name, facts.name);
+                return Err(ProfileError::Format(two));
+            }
+            launches.push(launch);
         }
-        let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
-        let blank = || String::new();
-        let rest = |name: &str, seconds: f64, spread: [String; 3], ceiling: String| {
-            let share = percent(seconds / step.seconds.max(f64::MIN_POSITIVE));
-            let [min, median, max] = spread;
-            let start = [ms(seconds), share, min, median, max, ceiling];
-            let end = [blank(), blank(), blank(), blank(), blank(), name.to_string()];
-            [start, end].concat()
-        };
-        table.row(rest("between kernels", step.between_seconds, [blank(), blank(), blank()], blank()));
-        let whole = [step.min_seconds, step.median_seconds, step.max_seconds].map(ms);
-        table.row(rest("the step", step.seconds, whole, ms(ceiling)));
-        let Subject { machine, spread, .. } = &self.subject;
-        let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
-        let (flops, moved) = (sum(&mut kernels.iter().map(|k| k.flops)), sum(&mut kernels.iter().map(|k| k.bytes)));
-        let within = |part: f64| format!("(±{:.1}%)", part * 100.0);
-        let busy = spread.busy().map_or(String::new(), |why| {
-            format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")
-        });
-        format!(
-            "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
-             ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}\n{}",
-            self.subject.entry,
-            self.subject.program,
-            step.seconds * 1e3,
-            self.typical_steps().len(),
-            self.subject.steps,
-            kernels.len(),
-            flops as f64 / step.seconds.max(f64::MIN_POSITIVE) / 1e9,
-            bytes(moved as usize),
-            ceiling * 1e3,
-            machine.flops_per_second / 1e9,
-            within(spread.arithmetic),
-            machine.bytes_per_second / 1e9,
-            within(spread.memory),
-            machine.launch_seconds * 1e6,
-            within(spread.launch),
-            self.subject.device,
-            table.render("")
-        )
+        if found.is_empty() {
+            return Err(ProfileError::Format("it has no kernels".into()));
+        }
+        if let Some((missing, _)) = found.keys().enumerate().find(|(position, kernel)| position != *kernel) {
+            return Err(ProfileError::Format(format!("it has no times of kernel {missing}")));
+        }
+        let (facts, origins): (Vec<Facts>, Vec<Option<KernelOrigin>>) = found.into_values().unzip();
+        let profile = Profile { subject: trace.other_data, launches, origins };
+        let kernels = profile.times(&facts)?;
+        Ok(Recorded { profile, kernels })
     }
 }
 
@@ -470,6 +454,17 @@ struct Trace {
     trace_events: Vec<Event>,
 }
 
+impl Trace {
+    fn parse(text: &str) -> Result<Trace, ProfileError> {
+        serde_json::from_str(text).map_err(|error| ProfileError::Format(error.to_string()))
+    }
+
+    /// The events that are launches of kernels.
+    fn launches(&self) -> impl Iterator<Item = &Event> {
+        self.trace_events.iter().filter(|event| event.ph == "X")
+    }
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Event {
     name: String,
@@ -497,91 +492,26 @@ impl Event {
     fn meta(name: &str) -> Event {
         Event::new(name, "M")
     }
+
+    /// An argument that is a whole number.
+    fn number(&self, name: &str) -> Result<u64, ProfileError> {
+        let value = self.args.get(name).and_then(serde_json::Value::as_u64);
+        value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", self.name)))
+    }
+
+    fn launch(&self) -> Result<Launch, ProfileError> {
+        let index = |name: &str| {
+            let out_of_range = |_| ProfileError::Format(format!("the event `{}` has no such {name}", self.name));
+            usize::try_from(self.number(name)?).map_err(out_of_range)
+        };
+        let (start, seconds) = (self.ts / 1e6, self.dur.unwrap_or(0.0) / 1e6);
+        if !(start.is_finite() && seconds.is_finite() && seconds >= 0.0) {
+            return Err(ProfileError::Format(format!("the event `{}` has no time", self.name)));
+        }
+        Ok(Launch { step: index("step")?, kernel: index("kernel")?, start, seconds })
+    }
 }
 
 fn args<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> BTreeMap<String, serde_json::Value> {
     pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::compile::{Options, compile};
-    use crate::declare::builtin;
-    use crate::exec::cpu::CpuDevice;
-
-    fn profiled() -> (Arc<Plan>, Profile) {
-        let options = Options { sets: vec!["batch=4".into()], ..Options::default() };
-        let text = builtin::text("lenet").unwrap();
-        let plan = compile("lenet", text, &options, &mut |_| {}).unwrap().plan.unwrap();
-        let plan = Arc::new(plan);
-        let profile = measure(&CpuDevice::new(1), plan.clone(), "train_step", 3, 0, &mut |_| {}).unwrap();
-        (plan, profile)
-    }
-
-    #[test]
-    fn a_trace_reads_back_and_times_add_up() {
-        let (plan, profile) = profiled();
-        let schedule = &plan.entry("train_step").unwrap().schedule;
-        assert_eq!(profile.launches.len(), 3 * schedule.kernels.len());
-        let trace = profile.to_trace(schedule, plan.state_layout.bytes).unwrap();
-        let back = Profile::from_trace(&trace, schedule).unwrap();
-        assert_eq!(back.subject, profile.subject);
-        let close =
-            |a: &Launch, b: &Launch| (a.step, a.kernel) == (b.step, b.kernel) && (a.seconds - b.seconds).abs() < 1e-9;
-        assert!(back.launches.iter().zip(&profile.launches).all(|(a, b)| close(a, b)));
-        let kernels = profile.kernels(schedule).unwrap();
-        // The kernels and the time between them are the step.
-        let step = profile.step_time();
-        let sum = kernels.iter().map(|k| k.seconds).sum::<f64>() + step.between_seconds;
-        assert!((sum / step.seconds - 1.0).abs() < 1e-9, "{sum} {step:?}");
-        assert!(step.between_seconds >= 0.0 && step.min_seconds <= step.median_seconds);
-        for k in &kernels {
-            assert!(k.min_seconds <= k.median_seconds && k.median_seconds <= k.max_seconds, "{k:?}");
-            assert!(k.min_seconds <= k.seconds && k.seconds <= k.max_seconds, "{k:?}");
-        }
-        // Kernels run one after the other: a step is no shorter than they are together.
-        let first: f64 = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.seconds).sum();
-        let step_end = profile.launches.iter().filter(|l| l.step == 0).map(|l| l.start + l.seconds).fold(0.0, f64::max);
-        assert!(first <= step_end + 1e-6, "{first} {step_end}");
-        let table = profile.table(&kernels);
-        let rows = table.lines().skip_while(|line| !line.is_empty()).skip(2);
-        let all: Vec<f64> = rows.map(|row| row.split_whitespace().next().unwrap().parse().unwrap()).collect();
-        let (whole, parts) = all.split_last().unwrap();
-        assert_eq!(parts.len(), kernels.len() + 1);
-        let rounding = 0.0005 * all.len() as f64;
-        assert!((parts.iter().sum::<f64>() - whole).abs() <= rounding, "{table}");
-    }
-
-    /// A step in which the machine did something else counts in the longest time alone.
-    #[test]
-    fn a_disturbed_step_is_not_typical() {
-        let (plan, mut profile) = profiled();
-        let schedule = &plan.entry("train_step").unwrap().schedule;
-        let launch = |step: usize, kernel: usize| Launch {
-            step,
-            kernel,
-            start: step as f64 * 1000.0 + kernel as f64 * 1.25,
-            // The step ends with it.
-            seconds: if (step, kernel) == (1, 2) { 400.0 } else { 1.0 },
-        };
-        let count = schedule.kernels.len();
-        profile.launches = (0..4).flat_map(|step| (0..count).map(move |kernel| launch(step, kernel))).collect();
-        let kernels = profile.kernels(schedule).unwrap();
-        assert_eq!(profile.typical_steps().len(), 2);
-        assert_eq!([kernels[2].min_seconds, kernels[2].seconds, kernels[2].max_seconds], [1.0, 1.0, 400.0]);
-        let step = profile.step_time();
-        assert!((step.between_seconds - 0.25 * (count - 1) as f64).abs() < 1e-9, "{step:?}");
-    }
-
-    #[test]
-    fn a_profile_of_something_else_is_refused() {
-        let (plan, profile) = profiled();
-        let trace = profile.to_trace(&plan.entry("train_step").unwrap().schedule, 0).unwrap();
-        let other = &plan.entry("evaluate").unwrap().schedule;
-        assert!(matches!(Profile::from_trace(&trace, other), Err(ProfileError::OtherProgram(_))));
-        for text in ["", "{}", "[1]", "{\"traceEvents\":[]}"] {
-            assert!(matches!(Profile::from_trace(text, other), Err(ProfileError::Format(_))), "{text}");
-        }
-    }
 }

@@ -6,7 +6,9 @@ use crate::declare;
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device as _, TensorRef, cuda};
 use crate::inspect::page::{page_data, render};
-use crate::inspect::profile::{Profile, live_bytes};
+use crate::inspect::profile::compare::compare;
+use crate::inspect::profile::grouped::By;
+use crate::inspect::profile::{Profile, Recorded, live_bytes};
 use crate::inspect::{
     Observed, diff, explain, explain_pair, memory_text, observe, schedule_dot, schedule_svg, schedule_text,
 };
@@ -186,10 +188,15 @@ pub fn idx(bytes: &[u8]) {
     }
 }
 
-/// What `inspect --profile` is given.
+/// What `inspect --profile` and `profile --against` are given.
 pub fn profile(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = Profile::subject_of(text);
+    if let Ok(recorded) = Recorded::from_trace(text) {
+        for by in [None, Some(By::Layer), Some(By::Kind)] {
+            compare(&recorded, &recorded, by).table(["a", "b"]);
+        }
+    }
     let schedule = &PLAN.entries[1].schedule;
     if let Ok(profile) = Profile::from_trace(text, schedule)
         && let Ok(kernels) = profile.kernels(schedule)
