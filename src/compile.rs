@@ -223,7 +223,7 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         merge_calls: policy.merge_calls,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,
         operands: rounding(strategy),
-        rounds_convolutions: strategy.target != Target::Cpu,
+        matrices_alone: strategy.target == Target::Cpu,
     }
 }
 

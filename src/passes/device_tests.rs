@@ -16,7 +16,7 @@ const IMAGES: PassContext = PassContext {
     merge_calls: false,
     deviations: false,
     operands: None,
-    rounds_convolutions: true,
+    matrices_alone: false,
     minimal_filtering: None,
 };
 const MERGED: PassContext = PassContext {
@@ -25,7 +25,7 @@ const MERGED: PassContext = PassContext {
     merge_calls: true,
     deviations: false,
     operands: None,
-    rounds_convolutions: true,
+    matrices_alone: false,
     minimal_filtering: None,
 };
 

@@ -91,8 +91,8 @@ pub struct PassContext {
     pub deviations: bool,
     /// What large contractions are to multiply, where not f32.
     pub operands: Option<Rounding>,
-    /// Whether convolutions are among these; else matrix products are alone.
-    pub rounds_convolutions: bool,
+    /// Whether these are matrix products alone, and convolutions stay as they are.
+    pub matrices_alone: bool,
 }
 
 impl PassContext {

@@ -77,7 +77,7 @@ fn is_large(graph: &Graph, id: NodeId, context: &PassContext) -> bool {
     // The last two dimensions of matrices; batch and channels of convolutions, whose pixels do not count.
     let first = |shape: &[usize]| if *graph.op(id) == Op::MatMul { shape.len() - 2 } else { 0 };
     let sizes = |operand: NodeId| graph.shape(operand)[first(graph.shape(operand))..][..2].to_vec();
-    let is_rounded = *graph.op(id) == Op::MatMul || (graph.op(id).is_contraction() && context.rounds_convolutions);
+    let is_rounded = *graph.op(id) == Op::MatMul || (graph.op(id).is_contraction() && !context.matrices_alone);
     is_rounded && graph.operands(id).into_iter().flat_map(sizes).all(|size| size >= LEAST)
 }
 

@@ -19,7 +19,7 @@ const FAST: PassContext = PassContext {
     merge_calls: false,
     deviations: false,
     operands: None,
-    rounds_convolutions: true,
+    matrices_alone: false,
     minimal_filtering: None,
 };
 const DEVICE_CONTEXT: PassContext = PassContext {
@@ -28,7 +28,7 @@ const DEVICE_CONTEXT: PassContext = PassContext {
     merge_calls: true,
     deviations: false,
     operands: None,
-    rounds_convolutions: true,
+    matrices_alone: false,
     minimal_filtering: None,
 };
 

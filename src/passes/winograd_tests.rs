@@ -14,7 +14,7 @@ const CONTEXT: PassContext = PassContext {
     deviations: false,
     minimal_filtering: Some(8),
     operands: None,
-    rounds_convolutions: true,
+    matrices_alone: false,
 };
 
 fn rewritten(lines: &str) -> String {

@@ -2,6 +2,7 @@
 
 /// Vector instruction sets that functions are compiled for, the widest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) enum Level {
     Generic,
     Avx2,
@@ -10,6 +11,7 @@ pub(crate) enum Level {
 
 /// The widest that the processor has. (The standard library looks it up once.)
 #[inline]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) fn level() -> Level {
     #[cfg(target_arch = "x86_64")]
     let widest = if std::arch::is_x86_feature_detected!("avx512f")

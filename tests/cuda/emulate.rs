@@ -245,8 +245,7 @@ fn stored_operands_are_multiplied_as_they_are() {
         for fusion in [Fusion::On, Fusion::Off] {
             let strategy = gpu(fusion, precision);
             let mut graph = parse(LAYERS).unwrap();
-            let context =
-                PassContext { operands: rounding(&strategy), rounds_convolutions: true, ..PassContext::default() };
+            let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
             operand_precision(&mut graph, &context);
             let mut bindings = random_bindings(&graph, 3);
             for value in bindings.values_mut() {
@@ -308,8 +307,7 @@ fn warpgroups_reduce_what_they_update() {
         let target = Target::Cuda(Architecture(90));
         let mut strategy = Strategy::new(Fusion::On, target, Precision::Bf16);
         strategy.policy.parallel_points = 0;
-        let context =
-            PassContext { operands: rounding(&strategy), rounds_convolutions: true, ..PassContext::default() };
+        let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
         operand_precision(&mut graph, &context);
         let mut bindings = random_bindings(&graph, 7);
         for value in bindings.values_mut() {

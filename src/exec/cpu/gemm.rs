@@ -12,6 +12,7 @@ use crate::tensor::Bf16;
 /// Most rows of any kernel.
 pub const MAX_ROWS: usize = 12;
 /// Floats of a cache line.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 const LINE: usize = 16;
 
 /// What each 32-bit word of a product's rows and columns holds.
@@ -28,7 +29,8 @@ pub struct Tile {
     rows: [*const f32; MAX_ROWS],
     /// From one element of a row to the next.
     step: usize,
-    /// The rows that are multiplied next, where the caches may not have them.
+    /// The rows that are multiplied next, where the caches may not have them and the processor can be asked for them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     next: Option<[*const f32; MAX_ROWS]>,
 }
 

@@ -47,8 +47,8 @@ pub fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
 /// # Errors
 /// When a graph can't be scheduled, or the plan does not pass.
 pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
-    let rounds_convolutions = strategy.target != Target::Cpu;
-    let context = PassContext { operands: rounding(&strategy), rounds_convolutions, ..PassContext::default() };
+    let matrices_alone = strategy.target == Target::Cpu;
+    let context = PassContext { operands: rounding(&strategy), matrices_alone, ..PassContext::default() };
     let mut graphs = graphs.to_vec();
     if context.operands.is_some() {
         for graph in &mut graphs {
