@@ -63,7 +63,7 @@
 //! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **A plan is for one target** ([`kernel::target::Target`]). For a GPU the passes of [`passes::DEVICE`] follow the others
 //!   (calls that run twice with the same weights are merged, and what tensor cores multiply is rounded where it is
-//!   computed, so that it is stored in fewer bits), and [`mod@schedule`] keeps activations with the batch next to
+//!   computed, so that it is stored in fewer bits, as on a CPU in bf16), and [`mod@schedule`] keeps activations with the batch next to
 //!   the channels, so that every tile of a convolution is contiguous. State has an order in the arena, and its declared
 //!   order wherever it is read or written from outside: checkpoints pass from device to device.
 //! - **Device code is text that people read**: `kernels/*.cuh` hold what kernels have in common, and what is a kernel's own

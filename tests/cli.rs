@@ -734,6 +734,28 @@ fn exact_convolutions_are_asked_for_and_kept() {
     assert!(is_direct(&["p.plan"]) && !is_direct(&["p.plan", "--math", "fast"]));
 }
 
+/// A run on the CPU computes at the precision that it began with, and says which; tf32 is of GPUs.
+#[test]
+fn a_run_in_bf16_stays_one() {
+    let dir = TempDir::new().unwrap();
+    let train = |more: &[&str]| {
+        let args = ["train", "mlp-gan", "--set", "batch=32", "--data", "embedded", "--offline"];
+        succeed(dir.path(), &[&args[..], more].concat())
+    };
+    let bf16 = ["--precision", "bf16"];
+    assert!(train(&[&bf16[..], &["--steps", "4", "--name", "whole"]].concat()).contains(" in bf16, seed 2"));
+    train(&[&bf16[..], &["--steps", "2", "--name", "parts"]].concat());
+    let out = succeed(dir.path(), &["train", "--resume", "runs/parts", "--steps", "4", "--offline"]);
+    assert!(out.contains(" in bf16, seed 2"), "{out}");
+    train(&["--steps", "4", "--name", "f32"]);
+    let state = |run: &str| fs::read(dir.path().join("runs").join(run).join("checkpoint.safetensors")).unwrap();
+    assert!(state("whole") == state("parts") && state("whole") != state("f32"));
+    let err = fail(dir.path(), 1, &["train", "mlp-gan", "--precision", "tf32"]);
+    assert!(err.contains("--precision tf32 is for GPUs"), "{err}");
+    let kernels = ["compile", "mlp-gan", "--precision", "bf16", "--emit", "text", "--stage", "operand-precision"];
+    assert!(succeed(dir.path(), &kernels).contains("= convert "));
+}
+
 const NETWORK: &str = r#"networks: { "NAME": Network(input: [3], layers: [Dense(2), Relu()]) },
     entries: { "train_step": Entry(
         inputs: { "x": Tensor([2, 3]) },

@@ -185,7 +185,7 @@ pub const PIPELINE: &[Pass] = &[
 ];
 
 /// After the pipeline, where [`PassContext::is_for_device`]: the shape of work that a device with many cores and a memory
-/// layout of its own is fast at.
+/// layout of its own is fast at. Of these a CPU in bf16 has use for the last.
 pub const DEVICE: &[Pass] = &[
     Pass { name: "unflatten", about: about::UNFLATTEN, assumes: Assumes::Nothing, run: unflatten },
     Pass { name: "deviations", about: about::DEVIATIONS, assumes: Assumes::Nothing, run: deviations },
