@@ -77,25 +77,8 @@ impl Micro for Portable {
     const COLUMNS: usize = 16;
 
     unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-        let mut sums = [[0f32; 16]; 4];
-        for k in 0..depth {
-            // SAFETY: `b` has `depth` rows of 16 floats, each of `a` has `depth` floats.
-            let columns = unsafe { &*b.add(k * 16).cast::<[f32; 16]>() };
-            for (sums, row) in sums.iter_mut().zip(a.rows) {
-                // SAFETY: as above.
-                let x = unsafe { *row.add(k * a.step) };
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum += x * column;
-                }
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            // SAFETY: `c` has 4 rows of 16 floats, `ldc` apart.
-            let row = unsafe { &mut *c.add(i * ldc).cast::<[f32; 16]>() };
-            for (c, sum) in row.iter_mut().zip(sums) {
-                *c = if accumulate { *c + sum } else { *sum };
-            }
-        }
+        // SAFETY: the caller's promises are those of the callee.
+        unsafe { portable(depth, a, b, c, ldc, accumulate, |sum, x, y| sum + x * y) }
     }
 }
 
@@ -107,26 +90,46 @@ impl Micro for PortablePairs {
     const COLUMNS: usize = 16;
 
     unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-        let mut sums = [[0f32; 16]; 4];
-        for k in 0..depth {
-            // SAFETY: `b` has `depth` rows of 16 words, each of `a` has `depth` words.
-            let columns = unsafe { &*b.add(k * 16).cast::<[f32; 16]>() };
-            for (sums, row) in sums.iter_mut().zip(a.rows) {
-                // SAFETY: as above.
-                let x = halves(unsafe { *row.add(k * a.step) });
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    let y = halves(*column);
-                    *sum += x[1] * y[1];
-                    *sum += x[0] * y[0];
-                }
+        let add = |sum, x, y| {
+            let (x, y) = (halves(x), halves(y));
+            sum + x[1] * y[1] + x[0] * y[0]
+        };
+        // SAFETY: the caller's promises are those of the callee.
+        unsafe { portable(depth, a, b, c, ldc, accumulate, add) }
+    }
+}
+
+/// 4 × 16, where `add` adds the product of two words to a sum.
+///
+/// # Safety
+/// As for [`Micro::run`].
+#[inline(always)]
+unsafe fn portable(
+    depth: usize,
+    a: &Tile,
+    b: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    accumulate: bool,
+    add: impl Fn(f32, f32, f32) -> f32,
+) {
+    let mut sums = [[0f32; 16]; 4];
+    for k in 0..depth {
+        // SAFETY: `b` has `depth` rows of 16 words, each of `a` has `depth` words.
+        let columns = unsafe { &*b.add(k * 16).cast::<[f32; 16]>() };
+        for (sums, row) in sums.iter_mut().zip(a.rows) {
+            // SAFETY: as above.
+            let x = unsafe { *row.add(k * a.step) };
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = add(*sum, x, *column);
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
-            // SAFETY: `c` has 4 rows of 16 floats, `ldc` apart.
-            let row = unsafe { &mut *c.add(i * ldc).cast::<[f32; 16]>() };
-            for (c, sum) in row.iter_mut().zip(sums) {
-                *c = if accumulate { *c + sum } else { *sum };
-            }
+    }
+    for (i, sums) in sums.iter().enumerate() {
+        // SAFETY: `c` has 4 rows of 16 floats, `ldc` apart.
+        let row = unsafe { &mut *c.add(i * ldc).cast::<[f32; 16]>() };
+        for (c, sum) in row.iter_mut().zip(sums) {
+            *c = if accumulate { *c + sum } else { *sum };
         }
     }
 }
@@ -191,87 +194,73 @@ mod x86 {
         }
     }
 
-    /// 12 × 32 in twenty-four 512-bit accumulators.
-    pub struct Avx512;
+    /// A kernel of 12 × 32 in twenty-four 512-bit accumulators: its instruction set, and a sum with the product of a row's
+    /// word and columns added.
+    macro_rules! of_512_bits {
+        (
+            $(#[$meta:meta])* $kernel:ident, $function:ident, $features:literal,
+            |$sum:ident, $x:ident, $columns:ident| $added:expr
+        ) => {
+            $(#[$meta])*
+            pub struct $kernel;
 
-    impl Micro for Avx512 {
-        const ROWS: usize = 12;
-        const COLUMNS: usize = 32;
+            impl Micro for $kernel {
+                const ROWS: usize = 12;
+                const COLUMNS: usize = 32;
 
-        #[inline]
-        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-            // SAFETY: the caller's promises are those of the callee.
-            unsafe { avx512(depth, a, b, c, ldc, accumulate) }
-        }
+                #[inline]
+                unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+                    // SAFETY: the caller's promises are those of the callee.
+                    unsafe { $function(depth, a, b, c, ldc, accumulate) }
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn $function(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
+                // SAFETY: as for `avx2`, with 12 rows and 32 columns.
+                unsafe {
+                    let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+                    for first in (0..depth).step_by(LINE) {
+                        a.prefetch_next(12, first);
+                        for k in first..(first + LINE).min(depth) {
+                            let columns = [_mm512_loadu_ps(b.add(k * 32)), _mm512_loadu_ps(b.add(k * 32 + 16))];
+                            for (sums, row) in sums.iter_mut().zip(a.rows) {
+                                let $x = _mm512_set1_ps(*row.add(k * a.step));
+                                for (sum, $columns) in sums.iter_mut().zip(columns) {
+                                    let $sum = *sum;
+                                    *sum = $added;
+                                }
+                            }
+                        }
+                    }
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            let at = c.add(i * ldc + 16 * j);
+                            let value = if accumulate { _mm512_add_ps(_mm512_loadu_ps(at), sum) } else { sum };
+                            _mm512_storeu_ps(at, value);
+                        }
+                    }
+                }
+            }
+        };
     }
 
+    of_512_bits!(
+        /// Of f32.
+        Avx512, avx512, "avx512f", |sum, x, columns| _mm512_fmadd_ps(x, columns, sum)
+    );
+    of_512_bits!(
+        /// Of pairs of bf16: twice as many products an instruction.
+        Avx512Pairs, avx512_pairs, "avx512f,avx512bf16",
+        |sum, x, columns| _mm512_dpbf16_ps(sum, pairs(x), pairs(columns))
+    );
+
+    /// Words as what they hold.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-        // SAFETY: as for `avx2`, with 12 rows and 32 columns.
-        unsafe {
-            let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-            for first in (0..depth).step_by(LINE) {
-                a.prefetch_next(12, first);
-                for k in first..(first + LINE).min(depth) {
-                    let b0 = _mm512_loadu_ps(b.add(k * 32));
-                    let b1 = _mm512_loadu_ps(b.add(k * 32 + 16));
-                    for (sums, row) in sums.iter_mut().zip(a.rows) {
-                        let x = _mm512_set1_ps(*row.add(k * a.step));
-                        sums[0] = _mm512_fmadd_ps(x, b0, sums[0]);
-                        sums[1] = _mm512_fmadd_ps(x, b1, sums[1]);
-                    }
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let at = c.add(i * ldc + 16 * j);
-                    let value = if accumulate { _mm512_add_ps(_mm512_loadu_ps(at), sum) } else { sum };
-                    _mm512_storeu_ps(at, value);
-                }
-            }
-        }
-    }
-
-    /// The same of pairs of bf16: twice as many products an instruction.
-    pub struct Avx512Pairs;
-
-    impl Micro for Avx512Pairs {
-        const ROWS: usize = 12;
-        const COLUMNS: usize = 32;
-
-        #[inline]
-        unsafe fn run(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-            // SAFETY: the caller's promises are those of the callee.
-            unsafe { avx512_pairs(depth, a, b, c, ldc, accumulate) }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn avx512_pairs(depth: usize, a: &Tile, b: *const f32, c: *mut f32, ldc: usize, accumulate: bool) {
-        // SAFETY: as for `avx512`; a vector of 32-bit words is as many pairs of bf16.
-        unsafe {
-            let pairs = |words: __m512| -> __m512bh { std::mem::transmute(words) };
-            let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-            for first in (0..depth).step_by(LINE) {
-                a.prefetch_next(12, first);
-                for k in first..(first + LINE).min(depth) {
-                    let b0 = pairs(_mm512_loadu_ps(b.add(k * 32)));
-                    let b1 = pairs(_mm512_loadu_ps(b.add(k * 32 + 16)));
-                    for (sums, row) in sums.iter_mut().zip(a.rows) {
-                        let x = pairs(_mm512_set1_ps(*row.add(k * a.step)));
-                        sums[0] = _mm512_dpbf16_ps(sums[0], x, b0);
-                        sums[1] = _mm512_dpbf16_ps(sums[1], x, b1);
-                    }
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let at = c.add(i * ldc + 16 * j);
-                    let value = if accumulate { _mm512_add_ps(_mm512_loadu_ps(at), sum) } else { sum };
-                    _mm512_storeu_ps(at, value);
-                }
-            }
-        }
+    fn pairs(words: __m512) -> __m512bh {
+        // SAFETY: a vector of 32-bit words is as many pairs of bf16, and any bits are a pair.
+        unsafe { std::mem::transmute(words) }
     }
 }
 

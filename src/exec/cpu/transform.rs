@@ -137,11 +137,8 @@ impl TransformProgram {
             };
             let of_map = outer * self.planes.map_strides[0] + first * self.planes.map_strides[1];
             let of_points = outer * self.planes.points_stride + first;
-            if self.is_to_points {
-                to_points(self, self.from + of_map, self.to + of_points, lanes, arena, memory);
-            } else {
-                from_points(self, self.from + of_points, self.to + of_map, lanes, arena, memory);
-            }
+            let (from, to) = if self.is_to_points { (of_map, of_points) } else { (of_points, of_map) };
+            transformed(self, self.from + from, self.to + to, lanes, arena, memory);
             first += lanes;
         }
         if self.is_to_points && self.is_large {
@@ -152,28 +149,26 @@ impl TransformProgram {
 
 multiversion! {
     /// Some lanes of one outer index: at most a line, or several whole ones.
-    fn to_points(program: &TransformProgram, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
+    fn transformed(program: &TransformProgram, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
         match lanes / LANES {
-            8 => program.map_to_points::<8>(from, to, lanes, arena, memory),
-            4 => program.map_to_points::<4>(from, to, lanes, arena, memory),
-            2 => program.map_to_points::<2>(from, to, lanes, arena, memory),
-            _ => program.map_to_points::<1>(from, to, lanes, arena, memory),
-        }
-    }
-}
-
-multiversion! {
-    fn from_points(program: &TransformProgram, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
-        match lanes / LANES {
-            8 => program.points_to_map::<8>(from, to, lanes, arena, memory),
-            4 => program.points_to_map::<4>(from, to, lanes, arena, memory),
-            2 => program.points_to_map::<2>(from, to, lanes, arena, memory),
-            _ => program.points_to_map::<1>(from, to, lanes, arena, memory),
+            8 => program.lines::<8>(from, to, lanes, arena, memory),
+            4 => program.lines::<4>(from, to, lanes, arena, memory),
+            2 => program.lines::<2>(from, to, lanes, arena, memory),
+            _ => program.lines::<1>(from, to, lanes, arena, memory),
         }
     }
 }
 
 impl TransformProgram {
+    #[inline(always)]
+    fn lines<const LINES: usize>(&self, from: usize, to: usize, lanes: usize, arena: Arena, memory: &mut [f32]) {
+        if self.is_to_points {
+            self.map_to_points::<LINES>(from, to, lanes, arena, memory);
+        } else {
+            self.points_to_map::<LINES>(from, to, lanes, arena, memory);
+        }
+    }
+
     /// `points = down · map · acrossᵀ` for each lane.
     #[inline(always)]
     fn map_to_points<const LINES: usize>(

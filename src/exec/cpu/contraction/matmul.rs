@@ -77,15 +77,11 @@ const PACKED: usize = 1 << 17;
 #[derive(Debug)]
 pub enum ColumnSource {
     Matrix(Matrix),
-    /// Patches of images, which start at a float of the arena.
+    /// Patches of images, which start at a float of the arena; with rows and columns exchanged where they are turned.
     Patches {
         of: Patches,
         images: usize,
-    },
-    /// The same with rows and columns exchanged.
-    TurnedPatches {
-        of: Patches,
-        images: usize,
+        is_turned: bool,
     },
 }
 
@@ -93,23 +89,20 @@ impl ColumnSource {
     fn dtype(&self) -> DType {
         match self {
             ColumnSource::Matrix(matrix) => matrix.dtype,
-            ColumnSource::Patches { .. } | ColumnSource::TurnedPatches { .. } => DType::F32,
+            ColumnSource::Patches { .. } => DType::F32,
         }
     }
 
     /// Puts columns into panels of `lanes`: see [`Matrix::pack`].
     fn pack(&self, words: Words, batch: usize, part: &Part, lanes: usize, arena: Arena, packed: &mut [f32]) {
-        let Part { start, depth, first, columns, .. } = *part;
-        let panels =
-            (0..columns).step_by(lanes).map(|panel| ([start, first + panel], [lanes.min(columns - panel), lanes]));
-        let panels = panels.zip(packed.chunks_exact_mut(depth * lanes));
         match self {
             ColumnSource::Matrix(matrix) => matrix.pack(words, batch, part, lanes, arena, packed),
-            ColumnSource::Patches { of, images } => {
-                panels.for_each(|((at, sizes), packed)| of.pack_columns([*images, batch], at, sizes, packed, arena));
-            }
-            ColumnSource::TurnedPatches { of, images } => {
-                panels.for_each(|((at, sizes), packed)| of.pack_turned([*images, batch], at, sizes, packed, arena));
+            ColumnSource::Patches { of, images, is_turned } => {
+                let Part { start, depth, first, columns, .. } = *part;
+                for (panel, packed) in (0..columns).step_by(lanes).zip(packed.chunks_exact_mut(depth * lanes)) {
+                    let used = lanes.min(columns - panel);
+                    of.pack([*images, batch], [start, first + panel], [used, lanes], *is_turned, packed, arena);
+                }
             }
         }
     }

@@ -202,7 +202,8 @@ impl ContractionProgram {
             (Algorithm::Patches { tile }, &ContractionKind::Conv2d(conv)) => {
                 let (taps, pixels) = (conv.taps(), conv.pixels());
                 let filter = Matrix::new(sources[1].base, [0, taps as isize, 1]);
-                let patches = ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base };
+                let patches =
+                    ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base, is_turned: false };
                 let (sizes, operands) = ([conv.n, conv.o, pixels, taps], (filter, patches));
                 phases.push(Phase::MatMul(MatMul::new(isa, sizes, 1, Columns::Panels, *tile, operands, results())));
             }
@@ -214,7 +215,8 @@ impl ContractionProgram {
                 let (taps, pixels, parts) = (conv.taps(), conv.pixels(), workspace(Purpose::Partials));
                 let strides = [conv.o * pixels, pixels, 1].map(|stride| stride as isize);
                 let gradient = Matrix::new(sources[1].base, strides);
-                let patches = ColumnSource::TurnedPatches { of: Patches::new(&conv), images: sources[0].base };
+                let patches =
+                    ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base, is_turned: true };
                 let (sizes, operands) = ([conv.n, conv.o, taps, pixels], (gradient, patches));
                 let (together, plain) = (images_added(conv.n), Results::Plain(parts));
                 let product = MatMul::new(isa, sizes, together, Columns::Panels, *tile, operands, plain);

@@ -78,33 +78,21 @@ impl Patches {
         })
     }
 
-    /// Columns from `column` on, for the taps from `start` on: a panel of `lanes`, of which `used` exist. `images` is the
-    /// float at which the images start.
-    pub fn pack_columns(
+    /// Columns from `column` on, for the rows from `start` on: a panel of `lanes`, of which `used` exist. Rows are taps and
+    /// columns pixels, or the other way where the matrix is turned. `images` is the float at which the images start.
+    pub fn pack(
         &self,
         [images, image]: [usize; 2],
         [start, column]: [usize; 2],
         [used, lanes]: [usize; 2],
+        is_turned: bool,
         packed: &mut [f32],
         arena: Arena,
     ) {
-        let rows = start..start + packed.len() / lanes;
+        let (rows, columns) = (start..start + packed.len() / lanes, column..column + used);
+        let (taps, pixels, apart) = if is_turned { (columns, rows, [1, lanes]) } else { (rows, columns, [lanes, 1]) };
         let [at, floats] = self.image(images, image);
-        copy(self, arena.read(at, floats), rows, column..column + used, [lanes, 1], packed);
-    }
-
-    /// The same of the transposed matrix: pixels from `start` on, for the taps from `column` on.
-    pub fn pack_turned(
-        &self,
-        [images, image]: [usize; 2],
-        [start, column]: [usize; 2],
-        [used, lanes]: [usize; 2],
-        packed: &mut [f32],
-        arena: Arena,
-    ) {
-        let pixels = start..start + packed.len() / lanes;
-        let [at, floats] = self.image(images, image);
-        copy(self, arena.read(at, floats), column..column + used, pixels, [1, lanes], packed);
+        copy(self, arena.read(at, floats), taps, pixels, apart, packed);
     }
 
     /// Where an image starts, and its length.
