@@ -6,8 +6,8 @@ use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
-use crate::kernel::target::{EpilogueReductions, Layout, Precision, Target};
-use crate::passes::{self, Pass, PassContext, Rounding};
+use crate::kernel::target::{Convolutions, EpilogueReductions, Layout, Precision, Target};
+use crate::passes::{self, MinimalFiltering, Pass, PassContext, Rounding};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
@@ -32,8 +32,7 @@ pub struct Options {
     pub tuned: Vec<TunedKernel>,
     /// Let passes assume that all numbers are finite; see the table of rewrites in [`passes`].
     pub fast_math: bool,
-    /// Compute every convolution as it is written, not by minimal filtering.
-    pub direct_convolutions: bool,
+    pub convolutions: Convolutions,
     /// Verify the graph after every pass.
     pub verify: bool,
     /// Check every pass against the interpreter on random inputs drawn from this seed.
@@ -55,7 +54,7 @@ impl Options {
             target: source.target,
             precision: source.precision,
             fast_math: source.fast_math,
-            direct_convolutions: source.direct_convolutions,
+            convolutions: source.convolutions,
             ..Options::default()
         }
     }
@@ -72,7 +71,7 @@ impl Options {
             target: self.target,
             precision: self.precision,
             fast_math: self.fast_math,
-            direct_convolutions: self.direct_convolutions,
+            convolutions: self.convolutions,
         }
     }
 
@@ -93,7 +92,7 @@ impl Default for Options {
             optional: Vec::new(),
             tuned: Vec::new(),
             fast_math: false,
-            direct_convolutions: false,
+            convolutions: Convolutions::default(),
             verify: cfg!(debug_assertions),
             validate: None,
             stop_after: None,
@@ -216,9 +215,11 @@ fn workspace_bytes(schedule: &Schedule) -> usize {
 /// What passes are told.
 fn context(strategy: &Strategy, options: &Options) -> PassContext {
     let policy = strategy.policy;
+    let most_points = options.convolutions.most_points(options.precision);
     PassContext {
         fast_math: options.fast_math,
-        minimal_filtering: policy.minimal_filtering.filter(|_| !options.direct_convolutions),
+        minimal_filtering: (policy.minimal_filtering.zip(most_points))
+            .map(|(flops_per_byte, most_points)| MinimalFiltering { flops_per_byte, most_points }),
         images: policy.layout == Layout::PixelMajor,
         merge_calls: policy.merge_calls,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,

@@ -78,7 +78,7 @@ fn the_cpu_executor_agrees_with_pytorch() {
         target: Default::default(),
         precision: Default::default(),
         fast_math: false,
-        direct_convolutions: false,
+        convolutions: Default::default(),
     };
     for threads in [1, 2] {
         check(&replay().run_on(source.clone(), &CpuDevice::new(threads)).unwrap(), 1e-4);

@@ -7,6 +7,7 @@ use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
 use gcc_gan::inspect::{Observed, main_entry, observe};
+use gcc_gan::kernel::target::Convolutions;
 use gcc_gan::plan::{self, EntryPlan, Plan};
 use gcc_gan::train::checkpoint::Checkpoint;
 use gcc_gan::train::session;
@@ -161,7 +162,7 @@ pub struct MathArgs {
     /// Allow rewrites that are wrong for NaN and infinities, such as x - x → 0
     #[arg(long)]
     fast_math: bool,
-    /// How convolutions are computed [default: fast, or as a plan was compiled]
+    /// How convolutions are computed [default: accurate, or as a plan was compiled]
     #[arg(long, value_enum, value_name = "HOW")]
     math: Option<Math>,
 }
@@ -169,10 +170,22 @@ pub struct MathArgs {
 /// `--math`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Math {
-    /// Large ones on the CPU by Winograd's minimal filtering: results are within 1e-5 of the direct ones' norm
-    Fast,
     /// Every one as it is written
     Exact,
+    /// Large ones on the CPU by Winograd's minimal filtering: results are within 1e-5 of the direct ones' norm
+    Accurate,
+    /// The same with larger tiles: within 1e-4, closer than TF32
+    Fast,
+}
+
+impl From<Math> for Convolutions {
+    fn from(math: Math) -> Convolutions {
+        match math {
+            Math::Exact => Convolutions::Exact,
+            Math::Accurate => Convolutions::Accurate,
+            Math::Fast => Convolutions::Fast,
+        }
+    }
 }
 
 impl MathArgs {
@@ -180,7 +193,7 @@ impl MathArgs {
     pub fn apply(self, options: &mut Options) {
         options.fast_math |= self.fast_math;
         if let Some(math) = self.math {
-            options.direct_convolutions = math == Math::Exact;
+            options.convolutions = math.into();
         }
     }
 
@@ -188,6 +201,6 @@ impl MathArgs {
     pub fn changes(self, options: &Options) -> bool {
         let mut changed = options.clone();
         self.apply(&mut changed);
-        (changed.fast_math, changed.direct_convolutions) != (options.fast_math, options.direct_convolutions)
+        (changed.fast_math, changed.convolutions) != (options.fast_math, options.convolutions)
     }
 }

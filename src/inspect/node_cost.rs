@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn contractions_cost_the_same_as_nodes_and_as_kernels() {
         let text = builtin::text("dcgan").unwrap();
-        let options = Options { direct_convolutions: true, ..Options::default() };
+        let options = Options { convolutions: crate::kernel::target::Convolutions::Exact, ..Options::default() };
         let compiled = compile("dcgan", text, &options, &mut |_| {}).unwrap();
         let graph = &compiled.module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph;
         let contraction = |id: &NodeId| graph.op(*id).is_contraction();

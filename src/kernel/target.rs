@@ -91,6 +91,32 @@ impl Precision {
     }
 }
 
+/// How convolutions are computed, where the target has a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Convolutions {
+    /// As they are written.
+    Exact,
+    /// Large ones by minimal filtering, within 1e-5 of the norm of what they are: about ten times the rounding errors of
+    /// the sums as they are written.
+    #[default]
+    Accurate,
+    /// The same with larger tiles, within 1e-4: more accurate than operands rounded to TF32.
+    Fast,
+}
+
+impl Convolutions {
+    /// The most points of an axis that minimal filtering may take, if any. Each point more costs accuracy. Operands that
+    /// are rounded to bf16 have none to spare.
+    pub fn most_points(self, precision: Precision) -> Option<usize> {
+        match (self, precision) {
+            (Convolutions::Exact, _) => None,
+            (Convolutions::Accurate, _) | (Convolutions::Fast, Precision::Tf32 | Precision::Bf16) => Some(8),
+            (Convolutions::Fast, Precision::F32) => Some(11),
+        }
+    }
+}
+
 /// What fusion may do and what it takes to be worth it: a target's, unless somebody wants another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {

@@ -10,8 +10,8 @@
 //! ([`PassContext::fast_math`]), or in a pass that is itself asked for. These rows assume something; all others keep
 //! NaN, infinities and numbers as they are. The sign of a zero is not kept (`x + 0 → x`), nor is the rounding of sums
 //! and products whose constants are joined. `operand-precision` rounds, and is all that does. `winograd` multiplies and
-//! adds in another way, with errors of up to 1e-5 of the norm of what it computes, and what is not finite there spreads to
-//! the other results of its tile (`--math exact` leaves it out).
+//! adds in another way, with errors of up to 1e-5 of the norm of what it computes (1e-4 with `--math fast`), and what is
+//! not finite there spreads to the other results of its tile (`--math exact` leaves it out).
 //!
 //! | pass | rule | rewrites | assumes |
 //! |---|---|---|---|
@@ -84,15 +84,23 @@ pub struct PassContext {
     pub images: bool,
     /// Whether calls of the same layers are to be one of both batches.
     pub merge_calls: bool,
-    /// Where convolutions may be computed by minimal filtering: operations a byte at which the target computes and moves
-    /// numbers equally long.
-    pub minimal_filtering: Option<usize>,
+    /// Where convolutions may be computed by minimal filtering.
+    pub minimal_filtering: Option<MinimalFiltering>,
     /// Whether sums of squared deviations are to be reductions of their own, and statistics of several calls one reduction.
     pub deviations: bool,
     /// What large contractions are to multiply, where not f32.
     pub operands: Option<Rounding>,
     /// Whether these are matrix products alone, and convolutions stay as they are.
     pub matrices_alone: bool,
+}
+
+/// What decides about convolutions by minimal filtering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinimalFiltering {
+    /// Operations a byte at which the target computes and moves numbers equally long.
+    pub flops_per_byte: usize,
+    /// Most points of an axis: see [`Convolutions::most_points`](crate::kernel::target::Convolutions::most_points).
+    pub most_points: usize,
 }
 
 impl PassContext {

@@ -1,14 +1,14 @@
 //! Convolutions by Winograd's minimal filtering.
 
-use super::{PassContext, Report};
+use super::{MinimalFiltering, PassContext, Report};
 use crate::ir::{Builder, Graph, NodeId, Op, Window};
-use crate::winograd::{MOST_POINTS, Part, Transform};
+use crate::winograd::{Part, Transform};
 
 /// Replaces convolutions by a matrix product between transforms where that is faster. It runs before differentiation, so
 /// the gradients are such products too, and share the transformed operands.
 ///
-/// Small tiles compute less of what is thrown away, larger ones multiply less for each result: of all tiles for which
-/// the points are known, the one that costs least is taken, by multiplications and the bytes that the transforms write and
+/// Small tiles compute less of what is thrown away, larger ones multiply less for each result: of all tiles that are accurate
+/// enough, the one that costs least is taken, by multiplications and the bytes that the transforms write and
 /// read ([`PassContext::minimal_filtering`]). A convolution that would cost nearly as much stays as it is.
 ///
 /// ```text
@@ -23,12 +23,12 @@ use crate::winograd::{MOST_POINTS, Part, Transform};
 pub fn winograd(graph: &mut Graph, context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut changed = 0;
-    let Some(flops_per_byte) = context.minimal_filtering else {
+    let Some(decision) = context.minimal_filtering else {
         return Report { changed, nodes_before, nodes_after: nodes_before };
     };
     for id in graph.topological() {
         let Some(convolution) = Convolution::of(graph, id) else { continue };
-        let Some(tile) = convolution.best_tile(flops_per_byte as f64) else { continue };
+        let Some(tile) = convolution.best_tile(decision) else { continue };
         let [a, b] = [0, 1].map(|side| graph.operands(id)[side]);
         let is_transposed = matches!(graph.op(id), Op::Conv2dInputGrad { .. });
         let part = |part| {
@@ -101,12 +101,15 @@ impl Convolution {
     }
 
     /// The same and what memory takes, in multiplications and additions, by minimal filtering.
-    fn by_points(&self, tile: [usize; 2], flops_per_byte: f64) -> Option<f64> {
+    fn by_points(&self, tile: [usize; 2], decision: MinimalFiltering) -> Option<f64> {
         let mut transforms = 0.0;
         let mut elements = [0.0; 3];
         let planes = [(self.n, self.c), (self.o, self.c), (self.n, self.o)];
         for (i, (part, (n, c))) in [Part::Input, Part::Filter, Part::Output].into_iter().zip(planes).enumerate() {
             let transform = self.transform(part, tile)?;
+            if transform.axes.iter().any(|axis| axis.points() > decision.most_points) {
+                return None;
+            }
             transforms += transform.flops(n * c) as f64;
             elements[i] = (transform.axes.iter().map(|axis| axis.rows(part)).product::<usize>() * n * c) as f64;
         }
@@ -114,13 +117,14 @@ impl Convolution {
         let points = self.transform(Part::Input, tile)?.points() as f64;
         let product = 2.0 * (elements[0] * elements[1] * elements[2]).sqrt() / points.sqrt();
         let bytes = 2.0 * size_of::<f32>() as f64 * elements.iter().sum::<f64>();
-        Some(product + transforms + bytes * flops_per_byte)
+        Some(product + transforms + bytes * decision.flops_per_byte as f64)
     }
 
     /// The tile that costs least, where it is worth it.
-    fn best_tile(&self, flops_per_byte: f64) -> Option<[usize; 2]> {
-        let tiles = (1..=MOST_POINTS).flat_map(|down| (1..=MOST_POINTS).map(move |across| [down, across]));
-        let costs = tiles.filter_map(|tile| Some((self.by_points(tile, flops_per_byte)?, tile)));
+    fn best_tile(&self, decision: MinimalFiltering) -> Option<[usize; 2]> {
+        let most = decision.most_points;
+        let tiles = (1..=most).flat_map(|down| (1..=most).map(move |across| [down, across]));
+        let costs = tiles.filter_map(|tile| Some((self.by_points(tile, decision)?, tile)));
         let (cost, tile) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
         (cost < WORTH * self.direct()).then_some(tile)
     }

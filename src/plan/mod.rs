@@ -11,7 +11,7 @@ mod verify;
 pub use crate::kernel::choice::TunedKernel;
 pub use crate::kernel::cost::Machine;
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout, Storage};
-use crate::kernel::target::{Fusion, Precision, Target};
+use crate::kernel::target::{Convolutions, Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
 use crate::types::{InputDecl, StateDecl};
@@ -41,8 +41,7 @@ pub struct Source {
     pub precision: Precision,
     /// Whether rewrites were allowed to assume that all numbers are finite.
     pub fast_math: bool,
-    /// Whether every convolution is computed as it is written.
-    pub direct_convolutions: bool,
+    pub convolutions: Convolutions,
 }
 
 /// One entry point for one choice of sizes.

@@ -20,7 +20,7 @@ use super::data::Dataset;
 use super::trainer::Target;
 use crate::atomic;
 use crate::kernel::choice::TunedKernel;
-use crate::kernel::target::{self, Fusion, Precision};
+use crate::kernel::target::{self, Convolutions, Fusion, Precision};
 use crate::plan::Plan;
 use crate::tensor::{DType, Tensor, Type};
 
@@ -52,9 +52,9 @@ pub struct Meta {
     /// Whether it was compiled under the assumption that all numbers are finite.
     #[serde(default)]
     pub fast_math: bool,
-    /// Whether its convolutions are computed as they are written.
-    #[serde(default)]
-    pub direct_convolutions: bool,
+    /// How its convolutions are computed. Files of older versions say whether that is exact.
+    #[serde(default, alias = "direct_convolutions", deserialize_with = "convolutions")]
+    pub convolutions: Convolutions,
     /// What its kernels were made for, and what it ran on: the plan may have been for an older GPU. Absent in files of older
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,6 +76,21 @@ pub struct Meta {
     pub position: Position,
 }
 
+/// How convolutions are computed, or whether exactly.
+fn convolutions<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Convolutions, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        How(Convolutions),
+        IsExact(bool),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::How(how) => how,
+        Written::IsExact(true) => Convolutions::Exact,
+        Written::IsExact(false) => Convolutions::Accurate,
+    })
+}
+
 impl Meta {
     /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data
     /// for testing, which changes its digest.
@@ -91,7 +106,7 @@ impl Meta {
             tuned: source.tuned.clone(),
             fusion: source.fusion,
             fast_math: source.fast_math,
-            direct_convolutions: source.direct_convolutions,
+            convolutions: source.convolutions,
             made_for: Some(source.target),
             precision: source.precision,
             seed,

@@ -772,7 +772,7 @@ pub fn compile_again(
         tuned: meta.tuned.clone(),
         fusion: meta.fusion,
         fast_math: meta.fast_math,
-        direct_convolutions: meta.direct_convolutions,
+        convolutions: meta.convolutions,
         target,
         precision,
         deny_warnings,

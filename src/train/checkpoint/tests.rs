@@ -16,7 +16,7 @@ fn meta(step: u64) -> Meta {
         tuned: Vec::new(),
         fusion: crate::kernel::target::Fusion::On,
         fast_math: false,
-        direct_convolutions: false,
+        convolutions: Convolutions::default(),
         made_for: None,
         ran_on: None,
         precision: Precision::default(),
@@ -75,11 +75,15 @@ fn what_is_saved_is_loaded_bit_for_bit() {
 #[test]
 fn facts_of_older_versions_are_read() {
     let mut old = serde_json::to_value(meta(7)).unwrap();
-    for newer in ["digest", "optional", "fusion", "fast_math", "direct_convolutions", "target"] {
+    for newer in ["digest", "optional", "fusion", "fast_math", "convolutions", "target"] {
         assert!(old.as_object_mut().unwrap().remove(newer).is_some(), "{newer}");
     }
-    let read: Meta = serde_json::from_value(old).unwrap();
-    assert_eq!((read.step, read.target), (7, None));
+    let read: Meta = serde_json::from_value(old.clone()).unwrap();
+    assert_eq!((read.step, read.target, read.convolutions), (7, None, Convolutions::Accurate));
+    for (is_exact, how) in [(true, Convolutions::Exact), (false, Convolutions::Accurate)] {
+        old["direct_convolutions"] = is_exact.into();
+        assert_eq!(serde_json::from_value::<Meta>(old.clone()).unwrap().convolutions, how);
+    }
 }
 
 #[test]
