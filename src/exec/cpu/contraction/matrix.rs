@@ -101,6 +101,18 @@ impl Matrix {
             return;
         }
         // Read along rows, all panels together.
+        if let (Words::F32, DType::F32, 1, 0..) = (words, self.dtype, self.column, self.row)
+            && depth > 0
+        {
+            let stride = self.row as usize;
+            let from = arena.read(self.at(batch, start, first), (depth - 1) * stride + columns);
+            let rows = Lines { from, stride, count: depth, length: columns };
+            return match lanes {
+                32 => into_panels_of_32(rows, packed),
+                16 => into_panels_of_16(rows, packed),
+                _ => into_panels(rows, lanes, packed),
+            };
+        }
         for k in 0..depth {
             for (panel, used) in panels() {
                 let to = &mut packed[panel * depth + k * lanes..][..lanes];
@@ -168,6 +180,46 @@ fn copy_floats(from: &[f32], into: &mut [f32]) {
         from.iter().zip(into).for_each(|(from, to)| *to = *from);
     } else {
         into.copy_from_slice(from);
+    }
+}
+
+/// Neighbouring lines of a matrix, of neighbours.
+#[derive(Debug, Clone, Copy)]
+struct Lines<'f> {
+    from: &'f [f32],
+    stride: usize,
+    count: usize,
+    length: usize,
+}
+
+multiversion! {
+    /// The widths of panels that kernels take: a piece of a known length is a few vector moves.
+    fn into_panels_of_32(rows: Lines, packed: &mut [f32]) {
+        into_panels(rows, 32, packed);
+    }
+}
+
+multiversion! {
+    fn into_panels_of_16(rows: Lines, packed: &mut [f32]) {
+        into_panels(rows, 16, packed);
+    }
+}
+
+/// Puts rows into panels of `lanes` columns, with zeros where the last panel is wider than what is left.
+#[inline(always)]
+fn into_panels(Lines { from, stride, count, length }: Lines, lanes: usize, packed: &mut [f32]) {
+    for k in 0..count {
+        let row = &from[k * stride..][..length];
+        for (panel, piece) in row.chunks(lanes).enumerate() {
+            let to = &mut packed[(panel * count + k) * lanes..][..lanes];
+            if piece.len() == lanes {
+                to.copy_from_slice(piece);
+            } else {
+                let (to, beyond) = to.split_at_mut(piece.len());
+                to.copy_from_slice(piece);
+                beyond.fill(0.0);
+            }
+        }
     }
 }
 
