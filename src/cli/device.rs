@@ -1,10 +1,10 @@
-//! Which device runs a plan: `--device`, `--precision`, `--threads` and `--trust-device-code`.
+//! Which device runs a plan: `--device`, `--precision`, `--threads`, `--isa` and `--trust-device-code`.
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
-use gcc_gan::exec::cpu::CpuDevice;
+use gcc_gan::exec::cpu::{CpuDevice, Isa};
 use gcc_gan::exec::cuda::nvrtc::{self, NvrtcMissing};
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
@@ -26,6 +26,10 @@ pub struct DeviceArgs {
     /// Threads of the CPU to use; results do not depend on it
     #[arg(long, value_parser = super::thread_count, value_name = "N")]
     threads: Option<usize>,
+    /// Use no wider instructions of the CPU than these: portable, or on x86-64 avx2, avx512, avx512-bf16, of what it has;
+    /// results differ by rounding
+    #[arg(long, value_parser = isa, value_name = "ISA")]
+    isa: Option<Isa>,
     /// Run a plan's compiled GPU code though it was made on another machine: it can do all that a program can. With =PLAN,
     /// take the code from that file, for what is given as no plan (a run to resume, a checkpoint)
     #[arg(long, value_name = "PLAN", num_args = 0..=1, require_equals = true)]
@@ -154,10 +158,22 @@ impl DeviceArgs {
     }
 
     fn cpu(&self) -> Opened {
+        if let Some(isa) = self.isa {
+            isa.limit();
+        }
         let device = Box::new(CpuDevice::new(super::threads(self.threads)));
         let precision = self.precision.map(Precision::from);
         Opened { device, target: Target::Cpu, precision, gpu: None, trusts_plan: false }
     }
+}
+
+/// An instruction set by name.
+fn isa(name: &str) -> Result<Isa, String> {
+    let available = Isa::available();
+    available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
+        format!("this processor has {}", names.join(", "))
+    })
 }
 
 /// Why there is no GPU, within a sentence.

@@ -1,15 +1,26 @@
 //! Run-time choice among vector instruction sets, and what only vector instructions do well.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// Vector instruction sets that functions are compiled for, the widest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[repr(u8)]
 pub(crate) enum Level {
     Generic,
     Avx2,
     Avx512,
 }
 
-/// The widest that the processor has. (The standard library looks it up once.)
+/// The widest level that any function takes.
+static WIDEST: AtomicU8 = AtomicU8::new(Level::Avx512 as u8);
+
+/// Has functions of this process go no wider from now on.
+pub(crate) fn go_no_wider(level: Level) {
+    WIDEST.store(level as u8, Ordering::Relaxed);
+}
+
+/// The widest that the processor has and that is allowed. (The standard library looks it up once.)
 #[inline]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) fn level() -> Level {
@@ -29,7 +40,11 @@ pub(crate) fn level() -> Level {
     let widest = Level::Generic;
     #[cfg(test)]
     let widest = widest.min(LIMIT.get());
-    widest
+    let allowed = WIDEST.load(Ordering::Relaxed);
+    [Level::Generic, Level::Avx2]
+        .into_iter()
+        .find(|level| *level as u8 == allowed)
+        .map_or(widest, |level| widest.min(level))
 }
 
 /// Runs `f` at each level that the processor has; functions that it calls on this thread go no wider.

@@ -6,8 +6,9 @@
 //! Columns are packed in panels. With the first panel the rows come from memory, which takes longer than
 //! multiplying them: the next rows are asked for before they are needed.
 
-use crate::scalar::simd::multiversion;
+use crate::scalar::simd::{Level, go_no_wider, multiversion};
 use crate::tensor::Bf16;
+use std::sync::OnceLock;
 
 /// Most rows of any kernel.
 pub const MAX_ROWS: usize = 12;
@@ -324,6 +325,9 @@ pub enum Isa {
     Neon,
 }
 
+/// What a process was limited to.
+static LIMIT: OnceLock<Isa> = OnceLock::new();
+
 /// An inner kernel.
 struct Kernel {
     rows: usize,
@@ -338,9 +342,25 @@ impl Kernel {
 }
 
 impl Isa {
-    /// The widest that this processor has.
+    /// The widest that this processor has and that [`Isa::limit`] allows.
     pub fn detect() -> Isa {
-        *Isa::available().last().unwrap_or(&Isa::Portable)
+        let widest = *Isa::available().last().unwrap_or(&Isa::Portable);
+        LIMIT.get().copied().unwrap_or(widest)
+    }
+
+    /// Has this process use no wider instructions than these, in devices that are made from now on: to compare with
+    /// other processors. Only the first call counts.
+    pub fn limit(self) {
+        let limit = *LIMIT.get_or_init(|| self);
+        go_no_wider(match limit {
+            Isa::Portable => Level::Generic,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 => Level::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Level::Generic,
+        });
     }
 
     /// All that this processor has, narrowest first.
