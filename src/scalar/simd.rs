@@ -68,6 +68,45 @@ thread_local! {
 /// Rows and columns of what [`turn`] turns.
 pub(crate) const TURNED: usize = 4;
 
+/// `into[column · to_stride + row] = from[row · stride + column]`, where both numbers are multiples of [`TURNED`]: a column
+/// of small squares at a time, each turned in registers.
+///
+/// # Panics
+/// Where a number is outside of its slice.
+#[inline(always)]
+pub(crate) fn turn_squares(
+    [rows, columns]: [usize; 2],
+    (from, stride): (&[f32], usize),
+    (into, to_stride): (&mut [f32], usize),
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let fits = |lines: usize, stride: usize, length: usize, len: usize| {
+        let last = (lines - 1).checked_mul(stride).and_then(|last| last.checked_add(length));
+        last.is_some_and(|last| last <= len)
+    };
+    assert!(rows.is_multiple_of(TURNED) && columns.is_multiple_of(TURNED), "no whole squares");
+    assert!(
+        fits(rows, stride, columns, from.len()) && fits(columns, to_stride, rows, into.len()),
+        "outside of a slice"
+    );
+    let (from, into) = (from.as_ptr(), into.as_mut_ptr());
+    for column in (0..columns).step_by(TURNED) {
+        for row in (0..rows).step_by(TURNED) {
+            // SAFETY: so many numbers from a row's and a column's first on are inside, by the assertion.
+            unsafe {
+                let lines = std::array::from_fn(|i| {
+                    from.add((row + i) * stride + column).cast::<[f32; TURNED]>().read_unaligned()
+                });
+                for (j, line) in turn(lines).into_iter().enumerate() {
+                    into.add((column + j) * to_stride + row).cast::<[f32; TURNED]>().write_unaligned(line);
+                }
+            }
+        }
+    }
+}
+
 /// The columns of some rows, turned in registers. (The compiler makes no vector instructions of the portable form.)
 #[inline(always)]
 pub(crate) fn turn(rows: [[f32; TURNED]; TURNED]) -> [[f32; TURNED]; TURNED] {

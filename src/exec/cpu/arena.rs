@@ -40,6 +40,39 @@ impl Memory {
     }
 }
 
+/// Floats that start at a cache line, so that a vector of any width which starts where a line does lies in one.
+#[derive(Debug, Default)]
+pub struct Floats {
+    all: Vec<f32>,
+    /// Floats before the first cache line.
+    skip: usize,
+}
+
+impl Floats {
+    /// Zeros.
+    pub fn new(len: usize) -> Floats {
+        const LINE: usize = ALIGNMENT / size_of::<f32>();
+        let mut all = vec![0.0; len + LINE];
+        let skip = all.as_ptr().align_offset(ALIGNMENT).min(LINE);
+        all.truncate(skip + len);
+        Floats { all, skip }
+    }
+}
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.all[self.skip..]
+    }
+}
+
+impl std::ops::DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.all[self.skip..]
+    }
+}
+
 /// Asks for large pages before memory is first touched: kernels go through many places of it at a time, and the processor
 /// remembers where only so many pages are.
 #[cfg(all(target_os = "linux", not(miri)))]
@@ -246,6 +279,16 @@ mod tests {
         });
         assert_eq!(arena.read::<u32>(63, 1), [3]);
         assert_eq!(arena.read::<f32>(32, 15), [2.0; 15]);
+    }
+
+    #[test]
+    fn a_workers_floats_start_at_a_cache_line() {
+        for len in [0, 1, 16, 1000] {
+            let mut floats = Floats::new(len);
+            assert_eq!(*floats, vec![0.0; len]);
+            assert!((floats.as_ptr() as usize).is_multiple_of(ALIGNMENT) || cfg!(miri));
+            floats.fill(1.0);
+        }
     }
 
     #[test]

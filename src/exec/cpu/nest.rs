@@ -3,7 +3,7 @@
 //! Work is cut into tasks by the nest's sizes alone, and each sum is taken in one fixed order, so the
 //! bits do not depend on the number of threads.
 
-use super::arena::{Arena, Location};
+use super::arena::{Arena, Floats, Location};
 use super::fold::{SWEPT_TWICE, combine, fold, identity, max_lanes, sum_lanes};
 use super::tile::{Registers, Segment, Surroundings, prefetch};
 use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
@@ -58,10 +58,10 @@ pub struct NestProgram {
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub registers: Registers,
-    slots: Vec<f32>,
+    slots: Floats,
     /// The slots that a sweep reads, over the points of a tile.
-    spread: Vec<f32>,
-    partials: Vec<f32>,
+    spread: Floats,
+    partials: Floats,
     totals: Vec<f64>,
     segments: Vec<Segment>,
 }
@@ -74,9 +74,9 @@ impl Scratch {
         let reductions = nests.map(|n| n.reductions).max().unwrap_or(0);
         Scratch {
             registers: Registers::for_programs(all),
-            slots: vec![0.0; slots * TILE],
-            spread: vec![0.0; slots * TILE],
-            partials: vec![0.0; reductions * TILE],
+            slots: Floats::new(slots * TILE),
+            spread: Floats::new(slots * TILE),
+            partials: Floats::new(reductions * TILE),
             totals: vec![0.0; reductions * TILE],
             segments: Vec::with_capacity(TILE),
         }

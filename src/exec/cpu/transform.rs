@@ -30,6 +30,10 @@ const CACHED: usize = 1 << 17;
 /// Points of more floats than that are not in any cache when they are read.
 const LARGE: usize = 1 << 21;
 
+/// Lines that start where cache lines do.
+#[repr(align(64))]
+struct Aligned<const LINES: usize>([Line; LINES]);
+
 /// A transform made ready to run on one plan's arena.
 #[derive(Debug)]
 pub struct TransformProgram {
@@ -179,37 +183,41 @@ impl TransformProgram {
         arena: Arena,
         memory: &mut [f32],
     ) {
-        let (memory, _) = memory.as_chunks_mut::<LANES>();
         let (width, area) = (self.across.columns, self.down.columns * self.across.columns);
-        let (map, rest) = memory.split_at_mut(LINES * area);
-        let half = &mut rest[..LINES * width];
+        let (map, half) = side_by_side::<LINES>(memory).split_at_mut(area);
         let stride = self.planes.map_strides[1];
         let rows = lanes.min(LANES);
-        for (line, map) in map.chunks_exact_mut(area).enumerate() {
+        for line in 0..LINES {
             let from = arena.read(from + line * LANES * stride, (rows - 1) * stride + area);
-            let turned = Turned { from, stride, rows, columns: area, to_stride: LANES };
-            transpose(turned, map.as_flattened_mut());
+            let turned = Turned { from, stride, rows, columns: area, to_stride: LINES * LANES };
+            transpose(turned, &mut map.as_flattened_mut().as_flattened_mut()[line * LANES..]);
         }
+        let half = &mut half[..width];
         let mut offsets = self.planes.points_offsets.iter();
         for terms in self.down.rows() {
-            for column in 0..width {
-                let sums = sum::<LINES>(terms, &map[column..], width, area);
-                put(sums, &mut half[column..], width);
+            for (column, half) in half.iter_mut().enumerate() {
+                sum(terms, &map[column..], width, half);
             }
             for (terms, offset) in self.across.rows().zip(&mut offsets) {
-                let sums = sum::<LINES>(terms, half, 1, width);
                 let at = to + offset;
+                if !self.rounds && !self.is_large && lanes >= LANES {
+                    // SAFETY: as below; no other slice of the elements is in use.
+                    let into = unsafe { arena.write(at, LINES * LANES) };
+                    sum(terms, half, 1, &mut side_by_side(into)[0]);
+                    continue;
+                }
+                let mut sums = Aligned([[0.0; LANES]; LINES]);
+                let Aligned(sums) = &mut sums;
+                sum(terms, half, 1, sums);
                 // SAFETY: a task's lanes of an outer index are its own, and the result lies apart from the operand;
                 // what goes past the caches is settled before the task ends.
                 unsafe {
                     if self.rounds {
-                        self.store_rounded(at, &sums, lanes, arena);
+                        self.store_rounded(at, sums, lanes, arena);
                     } else if lanes < LANES {
                         arena.store(at, &sums[0][..lanes]);
-                    } else if self.is_large {
-                        arena.stream(at, &sums);
                     } else {
-                        arena.store(at, sums.as_flattened());
+                        arena.stream(at, sums);
                     }
                 }
             }
@@ -247,42 +255,38 @@ impl TransformProgram {
         arena: Arena,
         memory: &mut [f32],
     ) {
-        let (memory, _) = memory.as_chunks_mut::<LANES>();
         let (length, width) = (self.across.columns, self.across.height());
         let (between, area) = (self.down.columns * width, self.down.height() * width);
-        let (points, rest) = memory.split_at_mut(LINES * length);
-        let (half, rest) = rest.split_at_mut(LINES * between);
-        let (map, rest) = rest.split_at_mut(LINES * area);
+        let (whole, turned) = memory.split_at_mut((length + between + area) * LINES * LANES);
+        let (points, rest) = side_by_side::<LINES>(whole).split_at_mut(length);
+        let (half, map) = rest.split_at_mut(between);
         for (row, offsets) in self.planes.points_offsets.chunks_exact(length).enumerate() {
             for (column, offset) in offsets.iter().enumerate() {
                 if lanes < LANES {
-                    points[column][..lanes].copy_from_slice(arena.read(from + offset, lanes));
+                    points[column][0][..lanes].copy_from_slice(arena.read(from + offset, lanes));
                 } else {
-                    let (lines, _) = arena.read(from + offset, LINES * LANES).as_chunks::<LANES>();
-                    put(std::array::from_fn::<Line, LINES, _>(|line| lines[line]), &mut points[column..], length);
+                    let values = arena.read(from + offset, LINES * LANES);
+                    points[column].as_flattened_mut().iter_mut().zip(values).for_each(|(point, value)| *point = *value);
                 }
                 if let Some(offset) = self.planes.points_offsets.get(row * length + column + AHEAD) {
                     arena.prefetch_near::<f32>(from + offset, lanes);
                 }
             }
-            for (column, terms) in self.across.rows().enumerate() {
-                let sums = sum::<LINES>(terms, points, 1, length);
-                put(sums, &mut half[row * width + column..], between);
+            for (half, terms) in half[row * width..].iter_mut().zip(self.across.rows()) {
+                sum(terms, points, 1, half);
             }
         }
         for (row, terms) in self.down.rows().enumerate() {
-            for column in 0..width {
-                let sums = sum::<LINES>(terms, &half[column..], width, between);
-                put(sums, &mut map[row * width + column..], area);
+            for (column, map) in map[row * width..][..width].iter_mut().enumerate() {
+                sum(terms, &half[column..], width, map);
             }
         }
-        let turned = rest[..area].as_flattened_mut();
         let (stride, columns) = (self.planes.map_strides[1], lanes.min(LANES));
         // Planes that are neighbours are written at once.
         let together = if stride == area { columns } else { 1 };
-        for (line, map) in map.chunks_exact(area).enumerate() {
-            let from = map.as_flattened();
-            transpose(Turned { from, stride: LANES, rows: area, columns, to_stride: area }, turned);
+        for line in 0..LINES {
+            let from = &map.as_flattened().as_flattened()[line * LANES..];
+            transpose(Turned { from, stride: LINES * LANES, rows: area, columns, to_stride: area }, turned);
             for (i, planes) in turned[..columns * area].chunks_exact(together * area).enumerate() {
                 let at = to + (line * LANES + i) * stride;
                 // SAFETY: as for points; no other slice is in use.
@@ -299,27 +303,24 @@ impl TransformProgram {
     }
 }
 
-/// Products with the terms of a row added up in order, for lines that are `apart` from each other. A term's column is
-/// `stride` lines from the next one.
+/// Elements of several lines each, next to each other.
 #[inline(always)]
-fn sum<const LINES: usize>(terms: &[(usize, f32)], from: &[Line], stride: usize, apart: usize) -> [Line; LINES] {
-    let mut sums = [[0.0; LANES]; LINES];
-    for &(column, factor) in terms {
-        let first = column * stride;
-        let from = &from[first..=first + (LINES - 1) * apart];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            let line = &from[i * apart];
-            *sums = std::array::from_fn(|lane| sums[lane] + factor * line[lane]);
-        }
-    }
-    sums
+fn side_by_side<const LINES: usize>(memory: &mut [f32]) -> &mut [[Line; LINES]] {
+    memory.as_chunks_mut().0.as_chunks_mut().0
 }
 
-/// Writes lines `apart` from each other.
+/// Products with the terms of a row added up in order. A term's column is `stride` elements from the next one.
 #[inline(always)]
-fn put<const LINES: usize>(lines: [Line; LINES], into: &mut [Line], apart: usize) {
-    for (i, line) in lines.into_iter().enumerate() {
-        into[i * apart] = line;
+fn sum<const LINES: usize>(terms: &[(usize, f32)], from: &[[Line; LINES]], stride: usize, into: &mut [Line; LINES]) {
+    let mut sums = [[0.0; LANES]; LINES];
+    for &(column, factor) in terms {
+        let lines = from[column * stride].as_flattened();
+        for (sum, value) in sums.as_flattened_mut().iter_mut().zip(lines) {
+            *sum += factor * value;
+        }
+    }
+    for (to, sum) in into.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *to = *sum;
     }
 }
 

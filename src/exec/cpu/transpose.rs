@@ -26,28 +26,22 @@ multiversion! {
         let whole = columns - columns % SMALL;
         for first in (0..rows).step_by(BLOCK) {
             let end = rows.min(first + BLOCK);
-            let small = (first..end - (end - first) % SMALL).step_by(SMALL);
-            for column in (0..whole).step_by(SMALL) {
-                for row in small.clone() {
-                    let lines = std::array::from_fn(|i| chunk(&from[(row + i) * stride + column..]));
-                    for (j, line) in simd::turn(lines).iter().enumerate() {
-                        into[(column + j) * to_stride + row..][..SMALL].copy_from_slice(line);
-                    }
+            let small = end - (end - first) % SMALL;
+            if small > first && whole > 0 {
+                let (from, into) = (&from[first * stride..], &mut into[first..]);
+                if small - first == BLOCK {
+                    simd::turn_squares([BLOCK, whole], (from, stride), (into, to_stride));
+                } else {
+                    simd::turn_squares([small - first, whole], (from, stride), (into, to_stride));
                 }
             }
             for row in first..end {
-                let done = if row < end - (end - first) % SMALL { whole } else { 0 };
-                for column in done..columns {
+                for column in if row < small { whole } else { 0 }..columns {
                     into[column * to_stride + row] = from[row * stride + column];
                 }
             }
         }
     }
-}
-
-#[inline(always)]
-fn chunk(from: &[f32]) -> [f32; SMALL] {
-    std::array::from_fn(|i| from[..SMALL][i])
 }
 
 #[cfg(test)]
@@ -71,5 +65,19 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn nothing_is_read_or_written_outside() {
+        let from = vec![1.0; 16 * 16];
+        // Stride, what is there to read, from column to column, and room for what is written.
+        for (stride, there, to_stride, room) in [(16, 256, 16, 255), (16, 255, 16, 256), (usize::MAX / 4, 256, 16, 256)]
+        {
+            let turn = || {
+                let turned = Turned { from: &from[..there], stride, rows: 16, columns: 16, to_stride };
+                transpose(turned, &mut vec![0.0; room]);
+            };
+            assert!(std::panic::catch_unwind(turn).is_err(), "{stride}, {there}, {to_stride}, {room}");
+        }
     }
 }

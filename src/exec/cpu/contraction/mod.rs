@@ -14,7 +14,7 @@ mod matrix;
 mod patches;
 mod sum_parts;
 
-use super::arena::{Arena, Location};
+use super::arena::{Arena, Floats, Location};
 use super::gemm::Isa;
 use super::nest::{NestProgram, Scratch, Write, write};
 use super::tile::{Registers, Segment, Surroundings};
@@ -57,13 +57,13 @@ pub enum Phase {
 pub struct Worker {
     pub nest: Scratch,
     /// Rows, in the order that the inner kernels read.
-    rows: Vec<f32>,
+    rows: Floats,
     /// Panels of columns.
-    columns: Vec<f32>,
+    columns: Floats,
     /// A block of the product.
-    block: Vec<f32>,
+    block: Floats,
     /// The same in the order of the output.
-    out: Vec<f32>,
+    out: Floats,
     starts: Vec<usize>,
 }
 
@@ -102,10 +102,10 @@ impl Worker {
     pub fn new(nest: Scratch, needs: Needs) -> Worker {
         Worker {
             nest,
-            rows: vec![0.0; needs.rows],
-            columns: vec![0.0; needs.columns],
-            block: vec![0.0; needs.block],
-            out: vec![0.0; needs.out],
+            rows: Floats::new(needs.rows),
+            columns: Floats::new(needs.columns),
+            block: Floats::new(needs.block),
+            out: Floats::new(needs.out),
             starts: Vec::with_capacity(needs.starts),
         }
     }
