@@ -119,6 +119,10 @@ pub struct Policy {
     /// convolutions.
     pub minimal_filtering: Option<usize>,
     pub half_operands: HalfOperands,
+    /// Most of an entry's time, in percent by the cost model, that may go into computing values again that would else
+    /// lie in memory at its peak. Absent where memory is plentiful, and kernels that run together want places of their
+    /// own in it.
+    pub recompute_percent: Option<usize>,
 }
 
 /// Which contractions read operands that are stored as bf16.
@@ -188,6 +192,7 @@ impl Target {
                 strided_images: false,
                 minimal_filtering: Some(8),
                 half_operands: HalfOperands::None,
+                recompute_percent: Some(2),
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -210,6 +215,7 @@ impl Target {
                 // Tensor cores multiply faster than memory gives them transformed operands.
                 minimal_filtering: None,
                 half_operands: HalfOperands::None,
+                recompute_percent: None,
             },
         }
     }
