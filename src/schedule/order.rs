@@ -2,7 +2,7 @@
 //!
 //! Three lists are made and the one with the lowest peak is taken: the order of the program, a greedy one that always
 //! runs the ready kernel after which the fewest bytes are live, and a greedy one from the end. Then kernels are moved
-//! as long as that helps ([`super::improve`]). Finding the best order is NP-hard (Sethi, SIAM J. Computing 1975).
+//! as long as that helps (`improve.rs`). Finding the best order is NP-hard (Sethi, SIAM J. Computing 1975).
 
 use super::assemble::Assembled;
 use super::improve::improve;
