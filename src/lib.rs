@@ -73,6 +73,9 @@
 //! - **Compiled code is beside the plan, not in it**: an optional section of the file ([`plan::device_code`]), found by the hash
 //!   of the text, options and compiler that it came from. The plan is verified whole; compiled code can't be, so it runs only
 //!   where this machine made the same or the user trusts it, and else is made again from the plan.
+//! - **Memory is worth a little time.** Kernels run in an order in which little is live at once ([`schedule::order`]), and on a
+//!   CPU what is cheap to make is made again behind the moment at which most is live, within two percent of a step's time
+//!   ([`schedule::recompute`]). A GPU has memory enough, and runs kernels side by side that share no place in it.
 //! - **The oracle is simple and slow.** Every executor and every pass is compared with [`ir::evaluate`].
 //!
 //! # Adding to it

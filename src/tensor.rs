@@ -277,6 +277,16 @@ impl<'t> TensorRef<'t> {
         TensorRef { dtype: T::DTYPE, bytes: bytemuck::cast_slice(values) }
     }
 
+    /// Elements that lie in memory as `bytes`, in the machine's order; `None` where these are not aligned for the type or
+    /// not whole elements.
+    pub fn of_bytes(dtype: DType, bytes: &'t [u8]) -> Option<TensorRef<'t>> {
+        match dtype {
+            DType::F32 => bytemuck::try_cast_slice(bytes).ok().map(TensorRef::new::<f32>),
+            DType::U32 => bytemuck::try_cast_slice(bytes).ok().map(TensorRef::new::<u32>),
+            DType::Bf16 => bytemuck::try_cast_slice(bytes).ok().map(TensorRef::new::<Bf16>),
+        }
+    }
+
     pub fn f32(values: &'t [f32]) -> TensorRef<'t> {
         TensorRef::new(values)
     }
@@ -396,6 +406,10 @@ mod tests {
         assert_ne!(tensor, Tensor::new([3], &[1.0f32, 0.0, 7.0]), "bits are compared");
         assert_ne!(tensor, Tensor::new([3, 1], &[1.0f32, -0.0, 7.0]));
         assert_eq!((tensor.view().len(), tensor.view_mut().len()), (3, 3));
+        let bytes = tensor.view().bytes();
+        assert_eq!(TensorRef::of_bytes(DType::F32, bytes), Some(tensor.view()));
+        assert_eq!(TensorRef::of_bytes(DType::F32, &bytes[..10]), None, "part of an element");
+        assert_eq!(TensorRef::of_bytes(DType::U32, &bytes[2..10]), None, "not aligned");
         assert_eq!(format!("{:?}", Tensor::new([2], &[1u32, 2])), "u32[2] [1, 2]");
     }
 

@@ -3,7 +3,8 @@
 use gcc_gan::compile::{Compiled, Options, compile};
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
 use gcc_gan::ir::{DType, Graph, Op, Role};
-use gcc_gan::kernel::schedule::Schedule;
+use gcc_gan::kernel::body::Kernel;
+use gcc_gan::kernel::schedule::{BufferRole, Schedule};
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -166,4 +167,20 @@ fn bf16_halves_what_is_stored() {
         let error = compile("program.ron", &text, &Options::default(), &mut |_| {}).unwrap_err();
         assert!(format!("{error:?}").contains(complaint), "{error:?}");
     }
+}
+
+/// The generator's second forward half needs nothing of the discriminator's step but its weights: it waits until these are
+/// updated, so that what both keep for their gradients is never live together.
+#[test]
+fn halves_of_a_step_do_not_lie_in_memory_together() {
+    let compiled = compiled(DCGAN);
+    let schedule = schedule(&compiled, "train_step");
+    let weight = BufferRole::State("discriminator/3-conv/weight".into());
+    let writes = |kernel: &&Kernel| kernel.writes.iter().any(|b| schedule.buffers[b.index()].role == weight);
+    let updated = schedule.kernels.iter().find(writes).unwrap();
+    let place = |name: &str| schedule.kernels.iter().position(|kernel| kernel.name == name).unwrap();
+    assert!(place("fake_d_generator_0_dense_matmul") < place(&updated.name));
+    assert!(place(&updated.name) < place("fake_g_generator_0_dense_matmul"));
+    let state = compiled.plan.as_ref().unwrap().state_layout.bytes;
+    assert!(schedule.arena_bytes - state < 84 << 20, "{} bytes", schedule.arena_bytes);
 }

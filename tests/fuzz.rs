@@ -163,7 +163,7 @@ fn checkpoints_and_inputs() {
     }))
     .unwrap();
     let (a, b) = (Tensor::new([2, 3], &[0.5f32; 6]), Tensor::new([2], &[7u32; 2]));
-    save(&file, &meta, &[("a/w", &a), ("count", &b)]).unwrap();
+    save(&file, &meta, &mut vec![("a/w".to_string(), a), ("count".to_string(), b)]).unwrap();
     let example = std::fs::read(&file).unwrap();
     assert!(gcc_gan::train::checkpoint::decode(&example, &file).is_ok());
     assert_eq!(gcc_gan::replay::decode_tensors(&example).unwrap().len(), 2);

@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod cuda;
 
 use crate::plan::{DType, EntryPlan, Plan, StateRole, Type};
+use crate::tensor::Tensor;
 pub use crate::tensor::{TensorMut, TensorRef};
 pub use ceilings::{Ceilings, Spread};
 use std::sync::Arc;
@@ -196,6 +197,17 @@ pub trait Executor: Send {
     /// # Errors
     /// When there is no such state tensor, `into` is of another type or size, or the device fails.
     fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError>;
+
+    /// State tensor `state`, once all runs are complete: where it lies, if that is memory of the host, else a copy in
+    /// `room`, whatever that held before.
+    ///
+    /// # Errors
+    /// When there is no such state tensor, or the device fails.
+    fn view_state<'a>(&'a mut self, state: usize, room: &'a mut Tensor) -> Result<TensorRef<'a>, ExecError> {
+        *room = Tensor::zeros(nth(&self.plan().states, state, "state")?.ty.clone());
+        self.read_state(state, room.view_mut())?;
+        Ok(room.view())
+    }
 
     /// Replaces state tensor `state`, once all runs are complete.
     ///

@@ -145,6 +145,10 @@ pub struct Policy {
     /// convolutions.
     pub minimal_filtering: Option<usize>,
     pub half_operands: HalfOperands,
+    /// Most of an entry's time, in percent by the cost model, that may go into computing values again that would else
+    /// lie in memory at its peak. Absent where memory is plentiful, and kernels that run together want places of their
+    /// own in it.
+    pub recompute_percent: Option<usize>,
 }
 
 /// Which contractions read operands that are stored as bf16.
@@ -214,6 +218,7 @@ impl Target {
                 strided_images: false,
                 minimal_filtering: Some(8),
                 half_operands: HalfOperands::None,
+                recompute_percent: Some(2),
             },
             Target::Cuda(_) => Policy {
                 recompute_weight: 12,
@@ -236,6 +241,7 @@ impl Target {
                 // Tensor cores multiply faster than memory gives them transformed operands.
                 minimal_filtering: None,
                 half_operands: HalfOperands::None,
+                recompute_percent: None,
             },
         }
     }
@@ -258,7 +264,14 @@ impl Strategy {
             (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => HalfOperands::All,
             (Target::Cpu | Target::Cuda(_), _) => HalfOperands::None,
         };
-        Strategy { fusion, target, precision, policy: Policy { half_operands, ..target.policy() } }
+        // In bf16 what products read is half as large already, and beside them, which are faster, what makes it is not
+        // cheap: the DCGAN's step would take 8% longer.
+        let policy = target.policy();
+        let recompute_percent = match precision {
+            Precision::Bf16 => policy.recompute_percent.map(|_| 0),
+            Precision::F32 | Precision::Tf32 => policy.recompute_percent,
+        };
+        Strategy { fusion, target, precision, policy: Policy { half_operands, recompute_percent, ..policy } }
     }
 }
 

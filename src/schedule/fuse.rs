@@ -5,7 +5,8 @@
 //!    recompute than to keep. All others are inlined where they are used.
 //! 2. Each atom starts as a group of its own. In topological order every atom's group is merged with
 //!    its producers' and with groups that read the same memory, wherever the merged group still lowers
-//!    to one kernel and no path leaves the group and comes back.
+//!    to one kernel and no path leaves the group and comes back. Kernels over much memory that have hardly any of it
+//!    in common stay apart, so that each can run when it is wanted.
 //!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
 //!    reductions of what a contraction computes, where its algorithm can reduce tile by tile.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
@@ -63,6 +64,11 @@ pub struct Fused {
 /// devices and their compilers handle a kernel of that size well.
 const FULL_WEIGHT: usize = 256;
 
+/// Kernels over at least so many elements are worth a launch of their own, unless they have in common more than this
+/// part of them.
+const LARGE: usize = 1 << 16;
+const LITTLE: usize = 16;
+
 /// Of the groups that read one value, how many are tried at most with each atom: those next to its own.
 const MOST_SIBLINGS: usize = 64;
 
@@ -87,6 +93,10 @@ pub enum NotFused {
     Spaces,
     #[error("one kernel would do much elementwise work for few kept points, and leave cores idle")]
     Serial,
+    #[error("both go through much memory, and hardly through the same")]
+    LittleInCommon,
+    #[error("the larger would have to wait for a third kernel, which only the smaller one needs")]
+    Waits,
     #[error("a path leads from one to the other through %{0}, which is in neither")]
     PathThrough(String),
     #[error("they do not line up in one index space, or one needs all of the other's result before its first element")]
@@ -476,6 +486,12 @@ impl<'l> Groups<'l> {
         if self.is_serial(&core, &members) || self.is_serial_in_epilogue(&core, ga, gb) {
             return Err(NotFused::Serial);
         }
+        if self.have_little_in_common(a, b) {
+            return Err(NotFused::LittleInCommon);
+        }
+        if self.makes_wait(b, a) || self.makes_wait(a, b) {
+            return Err(NotFused::Waits);
+        }
         if let Some(through) = self.path_around(a, b).or_else(|| self.path_around(b, a)) {
             let first = self.groups[through].members.first();
             return Err(NotFused::PathThrough(first.map_or(String::new(), |&m| self.graph().node(m).name.clone())));
@@ -649,6 +665,40 @@ impl<'l> Groups<'l> {
         };
         let is_long = full > self.policy.serial_elements && kept < self.policy.parallel_points;
         full != kept && is_long && writes_full()
+    }
+
+    /// Whether what the groups read of each other and together is little beside what each goes through: as one kernel they
+    /// would save next to nothing, and could not be far apart in the schedule.
+    fn have_little_in_common(&self, a: GroupId, b: GroupId) -> bool {
+        let least = self.space_elements(a).min(self.space_elements(b));
+        if least < LARGE || self.groups[a].optimiser.is_some() || self.groups[b].optimiser.is_some() {
+            return false;
+        }
+        let is_of = |read: &NodeId, group: GroupId| self.group_of[read.index()] == Some(group);
+        let of_other = self.reads[a].iter().filter(|r| is_of(r, b)).chain(self.reads[b].iter().filter(|r| is_of(r, a)));
+        let common = self.reads[a].intersection(&self.reads[b]);
+        let elements: usize = of_other.chain(common).map(|&read| self.graph().ty(read).elements()).sum();
+        elements < least / LITTLE
+    }
+
+    /// Whether the small group `user` of what `large` computes also needs another large group, which `large` does not. So it
+    /// is where two calls of a network update a running mean one after the other: with the second call's mean in the first
+    /// call's kernel, no call could run without the other.
+    fn makes_wait(&self, user: GroupId, large: GroupId) -> bool {
+        let elements = self.space_elements(large);
+        let is_small = self.space_elements(user) < elements / LITTLE && self.groups[user].optimiser.is_none();
+        if elements < LARGE || !is_small {
+            return false;
+        }
+        let producers = self.producers(user);
+        let is_new =
+            |&other: &GroupId| other != large && self.space_elements(other) >= LARGE && !self.leads(other, large);
+        producers.contains(&large) && producers.iter().any(is_new)
+    }
+
+    /// Whether one group needs another, directly or not.
+    fn leads(&self, from: GroupId, to: GroupId) -> bool {
+        self.producers(to).contains(&from) || self.path_around(from, to).is_some()
     }
 
     /// Groups that only read the same memory are merged where both are more than a few elements: tiny

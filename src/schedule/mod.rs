@@ -3,8 +3,8 @@
 //!
 //! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
 //! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
-//! each kernel and adds its workspace; [`order`] sorts the kernels; [`arena`] gives every buffer its place in the
-//! arena.
+//! each kernel and adds its workspace; [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice
+//! where that saves memory; [`arena`] gives every buffer its place in the arena.
 
 pub mod arena;
 pub mod assemble;
@@ -12,12 +12,15 @@ mod atoms;
 mod dimensions;
 mod draws;
 pub mod fuse;
+mod improve;
+mod live;
 pub mod lower;
 pub mod memory;
 pub mod movement;
 mod multi_tensor;
 pub mod order;
 pub mod physical;
+pub mod recompute;
 pub mod select;
 mod topological;
 pub mod value;
@@ -75,7 +78,11 @@ pub fn schedule_tuned(
     let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states), &are_reduced);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
     select::select(&mut assembled, &strategy, tuned);
-    order::order(&mut assembled);
+    let percent = strategy.policy.recompute_percent;
+    order::order(&mut assembled, percent.is_some());
+    if let Some(percent) = percent {
+        recompute::recompute(&mut assembled, percent);
+    }
     arena::lay_out(assembled, states)
 }
 

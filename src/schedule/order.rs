@@ -1,23 +1,32 @@
 //! The order of kernels: dependencies first, then little memory.
 //!
-//! Two lists are made and the one with the lower peak is taken: the order of the program, and a
-//! greedy one that always runs the ready kernel after which the fewest bytes are live. Finding the
-//! best order is NP-hard (Sethi, SIAM J. Computing 1975).
+//! Three lists are made and the one with the lowest peak is taken: the order of the program, a greedy one that always
+//! runs the ready kernel after which the fewest bytes are live, and a greedy one from the end. Then kernels are moved
+//! as long as that helps (`improve.rs`). Finding the best order is NP-hard (Sethi, SIAM J. Computing 1975).
 
 use super::assemble::Assembled;
-use super::select::workspace;
+use super::improve::improve;
+use super::live::Accesses;
 use crate::kernel::body::{BufferId, Kernel};
 use crate::kernel::schedule::BufferRole;
 use std::collections::BTreeSet;
 
-/// Sorts the kernels of a schedule.
-pub fn order(work: &mut Assembled) {
-    let candidates = [program_order(work), greedy_order(work)];
-    let Some(best) = candidates.into_iter().min_by_key(|order| peak(work, order)) else { return };
+/// Sorts the kernels of a schedule. The first two lists are all where memory is not `scarce`.
+pub fn order(work: &mut Assembled, scarce: bool) {
+    let accesses = Accesses::of(work);
+    let mut candidates = vec![program_order(work), greedy_order(work)];
+    if scarce {
+        candidates.push(backward_order(work));
+    }
+    let Some(best) = candidates.into_iter().min_by_key(|order| accesses.live(order).peak) else { return };
     apply(work, &best);
+    if scarce {
+        improve(work);
+    }
 }
 
-fn apply(work: &mut Assembled, order: &[usize]) {
+/// Puts the kernels into this order.
+pub(super) fn apply(work: &mut Assembled, order: &[usize]) {
     let mut position = vec![0; order.len()];
     order.iter().enumerate().for_each(|(p, &k)| position[k] = p);
     work.kernels = order.iter().map(|&k| work.kernels[k].clone()).collect();
@@ -26,14 +35,15 @@ fn apply(work: &mut Assembled, order: &[usize]) {
 
 /// Kernels as they were made, except where one must wait for a later one.
 fn program_order(work: &Assembled) -> Vec<usize> {
-    list(work, vec![0; work.kernels.len()], |_| Vec::new())
+    list(&work.before, vec![0; work.kernels.len()], |_| Vec::new())
 }
 
 fn greedy_order(work: &Assembled) -> Vec<usize> {
     let buffer = |b: BufferId| &work.buffers[b.index()];
     let is_temporary = |b: BufferId| buffer(b).role == BufferRole::Temporary;
     let allocated = |b: BufferId| matches!(buffer(b).role, BufferRole::Temporary | BufferRole::Output);
-    // For each buffer how many of its readers have yet to run, and the sum of their numbers: the number of the last one.
+    // For each buffer how many of its readers have yet to run, and the sum of their numbers: the number of the last
+    // one.
     let mut readers = vec![(0usize, 0usize); work.buffers.len()];
     for (k, kernel) in work.kernels.iter().enumerate() {
         for b in &kernel.reads {
@@ -49,7 +59,7 @@ fn greedy_order(work: &Assembled) -> Vec<usize> {
         new as i128 - freed as i128
     };
     let changes = work.kernels.iter().map(change).collect();
-    list(work, changes, |ran| {
+    list(&work.before, changes, |ran| {
         let mut less = Vec::new();
         for &b in &work.kernels[ran].reads {
             let (count, sum) = &mut readers[b.index()];
@@ -62,13 +72,51 @@ fn greedy_order(work: &Assembled) -> Vec<usize> {
     })
 }
 
+/// What runs last is chosen first, and before it always the kernel before which the fewest bytes are live. So what is
+/// made early for much later, such as the first values of a program's second half, is made as late as it can be.
+fn backward_order(work: &Assembled) -> Vec<usize> {
+    let n = work.kernels.len();
+    // Kernels are numbered from the end, so that of several that cost the same the last is taken.
+    let mirrored = |k: usize| n - 1 - k;
+    let mut after = vec![BTreeSet::new(); n];
+    for (k, before) in work.before.iter().enumerate() {
+        for &b in before {
+            after[mirrored(b)].insert(mirrored(k));
+        }
+    }
+    let bytes = |b: BufferId| work.buffers[b.index()].bytes() as i128;
+    let is_temporary = |b: &&BufferId| work.buffers[b.index()].role == BufferRole::Temporary;
+    let allocated = |b: &&BufferId| matches!(work.buffers[b.index()].role, BufferRole::Temporary | BufferRole::Output);
+    let change = |kernel: &Kernel| -> i128 {
+        let needed: i128 = kernel.reads.iter().filter(is_temporary).map(|&b| bytes(b)).sum();
+        let made: i128 = kernel.writes.iter().filter(allocated).map(|&b| bytes(b)).sum();
+        needed - made
+    };
+    let changes = work.kernels.iter().rev().map(change).collect();
+    let mut readers = vec![Vec::new(); work.buffers.len()];
+    for (k, kernel) in work.kernels.iter().enumerate() {
+        kernel.reads.iter().filter(is_temporary).for_each(|b| readers[b.index()].push(mirrored(k)));
+    }
+    let mut order = list(&after, changes, |ran| {
+        let reads = work.kernels[mirrored(ran)].reads.iter();
+        // The first time that a buffer is needed it becomes live, for its other readers too.
+        reads.flat_map(|&b| std::mem::take(&mut readers[b.index()]).into_iter().map(move |k| (k, bytes(b)))).collect()
+    });
+    order.reverse();
+    order.into_iter().map(mirrored).collect()
+}
+
 /// List scheduling: of the ready kernels the one of the least cost runs next, the first of several. `ran` gives
 /// the kernels that cost less after one has run, and how much less.
-fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec<(usize, i128)>) -> Vec<usize> {
-    let n = work.kernels.len();
-    let mut missing: Vec<usize> = work.before.iter().map(BTreeSet::len).collect();
+fn list(
+    before: &[BTreeSet<usize>],
+    mut cost: Vec<i128>,
+    mut ran: impl FnMut(usize) -> Vec<(usize, i128)>,
+) -> Vec<usize> {
+    let n = before.len();
+    let mut missing: Vec<usize> = before.iter().map(BTreeSet::len).collect();
     let mut after = vec![Vec::new(); n];
-    for (k, before) in work.before.iter().enumerate() {
+    for (k, before) in before.iter().enumerate() {
         before.iter().for_each(|&b| after[b].push(k));
     }
     let mut ready: BTreeSet<(i128, usize)> = (0..n).filter(|&k| missing[k] == 0).map(|k| (cost[k], k)).collect();
@@ -91,36 +139,4 @@ fn list(work: &Assembled, mut cost: Vec<i128>, mut ran: impl FnMut(usize) -> Vec
     }
     assert_eq!(order.len(), n, "kernels depend on each other in a cycle");
     order
-}
-
-/// The largest sum of bytes of live temporaries, outputs and workspace.
-fn peak(work: &Assembled, order: &[usize]) -> usize {
-    let mut last_use = vec![0; work.buffers.len()];
-    for (position, &k) in order.iter().enumerate() {
-        let kernel = &work.kernels[k];
-        kernel.reads.iter().chain(&kernel.writes).for_each(|b| last_use[b.index()] = position);
-    }
-    let mut seen = vec![false; work.buffers.len()];
-    let (mut live, mut peak) = (0usize, 0usize);
-    for (position, &k) in order.iter().enumerate() {
-        let kernel = &work.kernels[k];
-        let temporary =
-            |b: &BufferId| matches!(work.buffers[b.index()].role, BufferRole::Temporary | BufferRole::Output);
-        for &b in kernel.writes.iter().filter(|b| temporary(b)) {
-            if !std::mem::replace(&mut seen[b.index()], true) {
-                live += work.buffers[b.index()].bytes();
-            }
-        }
-        let workspace: usize = workspace(kernel).map(|b| work.buffers[b.index()].bytes()).sum();
-        peak = peak.max(live + workspace);
-        let used: BTreeSet<BufferId> =
-            kernel.reads.iter().chain(&kernel.writes).copied().filter(|b| temporary(b)).collect();
-        for b in used {
-            let buffer = &work.buffers[b.index()];
-            if last_use[b.index()] == position && buffer.role == BufferRole::Temporary {
-                live -= buffer.bytes();
-            }
-        }
-    }
-    peak
 }

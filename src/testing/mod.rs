@@ -58,6 +58,9 @@ pub fn strategies_for(target: Target) -> [(&'static str, Strategy); 3] {
 /// [`strategies_for`] at another precision of contractions.
 pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, Strategy); 3] {
     let fused = Strategy::new(Fusion::On, target, precision);
+    // Whatever lowers the peak of memory.
+    let recompute_percent = fused.policy.recompute_percent.map(|_| 1000);
+    let not_fused = Policy { recompute_percent, ..fused.policy };
     let policy = Policy {
         recompute_weight: 1000,
         prologue_elements: usize::MAX,
@@ -67,11 +70,12 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
         parallel_points: 0,
         merge_calls: true,
         layout: Layout::PixelMajor,
+        recompute_percent,
         ..fused.policy
     };
     [
         ("fused", fused),
-        ("not fused", Strategy { fusion: Fusion::Off, ..fused }),
+        ("not fused", Strategy { fusion: Fusion::Off, policy: not_fused, ..fused }),
         ("everything fused", Strategy { policy, ..fused }),
     ]
 }

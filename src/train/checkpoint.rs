@@ -19,10 +19,11 @@ use super::batches::Position;
 use super::data::Dataset;
 use super::trainer::Target;
 use crate::atomic;
+use crate::exec::ExecError;
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::target::{self, Convolutions, Fusion, Precision};
 use crate::plan::Plan;
-use crate::tensor::{DType, Tensor, Type};
+use crate::tensor::{DType, Tensor, TensorRef, Type};
 
 /// What the header says under "format"; the number grows when an older program could misread the file.
 const FORMAT: &str = "gcc-gan checkpoint 1";
@@ -145,6 +146,9 @@ pub enum Problem {
     /// The system could not write it, for instance because the disk is full.
     #[error("cannot be written: {0}")]
     Write(io::Error),
+    /// The device did not give a tensor to be saved.
+    #[error("cannot be written: {0}")]
+    Device(ExecError),
     /// The tensors to be saved contradict themselves; a caller's mistake.
     #[error("cannot be written: tensor {0}")]
     Unfit(String),
@@ -176,14 +180,37 @@ pub enum Problem {
     Mismatch(Vec<String>),
 }
 
+/// The tensors of a checkpoint that is to be written. They are looked at one by one, so that they need not be in memory
+/// together.
+pub trait Tensors {
+    /// Names and types, in any order.
+    fn types(&self) -> Vec<(String, Type)>;
+
+    /// The elements of tensor `index` of those. It is asked for more than once.
+    ///
+    /// # Errors
+    /// When the device that holds it fails.
+    fn view(&mut self, index: usize) -> Result<TensorRef<'_>, ExecError>;
+}
+
+impl Tensors for Vec<(String, Tensor)> {
+    fn types(&self) -> Vec<(String, Type)> {
+        self.iter().map(|(name, tensor)| (name.clone(), tensor.ty().clone())).collect()
+    }
+
+    fn view(&mut self, index: usize) -> Result<TensorRef<'_>, ExecError> {
+        Ok(self[index].1.view())
+    }
+}
+
 /// Writes a checkpoint to `file`, all or nothing, and keeps the one that was there as [`previous`].
 ///
 /// A kill at any moment, a full disk or any other error leaves a complete checkpoint under `file`, if there was one.
-pub fn save(file: &Path, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), CheckpointError> {
+pub fn save(file: &Path, meta: &Meta, tensors: &mut impl Tensors) -> Result<(), CheckpointError> {
     try_save(file, meta, tensors).map_err(|problem| CheckpointError { file: file.to_owned(), problem })
 }
 
-fn try_save(file: &Path, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), Problem> {
+fn try_save(file: &Path, meta: &Meta, tensors: &mut impl Tensors) -> Result<(), Problem> {
     let temporary = atomic::temporary_beside(file).map_err(Problem::Write)?;
     let mut out = BufWriter::with_capacity(1 << 16, temporary);
     write_to(&mut out, meta, tensors)?;
@@ -222,46 +249,47 @@ fn keep_previous(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes the file's bytes. Tensors go out in the order of their names, a block at a time, so memory for a second copy
-/// of the state is never needed.
-fn write_to(out: &mut impl Write, meta: &Meta, tensors: &[(&str, &Tensor)]) -> Result<(), Problem> {
-    let mut tensors = tensors.to_vec();
-    tensors.sort_by_key(|(name, _)| *name);
-    if let Some(pair) = tensors.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(Problem::Unfit(format!("{} occurs twice", pair[0].0)));
+/// Writes the file's bytes. Tensors go out in the order of their names, one after the other, so memory for a second copy
+/// of the state is never needed. Each is looked at twice, because their digest stands before them.
+fn write_to(out: &mut impl Write, meta: &Meta, tensors: &mut impl Tensors) -> Result<(), Problem> {
+    let mut sorted: Vec<(usize, (String, Type))> = tensors.types().into_iter().enumerate().collect();
+    sorted.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0].1.0 == pair[1].1.0) {
+        return Err(Problem::Unfit(format!("{} occurs twice", pair[0].1.0)));
     }
     let json = serde_json::to_string(meta).map_err(|error| Problem::Write(error.into()))?;
     let mut digest = Content::new(&json);
     // Sorted by key, so that the same state gives the same file.
     let mut header = serde_json::Map::new();
     let mut offset = 0;
-    for (name, tensor) in &tensors {
-        if *name == "__metadata__" {
+    for (index, (name, ty)) in &sorted {
+        if name == "__metadata__" {
             return Err(Problem::Unfit("__metadata__ has a name that the format reserves".into()));
         }
-        digest.tensor(name, tensor.ty());
-        digest.0.update(tensor.view().to_le_bytes());
-        let dtype = match tensor.dtype() {
+        digest.tensor(name, ty);
+        digest.0.update(tensors.view(*index).map_err(Problem::Device)?.to_le_bytes());
+        let dtype = match ty.dtype {
             DType::F32 => safetensors::Dtype::F32,
             DType::U32 => safetensors::Dtype::U32,
             DType::Bf16 => safetensors::Dtype::BF16,
         };
-        let data_offsets = (offset, offset + tensor.ty().bytes());
+        let data_offsets = (offset, offset + ty.bytes());
         offset = data_offsets.1;
-        let info = TensorInfo { dtype, shape: tensor.shape().to_vec(), data_offsets };
-        header.insert((*name).to_owned(), serde_json::json!(info));
+        let info = TensorInfo { dtype, shape: ty.shape.clone(), data_offsets };
+        header.insert(name.clone(), serde_json::json!(info));
     }
     let facts = serde_json::json!({ "format": FORMAT, "meta": json, "sha256": digest.finish() });
     header.insert("__metadata__".into(), facts);
     let mut header = serde_json::to_vec(&header).map_err(|error| Problem::Write(error.into()))?;
     // Spaces up to a multiple of eight, so that the tensors are aligned for whoever maps the file.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut write = |bytes: &[u8]| out.write_all(bytes);
-    write(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| write(&header))
-        .and_then(|()| tensors.iter().try_for_each(|(_, tensor)| write(&tensor.view().to_le_bytes())))
-        .and_then(|()| out.flush())
-        .map_err(Problem::Write)
+    let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(Problem::Write);
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(&header)?;
+    for (index, _) in sorted {
+        write(&tensors.view(index).map_err(Problem::Device)?.to_le_bytes())?;
+    }
+    out.flush().map_err(Problem::Write)
 }
 
 /// The SHA-256 of what a checkpoint means: the facts, then each tensor's name, type, shape and bytes.
@@ -373,7 +401,7 @@ impl Checkpoint {
 fn way_out(file: &Path, problem: &Problem) -> String {
     match problem {
         Problem::Write(_) if file.exists() => "; the checkpoint saved before it is untouched".into(),
-        Problem::Write(_) | Problem::Unfit(_) => String::new(),
+        Problem::Write(_) | Problem::Device(_) | Problem::Unfit(_) => String::new(),
         Problem::Mismatch(_) => {
             "; use the graph file and the --set values that the run was started with, or start a new run".into()
         }

@@ -1,7 +1,7 @@
 //! One program in training: a plan's executor fed from a data set.
 
 use super::batches::{Batches, Position, fill_images, fill_labels};
-use super::checkpoint::{Checkpoint, CheckpointError};
+use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, Split};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
@@ -454,51 +454,48 @@ impl Session {
     }
 
     /// Every state tensor, to be saved.
-    ///
-    /// # Errors
-    /// When the executor fails.
-    pub fn state(&mut self) -> Result<State, SessionError> {
-        State::read(self.executor.as_mut())
+    pub fn state(&mut self) -> State<'_> {
+        State::of(self.executor.as_mut())
     }
 }
 
-/// The values of all state tensors.
-pub struct State {
-    tensors: Vec<(String, Tensor)>,
+/// All state tensors of an executor, as a checkpoint takes them: one by one.
+pub struct State<'e> {
+    executor: &'e mut dyn Executor,
+    /// For a tensor that is not in the host's memory.
+    room: Tensor,
 }
 
-impl State {
-    /// Copies the state of an executor.
-    ///
-    /// # Errors
-    /// When the executor fails.
-    pub fn read(executor: &mut dyn Executor) -> Result<State, SessionError> {
-        let declared = executor.plan().states.clone();
-        let mut tensors = Vec::new();
-        for (i, state) in declared.into_iter().enumerate() {
-            let mut tensor = Tensor::zeros(state.ty);
-            executor.read_state(i, tensor.view_mut())?;
-            tensors.push((state.name, tensor));
-        }
-        Ok(State { tensors })
+impl<'e> State<'e> {
+    pub fn of(executor: &'e mut dyn Executor) -> State<'e> {
+        State { executor, room: Tensor::zeros(Type::f32([0])) }
     }
 
     /// The networks with an element that is infinite or NaN.
-    pub fn non_finite(&self) -> Vec<String> {
-        let found: BTreeSet<String> = (self.tensors.iter())
-            .filter(|(_, tensor)| {
-                let singles = tensor.values::<f32>().into_iter().flatten().copied();
-                let halves = tensor.values::<Bf16>().into_iter().flatten().map(|v| v.to_f32());
-                !singles.chain(halves).all(f32::is_finite)
-            })
-            .map(|(name, _)| network_of(name).to_string())
-            .collect();
-        found.into_iter().collect()
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn non_finite(&mut self) -> Result<Vec<String>, ExecError> {
+        let mut found = BTreeSet::new();
+        for (i, (name, _)) in self.types().iter().enumerate() {
+            let tensor = self.view(i)?;
+            let singles = tensor.values::<f32>().into_iter().flatten().copied();
+            let halves = tensor.values::<Bf16>().into_iter().flatten().map(|v| v.to_f32());
+            if !singles.chain(halves).all(f32::is_finite) {
+                found.insert(network_of(name).to_string());
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+impl Tensors for State<'_> {
+    fn types(&self) -> Vec<(String, Type)> {
+        self.executor.plan().states.iter().map(|state| (state.name.clone(), state.ty.clone())).collect()
     }
 
-    /// The tensors as a checkpoint takes them.
-    pub fn tensors(&self) -> Vec<(&str, &Tensor)> {
-        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+    fn view(&mut self, index: usize) -> Result<TensorRef<'_>, ExecError> {
+        self.executor.view_state(index, &mut self.room)
     }
 }
 

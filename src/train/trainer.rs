@@ -37,7 +37,7 @@
 //! # }
 //! ```
 
-use super::checkpoint::{self, CheckpointError, Meta};
+use super::checkpoint::{self, CheckpointError, Meta, Problem};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
@@ -493,15 +493,20 @@ impl Training<'_> {
     /// Writes the checkpoint. `values` are what the last step gave, to be told where the state is not finite.
     fn save(&mut self, values: &BTreeMap<String, f32>) -> Result<(), TrainError> {
         let step = self.session.step_count();
-        let state = self.session.state()?;
-        // The whole state is here anyway, so this also covers what no flag is about.
-        let networks = state.non_finite();
+        // The whole state is read anyway, so this also covers what no flag is about.
+        let networks = self.session.state().non_finite().map_err(SessionError::from)?;
         if !networks.is_empty() {
             return Err(self.non_finite(step, networks, values.clone()));
         }
         let meta = Meta { step, position: self.session.position(), ..self.meta.clone() };
         let file = self.run.checkpoint();
-        checkpoint::save(&file, &meta, &state.tensors())?;
+        match checkpoint::save(&file, &meta, &mut self.session.state()) {
+            // Nothing that trying again would mend.
+            Err(CheckpointError { problem: Problem::Device(error), .. }) => {
+                return Err(SessionError::from(error).into());
+            }
+            saved => saved?,
+        }
         self.saved = Some(step);
         self.observer.saved(step, &file);
         Ok(())

@@ -7,6 +7,7 @@ use crate::exec::{Device, Examples, ExecError, Executor, KernelTiming, TensorMut
 use crate::plan::{Feed, Plan};
 use crate::tensor::Tensor;
 use crate::train::batches::{fill_images, fill_labels};
+use crate::train::checkpoint::Tensors;
 use crate::train::data::{Dataset, Source, Split};
 use crate::train::session;
 use crate::types::{InputDecl, StateRole};
@@ -180,16 +181,21 @@ fn every_tensor_that_a_step_updates_is_looked_at() {
     let plan = plan(&text);
     let mut executor = CpuDevice::new(2).load(Arc::new(plan.clone())).unwrap();
     session::initialise(executor.as_mut(), 5).unwrap();
-    let start = session::State::read(executor.as_mut()).unwrap();
+    let mut state = session::State::of(executor.as_mut());
+    let types = state.types();
+    let mut copy = |(i, (name, ty))| {
+        let bytes = state.view(i).unwrap().to_le_bytes().into_owned();
+        (name, Tensor::from_le_bytes(ty, &bytes).unwrap())
+    };
+    let start: Vec<(String, Tensor)> = types.into_iter().enumerate().map(&mut copy).collect();
     let mut session = Session::new(executor, data(8), 5).unwrap();
     let mut flagged = |poked: &str, at: usize, value: f32| {
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in start.tensors() {
-            let mut tensor = tensor.clone();
+        for (name, mut tensor) in start.clone() {
             if name == poked {
                 tensor.values_mut().unwrap()[at] = value;
             }
-            tensors.insert(name.to_string(), tensor);
+            tensors.insert(name, tensor);
         }
         let meta = Meta::default();
         session.restore(&checkpoint::Checkpoint { file: "x".into(), meta, tensors }).unwrap();

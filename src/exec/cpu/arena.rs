@@ -3,6 +3,7 @@
 use crate::exec::ExecError;
 use crate::plan::{ALIGNMENT, DType};
 use crate::tensor::Native;
+use std::alloc::{Layout, alloc_zeroed};
 
 /// Bytes that start at a cache line.
 #[derive(Debug)]
@@ -14,17 +15,23 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeros. `what` they are for is said where the machine has not so much.
+    /// Zeros, which the system gives page by page when they are first touched. `what` they are for is said where the machine has not so much.
     ///
     /// # Errors
     /// When it has not.
     pub fn new(bytes: usize, what: &str) -> Result<Memory, ExecError> {
         const LINE: usize = ALIGNMENT / size_of::<u64>();
         let total = bytes.div_ceil(size_of::<u64>()) + LINE;
-        let mut words: Vec<u64> = Vec::new();
-        words.try_reserve_exact(total).map_err(|_| ExecError::OutOfMemory { bytes, what: what.into() })?;
+        let too_large = || ExecError::OutOfMemory { bytes, what: what.into() };
+        let layout = Layout::array::<u64>(total).map_err(|_| too_large())?;
+        // SAFETY: the layout is of at least a cache line.
+        let start: *mut u64 = unsafe { alloc_zeroed(layout) }.cast();
+        if start.is_null() {
+            return Err(too_large());
+        }
+        // SAFETY: allocated just now as an array of so many words, all of them 0, and owned by nobody else.
+        let mut words = unsafe { Vec::from_raw_parts(start, total, total) };
         prefer_huge_pages(&mut words);
-        words.resize(total, 0);
         let skip = words.as_ptr().align_offset(ALIGNMENT).min(LINE);
         Ok(Memory { words, skip, bytes })
     }

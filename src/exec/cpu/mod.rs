@@ -27,6 +27,7 @@ use super::{
 use crate::kernel::body::{Body, BufferId, Kernel};
 use crate::kernel::target::Target;
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
+use crate::tensor::Tensor;
 use arena::{Arena, Location, Memory};
 use contraction::{ContractionProgram, Needs, Phase, Worker};
 pub use gemm::Isa;
@@ -313,6 +314,12 @@ impl Executor for CpuExecutor {
 
     fn read_state(&mut self, state: usize, into: TensorMut) -> Result<(), ExecError> {
         nth(&self.states, state, "state")?.read("state", self.memory.all(), into)
+    }
+
+    fn view_state<'a>(&'a mut self, state: usize, _: &'a mut Tensor) -> Result<TensorRef<'a>, ExecError> {
+        let place = nth(&self.states, state, "state")?;
+        let view = TensorRef::of_bytes(place.at.dtype, &self.memory.all()[place.bytes()]);
+        Ok(view.unwrap_or_else(|| unreachable!("tensors in the arena are aligned")))
     }
 
     fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError> {

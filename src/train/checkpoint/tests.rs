@@ -37,12 +37,16 @@ fn tensors() -> [(&'static str, Tensor); 4] {
     ]
 }
 
+fn owned(tensors: &[(&str, Tensor)]) -> Vec<(String, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
 fn save_all(file: &Path, meta: &Meta, tensors: &[(&str, Tensor)]) -> Result<(), CheckpointError> {
-    save(file, meta, &tensors.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>())
+    save(file, meta, &mut owned(tensors))
 }
 
 fn write_all(out: &mut impl Write, meta: &Meta, tensors: &[(&str, Tensor)]) -> Result<(), Problem> {
-    write_to(out, meta, &tensors.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>())
+    write_to(out, meta, &mut owned(tensors))
 }
 
 fn bytes() -> Vec<u8> {
