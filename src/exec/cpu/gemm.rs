@@ -4,7 +4,8 @@
 //! with its channels innermost) are read where they are, with no patch matrix (the indirect convolution
 //! of Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129), and so is a transposed matrix.
 //! Columns are packed in panels. With the first panel the rows come from memory, which takes longer than
-//! multiplying them: the next rows are asked for before they are needed.
+//! multiplying them: the next rows are asked for before they are needed. With the other panels, what the
+//! next product reads is ([`Ahead`]).
 
 use crate::scalar::simd::{Level, go_no_wider, multiversion};
 use crate::tensor::Bf16;
@@ -30,18 +31,79 @@ pub struct Tile {
     rows: [*const f32; MAX_ROWS],
     /// From one element of a row to the next.
     step: usize,
-    /// The rows that are multiplied next, where the caches may not have them and the processor can be asked for them.
+    /// What the processor can be asked for meanwhile.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    next: Option<[*const f32; MAX_ROWS]>,
+    later: Later,
+}
+
+/// What is read later and the caches may not have.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+enum Later {
+    Nothing,
+    /// The rows that are multiplied next.
+    Rows([*const f32; MAX_ROWS]),
+    Lines(Ahead),
+}
+
+/// Memory that is read after a product and is asked for while its panels but the first are multiplied: equally long rows,
+/// one stride apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    from: *const u8,
+    /// In bytes.
+    stride: usize,
+    /// Cache lines of a row, and of all.
+    row_lines: usize,
+    lines: usize,
+    asked: usize,
+}
+
+impl Ahead {
+    /// Nothing.
+    pub const NONE: Ahead = Ahead { from: std::ptr::null(), stride: 0, row_lines: 1, lines: 0, asked: 0 };
+    /// Cache lines that are asked for while [`LINE`] elements of each row are multiplied: so many that a product's columns
+    /// are there at its end, and no more than memory gives in the time.
+    const AT_ONCE: usize = 4;
+
+    /// So many rows of some elements each, `stride` elements apart.
+    pub fn new<T>(from: &[T], rows: usize, length: usize, stride: usize) -> Ahead {
+        let bytes = LINE * size_of::<f32>();
+        let row_lines = (length * size_of::<T>()).div_ceil(bytes).max(1);
+        let lines = if from.is_empty() { 0 } else { rows * row_lines };
+        Ahead { from: from.as_ptr().cast(), stride: stride * size_of::<T>(), row_lines, lines, asked: 0 }
+    }
+
+    /// Where a line is.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[inline(always)]
+    fn byte(&self, line: usize) -> usize {
+        line / self.row_lines * self.stride + line % self.row_lines * LINE * size_of::<f32>()
+    }
+
+    /// Asks for the lines that are due at element `first` of the rows.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn ask(&self, first: usize) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let from = self.asked + first / LINE * Ahead::AT_ONCE;
+        for line in from..(from + Ahead::AT_ONCE).min(self.lines) {
+            // SAFETY: a prefetch of any address is sound.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.from.wrapping_add(self.byte(line)).cast()) };
+        }
+    }
 }
 
 impl Tile {
-    /// Asks for what the next rows have at the [`LINE`] elements from `first` on.
+    /// Asks for what is read later: of the next rows, what they have at the [`LINE`] elements from `first` on.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn prefetch_next(&self, rows: usize, first: usize) {
+    fn prefetch(&self, rows: usize, first: usize) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        let Some(next) = &self.next else { return };
+        let next = match &self.later {
+            Later::Nothing => return,
+            Later::Lines(ahead) => return ahead.ask(first),
+            Later::Rows(next) => next,
+        };
         // SAFETY: a prefetch of any address is sound.
         let prefetch = |row: usize, k: usize| unsafe {
             _mm_prefetch::<_MM_HINT_T1>(next[row].wrapping_add(k * self.step).cast());
@@ -174,7 +236,7 @@ mod x86 {
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; 6];
             for first in (0..depth).step_by(LINE) {
-                a.prefetch_next(6, first);
+                a.prefetch(6, first);
                 for k in first..(first + LINE).min(depth) {
                     let b0 = _mm256_loadu_ps(b.add(k * 16));
                     let b1 = _mm256_loadu_ps(b.add(k * 16 + 8));
@@ -222,7 +284,7 @@ mod x86 {
                 unsafe {
                     let mut sums = [[_mm512_setzero_ps(); 2]; 12];
                     for first in (0..depth).step_by(LINE) {
-                        a.prefetch_next(12, first);
+                        a.prefetch(12, first);
                         for k in first..(first + LINE).min(depth) {
                             let columns = [_mm512_loadu_ps(b.add(k * 32)), _mm512_loadu_ps(b.add(k * 32 + 16))];
                             for (sums, row) in sums.iter_mut().zip(a.rows) {
@@ -332,7 +394,7 @@ static LIMIT: OnceLock<Isa> = OnceLock::new();
 struct Kernel {
     rows: usize,
     columns: usize,
-    block: fn(&Product, &mut [f32]),
+    block: fn(&Product, &mut Ahead, &mut [f32]),
 }
 
 impl Kernel {
@@ -453,10 +515,16 @@ pub struct Product<'p> {
 /// `c` has room for the rows rounded up to the tile's: what lies beyond is overwritten with nothing of
 /// use.
 pub fn block(isa: Isa, product: &Product, c: &mut [f32]) {
-    (isa.kernel(product.words).block)(product, c);
+    let mut nothing = Ahead::NONE;
+    block_before(isa, product, &mut nothing, c);
 }
 
-fn block_with<M: Micro>(product: &Product, c: &mut [f32]) {
+/// As [`block`], and asks meanwhile for some of what is read afterwards.
+pub fn block_before(isa: Isa, product: &Product, ahead: &mut Ahead, c: &mut [f32]) {
+    (isa.kernel(product.words).block)(product, ahead, c);
+}
+
+fn block_with<M: Micro>(product: &Product, ahead: &mut Ahead, c: &mut [f32]) {
     let Product { rows: Rows { data, starts, step }, offset, depth, columns, panels, accumulate, .. } = *product;
     let width = panels * M::COLUMNS;
     assert!(columns.len() >= depth * width, "columns are missing");
@@ -468,10 +536,18 @@ fn block_with<M: Micro>(product: &Product, c: &mut [f32]) {
         let mut tiles = starts.chunks(M::ROWS).map(|starts| pointers(data, starts, offset)).peekable();
         let mut at = panel * M::COLUMNS;
         while let Some(rows) = tiles.next() {
-            let next = if panel == 0 { tiles.peek().copied() } else { None };
+            let later = match panel {
+                0 => tiles.peek().map_or(Later::Nothing, |next| Later::Rows(*next)),
+                _ if ahead.asked >= ahead.lines => Later::Nothing,
+                _ => {
+                    let now = *ahead;
+                    ahead.asked += depth.div_ceil(LINE) * Ahead::AT_ONCE;
+                    Later::Lines(now)
+                }
+            };
             // SAFETY: by the assertions rows, columns and results are all inside their slices; the
             // instruction set was detected.
-            unsafe { M::run(depth, &Tile { rows, step, next }, b, c[at..].as_mut_ptr(), width, accumulate) };
+            unsafe { M::run(depth, &Tile { rows, step, later }, b, c[at..].as_mut_ptr(), width, accumulate) };
             at += M::ROWS * width;
         }
     }
@@ -519,5 +595,19 @@ multiversion! {
             }
         }
         sums[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_what_will_be_read() {
+        let memory = [0f32; 220];
+        let ahead = Ahead::new(&memory, 3, 20, 100);
+        let bytes: Vec<usize> = (0..ahead.lines).map(|line| ahead.byte(line)).collect();
+        assert_eq!(bytes, [0, 64, 400, 464, 800, 864]);
+        assert_eq!(Ahead::new(&memory[..0], 3, 0, 0).lines, 0);
     }
 }

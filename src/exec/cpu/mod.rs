@@ -131,7 +131,7 @@ impl CpuExecutor {
         let needs = kernels().map(KernelProgram::needs).fold(Needs::default(), Needs::max);
         let pool = Pool::new(threads);
         let workers = (0..pool.threads())
-            .map(|_| Mutex::new(Worker::new(Scratch::new(nests.iter().copied(), &programs), needs)))
+            .map(|_| Mutex::new(Worker::new(Scratch::new(nests.iter().copied(), &programs), needs, pool.threads())))
             .collect();
         let states = (plan.states.iter())
             .map(|s| place(&s.name, &s.ty, plan.state_layout.offsets.get(&s.name).copied().unwrap_or(0)))

@@ -292,7 +292,7 @@ impl ImageProduct {
         let g = &*self.geometry;
         let first = task * self.geometry.images_per_task;
         let images = self.geometry.images_per_task.min(g.images - first);
-        let Worker { nest, rows, columns, block, out, starts } = worker;
+        let Worker { nest, rows, columns, block, out, starts, .. } = worker;
         for (i, padded) in rows.chunks_exact_mut(g.padded_floats()).take(images).enumerate() {
             let image = arena.read(self.source + (first + i) * g.source.floats(), g.source.floats());
             g.frame().fill(image, padded);

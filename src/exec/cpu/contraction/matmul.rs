@@ -4,7 +4,7 @@ use super::matrix::{Matrix, Part};
 use super::patches::Patches;
 use super::{Epilogue, Needs, Worker, parts};
 use crate::exec::cpu::arena::Arena;
-use crate::exec::cpu::gemm::{self, Isa, Product, Rows, Words};
+use crate::exec::cpu::gemm::{self, Ahead, Isa, Product, Rows, Words};
 use crate::exec::cpu::tile::Registers;
 use crate::exec::cpu::tile_program::TileProgram;
 use crate::kernel::choice::{Columns, Tile};
@@ -204,9 +204,31 @@ impl MatMul {
         (words.row >= 0 && words.column >= 0 && (words.column == 1 || is_transposed)).then_some(words)
     }
 
-    pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
+    /// Which of the batch, of the groups of rows and of the blocks of columns.
+    fn place(&self, task: usize) -> [usize; 3] {
         let (rest, column_block) = (task / self.column_blocks.len(), task % self.column_blocks.len());
-        let (batches, group) = (rest / self.row_groups.len(), rest % self.row_groups.len());
+        [rest / self.row_groups.len(), rest % self.row_groups.len(), column_block]
+    }
+
+    /// The columns of a task that follows, where they are others than a task's own.
+    fn ahead(&self, task: usize, following: usize, arena: Arena) -> Ahead {
+        let ([batch, _, columns], [own_batch, _, own_columns]) = (self.place(following), self.place(task));
+        match &self.b {
+            ColumnSource::Matrix(matrix)
+                if following < self.tasks()
+                    && self.keeps_columns()
+                    && self.lanes > 1
+                    && (batch, columns) != (own_batch, own_columns) =>
+            {
+                let (first, columns) = self.column_blocks[columns];
+                matrix.ahead(batch, self.k, first, columns, arena)
+            }
+            _ => Ahead::NONE,
+        }
+    }
+
+    pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
+        let [batches, group, column_block] = self.place(task);
         let (first, blocks) = self.row_groups[group];
         let columns = self.column_blocks[column_block];
         if self.keeps_columns() {
@@ -216,8 +238,9 @@ impl MatMul {
             }
         }
         self.results.begin(arena, &mut worker.nest.registers);
+        let mut ahead = self.ahead(task, task + worker.workers, arena);
         for &rows in &self.row_blocks[first..first + blocks] {
-            self.block(batches, rows, columns, arena, worker);
+            self.block(batches, rows, columns, &mut ahead, arena, worker);
         }
     }
 
@@ -236,12 +259,13 @@ impl MatMul {
         batches: usize,
         (first_row, rows): (usize, usize),
         (first_column, columns): (usize, usize),
+        ahead: &mut Ahead,
         arena: Arena,
         worker: &mut Worker,
     ) {
         let panels = columns.div_ceil(self.lanes);
         let width = panels * self.lanes;
-        let Worker { nest, rows: row_floats, columns: packed, block, out, starts } = worker;
+        let Worker { nest, rows: row_floats, columns: packed, block, out, starts, .. } = worker;
         let range = batches * self.together..((batches + 1) * self.together).min(self.batch);
         let terms = range.flat_map(|batch| self.depths.iter().map(move |depth| (batch, *depth)));
         for (i, (batch, (start, depth))) in terms.enumerate() {
@@ -269,7 +293,7 @@ impl MatMul {
                 Product { words: self.words, rows, offset: 0, depth, columns: packed, panels, accumulate: i > 0 };
             match self.lanes {
                 1 => gemm::dots(&product, block),
-                _ => gemm::block(self.isa, &product, block),
+                _ => gemm::block_before(self.isa, &product, ahead, block),
             }
         }
         let first = (batches * self.m + first_row) * self.n + first_column;

@@ -2,7 +2,7 @@
 
 use super::InMemory;
 use crate::exec::cpu::arena::Arena;
-use crate::exec::cpu::gemm::{Words, pair};
+use crate::exec::cpu::gemm::{Ahead, Words, pair};
 use crate::exec::cpu::transpose::{Turned, transpose};
 use crate::scalar::simd::multiversion;
 use crate::tensor::{Bf16, DType};
@@ -73,6 +73,23 @@ impl Matrix {
             dtype: DType::F32,
             ..self
         })
+    }
+
+    /// What [`Matrix::pack`] reads of some columns, to be asked for.
+    pub fn ahead(&self, batch: usize, rows: usize, first: usize, columns: usize, arena: Arena) -> Ahead {
+        // Along memory, and across it.
+        let lines = match (self.row, self.column) {
+            (0.., 1) => [rows, columns, self.row as usize],
+            (1, 0..) => [columns, rows, self.column as usize],
+            _ => return Ahead::NONE,
+        };
+        let [count, length, stride] = lines;
+        let at = self.at(batch, 0, first);
+        let elements = count.saturating_sub(1) * stride + length;
+        match self.dtype {
+            DType::F32 | DType::U32 => Ahead::new(arena.read::<f32>(at, elements), count, length, stride),
+            DType::Bf16 => Ahead::new(arena.read::<Bf16>(at, elements), count, length, stride),
+        }
     }
 
     /// Copies some elements of a row, as f32.

@@ -65,6 +65,8 @@ pub struct Worker {
     /// The same in the order of the output.
     out: Floats,
     starts: Vec<usize>,
+    /// How many workers share a kernel's tasks: the task that this one is given next is about as many further.
+    workers: usize,
 }
 
 /// How much of each a program needs.
@@ -99,7 +101,7 @@ impl Worker {
         &mut self.block
     }
 
-    pub fn new(nest: Scratch, needs: Needs) -> Worker {
+    pub fn new(nest: Scratch, needs: Needs, workers: usize) -> Worker {
         Worker {
             nest,
             rows: Floats::new(needs.rows),
@@ -107,6 +109,7 @@ impl Worker {
             block: Floats::new(needs.block),
             out: Floats::new(needs.out),
             starts: Vec::with_capacity(needs.starts),
+            workers,
         }
     }
 }
