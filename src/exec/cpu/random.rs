@@ -38,34 +38,29 @@ pub fn fill(draw: Draw, distribution: Distribution, start: usize, out: &mut [f32
 multiversion! {
     /// The uniform draws of consecutive blocks (Philox4x32-10; Salmon et al., SC 2011).
     fn uniform_batch(draw: Draw, first_block: u32, out: &mut [f32; BATCH]) {
-        let mut c0 = [0u32; BLOCKS];
-        let mut c1 = [draw.step; BLOCKS];
-        let mut c2 = [draw.stream as u32; BLOCKS];
-        let mut c3 = [(draw.stream >> 32) as u32; BLOCKS];
-        for (i, c) in c0.iter_mut().enumerate() {
-            *c = first_block.wrapping_add(i as u32);
-        }
+        // Words in lower halves, where a product takes them from; what is above them means nothing.
+        const WORD: u64 = u32::MAX as u64;
+        let mut c0: [u64; BLOCKS] = std::array::from_fn(|i| u64::from(first_block.wrapping_add(i as u32)));
+        let mut c1 = [u64::from(draw.step); BLOCKS];
+        let mut c2 = [draw.stream; BLOCKS];
+        let mut c3 = [draw.stream >> 32; BLOCKS];
         let [mut k0, mut k1] = draw.seed;
         for _ in 0..10 {
             for i in 0..BLOCKS {
-                let p0 = u64::from(c0[i]) * 0xD251_1F53;
-                let p1 = u64::from(c2[i]) * 0xCD9E_8D57;
-                (c0[i], c1[i], c2[i], c3[i]) = (
-                    (p1 >> 32) as u32 ^ c1[i] ^ k0,
-                    p1 as u32,
-                    (p0 >> 32) as u32 ^ c3[i] ^ k1,
-                    p0 as u32,
-                );
+                let p0 = (c0[i] & WORD) * 0xD251_1F53;
+                let p1 = (c2[i] & WORD) * 0xCD9E_8D57;
+                c0[i] = (p1 >> 32) ^ c1[i] ^ u64::from(k0);
+                c2[i] = (p0 >> 32) ^ c3[i] ^ u64::from(k1);
+                (c1[i], c3[i]) = (p1, p0);
             }
             k0 = k0.wrapping_add(0x9E37_79B9);
             k1 = k1.wrapping_add(0xBB67_AE85);
         }
         let unit = 1.0 / (1u32 << 24) as f32;
         for i in 0..BLOCKS {
-            out[4 * i] = (c0[i] >> 8) as f32 * unit;
-            out[4 * i + 1] = (c1[i] >> 8) as f32 * unit;
-            out[4 * i + 2] = (c2[i] >> 8) as f32 * unit;
-            out[4 * i + 3] = (c3[i] >> 8) as f32 * unit;
+            for (j, c) in [&c0, &c1, &c2, &c3].into_iter().enumerate() {
+                out[4 * i + j] = (c[i] as u32 >> 8) as f32 * unit;
+            }
         }
     }
 }
@@ -82,8 +77,10 @@ fn normal_batch(batch: &mut [f32; BATCH]) {
     }
 }
 
-fn bernoulli_batch(p: f32, batch: &mut [f32; BATCH]) {
-    for x in batch {
-        *x = if *x < p { 1.0 } else { 0.0 };
+multiversion! {
+    fn bernoulli_batch(p: f32, batch: &mut [f32; BATCH]) {
+        for x in batch {
+            *x = if *x < p { 1.0 } else { 0.0 };
+        }
     }
 }
