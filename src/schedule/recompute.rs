@@ -126,8 +126,12 @@ impl Again {
         let index = work.kernels.len();
         let taken: HashSet<&str> = work.kernels.iter().map(|kernel| kernel.name.as_str()).collect();
         let mut again = renamed(&work.kernels[self.kernel]);
+        let first = without_time(&again.name).to_string();
+        let mut time = 1;
         while taken.contains(again.name.as_str()) {
-            again.name.push_str("_again");
+            let of_time = if time == 1 { String::new() } else { format!("_{time}") };
+            again.name = format!("{first}_again{of_time}");
+            time += 1;
         }
         for &late in &self.late {
             work.kernels[late] = renamed(&work.kernels[late]);
@@ -148,6 +152,18 @@ impl Again {
         work.kernels.push(again);
         work.before.push(before);
         order::apply(work, &order);
+    }
+}
+
+/// The name of what a copy is of.
+fn without_time(name: &str) -> &str {
+    match name.rsplit_once("_again") {
+        Some((original, time))
+            if time.is_empty() || time.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok()) =>
+        {
+            original
+        }
+        _ => name,
     }
 }
 
@@ -183,7 +199,7 @@ mod tests {
 
     fn copies(plan: &Plan) -> Vec<&str> {
         let names = plan.entries[0].schedule.kernels.iter().map(|kernel| kernel.name.as_str());
-        names.filter(|name| name.ends_with("_again")).collect()
+        names.filter(|name| name.contains("_again")).collect()
     }
 
     fn results(plan: &Arc<Plan>) -> Vec<u32> {
@@ -203,6 +219,12 @@ mod tests {
             bits.extend(found.iter().map(|x| x.to_bits()));
         }
         bits
+    }
+
+    #[test]
+    fn copies_are_numbered() {
+        let names = ["x", "x_again", "x_again_2", "play_again_now"].map(super::without_time);
+        assert_eq!(names, ["x", "x", "x", "play_again_now"]);
     }
 
     #[test]
