@@ -7,7 +7,7 @@
 #   --steps N     steps measured in each run, after some that are not (10)
 #   --threads N   (all cores that this process may use)
 #   --only NAME   only this side, beside ours; may be given several times. Names:
-#                 exact, bf16                              other modes of ours
+#                 fast, exact, bf16                        other modes of ours
 #                 torch, torch-channels-last, torch-compile, torch-bf16      PyTorch, on benches/pytorch_step.py
 #                 jax                                      JAX, on benches/jax_step.py
 #
@@ -17,7 +17,7 @@
 set -u
 cd "$(dirname "$0")/.."
 
-rounds=5 steps=10 commit= only=() known="exact bf16 torch torch-channels-last torch-compile torch-bf16 jax"
+rounds=5 steps=10 commit= only=() known="fast exact bf16 torch torch-channels-last torch-compile torch-bf16 jax"
 python=${PYTHON:-python3} jax_python=${JAX_PYTHON:-${PYTHON:-python3}}
 threads=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
@@ -83,7 +83,7 @@ run_side() {
     local torch=("$python" benches/pytorch_step.py --threads "$threads" --steps "$steps" --json)
     echo "round $2 of $rounds: $name" >&2
     case $name in
-    f32 | exact | bf16) measured "$file" "$GCC_GAN" profile "$work/$name.plan" --steps "$steps" --threads "$threads" --json ;;
+    f32 | fast | exact | bf16) measured "$file" "$GCC_GAN" profile "$work/$name.plan" --steps "$steps" --threads "$threads" --json ;;
     torch) measured "$file" "${torch[@]}" ;;
     torch-channels-last) measured "$file" "${torch[@]}" --channels-last ;;
     torch-compile) measured "$file" "${torch[@]}" --compile ;;
@@ -105,13 +105,14 @@ wanted() { [ ${#only[@]} = 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
 has() { "$1" -c "import importlib.util as i, sys; sys.exit(i.find_spec('$2') is None)" 2>/dev/null; }
 plan f32 || { cat "$work/log" >&2; exit 1; }
 sides=() ours=(f32)
-if wanted exact; then
-    if plan exact --math exact; then
-        sides+=(exact:f32) ours+=(exact)
+for name in fast exact; do
+    if ! wanted $name; then continue; fi
+    if plan $name --math $name; then
+        sides+=("$name:f32") ours+=("$name")
     else
-        echo "exact is skipped: this version has no --math exact" >&2
+        echo "$name is skipped: this version has no --math $name" >&2
     fi
-fi
+done
 bf16_partner=f32
 if wanted bf16 || wanted torch-bf16; then
     if plan bf16 --precision bf16; then
@@ -177,11 +178,11 @@ import datetime, json, os, platform, statistics, subprocess, sys
 
 work, rounds, steps, threads, version, commit = sys.argv[1:]
 LABELS = {
-    "f32": "{}", "exact": "{}, `--math exact`", "bf16": "{}, `--precision bf16`",
+    "f32": "{}", "fast": "{}, `--math fast`", "exact": "{}, `--math exact`", "bf16": "{}, `--precision bf16`",
     "torch": "{}, eager", "torch-channels-last": "{}, eager, channels last", "torch-compile": "{}, `torch.compile`",
     "torch-bf16": "{}, eager, bfloat16 autocast", "jax": "{}, jit",
 }
-OURS = ("f32", "exact", "bf16")
+OURS = ("f32", "fast", "exact", "bf16")
 
 
 def figures(file):

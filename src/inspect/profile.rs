@@ -9,7 +9,7 @@ mod tests;
 
 use crate::exec::{Ceilings, Device, ExecError, Spread, TensorRef};
 use crate::kernel::body::Kernel;
-use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::cost::{Multiplied, bytes_moved, flops, multiplied};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{ALIGNMENT, BufferRole, DType, EntryPlan, Feed, INIT, Machine, Plan};
 use crate::tensor::{Bf16, Tensor};
@@ -62,6 +62,7 @@ struct Facts {
     kind: String,
     flops: u64,
     bytes: u64,
+    multiplied: Multiplied,
 }
 
 /// A profile as a file has it, without the program that was measured.
@@ -90,6 +91,8 @@ pub struct KernelTime {
     pub share: f64,
     pub flops: u64,
     pub bytes: u64,
+    /// Whose ceiling that of arithmetic is.
+    pub multiplied: Multiplied,
     /// The part of the time that the machine needs at the ceiling that binds this kernel.
     pub of_ceiling: f64,
     /// The least time that the measured ceilings allow.
@@ -211,6 +214,7 @@ impl Profile {
             kind: kernel.kind().name().into(),
             flops: flops(kernel),
             bytes: bytes_moved(kernel, &schedule.buffers),
+            multiplied: multiplied(kernel, &schedule.buffers),
         };
         self.times(&schedule.kernels.iter().map(facts).collect::<Vec<_>>())
     }
@@ -238,8 +242,8 @@ impl Profile {
         Ok((kernels.iter().zip(samples.iter_mut().zip(sums)).enumerate())
             .map(|(index, (kernel, (samples, sum)))| {
                 let seconds = sum / typical.len() as f64;
-                let Facts { name, kind, flops, bytes } = kernel.clone();
-                let ceiling_seconds = machine.seconds(flops, bytes);
+                let Facts { name, kind, flops, bytes, multiplied } = kernel.clone();
+                let ceiling_seconds = machine.seconds(flops, bytes, multiplied);
                 let median_seconds = median(samples);
                 KernelTime {
                     kernel: index,
@@ -254,6 +258,7 @@ impl Profile {
                     share: seconds / step.max(f64::MIN_POSITIVE),
                     flops,
                     bytes,
+                    multiplied,
                     of_ceiling: (ceiling_seconds - machine.launch_seconds) / seconds.max(f64::MIN_POSITIVE),
                     ceiling_seconds,
                 }
@@ -344,6 +349,9 @@ impl Profile {
                 ("flops", flops(kernel).into()),
                 ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
             ]);
+            if multiplied(kernel, &schedule.buffers) == Multiplied::Bf16 {
+                args.insert(MULTIPLIED.into(), "bf16".into());
+            }
             if let Some(Some(origin)) = self.origins.get(launch.kernel) {
                 args.extend(origin.to_args());
             }
@@ -403,7 +411,8 @@ impl Recorded {
         for event in trace.launches() {
             let launch = event.launch()?;
             let (name, kind) = (event.name.clone(), event.cat.clone());
-            let facts = Facts { name, kind, flops: event.number("flops")?, bytes: event.number("bytes")? };
+            let (flops, bytes) = (event.number("flops")?, event.number("bytes")?);
+            let facts = Facts { name, kind, flops, bytes, multiplied: event.multiplied()? };
             let (known, _) =
                 found.entry(launch.kernel).or_insert_with(|| (facts.clone(), KernelOrigin::from_args(&event.args)));
             if *known != facts {
@@ -444,6 +453,9 @@ fn median(values: &mut [f64]) -> f64 {
         v => (v[v.len() / 2 - 1] + v[v.len() / 2]) / 2.0,
     }
 }
+
+/// The argument of an event that says what its kernel multiplies, where that is not f32.
+const MULTIPLIED: &str = "multiplied";
 
 /// The Trace Event Format, as far as it is used here.
 #[derive(Debug, Serialize, Deserialize)]
@@ -497,6 +509,13 @@ impl Event {
     fn number(&self, name: &str) -> Result<u64, ProfileError> {
         let value = self.args.get(name).and_then(serde_json::Value::as_u64);
         value.ok_or_else(|| ProfileError::Format(format!("the event `{}` has no {name}", self.name)))
+    }
+
+    /// F32 where nothing is said, as an older version wrote it.
+    fn multiplied(&self) -> Result<Multiplied, ProfileError> {
+        let Some(value) = self.args.get(MULTIPLIED) else { return Ok(Multiplied::F32) };
+        serde_json::from_value(value.clone())
+            .map_err(|error| ProfileError::Format(format!("the event `{}`: {MULTIPLIED}: {error}", self.name)))
     }
 
     fn launch(&self) -> Result<Launch, ProfileError> {

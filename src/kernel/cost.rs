@@ -1,14 +1,20 @@
 //! Cost model: floating-point operations, bytes moved, and the time a machine needs for them.
 
 use super::access::kept_shape;
-use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest};
+use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Operand};
+use super::choice::{Algorithm, Columns};
 use super::schedule::Buffer;
+use crate::tensor::DType;
+use serde::{Deserialize, Serialize};
 
 /// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
 /// performance model for multicore architectures", CACM 52(4), 2009).
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub flops_per_second: f64,
+    /// Of matrix products whose operands are bf16, where they have a ceiling of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bf16_flops_per_second: Option<f64>,
     /// To and from main memory.
     pub bytes_per_second: f64,
     /// Seconds that a launch takes in addition to its work.
@@ -18,21 +24,54 @@ pub struct Machine {
 impl Machine {
     /// Two cores with 256-bit vectors on one memory channel: assumed where nothing was measured, so that
     /// estimates are the same on every machine.
-    pub const NOMINAL: Machine = Machine { flops_per_second: 150e9, bytes_per_second: 20e9, launch_seconds: 5e-6 };
+    pub const NOMINAL: Machine =
+        Machine { flops_per_second: 150e9, bf16_flops_per_second: None, bytes_per_second: 20e9, launch_seconds: 5e-6 };
 
     /// The time for this work at the lower of the two ceilings.
-    pub fn seconds(&self, flops: u64, bytes: u64) -> f64 {
-        self.launch_seconds + (flops as f64 / self.flops_per_second).max(bytes as f64 / self.bytes_per_second)
+    pub fn seconds(&self, flops: u64, bytes: u64, multiplied: Multiplied) -> f64 {
+        let flops_per_second = match multiplied {
+            Multiplied::F32 => self.flops_per_second,
+            Multiplied::Bf16 => self.bf16_flops_per_second.unwrap_or(self.flops_per_second),
+        };
+        self.launch_seconds + (flops as f64 / flops_per_second).max(bytes as f64 / self.bytes_per_second)
     }
 
     /// The time that a kernel takes at the ceilings: a lower bound.
     pub fn kernel_seconds(&self, kernel: &Kernel, buffers: &[Buffer]) -> f64 {
-        self.seconds(flops(kernel), bytes_moved(kernel, buffers))
+        self.seconds(flops(kernel), bytes_moved(kernel, buffers), multiplied(kernel, buffers))
     }
 
     /// Operations a byte at which the two ceilings meet.
     pub fn ridge(&self) -> f64 {
         self.flops_per_second / self.bytes_per_second
+    }
+}
+
+/// What most of a kernel's arithmetic is on, which decides its ceiling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Multiplied {
+    #[default]
+    F32,
+    /// A matrix product of two operands that are stored in bf16.
+    Bf16,
+}
+
+/// What a kernel multiplies.
+pub fn multiplied(kernel: &Kernel, buffers: &[Buffer]) -> Multiplied {
+    let is_bf16 = |operand: &Operand<BufferId>| match operand {
+        Operand::Buffer { buffer, .. } => buffers[buffer.index()].dtype == DType::Bf16,
+        Operand::Computed { .. } => false,
+    };
+    match &kernel.body {
+        // Dot products are of f32 whatever is stored.
+        Body::Contraction(c)
+            if matches!(kernel.choice.algorithm, Algorithm::MatMul { columns: Columns::Panels, .. })
+                && c.operands.iter().all(is_bf16) =>
+        {
+            Multiplied::Bf16
+        }
+        Body::Contraction(_) | Body::Nests(_) | Body::Transform(_) => Multiplied::F32,
     }
 }
 
@@ -69,8 +108,17 @@ mod tests {
 
     #[test]
     fn the_lower_ceiling_decides() {
-        let machine = Machine { flops_per_second: 100.0, bytes_per_second: 10.0, launch_seconds: 1.0 };
+        let machine = Machine {
+            flops_per_second: 100.0,
+            bf16_flops_per_second: Some(500.0),
+            bytes_per_second: 10.0,
+            launch_seconds: 1.0,
+        };
         assert_eq!(machine.ridge(), 10.0);
-        assert_eq!([machine.seconds(1000, 10), machine.seconds(10, 1000)], [11.0, 101.0]);
+        let seconds = |flops, bytes| machine.seconds(flops, bytes, Multiplied::F32);
+        assert_eq!([seconds(1000, 10), seconds(10, 1000)], [11.0, 101.0]);
+        assert_eq!(machine.seconds(1000, 10, Multiplied::Bf16), 3.0);
+        let unmeasured = Machine { bf16_flops_per_second: None, ..machine };
+        assert_eq!(unmeasured.seconds(1000, 10, Multiplied::Bf16), 11.0);
     }
 }

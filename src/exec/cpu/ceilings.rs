@@ -5,6 +5,7 @@ use super::gemm::{self, Isa, Product, Rows, Words};
 use super::pool::Pool;
 use crate::exec::{Ceilings, ExecError, Spread};
 use crate::plan::Machine;
+use crate::tensor::Bf16;
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,9 +23,10 @@ const TEST: Duration = Duration::from_millis(500);
 /// How long each thread computes in a round of the arithmetic test.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Measures the ceilings of this machine for a number of threads, in about two seconds.
+/// Measures the ceilings of this machine for a number of threads, in about three seconds.
 ///
-/// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself.
+/// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself;
+/// and those of pairs of bf16, as matrix products of bf16 do them.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
 /// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
 /// ceiling is what nothing else got in the way of.
@@ -33,16 +35,24 @@ const ROUND: Duration = Duration::from_millis(50);
 /// When there is no memory for the arrays.
 pub fn ceilings(threads: usize, isa: Isa) -> Result<Ceilings, ExecError> {
     let pool = Pool::new(threads);
-    let (flops, waiting) = arithmetic(&pool, isa)?;
+    let (flops, waiting) = arithmetic(&pool, isa, Words::F32)?;
+    let (bf16, waiting_bf16) = arithmetic(&pool, isa, Words::Bf16Pairs)?;
     let bytes = bandwidth(&pool)?;
     let launch = launch(&pool);
     Ok(Ceilings {
         machine: Machine {
             flops_per_second: flops.best,
+            bf16_flops_per_second: Some(bf16.best),
             bytes_per_second: bytes.best,
             launch_seconds: 1.0 / launch.best,
         },
-        spread: Spread { arithmetic: flops.spread, memory: bytes.spread, launch: launch.spread, waiting },
+        spread: Spread {
+            arithmetic: flops.spread,
+            bf16: bf16.spread,
+            memory: bytes.spread,
+            launch: launch.spread,
+            waiting: waiting.max(waiting_bf16),
+        },
     })
 }
 
@@ -70,29 +80,29 @@ fn waited() -> Option<f64> {
 }
 
 /// Multiply-adds a second of all threads, and the part of the time that they waited for a core.
-fn arithmetic(pool: &Pool, isa: Isa) -> Result<(Rate, f64), ExecError> {
-    let (rows, columns) = isa.tile();
+fn arithmetic(pool: &Pool, isa: Isa, words: Words) -> Result<(Rate, f64), ExecError> {
+    let (rows, columns) = isa.tile_of(words);
+    let (a, b, terms) = match words {
+        Words::F32 => (0.5, 0.25, 1),
+        Words::Bf16Pairs => {
+            let pair = |x: f32| gemm::pair(Bf16::from_f32(x), Bf16::from_f32(x));
+            (pair(0.5), pair(0.25), 2)
+        }
+    };
     let starts: Vec<usize> = (0..rows).map(|row| row * DEPTH).collect();
-    let a = vec![0.5f32; rows * DEPTH];
-    let mut b = Memory::new(DEPTH * columns * size_of::<f32>(), MEASURED)?;
-    b.floats().fill(0.25);
-    let b = &*b.floats();
+    let a = vec![a; rows * DEPTH];
+    let mut memory = Memory::new(DEPTH * columns * size_of::<f32>(), MEASURED)?;
+    memory.floats().fill(b);
+    let b = &*memory.floats();
     let products = |c: &mut [f32]| {
         let rows = || Rows { data: black_box(&a), starts: &starts, step: 1 };
         for _ in 0..PRODUCTS {
-            let product = Product {
-                words: Words::F32,
-                rows: rows(),
-                offset: 0,
-                depth: DEPTH,
-                columns: b,
-                panels: 1,
-                accumulate: false,
-            };
+            let product =
+                Product { words, rows: rows(), offset: 0, depth: DEPTH, columns: b, panels: 1, accumulate: false };
             gemm::block(isa, &product, black_box(&mut c[..starts.len() * columns]));
         }
     };
-    let work = (PRODUCTS * 2 * rows * columns * DEPTH) as f64;
+    let work = (PRODUCTS * 2 * terms * rows * columns * DEPTH) as f64;
     let sums = Mutex::new((0.0, 0.0));
     let rate = rounds(|| {
         let rates = Mutex::new(0.0);
@@ -158,9 +168,10 @@ mod tests {
     #[test]
     fn ceilings_are_those_of_a_computer() {
         let Ceilings { machine, spread } = ceilings(1, Isa::detect()).unwrap();
-        let figures = [machine.flops_per_second, machine.bytes_per_second, machine.launch_seconds];
+        let bf16 = machine.bf16_flops_per_second.expect("measured");
+        let figures = [machine.flops_per_second, bf16, machine.bytes_per_second, machine.launch_seconds];
         assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
-        let parts = [spread.arithmetic, spread.memory, spread.launch, spread.waiting];
+        let parts = [spread.arithmetic, spread.bf16, spread.memory, spread.launch, spread.waiting];
         assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{spread:?}");
     }
 

@@ -131,9 +131,15 @@ pub fn ceilings(device: &str, info: &DeviceInfo, context: &Arc<Context>) -> Resu
     Ok(Ceilings {
         machine: Machine {
             flops_per_second: flops / arithmetic.seconds,
+            bf16_flops_per_second: None,
             bytes_per_second: f64::from(LAUNCHES) * bytes as f64 / triad.seconds,
             launch_seconds: launch.seconds / f64::from(NODES),
         },
-        spread: Spread { arithmetic: arithmetic.spread, memory: triad.spread, launch: launch.spread, waiting: 0.0 },
+        spread: Spread {
+            arithmetic: arithmetic.spread,
+            memory: triad.spread,
+            launch: launch.spread,
+            ..Spread::default()
+        },
     })
 }

@@ -135,7 +135,7 @@ mod tests {
     use crate::exec::Spread;
     use crate::inspect::profile::origin::{KernelOrigin, KernelRole};
     use crate::inspect::profile::{Facts, Launch, Profile};
-    use crate::kernel::cost::Machine;
+    use crate::kernel::cost::{Machine, Multiplied};
 
     /// A profile of one step with these kernels, a hundredth of a second between them: name, layer, seconds.
     fn recorded(kernels: &[(&str, &str, f64)]) -> Recorded {
@@ -166,6 +166,7 @@ mod tests {
             kind: "elementwise".into(),
             flops: 1,
             bytes: 1,
+            multiplied: Multiplied::F32,
         };
         let facts: Vec<_> = kernels.iter().map(facts).collect();
         let profile = Profile { subject, launches, origins };

@@ -71,9 +71,14 @@ pub struct GroupTime {
 impl Profile {
     /// Adds up kernels; the group that takes longest comes first.
     pub fn groups(&self, kernels: &[KernelTime], by: By) -> Vec<GroupTime> {
+        self.groups_named(kernels.iter().map(|kernel| (by.group_of(kernel), kernel)))
+    }
+
+    /// Adds up kernels that are given with the names of their groups.
+    pub fn groups_named<'k>(&self, kernels: impl Iterator<Item = (String, &'k KernelTime)>) -> Vec<GroupTime> {
         let mut members: BTreeMap<String, Vec<&KernelTime>> = BTreeMap::new();
-        for kernel in kernels {
-            members.entry(by.group_of(kernel)).or_default().push(kernel);
+        for (name, kernel) in kernels {
+            members.entry(name).or_default().push(kernel);
         }
         let mut groups: Vec<GroupTime> = members.into_iter().map(|(name, of)| self.group(name, &of)).collect();
         groups.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.name.cmp(&b.name)));

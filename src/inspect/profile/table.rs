@@ -2,6 +2,7 @@
 
 use super::{KernelTime, Profile, Subject};
 use crate::inspect::{Align, Table, bytes};
+use crate::kernel::cost::Multiplied;
 
 impl Profile {
     /// The figures as a table, the slowest kernel first. Its first column adds up to the step.
@@ -58,7 +59,7 @@ impl Profile {
     }
 
     /// What was measured and where, in two lines, or three where the machine was busy.
-    pub(super) fn heading(&self, kernels: &[KernelTime]) -> String {
+    pub fn heading(&self, kernels: &[KernelTime]) -> String {
         let step = self.step_time();
         let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
         let Subject { machine, spread, .. } = &self.subject;
@@ -68,10 +69,14 @@ impl Profile {
         let busy = spread.busy().map_or(String::new(), |why| {
             format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")
         });
+        let has_bf16 = kernels.iter().any(|k| k.multiplied == Multiplied::Bf16);
+        let bf16 = machine.bf16_flops_per_second.filter(|_| has_bf16).map_or(String::new(), |flops| {
+            format!(", of products of bf16 {:.1} GFLOP/s {}", flops / 1e9, within(spread.bf16))
+        });
         format!(
             "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
              ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
+             measured ceilings: {:.1} GFLOP/s {}{bf16}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
             self.subject.entry,
             self.subject.program,
             step.seconds * 1e3,

@@ -6,9 +6,14 @@ use super::*;
 use crate::compile::{Options, compile};
 use crate::declare::builtin;
 use crate::exec::cpu::CpuDevice;
+use crate::kernel::target::Precision;
 
 fn profiled() -> (Arc<Plan>, Profile) {
-    let options = Options { sets: vec!["batch=4".into()], ..Options::default() };
+    profiled_with(4, Precision::F32)
+}
+
+fn profiled_with(batch: usize, precision: Precision) -> (Arc<Plan>, Profile) {
+    let options = Options { sets: vec![format!("batch={batch}")], precision, ..Options::default() };
     let text = builtin::text("lenet").unwrap();
     let compiled = compile("lenet", text, &options, &mut |_| {}).unwrap();
     let plan = Arc::new(compiled.plan.unwrap());
@@ -56,6 +61,29 @@ fn a_trace_reads_back_and_times_add_up() {
     assert_eq!(parts.len(), kernels.len() + 1);
     let rounding = 0.0005 * all.len() as f64;
     assert!((parts.iter().sum::<f64>() - whole).abs() <= rounding, "{table}");
+}
+
+/// Products of bf16 have a ceiling of their own, of which a heading tells and which a trace keeps.
+#[test]
+fn products_of_bf16_have_their_own_ceiling() {
+    // Smaller products stay in f32.
+    let (plan, mut profile) = profiled_with(32, Precision::Bf16);
+    profile.subject.machine.bf16_flops_per_second = Some(1.0);
+    let schedule = &plan.entry("train_step").unwrap().schedule;
+    let kernels = profile.kernels(schedule).unwrap();
+    let (bf16, f32): (Vec<_>, Vec<_>) = kernels.iter().partition(|k| k.multiplied == Multiplied::Bf16);
+    assert!(!bf16.is_empty() && bf16.iter().all(|k| k.ceiling_seconds >= k.flops as f64), "{bf16:?}");
+    assert!(!f32.is_empty() && f32.iter().all(|k| k.ceiling_seconds < 1.0), "{f32:?}");
+    assert!(profile.heading(&kernels).contains("of products of bf16 0.0 GFLOP/s"), "{}", profile.heading(&kernels));
+    let trace = profile.to_trace(schedule, plan.state_layout.bytes).unwrap();
+    assert_eq!(Recorded::from_trace(&trace).unwrap().kernels, kernels_of(&trace, schedule));
+    let (plan, profile) = profiled();
+    let kernels = profile.kernels(&plan.entry("train_step").unwrap().schedule).unwrap();
+    assert!(!profile.heading(&kernels).contains("products of bf16"), "{}", profile.heading(&kernels));
+}
+
+fn kernels_of(trace: &str, schedule: &Schedule) -> Vec<KernelTime> {
+    Profile::from_trace(trace, schedule).unwrap().kernels(schedule).unwrap()
 }
 
 /// However kernels are grouped, each is in one group, and the groups with the time between kernels are the step.
