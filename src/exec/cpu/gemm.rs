@@ -49,6 +49,7 @@ enum Later {
 /// one stride apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Ahead {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     from: *const u8,
     /// In bytes.
     stride: usize,
