@@ -1,23 +1,22 @@
 //! Run-time choice among vector instruction sets, and what only vector instructions do well.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::OnceLock;
 
 /// Vector instruction sets that functions are compiled for, the widest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-#[repr(u8)]
 pub(crate) enum Level {
     Generic,
     Avx2,
     Avx512,
 }
 
-/// The widest level that any function takes.
-static WIDEST: AtomicU8 = AtomicU8::new(Level::Avx512 as u8);
+/// The widest level that any function takes, where not all are allowed.
+static WIDEST: OnceLock<Level> = OnceLock::new();
 
-/// Has functions of this process go no wider from now on.
+/// Has functions of this process go no wider from now on. Only the first call counts.
 pub(crate) fn go_no_wider(level: Level) {
-    WIDEST.store(level as u8, Ordering::Relaxed);
+    WIDEST.get_or_init(|| level);
 }
 
 /// The widest that the processor has and that is allowed. (The standard library looks it up once.)
@@ -40,11 +39,7 @@ pub(crate) fn level() -> Level {
     let widest = Level::Generic;
     #[cfg(test)]
     let widest = widest.min(LIMIT.get());
-    let allowed = WIDEST.load(Ordering::Relaxed);
-    [Level::Generic, Level::Avx2]
-        .into_iter()
-        .find(|level| *level as u8 == allowed)
-        .map_or(widest, |level| widest.min(level))
+    WIDEST.get().map_or(widest, |&allowed| widest.min(allowed))
 }
 
 /// Runs `f` at each level that the processor has; functions that it calls on this thread go no wider.

@@ -407,8 +407,7 @@ impl Kernel {
 impl Isa {
     /// The widest that this processor has and that [`Isa::limit`] allows.
     pub fn detect() -> Isa {
-        let widest = *Isa::available().last().unwrap_or(&Isa::Portable);
-        LIMIT.get().copied().unwrap_or(widest)
+        LIMIT.get().copied().unwrap_or_else(|| *Isa::available().last().unwrap_or(&Isa::Portable))
     }
 
     /// Has this process use no wider instructions than these, in devices that are made from now on: to compare with
