@@ -15,7 +15,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeros, which the system gives page by page when they are first touched. `what` they are for is said where the machine has not so much.
+    /// Zeros, which the system gives page by page when they are first touched. `what` they are for is said where the
+    /// machine has not so much.
     ///
     /// # Errors
     /// When it has not.

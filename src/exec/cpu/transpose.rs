@@ -29,6 +29,7 @@ multiversion! {
             let small = end - (end - first) % SMALL;
             if small > first && whole > 0 {
                 let (from, into) = (&from[first * stride..], &mut into[first..]);
+                // Of a known number of rows there is code without a loop.
                 if small - first == BLOCK {
                     simd::turn_squares([BLOCK, whole], (from, stride), (into, to_stride));
                 } else {

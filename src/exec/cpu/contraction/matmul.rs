@@ -211,15 +211,11 @@ impl MatMul {
     }
 
     /// The columns of a task that follows, where they are others than a task's own.
-    fn ahead(&self, task: usize, following: usize, arena: Arena) -> Ahead {
-        let ([batch, _, columns], [own_batch, _, own_columns]) = (self.place(following), self.place(task));
+    fn ahead(&self, [own_batch, _, own_columns]: [usize; 3], following: usize, arena: Arena) -> Ahead {
+        let [batch, _, columns] = self.place(following);
+        let is_other = following < self.tasks() && (batch, columns) != (own_batch, own_columns);
         match &self.b {
-            ColumnSource::Matrix(matrix)
-                if following < self.tasks()
-                    && self.keeps_columns()
-                    && self.lanes > 1
-                    && (batch, columns) != (own_batch, own_columns) =>
-            {
+            ColumnSource::Matrix(matrix) if is_other && self.keeps_columns() && self.lanes > 1 => {
                 let (first, columns) = self.column_blocks[columns];
                 matrix.ahead(batch, self.k, first, columns, arena)
             }
@@ -228,7 +224,8 @@ impl MatMul {
     }
 
     pub fn run(&self, task: usize, arena: Arena, worker: &mut Worker) {
-        let [batches, group, column_block] = self.place(task);
+        let place = self.place(task);
+        let [batches, group, column_block] = place;
         let (first, blocks) = self.row_groups[group];
         let columns = self.column_blocks[column_block];
         if self.keeps_columns() {
@@ -238,7 +235,7 @@ impl MatMul {
             }
         }
         self.results.begin(arena, &mut worker.nest.registers);
-        let mut ahead = self.ahead(task, task + worker.workers, arena);
+        let mut ahead = self.ahead(place, task + worker.workers, arena);
         for &rows in &self.row_blocks[first..first + blocks] {
             self.block(batches, rows, columns, &mut ahead, arena, worker);
         }

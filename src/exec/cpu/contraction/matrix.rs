@@ -166,7 +166,7 @@ impl Matrix {
                 let value = |i: usize| arena.read::<Bf16>(at.wrapping_add_signed(i as isize * stride), 1)[0].to_f32();
                 into.iter_mut().enumerate().for_each(|(i, to)| *to = value(i));
             }
-            (DType::F32 | DType::U32, 1) => copy_floats(arena.read(at, into.len()), into),
+            (DType::F32 | DType::U32, 1) => into.copy_from_slice(arena.read(at, into.len())),
             (DType::F32 | DType::U32, _) => {
                 let value = |i: usize| arena.read::<f32>(at.wrapping_add_signed(i as isize * stride), 1)[0];
                 into.iter_mut().enumerate().for_each(|(i, to)| *to = value(i));
@@ -187,17 +187,6 @@ fn copy_pairs(lines: [Option<Line>; 2], arena: Arena, into: &mut [f32]) {
         None => Bf16::default(),
     };
     into.iter_mut().enumerate().for_each(|(i, to)| *to = pair(value(lines[0], i), value(lines[1], i)));
-}
-
-/// Copies as many floats as there is room for. A copy of a known length is a few vector moves.
-fn copy_floats(from: &[f32], into: &mut [f32]) {
-    const SIXTEEN: usize = 16;
-    if into.len().is_multiple_of(SIXTEEN) {
-        let (from, into) = (from.as_chunks::<SIXTEEN>().0, into.as_chunks_mut::<SIXTEEN>().0);
-        from.iter().zip(into).for_each(|(from, to)| *to = *from);
-    } else {
-        into.copy_from_slice(from);
-    }
 }
 
 /// Neighbouring lines of a matrix, of neighbours.
