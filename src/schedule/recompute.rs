@@ -39,12 +39,12 @@ pub fn recompute(work: &mut Assembled, percent: usize) {
         let accesses = Accesses::of(work);
         let sorted: Vec<usize> = (0..work.kernels.len()).collect();
         let now = accesses.live(&sorted);
-        let candidates = candidates(work, &accesses).into_iter().filter_map(|again| {
+        let candidates = candidates(work, &accesses, &sorted).into_iter().filter_map(|again| {
             let cost = seconds(&work.kernels[again.kernel], &work.buffers);
             let live = again.live(work, &accesses);
             (cost <= left && live.peak < now.peak).then_some((live, cost, again))
         });
-        let best = candidates.min_by(|a, b| (a.0.peak, a.1).partial_cmp(&(b.0.peak, b.1)).unwrap_or(a.0.cmp(&b.0)));
+        let best = candidates.min_by(|a, b| a.0.peak.cmp(&b.0.peak).then(a.1.total_cmp(&b.1)));
         let Some((_, cost, again)) = best else { break };
         left -= cost;
         again.apply(work);
@@ -64,10 +64,9 @@ struct Again {
 
 /// Values that are live at the peak, are not touched there, and are read before and after it, where what computes them
 /// computes nothing else and would find its operands as they were.
-fn candidates(work: &Assembled, accesses: &Accesses) -> Vec<Again> {
-    let sorted: Vec<usize> = (0..work.kernels.len()).collect();
+fn candidates(work: &Assembled, accesses: &Accesses, sorted: &[usize]) -> Vec<Again> {
     let (mut peak, mut most) = (0, 0);
-    accesses.walk(&sorted, |place, bytes| {
+    accesses.walk(sorted, |place, bytes| {
         if bytes > most {
             (peak, most) = (place, bytes);
         }
