@@ -52,15 +52,12 @@ fn mode(name: &str, convolutions: Convolutions, precision: Precision) {
     profile.origins = kernel_origins(graph.expect("the training step"), schedule);
     let kernels = profile.kernels(schedule).expect("the schedule that was measured");
 
-    println!("{name}\n{}", profile.heading(&kernels));
+    println!("{name}\n{}", profile.group_table(&kernels, By::Kind));
     let contractions = kernels.iter().filter(|k| k.kind == KernelKind::Contraction.name()).map(|k| {
         let algorithm = schedule.kernels[k.kernel].choice.algorithm.name();
         (format!("{algorithm}, {}", k.origin.as_ref().map_or("rest", role)), k)
     });
-    let groups = [("kind", profile.groups(&kernels, By::Kind)), ("contractions", profile.groups_named(contractions))];
-    for (head, groups) in groups {
-        println!("{}", table(head, &groups));
-    }
+    println!("{}", table("contractions", &profile.groups_named(contractions)));
 }
 
 fn role(origin: &KernelOrigin) -> &'static str {

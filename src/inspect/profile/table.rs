@@ -59,7 +59,7 @@ impl Profile {
     }
 
     /// What was measured and where, in two lines, or three where the machine was busy.
-    pub fn heading(&self, kernels: &[KernelTime]) -> String {
+    pub(super) fn heading(&self, kernels: &[KernelTime]) -> String {
         let step = self.step_time();
         let ceiling: f64 = kernels.iter().map(|k| k.ceiling_seconds).sum();
         let Subject { machine, spread, .. } = &self.subject;
