@@ -134,11 +134,12 @@ pub trait Device: Send + Sync {
     /// When the plan does not pass its verification, the device can't run it, or its memory is too small.
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError>;
 
-    /// Measures the device's peak speeds, in a few seconds.
+    /// Measures the device's peak speeds, in a few seconds; `with_bf16` also that of matrix products of bf16, where the
+    /// device has a way to measure it.
     ///
     /// # Errors
     /// When there is no memory for the measurement, or the device is lost.
-    fn ceilings(&self) -> Result<Ceilings, ExecError>;
+    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError>;
 }
 
 /// When one kernel of a run was at work, by the device's own clock.

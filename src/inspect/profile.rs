@@ -136,12 +136,14 @@ pub fn measure(
     seed: u64,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Profile, ProfileError> {
-    let Ceilings { machine, spread } = device.ceilings()?;
     let index = |wanted: &str| {
         let found = plan.entries.iter().position(|e| e.name == wanted && e.sizes.is_empty());
         found.ok_or_else(|| ExecError::Unknown { what: "entry", name: wanted.into() })
     };
     let (init, entry_index) = (index(INIT)?, index(entry)?);
+    let Schedule { kernels, buffers, .. } = &plan.entries[entry_index].schedule;
+    let has_bf16 = kernels.iter().any(|kernel| multiplied(kernel, buffers) == Multiplied::Bf16);
+    let Ceilings { machine, spread } = device.ceilings(has_bf16)?;
     let mut executor = device.load(plan.clone())?;
     let first = inputs(&plan.entries[init], seed);
     executor.run(init, &views(&first))?;

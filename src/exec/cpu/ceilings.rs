@@ -23,35 +23,35 @@ const TEST: Duration = Duration::from_millis(500);
 /// How long each thread computes in a round of the arithmetic test.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Measures the ceilings of this machine for a number of threads, in about three seconds.
+/// Measures the ceilings of this machine for a number of threads, in about two seconds.
 ///
 /// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself;
-/// and those of pairs of bf16, as matrix products of bf16 do them.
+/// `with_bf16` also those of pairs of bf16, as matrix products of bf16 do them, in half a second more.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
 /// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
 /// ceiling is what nothing else got in the way of.
 ///
 /// # Errors
 /// When there is no memory for the arrays.
-pub fn ceilings(threads: usize, isa: Isa) -> Result<Ceilings, ExecError> {
+pub fn ceilings(threads: usize, isa: Isa, with_bf16: bool) -> Result<Ceilings, ExecError> {
     let pool = Pool::new(threads);
     let (flops, waiting) = arithmetic(&pool, isa, Words::F32)?;
-    let (bf16, waiting_bf16) = arithmetic(&pool, isa, Words::Bf16Pairs)?;
+    let bf16 = if with_bf16 { Some(arithmetic(&pool, isa, Words::Bf16Pairs)?) } else { None };
     let bytes = bandwidth(&pool)?;
     let launch = launch(&pool);
     Ok(Ceilings {
         machine: Machine {
             flops_per_second: flops.best,
-            bf16_flops_per_second: Some(bf16.best),
+            bf16_flops_per_second: bf16.as_ref().map(|(rate, _)| rate.best),
             bytes_per_second: bytes.best,
             launch_seconds: 1.0 / launch.best,
         },
         spread: Spread {
             arithmetic: flops.spread,
-            bf16: bf16.spread,
+            bf16: bf16.as_ref().map_or(0.0, |(rate, _)| rate.spread),
             memory: bytes.spread,
             launch: launch.spread,
-            waiting: waiting.max(waiting_bf16),
+            waiting: bf16.map_or(waiting, |(_, of_bf16)| waiting.max(of_bf16)),
         },
     })
 }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn ceilings_are_those_of_a_computer() {
-        let Ceilings { machine, spread } = ceilings(1, Isa::detect()).unwrap();
+        let Ceilings { machine, spread } = ceilings(1, Isa::detect(), true).unwrap();
         let bf16 = machine.bf16_flops_per_second.expect("measured");
         let figures = [machine.flops_per_second, bf16, machine.bytes_per_second, machine.launch_seconds];
         assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
@@ -178,7 +178,7 @@ mod tests {
     /// Two measurements agree, or say that they may not.
     #[test]
     fn ceilings_repeat_or_say_that_the_machine_is_busy() {
-        let (a, b) = (ceilings(2, Isa::detect()).unwrap(), ceilings(2, Isa::detect()).unwrap());
+        let (a, b) = (ceilings(2, Isa::detect(), false).unwrap(), ceilings(2, Isa::detect(), false).unwrap());
         let close = |x: f64, y: f64| (x / y - 1.0).abs() < 0.05;
         let is_busy = a.spread.busy().is_some() || b.spread.busy().is_some();
         let arithmetic = close(a.machine.flops_per_second, b.machine.flops_per_second);

@@ -103,9 +103,9 @@ impl Device for CpuDevice {
         Ok(Box::new(CpuExecutor::new(plan, self.threads, self.isa)?))
     }
 
-    fn ceilings(&self) -> Result<Ceilings, ExecError> {
+    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError> {
         self.check_isa()?;
-        ceilings::ceilings(self.threads, self.isa)
+        ceilings::ceilings(self.threads, self.isa, with_bf16)
     }
 }
 

@@ -209,7 +209,7 @@ impl Device for CudaDevice {
         Ok(Box::new(CudaExecutor::new(plan.clone(), self.name(), self.info.architecture, &context, given)?))
     }
 
-    fn ceilings(&self) -> Result<Ceilings, ExecError> {
+    fn ceilings(&self, _: bool) -> Result<Ceilings, ExecError> {
         measure::ceilings(&self.name(), &self.info, &self.open()?)
     }
 }

@@ -39,8 +39,8 @@ impl Device for Broken {
         Ok(Box::new(BrokenExecutor { inner: CpuDevice::new(1).load(plan)?, defect: self.0 }))
     }
 
-    fn ceilings(&self) -> Result<Ceilings, ExecError> {
-        CpuDevice::new(1).ceilings()
+    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError> {
+        CpuDevice::new(1).ceilings(with_bf16)
     }
 }
 
