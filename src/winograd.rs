@@ -80,6 +80,9 @@ pub const LANES: usize = 16;
 /// Most points of an axis.
 pub const MOST_POINTS: usize = POINTS_OF_11.len() + 1;
 
+/// The order of a filter's points in memory where rows and columns are exchanged.
+pub const TURNED: [usize; 3] = [0, 2, 1];
+
 impl Part {
     pub const ALL: [Part; 3] = [Part::Input, Part::Filter, Part::Output];
 }
@@ -364,17 +367,27 @@ impl Transform {
     }
 
     /// How a map of two outer dimensions and its points lie in memory, each in row-major order.
-    pub fn planes(&self, [n, c]: [usize; 2]) -> Planes {
+    pub fn planes(&self, planes: [usize; 2]) -> Planes {
+        self.planes_of(planes, false)
+    }
+
+    /// The same where the rows and columns of a filter's points are exchanged in memory.
+    pub fn turned_planes(&self, planes: [usize; 2]) -> Planes {
+        self.planes_of(planes, self.part == Part::Filter)
+    }
+
+    fn planes_of(&self, [n, c]: [usize; 2], is_turned: bool) -> Planes {
         let [down, across] = self.axes;
         let area = down.size(self.part) * across.size(self.part);
-        // The outer index is a row of the points, of which tiles or phases come before; the lane is a column.
+        // The outer index is a row of what lies in memory, of which tiles or phases come before; the lane is a column.
         let (outer, lanes, map_strides) = match self.part {
-            Part::Input | Part::Output => (n, c, [c * area, area]),
-            Part::Filter => (c, n, [area, c * area]),
+            Part::Filter if !is_turned => (c, n, [area, c * area]),
+            Part::Input | Part::Output | Part::Filter => (n, c, [c * area, area]),
         };
         let [tiles, phases] = [self.each(Axis::tiles), self.each(Axis::phases)];
         let [rows, columns] = match self.part {
             Part::Input => [tiles * outer, phases * lanes],
+            Part::Filter if is_turned => [outer, phases * lanes],
             Part::Filter => [phases * outer, lanes],
             Part::Output => [tiles * outer, lanes],
         };
@@ -387,6 +400,7 @@ impl Transform {
                 let point = d[2] * across.points() + a[2];
                 let within = match self.part {
                     Part::Input => tile * outer * columns + phase * lanes,
+                    Part::Filter if is_turned => phase * lanes,
                     Part::Filter => phase * outer * columns,
                     Part::Output => tile * outer * columns,
                 };
@@ -480,17 +494,18 @@ mod tests {
                 Transform { direction: Direction::ToPoints, ..Transform::new(part, &window, sizes, [3, 4]).unwrap() };
             let size = transform.axes.map(|axis| axis.size(part));
             let elements = transform.result(&[3, 5, size[0], size[1]]).unwrap().iter().product();
-            let planes = transform.planes([3, 5]);
-            let mut seen = vec![false; elements];
-            for offset in &planes.points_offsets {
-                for outer in 0..planes.outer {
-                    for lane in 0..planes.lanes {
-                        let at = offset + outer * planes.points_stride + lane;
-                        assert!(!std::mem::replace(&mut seen[at], true), "{part:?}: {at} twice");
+            for planes in [transform.planes([3, 5]), transform.turned_planes([3, 5])] {
+                let mut seen = vec![false; elements];
+                for offset in &planes.points_offsets {
+                    for outer in 0..planes.outer {
+                        for lane in 0..planes.lanes {
+                            let at = offset + outer * planes.points_stride + lane;
+                            assert!(!std::mem::replace(&mut seen[at], true), "{part:?}: {at} twice");
+                        }
                     }
                 }
+                assert!(seen.iter().all(|&seen| seen), "{part:?}");
             }
-            assert!(seen.iter().all(|&seen| seen), "{part:?}");
         }
     }
 }

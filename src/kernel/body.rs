@@ -11,7 +11,7 @@ use crate::scalar::ScalarOp;
 use crate::tensor::{DType, Shape};
 use crate::types::Real;
 pub use crate::types::ReduceKind;
-use crate::winograd::Transform;
+use crate::winograd::{Planes, Transform};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
@@ -111,6 +111,14 @@ pub struct TransformBody<B> {
     /// What is stored of the sums: themselves.
     pub exprs: Exprs<B>,
     pub store: Store<B>,
+}
+
+impl<B> TransformBody<B> {
+    /// Where it finds and leaves its numbers.
+    pub fn layout(&self) -> Planes {
+        let is_row_major = self.store.access.is_contiguous(&self.space);
+        if is_row_major { self.transform.planes(self.planes) } else { self.transform.turned_planes(self.planes) }
+    }
 }
 
 /// What a kernel does.

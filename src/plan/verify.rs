@@ -23,7 +23,7 @@ use crate::kernel::target::Target;
 use crate::scalar::Lane;
 use crate::tensor::DType;
 use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK, ReduceKind};
-use crate::winograd::{Direction, Transform};
+use crate::winograd::{Direction, Part, TURNED, Transform};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is wrong with a plan, and where.
@@ -549,16 +549,25 @@ fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
     };
     let holds = |id: BufferId, shape: &[usize], dtypes: &[DType]| {
         let buffer = &schedule.buffers[id.index()];
-        let is_plain = buffer.storage == Storage::Elements && buffer.order.is_empty();
-        dtypes.contains(&buffer.dtype) && is_plain && buffer.elements() == shape.iter().product::<usize>()
+        dtypes.contains(&buffer.dtype)
+            && buffer.storage == Storage::Elements
+            && buffer.elements() == shape.iter().product::<usize>()
     };
     ensure!(holds(t.operand, &operand, &[DType::F32]), "the operand of a transform has another size");
     ensure!(
         t.space == result && holds(t.store.buffer, &result, &[DType::F32, DType::Bf16]),
         "the result of a transform has another size"
     );
+    ensure!(schedule.buffers[t.operand.index()].order.is_empty(), "the operand of a transform is not row-major");
     let is_sum = t.exprs.len() == 1 && matches!(t.exprs[t.store.value], Expr::Accumulator);
-    ensure!(is_sum && t.store.access.is_contiguous(&result), "a transform stores something else than its sums");
+    ensure!(is_sum, "a transform stores something else than its sums");
+    let to_filter = (t.transform.part, t.transform.direction) == (Part::Filter, Direction::ToPoints);
+    let order = schedule.buffers[t.store.buffer.index()].order.as_slice();
+    let is_in_order = match order {
+        [] => t.store.access.is_contiguous(&result),
+        _ => to_filter && order == TURNED && t.store.access == Access::ordered(&result, &TURNED),
+    };
+    ensure!(is_in_order, "a transform writes its points in another order than their buffer has");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
 //! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
 //! each kernel and adds its workspace; [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice
-//! where that saves memory; [`arena`] gives every buffer its place in the arena.
+//! where that saves memory; [`turn`] has filters' points lie as products read them; [`arena`] gives every buffer its place in the arena.
 
 pub mod arena;
 pub mod assemble;
@@ -23,10 +23,12 @@ pub mod physical;
 pub mod recompute;
 pub mod select;
 mod topological;
+mod turn;
 pub mod value;
 
 use crate::ir::{Graph, NodeId, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
+use crate::kernel::target::Target;
 use std::collections::BTreeSet;
 
 pub use crate::kernel::target::{Fusion, Strategy};
@@ -82,6 +84,9 @@ pub fn schedule_tuned(
     order::order(&mut assembled, percent.is_some());
     if let Some(percent) = percent {
         recompute::recompute(&mut assembled, percent);
+    }
+    if strategy.target == Target::Cpu {
+        turn::turn(&mut assembled);
     }
     arena::lay_out(assembled, states)
 }

@@ -87,12 +87,11 @@ impl TransformProgram {
     pub fn new(body: &TransformBody<BufferId>, place: &dyn Fn(BufferId) -> Location) -> TransformProgram {
         let to = place(body.store.buffer);
         let rounds = to.dtype == DType::Bf16;
-        TransformProgram::of(&body.transform, body.planes, place(body.operand).first(), (to.first(), rounds))
+        TransformProgram::of(&body.transform, body.layout(), place(body.operand).first(), (to.first(), rounds))
     }
 
-    fn of(transform: &Transform, planes: [usize; 2], from: usize, (to, rounds): (usize, bool)) -> TransformProgram {
+    fn of(transform: &Transform, planes: Planes, from: usize, (to, rounds): (usize, bool)) -> TransformProgram {
         let [down, across] = transform.matrices();
-        let planes = transform.planes(planes);
         let mut program = TransformProgram {
             is_large: planes.points_offsets.len() * planes.outer * planes.lanes > LARGE,
             planes,
@@ -333,9 +332,8 @@ mod tests {
     use crate::winograd::Part;
 
     /// What a program should write, by the matrices as they are, and the same sums of absolute values.
-    fn expected(transform: &Transform, planes: [usize; 2], operand: &[f32]) -> Vec<[f64; 2]> {
+    fn expected(transform: &Transform, planes: &Planes, operand: &[f32]) -> Vec<[f64; 2]> {
         let [down, across] = transform.matrices();
-        let planes = transform.planes(planes);
         let mut result = vec![[0.0; 2]; planes.outer * planes.lanes * down.rows * across.rows];
         let of_map =
             |outer: usize, lane: usize, i: usize| outer * planes.map_strides[0] + lane * planes.map_strides[1] + i;
@@ -368,10 +366,10 @@ mod tests {
         result
     }
 
-    fn check(transform: &Transform, planes: [usize; 2], alike: &mut Vec<Vec<f32>>) {
+    fn check(transform: &Transform, planes: &Planes, alike: &mut Vec<Vec<f32>>) {
         const GUARD: f32 = 12345.0;
         let count = |rows: fn(&Matrix) -> usize| transform.matrices().iter().map(rows).product::<usize>();
-        let [length, written] = [count(|m| m.columns), count(|m| m.rows)].map(|n| n * planes[0] * planes[1]);
+        let [length, written] = [count(|m| m.columns), count(|m| m.rows)].map(|n| n * planes.outer * planes.lanes);
         let to = length.next_multiple_of(LANES);
         let mut memory = Memory::new((to + written + LANES) * size_of::<f32>(), "a test").unwrap();
         let operand: Vec<f32> = (0..length).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
@@ -380,7 +378,8 @@ mod tests {
             let floats = memory.floats();
             floats.fill(GUARD);
             floats[..length].copy_from_slice(&operand);
-            let program = TransformProgram { is_large, ..TransformProgram::of(transform, planes, 0, (to, false)) };
+            let of_size = TransformProgram::of(transform, planes.clone(), 0, (to, false));
+            let program = TransformProgram { is_large, ..of_size };
             let mut own = vec![f32::NAN; program.needs()];
             // SAFETY: the tasks run one after the other.
             let arena = unsafe { Arena::new(memory.all()) };
@@ -413,9 +412,12 @@ mod tests {
                     let transform = Transform { direction, ..transform };
                     for lanes in if cfg!(miri) { vec![17] } else { vec![1, 15, 16, 17, 33, 64, 127, 128, 200] } {
                         let planes = if part == Part::Filter { [lanes, 2] } else { [2, lanes] };
-                        let mut alike = Vec::new();
-                        at_each_level(|_| check(&transform, planes, &mut alike));
-                        assert!(alike.windows(2).all(|pair| pair[0] == pair[1]), "instruction sets differ");
+                        let turned = transform.turned_planes([2, lanes]);
+                        for planes in [transform.planes(planes), turned] {
+                            let mut alike = Vec::new();
+                            at_each_level(|_| check(&transform, &planes, &mut alike));
+                            assert!(alike.windows(2).all(|pair| pair[0] == pair[1]), "instruction sets differ");
+                        }
                     }
                 }
             }
@@ -429,10 +431,10 @@ mod tests {
         let transform = Transform::new(Part::Input, &Window { stride: [1; 2], pad: [1; 2] }, sizes, [4; 2]).unwrap();
         for direction in Direction::ALL {
             let transform = Transform { direction, ..transform };
-            let program = TransformProgram::of(&transform, [1, 40], 0, (0, false));
+            let program = TransformProgram::of(&transform, transform.planes([1, 40]), 0, (0, false));
             assert!(program.group < MOST_LINES * LANES);
             assert!(program.needs() <= CACHED || program.group == LANES);
-            check(&transform, [1, 40], &mut Vec::new());
+            check(&transform, &transform.planes([1, 40]), &mut Vec::new());
         }
     }
 
@@ -440,7 +442,7 @@ mod tests {
     fn one_image_is_divided_among_threads_too() {
         let sizes = [[7; 2], [5; 2], [7; 2]];
         let transform = Transform::new(Part::Output, &Window { stride: [1; 2], pad: [2; 2] }, sizes, [4; 2]).unwrap();
-        let tasks = |planes| TransformProgram::of(&transform, planes, 0, (0, false)).tasks();
+        let tasks = |planes| TransformProgram::of(&transform, transform.planes(planes), 0, (0, false)).tasks();
         assert_eq!([tasks([1, 256]), tasks([128, 256]), tasks([128, 20])], [16, 256, 128]);
     }
 }

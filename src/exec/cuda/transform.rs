@@ -11,7 +11,7 @@ const THREADS: usize = 256;
 
 pub(super) fn render(text: &mut KernelText, name: &str, t: &TransformBody<BufferId>, buffers: &[Buffer]) {
     let [down, across] = t.transform.matrices();
-    let planes = t.transform.planes(t.planes);
+    let planes = t.layout();
     let numbers = |values: &[f64]| values.iter().map(|v| format!("{:?}f", *v as f32)).collect::<Vec<_>>().join(", ");
     let offsets: Vec<String> = planes.points_offsets.iter().map(usize::to_string).collect();
     let table = |name: &str, matrix: &Matrix| {

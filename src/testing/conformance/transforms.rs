@@ -36,5 +36,20 @@ pub fn transforms() -> Vec<Case> {
             }
         }
     }
+    cases.push(transposed_points());
     cases
+}
+
+/// A filter's points that a product reads transposed, which a target may have lie so in memory.
+fn transposed_points() -> Case {
+    let (window, sizes) = (Window { stride: [2; 2], pad: [1; 2] }, [[14; 2], [4; 2], [7; 2]]);
+    let transform = Transform::new(Part::Filter, &window, sizes, [7, 7]).expect("it is a convolution");
+    let mut f = Fixture::new();
+    let filter = f.state("w", &[24, 20, 4, 4]);
+    let gradient = f.input("gradient", &[64, 8, 24]);
+    let points = f.op(Op::Winograd(transform), &[filter]);
+    let transposed = f.op(Op::Transpose { permutation: vec![0, 2, 1] }, &[points]);
+    let product = f.op(Op::MatMul, &[gradient, transposed]);
+    f.output("product", product);
+    f.case("a filter's points that a product reads transposed", SUMS)
 }
