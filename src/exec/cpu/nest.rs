@@ -5,7 +5,7 @@
 
 use super::arena::{Arena, Floats, Location};
 use super::fold::{SWEPT_TWICE, combine, fold, identity, max_lanes, sum_lanes};
-use super::tile::{Registers, Segment, Surroundings, prefetch};
+use super::tile::{Registers, Segment, Surroundings};
 use super::tile_program::{Reader, TILE, TileProgram, TileSpace};
 use super::walk::{Columns, Rows, TASK_POINTS, Walk};
 use crate::kernel::access::kept_shape;
@@ -135,9 +135,9 @@ impl NestProgram {
             let tile = sweep.full.tile();
             for at in (start..start + points).step_by(tile) {
                 let segment = [Segment { start: at, len: tile.min(start + points - at) }];
-                let next = at + segment[0].len;
-                prefetch(&sweep.full, arena, Segment { start: next, len: tile.min(start + points - next) });
-                scratch.registers.run(&sweep.full, around, &segment, segment[0].len);
+                let start_of_next = at + segment[0].len;
+                let next = Segment { start: start_of_next, len: tile.min(start + points - start_of_next) };
+                scratch.registers.run_before(next, &sweep.full, around, &segment, segment[0].len);
                 write(&scratch.registers, &sweep.stores, around, &segment);
             }
         }
@@ -153,8 +153,8 @@ impl NestProgram {
                 for (sum, (kind, ..)) in totals.iter_mut().zip(&sweep.reductions) {
                     *sum = identity(*kind).into();
                 }
-                let mut part = |segments: &mut Vec<Segment>, points: usize| {
-                    registers.run(&sweep.full, around, segments, points);
+                let mut part = |segments: &mut Vec<Segment>, points: usize, next: Segment| {
+                    registers.run_before(next, &sweep.full, around, segments, points);
                     for (sum, (kind, value, _)) in totals.iter_mut().zip(&sweep.reductions) {
                         let lanes = registers.value(*value, around, points);
                         match kind {
@@ -177,14 +177,13 @@ impl NestProgram {
                         points += len;
                         if points == tile {
                             let next = Segment { start: first + start + done, len: tile.min(rows.run - done) };
-                            prefetch(&sweep.full, arena, next);
-                            part(segments, points);
+                            part(segments, points, next);
                             points = 0;
                         }
                     }
                 }
                 if points > 0 {
-                    part(segments, points);
+                    part(segments, points, Segment::NONE);
                 }
                 for (sum, (_, _, slot)) in totals.iter().zip(&sweep.reductions) {
                     slots[slot * TILE..][..TILE].fill(*sum as f32);
@@ -226,10 +225,9 @@ impl NestProgram {
                     for _ in 0..block {
                         let Some(row) = positions.next() else { break };
                         let segment = [Segment { start: first + row, len: points }];
-                        if let Some(next) = positions.peek() {
-                            prefetch(&sweep.full, arena, Segment { start: first + next, len: points });
-                        }
-                        registers.run(&sweep.full, around, &segment, points);
+                        let following = |next: &usize| Segment { start: first + next, len: points };
+                        let next = positions.peek().map_or(Segment::NONE, following);
+                        registers.run_before(next, &sweep.full, around, &segment, points);
                         for (partial, (kind, value, _)) in partials.chunks_mut(TILE).zip(&sweep.reductions) {
                             combine(*kind, &mut partial[..points], registers.value(*value, around, points));
                         }

@@ -2,10 +2,11 @@
 
 use super::arena::Arena;
 use super::random::{Draw, fill};
-use super::tile_program::{Action, JointBound, Key, Reader, Step, TILE, TileProgram};
+use super::tile_program::{Action, JointBound, Key, MAX_ARITY, Operands, Reader, Step, TILE, TileProgram};
 use crate::kernel::access::solve;
 use crate::kernel::body::ExprId;
 use crate::plan::DType;
+use crate::scalar::VectorFn;
 use crate::tensor::{Bf16, Native};
 use crate::types::MAX_RANK;
 
@@ -14,6 +15,10 @@ use crate::types::MAX_RANK;
 pub struct Segment {
     pub start: usize,
     pub len: usize,
+}
+
+impl Segment {
+    pub const NONE: Segment = Segment { start: 0, len: 0 };
 }
 
 /// What the steps of a tile read besides the arena.
@@ -115,8 +120,27 @@ impl Registers {
 
     /// Computes the other values of a program on a tile.
     pub fn run(&mut self, program: &TileProgram, around: Surroundings, segments: &[Segment], points: usize) {
+        self.run_before(Segment::NONE, program, around, segments, points);
+    }
+
+    /// The same, and asks meanwhile for what the program reads of the segment that follows.
+    pub fn run_before(
+        &mut self,
+        next: Segment,
+        program: &TileProgram,
+        around: Surroundings,
+        segments: &[Segment],
+        points: usize,
+    ) {
         for step in &program.steps {
-            self.step(step, around, segments, points);
+            match &step.action {
+                Action::Apply { function, args } => self.apply(step, *function, args, points),
+                Action::Read { first } => {
+                    self.read(step, *first, around, segments, points);
+                    around.arena.prefetch::<f32>(first + next.start, next.len);
+                }
+                _ => self.step(step, around, segments, points),
+            }
         }
     }
 
@@ -145,41 +169,52 @@ impl Registers {
         unsafe { std::slice::from_raw_parts_mut(self.start(register), points) }
     }
 
-    fn step(&mut self, step: &Step, around: Surroundings, segments: &[Segment], points: usize) {
-        if let Action::Apply { function, args } = &step.action {
-            const MAX_ARITY: usize = 4;
-            let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
-            for (operand, &arg) in operands.iter_mut().zip(args) {
-                // SAFETY: the surroundings are there, and a step's result is never in the register of an operand.
-                *operand = unsafe { self.values[arg.index()].first(points) };
-            }
-            // SAFETY: as above.
-            function(unsafe { self.register(step.register, points) }, &operands[..args.len()]);
-            self.values[step.expr.index()] = self.lanes(step.register);
-            return;
+    #[inline(always)]
+    fn apply(&mut self, step: &Step, function: VectorFn, args: &Operands, points: usize) {
+        let args = args.all();
+        let mut operands: [&[f32]; MAX_ARITY] = [&[]; MAX_ARITY];
+        for (operand, &arg) in operands.iter_mut().zip(args) {
+            // SAFETY: the surroundings are there, and a step's result is never in the register of an operand.
+            *operand = unsafe { self.values[arg.index()].first(points) };
         }
+        // SAFETY: as above.
+        function(unsafe { self.register(step.register, points) }, &operands[..args.len()]);
+        self.values[step.expr.index()] = self.lanes(step.register);
+    }
+
+    /// Takes points where they are, or puts those of several segments together.
+    #[inline(always)]
+    fn read(&mut self, step: &Step, first: usize, around: Surroundings, segments: &[Segment], points: usize) {
+        self.values[step.expr.index()] = match segments {
+            [segment] => Lanes::of(around.arena.read(first + segment.start, points)),
+            _ => {
+                // SAFETY: no other slice of a register is in use.
+                let mut out = unsafe { self.register(step.register, points) };
+                for segment in segments {
+                    let (head, tail) = out.split_at_mut(segment.len);
+                    head.copy_from_slice(around.arena.read(first + segment.start, segment.len));
+                    out = tail;
+                }
+                self.lanes(step.register)
+            }
+        };
+    }
+
+    /// Any step, those that need not be fast in place.
+    #[inline(never)]
+    fn step(&mut self, step: &Step, around: Surroundings, segments: &[Segment], points: usize) {
         let mut elsewhere = None;
         // SAFETY: no other slice of a register is in use below.
         let out = unsafe { self.register(step.register, points) };
         match &step.action {
+            Action::Apply { function, args } => return self.apply(step, *function, args, points),
+            Action::Read { first } => return self.read(step, *first, around, segments, points),
             Action::Fill(value) => out.fill(*value),
             Action::Load { base, reader } => {
-                if let ([segment], true) = (segments, reader.is_direct() && base.dtype != DType::Bf16) {
-                    let first = reader.element(base.first(), segment.start);
-                    elsewhere = Some(Lanes::of(around.arena.read(first, points)));
-                } else {
-                    let mut out = out;
-                    for segment in segments {
-                        let (head, tail) = out.split_at_mut(segment.len);
-                        reader.runs(segment.start, head, |element, stride, out| match base.dtype {
-                            DType::F32 | DType::U32 => {
-                                gather(around.arena, base.first(), element, stride, out, |x: f32| x);
-                            }
-                            DType::Bf16 => gather(around.arena, base.first(), element, stride, out, Bf16::to_f32),
-                        });
-                        out = tail;
-                    }
-                }
+                each_run(reader, segments, out, |element, stride, out| match base.dtype {
+                    DType::F32 | DType::U32 => gather(around.arena, base.first(), element, stride, out, |x: f32| x),
+                    DType::Bf16 => gather(around.arena, base.first(), element, stride, out, Bf16::to_f32),
+                });
             }
             Action::Inside { reader } => each_run(reader, segments, out, |_, _, out| out.fill(1.0)),
             Action::Iota { reader, divisor, modulus, dtype } => {
@@ -217,21 +252,8 @@ impl Registers {
             }
             Action::Slot(slot) => elsewhere = Some(Lanes::of(&around.slots[slot * TILE..][..TILE])),
             Action::Accumulator => elsewhere = Some(Lanes::of(around.accumulator)),
-            Action::Apply { .. } => unreachable!("handled above"),
         }
         self.values[step.expr.index()] = elsewhere.unwrap_or(self.lanes(step.register));
-    }
-}
-
-/// Asks for what a program reads of a segment that follows soon.
-pub fn prefetch(program: &TileProgram, arena: Arena, segment: Segment) {
-    for step in &program.steps {
-        match &step.action {
-            Action::Load { base, reader } if reader.is_direct() && base.dtype != DType::Bf16 => {
-                arena.prefetch::<f32>(reader.element(base.first(), segment.start), segment.len);
-            }
-            _ => {}
-        }
     }
 }
 
@@ -274,11 +296,6 @@ fn each_run(reader: &Reader, segments: &[Segment], out: &mut [f32], mut f: impl 
 }
 
 impl Reader {
-    /// The float of the arena that point `start` of a direct access reads.
-    fn element(&self, base: usize, start: usize) -> usize {
-        (base as isize + self.offset) as usize + start
-    }
-
     /// Cuts the points from `start` on into runs of one stride: `f(element, stride, out)` fills each;
     /// points outside the bounds become 0.
     fn runs(&self, start: usize, out: &mut [f32], mut f: impl FnMut(isize, isize, &mut [f32])) {

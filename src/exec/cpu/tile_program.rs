@@ -105,6 +105,10 @@ pub enum Key {
 #[derive(Debug, Clone)]
 pub enum Action {
     Fill(f32),
+    /// Takes float `first + i` of the arena for point `i`, where it is.
+    Read {
+        first: usize,
+    },
     /// Reads the buffer that starts at `base`.
     Load {
         base: Location,
@@ -130,8 +134,31 @@ pub enum Action {
     Accumulator,
     Apply {
         function: VectorFn,
-        args: Vec<ExprId>,
+        args: Operands,
     },
+}
+
+/// Most operands of a scalar operation.
+pub const MAX_ARITY: usize = 4;
+
+/// The operands of a scalar operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands {
+    exprs: [ExprId; MAX_ARITY],
+    count: usize,
+}
+
+impl Operands {
+    fn new(args: &[ExprId]) -> Operands {
+        let mut exprs = [ExprId::new(0); MAX_ARITY];
+        exprs[..args.len()].copy_from_slice(args);
+        Operands { exprs, count: args.len() }
+    }
+
+    #[inline(always)]
+    pub fn all(&self) -> &[ExprId] {
+        &self.exprs[..self.count]
+    }
 }
 
 /// One value of a tile, and the register that it goes to.
@@ -252,7 +279,13 @@ fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Lo
             DType::F32 | DType::Bf16 => value.0 as f32,
             DType::U32 => f32::from_bits(value.0 as u32),
         }),
-        Expr::Load { buffer, access, .. } => Action::Load { base: place(*buffer), reader: Reader::new(access, shape) },
+        Expr::Load { buffer, access, .. } => {
+            let (base, reader) = (place(*buffer), Reader::new(access, shape));
+            match base.first().checked_add_signed(reader.offset) {
+                Some(first) if reader.is_direct() && base.dtype != DType::Bf16 => Action::Read { first },
+                _ => Action::Load { base, reader },
+            }
+        }
         Expr::Inside { access } => Action::Inside { reader: Reader::new(access, shape) },
         Expr::Iota { access, divisor, modulus, dtype } => {
             Action::Iota { reader: Reader::new(access, shape), divisor: *divisor, modulus: *modulus, dtype: *dtype }
@@ -266,6 +299,6 @@ fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Lo
         },
         Expr::Slot(slot) => Action::Slot(slot.index()),
         Expr::Accumulator => Action::Accumulator,
-        Expr::Scalar { op, args } => Action::Apply { function: op.vector_fn(), args: args.clone() },
+        Expr::Scalar { op, args } => Action::Apply { function: op.vector_fn(), args: Operands::new(args) },
     }
 }
