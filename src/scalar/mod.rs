@@ -5,6 +5,7 @@
 //! CPU, and its partial derivatives. Adding an operation is adding a row to the table in `table.rs`.
 
 mod approximate;
+mod pairs;
 pub mod philox;
 pub(crate) mod simd;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod table;
 mod vector;
 
 pub use crate::tensor::Lane;
+pub use pairs::pair;
 pub use philox::stream_hash;
 pub use table::ScalarOp;
 pub(crate) use vector::larger;

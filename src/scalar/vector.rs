@@ -3,8 +3,6 @@
 
 use super::VectorFn;
 use super::approximate;
-#[cfg(target_arch = "x86_64")]
-use super::simd::{Level, level};
 use crate::tensor::{round_to_bf16, round_to_tf32};
 
 /// Defines, for each operation, what gives its function at the widest level that the processor has.
@@ -27,6 +25,7 @@ macro_rules! lanes {
                 fn avx2(out: &mut [f32], args: &[&[f32]]) { generic(out, args) }
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
                 fn avx512(out: &mut [f32], args: &[&[f32]]) { generic(out, args) }
+                use $crate::scalar::simd::{Level, level};
                 match level() {
                     // SAFETY: the processor has the features that the function is compiled for.
                     Level::Avx512 => return |out, args| unsafe { avx512(out, args) },
@@ -39,6 +38,8 @@ macro_rules! lanes {
         }
     )*};
 }
+
+pub(super) use lanes;
 
 #[inline(always)]
 fn mask(holds: bool) -> f32 {

@@ -4,7 +4,7 @@ use super::arena::Location;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, ExprId, Exprs, Word};
 use crate::plan::{DType, Distribution};
-use crate::scalar::VectorFn;
+use crate::scalar::{VectorFn, pair};
 use std::collections::BTreeMap;
 
 /// How many points a tile holds at most. With the eight or so registers that a fused expression needs at
@@ -219,9 +219,14 @@ impl TileProgram {
                 }
             };
         }
+        let is_step = |id: ExprId| needed[id.index()] && !is_shared[id.index()];
+        let pairs = pairs(exprs, roots, &is_step, &needed);
+        let mut is_absorbed = vec![false; exprs.len()];
+        pairs.values().for_each(|pair| is_absorbed[pair.first.index()] = true);
+        let args = |id: ExprId| pairs.get(&id).map_or(exprs[id].args(), |pair| &pair.args);
         let mut last_use: BTreeMap<ExprId, usize> = BTreeMap::new();
-        for (id, expr) in exprs.iter().enumerate().filter(|(id, _)| needed[*id]) {
-            last_use.extend(expr.args().iter().map(|&arg| (arg, id)));
+        for id in exprs.ids().filter(|id| needed[id.index()]) {
+            last_use.extend(args(id).iter().map(|&arg| (arg, id.index())));
         }
         // Roots are read after all steps.
         roots.iter().for_each(|&r| {
@@ -236,15 +241,19 @@ impl TileProgram {
         }
         let mut free: Vec<usize> = Vec::new();
         let mut register_of: BTreeMap<ExprId, usize> = BTreeMap::new();
-        for id in exprs.ids().filter(|id| needed[id.index()] && !is_shared[id.index()]) {
+        for id in exprs.ids().filter(|&id| is_step(id) && !is_absorbed[id.index()]) {
             // Taken before the operands' registers are free: a step's result never overlaps an operand.
             let register = free.pop().unwrap_or_else(|| {
                 program.registers += 1;
                 program.registers - 1
             });
             register_of.insert(id, register);
-            program.steps.push(Step { expr: id, action: action(&exprs[id], space.shape, place), register });
-            for arg in exprs[id].args() {
+            let action = match pairs.get(&id) {
+                Some(pair) => Action::Apply { function: pair.function, args: Operands::new(&pair.args) },
+                None => action(&exprs[id], space.shape, place),
+            };
+            program.steps.push(Step { expr: id, action, register });
+            for arg in args(id) {
                 if last_use.get(arg) == Some(&id.index())
                     && let Some(register) = register_of.remove(arg)
                 {
@@ -267,6 +276,46 @@ impl TileProgram {
             _ => None,
         })
     }
+}
+
+/// An operation that is computed together with the one that makes an operand of it.
+#[derive(Debug)]
+struct Pair {
+    function: VectorFn,
+    /// The operand that has no step of its own.
+    first: ExprId,
+    /// Its operands, and the other one of the second operation.
+    args: [ExprId; 3],
+}
+
+/// The second operations of pairs: of arithmetic, the first with no other use.
+fn pairs(
+    exprs: &Exprs<BufferId>,
+    roots: &[ExprId],
+    is_step: &dyn Fn(ExprId) -> bool,
+    needed: &[bool],
+) -> BTreeMap<ExprId, Pair> {
+    let mut uses = vec![0usize; exprs.len()];
+    roots.iter().for_each(|root| uses[root.index()] += 1);
+    for id in exprs.ids().filter(|id| needed[id.index()]) {
+        exprs[id].args().iter().for_each(|arg| uses[arg.index()] += 1);
+    }
+    let mut found: BTreeMap<ExprId, Pair> = BTreeMap::new();
+    for id in exprs.ids().filter(|&id| is_step(id)) {
+        let Expr::Scalar { op: second, args } = &exprs[id] else { continue };
+        let &[a, b] = &args[..] else { continue };
+        let together = |place: usize, first: ExprId, other: ExprId| match &exprs[first] {
+            Expr::Scalar { op, args } if is_step(first) && uses[first.index()] == 1 && !found.contains_key(&first) => {
+                let &[x, y] = &args[..] else { return None };
+                Some(Pair { function: pair(*op, *second, place)?, first, args: [x, y, other] })
+            }
+            _ => None,
+        };
+        if let Some(pair) = together(0, a, b).or_else(|| together(1, b, a)) {
+            found.insert(id, pair);
+        }
+    }
+    found
 }
 
 fn action(expr: &Expr<BufferId>, shape: &[usize], place: &dyn Fn(BufferId) -> Location) -> Action {
