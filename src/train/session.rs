@@ -3,6 +3,7 @@
 use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, Split};
+use super::sample_grid::Grid;
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
@@ -444,13 +445,13 @@ impl Session {
         Ok(Some(totals.into_iter().map(|(name, total)| (name, (total / measured as f64) as f32)).collect()))
     }
 
-    /// `count` images from fixed noise: see [`sample`].
+    /// Images from fixed noise, to be laid out in a grid, with a row for each class: see [`sample`].
     ///
     /// # Errors
     /// When the executor fails.
-    pub fn sample(&mut self, count: usize) -> Result<Option<Images>, SessionError> {
+    pub fn sample(&mut self, grid: Grid) -> Result<Option<Images>, SessionError> {
         self.last = None;
-        sample(self.executor.as_mut(), self.seed, count)
+        sample(self.executor.as_mut(), self.seed, grid, None)
     }
 
     /// Every state tensor, to be saved.
@@ -547,14 +548,64 @@ pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(
     Ok(())
 }
 
-/// `count` images of the `sample` entry, from standard normal noise that depends on the seed alone;
-/// `None` where the plan has no such entry.
-///
-/// The entry is run as often as it takes, so any count will do.
+/// Puts the moving averages of parameters in the place of the parameters, for good.
 ///
 /// # Errors
-/// When the entry takes other inputs than noise, or gives no images.
-pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Option<Images>, SessionError> {
+/// When the program keeps none, or no step has been taken that would have begun them.
+pub fn use_averages(executor: &mut dyn Executor) -> Result<(), SessionError> {
+    let plan = executor.plan();
+    let (program, states) = (plan.name.clone(), plan.states.clone());
+    let wrong = |problem: &str| SessionError::Entry {
+        program: program.clone(),
+        entry: entry::TRAIN.into(),
+        problem: problem.into(),
+    };
+    let place = |name: &str| states.iter().position(|state| state.name == name);
+    let averages = states.iter().enumerate().filter(|(_, state)| state.role == StateRole::Average);
+    let pairs: Vec<(usize, usize)> =
+        averages.filter_map(|(i, state)| Some((i, place(state.name.strip_suffix(AVERAGE)?)?))).collect();
+    if pairs.is_empty() {
+        return Err(wrong(
+            "keeps no moving average of a network: `Average(\"generator\", 0.999)` behind the `Minimise` of that network does",
+        ));
+    }
+    let networks: BTreeSet<&str> = pairs.iter().map(|(_, of)| network_of(&states[*of].name)).collect();
+    for network in networks {
+        let mut count = [0.0];
+        if let Some(counter) = place(&format!("{network}{AVERAGE}/t")) {
+            executor.read_state(counter, TensorMut::f32(&mut count))?;
+        }
+        if count == [0.0] {
+            return Err(wrong("has averaged nothing yet: no step of training was taken"));
+        }
+    }
+    for (average, of) in pairs {
+        let mut tensor = Tensor::zeros(states[average].ty.clone());
+        executor.read_state(average, tensor.view_mut())?;
+        executor.write_state(of, tensor.view())?;
+    }
+    Ok(())
+}
+
+/// What the name of a parameter's moving average ends in.
+const AVERAGE: &str = "/average";
+
+/// Images of the `sample` entry for the cells of a grid, from standard normal noise that depends on the seed alone; `None`
+/// where the plan has no such entry. Where the entry takes labels too, all are `label`, or else each row of the grid has
+/// the next class.
+///
+/// The entry is run as often as it takes, so any grid will do.
+///
+/// # Errors
+/// When the entry takes other inputs than noise and labels, or gives no images; when there is a label and it takes none, or
+/// has no such class.
+pub fn sample(
+    executor: &mut dyn Executor,
+    seed: u64,
+    grid: Grid,
+    label: Option<u32>,
+) -> Result<Option<Images>, SessionError> {
+    let count = grid.cells();
     let plan = executor.plan();
     let Some(index) = plan.entries.iter().position(|e| e.name == entry::SAMPLE && e.sizes.is_empty()) else {
         return Ok(None);
@@ -570,9 +621,19 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
     };
     let image = channels * height * width;
     let mut feeds = Feeds::new(index, &plan.entries[index]);
-    if feeds.buffers.iter().any(|(feed, _)| matches!(feed, Feed::Images | Feed::Labels)) {
-        return Err(wrong("takes more than noise"));
+    if feeds.buffers.iter().any(|(feed, _)| matches!(feed, Feed::Images)) {
+        return Err(wrong("takes images: it must make them of noise, or of noise and labels"));
     }
+    let labels = plan.entries[index].inputs.iter().find(|input| input.feed == Feed::Labels);
+    let classes = labels.map(|input| input.below.unwrap_or(usize::MAX));
+    match (label, classes) {
+        (Some(_), None) => return Err(wrong("takes no labels, so none can be chosen")),
+        (Some(label), Some(classes)) if label as usize >= classes => {
+            return Err(wrong(&format!("has no class {label}: labels are from 0 to {}", classes - 1)));
+        }
+        _ => {}
+    }
+    let class_of = |cell: usize| label.unwrap_or((cell / grid.columns % classes.unwrap_or(1).max(1)) as u32);
     let mut noise = Noise::new(seed);
     let mut values = Vec::with_capacity(count * image);
     let mut made = vec![0.0; at_once * image];
@@ -593,7 +654,11 @@ pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Op
                 (_, DType::Bf16) => {
                     buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
                 }
-                // Labels are 0.
+                (Feed::Labels, DType::U32) => {
+                    let own = buffer.values_mut().into_iter().flatten();
+                    own.enumerate().for_each(|(i, x): (usize, &mut u32)| *x = class_of(values.len() / image + i));
+                }
+                // Whole numbers that nobody gives are 0.
                 (_, DType::U32) => {}
             }
         }
