@@ -148,7 +148,7 @@ pub fn diagnostics(error: &anyhow::Error) -> Option<&Diagnostics> {
 /// The arguments that choose and change a program.
 #[derive(Debug, clap::Args)]
 pub struct ProgramArgs {
-    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
+    /// A graph in RON, a plan, or a built-in program: see `gcc-gan graphs`
     #[arg(value_name = "PROGRAM")]
     pub program: PathBuf,
     /// Another value for one of the program's sizes or values; may be given several times
