@@ -7,8 +7,10 @@ use crate::scalar::ScalarOp;
 
 impl Nodes<'_> {
     /// `a = decay·a + (1 − decay)·p` for each parameter `p` of a network, kept as state; the first time the average is the
-    /// parameter itself. It is what PyTorch's `AveragedModel` keeps with `get_ema_multi_avg_fn(decay)`.
-    pub fn average_network(&mut self, network: &str, decay: f64, span: Span, at: Span) -> Option<()> {
+    /// parameter itself. It is what PyTorch's `AveragedModel` keeps with `get_ema_multi_avg_fn(decay)`. With a ramp the
+    /// decay is `(1 + t) / (10 + t)` while that is less, where `t` counts the averages before, as TensorFlow's
+    /// `ExponentialMovingAverage` has it: else what a network was at first outlives some thousand steps.
+    pub fn average_network(&mut self, network: &str, decay: (f64, bool), span: Span, at: Span) -> Option<()> {
         let parameters = self.parameters_of(network);
         if parameters.is_empty() {
             let diagnostic =
@@ -26,14 +28,21 @@ impl Nodes<'_> {
         done
     }
 
-    fn averages(&mut self, network: &str, parameters: &[String], decay: f64, span: Span) -> Option<()> {
+    fn averages(&mut self, network: &str, parameters: &[String], (decay, ramp): (f64, bool), span: Span) -> Option<()> {
         let name = format!("{network}/average/t");
         let t = self.state(&name, Type::f32([]), StateRole::Optimiser, Initialiser::Constant(0.0), span)?;
         let (zero, one) = (self.constant(0.0, span)?, self.constant(1.0, span)?);
         let is_first = self.apply_as(ScalarOp::Eq, &[t, zero], "is_first", span)?;
         let next = self.apply_as(ScalarOp::Add, &[t, one], "t", span)?;
         self.current.insert(name, next);
-        let (keep, follow) = (self.constant(decay, span)?, self.constant(1.0 - decay, span)?);
+        let (mut keep, mut follow) = (self.constant(decay, span)?, self.constant(1.0 - decay, span)?);
+        if ramp {
+            let (nine, ten) = (self.constant(9.0, span)?, self.constant(10.0, span)?);
+            let count = self.apply_as(ScalarOp::Add, &[t, ten], "count", span)?;
+            let part = self.apply_as(ScalarOp::Div, &[nine, count], "part", span)?;
+            follow = self.apply_as(ScalarOp::Max, &[follow, part], "follow", span)?;
+            keep = self.apply_as(ScalarOp::Sub, &[one, follow], "keep", span)?;
+        }
         let keep = self.apply_as(ScalarOp::Select, &[is_first, zero, keep], "keep", span)?;
         let follow = self.apply_as(ScalarOp::Select, &[is_first, one, follow], "follow", span)?;
         for parameter in parameters {

@@ -42,8 +42,12 @@ pub const STEPS: &[Row<Take>] = &[
     },
     Row {
         name: "Average",
-        params: &[NETWORK, Param { name: "decay", kind: Kind::Fraction, default: None }],
-        meaning: "Keeps a moving average of a network's parameters beside them, for `gcc-gan sample --ema`.",
+        params: &[
+            NETWORK,
+            Param { name: "decay", kind: Kind::Fraction, default: None },
+            Param { name: "ramp", kind: Kind::Flag, default: Some(|| Arg::Flag(false)) },
+        ],
+        meaning: "Keeps a moving average of a network's parameters, for `gcc-gan sample --ema`; `ramp` shortens it at first.",
         example: r#"Average("net", 0.999)"#,
         expand: |entry, span, args| entry.average(span, args),
     },
@@ -195,7 +199,11 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
 
     fn average(&mut self, span: Span, args: &[Option<&'n Node>]) -> Option<()> {
         self.changes_state = true;
-        let [Some(network), Some(decay)] = *args else { return None };
+        let [Some(network), Some(decay), ramp] = *args else { return None };
+        let ramp = match ramp {
+            Some(ramp) => self.d().bool(ramp, "`ramp`"),
+            None => Some(false),
+        };
         let param = Param { name: "decay", kind: Kind::Fraction, default: None };
         let decay = self.expressions.number_in(decay, &param, |x| (0.0..1.0).contains(&x));
         let (name, at) = self.expressions.network_name(network)?;
@@ -207,7 +215,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             self.d().report(diagnostic);
             return None;
         }
-        self.expressions.nodes().average_network(name, decay?, span, at)
+        self.expressions.nodes().average_network(name, (decay?, ramp?), span, at)
     }
 
     /// Steps taken several times. The names of the last time stay.
