@@ -4,7 +4,7 @@ use super::device::DeviceArgs;
 use super::output::check_output;
 use anyhow::{Result, bail};
 use gcc_gan::train::sample_grid::{self, Grid};
-use gcc_gan::train::{checkpoint, rundir, session};
+use gcc_gan::train::{checkpoint, rundir, sampling, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,9 +52,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut executor = opened.device.load(Arc::new(plan))?;
     session::restore(executor.as_mut(), &checkpoint)?;
     if args.ema {
-        session::use_averages(executor.as_mut())?;
+        sampling::use_averages(executor.as_mut())?;
     }
-    let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid, args.label)? else {
+    let Some(images) = sampling::sample(executor.as_mut(), args.seed, args.grid, args.label)? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
     sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use crate::train::batches::{fill_images, fill_labels};
 use crate::train::checkpoint::Tensors;
 use crate::train::data::{Dataset, Source, Split};
-use crate::train::session;
+use crate::train::{sampling, session};
 use crate::types::{InputDecl, StateRole};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -404,21 +404,21 @@ fn averages_take_the_place_of_parameters() {
         let mut executor = executor(plan(CRITIC));
         session::restore(executor.as_mut(), &checkpoint).unwrap();
         if averaged {
-            session::use_averages(executor.as_mut()).unwrap();
+            sampling::use_averages(executor.as_mut()).unwrap();
         }
-        session::sample(executor.as_mut(), 3, grid, None).unwrap().unwrap()
+        sampling::sample(executor.as_mut(), 3, grid, None).unwrap().unwrap()
     };
     let (plain, averaged) = (made(false), made(true));
     assert_eq!(plain.shape, averaged.shape);
     assert_ne!(plain.values, averaged.values);
     let mut new = executor(plan(CRITIC));
     session::initialise(new.as_mut(), 1).unwrap();
-    let error = session::use_averages(new.as_mut()).unwrap_err().to_string();
+    let error = sampling::use_averages(new.as_mut()).unwrap_err().to_string();
     assert!(error.contains("has averaged nothing yet"), "{error}");
     let mut other = executor(plan(WGAN_GP));
-    let error = session::use_averages(other.as_mut()).unwrap_err().to_string();
+    let error = sampling::use_averages(other.as_mut()).unwrap_err().to_string();
     assert!(error.contains("keeps no moving average") && error.contains("Average("), "{error}");
-    let error = session::sample(new.as_mut(), 3, grid, Some(1)).unwrap_err().to_string();
+    let error = sampling::sample(new.as_mut(), 3, grid, Some(1)).unwrap_err().to_string();
     assert!(error.contains("takes no labels"), "{error}");
 }
 
@@ -451,7 +451,7 @@ fn samples_have_the_classes_of_their_rows() {
     let mut executor = executor(plan(text));
     session::initialise(executor.as_mut(), 1).unwrap();
     let mut made =
-        |label| session::sample(executor.as_mut(), 3, Grid { rows: 4, columns: 3 }, label).map(|m| m.unwrap());
+        |label| sampling::sample(executor.as_mut(), 3, Grid { rows: 4, columns: 3 }, label).map(|m| m.unwrap());
     assert_eq!(made(None).unwrap().values, [0., 0., 0., 1., 1., 1., 2., 2., 2., 0., 0., 0.]);
     assert_eq!(made(Some(2)).unwrap().values, [2.0; 12]);
     let error = made(Some(3)).unwrap_err().to_string();
