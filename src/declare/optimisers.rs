@@ -108,8 +108,11 @@ pub enum Clip {
 
 const OPTIMISER: Param = Param { name: "optimiser", kind: Kind::Written("an optimiser"), default: None };
 
+/// Makes a clip of its limit.
+pub type Limit = fn(f64) -> Clip;
+
 /// What stands around an optimiser.
-pub const CLIPS: &[Row<fn(f64) -> Clip>] = &[
+pub const CLIPS: &[Row<Limit>] = &[
     Row {
         name: "ClipNorm",
         params: &[Param { name: "norm", kind: Kind::Positive, default: None }, OPTIMISER],
