@@ -184,3 +184,68 @@ fn every_program_trains() {
         }
     }
 }
+
+/// After each number of steps the average is what its rule makes of the parameters so far: of a decay of 0.5 with a ramp,
+/// (1 + t) / (10 + t) until that is more.
+#[test]
+fn a_ramped_average_follows_its_rule() {
+    let text = r#"Program(
+        name: "averaged",
+        networks: { "net": Network(input: [2], init: Normal(1.0), layers: [Dense(1)]) },
+        entries: { "train_step": Entry(
+            inputs: { "x": Tensor([3, 2]) },
+            steps: [
+                Let("loss", Mean(Call("net", "x", Training))),
+                Minimise("loss", "net", Sgd(0.5)),
+                Average(network: "net", decay: 0.5, ramp: true),
+            ],
+            outputs: ["loss"],
+        ) },
+    )"#;
+    let module = load("averaged.ron", text, &[], &[]).unwrap();
+    let given = program_inputs(&module, "train_step", 1);
+    let mut average = Vec::new();
+    for steps in 1..=12 {
+        let after = Replay::new(&module, "train_step", given.clone(), steps, 1).unwrap().run_reference().unwrap();
+        let weights = after["net/0-dense/weight"].to_f64();
+        let t = (steps - 1) as f64;
+        let decay = if steps == 1 { 0.0 } else { f64::min(0.5, (1.0 + t) / (10.0 + t)) };
+        average.resize(weights.len(), 0.0);
+        average.iter_mut().zip(&weights).for_each(|(a, w)| *a = decay * *a + (1.0 - decay) * w);
+        let found = after["net/0-dense/weight/average"].to_f64();
+        let differs = |(a, f): (&f64, &f64)| (a - f).abs() > 1e-12;
+        assert!(!average.iter().zip(&found).any(differs), "after {steps} steps: {found:?}, expected {average:?}");
+    }
+}
+
+/// State is named after where its layer stands; what is normalised is called as it would be called without.
+#[test]
+fn layers_of_layers_have_parameters_of_their_own() {
+    let text = r#"Program(
+        name: "nested",
+        networks: { "net": Network(input: [4], layers: [
+            Repeat(2, [SpectralNorm(Dense(4)), Relu()]),
+            Residual(layers: [Dense(3)], shortcut: [Dense(units: 3, bias: false)]),
+        ]) },
+        entries: { "train_step": Entry(
+            inputs: { "x": Tensor([3, 4]) },
+            steps: [Let("loss", Mean(Call("net", "x", Training))), Minimise("loss", "net", Sgd(0.5))],
+            outputs: ["loss"],
+        ) },
+    )"#;
+    let module = load("nested.ron", text, &[], &[]).unwrap();
+    let parameters = module.states.iter().filter(|s| s.role == StateRole::Parameter);
+    let names: Vec<&str> = parameters.map(|s| s.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "net/0-repeat/0/0-dense/weight",
+            "net/0-repeat/0/0-dense/bias",
+            "net/0-repeat/1/0-dense/weight",
+            "net/0-repeat/1/0-dense/bias",
+            "net/1-residual/0-dense/weight",
+            "net/1-residual/0-dense/bias",
+            "net/1-residual/shortcut/0-dense/weight",
+        ]
+    );
+}
