@@ -1,7 +1,7 @@
 //! The compiler as one call: from a program's text to a plan.
 
 use crate::declare;
-use crate::ir::{self, Entry, Feed, Graph, Module, StateDecl, StateRole};
+use crate::ir::{self, Entry, Feed, Graph, InputDecl, Module, StateDecl, StateRole};
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
@@ -275,7 +275,7 @@ pub fn compile(
     for &examples in &options.specialise {
         let size = data_size.clone().ok_or(CompileError::NoData(examples))?;
         let mut module = smaller(name, text, &options.sets, &size, examples, &jobs[0].1.states)?;
-        module.entries.retain(takes_data);
+        module.entries.retain(|entry| takes_data(entry, examples));
         jobs.push((vec![(size, examples)], module));
     }
     let mut compiled = compile_jobs(jobs, options.source(name, text), options, &optional, None, observe)?;
@@ -469,8 +469,10 @@ fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     names.into_iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn takes_data(entry: &Entry) -> bool {
-    entry.inputs.iter().any(|input| matches!(input.feed, Feed::Images | Feed::Labels))
+/// Whether an entry takes so many examples of a data set.
+fn takes_data(entry: &Entry, examples: usize) -> bool {
+    let is_data = |input: &InputDecl| matches!(input.feed, Feed::Images | Feed::Labels);
+    entry.inputs.iter().any(|input| is_data(input) && input.ty.shape.first() == Some(&examples))
 }
 
 /// Runs the passes over an entry's graph; whether it stopped before the last.

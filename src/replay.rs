@@ -121,6 +121,7 @@ fn entry_names(module: &Module, entry: &Entry) -> Vec<Name> {
             StateRole::Statistic => "running statistic",
             StateRole::Optimiser => "an optimiser's memory",
             StateRole::Counter => "count of steps, which keys the random draws",
+            StateRole::Average => "moving average of a parameter",
             StateRole::NonFinite => "1 once a step made the network's state infinite or NaN",
         };
         names.push(name(NameKind::State, &state.name, &state.ty, meaning.to_string()));

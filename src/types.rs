@@ -128,6 +128,8 @@ pub enum StateRole {
     /// Of a network: 0 as long as all that steps made of its state was finite, 1 from then on. An `f32[]` that the step
     /// itself writes, so that a run need not look at every tensor, or at every step, to know.
     NonFinite,
+    /// The moving average of the parameter whose name it has, with `/average` behind it.
+    Average,
 }
 
 /// The value a state tensor has before the first step.
@@ -140,6 +142,12 @@ pub enum Initialiser {
     Uniform {
         limit: f64,
     },
+    /// Normally distributed about 0.
+    Normal {
+        deviation: f64,
+    },
+    /// A vector of length 1 in any direction.
+    Direction,
 }
 
 /// A tensor that lives from step to step.

@@ -178,6 +178,46 @@ fn put_images(dir: &Path, name: &str, count: u8) {
     fs::write(dir.join(name), bytes).unwrap();
 }
 
+#[test]
+fn built_in_programs_are_listed() {
+    let dir = TempDir::new().unwrap();
+    let listed = succeed(dir.path(), &["graphs"]);
+    let names = gcc_gan::declare::builtin::NAMES;
+    assert_eq!(listed.lines().count(), 1 + names.len(), "{listed}");
+    assert!(names.iter().all(|name| listed.contains(&format!("\n{name} "))), "{listed}");
+    let json: serde_json::Value = serde_json::from_str(&succeed(dir.path(), &["graphs", "--json"])).unwrap();
+    let cgan = json.as_array().unwrap().iter().find(|program| program["name"] == "cgan").unwrap();
+    assert_eq!(cgan["data"], serde_json::json!(["28x28 grey", "10 classes"]));
+}
+
+/// By class where a program takes labels, and with averaged weights where it keeps them.
+#[test]
+fn samples_are_chosen() {
+    let dir = TempDir::new().unwrap();
+    let data = ["--data", "embedded", "--offline", "--steps", "2", "--set", "batch=8", "--set", "features=2"];
+    for program in ["cgan", "dcgan-paper"] {
+        succeed(dir.path(), &[&["train", program][..], &data[..]].concat());
+    }
+    let sample = |run_of: &str, more: &[&str]| {
+        let checkpoint = format!("runs/{run_of}-001");
+        let args = ["sample", "--checkpoint", &checkpoint, "--grid", "2x3", "-o", "a.png"];
+        let output = run(dir.path(), &[&args[..], more].concat());
+        (output.status.code(), text(&output.stderr), fs::read(dir.path().join("a.png")).unwrap_or_default())
+    };
+    let (rows, sevens) = (sample("cgan", &[]), sample("cgan", &["--label", "7"]));
+    assert!(rows.0 == Some(0) && sevens.0 == Some(0) && rows.2 != sevens.2, "{}{}", rows.1, sevens.1);
+    let (plain, averaged) = (sample("dcgan-paper", &[]), sample("dcgan-paper", &["--ema"]));
+    assert!(plain.0 == Some(0) && averaged.0 == Some(0) && plain.2 != averaged.2, "{}{}", plain.1, averaged.1);
+    for (run_of, more, told) in [
+        ("cgan", &["--label", "10"][..], "has no class 10: labels are from 0 to 9"),
+        ("dcgan-paper", &["--label", "1"], "takes no labels, so none can be chosen"),
+        ("cgan", &["--ema"], "keeps no moving average of a network"),
+    ] {
+        let (code, error, _) = sample(run_of, more);
+        assert!(code == Some(1) && error.contains(told), "{error}");
+    }
+}
+
 /// A run is resumed as it was begun, to the same end, where no other is named.
 #[test]
 fn a_run_is_resumed_to_the_end_that_it_was_to_reach() {

@@ -1,6 +1,7 @@
 //! What programs compile to. Summaries for the whole DCGAN, the full text for a small program.
 
 use gcc_gan::compile::{Compiled, Options, compile};
+use gcc_gan::declare::builtin;
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
 use gcc_gan::ir::{DType, Graph, Op, Role};
 use gcc_gan::kernel::body::Kernel;
@@ -37,8 +38,10 @@ fn dcgan_summary() {
 
 #[test]
 fn other_programs_summaries() {
-    assert_snapshot!("mlp_gan_summary", summary(&compiled(include_str!("../graphs/mlp-gan.ron"))));
-    assert_snapshot!("lenet_summary", summary(&compiled(include_str!("../graphs/lenet.ron"))));
+    for name in builtin::NAMES.into_iter().filter(|name| *name != "dcgan") {
+        let text = builtin::text(name).unwrap();
+        assert_snapshot!(format!("{}_summary", name.replace('-', "_")), summary(&compiled(text)));
+    }
 }
 
 /// The kernels of the step in the order in which they run, with how many nodes each holds.

@@ -8,13 +8,17 @@ fn program(group: &str, example: &str) -> String {
     let mut layer = "Flatten()".to_string();
     let mut steps = String::new();
     let mut optimiser = "Sgd(0.1)".to_string();
+    let mut last = String::new();
+    let mut start = String::new();
     let mut inputs = String::new();
     match group {
         // Dense layers take rows, the others images too.
         "layers" if example.starts_with("Dense") => layer = format!("Flatten(), {example}"),
         "layers" => layer = example.to_string(),
         "optimisers" => optimiser = example.to_string(),
-        "steps" => steps = format!("{example},"),
+        // Some steps need parameters that are there already.
+        "steps" => last = format!(", {example}"),
+        "weights" => start = format!(", init: {example}"),
         "inputs" => inputs = format!(", {}", example.replacen('"', "\"other_", 1)),
         _ => steps = format!("Let(\"result\", {example}),"),
     }
@@ -22,14 +26,14 @@ fn program(group: &str, example: &str) -> String {
         r#"Program(
     name: "examples",
     sizes: {{ "batch": 4, "samples": 3 }},
-    networks: {{ "net": Network(input: [1, 8, 8], layers: [Conv(1, 1), {layer}]) }},
+    networks: {{ "net": Network(input: [1, 8, 8], layers: [Conv(1, 1), {layer}]{start}) }},
     entries: {{
         "step": Entry(
             inputs: {{
                 "images": Images(["batch", 1, 8, 8]), "labels": Labels(["batch"]),
                 "x": Tensor([4, 6]), "y": Tensor([4, 6]){inputs}
             }},
-            steps: [{steps} Let("loss", Mean(Call("net", "images", Training))), Minimise("loss", "net", {optimiser})],
+            steps: [{steps} Let("loss", Mean(Call("net", "images", Training))), Minimise("loss", "net", {optimiser}){last}],
             outputs: ["loss"],
         ),
     }},

@@ -1,4 +1,5 @@
-//! Three training steps of PyTorch in float64, replayed. `tests/pytorch/reference.py` made the fixture.
+//! Training steps of PyTorch in float64, replayed: of a small DCGAN, and of small networks that are each trained in another
+//! way. `tests/pytorch/reference.py` and `tests/pytorch/training.py` made the fixtures.
 
 use gcc_gan::declare::load;
 use gcc_gan::exec::cpu::CpuDevice;
@@ -25,6 +26,8 @@ fn tensors(bytes: &[u8]) -> Tensors {
     file.iter().map(|(name, view)| (name.to_string(), value(&view))).collect()
 }
 
+const TRAINING: &str = include_str!("pytorch/training.ron");
+
 fn replay() -> Replay {
     let module = load("small.ron", PROGRAM, &[], &[]).unwrap();
     Replay::new(&module, "train_step", tensors(include_bytes!("pytorch/small/in.safetensors")), 3, 0).unwrap()
@@ -38,7 +41,10 @@ const BEFORE_NORM: [&str; 3] =
 
 /// Compares all that PyTorch gave: losses and gradients of each step, parameters, running statistics and moments.
 fn check(found: &Tensors, tolerance: f64) {
-    let expected = tensors(include_bytes!("pytorch/small/expected.safetensors"));
+    check_with(found, tensors(include_bytes!("pytorch/small/expected.safetensors")), tolerance);
+}
+
+fn check_with(found: &Tensors, expected: Tensors, tolerance: f64) {
     assert!(expected.len() > 100, "only {} tensors", expected.len());
     let mut compared = 0;
     for (name, value) in &expected {
@@ -61,16 +67,10 @@ fn check(found: &Tensors, tolerance: f64) {
     assert!(compared > 100, "only {compared} tensors were compared");
 }
 
-#[test]
-fn the_reference_interpreter_agrees_with_pytorch_in_f64() {
-    check(&replay().run_reference().unwrap(), 1e-9);
-}
-
-#[test]
-fn the_cpu_executor_agrees_with_pytorch() {
-    let source = Source {
-        name: "small.ron".into(),
-        text: PROGRAM.into(),
+fn source(name: &str, text: &str) -> Source {
+    Source {
+        name: name.into(),
+        text: text.into(),
         overrides: vec![],
         optional: vec![],
         tuned: vec![],
@@ -79,8 +79,31 @@ fn the_cpu_executor_agrees_with_pytorch() {
         precision: Default::default(),
         fast_math: false,
         convolutions: Default::default(),
-    };
+    }
+}
+
+/// Optimisers, schedules, clipped gradients, moving averages and spectral normalisation.
+#[test]
+fn each_way_to_train_agrees_with_pytorch() {
+    let module = load("training.ron", TRAINING, &[], &[]).unwrap();
+    let given = tensors(include_bytes!("pytorch/training/in.safetensors"));
+    let expected = || tensors(include_bytes!("pytorch/training/expected.safetensors"));
+    let replay = Replay::new(&module, "train_step", given, 6, 0).unwrap();
+    check_with(&replay.run_reference().unwrap(), expected(), 1e-12);
     for threads in [1, 2] {
-        check(&replay().run_on(source.clone(), &CpuDevice::new(threads)).unwrap(), 1e-4);
+        let source = source("training.ron", TRAINING);
+        check_with(&replay.run_on(source, &CpuDevice::new(threads)).unwrap(), expected(), 1e-5);
+    }
+}
+
+#[test]
+fn the_reference_interpreter_agrees_with_pytorch_in_f64() {
+    check(&replay().run_reference().unwrap(), 1e-9);
+}
+
+#[test]
+fn the_cpu_executor_agrees_with_pytorch() {
+    for threads in [1, 2] {
+        check(&replay().run_on(source("small.ron", PROGRAM), &CpuDevice::new(threads)).unwrap(), 1e-4);
     }
 }

@@ -11,6 +11,7 @@ mod device_code;
 mod devices;
 mod diff;
 mod explain;
+mod graphs;
 mod inputs;
 mod inspect;
 mod ops;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 
 /// Compile a model, its losses and its training step to one static plan, and train it.
 ///
-/// Programs are graphs in RON: a file, or one of the built-in programs `dcgan`, `mlp-gan` and `lenet`.
+/// Programs are graphs in RON: a file, or one of the built-in programs, which `gcc-gan graphs` lists.
 #[derive(Debug, Parser)]
 #[command(
     name = "gcc-gan",
@@ -59,6 +60,7 @@ enum Command {
     Run(run::Args),
     Inputs(inputs::Args),
     Ops(ops::Args),
+    Graphs(graphs::Args),
     Inspect(inspect::Args),
     Explain(explain::Args),
     Diff(diff::Args),
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Inputs(args) => inputs::run(args),
         Command::Ops(args) => ops::run(args),
+        Command::Graphs(args) => graphs::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -45,7 +45,7 @@ pub fn source(path: &Path) -> Result<ProgramText> {
         return Ok(ProgramText { name: plan.source.name, text: plan.source.text });
     }
     let bytes = atomic::read(path).with_context(|| {
-        format!("{} cannot be read; the built-in programs are {}", path.display(), builtin::NAMES.join(", "))
+        format!("{} cannot be read, and no built-in program is called so: `gcc-gan graphs` lists them", path.display())
     })?;
     if bytes.is_empty() {
         bail!("{} is empty: a graph in RON or a plan was expected", path.display());
@@ -148,7 +148,7 @@ pub fn diagnostics(error: &anyhow::Error) -> Option<&Diagnostics> {
 /// The arguments that choose and change a program.
 #[derive(Debug, clap::Args)]
 pub struct ProgramArgs {
-    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
+    /// A graph in RON, a plan, or a built-in program: see `gcc-gan graphs`
     #[arg(value_name = "PROGRAM")]
     pub program: PathBuf,
     /// Another value for one of the program's sizes or values; may be given several times

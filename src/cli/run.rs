@@ -33,7 +33,7 @@ Examples:
   gcc-gan run dcgan generator --inputs noise.safetensors --outputs images.safetensors
   gcc-gan run dcgan generator --checkpoint runs/dcgan-001 --inputs noise.safetensors --outputs images.safetensors")]
 pub struct Args {
-    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet
+    /// A graph in RON, a plan, or a built-in program: see `gcc-gan graphs`
     program: PathBuf,
     /// What to run: an entry such as train_step, a network (in inference mode) or a function
     #[arg(value_name = "NAME")]

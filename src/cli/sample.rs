@@ -4,7 +4,7 @@ use super::device::DeviceArgs;
 use super::output::check_output;
 use anyhow::{Result, bail};
 use gcc_gan::train::sample_grid::{self, Grid};
-use gcc_gan::train::{checkpoint, rundir, session};
+use gcc_gan::train::{checkpoint, rundir, sampling, session};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use std::sync::Arc;
 #[command(after_help = "\
 Examples:
   gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 -o digits.png")]
+  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 -o digits.png
+  gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema -o digits.png
+  gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png")]
 pub struct Args {
     /// A run's folder, or a checkpoint file
     #[arg(long, value_name = "RUN")]
@@ -28,6 +30,12 @@ pub struct Args {
     /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Only this class, of a program that takes labels [each row of the grid has the next class]
+    #[arg(long, value_name = "CLASS")]
+    label: Option<u32>,
+    /// With the moving averages of the weights, of a program that keeps them by `Average`
+    #[arg(long)]
+    ema: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -43,7 +51,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     opened.check(&plan)?;
     let mut executor = opened.device.load(Arc::new(plan))?;
     session::restore(executor.as_mut(), &checkpoint)?;
-    let Some(images) = session::sample(executor.as_mut(), args.seed, args.grid.cells())? else {
+    if args.ema {
+        sampling::use_averages(executor.as_mut())?;
+    }
+    let Some(images) = sampling::sample(executor.as_mut(), args.seed, args.grid, args.label)? else {
         bail!("`{}` has no entry `sample`: it makes no images", meta.program);
     };
     sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;

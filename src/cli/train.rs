@@ -42,7 +42,7 @@ Examples:
   gcc-gan train --resume                  resume the run that was saved last
   gcc-gan train --resume runs/dcgan-001 --epochs 20 --set lr_gen=1e-4")]
 pub struct Args {
-    /// A graph in RON, a plan, or a built-in program: dcgan, mlp-gan, lenet [default: dcgan]
+    /// A graph in RON, a plan, or a built-in program: see `gcc-gan graphs` [default: dcgan]
     #[arg(value_name = "PROGRAM")]
     program: Option<PathBuf>,
     /// Refuse a program that has warnings, such as a size that nothing uses (a plan is not read again)

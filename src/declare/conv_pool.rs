@@ -37,10 +37,10 @@ impl Nodes<'_> {
                 self.d().report(diagnostic);
                 return None;
             };
-            let weight = self.weight(layer, shape, fans)?;
+            let weight = self.weight(layer, shape, fans, 1)?;
             self.add(Op::Conv2dInputGrad { window, size: [height, width] }, &[x, weight], "conv_transpose", layer.span)?
         } else {
-            let weight = self.weight(layer, shape, fans)?;
+            let weight = self.weight(layer, shape, fans, 0)?;
             self.add(Op::Conv2d { window }, &[x, weight], "conv", layer.span)?
         };
         if bias { self.add_bias(layer, y) } else { Some(y) }

@@ -7,13 +7,15 @@ use super::optimisers::Trained;
 use super::program::{self, InputType, Program, duplicate};
 use super::ron::decode::Decoder;
 use super::ron::{Name, Node};
-use super::rows::{Kind, Param, Row, find, names};
+use super::rows::{Arg, Kind, Param, Row, find, names};
 use super::sizes::{Sizes, unused};
 use crate::ir::{Entry, InputDecl, NodeId, Output, StateDecl, Type};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Takes a step of an entry. Arguments are in the order of the row.
-type Take = for<'e, 'l, 'n> fn(&'e mut EntryLowering<'l, 'n>, Span, &[&'n Node]);
+/// Takes a step of an entry. Arguments are in the order of the row; none stands for one that is left out.
+type Take = for<'e, 'l, 'n> fn(&'e mut EntryLowering<'l, 'n>, Span, &[Option<&'n Node>]) -> Option<()>;
+
+const NETWORK: Param = Param { name: "network", kind: Kind::Written("the name of a network"), default: None };
 
 /// The steps of an entry.
 pub const STEPS: &[Row<Take>] = &[
@@ -31,12 +33,38 @@ pub const STEPS: &[Row<Take>] = &[
         name: "Minimise",
         params: &[
             Param { name: "loss", kind: Kind::Value, default: None },
-            Param { name: "network", kind: Kind::Written("the name of a network"), default: None },
+            Param { name: "network", kind: Kind::Written("the name of a network, or a list of names"), default: None },
             Param { name: "optimiser", kind: Kind::Written("an optimiser"), default: None },
         ],
-        meaning: "Updates the parameters of a network so that a loss becomes smaller; what follows sees them updated.",
+        meaning: "Updates the parameters of networks so that a loss becomes smaller; what follows sees them updated.",
         example: r#"Minimise(Mean(Call("net", "images", Training)), "net", Adam(lr: 1e-3))"#,
         expand: |entry, span, args| entry.minimise(span, args),
+    },
+    Row {
+        name: "Average",
+        params: &[
+            NETWORK,
+            Param { name: "decay", kind: Kind::Fraction, default: None },
+            Param { name: "ramp", kind: Kind::Flag, default: Some(|| Arg::Flag(false)) },
+        ],
+        meaning: "Keeps a moving average of a network's parameters, for `gcc-gan sample --ema`; `ramp` shortens it at first.",
+        example: r#"Average("net", 0.999)"#,
+        expand: |entry, span, args| entry.average(span, args),
+    },
+    Row {
+        name: "Repeat",
+        params: &[
+            Param { name: "times", kind: Kind::Size, default: None },
+            Param { name: "steps", kind: Kind::Written("a list of steps"), default: None },
+            Param {
+                name: "each",
+                kind: Kind::Written("names for the parts of values, as in {\"real\": \"images\"}"),
+                default: Some(|| Arg::Nothing),
+            },
+        ],
+        meaning: "Steps that are taken several times, with new draws; `each` names an equal part of a value for each time.",
+        example: r#"Repeat(times: 2, each: {"part": "images"}, steps: [Let("z", Call("net", "part", Training))])"#,
+        expand: |entry, span, args| entry.repeat(span, args),
     },
 ];
 
@@ -55,9 +83,12 @@ pub struct Shared<'l, 'n> {
 pub struct EntryLowering<'l, 'n> {
     expressions: Expressions<'l, 'n>,
     trained: &'l mut Trained,
-    minimises: bool,
+    /// Whether its runs are counted: whatever learns or averages is.
+    changes_state: bool,
     /// The networks that this entry updates, and where it says so first.
     updated: BTreeMap<String, Span>,
+    /// Those that it averages.
+    averaged: BTreeMap<String, Span>,
 }
 
 /// Whether the executor gives something under this name; reports it where so.
@@ -79,8 +110,9 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
         EntryLowering {
             expressions: Expressions::new(nodes, program, sizes, used),
             trained,
-            minimises: false,
+            changes_state: false,
             updated: BTreeMap::new(),
+            averaged: BTreeMap::new(),
         }
     }
 
@@ -101,7 +133,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
         if self.d().diags.len() == before {
             self.report_unused(entry);
         }
-        if self.minimises {
+        if self.changes_state {
             self.expressions.nodes().flag_non_finite(&self.updated);
             self.expressions.nodes().count_step(entry.name.span);
         }
@@ -142,20 +174,108 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             self.d().report(diagnostic);
             return;
         };
-        let given: Vec<Option<&'n Node>> = row.params.iter().map(|p| args.required(self.d(), p.name)).collect();
+        let before = self.d().diags.len();
+        let given: Vec<Option<&'n Node>> = (row.params.iter())
+            .map(|param| match param.default {
+                Some(_) => args.optional(param.name),
+                None => args.required(self.d(), param.name),
+            })
+            .collect();
         args.finish(self.d());
-        if let Some(given) = given.into_iter().collect::<Option<Vec<_>>>() {
+        let is_whole = row.params.iter().zip(&given).all(|(param, node)| node.is_some() || param.default.is_some());
+        if is_whole && (self.d().diags.len() == before || row.name != "Repeat") {
             (row.expand)(self, step.span, &given);
         }
     }
 
-    fn minimise(&mut self, span: Span, args: &[&'n Node]) {
-        self.minimises = true;
-        if let [loss, network, optimiser] = args
-            && let Some(network) = self.expressions.minimise(span, loss, network, optimiser, self.trained)
-        {
+    fn minimise(&mut self, span: Span, args: &[Option<&'n Node>]) -> Option<()> {
+        self.changes_state = true;
+        let [Some(loss), Some(networks), Some(optimiser)] = *args else { return None };
+        for network in self.expressions.minimise(span, loss, networks, optimiser, self.trained)? {
             self.updated.entry(network.to_string()).or_insert(span);
         }
+        Some(())
+    }
+
+    fn average(&mut self, span: Span, args: &[Option<&'n Node>]) -> Option<()> {
+        self.changes_state = true;
+        let [Some(network), Some(decay), ramp] = *args else { return None };
+        let ramp = match ramp {
+            Some(ramp) => self.d().bool(ramp, "`ramp`"),
+            None => Some(false),
+        };
+        let param = Param { name: "decay", kind: Kind::Fraction, default: None };
+        let decay = self.expressions.number_in(decay, &param, |x| (0.0..1.0).contains(&x));
+        let (name, at) = self.expressions.network_name(network)?;
+        if let Some(first) = self.averaged.insert(name.to_string(), span) {
+            let diagnostic = Diagnostic::new("duplicate-name", format!("`{name}` is averaged twice in this entry"))
+                .label(span, "averaged again here")
+                .label(first, "first averaged here")
+                .help("a `Repeat` around it counts too: put it behind");
+            self.d().report(diagnostic);
+            return None;
+        }
+        self.expressions.nodes().average_network(name, (decay?, ramp?), span, at)
+    }
+
+    /// Steps taken several times. The names of the last time stay.
+    fn repeat(&mut self, span: Span, args: &[Option<&'n Node>]) -> Option<()> {
+        let [Some(times), Some(steps), each] = *args else { return None };
+        let times = self.expressions.size(times, "`times`");
+        let steps = self.d().list(steps, "`steps`")?;
+        let parts = match each {
+            Some(each) => self.parts(each, times?)?,
+            None => Vec::new(),
+        };
+        let outside: BTreeSet<String> = self.expressions.bound().keys().cloned().collect();
+        for time in 0..times? {
+            // Names of the time before are free again.
+            self.expressions.forget_all_but(&outside);
+            let nodes = self.expressions.nodes();
+            nodes.descend(span)?;
+            for (name, whole, at) in &parts {
+                let part = self.expressions.nodes().part(*whole, (time, times?), &name.text, *at);
+                self.expressions.bind(name, part);
+            }
+            let before = self.d().diags.len();
+            steps.iter().for_each(|step| self.step(step));
+            let is_wrong = self.d().diags.len() > before;
+            let nodes = self.expressions.nodes();
+            nodes.leave();
+            // What is wrong once is wrong each time.
+            if is_wrong || nodes.is_exhausted() {
+                break;
+            }
+        }
+        Some(())
+    }
+
+    /// The names that `each` gives, each with the value that it names parts of.
+    fn parts(&mut self, each: &'n Node, times: usize) -> Option<Vec<(Name, NodeId, Span)>> {
+        let named = self.d().named_map(each, "`each`")?;
+        let mut parts = Vec::new();
+        for (name, value) in named {
+            if !program::is_identifier(&name.text) {
+                program::bad_name(&name.text, name.span, self.d());
+                return None;
+            }
+            let whole = self.expressions.expr(value);
+            if !self.is_free(&name) {
+                return None;
+            }
+            let whole = whole?;
+            let ty = self.expressions.nodes().ty(whole).clone();
+            if ty.shape.first().is_none_or(|first| !first.is_multiple_of(times)) {
+                let message = format!("this cannot be taken in {times} equal parts");
+                let diagnostic = Diagnostic::new("shape-mismatch", message)
+                    .label(value.span, format!("it is {ty}"))
+                    .help("parts are taken along the first dimension, which must be a multiple of `times`");
+                self.d().report(diagnostic);
+                return None;
+            }
+            parts.push((name, whole, value.span));
+        }
+        Some(parts)
     }
 
     /// Whether a new value may have this name; reports it where not.
@@ -168,17 +288,18 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
         !program.is_number(name, self.d())
     }
 
-    fn bind(&mut self, args: &[&'n Node]) {
-        let [name, value] = args else { return };
-        let Some(text) = self.d().str(name, "`name`") else { return };
+    fn bind(&mut self, args: &[Option<&'n Node>]) -> Option<()> {
+        let [Some(name), Some(value)] = *args else { return None };
+        let text = self.d().str(name, "`name`")?;
         let name = Name { text: text.into(), span: name.span };
         if !program::is_identifier(&name.text) {
-            return program::bad_name(&name.text, name.span, self.d());
+            program::bad_name(&name.text, name.span, self.d());
+            return None;
         }
         let is_free = self.is_free(&name);
         let nodes = self.expressions.nodes();
         let before = nodes.graph.bound();
-        nodes.push_scope(&name.text);
+        nodes.enter(&name.text);
         let node = self.expressions.expr(value);
         let nodes = self.expressions.nodes();
         nodes.pop_scope();
@@ -189,6 +310,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
         if is_free {
             self.expressions.bind(&name, node);
         }
+        Some(())
     }
 
     fn outputs(&mut self, entry: &program::Entry<'n>) {
@@ -212,7 +334,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
                 Diagnostic::new("unknown-output", message).label(name.span, "not declared").suggest(&name.text, &known);
             self.d().report(diagnostic);
         }
-        if entry.outputs.is_empty() && !self.minimises {
+        if entry.outputs.is_empty() && !self.changes_state {
             let diagnostic = Diagnostic::new(
                 "no-results",
                 format!("the entry `{}` gives nothing and learns nothing", entry.name.text),

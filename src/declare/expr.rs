@@ -1,13 +1,15 @@
 //! Expressions: names, numbers, operations, calls of functions and networks.
 
 use super::diagnostic::{Diagnostic, Span};
+use super::entry::STEPS;
 use super::layers::{LAYERS, Mode};
 use super::nodes::{Nodes, scalar_named, written};
 use super::ops::{DRAWS, Expand, GRADIENTS, TENSORS};
 use super::program::{Function, Program};
 use super::ron::decode::{Args, Decoder};
 use super::ron::{Name, Node, Value};
-use super::rows::{Arg, At, Kind, Param, Row, find, names};
+use super::rows::{Arg, At, Kind, Param, Rate, Row, find, names};
+use super::schedules::SCHEDULES;
 use super::sizes::{Sizes, cycle, held, unused};
 use crate::ir::{DType, MAX_PADDED, NodeId};
 use crate::scalar::ScalarOp;
@@ -35,7 +37,7 @@ pub const CALLS: &[Row<Call>] = &[Row {
 
 /// The operation of that name.
 fn operation(name: &str) -> Option<&'static Row<Expand>> {
-    [TENSORS, DRAWS, GRADIENTS].into_iter().find_map(|table| find(table, name))
+    [TENSORS, DRAWS, GRADIENTS, SCHEDULES].into_iter().find_map(|table| find(table, name))
 }
 
 /// Whether an operation of the language is called so.
@@ -100,6 +102,11 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.frame.insert(name.text.clone(), Binding { node, span: name.span, used: false });
     }
 
+    /// Frees every name but these.
+    pub fn forget_all_but(&mut self, kept: &BTreeSet<String>) {
+        self.frame.retain(|name, _| kept.contains(name));
+    }
+
     /// What a name stands for, which is then used.
     pub fn look_up(&mut self, name: &str) -> Option<Binding> {
         let binding = self.frame.get_mut(name)?;
@@ -112,7 +119,8 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.sizes.shape(self.program, node, what, self.nodes.d())
     }
 
-    fn size(&mut self, node: &Node, what: &str) -> Option<usize> {
+    /// A size.
+    pub fn size(&mut self, node: &Node, what: &str) -> Option<usize> {
         self.sizes.size(self.program, node, what, self.nodes.d())
     }
 
@@ -156,6 +164,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Positive => Arg::Positive(self.number_in(node, param, |x| x > 0.0 && x.is_finite())?),
             Kind::Fraction => Arg::Fraction(self.number_in(node, param, |x| (0.0..1.0).contains(&x))?),
             Kind::Probability => Arg::Probability(self.number_in(node, param, |x| (0.0..=1.0).contains(&x))?),
+            Kind::Rate => Arg::Rate(self.rate(node, param)?),
             Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
             Kind::ElementType => Arg::ElementType(self.d().choice(node, &what, &ELEMENT_TYPES)?),
             Kind::Written(_) => Arg::Written,
@@ -166,7 +175,24 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.sizes.number(self.program, node, what, self.nodes.d())
     }
 
-    fn number_in(&mut self, node: &Node, param: &Param, fits: fn(f64) -> bool) -> Option<f64> {
+    /// A number, 0 or more, or an expression that gives one in each step.
+    fn rate(&mut self, node: &'n Node, param: &Param) -> Option<Rate> {
+        let is_number = match &node.value {
+            Value::Int(_) | Value::Float(_) => true,
+            Value::Str(name) => !self.frame.contains_key(name),
+            _ => false,
+        };
+        if is_number {
+            return Some(Rate::Fixed(self.number_in(node, param, |x| (0.0..f64::INFINITY).contains(&x))?));
+        }
+        let value = self.expr(node)?;
+        let message = format!("`{}` must be a single number", param.name);
+        self.nodes.expect_scalar(value, &message, node.span)?;
+        Some(Rate::Computed(value))
+    }
+
+    /// The number of an argument, where it is one that `fits`.
+    pub fn number_in(&mut self, node: &Node, param: &Param, fits: fn(f64) -> bool) -> Option<f64> {
         let what = format!("`{}`", param.name);
         let value = self.number(node, &what)?;
         // What is near 1 may be 1 as f32, which a moving average must not be.
@@ -297,7 +323,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
         }
         let scalars: Vec<String> = ScalarOp::ALL.iter().map(|&op| written(op)).collect();
         let functions = program.functions.iter().map(|f| f.name.text.as_str());
-        let tables = [names(TENSORS), names(DRAWS), names(GRADIENTS), names(CALLS)].concat();
+        let tables = [names(TENSORS), names(DRAWS), names(GRADIENTS), names(SCHEDULES), names(CALLS)].concat();
         let known: Vec<&str> =
             (tables.into_iter()).chain(scalars.iter().map(String::as_str)).chain(functions).collect();
         let text = name.text.as_str();
@@ -308,7 +334,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             diagnostic = diagnostic.help(format!("`{text}` is a layer: it stands among the `layers` of a network"));
         } else if program.network(text).is_some() {
             diagnostic = diagnostic.help(format!("a network is called: Call(\"{text}\", ..., Training)"));
-        } else if ["Let", "Minimise"].contains(&text) {
+        } else if find(STEPS, text).is_some() {
             diagnostic = diagnostic.help(format!("`{text}` is a step of its own, not part of an expression"));
         }
         self.d().report(diagnostic);

@@ -19,7 +19,7 @@ pub fn entry(states: &[StateDecl]) -> Entry {
             Initialiser::Constant(value) => {
                 b.named(&state.name, Op::constant(value, state.ty.dtype, state.ty.shape.clone()), &[])
             }
-            Initialiser::Uniform { limit } => {
+            Initialiser::Uniform { .. } | Initialiser::Normal { .. } | Initialiser::Direction => {
                 let (seed, step) = *key.get_or_insert_with(|| {
                     let ty = Type::u32([2]);
                     let meaning = "the seed of all randomness".to_string();
@@ -35,13 +35,27 @@ pub fn entry(states: &[StateDecl]) -> Entry {
                 });
                 let stream = format!("{INIT}/{}", state.name);
                 let shape = state.ty.shape.clone();
-                let uniform = Op::Random { distribution: Distribution::Uniform, stream, shape: shape.clone() };
-                let uniform = b.op(uniform, &[seed, step]);
-                // 2·limit·(u − ½): the difference is exact, so that the draw is symmetric about 0.
-                let half = b.constant(0.5, &shape);
-                let centred = b.sub(uniform, half);
-                let width = b.constant(2.0 * limit, &shape);
-                b.named(&state.name, Op::Scalar(ScalarOp::Mul), &[centred, width])
+                let distribution = match state.init {
+                    Initialiser::Uniform { .. } | Initialiser::Constant(_) => Distribution::Uniform,
+                    Initialiser::Normal { .. } | Initialiser::Direction => Distribution::Normal,
+                };
+                let drawn = b.op(Op::Random { distribution, stream, shape: shape.clone() }, &[seed, step]);
+                let (drawn, factor) = match state.init {
+                    // 2·limit·(u − ½): the difference is exact, so that the draw is symmetric about 0.
+                    Initialiser::Uniform { limit } => {
+                        let half = b.constant(0.5, &shape);
+                        (b.sub(drawn, half), b.constant(2.0 * limit, &shape))
+                    }
+                    Initialiser::Normal { deviation } => (drawn, b.constant(deviation, &shape)),
+                    Initialiser::Direction | Initialiser::Constant(_) => {
+                        let squares = b.mul(drawn, drawn);
+                        let axes: Vec<usize> = (0..shape.len()).collect();
+                        let sum = b.sum(squares, &axes);
+                        let inverse = b.scalar(ScalarOp::Rsqrt, &[sum]);
+                        (drawn, b.op(Op::Broadcast { to: shape.clone() }, &[inverse]))
+                    }
+                };
+                b.named(&state.name, Op::Scalar(ScalarOp::Mul), &[drawn, factor])
             }
         };
         updates.push(Update { state: state.name.clone(), node });

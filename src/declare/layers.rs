@@ -3,6 +3,7 @@
 use super::diagnostic::{Diagnostic, Span};
 use super::nodes::Nodes;
 use super::rows::{Arg, Kind, Param, Row, rows};
+use super::weights::Weights;
 use crate::ir::{Distribution, Initialiser, NodeId, Op, Real, ReduceKind, StateRole, Type, Window};
 use crate::scalar::ScalarOp;
 
@@ -24,6 +25,8 @@ pub struct Layer {
     pub span: Span,
     pub mode: Mode,
     pub input: NodeId,
+    /// How its weights start, and whether they are normalised.
+    pub weights: Weights,
 }
 
 /// Adds the nodes of a layer.
@@ -92,14 +95,8 @@ impl Nodes<'_> {
         None
     }
 
-    fn parameter(&mut self, layer: &Layer, name: &str, shape: Vec<usize>, init: Initialiser) -> Option<NodeId> {
+    pub fn parameter(&mut self, layer: &Layer, name: &str, shape: Vec<usize>, init: Initialiser) -> Option<NodeId> {
         self.state(&format!("{}/{name}", layer.path), Type::f32(shape), StateRole::Parameter, init, layer.span)
-    }
-
-    /// Weights uniform on ±√(6 / (fan in + fan out)) (Glorot & Bengio, AISTATS 2010, equation 16), where `fans`
-    /// is that sum: channels in and out, each times the elements of the kernel.
-    pub fn weight(&mut self, layer: &Layer, shape: Vec<usize>, fans: f64) -> Option<NodeId> {
-        self.parameter(layer, "weight", shape, Initialiser::Uniform { limit: (6.0 / fans).sqrt() })
     }
 
     /// `x` plus one number for each index along dimension 1.
@@ -121,7 +118,7 @@ impl Nodes<'_> {
         let x = layer.input;
         self.expect_rank(layer, x, 2, "[batch, features]", "`Flatten()` in front of it makes one row of each example")?;
         let features = self.graph.shape(x)[1];
-        let weight = self.weight(layer, vec![features, units], (features + units) as f64)?;
+        let weight = self.weight(layer, vec![features, units], (features + units) as f64, 1)?;
         let y = self.add(Op::MatMul, &[x, weight], "matmul", layer.span)?;
         if bias { self.add_bias(layer, y) } else { Some(y) }
     }

@@ -3,6 +3,7 @@
 //! [`load`] reads a program, checks it, and expands its layers, losses and optimisers to primitive
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
+mod average;
 pub mod builtin;
 mod conv_pool;
 pub mod diagnostic;
@@ -19,9 +20,11 @@ mod optimisers;
 mod program;
 pub mod ron;
 mod rows;
+mod schedules;
 mod sizes;
 mod source_text;
 pub mod vocabulary;
+mod weights;
 
 use crate::ir::{Module, Type};
 use diagnostic::{Diagnostic, Diagnostics, Span};

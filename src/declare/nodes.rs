@@ -40,6 +40,10 @@ pub struct Nodes<'l> {
     /// Scopes and streams that are taken.
     scopes: BTreeSet<String>,
     streams: BTreeSet<String>,
+    /// What groups of probes are called.
+    probes: BTreeSet<String>,
+    /// How many weights are normalised.
+    pub(super) normalised: usize,
     /// See [`Nodes::descend`].
     expansions: usize,
     depth: usize,
@@ -60,6 +64,8 @@ impl<'l> Nodes<'l> {
             role: Role::Forward,
             scopes: BTreeSet::new(),
             streams: BTreeSet::new(),
+            probes: BTreeSet::new(),
+            normalised: 0,
             expansions: 0,
             depth: 0,
             exhausted: false,
@@ -130,6 +136,11 @@ impl<'l> Nodes<'l> {
             .map(|s| s.name.clone())
             .filter(|name| self.current.contains_key(name))
             .collect()
+    }
+
+    /// Whether the walk over the program has come to its limit, which is told.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// What the run so far made of a network's state tensors of some roles, as far as it changed them.
@@ -218,6 +229,17 @@ impl<'l> Nodes<'l> {
             number += 1;
         }
         self.scope.push(unique);
+    }
+
+    /// A name for a group of probes; one that was taken before gets a number.
+    pub fn probe_group(&mut self, name: &str) -> String {
+        let mut unique = name.to_string();
+        let mut number = 1;
+        while !self.probes.insert(unique.clone()) {
+            unique = format!("{name}.{number}");
+            number += 1;
+        }
+        unique
     }
 
     /// Adds a node that is named after where it stands; a mistake in its types is reported at `span`.
@@ -312,6 +334,15 @@ impl<'l> Nodes<'l> {
             return Some(x);
         }
         self.add(Op::Broadcast { to: shape.to_vec() }, &[x], "broadcast", span)
+    }
+
+    /// Part `index` of `parts` equal ones of a value, along the first dimension.
+    pub fn part(&mut self, whole: NodeId, (index, parts): (usize, usize), name: &str, span: Span) -> Option<NodeId> {
+        let mut end = self.shape(whole).to_vec();
+        let length = end.first()? / parts;
+        let mut start = vec![0; end.len()];
+        (start[0], end[0]) = (index * length, (index + 1) * length);
+        self.add(Op::Slice { start, end }, &[whole], name, span)
     }
 
     /// The present value of a state tensor, which is declared where it is new.

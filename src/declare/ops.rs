@@ -70,7 +70,13 @@ rows! {
 impl Nodes<'_> {
     /// Over all dimensions, to a scalar; or over some, which stay with size 1, so that the result can still be combined
     /// with the operand. Also the number of elements that make up one of the result.
-    fn reduce(&mut self, kind: ReduceKind, x: NodeId, axes: Option<Vec<usize>>, span: Span) -> Option<(NodeId, usize)> {
+    pub fn reduce(
+        &mut self,
+        kind: ReduceKind,
+        x: NodeId,
+        axes: Option<Vec<usize>>,
+        span: Span,
+    ) -> Option<(NodeId, usize)> {
         let is_total = axes.is_none();
         let mut axes = axes.unwrap_or_else(|| (0..self.graph.shape(x).len()).collect());
         axes.sort_unstable();

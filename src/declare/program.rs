@@ -18,12 +18,14 @@ pub struct Program<'n> {
     pub entries: Vec<Entry<'n>>,
 }
 
-/// `Network(input: [sizes], layers: [layers])`; sizes are without the batch.
+/// `Network(input: [sizes], layers: [layers], init: weights)`; sizes are without the batch.
 #[derive(Debug)]
 pub struct Network<'n> {
     pub name: Name,
     pub input: &'n Node,
     pub layers: &'n [Node],
+    /// How weights start, where it is said.
+    pub init: Option<&'n Node>,
 }
 
 /// `Function(params: [names], body: expression)`.
@@ -235,8 +237,9 @@ impl<'n> Network<'n> {
         let mut args = named_struct(node, "Network", d)?;
         let input = args.required(d, "input");
         let layers = args.required(d, "layers").and_then(|n| d.list(n, "`layers`"));
+        let init = args.optional("init");
         args.finish(d);
-        Some(Network { name, input: input?, layers: layers? })
+        Some(Network { name, input: input?, layers: layers?, init })
     }
 }
 

@@ -57,6 +57,8 @@ pub enum Kind {
     Fraction,
     /// A number from 0 to 1.
     Probability,
+    /// A number, 0 or more, or a value that an entry computes: a schedule.
+    Rate,
     Flag,
     /// `F32` or `Bf16`.
     ElementType,
@@ -82,9 +84,20 @@ pub enum Arg {
     Positive(f64),
     Fraction(f64),
     Probability(f64),
+    Rate(Rate),
     Flag(bool),
     ElementType(DType),
     Written,
+    /// What is left out, and has nothing in its place.
+    Nothing,
+}
+
+/// A number that may change from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    Fixed(f64),
+    /// `f32[]`, computed in each step.
+    Computed(NodeId),
 }
 
 /// Where an operation stands.
@@ -113,6 +126,7 @@ impl Kind {
             Kind::Positive => "a finite number greater than 0",
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
+            Kind::Rate => "a finite number, 0 or more, or a schedule",
             Kind::Flag => "true or false",
             Kind::ElementType => "an element type, F32 or Bf16",
             Kind::Written(words) => words,
@@ -129,12 +143,16 @@ impl std::fmt::Display for Arg {
             Arg::Pair(pair) | Arg::Padding(pair) => write!(f, "{pair:?}"),
             Arg::Sizes(list) | Arg::Dimensions(list) | Arg::Axes(Some(list)) => write!(f, "{list:?}"),
             Arg::Axes(None) => write!(f, "all"),
-            Arg::Number(x) | Arg::NotNegative(x) | Arg::Positive(x) | Arg::Fraction(x) | Arg::Probability(x) => {
-                write!(f, "{x:?}")
-            }
+            Arg::Number(x)
+            | Arg::NotNegative(x)
+            | Arg::Positive(x)
+            | Arg::Fraction(x)
+            | Arg::Probability(x)
+            | Arg::Rate(Rate::Fixed(x)) => write!(f, "{x:?}"),
             Arg::Flag(x) => write!(f, "{x}"),
             Arg::ElementType(dtype) => write!(f, "{dtype:?}"),
-            Arg::Value(_) | Arg::Values(_) | Arg::Written => write!(f, "..."),
+            Arg::Nothing => write!(f, "none"),
+            Arg::Value(_) | Arg::Values(_) | Arg::Rate(Rate::Computed(_)) | Arg::Written => write!(f, "..."),
         }
     }
 }

@@ -4,12 +4,14 @@ use super::diagnostic::closest;
 use super::entry::STEPS;
 use super::expr::CALLS;
 use super::layers::LAYERS;
-use super::networks::is_activation;
+use super::networks::{BLOCKS, is_activation};
 use super::nodes::written;
 use super::ops::{DRAWS, GRADIENTS, TENSORS};
-use super::optimisers::OPTIMISERS;
+use super::optimisers::{CLIPS, OPTIMISERS};
 use super::program::INPUTS;
 use super::rows::{Arg, Row};
+use super::schedules::SCHEDULES;
+use super::weights::STARTS;
 use crate::scalar::{Lane, ScalarOp};
 use serde::Serialize;
 
@@ -49,7 +51,7 @@ pub struct Argument {
 pub fn vocabulary() -> Vec<Group> {
     let group = |title, place, words| Group { title, place, words };
     let scalars = |wanted: fn(ScalarOp) -> bool| ScalarOp::ALL.iter().copied().filter(move |&op| wanted(op));
-    let mut layers = words(LAYERS);
+    let mut layers = [words(LAYERS), words(BLOCKS)].concat();
     layers.extend(scalars(is_activation).map(|op| Word {
         signature: format!("{}()", written(op)),
         arguments: Vec::new(),
@@ -58,13 +60,17 @@ pub fn vocabulary() -> Vec<Group> {
     }));
     vec![
         group("layers", "in the `layers` of a network", layers),
+        group("weights", "in the `init` of a network: how the weights of its layers start", words(STARTS)),
         group("operations", "in expressions, element by element; sizes of 1 are repeated", {
             scalars(|_| true).map(scalar).collect()
         }),
         group("tensors", "in expressions, on whole tensors", [words(TENSORS), words(CALLS)].concat()),
         group("draws", "in expressions: new random numbers in each step", words(DRAWS)),
         group("gradients", "in expressions", words(GRADIENTS)),
-        group("optimisers", "in `Minimise`", words(OPTIMISERS)),
+        group("schedules", "in expressions, as for a learning rate: numbers that follow the count of steps", {
+            words(SCHEDULES)
+        }),
+        group("optimisers", "in `Minimise`", [words(OPTIMISERS), words(CLIPS)].concat()),
         group("steps", "in the `steps` of an entry", words(STEPS)),
         group("inputs", "in the `inputs` of an entry", words(INPUTS)),
     ]

@@ -263,4 +263,8 @@ scalar_ops! {
     RoundTf32 "round_tf32" (a: Real) -> Real,
         f64: f64::from(round_to_tf32(a as f32)), cuda: "round_tf32({0})", cpu: v::round_tf32, cost: 1,
         derivative: |_, _| [None];
+    /// The largest whole number that is not above `a`.
+    Floor "floor" (a: Real) -> Real,
+        f64: a.floor(), cuda: "floorf({0})", cpu: v::floor, cost: 1,
+        derivative: |_, _| [None];
 }

@@ -84,4 +84,5 @@ lanes! {
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);
     round_tf32(a) = round_to_tf32(a);
+    floor(a) = a.floor();
 }

@@ -11,6 +11,7 @@ pub mod data;
 pub mod metrics;
 pub mod rundir;
 pub mod sample_grid;
+pub mod sampling;
 pub mod session;
 pub mod trainer;
 

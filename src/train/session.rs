@@ -3,11 +3,13 @@
 use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, Split};
+use super::sample_grid::Grid;
+use super::sampling::{self, Images};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
 use crate::kernel::target::{Precision, Target};
-use crate::plan::{DType, EntryPlan, Feed, Plan, StateRole, Type};
+use crate::plan::{EntryPlan, Feed, Plan, StateRole, Type};
 use crate::tensor::{Bf16, Tensor};
 use crate::types::StateDecl;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,15 +48,15 @@ const MAX_INPUTS: usize = 16;
 
 /// Where an entry's inputs come from, with room for each.
 #[derive(Debug)]
-struct Feeds {
+pub(super) struct Feeds {
     entry: usize,
     /// Examples in one run; 0 where no input comes from the data set.
     examples: usize,
-    buffers: Vec<(Feed, Tensor)>,
+    pub(super) buffers: Vec<(Feed, Tensor)>,
 }
 
 impl Feeds {
-    fn new(index: usize, entry: &EntryPlan) -> Feeds {
+    pub(super) fn new(index: usize, entry: &EntryPlan) -> Feeds {
         let buffers = entry.inputs.iter().map(|input| (input.feed, Tensor::zeros(input.ty.clone()))).collect();
         Feeds { entry: index, examples: examples(entry), buffers }
     }
@@ -75,7 +77,7 @@ impl Feeds {
 
     /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
     /// nothing.
-    fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
+    pub(super) fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
         let mut list = [TensorRef::f32(&[]); MAX_INPUTS];
         for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
             *slot = buffer.view();
@@ -90,7 +92,7 @@ pub fn examples(entry: &EntryPlan) -> usize {
     data.and_then(|input| input.ty.shape.first().copied()).unwrap_or(0)
 }
 
-fn seed_words(seed: u64) -> [u32; 2] {
+pub(super) fn seed_words(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
@@ -109,7 +111,7 @@ fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, Se
 }
 
 /// The network that a state tensor belongs to: the first part of its name.
-fn network_of(state: &str) -> &str {
+pub(super) fn network_of(state: &str) -> &str {
     state.split('/').next().unwrap_or(state)
 }
 
@@ -444,13 +446,13 @@ impl Session {
         Ok(Some(totals.into_iter().map(|(name, total)| (name, (total / measured as f64) as f32)).collect()))
     }
 
-    /// `count` images from fixed noise: see [`sample`].
+    /// Images from fixed noise, to be laid out in a grid, with a row for each class: see [`sampling::sample`].
     ///
     /// # Errors
     /// When the executor fails.
-    pub fn sample(&mut self, count: usize) -> Result<Option<Images>, SessionError> {
+    pub fn sample(&mut self, grid: Grid) -> Result<Option<Images>, SessionError> {
         self.last = None;
-        sample(self.executor.as_mut(), self.seed, count)
+        sampling::sample(self.executor.as_mut(), self.seed, grid, None)
     }
 
     /// Every state tensor, to be saved.
@@ -499,13 +501,6 @@ impl Tensors for State<'_> {
     }
 }
 
-/// Images that a program made: values in [-1, 1] and `[count, channels, height, width]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Images {
-    pub values: Vec<f32>,
-    pub shape: Vec<usize>,
-}
-
 /// Runs the `init` entry of an executor's plan.
 ///
 /// # Errors
@@ -545,83 +540,6 @@ pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(
         executor.write_state(i, checkpoint.tensors[&state.name].view())?;
     }
     Ok(())
-}
-
-/// `count` images of the `sample` entry, from standard normal noise that depends on the seed alone;
-/// `None` where the plan has no such entry.
-///
-/// The entry is run as often as it takes, so any count will do.
-///
-/// # Errors
-/// When the entry takes other inputs than noise, or gives no images.
-pub fn sample(executor: &mut dyn Executor, seed: u64, count: usize) -> Result<Option<Images>, SessionError> {
-    let plan = executor.plan();
-    let Some(index) = plan.entries.iter().position(|e| e.name == entry::SAMPLE && e.sizes.is_empty()) else {
-        return Ok(None);
-    };
-    let wrong = |problem: &str| SessionError::Entry {
-        program: plan.name.clone(),
-        entry: entry::SAMPLE.into(),
-        problem: problem.into(),
-    };
-    let output = plan.entries[index].schedule.outputs.first().ok_or_else(|| wrong("gives nothing"))?;
-    let [at_once, channels, height, width] = output.shape[..] else {
-        return Err(wrong("gives no images: its first output must be [count, channels, height, width]"));
-    };
-    let image = channels * height * width;
-    let mut feeds = Feeds::new(index, &plan.entries[index]);
-    if feeds.buffers.iter().any(|(feed, _)| matches!(feed, Feed::Images | Feed::Labels)) {
-        return Err(wrong("takes more than noise"));
-    }
-    let mut noise = Noise::new(seed);
-    let mut values = Vec::with_capacity(count * image);
-    let mut made = vec![0.0; at_once * image];
-    for round in 0.. {
-        if values.len() >= count * image {
-            break;
-        }
-        for (feed, buffer) in &mut feeds.buffers {
-            match (feed, buffer.dtype()) {
-                // A program that draws its own noise draws other noise in each round.
-                (Feed::Seed, DType::U32) => {
-                    let words = seed_words(seed.wrapping_add(round << 32));
-                    buffer.values_mut().into_iter().for_each(|own: &mut [u32]| own.copy_from_slice(&words));
-                }
-                (_, DType::F32) => {
-                    buffer.values_mut().into_iter().flatten().for_each(|x: &mut f32| *x = noise.next());
-                }
-                (_, DType::Bf16) => {
-                    buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
-                }
-                // Labels are 0.
-                (_, DType::U32) => {}
-            }
-        }
-        feeds.run(executor)?;
-        executor.read_output(index, 0, TensorMut::f32(&mut made))?;
-        let wanted = (count * image - values.len()).min(made.len());
-        values.extend_from_slice(&made[..wanted]);
-    }
-    Ok(Some(Images { values, shape: vec![count, channels, height, width] }))
-}
-
-/// Standard normal numbers by the Box–Muller transform, keyed by a seed: the noise of sample grids.
-struct Noise {
-    seed: [u32; 2],
-    count: usize,
-}
-
-impl Noise {
-    fn new(seed: u64) -> Noise {
-        Noise { seed: seed_words(seed), count: 0 }
-    }
-
-    fn next(&mut self) -> f32 {
-        let stream = crate::scalar::stream_hash("sample/noise");
-        let value = crate::scalar::philox::normal(self.seed, 0, stream, self.count as u64);
-        self.count += 1;
-        value as f32
-    }
 }
 
 fn find(plan: &Plan, name: &str, wanted: usize) -> Option<usize> {

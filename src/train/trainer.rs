@@ -541,7 +541,7 @@ impl Training<'_> {
     }
 
     fn sample(&mut self) -> Result<(), TrainError> {
-        let Some(made) = self.session.sample(self.pace.grid.cells())? else { return Ok(()) };
+        let Some(made) = self.session.sample(self.pace.grid)? else { return Ok(()) };
         let step = self.session.step_count();
         let file = self.run.sample(step);
         // Someone may have tidied up.

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use crate::train::batches::{fill_images, fill_labels};
 use crate::train::checkpoint::Tensors;
 use crate::train::data::{Dataset, Source, Split};
-use crate::train::session;
+use crate::train::{sampling, session};
 use crate::types::{InputDecl, StateRole};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -317,6 +317,145 @@ fn a_cancelled_run_is_saved_and_resumed_to_the_same_bits() {
         checkpoint::load(&run.checkpoint()).unwrap().tensors
     };
     assert_eq!(states(true), states(false));
+}
+
+/// A schedule, a moving average, a spectral norm and several steps of the critic in one.
+const CRITIC: &str = r#"Program(
+    name: "critic",
+    sizes: { "batch": 2, "times": 3, "all": Mul("times", "batch") },
+    networks: {
+        "generator": Network(input: [3], init: He(), layers: [Dense(16), Tanh(), Reshape([1, 4, 4])]),
+        "critic": Network(input: [1, 4, 4], layers: [
+            Residual([Conv(channels: 1, kernel: 3, pad: 1), LeakyRelu(0.2)]), Flatten(), SpectralNorm(Dense(1)),
+        ]),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "images": Images(["all", 1, 4, 4]) },
+            steps: [
+                Repeat(times: "times", each: {"real": "images"}, steps: [
+                    Let("fake", Detach(Call("generator", Normal(["batch", 3]), Training))),
+                    Let("loss_c", Sub(Mean(Call("critic", "fake", Training)), Mean(Call("critic", "real", Training)))),
+                    Minimise("loss_c", "critic", ClipNorm(0.5, RmsProp(lr: WarmUp(LinearDecay(1e-2, 1e-3, 6), 3)))),
+                ]),
+                Let("loss", Neg(Mean(Call("critic", Call("generator", Normal(["batch", 3]), Training), Training)))),
+                Minimise("loss", "generator", AdamW(lr: CosineDecay(1e-2, 0.0, 8))),
+                Average(network: "generator", decay: 0.9, ramp: true),
+            ],
+            outputs: ["loss", "loss_c"],
+        ),
+        "sample": Entry(
+            inputs: { "noise": Tensor([4, 3]) },
+            steps: [Let("made", Call("generator", "noise", Inference))],
+            outputs: ["made"],
+        ),
+    },
+)"#;
+
+/// What follows the steps is state: a run that is resumed leaves the same bits, averages included.
+#[test]
+fn schedules_averages_and_repeated_steps_are_resumed_to_the_same_bits() {
+    let states = |stops: &[u64]| {
+        let (mut session, meta) = session(CRITIC, 20);
+        assert_eq!(session.left_out().len(), 1, "two images make no whole step: {:?}", session.left_out());
+        let (_dir, run) = run_dir();
+        for &stop in stops {
+            if run.checkpoint().is_file() {
+                session.initialise().unwrap();
+                session.restore(&checkpoint::load(&run.checkpoint()).unwrap()).unwrap();
+            }
+            assert_eq!(train(&mut session, &run, meta.clone(), &pace(stop), &mut ()).unwrap(), Ended::Complete);
+        }
+        checkpoint::load(&run.checkpoint()).unwrap().tensors
+    };
+    let whole = states(&[9]);
+    assert_eq!(whole, states(&[4, 9]));
+    let values = |name: &str| whole[name].values::<f32>().unwrap().to_vec();
+    assert_ne!(values("generator/0-dense/weight/average"), values("generator/0-dense/weight"));
+    assert_eq!(values("generator/average/t"), [9.0]);
+}
+
+/// Three steps of the critic draw three noises, and see three parts of the images.
+#[test]
+fn repeated_steps_differ() {
+    let module = crate::declare::load("test.ron", CRITIC, &[], &[]).unwrap();
+    let graph = &module.entries.iter().find(|e| e.graph.name == "train_step").unwrap().graph;
+    let mut streams = BTreeSet::new();
+    let mut starts = BTreeSet::new();
+    for id in graph.ids() {
+        match graph.op(id) {
+            crate::ir::Op::Random { stream, .. } => assert!(streams.insert(stream.clone()), "{stream} is drawn twice"),
+            crate::ir::Op::Slice { start, .. } => drop(starts.insert(start[0])),
+            _ => {}
+        }
+    }
+    assert_eq!((streams.len(), starts), (4, BTreeSet::from([0, 2, 4])));
+}
+
+/// `sample --ema`: the averages take the place of the parameters, where there are some.
+#[test]
+fn averages_take_the_place_of_parameters() {
+    let (mut session, meta) = session(CRITIC, 18);
+    let (_dir, run) = run_dir();
+    train(&mut session, &run, meta, &pace(5), &mut ()).unwrap();
+    let checkpoint = checkpoint::load(&run.checkpoint()).unwrap();
+    let grid = Grid { rows: 1, columns: 6 };
+    let made = |averaged: bool| {
+        let mut executor = executor(plan(CRITIC));
+        session::restore(executor.as_mut(), &checkpoint).unwrap();
+        if averaged {
+            sampling::use_averages(executor.as_mut()).unwrap();
+        }
+        sampling::sample(executor.as_mut(), 3, grid, None).unwrap().unwrap()
+    };
+    let (plain, averaged) = (made(false), made(true));
+    assert_eq!(plain.shape, averaged.shape);
+    assert_ne!(plain.values, averaged.values);
+    let mut new = executor(plan(CRITIC));
+    session::initialise(new.as_mut(), 1).unwrap();
+    let error = sampling::use_averages(new.as_mut()).unwrap_err().to_string();
+    assert!(error.contains("has averaged nothing yet"), "{error}");
+    let mut other = executor(plan(WGAN_GP));
+    let error = sampling::use_averages(other.as_mut()).unwrap_err().to_string();
+    assert!(error.contains("keeps no moving average") && error.contains("Average("), "{error}");
+    let error = sampling::sample(new.as_mut(), 3, grid, Some(1)).unwrap_err().to_string();
+    assert!(error.contains("takes no labels"), "{error}");
+}
+
+/// Where images are made for labels, each row of a grid has the next class, or all have the one that is asked for.
+#[test]
+fn samples_have_the_classes_of_their_rows() {
+    // The image of a class is as bright as its number.
+    let text = r#"Program(
+        name: "labelled",
+        networks: { "net": Network(input: [2], layers: [Dense(1)]) },
+        entries: {
+            "train_step": Entry(
+                inputs: { "x": Images([4, 1, 4, 4]) },
+                steps: [
+                    Let("loss", Mean(Call("net", Slice(Flatten("x"), [0, 0], [4, 2]), Training))),
+                    Minimise("loss", "net", Sgd(0.1)),
+                ],
+                outputs: ["loss"],
+            ),
+            "sample": Entry(
+                inputs: { "noise": Tensor([5, 1]), "labels": Labels([5]) },
+                steps: [
+                    Let("number", Sum(Mul(OneHot("labels", 3), Iota([1, 3], 1)), [1])),
+                    Let("images", Reshape(Add("number", Mul(0.0, "noise")), [5, 1, 1, 1])),
+                ],
+                outputs: ["images"],
+            ),
+        },
+    )"#;
+    let mut executor = executor(plan(text));
+    session::initialise(executor.as_mut(), 1).unwrap();
+    let mut made =
+        |label| sampling::sample(executor.as_mut(), 3, Grid { rows: 4, columns: 3 }, label).map(|m| m.unwrap());
+    assert_eq!(made(None).unwrap().values, [0., 0., 0., 1., 1., 1., 2., 2., 2., 0., 0., 0.]);
+    assert_eq!(made(Some(2)).unwrap().values, [2.0; 12]);
+    let error = made(Some(3)).unwrap_err().to_string();
+    assert!(error.contains("no class 3: labels are from 0 to 2"), "{error}");
 }
 
 /// A checkpoint of a version without flags can be resumed.

@@ -91,11 +91,14 @@ impl Printer {
                 StateRole::Optimiser => "optimiser",
                 StateRole::Counter => "counter",
                 StateRole::NonFinite => "flag",
+                StateRole::Average => "average",
             };
             write!(out, "  state {:?}: {} = ", state.name, state.ty)?;
             match state.init {
                 Initialiser::Constant(value) => write!(out, "constant {}", Number(value))?,
                 Initialiser::Uniform { limit } => write!(out, "uniform {}", Number(limit))?,
+                Initialiser::Normal { deviation } => write!(out, "normal {}", Number(deviation))?,
+                Initialiser::Direction => write!(out, "direction")?,
             }
             writeln!(out, "  # {role}")?;
         }
