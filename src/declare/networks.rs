@@ -1,13 +1,15 @@
 //! Networks, expanded layer by layer.
 
+use super::activations::FUNCTIONS;
 use super::diagnostic::{Diagnostic, Span};
 use super::expr::Expressions;
+use super::foreign;
 use super::layers::{Expand, LAYERS, Layer, Mode};
 use super::nodes::{scalar_named, written};
 use super::program::Network;
 use super::ron::Node;
 use super::ron::decode::Args;
-use super::rows::{Row, find, names};
+use super::rows::{Arg, At, Row, find, names};
 use crate::ir::{NodeId, Type};
 use crate::scalar::{Lane, ScalarOp};
 
@@ -19,6 +21,8 @@ pub fn is_activation(op: ScalarOp) -> bool {
 /// What a layer is.
 enum Known {
     Row(&'static Row<Expand>),
+    /// A function of one tensor, which is what comes in.
+    Function(&'static Row<super::ops::Expand>),
     Activation(ScalarOp),
 }
 
@@ -69,15 +73,19 @@ impl<'n> Expressions<'_, 'n> {
         if let Some(row) = find(LAYERS, text) {
             return Some((text, Known::Row(row), args));
         }
+        if let Some(row) = find(FUNCTIONS, text) {
+            return Some((text, Known::Function(row), args));
+        }
         if let Some(op) = scalar_named(text).filter(|&op| is_activation(op)) {
             return Some((text, Known::Activation(op), args));
         }
         let activations: Vec<String> =
             ScalarOp::ALL.iter().copied().filter(|&op| is_activation(op)).map(written).collect();
-        let near: Vec<&str> = names(LAYERS).into_iter().chain(activations.iter().map(String::as_str)).collect();
+        let layers = [names(LAYERS), names(FUNCTIONS)].concat();
+        let near: Vec<&str> = layers.into_iter().chain(activations.iter().map(String::as_str)).collect();
         let mut diagnostic = Diagnostic::new("unknown-layer", format!("there is no layer `{text}`"))
             .label(name.span, "not known")
-            .did_you_mean(text, &near)
+            .did_you_mean(foreign::ours(text).unwrap_or(text), &near)
             .suggest(text, &names(LAYERS));
         if self.program().network(text).is_some() {
             diagnostic = diagnostic.help("networks do not hold networks: call one after the other in a step");
@@ -98,6 +106,10 @@ impl<'n> Expressions<'_, 'n> {
                 let read = self.arguments(row, args, node.span);
                 read.and_then(|(args, _)| (row.expand)(self.nodes(), &layer, &args))
             }
+            Known::Function(row) => self.arguments_for(&row.params[1..], args, node.span).and_then(|(args, spans)| {
+                let at = At { span: node.span, args: [vec![node.span], spans].concat() };
+                (row.expand)(self.nodes(), &at, &[vec![Arg::Value(x)], args].concat())
+            }),
             Known::Activation(op) => {
                 args.finish(self.d());
                 self.nodes().apply(op, &[x], node.span)
