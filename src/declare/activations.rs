@@ -69,7 +69,7 @@ rows! {
         n.apply_as(ScalarOp::Div, &[one, x], "reciprocal", at.span)
     };
     /// 1 where a mask is 0, and 0 where it is not.
-    Not(x: Value), r#"Not(Lt("x", 0))"# => n.with(ScalarOp::Eq, x, 0.0, at.span);
+    Not(x: Value), r#"Not("x")"# => n.with(ScalarOp::Eq, x, 0.0, at.span);
     /// Whether numbers are infinite, as 1 or 0; those of one sign may be left out.
     IsInf(x: Value, detect_negative: Flag = true, detect_positive: Flag = true), r#"IsInf("x")"# => {
         let x = if detect_negative && detect_positive { n.apply(ScalarOp::Abs, &[x], at.span)? } else { x };
@@ -250,7 +250,8 @@ impl Nodes<'_> {
             self.misfit(x, format!("`p` is {p}"), "expected 1 or 2", span);
             return None;
         }
-        let power = if p == 1 { self.apply(ScalarOp::Abs, &[x], span)? } else { self.apply(ScalarOp::Mul, &[x, x], span)? };
+        let power =
+            if p == 1 { self.apply(ScalarOp::Abs, &[x], span)? } else { self.apply(ScalarOp::Mul, &[x, x], span)? };
         let sum = self.reduced(ReduceKind::Sum, power, &[axis], span)?;
         // Instead of 0 by 0, 0 by 1.
         let is_zero = self.with(ScalarOp::Eq, sum, 0.0, span)?;

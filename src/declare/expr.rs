@@ -161,6 +161,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Sizes => Arg::Sizes(self.shape(node, &what)?),
             Kind::Shape => Arg::Shape(self.integers(node, &what)?),
             Kind::Lengths => Arg::Lengths(self.lengths(node, &what, 1)?),
+            Kind::Amounts => Arg::Amounts(self.lengths(node, &what, 0)?),
             Kind::Pads => Arg::Pads(self.pads(node, &what)?),
             Kind::Dimension => Arg::Dimension(self.integer(node, &what)?),
             Kind::Permutation => Arg::Permutation(Some(self.integers(node, &what)?)),
@@ -169,7 +170,8 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Integers => Arg::Integers(self.integers(node, &what)?),
             Kind::Numbers => {
                 let items = self.d().list(node, &what)?;
-                let numbers: Vec<Option<f64>> = items.iter().map(|n| self.number_in(n, param, f64::is_finite)).collect();
+                let numbers: Vec<Option<f64>> =
+                    items.iter().map(|n| self.number_in(n, param, f64::is_finite)).collect();
                 Arg::Numbers(numbers.into_iter().collect::<Option<_>>()?)
             }
             Kind::Number => Arg::Number(self.number_in(node, param, f64::is_finite)?),
@@ -218,7 +220,9 @@ impl<'l, 'n> Expressions<'l, 'n> {
     /// A list of whole numbers, or one.
     fn integers(&mut self, node: &Node, what: &str) -> Option<Vec<i64>> {
         let items = match &node.value {
-            Value::List(_) | Value::Tuple { name: None, .. } | Value::Unit { name: None } => self.d().list(node, what)?,
+            Value::List(_) | Value::Tuple { name: None, .. } | Value::Unit { name: None } => {
+                self.d().list(node, what)?
+            }
             Value::Int(x) => return Some(vec![*x]),
             // A name or arithmetic that stands for one.
             Value::Str(_) | Value::Tuple { .. } => return Some(vec![self.integer(node, what)?]),

@@ -22,13 +22,9 @@ rows! {
     /// The transpose of a convolution, with a filter [channels in, channels out / groups, height, width]; `output_padding` adds at the end.
     ConvTranspose(
         x: Value, weight: Value, bias: MaybeValue = None, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]),
-        dilation: Lengths = vec![1], groups: Size = 1, output_padding: Pads = Pads::Sides(vec![0])
+        dilation: Lengths = vec![1], groups: Size = 1, output_padding: Amounts = vec![0]
     ), r#"ConvTranspose(x: "images", weight: Normal([1, 2, 3, 3]), stride: 2, pad: 1, output_padding: 1)"# => {
-        let Pads::Sides(extra) = output_padding else {
-            n.misfit(x, "`output_padding` must be numbers", "`Same` is for `pad`", at.span);
-            return None;
-        };
-        let y = n.transposed(x, weight, &Spacing { stride, pads: pad, dilation }, (&extra, groups), at.span)?;
+        let y = n.transposed(x, weight, &Spacing { stride, pads: pad, dilation }, (&output_padding, groups), at.span)?;
         n.add_by_channel(y, bias, at.span)
     };
     /// The largest of each window of `size`; without a stride windows do not overlap. `ceil` keeps a last window that is cut off.
@@ -103,7 +99,8 @@ impl Resizing {
     fn place(&self, i: usize, [from, to]: [usize; 2], scale: f64) -> f64 {
         let (i, from_f, to_f) = (i as f64, from as f64, to as f64);
         match self.coordinates {
-            "AlignCorners" if to > 1 => i * (from_f - 1.0) / (to_f - 1.0),
+            // A size that is given by its scale is not rounded here.
+            "AlignCorners" if to > 1 => i * (from_f - 1.0) / (scale * from_f - 1.0),
             "AlignCorners" => 0.0,
             "Asymmetric" => i / scale,
             "PytorchHalfPixel" if to == 1 => 0.0,
@@ -140,7 +137,7 @@ impl Resizing {
             let weight = if self.mode == "Cubic" { keys(distance, self.cubic) } else { (1.0 - distance).max(0.0) };
             let is_outside = index < 0.0 || index > (from - 1) as f64;
             // Beyond the edge is the pixel at the edge.
-            if !((self.exclude_outside || self.antialias) && is_outside) {
+            if !(self.exclude_outside && is_outside) {
                 weights[nearest(index)] += weight;
             }
             index += 1.0;
@@ -217,7 +214,8 @@ impl Nodes<'_> {
         let size = to[axis];
         let (first, last) = (self.sliced(x, axis, [0, 1], span)?, self.sliced(x, axis, [size - 1, size], span)?);
         let wide = self.joined(&[first, x, last], axis, span)?;
-        let (before, after) = (self.sliced(wide, axis, [0, size], span)?, self.sliced(wide, axis, [2, size + 2], span)?);
+        let (before, after) =
+            (self.sliced(wide, axis, [0, size], span)?, self.sliced(wide, axis, [2, size + 2], span)?);
         to.insert(axis + 1, 1);
         let mut phases = Vec::new();
         for phase in 0..times {
@@ -261,7 +259,12 @@ impl Nodes<'_> {
             let to = sizes.get(i).copied().or(scaled).unwrap_or(0);
             let scale = scales.get(i).copied().unwrap_or(to as f64 / from as f64);
             if to == 0 || scale.is_nan() || scale <= 0.0 {
-                self.misfit(x, format!("dimension {axis} would become {to}"), "a scale is greater than 0, a size too", span);
+                self.misfit(
+                    x,
+                    format!("dimension {axis} would become {to}"),
+                    "a scale is greater than 0, a size too",
+                    span,
+                );
                 return None;
             }
             if from != to || scale != 1.0 {
@@ -271,9 +274,15 @@ impl Nodes<'_> {
         Some(value)
     }
 
-    /// Along one dimension: the sum, over the places that have a part in a pixel, of what is there times its weight. As many
-    /// sums as the widest pixel has parts, each of a selection of elements: where all lie equally far apart, a slice.
-    fn resized_along(&mut self, x: NodeId, axis: usize, (to, scale): (usize, f64), how: &Resizing, span: Span) -> Option<NodeId> {
+    /// Along one dimension: a product with the matrix of the weights.
+    fn resized_along(
+        &mut self,
+        x: NodeId,
+        axis: usize,
+        (to, scale): (usize, f64),
+        how: &Resizing,
+        span: Span,
+    ) -> Option<NodeId> {
         let from = self.shape(x)[axis];
         self.limit_parts(x, to.max(from), "pixels of a dimension", span)?;
         let rows: Vec<Vec<f64>> = (0..to).map(|i| how.weights(how.place(i, [from, to], scale), from, scale)).collect();

@@ -62,7 +62,13 @@ impl Nodes<'_> {
         self.apply_as(ScalarOp::Eq, &[places, index], "one_hot", span)
     }
 
-    fn one_hot(&mut self, labels: NodeId, classes: usize, (axis, off, on): (i64, f64, f64), span: Span) -> Option<NodeId> {
+    fn one_hot(
+        &mut self,
+        labels: NodeId,
+        classes: usize,
+        (axis, off, on): (i64, f64, f64),
+        span: Span,
+    ) -> Option<NodeId> {
         let mut shape = self.shape(labels).to_vec();
         let axis = self.axis(axis, shape.len() + 1, span)?;
         shape.insert(axis, 1);
@@ -77,7 +83,13 @@ impl Nodes<'_> {
     }
 
     /// A number that is not one is larger and smaller than all.
-    pub fn arg_extreme(&mut self, x: NodeId, axis: i64, (largest, keep, last): (bool, bool, bool), span: Span) -> Option<NodeId> {
+    pub fn arg_extreme(
+        &mut self,
+        x: NodeId,
+        axis: i64,
+        (largest, keep, last): (bool, bool, bool),
+        span: Span,
+    ) -> Option<NodeId> {
         let axis = self.axis(axis, self.shape(x).len(), span)?;
         let size = self.shape(x)[axis];
         let x = self.add(Op::Detach, &[x], "among", span)?;
@@ -90,7 +102,12 @@ impl Nodes<'_> {
         let mut shape = vec![1; self.shape(x).len()];
         shape[axis] = size;
         let index = self.add(Op::Iota { axis, ty: Type::f32(shape) }, &[], "index", span)?;
-        let rank = if last { index } else { let n = self.apply(ScalarOp::Neg, &[index], span)?; self.with(ScalarOp::Add, n, size as f64, span)? };
+        let rank = if last {
+            index
+        } else {
+            let n = self.apply(ScalarOp::Neg, &[index], span)?;
+            self.with(ScalarOp::Add, n, size as f64, span)?
+        };
         let none = self.constant(-1.0, span)?;
         let rank = self.apply(ScalarOp::Select, &[found, rank, none], span)?;
         let rank = self.reduced(ReduceKind::Max, rank, &[axis], span)?;
@@ -138,7 +155,12 @@ impl Nodes<'_> {
             return Some(());
         }
         let (message, x) = (format!("the indices are {}", self.ty(indices)), x);
-        self.misfit(x, message, format!("they have as many dimensions, and are no larger but in dimension {axis}"), span);
+        self.misfit(
+            x,
+            message,
+            format!("they have as many dimensions, and are no larger but in dimension {axis}"),
+            span,
+        );
         None
     }
 
@@ -167,7 +189,12 @@ impl Nodes<'_> {
         let depth = wanted.last().copied().unwrap_or(0);
         if wanted.len() <= shared || depth == 0 || shared + depth > shape.len() || shape[..shared] != wanted[..shared] {
             let message = format!("the indices are {}", self.ty(indices));
-            self.misfit(x, message, "their last dimension has a number for each of the first dimensions of x, after shared ones", span);
+            self.misfit(
+                x,
+                message,
+                "their last dimension has a number for each of the first dimensions of x, after shared ones",
+                span,
+            );
             return None;
         }
         let (batch, rows) = (wanted[..shared].iter().product(), wanted[shared..wanted.len() - 1].iter().product());
@@ -190,7 +217,12 @@ impl Nodes<'_> {
     fn gather_nd(&mut self, x: NodeId, indices: NodeId, batch_dims: i64, span: Span) -> Option<NodeId> {
         let (shape, wanted) = (self.shape(x).to_vec(), self.shape(indices).to_vec());
         let Some(shared) = usize::try_from(batch_dims).ok().filter(|&b| b < shape.len().min(wanted.len())) else {
-            self.misfit(x, format!("`batch_dims` is {batch_dims}"), "it is the number of first dimensions that both share", span);
+            self.misfit(
+                x,
+                format!("`batch_dims` is {batch_dims}"),
+                "it is the number of first dimensions that both share",
+                span,
+            );
             return None;
         };
         let (places, depth, count) = self.places(x, indices, shared, span)?;
@@ -205,7 +237,14 @@ impl Nodes<'_> {
 
     /// What is there combined with updates of which a mask says where they go: it has one more dimension than `x`, along
     /// which they are combined.
-    fn scattered(&mut self, x: NodeId, mask: NodeId, updates: NodeId, (axis, reduction): (usize, &str), span: Span) -> Option<NodeId> {
+    fn scattered(
+        &mut self,
+        x: NodeId,
+        mask: NodeId,
+        updates: NodeId,
+        (axis, reduction): (usize, &str),
+        span: Span,
+    ) -> Option<NodeId> {
         let neutral = match reduction {
             "Mul" => 1.0,
             "Max" | "Min" => f64::NEG_INFINITY,
@@ -240,7 +279,15 @@ impl Nodes<'_> {
         }
     }
 
-    fn scatter_elements(&mut self, x: NodeId, indices: NodeId, updates: NodeId, axis: i64, reduction: &str, span: Span) -> Option<NodeId> {
+    fn scatter_elements(
+        &mut self,
+        x: NodeId,
+        indices: NodeId,
+        updates: NodeId,
+        axis: i64,
+        reduction: &str,
+        span: Span,
+    ) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
         let axis = self.axis(axis, shape.len(), span)?;
         self.line_up(x, indices, axis, span)?;
@@ -264,13 +311,25 @@ impl Nodes<'_> {
         self.scattered(x, mask, updates, (axis, reduction), span)
     }
 
-    fn scatter_nd(&mut self, x: NodeId, indices: NodeId, updates: NodeId, reduction: &str, span: Span) -> Option<NodeId> {
+    fn scatter_nd(
+        &mut self,
+        x: NodeId,
+        indices: NodeId,
+        updates: NodeId,
+        reduction: &str,
+        span: Span,
+    ) -> Option<NodeId> {
         let (shape, wanted) = (self.shape(x).to_vec(), self.shape(indices).to_vec());
         let (places, depth, count) = self.places(x, indices, 0, span)?;
         let rest: usize = shape[depth..].iter().product();
         let expected = [&wanted[..wanted.len() - 1], &shape[depth..]].concat();
         if self.shape(updates) != expected {
-            self.misfit(updates, format!("the updates should be f32{expected:?}"), "a slice of x for each row of indices", span);
+            self.misfit(
+                updates,
+                format!("the updates should be f32{expected:?}"),
+                "a slice of x for each row of indices",
+                span,
+            );
             return None;
         }
         let rows = self.shape(places)[1];

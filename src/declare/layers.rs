@@ -49,7 +49,7 @@ rows! {
     /// A transposed convolution: with a stride of 2 images become twice as high and wide. `output_padding` adds at the end.
     ConvTranspose(
         channels: Size, kernel: Lengths, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]), bias: Flag = true,
-        dilation: Lengths = vec![1], groups: Size = 1, output_padding: Pads = Pads::Sides(vec![0])
+        dilation: Lengths = vec![1], groups: Size = 1, output_padding: Amounts = vec![0]
     ), "ConvTranspose(channels: 4, kernel: 4, stride: 2, pad: 1)" => {
         let spacing = Spacing { stride, pads: pad, dilation };
         n.conv_transpose(layer, (channels, &kernel), &spacing, (&output_padding, groups), bias)
@@ -229,7 +229,14 @@ impl Nodes<'_> {
     }
 
     /// A convolution. Weights are laid out as PyTorch has them: `[out, in / groups, height, width]`.
-    fn conv(&mut self, layer: &Layer, (channels, kernel): (usize, &[usize]), spacing: &Spacing, groups: usize, bias: bool) -> Option<NodeId> {
+    fn conv(
+        &mut self,
+        layer: &Layer,
+        (channels, kernel): (usize, &[usize]),
+        spacing: &Spacing,
+        groups: usize,
+        bias: bool,
+    ) -> Option<NodeId> {
         let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
         let elements: f64 = kernel.iter().map(|&k| k as f64).product();
         let fans = (input + channels) as f64 / groups as f64 * elements;
@@ -245,14 +252,10 @@ impl Nodes<'_> {
         layer: &Layer,
         (channels, kernel): (usize, &[usize]),
         spacing: &Spacing,
-        (extra, groups): (&Pads, usize),
+        (extra, groups): (&[usize], usize),
         bias: bool,
     ) -> Option<NodeId> {
         let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
-        let Pads::Sides(extra) = extra else {
-            self.misfit(layer.input, "`output_padding` must be numbers", "`Same` is for `pad`", layer.span);
-            return None;
-        };
         let elements: f64 = kernel.iter().map(|&k| k as f64).product();
         let fans = (input + channels) as f64 / groups as f64 * elements;
         let weight = self.weight(layer, [&[input, channels / groups], &kernel[..]].concat(), fans)?;
@@ -261,7 +264,13 @@ impl Nodes<'_> {
     }
 
     /// The channels of images that groups divide, and the sizes of the kernel.
-    fn expect_grouped(&mut self, layer: &Layer, channels: usize, kernel: &[usize], groups: usize) -> Option<(usize, Vec<usize>)> {
+    fn expect_grouped(
+        &mut self,
+        layer: &Layer,
+        channels: usize,
+        kernel: &[usize],
+        groups: usize,
+    ) -> Option<(usize, Vec<usize>)> {
         let x = layer.input;
         let dimensions = self.shape(x).len().saturating_sub(2);
         if !(1..=3).contains(&dimensions) || ![1, dimensions].contains(&kernel.len()) {
@@ -329,7 +338,8 @@ impl Nodes<'_> {
     fn embedding(&mut self, layer: &Layer, classes: usize, size: usize) -> Option<NodeId> {
         let (x, span) = (layer.input, layer.span);
         let shape = self.shape(x).to_vec();
-        let table = self.parameter(layer, "weight", vec![classes, size], Initialiser::Uniform { limit: 3f64.sqrt() })?;
+        let table =
+            self.parameter(layer, "weight", vec![classes, size], Initialiser::Uniform { limit: 3f64.sqrt() })?;
         let x = self.reshaped(x, vec![shape.iter().product(), 1], span)?;
         let x = self.add(Op::Detach, &[x], "classes", span)?;
         let rows = self.is_index(x, classes, 1, span)?;

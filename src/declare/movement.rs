@@ -47,7 +47,7 @@ rows! {
         n.add(Op::Reverse { axes }, &[x], "reverse", at.span)
     };
     /// Of the last two dimensions, what is on and above the diagonal `k` (or on and below it), and 0 elsewhere.
-    Trilu(x: Value, k: Integer = 0, upper: Flag = true), r#"Trilu("x", upper: false)"# => n.trilu(x, k, upper, at.span);
+    Trilu(x: Value, k: Integer = 0, upper: Flag = true), r#"Trilu("x", 0, false)"# => n.trilu(x, k, upper, at.span);
     /// Channels to pixels, blocks of `block` x `block`: [n, c, h, w] to [n, c / block², h·block, w·block]. `CRD` is PyTorch's PixelShuffle.
     DepthToSpace(x: Value, block: Size, mode: Word(&["DCR", "CRD"]) = "DCR"), r#"DepthToSpace(Reshape("x", [1, 4, 2, 3]), 2)"# =>
         n.depth_to_space(x, block, mode == "CRD", at.span);
@@ -147,7 +147,13 @@ impl Nodes<'_> {
     }
 
     /// `count` elements along a dimension: the first at `start`, each `stride` after the one before.
-    pub fn stepped(&mut self, x: NodeId, axis: usize, (start, count, stride): (usize, usize, usize), span: Span) -> Option<NodeId> {
+    pub fn stepped(
+        &mut self,
+        x: NodeId,
+        axis: usize,
+        (start, count, stride): (usize, usize, usize),
+        span: Span,
+    ) -> Option<NodeId> {
         let size = self.shape(x)[axis];
         if stride == 1 || count == 1 {
             return self.sliced(x, axis, [start, start + count], span);
@@ -194,7 +200,12 @@ impl Nodes<'_> {
                 1.. => to.push(usize::try_from(size).ok()?),
                 _ => {
                     let problem = format!("{size} cannot be size {i} of a shape");
-                    self.misfit(x, problem, "one size may be -1, for what is left; 0 is the size that x has there", span);
+                    self.misfit(
+                        x,
+                        problem,
+                        "one size may be -1, for what is left; 0 is the size that x has there",
+                        span,
+                    );
                     return None;
                 }
             }
@@ -236,7 +247,12 @@ impl Nodes<'_> {
             None => (0..shape.len()).filter(|&d| shape[d] == 1).collect(),
         };
         if let Some(&large) = removed.iter().find(|&&d| shape[d] != 1) {
-            self.misfit(x, format!("dimension {large} has size {}, not 1", shape[large]), "only sizes of 1 can be removed", span);
+            self.misfit(
+                x,
+                format!("dimension {large} has size {}, not 1", shape[large]),
+                "only sizes of 1 can be removed",
+                span,
+            );
             return None;
         }
         let to = (0..shape.len()).filter(|d| !removed.contains(d)).map(|d| shape[d]).collect();
@@ -248,7 +264,12 @@ impl Nodes<'_> {
         let rank = shape.len() + axes.len();
         let new = axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<Vec<usize>>>()?;
         if new.iter().enumerate().any(|(i, axis)| new[..i].contains(axis)) {
-            self.misfit(x, "a dimension is named twice", "each new dimension has a number of its own in the result", span);
+            self.misfit(
+                x,
+                "a dimension is named twice",
+                "each new dimension has a number of its own in the result",
+                span,
+            );
             return None;
         }
         let mut sizes = shape.into_iter();
@@ -284,7 +305,8 @@ impl Nodes<'_> {
         let from = self.shape(x).to_vec();
         let rank = from.len().max(shape.len());
         let size = |list: &[usize], d: usize| (d + list.len()).checked_sub(rank).map_or(1, |d| list[d]);
-        let to: Vec<usize> = (0..rank).map(|d| if size(shape, d) == 1 { size(&from, d) } else { size(shape, d) }).collect();
+        let to: Vec<usize> =
+            (0..rank).map(|d| if size(shape, d) == 1 { size(&from, d) } else { size(shape, d) }).collect();
         self.repeat(x, &to, span)
     }
 
@@ -306,14 +328,27 @@ impl Nodes<'_> {
         self.reshaped(x, to, span)
     }
 
-    fn slice(&mut self, x: NodeId, [starts, ends]: [&[i64]; 2], axes: Option<Vec<i64>>, steps: &[i64], span: Span) -> Option<NodeId> {
+    fn slice(
+        &mut self,
+        x: NodeId,
+        [starts, ends]: [&[i64]; 2],
+        axes: Option<Vec<i64>>,
+        steps: &[i64],
+        span: Span,
+    ) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
         let axes: Vec<usize> = match axes {
             Some(axes) => axes.iter().map(|&a| self.axis(a, shape.len(), span)).collect::<Option<_>>()?,
             None => (0..starts.len().min(shape.len())).collect(),
         };
         if starts.len() != axes.len() || ends.len() != axes.len() || ![1, axes.len()].contains(&steps.len()) {
-            let problem = format!("{} starts, {} ends and {} steps for {} dimensions", starts.len(), ends.len(), steps.len(), axes.len());
+            let problem = format!(
+                "{} starts, {} ends and {} steps for {} dimensions",
+                starts.len(),
+                ends.len(),
+                steps.len(),
+                axes.len()
+            );
             self.misfit(x, problem, "give a start and an end for each dimension, and one step or one for each", span);
             return None;
         }
@@ -359,7 +394,12 @@ impl Nodes<'_> {
         let size = self.shape(x)[axis];
         let total = sizes.iter().fold(0, |sum: usize, &size| sum.saturating_add(size));
         if total != size {
-            self.misfit(x, format!("the parts come to {total}, dimension {axis} to {size}"), "parts must come to the whole", span);
+            self.misfit(
+                x,
+                format!("the parts come to {total}, dimension {axis} to {size}"),
+                "parts must come to the whole",
+                span,
+            );
             return None;
         }
         let part = self.axis(part, sizes.len(), span)?;
@@ -372,7 +412,12 @@ impl Nodes<'_> {
         let size = self.shape(x)[number];
         let each = size.div_ceil(count);
         if each * (count - 1) >= size {
-            self.misfit(x, format!("{size} cannot be cut into {count} parts of {each}"), "choose fewer parts, or give sizes to `Split`", span);
+            self.misfit(
+                x,
+                format!("{size} cannot be cut into {count} parts of {each}"),
+                "choose fewer parts, or give sizes to `Split`",
+                span,
+            );
             return None;
         }
         let mut sizes = vec![each; count];
@@ -388,7 +433,14 @@ impl Nodes<'_> {
         self.add(Op::Concat { axis }, items, "concat", span)
     }
 
-    fn pad(&mut self, x: NodeId, pads: &[i64], (mode, value): (&str, f64), axes: Option<Vec<i64>>, span: Span) -> Option<NodeId> {
+    fn pad(
+        &mut self,
+        x: NodeId,
+        pads: &[i64],
+        (mode, value): (&str, f64),
+        axes: Option<Vec<i64>>,
+        span: Span,
+    ) -> Option<NodeId> {
         let rank = self.shape(x).len();
         let axes: Vec<usize> = match axes {
             Some(axes) => axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<_>>()?,
@@ -406,7 +458,12 @@ impl Nodes<'_> {
             let size = self.shape(x)[axis];
             let [from, less] = given.map(|pad| usize::try_from(pad.min(0).unsigned_abs()).unwrap_or(usize::MAX));
             if from.saturating_add(less) >= size {
-                self.misfit(x, format!("nothing is left of dimension {axis}"), "negative pads take elements away", span);
+                self.misfit(
+                    x,
+                    format!("nothing is left of dimension {axis}"),
+                    "negative pads take elements away",
+                    span,
+                );
                 return None;
             }
             x = self.sliced(x, axis, [from, size - less], span)?;
@@ -419,7 +476,14 @@ impl Nodes<'_> {
     }
 
     /// Elements around a dimension: a number, the ones inside as in a mirror, the outermost, or those of the other end.
-    fn padded_as(&mut self, x: NodeId, axis: usize, pads: [usize; 2], (mode, value): (&str, f64), span: Span) -> Option<NodeId> {
+    fn padded_as(
+        &mut self,
+        x: NodeId,
+        axis: usize,
+        pads: [usize; 2],
+        (mode, value): (&str, f64),
+        span: Span,
+    ) -> Option<NodeId> {
         let size = self.shape(x)[axis];
         let most = match mode {
             "Reflect" => size - 1,
@@ -428,7 +492,12 @@ impl Nodes<'_> {
             _ => return self.filled(x, axis, pads, value, span),
         };
         if let Some(large) = pads.iter().find(|&&pad| pad > most) {
-            self.misfit(x, format!("`{mode}` cannot add {large} to dimension {axis}"), format!("it has {most} to give"), span);
+            self.misfit(
+                x,
+                format!("`{mode}` cannot add {large} to dimension {axis}"),
+                format!("it has {most} to give"),
+                span,
+            );
             return None;
         }
         let mut parts = Vec::new();
@@ -489,7 +558,12 @@ impl Nodes<'_> {
         let [n, c, h, w] = self.expect_images(x, span)?;
         let area = block.saturating_mul(block);
         if !c.is_multiple_of(area) {
-            self.misfit(x, format!("{c} channels are not a multiple of {area}"), "each block takes so many channels", span);
+            self.misfit(
+                x,
+                format!("{c} channels are not a multiple of {area}"),
+                "each block takes so many channels",
+                span,
+            );
             return None;
         }
         let depth = c / area;
@@ -506,7 +580,12 @@ impl Nodes<'_> {
     fn space_to_depth(&mut self, x: NodeId, block: usize, channels_first: bool, span: Span) -> Option<NodeId> {
         let [n, c, h, w] = self.expect_images(x, span)?;
         if !h.is_multiple_of(block) || !w.is_multiple_of(block) {
-            self.misfit(x, format!("blocks of {block} do not divide the image"), "height and width must be multiples", span);
+            self.misfit(
+                x,
+                format!("blocks of {block} do not divide the image"),
+                "height and width must be multiples",
+                span,
+            );
             return None;
         }
         let x = self.reshaped(x, vec![n, c, h / block, block, w / block, block], span)?;

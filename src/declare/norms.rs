@@ -140,7 +140,12 @@ impl Nodes<'_> {
                 self.normalised(x, &axes, epsilon, span)?
             }
             _ => {
-                self.misfit(x, "either the mean or the variance is missing", "give both, or neither for those of the batch", span);
+                self.misfit(
+                    x,
+                    "either the mean or the variance is missing",
+                    "give both, or neither for those of the batch",
+                    span,
+                );
                 return None;
             }
         };
@@ -156,7 +161,12 @@ impl Nodes<'_> {
         };
         let groups = groups.unwrap_or(channels);
         if !channels.is_multiple_of(groups) {
-            self.misfit(x, format!("{channels} channels cannot be cut into {groups} groups"), "the groups must divide the channels", span);
+            self.misfit(
+                x,
+                format!("{channels} channels cannot be cut into {groups} groups"),
+                "the groups must divide the channels",
+                span,
+            );
             return None;
         }
         let rest = shape[2..].iter().product::<usize>() * (channels / groups);
@@ -167,8 +177,8 @@ impl Nodes<'_> {
 
     fn local_response(&mut self, x: NodeId, size: usize, [alpha, beta, bias]: [f64; 3], span: Span) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
-        if shape.len() < 2 || size > shape[1].saturating_mul(2) {
-            self.misfit(x, format!("there are no {size} channels around one"), "channels are dimension 1", span);
+        if shape.len() < 2 {
+            self.misfit(x, "there are no channels", "they are dimension 1", span);
             return None;
         }
         self.limit_parts(x, size, "channels", span)?;
@@ -197,7 +207,12 @@ impl Nodes<'_> {
         let (shape, wanted) = (self.shape(x).to_vec(), self.shape(target).to_vec());
         if shape.len() < 2 || [&shape[..1], &shape[2..]].concat() != wanted {
             let message = format!("the targets are {}", self.ty(target));
-            self.misfit(x, message, "scores are [examples, classes, ...], targets have the same shape without the classes", span);
+            self.misfit(
+                x,
+                message,
+                "scores are [examples, classes, ...], targets have the same shape without the classes",
+                span,
+            );
             return None;
         }
         let classes = shape[1];

@@ -114,7 +114,8 @@ impl Nodes<'_> {
         let column = [&from_b[..], &[1]].concat();
         let mut a = if is_row { self.reshaped(a, row, span)? } else { a };
         let mut b = if is_column { self.reshaped(b, column, span)? } else { b };
-        let (batch_a, batch_b) = (from_a[..from_a.len().saturating_sub(2)].to_vec(), from_b[..from_b.len().saturating_sub(2)].to_vec());
+        let (batch_a, batch_b) =
+            (from_a[..from_a.len().saturating_sub(2)].to_vec(), from_b[..from_b.len().saturating_sub(2)].to_vec());
         let rows = self.shape(a)[self.shape(a).len() - 2];
         let columns = self.shape(b)[self.shape(b).len() - 1];
         let mut product;
@@ -136,7 +137,12 @@ impl Nodes<'_> {
                 let fits = (0..rank).all(|d| [1, batch[d]].contains(&size(&own[..own.len() - 2], d)));
                 if !fits {
                     let message = format!("matrices in {batch_a:?} and in {batch_b:?} do not fit");
-                    self.misfit(*x, message, "sizes are compared from the last on; they must be equal, or one of them 1", span);
+                    self.misfit(
+                        *x,
+                        message,
+                        "sizes are compared from the last on; they must be equal, or one of them 1",
+                        span,
+                    );
                     return None;
                 }
                 *x = self.broadcast_to(*x, &to, span)?;
@@ -177,7 +183,12 @@ impl Nodes<'_> {
         let result = self.shape(product).to_vec();
         let sum = self.apply_as(ScalarOp::Add, &[product, c], "gemm", span)?;
         if self.shape(sum) != result {
-            self.misfit(c, format!("this is larger than the product, f32{result:?}"), "it must fit into the product", span);
+            self.misfit(
+                c,
+                format!("this is larger than the product, f32{result:?}"),
+                "it must fit into the product",
+                span,
+            );
             return None;
         }
         Some(sum)
@@ -186,8 +197,9 @@ impl Nodes<'_> {
     fn range(&mut self, [start, limit, delta]: [f64; 3], span: Span) -> Option<NodeId> {
         let count = ((limit - start) / delta).ceil();
         if !(1.0..=f64::from(i32::MAX)).contains(&count) {
-            let diagnostic = Diagnostic::new("bad-value", format!("there is nothing from {start} to {limit} in steps of {delta}"))
-                .label(span, "in this");
+            let diagnostic =
+                Diagnostic::new("bad-value", format!("there is nothing from {start} to {limit} in steps of {delta}"))
+                    .label(span, "in this");
             self.d().report(diagnostic);
             return None;
         }

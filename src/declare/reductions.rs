@@ -178,7 +178,8 @@ impl Nodes<'_> {
             if half == 0 {
                 break;
             }
-            let (a, b) = (self.sliced(value, axis, [0, half], span)?, self.sliced(value, axis, [half, 2 * half], span)?);
+            let (a, b) =
+                (self.sliced(value, axis, [0, half], span)?, self.sliced(value, axis, [half, 2 * half], span)?);
             value = self.apply_as(ScalarOp::Mul, &[a, b], "product", span)?;
         }
         let to = (0..shape.len()).map(|d| if axes.contains(&d) { 1 } else { shape[d] }).collect();

@@ -44,6 +44,8 @@ pub enum Kind {
     Shape,
     /// A size for each dimension of an image, or one for all.
     Lengths,
+    /// A number of pixels for each dimension of an image, or one for all.
+    Amounts,
     /// What is added around images.
     Pads,
     /// The number of a dimension.
@@ -104,6 +106,7 @@ pub enum Arg {
     Shape(Vec<i64>),
     /// Empty where the row has another for it.
     Lengths(Vec<usize>),
+    Amounts(Vec<usize>),
     Pads(Pads),
     /// Negative ones count from the end.
     Dimension(i64),
@@ -147,6 +150,7 @@ impl Kind {
             Kind::Sizes => "a list of sizes",
             Kind::Shape => "a list of sizes; -1 is what is left, 0 the size that x has there",
             Kind::Lengths => "a size, or a list of one for each dimension such as [height, width]",
+            Kind::Amounts => "a number of pixels, or a list of one for each dimension such as [height, width]",
             Kind::Pads => "a number of pixels, [height, width], [top, left, bottom, right], Same or SameLower",
             Kind::Dimension => "a dimension, from 0, or from -1 backwards",
             Kind::Permutation => "a list of dimensions",
@@ -177,8 +181,12 @@ impl std::fmt::Display for Arg {
             Arg::Integer(i64::MAX) => write!(f, "all"),
             Arg::Dimension(n) | Arg::Integer(n) => write!(f, "{n}"),
             Arg::Lengths(list) if list.is_empty() => write!(f, "size"),
-            Arg::Lengths(list) | Arg::Pads(Pads::Sides(list)) if list.len() == 1 => write!(f, "{}", list[0]),
-            Arg::Sizes(list) | Arg::Lengths(list) | Arg::Pads(Pads::Sides(list)) => write!(f, "{list:?}"),
+            Arg::Lengths(list) | Arg::Amounts(list) | Arg::Pads(Pads::Sides(list)) if list.len() == 1 => {
+                write!(f, "{}", list[0])
+            }
+            Arg::Sizes(list) | Arg::Lengths(list) | Arg::Amounts(list) | Arg::Pads(Pads::Sides(list)) => {
+                write!(f, "{list:?}")
+            }
             Arg::Pads(Pads::Same) => write!(f, "Same"),
             Arg::Pads(Pads::SameLower) => write!(f, "SameLower"),
             Arg::Integers(list) if list.len() == 1 => write!(f, "{}", list[0]),

@@ -214,7 +214,11 @@ impl Sizes {
             Value::Int(x) => Some(*x),
             Value::Str(_) => self.size(program, node, what, d).map(|size| size as i64),
             _ => {
-                d.wrong_type(node, what, "a whole number, the name of a size in quotes, or arithmetic such as `Mul(a, b)`");
+                d.wrong_type(
+                    node,
+                    what,
+                    "a whole number, the name of a size in quotes, or arithmetic such as `Mul(a, b)`",
+                );
                 None
             }
         }
@@ -312,7 +316,9 @@ const ARITHMETIC: [Arithmetic; 4] = [
     ("Add", |a, b| Some(a.saturating_add(b))),
     ("Sub", |a, b| Some(a.saturating_sub(b))),
     ("Mul", |a, b| Some(a.saturating_mul(b))),
-    ("Div", |a, b| if b == 0 { None } else { Some(a.saturating_div(b) - i64::from(a.wrapping_rem(b) != 0 && (a < 0) != (b < 0))) }),
+    ("Div", |a, b| {
+        if b == 0 { None } else { Some(a.saturating_div(b) - i64::from(a.wrapping_rem(b) != 0 && (a < 0) != (b < 0))) }
+    }),
 ];
 
 /// The operation on sizes that an expression is, and its operands.

@@ -47,7 +47,9 @@ impl Sides {
 pub enum Pooling {
     Max,
     /// With padding counted as zeros, or not.
-    Average { padded: bool },
+    Average {
+        padded: bool,
+    },
     Sum,
 }
 
@@ -100,7 +102,12 @@ impl Nodes<'_> {
         if count <= MOST {
             return Some(());
         }
-        self.misfit(x, format!("{count} {what} are too many"), format!("each is computed by itself; {MOST} are the most"), span);
+        self.misfit(
+            x,
+            format!("{count} {what} are too many"),
+            format!("each is computed by itself; {MOST} are the most"),
+            span,
+        );
         None
     }
 
@@ -110,7 +117,12 @@ impl Nodes<'_> {
         if (1..=3).contains(&dimensions) {
             return Some(dimensions);
         }
-        self.misfit(x, "images [batch, channels, height, width] are expected", "or one or three dimensions instead of two", span);
+        self.misfit(
+            x,
+            "images [batch, channels, height, width] are expected",
+            "or one or three dimensions instead of two",
+            span,
+        );
         None
     }
 
@@ -128,7 +140,14 @@ impl Nodes<'_> {
     }
 
     /// A convolution of images `[batch, channels, ...]` with a filter `[out, channels / groups, ...]`.
-    pub fn convolution(&mut self, x: NodeId, weight: NodeId, spacing: &Spacing, groups: usize, span: Span) -> Option<NodeId> {
+    pub fn convolution(
+        &mut self,
+        x: NodeId,
+        weight: NodeId,
+        spacing: &Spacing,
+        groups: usize,
+        span: Span,
+    ) -> Option<NodeId> {
         let dimensions = self.expect_pixels(x, span)?;
         let of = self.shape(weight).to_vec();
         self.expect_weight(x, weight, [of.get(1).map_or(0, |c| c.saturating_mul(groups)), groups], span)?;
@@ -167,7 +186,14 @@ impl Nodes<'_> {
         self.spaced(weight, 3, sides[1].dilation, span)
     }
 
-    fn convolution_2d(&mut self, x: NodeId, weight: NodeId, sides: [Sides; 2], groups: usize, span: Span) -> Option<NodeId> {
+    fn convolution_2d(
+        &mut self,
+        x: NodeId,
+        weight: NodeId,
+        sides: [Sides; 2],
+        groups: usize,
+        span: Span,
+    ) -> Option<NodeId> {
         let channels = self.shape(x)[1];
         if groups > 1 && groups == channels {
             return self.depthwise(x, weight, sides, span);
@@ -208,7 +234,12 @@ impl Nodes<'_> {
         for (d, side) in sides.into_iter().enumerate() {
             image = self.padded(image, 2 + d, [side.low, side.high], span)?;
         }
-        self.limit_parts(x, sides[0].kernel.saturating_mul(sides[1].kernel), "elements of a filter for each channel", span)?;
+        self.limit_parts(
+            x,
+            sides[0].kernel.saturating_mul(sides[1].kernel),
+            "elements of a filter for each channel",
+            span,
+        )?;
         let many = self.shape(weight)[0] / channels;
         let mut sum: Option<NodeId> = None;
         for row in 0..sides[0].kernel {
@@ -249,7 +280,14 @@ impl Nodes<'_> {
     }
 
     /// The sum over the layers of a filter of two-dimensional convolutions of the layers that they meet.
-    fn convolution_3d(&mut self, x: NodeId, weight: NodeId, sides: &[Sides], groups: usize, span: Span) -> Option<NodeId> {
+    fn convolution_3d(
+        &mut self,
+        x: NodeId,
+        weight: NodeId,
+        sides: &[Sides],
+        groups: usize,
+        span: Span,
+    ) -> Option<NodeId> {
         let (examples, depth) = (self.shape(x)[0], self.shape(x)[2]);
         let Some(count) = sides[0].count(depth, false) else {
             self.misfit(x, "the filter does not fit into the images", "make the padding larger", span);
@@ -332,7 +370,8 @@ impl Nodes<'_> {
         // The image that a convolution with this padding brings to the size of `x`, where there is one.
         let is_plain = (0..2).all(|d| {
             let side = sides[d];
-            side.low == side.high && Sides { kernel: side.reach(), dilation: 1, ..side }.count(sizes[d], false) == Some(from[d])
+            side.low == side.high
+                && Sides { kernel: side.reach(), dilation: 1, ..side }.count(sizes[d], false) == Some(from[d])
         });
         let whole = [0, 1].map(|d| ((from[d] - 1).saturating_mul(sides[d].stride)).saturating_add(sides[d].reach()));
         let (pad, size) = if is_plain { (sides.map(|side| side.low), sizes) } else { ([0; 2], whole) };
@@ -403,7 +442,12 @@ impl Nodes<'_> {
                     return None;
                 }
                 _ => {
-                    self.misfit(x, "a window would be on padding alone", "the padding must be smaller than the window", span);
+                    self.misfit(
+                        x,
+                        "a window would be on padding alone",
+                        "the padding must be smaller than the window",
+                        span,
+                    );
                     return None;
                 }
             }
@@ -414,7 +458,8 @@ impl Nodes<'_> {
         let mut factor = 1.0;
         let mut value = value;
         for (d, side) in sides.iter().enumerate() {
-            let [from, to] = if padded { [0, side.low + sizes[d] + side.high] } else { [side.low, side.low + sizes[d]] };
+            let [from, to] =
+                if padded { [0, side.low + sizes[d] + side.high] } else { [side.low, side.low + sizes[d]] };
             let elements = |window: usize| {
                 let places = (0..side.kernel).map(|i| window * side.stride + i * side.dilation);
                 places.filter(|place| (from..to).contains(place)).count()
@@ -443,7 +488,14 @@ impl Nodes<'_> {
     }
 
     /// The largest of each window, or its sum: dimension by dimension, or at once where windows lie side by side.
-    fn window_reductions(&mut self, x: NodeId, sides: &[Sides], counts: &[usize], pooling: Pooling, span: Span) -> Option<NodeId> {
+    fn window_reductions(
+        &mut self,
+        x: NodeId,
+        sides: &[Sides],
+        counts: &[usize],
+        pooling: Pooling,
+        span: Span,
+    ) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
         let (kind, op, outside) = match pooling {
             Pooling::Max => (ReduceKind::Max, ScalarOp::Max, f64::NEG_INFINITY),

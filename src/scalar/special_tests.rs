@@ -24,7 +24,8 @@ const SPECIAL: [f32; 14] = [
 fn agrees(op: ScalarOp, found: f32, meant: f64) -> bool {
     let meant = meant as f32;
     // What is below the normal numbers may be rounded away. The sine of a large angle is near what it is.
-    let near = 1e-5 * meant.abs() + if matches!(op, ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Tan) { 1e-5 } else { 1e-38 };
+    let near =
+        1e-5 * meant.abs() + if matches!(op, ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Tan) { 1e-5 } else { 1e-38 };
     (found.is_nan() && meant.is_nan()) || found == meant || (meant.is_finite() && (found - meant).abs() <= near)
 }
 

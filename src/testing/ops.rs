@@ -75,8 +75,8 @@ impl Grower {
     fn unary(&mut self, x: Known) -> Known {
         use ScalarOp::*;
         let smooth = [
-            Neg, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Softplus, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh,
-            Atanh, Erf,
+            Neg, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Softplus, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh,
+            Acosh, Atanh, Erf,
         ];
         let jumps = [Abs, Sign, Floor, Ceil, Round, IsNan];
         let any = [&smooth[..], &jumps].concat();
@@ -84,7 +84,9 @@ impl Grower {
         let mut x = x;
         match op {
             // e^x is tame where x is small, and jumps need exact values.
-            Exp | Tan | Sinh | Cosh if x.bound > 1.0 => x = Known { id: self.scalar(Tanh, &[x.id]), bound: 1.0, exact: false },
+            Exp | Tan | Sinh | Cosh if x.bound > 1.0 => {
+                x = Known { id: self.scalar(Tanh, &[x.id]), bound: 1.0, exact: false }
+            }
             Sign | Floor | Ceil | Round | IsNan if !x.exact => x = self.exact(x.id),
             Log | Sqrt | Rsqrt => x = self.positive(x),
             Asin | Acos | Atanh => x = self.scale(x, 0.75 / x.bound.max(1.0)),

@@ -67,7 +67,7 @@ def run(binary, case):
         paths = [os.path.join(folder, name) for name in ("case.ron", "in.safetensors", "out.safetensors")]
         with open(paths[0], "w", encoding="utf-8") as file:
             file.write(text)
-        save_file({name: np.ascontiguousarray(value, dtype=np.float32) for name, value in values.items()}, paths[1])
+        save_file({name: np.array(value, dtype=np.float32, order="C") for name, value in values.items()}, paths[1])
         command = [binary, "run", paths[0], "case", "--inputs", paths[1], "--outputs", paths[2], "--threads", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

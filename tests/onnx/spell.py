@@ -15,7 +15,7 @@ class NotSayable(Exception):
 # Nodes that are written with their inputs in order and nothing else.
 PLAIN = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Add": "Add", "And": "And", "Asin": "Asin", "Asinh": "Asinh",
-    "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Div": "Div", "Equal": "Eq",
+    "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Equal": "Eq",
     "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "GlobalAveragePool": "GlobalAveragePool",
     "GlobalMaxPool": "GlobalMaxPool", "Greater": "Gt", "GreaterOrEqual": "Ge", "HardSwish": "HardSwish",
     "Identity": "Identity", "IsNaN": "IsNaN", "Less": "Lt", "LessOrEqual": "Le", "Log": "Log", "MatMul": "MatMul",
@@ -269,6 +269,18 @@ def spell_many(n, op):
     return [f"{op}({', '.join(inputs)})"]
 
 
+def spell_several(n, op):
+    if len(n.given) == 1:
+        raise NotSayable(f"`{op}` of one tensor: it is `Identity`")
+    return spell_many(n, op)
+
+
+def spell_div(n):
+    if n.given[0].dtype.kind == "i":
+        raise NotSayable("whole numbers are divided as real ones")
+    return spell_many(n, "Div")
+
+
 def spell_mean(n):
     inputs = [n.x(i) for i in range(len(n.given))]
     return [f"MeanOf([{', '.join(inputs)}])"]
@@ -319,6 +331,7 @@ SPELLINGS = {
     "ConvTranspose": spell_conv_transpose,
     "CumProd": spell_cumulative,
     "CumSum": spell_cumulative,
+    "Div": spell_div,
     "DepthToSpace": lambda n: [call("DepthToSpace", x=n.x(), block=n.attribute("blocksize"), mode=n.attribute("mode"))],
     "Dropout": spell_dropout,
     "Expand": lambda n: [call("Expand", x=n.x(), shape=n.given[1])],
@@ -334,10 +347,10 @@ SPELLINGS = {
     "LayerNormalization": spell_layer_norm,
     "LeakyRelu": lambda n: [call("LeakyRelu", x=n.x(), slope=n.attribute("alpha"))],
     "LpPool": lambda n: pool(n, "LpPool", p=n.attribute("p")),
-    "Max": lambda n: spell_many(n, "Max"),
+    "Max": lambda n: spell_several(n, "Max"),
     "MaxPool": spell_max_pool,
     "Mean": spell_mean,
-    "Min": lambda n: spell_many(n, "Min"),
+    "Min": lambda n: spell_several(n, "Min"),
     "Mod": lambda n: [call("Mod", a=n.x(0), b=n.x(1), fmod=True if n.attribute("fmod", 0) else None)],
     "NegativeLogLikelihoodLoss": spell_loss,
     "OneHot": spell_one_hot,
@@ -356,7 +369,7 @@ SPELLINGS = {
     "SpaceToDepth": lambda n: [call("SpaceToDepth", x=n.x(), block=n.attribute("blocksize"), mode=n.attribute("mode"))],
     "Split": spell_split,
     "Squeeze": lambda n: [call("Squeeze", x=n.x(), axes=n.attribute("axes", n.literal(1)))],
-    "Sum": lambda n: spell_many(n, "Add"),
+    "Sum": lambda n: spell_several(n, "Add"),
     "Tile": lambda n: [call("Tile", x=n.x(), repeats=n.given[1])],
     "Transpose": lambda n: [call("Transpose", x=n.x(), permutation=n.attribute("perm"))],
     "Trilu": spell_trilu,
