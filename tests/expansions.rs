@@ -3,8 +3,9 @@
 
 use gcc_gan::declare::load;
 use gcc_gan::declare::vocabulary::vocabulary;
-use gcc_gan::ir::Value;
 use gcc_gan::replay::{Replay, Tensors};
+
+type Value = gcc_gan::ir::Value<f64>;
 
 /// What examples take, and some values: distinct, so that no two are the largest, none near 0, none on a jump or a kink.
 fn given() -> Tensors {
@@ -87,6 +88,226 @@ fn check(example: &str) -> Result<usize, String> {
         }
     }
     Ok(moved)
+}
+
+/// Numbers between -1 and 1 in a shape, none near 0.
+fn numbers(shape: &[usize], start: f64) -> Value {
+    let count: usize = shape.iter().product();
+    let number = |at: f64| (at * 0.618_033_988).fract() * 1.7 - 0.85;
+    let values = (0..count).map(|i| number(i as f64 + start)).map(|x| x + 0.15f64.copysign(x)).collect();
+    Value::real(shape.to_vec(), values)
+}
+
+/// The value of an expression of tensors.
+fn evaluate(expression: &str, given: &[(&str, Value)]) -> Value {
+    let inputs: Vec<String> = given.iter().map(|(name, v)| format!("\"{name}\": Tensor({:?})", v.shape)).collect();
+    let text = format!(
+        "Program(name: \"one\", entries: {{ \"step\": Entry(inputs: {{ {} }}, steps: [Let(\"result\", {expression})], \
+         outputs: [\"result\"]) }})",
+        inputs.join(", ")
+    );
+    let given = given.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    run(&text, &given)["result"].clone()
+}
+
+/// All indices below the sizes of a shape, the last one fastest.
+fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new()];
+    for &size in shape {
+        all = all.iter().flat_map(|index| (0..size).map(move |i| [&index[..], &[i]].concat())).collect();
+    }
+    all
+}
+
+fn at(value: &Value, index: &[usize]) -> f64 {
+    let place = index.iter().zip(&value.shape).fold(0, |place, (i, size)| place * size + i);
+    value.to_f64()[place]
+}
+
+/// How a convolution is spaced: stride, padding before and after, dilation, for each dimension, and groups.
+struct Spaced {
+    stride: Vec<usize>,
+    low: Vec<usize>,
+    high: Vec<usize>,
+    dilation: Vec<usize>,
+    groups: usize,
+}
+
+/// A convolution as its sum is defined, element by element.
+fn convolution(x: &Value, w: &Value, spaced: &Spaced) -> Value {
+    let d = x.shape.len() - 2;
+    let reach = |i: usize| (w.shape[2 + i] - 1) * spaced.dilation[i] + 1;
+    let out: Vec<usize> =
+        (0..d).map(|i| (x.shape[2 + i] + spaced.low[i] + spaced.high[i] - reach(i)) / spaced.stride[i] + 1).collect();
+    let shape = [&[x.shape[0], w.shape[0]], &out[..]].concat();
+    let (inside, outside) = (w.shape[1], w.shape[0] / spaced.groups);
+    let value = |index: &Vec<usize>| -> f64 {
+        let group = index[1] / outside;
+        let term = |tap: Vec<usize>| {
+            let mut from = vec![index[0], group * inside + tap[0]];
+            for i in 0..d {
+                let place = index[2 + i] * spaced.stride[i] + tap[1 + i] * spaced.dilation[i];
+                match place.checked_sub(spaced.low[i]) {
+                    Some(place) if place < x.shape[2 + i] => from.push(place),
+                    _ => return 0.0,
+                }
+            }
+            at(x, &from) * at(w, &[&[index[1]], &tap[..]].concat())
+        };
+        indices(&w.shape[1..]).into_iter().map(term).sum()
+    };
+    Value::real(shape.clone(), indices(&shape).iter().map(value).collect())
+}
+
+fn agree(found: &Value, expected: &Value, what: &str) {
+    assert_eq!(found.shape, expected.shape, "{what}");
+    for (i, (a, b)) in found.to_f64().iter().zip(expected.to_f64()).enumerate() {
+        assert!((a - b).abs() < 1e-9, "{what}: element {i} is {a}, not {b}");
+    }
+}
+
+/// Shapes of images and filters, strides, padding (before, after), dilation, groups.
+type Case = (&'static [usize], &'static [usize], &'static [usize], [&'static [usize]; 2], &'static [usize], usize);
+
+const CONVOLUTIONS: &[Case] = &[
+    (&[2, 3, 7, 6], &[4, 3, 3, 2], &[2, 1], [&[1, 0], &[1, 0]], &[1, 1], 1),
+    (&[2, 4, 7, 6], &[6, 2, 3, 2], &[1, 2], [&[0, 2], &[1, 0]], &[2, 1], 2),
+    (&[1, 4, 9, 9], &[4, 1, 3, 3], &[2, 2], [&[2, 2], &[2, 2]], &[2, 3], 4),
+    (&[2, 3, 6, 5], &[6, 1, 2, 3], &[1, 1], [&[0, 1], &[1, 1]], &[1, 1], 3),
+    (&[2, 4, 11], &[6, 2, 3], &[2], [&[1], &[2]], &[2], 2),
+    (&[2, 2, 5, 6, 4], &[3, 2, 2, 3, 2], &[2, 1, 1], [&[1, 0, 1], &[0, 2, 0]], &[2, 1, 2], 1),
+    (&[1, 4, 4, 5, 6], &[4, 2, 3, 2, 2], &[1, 2, 1], [&[1, 1, 0], &[1, 1, 0]], &[1, 1, 1], 2),
+];
+
+#[test]
+fn convolutions_are_the_sums_that_define_them_and_their_transposes_their_gradients() {
+    for (x, w, stride, [low, high], dilation, groups) in CONVOLUTIONS {
+        let (image, filter) = (numbers(x, 0.3), numbers(w, 5.9));
+        let spaced = Spaced {
+            stride: stride.to_vec(),
+            low: low.to_vec(),
+            high: high.to_vec(),
+            dilation: dilation.to_vec(),
+            groups: *groups,
+        };
+        let pad = [*low, *high].concat();
+        let how = format!("stride: {stride:?}, pad: {pad:?}, dilation: {dilation:?}, groups: {groups}");
+        let said = format!("Conv(x: \"x\", weight: \"w\", {how})");
+        let expected = convolution(&image, &filter, &spaced);
+        agree(&evaluate(&said, &[("x", image.clone()), ("w", filter.clone())]), &expected, &said);
+        // The elements at the end of an image that no window reaches.
+        let rest: Vec<usize> = (0..stride.len())
+            .map(|i| (x[2 + i] + low[i] + high[i] - (w[2 + i] - 1) * dilation[i] - 1) % stride[i])
+            .collect();
+        let y = numbers(&expected.shape, 2.2);
+        let gradient = format!("Gradient(Sum(Mul({said}, \"y\")), \"x\")");
+        let transposed = format!("ConvTranspose(x: \"y\", weight: \"w\", {how}, output_padding: {rest:?})");
+        let by_gradient = evaluate(&gradient, &[("x", image), ("w", filter.clone()), ("y", y.clone())]);
+        agree(&evaluate(&transposed, &[("w", filter), ("y", y)]), &by_gradient, &transposed);
+    }
+}
+
+#[test]
+fn a_same_padding_leaves_the_size_divided_by_the_stride() {
+    for (size, stride) in [(7, 2), (8, 2), (8, 3), (5, 1)] {
+        let x = numbers(&[1, 1, size, size], 0.1);
+        for (pad, odd_first) in [("Same", false), ("SameLower", true)] {
+            let said = format!("Conv(x: \"x\", weight: \"w\", stride: {stride}, pad: {pad})");
+            let w = numbers(&[1, 1, 4, 4], 0.7);
+            let found = evaluate(&said, &[("x", x.clone()), ("w", w.clone())]);
+            let total = (size.div_ceil(stride) - 1) * stride + 4 - size;
+            let low = if odd_first { total.div_ceil(2) } else { total / 2 };
+            let spaced = Spaced {
+                stride: vec![stride; 2],
+                low: vec![low; 2],
+                high: vec![total - low; 2],
+                dilation: vec![1; 2],
+                groups: 1,
+            };
+            assert_eq!(found.shape[2], size.div_ceil(stride), "{said} of {size}");
+            agree(&found, &convolution(&x, &w, &spaced), &said);
+        }
+    }
+}
+
+/// Between the centres of pixels lines are drawn: a ramp stays one but for the edges.
+#[test]
+fn upsampling_repeats_pixels_or_draws_lines_between_them() {
+    let x = Value::real([1, 1, 3], vec![0.0, 3.0, 6.0]);
+    let of = |said: &str| evaluate(said, &[("x", x.clone())]).to_f64();
+    assert_eq!(of("Upsample(\"x\", 2)"), [0.0, 0.0, 3.0, 3.0, 6.0, 6.0]);
+    let lines = of("Upsample(\"x\", 3, Linear)");
+    let expected = [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 6.0];
+    assert!(lines.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{lines:?}");
+    assert!(of("Resize(\"x\", [9], Linear)").iter().zip(lines).all(|(a, b)| (a - b).abs() < 1e-9));
+}
+
+#[test]
+fn the_gradient_of_every_layer_agrees_with_differences() {
+    let (mut checked, mut wrong) = (0, Vec::new());
+    let layers = vocabulary().into_iter().find(|group| group.title == "layers").expect("layers are a group");
+    for word in &layers.words {
+        // Class numbers and rounding have no derivative.
+        if ["Embedding", "RoundBf16", "RoundTf32", "Acosh"].contains(&word.name.as_str()) {
+            continue;
+        }
+        let front = if word.name == "Dense" { "Flatten(), " } else { "" };
+        let text = format!(
+            r#"Program(name: "layer", networks: {{ "net": Network(input: [2, 6, 4], layers: [{front}{}]) }}, entries: {{
+    "step": Entry(
+        inputs: {{ "x": Tensor([3, 2, 6, 4]) }},
+        steps: [
+            Let("result", Call("net", "x", Training)), Let("loss", Sum(Sin(Add("result", 0.3)))),
+            Let("by_x", Gradient("loss", "x")),
+        ],
+        outputs: ["loss", "by_x"],
+    )
+}})"#,
+            word.example
+        );
+        let values = numbers(&[3, 2, 6, 4], 0.17).to_f64();
+        let given = |values: Vec<f64>| Tensors::from([("x".to_string(), Value::real([3, 2, 6, 4], values))]);
+        let gradient = run(&text, &given(values.clone()))["by_x"].to_f64();
+        for at in (0..values.len()).step_by(11) {
+            let loss = |by: f64| {
+                let mut moved = values.clone();
+                moved[at] += by;
+                run(&text, &given(moved))["loss"].to_f64()[0]
+            };
+            let difference = (loss(1e-6) - loss(-1e-6)) / 2e-6;
+            if !((difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs()) || difference.is_nan()) {
+                wrong.push(format!("{}: [{at}] {} instead of {difference}", word.example, gradient[at]));
+            }
+        }
+        checked += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 50, "{checked}");
+}
+
+#[test]
+fn an_embedding_gives_the_row_of_each_class_and_learns_it_alone() {
+    let text = r#"Program(name: "embedding", networks: { "net": Network(input: [], layers: [Embedding(5, 3)]) }, entries: {
+    "step": Entry(
+        inputs: { "labels": Labels([4]) },
+        steps: [Let("result", Call("net", ToReal("labels"), Training)), Let("loss", Sum("result")), Minimise("loss", "net", Sgd(1.0))],
+        outputs: ["result"],
+    )
+})"#;
+    let table = numbers(&[5, 3], 0.9);
+    let labels = [4, 1, 4, 0];
+    let given = [
+        ("labels".to_string(), Value::u32([4], labels.to_vec())),
+        ("net/0-embedding/weight".to_string(), table.clone()),
+    ];
+    let found = run(text, &given.into());
+    let rows: Vec<f64> =
+        labels.iter().flat_map(|&l| (0..3).map(move |i| (l as usize, i))).map(|(l, i)| at(&table, &[l, i])).collect();
+    assert_eq!(found["result"].to_f64(), rows);
+    // Each use of a row takes the learning rate away from it.
+    let uses = [1.0, 1.0, 0.0, 0.0, 2.0];
+    let expected: Vec<f64> = table.to_f64().iter().enumerate().map(|(i, v)| v - uses[i / 3]).collect();
+    agree(&found["net/0-embedding/weight"], &Value::real([5, 3], expected), "the table");
 }
 
 /// Words whose result does not change a little when what they take does.

@@ -1,15 +1,17 @@
 """Says the node cases that the package `onnx` publishes in the graph language, runs them, and compares.
 
-    python tests/onnx/nodes.py target/debug/gcc-gan [--least N] [--only OP] [--show]
+    python tests/onnx/nodes.py target/debug/gcc-gan [--least N] [--only OP] [--show] [--write]
 
-Each case is a program with one expression for each output of the node. Prints a table by operator, and why others cannot be
-said. Exit status 1 where fewer than `--least` cases agree, or where one differs.
+Each case is a program with one expression for each output of the node. Prints a table by operator. Exit status 1 where
+fewer than `--least` cases agree, where one differs, or where others than `not_sayable.txt` lists cannot be said; `--write`
+writes that list.
 """
 
 import argparse
 import collections
 import concurrent.futures
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,9 @@ from onnx.backend.test.case.node import collect_testcases  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
 from spell import NotSayable, SPELLINGS, spell  # noqa: E402
+
+# What cannot be said.
+LIST = pathlib.Path(__file__).parent / "not_sayable.txt"
 
 # Elements that f32 holds: those of the cases are small whole numbers, masks, or f32.
 TYPES = {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL}
@@ -83,12 +88,22 @@ def run(binary, case):
     return "passes", "", text
 
 
+def not_sayable(chosen, results):
+    """The cases that cannot be said, with the reason of each."""
+    lines = ["# Node cases of the operators that `spell.py` knows which cannot be said, and why. Made by `nodes.py --write`."]
+    for case, (verdict, why, _) in zip(chosen, results):
+        if verdict == "not sayable":
+            lines.append(f"{case.name}: {why}")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("binary")
     parser.add_argument("--least", type=int, default=0)
     parser.add_argument("--only")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     chosen = [c for c in cases() if not args.only or c.model.graph.node[0].op_type == args.only]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,9 +119,12 @@ def main():
         print(f"{op:28}" + "".join(f"{table[op][v] or '':>13}" for v in verdicts))
     total = sum(table.values(), collections.Counter())
     print(f"{'all of ' + str(len(chosen)):28}" + "".join(f"{total[v]:>13}" for v in verdicts))
-    for case, (verdict, why, _) in zip(chosen, results):
-        if verdict == "not sayable":
-            print(f"not sayable: {case.name}: {why}")
+    listed = not_sayable(chosen, results)
+    if args.write:
+        LIST.write_text(listed, encoding="utf-8")
+    if not args.only and LIST.read_text(encoding="utf-8") != listed:
+        print(f"{LIST} lists others than these; --write renews it:\n{listed}", file=sys.stderr)
+        return 1
     if total["differs"] or total["passes"] < args.least:
         print(f"{total['passes']} of at least {args.least} pass, {total['differs']} differ", file=sys.stderr)
         return 1
