@@ -1,5 +1,5 @@
-//! Every operation and layer of the graph language: its example is differentiated, and the gradient compared with central
-//! differences of the reference interpreter in f64.
+//! Every operation and layer of the graph language: its example is differentiated, and the gradient compared with
+//! central differences of the reference interpreter in f64.
 
 use gcc_gan::declare::load;
 use gcc_gan::declare::vocabulary::vocabulary;
@@ -7,7 +7,8 @@ use gcc_gan::replay::{Replay, Tensors};
 
 type Value = gcc_gan::ir::Value<f64>;
 
-/// What examples take, and some values: distinct, so that no two are the largest, none near 0, none on a jump or a kink.
+/// What examples take, and some values: distinct, so that no two are the largest, none near 0, none on a jump or a
+/// kink.
 fn given() -> Tensors {
     let number = |at: f64| (at * 0.754_877_666).fract() * 1.7 - 0.85;
     let away = |x: f64| x + 0.2f64.copysign(x);
@@ -287,10 +288,14 @@ fn the_gradient_of_every_layer_agrees_with_differences() {
 
 #[test]
 fn an_embedding_gives_the_row_of_each_class_and_learns_it_alone() {
-    let text = r#"Program(name: "embedding", networks: { "net": Network(input: [], layers: [Embedding(5, 3)]) }, entries: {
+    let text = r#"Program(name: "embedding", networks: { "net": Network(input: [], layers: [Embedding(5, 3)]) },
+    entries: {
     "step": Entry(
         inputs: { "labels": Labels([4]) },
-        steps: [Let("result", Call("net", ToReal("labels"), Training)), Let("loss", Sum("result")), Minimise("loss", "net", Sgd(1.0))],
+        steps: [
+            Let("result", Call("net", ToReal("labels"), Training)), Let("loss", Sum("result")),
+            Minimise("loss", "net", Sgd(1.0)),
+        ],
         outputs: ["result"],
     )
 })"#;
@@ -357,8 +362,8 @@ fn the_gradient_of_every_operation_agrees_with_differences() {
             continue;
         }
         for word in &group.words {
-            // Networks have layers, which are checked by what they expand to; rounding and labels have no derivative; draws are
-            // others in each run of a program, and a bf16 cannot be compared.
+            // Networks have layers, which are checked by what they expand to; rounding and labels have no derivative;
+            // draws are others in each run of a program, and a bf16 cannot be compared.
             if ["Call", "Convert", "RoundBf16", "RoundTf32", "AddU32", "ToReal"].contains(&word.name.as_str()) {
                 continue;
             }

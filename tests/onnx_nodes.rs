@@ -1,5 +1,5 @@
-//! The node cases that the Python package `onnx` publishes, each said as one expression: `tests/onnx/` has the script and what
-//! cannot be said. `.ci/run` makes the environment and runs this.
+//! The node cases that the Python package `onnx` publishes, each said as one expression: `tests/onnx/` has the script
+//! and what cannot be said. `.ci/run` makes the environment and runs this.
 
 use std::path::Path;
 use std::process::Command;

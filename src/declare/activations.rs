@@ -1,5 +1,5 @@
-//! Functions of one tensor that are not in the scalar table: activations, and what normalises along dimensions. Each is a
-//! layer, too.
+//! Functions of one tensor that are not in the scalar table: activations, and what normalises along dimensions. Each is
+//! a layer, too.
 
 use super::diagnostic::{Diagnostic, Span};
 use super::nodes::Nodes;
@@ -24,8 +24,9 @@ rows! {
         n.elu(x, [gamma, alpha, 1.0], at.span);
     /// Negative numbers x become `alpha`·(e^(x / alpha) − 1) (Barron, arXiv 1704.07483).
     Celu(x: Value, alpha: Positive = 1.0), r#"Celu("x", 2.0)"# => n.elu(x, [1.0, alpha, 1.0 / alpha], at.span);
-    /// x times the probability that a normal number is below x (Hendrycks & Gimpel, arXiv 1606.08415), or its approximation by tanh.
-    Gelu(x: Value, approximate: Word(&["None", "Tanh"]) = "None"), r#"Gelu("x")"# => n.gelu(x, approximate == "Tanh", at.span);
+    /// x times the probability of a normal number below x, or `Tanh` for it (Hendrycks & Gimpel, arXiv 1606.08415).
+    Gelu(x: Value, approximate: Word(&["None", "Tanh"]) = "None"), r#"Gelu("x")"# =>
+        n.gelu(x, approximate == "Tanh", at.span);
     /// x·sigmoid(`alpha`·x) (Ramachandran et al., arXiv 1710.05941).
     Swish(x: Value, alpha: Number = 1.0), r#"Swish("x")"# => n.swish(x, alpha, at.span);
     /// x·sigmoid(x): `Swish` under PyTorch's name.
@@ -57,7 +58,8 @@ rows! {
         n.apply(ScalarOp::Select, &[above, x, zero], at.span)
     };
     /// Numbers between -`lambd` and `lambd` become 0, the others come nearer to 0 by `bias`.
-    Shrink(x: Value, bias: Number = 0.0, lambd: NotNegative = 0.5), r#"Shrink("x", 0.5)"# => n.shrink(x, bias, lambd, at.span);
+    Shrink(x: Value, bias: Number = 0.0, lambd: NotNegative = 0.5), r#"Shrink("x", 0.5)"# =>
+        n.shrink(x, bias, lambd, at.span);
     /// Numbers below `min` become `min`, those above `max` become `max`.
     Clip(x: Value, min: MaybeValue = None, max: MaybeValue = None), r#"Clip("x", 0, 6)"# => {
         let x = min.map_or(Some(x), |min| n.apply_as(ScalarOp::Max, &[x, min], "clip", at.span))?;
@@ -90,7 +92,8 @@ rows! {
         n.is_index(place, n.shape(x)[axis], axis, at.span)
     };
     /// Divided by the L1 or L2 norm along one dimension; 0 where that is 0.
-    LpNormalization(x: Value, axis: Dimension = -1, p: Integer = 2), r#"LpNormalization("x")"# => n.lp_normalised(x, axis, p, at.span);
+    LpNormalization(x: Value, axis: Dimension = -1, p: Integer = 2), r#"LpNormalization("x")"# =>
+        n.lp_normalised(x, axis, p, at.span);
     /// To mean 0 and variance 1 over some dimensions, of images over all but the channels.
     MeanVarianceNormalization(x: Value, axes: Axes = Some(vec![0, 2, 3])), r#"MeanVarianceNormalization("x", [1])"# => {
         let axes = n.axes(axes.as_deref(), x, at.span)?;
@@ -228,8 +231,8 @@ impl Nodes<'_> {
         self.with(ScalarOp::Mul, sum, 1.0 / items.len() as f64, span)
     }
 
-    /// The largest is taken away first, so that nothing overflows. The result does not depend on what is taken away, so no
-    /// gradient goes through it.
+    /// The largest is taken away first, so that nothing overflows. The result does not depend on what is taken away, so
+    /// no gradient goes through it.
     pub fn softmax(&mut self, log: bool, x: NodeId, axis: i64, span: Span) -> Option<NodeId> {
         let axis = self.axis(axis, self.shape(x).len(), span)?;
         let max = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![axis] }, &[x], "max", span)?;

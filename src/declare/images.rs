@@ -19,7 +19,7 @@ rows! {
         let y = n.convolution(x, weight, &Spacing { stride, pads: pad, dilation }, groups, at.span)?;
         n.add_by_channel(y, bias, at.span)
     };
-    /// The transpose of a convolution, with a filter [channels in, channels out / groups, height, width]; `output_padding` adds at the end.
+    /// A transposed convolution, filter [in, out / groups, height, width]; `output_padding` adds at the end.
     ConvTranspose(
         x: Value, weight: Value, bias: MaybeValue = None, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]),
         dilation: Lengths = vec![1], groups: Size = 1, output_padding: Amounts = vec![0]
@@ -27,24 +27,24 @@ rows! {
         let y = n.transposed(x, weight, &Spacing { stride, pads: pad, dilation }, (&output_padding, groups), at.span)?;
         n.add_by_channel(y, bias, at.span)
     };
-    /// The largest of each window of `size`; without a stride windows do not overlap. `ceil` keeps a last window that is cut off.
+    /// The largest of each window; without a stride windows lie side by side; `ceil` keeps a last one that is cut off.
     MaxPool(
-        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
-        ceil: Flag = false
+        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]),
+        dilation: Lengths = vec![1], ceil: Flag = false
     ), r#"MaxPool(x: "images", size: 3, stride: 2, pad: 1)"# =>
         n.pooled(x, (&size, ceil), &Spacing { stride, pads: pad, dilation }, Pooling::Max, at.span);
     /// The mean of each window of `size`, in which padding counts as zeros with `count_include_pad`.
     AveragePool(
-        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
-        ceil: Flag = false, count_include_pad: Flag = false
+        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]),
+        dilation: Lengths = vec![1], ceil: Flag = false, count_include_pad: Flag = false
     ), r#"AveragePool(x: "images", size: 3, stride: 2, pad: 1)"# => {
         let pooling = Pooling::Average { padded: count_include_pad };
         n.pooled(x, (&size, ceil), &Spacing { stride, pads: pad, dilation }, pooling, at.span)
     };
     /// The `p`-norm of each window of `size`.
     LpPool(
-        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
-        ceil: Flag = false, p: Positive = 2.0
+        x: Value, size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]),
+        dilation: Lengths = vec![1], ceil: Flag = false, p: Positive = 2.0
     ), r#"LpPool(x: "images", size: 2)"# => {
         let size_of = n.apply(ScalarOp::Abs, &[x], at.span)?;
         let power = n.with(ScalarOp::Pow, size_of, p, at.span)?;
@@ -69,20 +69,26 @@ rows! {
         let sum = n.reduced(ReduceKind::Sum, power, &axes, at.span)?;
         n.with(ScalarOp::Pow, sum, 1.0 / p, at.span)
     };
-    /// Images so many times as high and wide: each pixel repeated, or a line drawn between pixels (`Linear`, of two dimensions bilinear).
-    Upsample(x: Value, scale: Lengths = vec![2], mode: Word(&["Nearest", "Linear"]) = "Nearest"), r#"Upsample("images", 2, Linear)"# =>
+    /// Images so many times as high and wide: pixels repeated, or with lines drawn between them (`Linear`: bilinear).
+    Upsample(x: Value, scale: Lengths = vec![2], mode: Word(&["Nearest", "Linear"]) = "Nearest"),
+        r#"Upsample("images", 2, Linear)"# =>
         n.upsampled(x, &scale, mode == "Linear", at.span);
     /// Other sizes, or sizes times scales, for the last dimensions, as many as are given, or for `axes`.
     Resize(
         x: Value, sizes: Sizes = vec![], mode: Word(&["Nearest", "Linear", "Cubic"]) = "Nearest",
-        coordinates: Word(&["HalfPixel", "HalfPixelSymmetric", "PytorchHalfPixel", "AlignCorners", "Asymmetric"]) = "HalfPixel",
-        rounding: Word(&["RoundPreferFloor", "RoundPreferCeil", "Floor", "Ceil"]) = "RoundPreferFloor", scales: Numbers = vec![],
+        coordinates: Word(COORDINATES) = "HalfPixel", rounding: Word(ROUNDINGS) = "RoundPreferFloor",
+        scales: Numbers = vec![],
         axes: Axes = None, antialias: Flag = false, cubic: Number = -0.75, exclude_outside: Flag = false
     ), r#"Resize("images", [5, 12], Linear)"# => {
         let how = Resizing { mode, coordinates, rounding, antialias, cubic, exclude_outside };
         n.resized(x, (&sizes, &scales), axes, &how, at.span)
     };
 }
+
+/// Where a pixel of a resized image lies in the image.
+const COORDINATES: &[&str] = &["HalfPixel", "HalfPixelSymmetric", "PytorchHalfPixel", "AlignCorners", "Asymmetric"];
+/// Which pixel is nearest to a place.
+const ROUNDINGS: &[&str] = &["RoundPreferFloor", "RoundPreferCeil", "Floor", "Ceil"];
 
 /// How a pixel of the result is made of those of an image.
 struct Resizing {
@@ -147,7 +153,8 @@ impl Resizing {
     }
 }
 
-/// The weight of a pixel at a distance (Keys, "Cubic convolution interpolation", IEEE ASSP 29(6), 1981, equations 4 and 15).
+/// The weight of a pixel at a distance (Keys, "Cubic convolution interpolation", IEEE ASSP 29(6), 1981, equations 4 and
+/// 15).
 fn keys(distance: f64, a: f64) -> f64 {
     let x = distance;
     match x {
@@ -206,8 +213,8 @@ impl Nodes<'_> {
         self.reshaped(x, to, span)
     }
 
-    /// Between the centres of neighbours a line is drawn; beyond the outermost, it is level. Each of the `times` new elements
-    /// that lie around an old one has the same weights everywhere.
+    /// Between the centres of neighbours a line is drawn; beyond the outermost, it is level. Each of the `times` new
+    /// elements that lie around an old one has the same weights everywhere.
     fn interpolated(&mut self, x: NodeId, axis: usize, times: usize, span: Span) -> Option<NodeId> {
         self.limit_parts(x, times, "times", span)?;
         let mut to = self.shape(x).to_vec();

@@ -1,6 +1,6 @@
-//! Operations by index: one-hot vectors, the places of the largest, gathering and scattering. Indices are labels, or whole
-//! numbers in f32; what is chosen is a selection under a mask, so that a chosen element keeps its bits and passes its gradient
-//! on, and others, also infinite ones, play no part.
+//! Operations by index: one-hot vectors, the places of the largest, gathering and scattering. Indices are labels, or
+//! whole numbers in f32; what is chosen is a selection under a mask, so that a chosen element keeps its bits and passes
+//! its gradient on, and others, also infinite ones, play no part.
 
 use super::diagnostic::Span;
 use super::nodes::Nodes;
@@ -13,7 +13,8 @@ rows! {
     /// Operations by index.
     INDEXING: Expand; |n, at|
     /// Labels as vectors along a new dimension, of `classes` elements: `on` at the label, else `off`.
-    OneHot(labels: Value, classes: Size, axis: Dimension = -1, off: Number = 0.0, on: Number = 1.0), r#"OneHot("labels", 10)"# =>
+    OneHot(labels: Value, classes: Size, axis: Dimension = -1, off: Number = 0.0, on: Number = 1.0),
+        r#"OneHot("labels", 10)"# =>
         n.one_hot(labels, classes, (axis, off, on), at.span);
     /// The index of the largest element along a dimension, as a number; of several the first, or the `last`.
     ArgMax(x: Value, axis: Dimension = 0, keepdims: Flag = true, last: Flag = false), r#"ArgMax("x", -1, false)"# =>
@@ -22,20 +23,24 @@ rows! {
     ArgMin(x: Value, axis: Dimension = 0, keepdims: Flag = true, last: Flag = false), r#"ArgMin("x", -1, false)"# =>
         n.arg_extreme(x, axis, (false, keepdims, last), at.span);
     /// The slices of x that have these indices along a dimension, which the dimensions of `indices` replace.
-    Gather(x: Value, indices: Value, axis: Dimension = 0), r#"Gather("x", "labels", 1)"# => n.gather(x, indices, axis, at.span);
+    Gather(x: Value, indices: Value, axis: Dimension = 0), r#"Gather("x", "labels", 1)"# =>
+        n.gather(x, indices, axis, at.span);
     /// For each index the element of x in the same place in all dimensions but one, where the index says which.
     GatherElements(x: Value, indices: Value, axis: Dimension = 0), r#"GatherElements("x", ArgMax("x", 1), 1)"# =>
         n.gather_elements(x, indices, axis, at.span);
-    /// For each row of `indices`, along its last dimension, what is there in the first dimensions of x, after `batch_dims` shared ones.
+    /// For each row of `indices` (its last dimension) what is there in x; `batch_dims` first dimensions are shared.
     GatherND(x: Value, indices: Value, batch_dims: Integer = 0), r#"GatherND("x", Reshape("labels", [4, 1]))"# =>
         n.gather_nd(x, indices, batch_dims, at.span);
-    /// x with elements replaced by `updates` (or combined with them): the inverse of `GatherElements`. Without a reduction no index is twice.
-    ScatterElements(x: Value, indices: Value, updates: Value, axis: Dimension = 0, reduction: Word(REDUCTIONS) = "None"),
+    /// x with elements replaced by `updates`, each index once, or combined with them: the inverse of `GatherElements`.
+    ScatterElements(
+        x: Value, indices: Value, updates: Value, axis: Dimension = 0, reduction: Word(REDUCTIONS) = "None"
+    ),
         r#"ScatterElements("x", ArgMax("x", 1), Mean("x", [1]), 1)"# =>
         n.scatter_elements(x, indices, updates, axis, reduction, at.span);
-    /// x with slices replaced by `updates` (or combined with them): the inverse of `GatherND`. Without a reduction no index is twice.
+    /// x with slices replaced by `updates`, each index once, or combined with them: the inverse of `GatherND`.
     ScatterND(x: Value, indices: Value, updates: Value, reduction: Word(REDUCTIONS) = "None"),
-        r#"ScatterND("x", Reshape("labels", [4, 1]), "y", Add)"# => n.scatter_nd(x, indices, updates, reduction, at.span);
+        r#"ScatterND("x", Reshape("labels", [4, 1]), "y", Add)"# =>
+        n.scatter_nd(x, indices, updates, reduction, at.span);
 }
 
 /// How updates are combined with what is there.
@@ -182,8 +187,8 @@ impl Nodes<'_> {
         self.chosen(mask, x, axis + 1, span)
     }
 
-    /// Rows of indices into the first dimensions of a shape as one number each, `[batch, rows]`, and the number of places:
-    /// `shared` dimensions are the batch.
+    /// Rows of indices into the first dimensions of a shape as one number each, `[batch, rows]`, and the number of
+    /// places: `shared` dimensions are the batch.
     fn places(&mut self, x: NodeId, indices: NodeId, shared: usize, span: Span) -> Option<(NodeId, usize, usize)> {
         let (shape, wanted) = (self.shape(x).to_vec(), self.shape(indices).to_vec());
         let depth = wanted.last().copied().unwrap_or(0);
@@ -235,8 +240,8 @@ impl Nodes<'_> {
         self.reshaped(found, [&wanted[..wanted.len() - 1], rest].concat(), span)
     }
 
-    /// What is there combined with updates of which a mask says where they go: it has one more dimension than `x`, along
-    /// which they are combined.
+    /// What is there combined with updates of which a mask says where they go: it has one more dimension than `x`,
+    /// along which they are combined.
     fn scattered(
         &mut self,
         x: NodeId,

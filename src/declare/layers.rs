@@ -46,7 +46,7 @@ rows! {
         let spacing = Spacing { stride, pads: pad, dilation };
         n.conv(layer, (channels, &kernel), &spacing, groups, bias)
     };
-    /// A transposed convolution: with a stride of 2 images become twice as high and wide. `output_padding` adds at the end.
+    /// A transposed convolution: with a stride of 2 images double in size. `output_padding` adds at the end.
     ConvTranspose(
         channels: Size, kernel: Lengths, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]), bias: Flag = true,
         dilation: Lengths = vec![1], groups: Size = 1, output_padding: Amounts = vec![0]
@@ -55,9 +55,11 @@ rows! {
         n.conv_transpose(layer, (channels, &kernel), &spacing, (&output_padding, groups), bias)
     };
     /// Each channel to mean 0 and variance 1 over the batch, then scaled and shifted by learned numbers.
-    BatchNorm(epsilon: Positive = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" => n.batch_norm(layer, epsilon, momentum);
-    /// Each example to mean 0 and variance 1 over the dimensions from `axis` on, then scaled and shifted by learned numbers.
-    LayerNorm(axis: Dimension = 1, epsilon: Positive = 1e-5), "LayerNorm()" => n.layer_norm(layer, axis, epsilon, false);
+    BatchNorm(epsilon: Positive = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" =>
+        n.batch_norm(layer, epsilon, momentum);
+    /// Each example to mean 0 and variance 1 from dimension `axis` on, then scaled and shifted by learned numbers.
+    LayerNorm(axis: Dimension = 1, epsilon: Positive = 1e-5), "LayerNorm()" =>
+        n.layer_norm(layer, axis, epsilon, false);
     /// Each example to a mean square of 1 over the dimensions from `axis` on, then scaled by learned numbers.
     RMSNorm(axis: Dimension = 1, epsilon: Positive = 1e-5), "RMSNorm()" => n.layer_norm(layer, axis, epsilon, true);
     /// Each channel of each example to mean 0 and variance 1, then scaled and shifted by learned numbers.
@@ -75,16 +77,18 @@ rows! {
     Flatten(), "Flatten()" => n.flatten(layer.input, layer.span);
     /// The same elements of each example in another shape, written without the batch; one size may be -1.
     Reshape(shape: Shape), "Reshape([4, -1])" => n.reshape_examples(layer, &shape);
-    /// The largest of each window of `size`; without a stride windows do not overlap. `ceil` keeps a last window that is cut off.
+    /// The largest of each window; without a stride windows lie side by side; `ceil` keeps a last one that is cut off.
     MaxPool(
-        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1], ceil: Flag = false
+        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
+        ceil: Flag = false
     ), "MaxPool(2)" => {
         let spacing = Spacing { stride, pads: pad, dilation };
         n.pooled(layer.input, (&size, ceil), &spacing, Pooling::Max, layer.span)
     };
     /// The mean of each window of `size`, in which padding counts as zeros with `count_include_pad`.
     AvgPool(
-        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1], ceil: Flag = false,
+        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
+        ceil: Flag = false,
         count_include_pad: Flag = false
     ), "AvgPool(2)" => {
         let spacing = Spacing { stride, pads: pad, dilation };
@@ -94,7 +98,7 @@ rows! {
     GlobalAvgPool(), "GlobalAvgPool()" => n.global_pool(layer, ReduceKind::Sum);
     /// The largest of all pixels of each channel: [batch, channels, height, width] as [batch, channels].
     GlobalMaxPool(), "GlobalMaxPool()" => n.global_pool(layer, ReduceKind::Max);
-    /// Images so many times as high and wide: each pixel repeated, or a line drawn between pixels (`Linear`, of two dimensions bilinear).
+    /// Images so many times as high and wide: pixels repeated, or with lines drawn between them (`Linear`: bilinear).
     Upsample(scale: Lengths = vec![2], mode: Word(&["Nearest", "Linear"]) = "Nearest"), "Upsample(2)" =>
         n.upsampled(layer.input, &scale, mode == "Linear", layer.span);
 }
@@ -334,7 +338,8 @@ impl Nodes<'_> {
         self.p_relu(x, slope, span)
     }
 
-    /// Vectors of mean 0 and variance 1, chosen by a product with one-hot rows: whole numbers below `classes` are given.
+    /// Vectors of mean 0 and variance 1, chosen by a product with one-hot rows: whole numbers below `classes` are
+    /// given.
     fn embedding(&mut self, layer: &Layer, classes: usize, size: usize) -> Option<NodeId> {
         let (x, span) = (layer.input, layer.span);
         let shape = self.shape(x).to_vec();

@@ -10,7 +10,7 @@ use crate::scalar::ScalarOp;
 rows! {
     /// Operations on shapes.
     SHAPES: Expand; |n, at|
-    /// The same elements in another shape, of which one size may be -1, for what is left, and a 0 stands for the size of x there.
+    /// The same elements in another shape; one size may be -1, for what is left, and 0 is the size that x has there.
     Reshape(x: Value, shape: Shape), r#"Reshape("x", [2, -1])"# => n.reshape_to(x, &shape, at.span);
     /// The dimensions before `axis` as one, and those from it on as one: [n, ...] as [n, all the rest].
     Flatten(x: Value, axis: Dimension = 1), r#"Flatten("x")"# => n.flatten_at(x, axis, at.span);
@@ -27,19 +27,23 @@ rows! {
     Expand(x: Value, shape: Sizes), r#"Expand("x", [3, 1, 6])"# => n.expand(x, &shape, at.span);
     /// The whole tensor repeated, so many times along each dimension.
     Tile(x: Value, repeats: Sizes), r#"Tile("x", [2, 3])"# => n.tile(x, &repeats, at.span);
-    /// Every `steps`-th element from `starts` to before `ends`, of the first dimensions or `axes`; negative numbers as in Python.
-    Slice(x: Value, starts: Integers, ends: Integers, axes: Axes = None, steps: Integers = vec![1]), r#"Slice("x", [0, 2], [4, 5])"# =>
+    /// Every `steps`-th element from `starts` to before `ends` of the first dimensions, or `axes`, as in Python.
+    Slice(x: Value, starts: Integers, ends: Integers, axes: Axes = None, steps: Integers = vec![1]),
+        r#"Slice("x", [0, 2], [4, 5])"# =>
         n.slice(x, [&starts, &ends], axes, &steps, at.span);
     /// Part number `part`, from 0, of a dimension that is cut into parts of these sizes.
     Split(x: Value, sizes: Sizes, part: Integer, axis: Dimension = 0), r#"Split("x", [2, 4], 1, -1)"# =>
         n.split(x, &sizes, part, axis, at.span);
-    /// Part number `part`, from 0, of a dimension that is cut into `count` equal parts, of which the last may be smaller.
+    /// Part number `part`, from 0, of a dimension cut into `count` equal parts, of which the last may be smaller.
     Chunk(x: Value, count: Size, part: Integer, axis: Dimension = 0), r#"Chunk("x", 2, 1, -1)"# =>
         n.chunk(x, count, part, axis, at.span);
     /// Tensors joined along a dimension.
     Concat(items: Values, axis: Dimension), r#"Concat(["x", "y"], 1)"# => n.concat(&items, axis, at.span);
-    /// More elements, or fewer where a number is negative: `pads` is what to add before each dimension (of `axes`), then after each.
-    Pad(x: Value, pads: Integers, mode: Word(&["Constant", "Reflect", "Edge", "Wrap"]) = "Constant", value: Number = 0.0, axes: Axes = None),
+    /// Elements added before each dimension (of `axes`), then after each: so many as `pads`; negative ones take away.
+    Pad(
+        x: Value, pads: Integers, mode: Word(&["Constant", "Reflect", "Edge", "Wrap"]) = "Constant",
+        value: Number = 0.0, axes: Axes = None
+    ),
         r#"Pad("x", [0, 1, 0, 2])"# => n.pad(x, &pads, (mode, value), axes, at.span);
     /// The order of elements reversed along dimensions.
     Reverse(x: Value, axes: Axes = None), r#"Reverse("x", [1])"# => {
@@ -48,8 +52,9 @@ rows! {
     };
     /// Of the last two dimensions, what is on and above the diagonal `k` (or on and below it), and 0 elsewhere.
     Trilu(x: Value, k: Integer = 0, upper: Flag = true), r#"Trilu("x", 0, false)"# => n.trilu(x, k, upper, at.span);
-    /// Channels to pixels, blocks of `block` x `block`: [n, c, h, w] to [n, c / block², h·block, w·block]. `CRD` is PyTorch's PixelShuffle.
-    DepthToSpace(x: Value, block: Size, mode: Word(&["DCR", "CRD"]) = "DCR"), r#"DepthToSpace(Reshape("x", [1, 4, 2, 3]), 2)"# =>
+    /// Channels as pixels: [n, c, h, w] to [n, c / block², h·block, w·block]; `CRD` is PyTorch's PixelShuffle.
+    DepthToSpace(x: Value, block: Size, mode: Word(&["DCR", "CRD"]) = "DCR"),
+        r#"DepthToSpace(Reshape("x", [1, 4, 2, 3]), 2)"# =>
         n.depth_to_space(x, block, mode == "CRD", at.span);
     /// Pixels to channels: the inverse of `DepthToSpace`.
     SpaceToDepth(x: Value, block: Size, mode: Word(&["DCR", "CRD"]) = "DCR"), r#"SpaceToDepth("images", 2)"# =>

@@ -11,23 +11,30 @@ rows! {
     /// Normalisation with given scales and offsets.
     NORMS: Expand; |n, at|
     /// Mean 0 and variance 1 over the dimensions from `axis` on, then scaled and shifted (Ba et al., arXiv 1607.06450).
-    LayerNormalization(x: Value, scale: MaybeValue = None, bias: MaybeValue = None, axis: Dimension = -1, epsilon: Positive = 1e-5),
+    LayerNormalization(
+        x: Value, scale: MaybeValue = None, bias: MaybeValue = None, axis: Dimension = -1, epsilon: Positive = 1e-5
+    ),
         r#"LayerNormalization("x")"# => {
         let axes = n.axes_from(x, axis, at.span)?;
         let normal = n.normalised(x, &axes, epsilon, at.span)?;
         n.scaled_and_shifted(normal, [scale, bias], at.span)
     };
-    /// Divided by the root mean square over the dimensions from `axis` on, then scaled (Zhang & Sennrich, NeurIPS 2019).
-    RMSNormalization(x: Value, scale: MaybeValue = None, axis: Dimension = -1, epsilon: Positive = 1e-5), r#"RMSNormalization("x")"# => {
+    /// Divided by the root mean square over dimensions from `axis` on, then scaled (Zhang & Sennrich, NeurIPS 2019).
+    RMSNormalization(x: Value, scale: MaybeValue = None, axis: Dimension = -1, epsilon: Positive = 1e-5),
+        r#"RMSNormalization("x")"# => {
         let axes = n.axes_from(x, axis, at.span)?;
         let normal = n.rms_normalised(x, &axes, epsilon, at.span)?;
         n.scaled_and_shifted(normal, [scale, None], at.span)
     };
-    /// Channels (dimension 1) with a given mean and variance, or those of the batch, to 0 and 1, then scaled and shifted.
-    BatchNormalization(x: Value, scale: Value, bias: Value, mean: MaybeValue = None, variance: MaybeValue = None, epsilon: Positive = 1e-5),
-        r#"BatchNormalization("images", 1, 0)"# => n.batch_normalised(x, [scale, bias], [mean, variance], epsilon, at.span);
-    /// Each channel of each example to mean 0 and variance 1, then scaled and shifted (Ulyanov et al., arXiv 1607.08022).
-    InstanceNormalization(x: Value, scale: Value, bias: Value, epsilon: Positive = 1e-5), r#"InstanceNormalization("images", 1, 0)"# => {
+    /// Channels of a given mean and variance, or those of the batch, to mean 0 and variance 1, then scaled and shifted.
+    BatchNormalization(
+        x: Value, scale: Value, bias: Value, mean: MaybeValue = None, variance: MaybeValue = None,
+        epsilon: Positive = 1e-5
+    ), r#"BatchNormalization("images", 1, 0)"# =>
+        n.batch_normalised(x, [scale, bias], [mean, variance], epsilon, at.span);
+    /// Channels of each example to mean 0 and variance 1, then scaled and shifted (Ulyanov et al., arXiv 1607.08022).
+    InstanceNormalization(x: Value, scale: Value, bias: Value, epsilon: Positive = 1e-5),
+        r#"InstanceNormalization("images", 1, 0)"# => {
         let normal = n.group_normalised(x, None, epsilon, at.span)?;
         n.scaled_by_channel(normal, [scale, bias], at.span)
     };
@@ -37,21 +44,25 @@ rows! {
         let normal = n.group_normalised(x, Some(groups), epsilon, at.span)?;
         n.scaled_by_channel(normal, [scale, bias], at.span)
     };
-    /// x / (`bias` + `alpha` / `size`·sum of squares over `size` channels around it)^`beta` (Krizhevsky et al., NeurIPS 2012).
+    /// x / (bias + alpha / size·sum of squares of `size` channels around x)^beta (Krizhevsky et al., NeurIPS 2012).
     LRN(x: Value, size: Size, alpha: Number = 1e-4, beta: Number = 0.75, bias: Number = 1.0), r#"LRN("images", 3)"# =>
         n.local_response(x, size, [alpha, beta, bias], at.span);
 }
 
 rows! {
-    /// Losses of classifiers: scores are [examples, classes, ...], targets are labels of the same shape without the classes.
+    /// Losses of classifiers: scores are [examples, classes, ...], targets are labels of that shape without the
+    /// classes.
     LOSSES: Expand; |n, at|
-    /// Minus the score (a log-probability) of each target, times the weight of its class; `Mean` divides by the sum of the weights.
+    /// Minus the log-probability of each target, times its class's weight; `Mean` divides by the sum of the weights.
     NegativeLogLikelihoodLoss(
-        x: Value, target: Value, weight: MaybeValue = None, ignore_index: MaybeNumber = None, reduction: Word(LOSS_REDUCTIONS) = "Mean"
-    ), r#"NegativeLogLikelihoodLoss(LogSoftmax("x"), "labels")"# => n.likelihood_loss(x, target, weight, (ignore_index, reduction), at.span);
+        x: Value, target: Value, weight: MaybeValue = None, ignore_index: MaybeNumber = None,
+        reduction: Word(LOSS_REDUCTIONS) = "Mean"
+    ), r#"NegativeLogLikelihoodLoss(LogSoftmax("x"), "labels")"# =>
+        n.likelihood_loss(x, target, weight, (ignore_index, reduction), at.span);
     /// The same of the logarithm of the softmax of scores over the classes.
     SoftmaxCrossEntropyLoss(
-        x: Value, target: Value, weight: MaybeValue = None, ignore_index: MaybeNumber = None, reduction: Word(LOSS_REDUCTIONS) = "Mean"
+        x: Value, target: Value, weight: MaybeValue = None, ignore_index: MaybeNumber = None,
+        reduction: Word(LOSS_REDUCTIONS) = "Mean"
     ), r#"SoftmaxCrossEntropyLoss("x", "labels")"# => {
         let x = n.softmax(true, x, 1, at.span)?;
         n.likelihood_loss(x, target, weight, (ignore_index, reduction), at.span)

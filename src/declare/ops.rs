@@ -12,13 +12,16 @@ pub type Expand = fn(&mut Nodes<'_>, &At, &[Arg]) -> Option<NodeId>;
 rows! {
     /// Products of matrices, and what makes tensors of numbers.
     TENSORS: Expand; |n, at|
-    /// The matrix product over the last two dimensions; those before them are repeated as in `Add`. A vector is one row, or one column.
+    /// The matrix product over the last two dimensions, others repeated as in `Add`; a vector is one row or column.
     MatMul(a: Value, b: Value), r#"MatMul("x", Transpose("y", [1, 0]))"# => n.matmul(a, b, at.span);
     /// `alpha`·a·b + `beta`·c, with a or b transposed.
-    Gemm(a: Value, b: Value, c: MaybeValue = None, alpha: Number = 1.0, beta: Number = 1.0, trans_a: Flag = false, trans_b: Flag = false),
-        r#"Gemm(a: "x", b: "y", trans_b: true)"# => n.gemm([a, b], c, [alpha, beta], [trans_a, trans_b], at.span);
+    Gemm(
+        a: Value, b: Value, c: MaybeValue = None, alpha: Number = 1.0, beta: Number = 1.0, trans_a: Flag = false,
+        trans_b: Flag = false
+    ), r#"Gemm(a: "x", b: "y", trans_b: true)"# => n.gemm([a, b], c, [alpha, beta], [trans_a, trans_b], at.span);
     /// Rounded to bfloat16 (`Bf16`), which halves what a stored value takes, or widened again (`F32`).
-    Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# => n.add(Op::Convert { to }, &[x], "convert", at.span);
+    Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# =>
+        n.add(Op::Convert { to }, &[x], "convert", at.span);
     /// Every element the same number.
     ConstantOfShape(shape: Sizes, value: Number = 0.0), "ConstantOfShape([4, 6], 1.0)" =>
         n.add(Op::constant(value, DType::F32, shape), &[], "constant", at.span);
@@ -28,7 +31,8 @@ rows! {
         n.add(Op::Iota { axis, ty: Type::f32(shape) }, &[], "iota", at.span)
     };
     /// Numbers from `start` to before `limit`, in steps of `delta`.
-    Range(start: Number, limit: Number, delta: Number = 1.0), "Range(0, 10, 2)" => n.range([start, limit, delta], at.span);
+    Range(start: Number, limit: Number, delta: Number = 1.0), "Range(0, 10, 2)" =>
+        n.range([start, limit, delta], at.span);
     /// 1 on the diagonal `k` of a matrix, and 0 elsewhere.
     Eye(rows: Size, columns: Size, k: Integer = 0), "Eye(4, 6)" => n.eye([rows, columns], k, at.span);
     /// `Eye` of the size of a matrix.
@@ -46,7 +50,7 @@ rows! {
         let elements: usize = n.shape(x).iter().product();
         n.constant(elements as f64, at.span)
     };
-    /// Where `training` is true, elements become 0 with the probability `rate`, and the others are scaled up; else x itself.
+    /// With `training`, elements become 0 with the probability `rate` and others are scaled up; else x itself.
     Dropout(x: Value, rate: Fraction = 0.5, training: Flag = false), r#"Dropout("x", 0.25, true)"# =>
         if training { n.dropout(x, rate, at.span) } else { Some(x) };
 }

@@ -11,7 +11,8 @@ rows! {
     /// Reductions.
     REDUCTIONS: Expand; |n, at|
     /// The mean over all dimensions, or over some, which stay with size 1.
-    Mean(x: Value, axes: Axes = None, keepdims: Keep = None), r#"Mean("x", [1])"# => n.mean(x, &Over(axes, keepdims), at.span);
+    Mean(x: Value, axes: Axes = None, keepdims: Keep = None), r#"Mean("x", [1])"# =>
+        n.mean(x, &Over(axes, keepdims), at.span);
     /// The sum over all dimensions, or over some, which stay with size 1.
     Sum(x: Value, axes: Axes = None, keepdims: Keep = None), r#"Sum("x", [1])"# =>
         n.total(ReduceKind::Sum, x, &Over(axes, keepdims), at.span);
@@ -58,7 +59,7 @@ rows! {
     /// Sums of all elements up to each one along a dimension: without it (`exclusive`), or from the end on (`reverse`).
     CumSum(x: Value, axis: Dimension, exclusive: Flag = false, reverse: Flag = false), r#"CumSum("x", 1)"# =>
         n.cumulative(ScalarOp::Add, 0.0, x, axis, (exclusive, reverse), at.span);
-    /// Products of all elements up to each one along a dimension: without it (`exclusive`), or from the end on (`reverse`).
+    /// Products of elements up to each one along a dimension: without it (`exclusive`), or from the end on (`reverse`).
     CumProd(x: Value, axis: Dimension, exclusive: Flag = false, reverse: Flag = false), r#"CumProd("x", 1)"# =>
         n.cumulative(ScalarOp::Mul, 1.0, x, axis, (exclusive, reverse), at.span);
 }
@@ -138,7 +139,8 @@ impl Nodes<'_> {
         self.total(ReduceKind::Sum, square, over, span)
     }
 
-    /// The largest is taken away first. The result does not depend on what is taken away, so no gradient goes through it.
+    /// The largest is taken away first. The result does not depend on what is taken away, so no gradient goes through
+    /// it.
     fn log_sum_exp(&mut self, x: NodeId, over: &Over, span: Span) -> Option<NodeId> {
         let axes = self.axes(over.0.as_deref(), x, span)?;
         let largest = self.reduced(ReduceKind::Max, x, &axes, span)?;
@@ -186,8 +188,8 @@ impl Nodes<'_> {
         self.reshaped(odd?, to, span)
     }
 
-    /// Each element with the one 1, 2, 4, ... places before it (Hillis & Steele, CACM 29(12), 1986): as many rounds as the
-    /// length has binary digits.
+    /// Each element with the one 1, 2, 4, ... places before it (Hillis & Steele, CACM 29(12), 1986): as many rounds as
+    /// the length has binary digits.
     fn cumulative(
         &mut self,
         op: ScalarOp,

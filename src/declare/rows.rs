@@ -86,8 +86,8 @@ pub enum Kind {
 /// What is added around images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pads {
-    /// One number for all sides; one for each dimension, on both sides; or one for each dimension's start, then one for each
-    /// dimension's end.
+    /// One number for all sides; one for each dimension, on both sides; or one for each dimension's start, then one for
+    /// each dimension's end.
     Sides(Vec<usize>),
     /// As much as makes the result as large as the image is, divided by the stride; the odd one at the end.
     Same,

@@ -1,5 +1,5 @@
-//! Windows that slide over images: convolutions and pooling in one, two or three dimensions, with any padding, stride and
-//! dilation, expanded to the plain two-dimensional ones, to slices and to padding.
+//! Windows that slide over images: convolutions and pooling in one, two or three dimensions, with any padding, stride
+//! and dilation, expanded to the plain two-dimensional ones, to slices and to padding.
 
 use super::diagnostic::Span;
 use super::nodes::Nodes;
@@ -32,8 +32,8 @@ impl Sides {
         (self.kernel - 1).saturating_mul(self.dilation).saturating_add(1)
     }
 
-    /// How often the window fits into so many elements and the padding. With `ceil` the last window may go beyond the end,
-    /// but not start there.
+    /// How often the window fits into so many elements and the padding. With `ceil` the last window may go beyond the
+    /// end, but not start there.
     fn count(&self, size: usize, ceil: bool) -> Option<usize> {
         let room = size.saturating_add(self.low).saturating_add(self.high).checked_sub(self.reach())?;
         let rounded = if ceil { room.div_ceil(self.stride) } else { room / self.stride };
@@ -417,8 +417,8 @@ impl Nodes<'_> {
         sum
     }
 
-    /// Pools windows of `kernel` elements; without a stride they do not overlap. With `ceil`, a last window may go beyond the
-    /// padding.
+    /// Pools windows of `kernel` elements; without a stride they do not overlap. With `ceil`, a last window may go
+    /// beyond the padding.
     pub fn pooled(
         &mut self,
         x: NodeId,

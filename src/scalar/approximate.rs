@@ -92,8 +92,9 @@ pub fn softplus(x: f32) -> f32 {
     if x.is_nan() { x } else { value }
 }
 
-/// Below 1 the Maclaurin series (Abramowitz & Stegun, 7.1.5). From there on `1 - exp(-x²)·p(t)`, where `p` is a polynomial in
-/// `t = 1 / (1 + x/2)`, fitted to `erfc(x)·exp(x²)` between 0.9 and 4.2 with a relative error of at most 1e-9.
+/// Below 1 the Maclaurin series (Abramowitz & Stegun, 7.1.5). From there on `1 - exp(-x²)·p(t)`, where `p` is a
+/// polynomial in `t = 1 / (1 + x/2)`, fitted to `erfc(x)·exp(x²)` between 0.9 and 4.2 with a relative error of at most
+/// 1e-9.
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let size = x.abs();

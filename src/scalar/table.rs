@@ -34,8 +34,8 @@ fn one_less_square<B: ScalarBuilder>(e: &mut B, a: B::Value) -> B::Value {
     e.apply(ScalarOp::Sub, &[one, square])
 }
 
-/// The error function by a series of positive terms (Abramowitz & Stegun, 7.1.6), of which f64 tells no more than 200 apart
-/// below 6; beyond, it is 1 to the last place.
+/// The error function by a series of positive terms (Abramowitz & Stegun, 7.1.6), of which f64 tells no more than 200
+/// apart below 6; beyond, it is 1 to the last place.
 fn erf(a: f64) -> f64 {
     let x = a.abs();
     if x.is_nan() || x >= 6.0 {

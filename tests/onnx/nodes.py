@@ -3,8 +3,8 @@
     python tests/onnx/nodes.py target/debug/gcc-gan [--least N] [--only OP] [--show] [--write]
 
 Each case is a program with one expression for each output of the node. Prints a table by operator. Exit status 1 where
-fewer than `--least` cases agree, where one differs, or where others than `not_sayable.txt` lists cannot be said; `--write`
-writes that list.
+fewer than `--least` cases agree, where one differs, or where others than `not_sayable.txt` lists cannot be said;
+`--write` writes that list.
 """
 
 import argparse
@@ -37,7 +37,11 @@ def cases():
     """The cases of one node each, of the operators that are said here, on tensors of these types."""
     for case in sorted(collect_testcases(None), key=lambda case: case.name):
         graph = case.model.graph
-        if len(graph.node) != 1 or graph.node[0].op_type not in SPELLINGS or graph.node[0].domain not in ("", "ai.onnx"):
+        if (
+            len(graph.node) != 1
+            or graph.node[0].op_type not in SPELLINGS
+            or graph.node[0].domain not in ("", "ai.onnx")
+        ):
             continue
         # Some functions of ONNX are published a second time, expanded to another node.
         if "_expanded" in case.name:
@@ -51,7 +55,7 @@ def program(expressions, used):
     inputs = ", ".join(f'"{name}": Tensor({list(value.shape)})' for name, value in used.items())
     lets = ", ".join(f'Let("o{i}", {said})' for i, said in enumerate(expressions))
     outputs = ", ".join(f'"o{i}"' for i in range(len(expressions)))
-    entry = f'Entry(inputs: {{ {inputs} }}, steps: [{lets}], outputs: [{outputs}])'
+    entry = f"Entry(inputs: {{ {inputs} }}, steps: [{lets}], outputs: [{outputs}])"
     return f'Program(name: "case", entries: {{ "case": {entry} }})\n'
 
 
@@ -83,14 +87,18 @@ def run(binary, case):
         if expected.shape != value.shape:
             return "differs", f"o{i} is {value.shape}, not {expected.shape}", text
         # The tolerance that ONNX itself asks of a backend, and a little around 0.
-        if not np.allclose(value, expected.astype(np.float32), rtol=case.rtol, atol=max(case.atol, 1e-6), equal_nan=True):
+        if not np.allclose(
+            value, expected.astype(np.float32), rtol=case.rtol, atol=max(case.atol, 1e-6), equal_nan=True
+        ):
             return "differs", f"o{i} is {value.reshape(-1)[:8]}, not {expected.reshape(-1)[:8]}", text
     return "passes", "", text
 
 
 def not_sayable(chosen, results):
     """The cases that cannot be said, with the reason of each."""
-    lines = ["# Node cases of the operators that `spell.py` knows which cannot be said, and why. Made by `nodes.py --write`."]
+    lines = [
+        "# Node cases of the operators that `spell.py` knows which cannot be said, and why. Made by `nodes.py --write`."
+    ]
     for case, (verdict, why, _) in zip(chosen, results):
         if verdict == "not sayable":
             lines.append(f"{case.name}: {why}")

@@ -1,7 +1,7 @@
 """How each ONNX node is said in the graph language: one expression for each of its outputs.
 
-`spell(case)` gives the expressions and the values that they take. A node that cannot be said raises `NotSayable` with the
-reason. Constant inputs of a node that are written in the program there (axes, shapes, pads) are read from the case's data.
+`spell(case)` gives the expressions and the values that they take. A node that cannot be said raises `NotSayable` with
+the reason. Constant inputs of a node that are written in the program (axes, shapes, pads) are read from the case's data.
 """
 
 import onnx
@@ -14,30 +14,89 @@ class NotSayable(Exception):
 
 # Nodes that are written with their inputs in order and nothing else.
 PLAIN = {
-    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Add": "Add", "And": "And", "Asin": "Asin", "Asinh": "Asinh",
-    "Atan": "Atan", "Atanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Equal": "Eq",
-    "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "GlobalAveragePool": "GlobalAveragePool",
-    "GlobalMaxPool": "GlobalMaxPool", "Greater": "Gt", "GreaterOrEqual": "Ge", "HardSwish": "HardSwish",
-    "Identity": "Identity", "IsNaN": "IsNaN", "Less": "Lt", "LessOrEqual": "Le", "Log": "Log", "MatMul": "MatMul",
-    "Mish": "Mish", "Mul": "Mul", "Neg": "Neg", "Not": "Not", "Or": "Or", "PRelu": "PRelu", "Pow": "Pow",
-    "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin",
-    "Sinh": "Sinh", "Size": "Size", "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Sub": "Sub",
-    "Tan": "Tan", "Tanh": "Tanh", "Where": "Select", "Xor": "Xor",
+    "Abs": "Abs",
+    "Acos": "Acos",
+    "Acosh": "Acosh",
+    "Add": "Add",
+    "And": "And",
+    "Asin": "Asin",
+    "Asinh": "Asinh",
+    "Atan": "Atan",
+    "Atanh": "Atanh",
+    "Ceil": "Ceil",
+    "Cos": "Cos",
+    "Cosh": "Cosh",
+    "Equal": "Eq",
+    "Erf": "Erf",
+    "Exp": "Exp",
+    "Floor": "Floor",
+    "GlobalAveragePool": "GlobalAveragePool",
+    "GlobalMaxPool": "GlobalMaxPool",
+    "Greater": "Gt",
+    "GreaterOrEqual": "Ge",
+    "HardSwish": "HardSwish",
+    "Identity": "Identity",
+    "IsNaN": "IsNaN",
+    "Less": "Lt",
+    "LessOrEqual": "Le",
+    "Log": "Log",
+    "MatMul": "MatMul",
+    "Mish": "Mish",
+    "Mul": "Mul",
+    "Neg": "Neg",
+    "Not": "Not",
+    "Or": "Or",
+    "PRelu": "PRelu",
+    "Pow": "Pow",
+    "Reciprocal": "Reciprocal",
+    "Relu": "Relu",
+    "Round": "Round",
+    "Sigmoid": "Sigmoid",
+    "Sign": "Sign",
+    "Sin": "Sin",
+    "Sinh": "Sinh",
+    "Size": "Size",
+    "Softplus": "Softplus",
+    "Softsign": "Softsign",
+    "Sqrt": "Sqrt",
+    "Sub": "Sub",
+    "Tan": "Tan",
+    "Tanh": "Tanh",
+    "Where": "Select",
+    "Xor": "Xor",
 }
 
 # Reductions, and what they are called here.
 REDUCTIONS = {
-    "ReduceL1": "ReduceL1", "ReduceL2": "ReduceL2", "ReduceLogSum": "ReduceLogSum",
-    "ReduceLogSumExp": "ReduceLogSumExp", "ReduceMax": "ReduceMax", "ReduceMean": "Mean", "ReduceMin": "ReduceMin",
-    "ReduceProd": "ReduceProd", "ReduceSum": "Sum", "ReduceSumSquare": "ReduceSumSquare",
+    "ReduceL1": "ReduceL1",
+    "ReduceL2": "ReduceL2",
+    "ReduceLogSum": "ReduceLogSum",
+    "ReduceLogSumExp": "ReduceLogSumExp",
+    "ReduceMax": "ReduceMax",
+    "ReduceMean": "Mean",
+    "ReduceMin": "ReduceMin",
+    "ReduceProd": "ReduceProd",
+    "ReduceSum": "Sum",
+    "ReduceSumSquare": "ReduceSumSquare",
 }
 
 # Activations whose attributes have the same names here.
 WITH_ATTRIBUTES = {
-    "Celu": ["alpha"], "Elu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "Selu": ["alpha", "gamma"],
-    "Shrink": ["bias", "lambd"], "Swish": ["alpha"], "ThresholdedRelu": ["alpha"], "LRN": ["size", "alpha", "beta", "bias"],
-    "Softmax": ["axis"], "LogSoftmax": ["axis"], "Hardmax": ["axis"], "LpNormalization": ["axis", "p"],
-    "MeanVarianceNormalization": ["axes"], "Flatten": ["axis"], "InstanceNormalization": ["epsilon"],
+    "Celu": ["alpha"],
+    "Elu": ["alpha"],
+    "HardSigmoid": ["alpha", "beta"],
+    "Selu": ["alpha", "gamma"],
+    "Shrink": ["bias", "lambd"],
+    "Swish": ["alpha"],
+    "ThresholdedRelu": ["alpha"],
+    "LRN": ["size", "alpha", "beta", "bias"],
+    "Softmax": ["axis"],
+    "LogSoftmax": ["axis"],
+    "Hardmax": ["axis"],
+    "LpNormalization": ["axis", "p"],
+    "MeanVarianceNormalization": ["axes"],
+    "Flatten": ["axis"],
+    "InstanceNormalization": ["epsilon"],
 }
 
 
@@ -94,7 +153,11 @@ class Node:
 
 def call(op, **arguments):
     """`Op(x: ..., axis: ...)`, without the arguments that are `None`."""
-    given = [f"{name}: {value if isinstance(value, str) else written(value)}" for name, value in arguments.items() if value is not None]
+    given = [
+        f"{name}: {value if isinstance(value, str) else written(value)}"
+        for name, value in arguments.items()
+        if value is not None
+    ]
     return f"{op}({', '.join(given)})"
 
 
@@ -145,7 +208,17 @@ def spell_conv_transpose(n):
         extra = [e + max(0, -t) for e, t in zip(extra, total)]
         low = [max(0, t) - max(0, t) // 2 for t in total]
         arguments["pad"] = low + [max(0, t) // 2 for t in total]
-    return [call("ConvTranspose", x=n.x(0), weight=n.x(1), bias=n.maybe(2), **arguments, groups=n.attribute("group"), output_padding=extra)]
+    return [
+        call(
+            "ConvTranspose",
+            x=n.x(0),
+            weight=n.x(1),
+            bias=n.maybe(2),
+            **arguments,
+            groups=n.attribute("group"),
+            output_padding=extra,
+        )
+    ]
 
 
 def spell_reduction(n):
@@ -160,12 +233,16 @@ def spell_reduction(n):
 
 def spell_arg(n):
     last = True if n.attribute("select_last_index", 0) else None
-    return [call(n.node.op_type, x=n.x(), axis=n.attribute("axis", 0), keepdims=flag(n.attribute("keepdims", 1)), last=last)]
+    return [
+        call(n.node.op_type, x=n.x(), axis=n.attribute("axis", 0), keepdims=flag(n.attribute("keepdims", 1)), last=last)
+    ]
 
 
 def spell_slice(n):
     if n.opset < 10:
-        return [call("Slice", x=n.x(), starts=n.attribute("starts"), ends=n.attribute("ends"), axes=n.attribute("axes"))]
+        return [
+            call("Slice", x=n.x(), starts=n.attribute("starts"), ends=n.attribute("ends"), axes=n.attribute("axes"))
+        ]
     return [call("Slice", x=n.x(), starts=n.literal(1), ends=n.literal(2), axes=n.literal(3), steps=n.literal(4))]
 
 
@@ -181,7 +258,9 @@ def spell_pad(n):
     mode = {"constant": None, "edge": "Edge", "reflect": "Reflect", "wrap": "Wrap"}[n.attribute("mode", "constant")]
     value = n.literal(2)
     pads = n.attribute("pads", n.literal(1))
-    return [call("Pad", x=n.x(), pads=pads, mode=mode, value=None if value is None else float(value), axes=n.literal(3))]
+    return [
+        call("Pad", x=n.x(), pads=pads, mode=mode, value=None if value is None else float(value), axes=n.literal(3))
+    ]
 
 
 def spell_loss(n):
@@ -208,7 +287,9 @@ def spell_layer_norm(n):
 def spell_batch_norm(n):
     if not n.attribute("training_mode", 0):
         arguments = {"mean": n.x(3), "variance": n.x(4)}
-        return [call("BatchNormalization", x=n.x(0), scale=n.x(1), bias=n.x(2), **arguments, epsilon=n.attribute("epsilon"))]
+        return [
+            call("BatchNormalization", x=n.x(0), scale=n.x(1), bias=n.x(2), **arguments, epsilon=n.attribute("epsilon"))
+        ]
     said = [call("BatchNormalization", x=n.x(0), scale=n.x(1), bias=n.x(2), epsilon=n.attribute("epsilon"))]
     keep = n.attribute("momentum", 0.9)
     axes = [d for d in range(n.given[0].ndim) if d != 1]
@@ -236,20 +317,35 @@ def spell_resize(n):
     if n.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise NotSayable("Resize keeps no aspect ratio by itself")
     words = {
-        "half_pixel": None, "half_pixel_symmetric": "HalfPixelSymmetric", "pytorch_half_pixel": "PytorchHalfPixel",
-        "align_corners": "AlignCorners", "asymmetric": "Asymmetric",
+        "half_pixel": None,
+        "half_pixel_symmetric": "HalfPixelSymmetric",
+        "pytorch_half_pixel": "PytorchHalfPixel",
+        "align_corners": "AlignCorners",
+        "asymmetric": "Asymmetric",
     }
     rounding = {
-        "round_prefer_floor": None, "round_prefer_ceil": "RoundPreferCeil", "floor": "Floor", "ceil": "Ceil",
+        "round_prefer_floor": None,
+        "round_prefer_ceil": "RoundPreferCeil",
+        "floor": "Floor",
+        "ceil": "Ceil",
     }[n.attribute("nearest_mode", "round_prefer_floor")]
     scales, sizes = n.literal(2), n.literal(3)
     scales = None if scales is None or scales.size == 0 else [float(s) for s in scales]
-    return [call(
-        "Resize", x=n.x(), sizes=sizes, mode={"nearest": None, "linear": "Linear", "cubic": "Cubic"}[n.attribute("mode", "nearest")],
-        coordinates=words[coordinates], rounding=rounding, scales=scales, axes=n.attribute("axes"),
-        antialias=True if n.attribute("antialias", 0) else None, cubic=n.attribute("cubic_coeff_a"),
-        exclude_outside=True if n.attribute("exclude_outside", 0) else None,
-    )]
+    return [
+        call(
+            "Resize",
+            x=n.x(),
+            sizes=sizes,
+            mode={"nearest": None, "linear": "Linear", "cubic": "Cubic"}[n.attribute("mode", "nearest")],
+            coordinates=words[coordinates],
+            rounding=rounding,
+            scales=scales,
+            axes=n.attribute("axes"),
+            antialias=True if n.attribute("antialias", 0) else None,
+            cubic=n.attribute("cubic_coeff_a"),
+            exclude_outside=True if n.attribute("exclude_outside", 0) else None,
+        )
+    ]
 
 
 def spell_one_hot(n):
@@ -305,14 +401,29 @@ def spell_upsample(n):
     scales = n.literal(1) if n.has(1) else n.attribute("scales")
     if any(float(s) != int(s) for s in scales) or list(scales[:2]) != [1, 1]:
         raise NotSayable("Upsample takes whole factors for the pixels")
-    return [call("Upsample", x=n.x(), scale=[int(s) for s in scales[2:]], mode="Linear" if n.attribute("mode") == "linear" else None)]
+    return [
+        call(
+            "Upsample",
+            x=n.x(),
+            scale=[int(s) for s in scales[2:]],
+            mode="Linear" if n.attribute("mode") == "linear" else None,
+        )
+    ]
 
 
 def spell_gemm(n):
-    return [call(
-        "Gemm", a=n.x(0), b=n.x(1), c=n.maybe(2), alpha=n.attribute("alpha"), beta=n.attribute("beta"),
-        trans_a=True if n.attribute("transA", 0) else None, trans_b=True if n.attribute("transB", 0) else None,
-    )]
+    return [
+        call(
+            "Gemm",
+            a=n.x(0),
+            b=n.x(1),
+            c=n.maybe(2),
+            alpha=n.attribute("alpha"),
+            beta=n.attribute("beta"),
+            trans_a=True if n.attribute("transA", 0) else None,
+            trans_b=True if n.attribute("transB", 0) else None,
+        )
+    ]
 
 
 def reduction_word(n):
@@ -322,7 +433,9 @@ def reduction_word(n):
 SPELLINGS = {
     "ArgMax": spell_arg,
     "ArgMin": spell_arg,
-    "AveragePool": lambda n: pool(n, "AveragePool", count_include_pad=True if n.attribute("count_include_pad", 0) else None),
+    "AveragePool": lambda n: pool(
+        n, "AveragePool", count_include_pad=True if n.attribute("count_include_pad", 0) else None
+    ),
     "BatchNormalization": spell_batch_norm,
     "Clip": lambda n: [call("Clip", x=n.x(), min=n.maybe(1), max=n.maybe(2))],
     "Concat": lambda n: [f"Concat([{', '.join(n.x(i) for i in range(len(n.given)))}], {n.attribute('axis')})"],
@@ -339,10 +452,20 @@ SPELLINGS = {
     "Gather": lambda n: [call("Gather", x=n.x(0), indices=n.x(1), axis=n.attribute("axis"))],
     "GatherElements": lambda n: [call("GatherElements", x=n.x(0), indices=n.x(1), axis=n.attribute("axis"))],
     "GatherND": lambda n: [call("GatherND", x=n.x(0), indices=n.x(1), batch_dims=n.attribute("batch_dims"))],
-    "Gelu": lambda n: [call("Gelu", x=n.x(), approximate={"none": None, "tanh": "Tanh"}[n.attribute("approximate", "none")])],
+    "Gelu": lambda n: [
+        call("Gelu", x=n.x(), approximate={"none": None, "tanh": "Tanh"}[n.attribute("approximate", "none")])
+    ],
     "Gemm": spell_gemm,
-    "GroupNormalization": lambda n: [call(
-        "GroupNormalization", x=n.x(0), scale=n.x(1), bias=n.x(2), groups=n.attribute("num_groups"), epsilon=n.attribute("epsilon"))],
+    "GroupNormalization": lambda n: [
+        call(
+            "GroupNormalization",
+            x=n.x(0),
+            scale=n.x(1),
+            bias=n.x(2),
+            groups=n.attribute("num_groups"),
+            epsilon=n.attribute("epsilon"),
+        )
+    ],
     "IsInf": spell_is_inf,
     "LayerNormalization": spell_layer_norm,
     "LeakyRelu": lambda n: [call("LeakyRelu", x=n.x(), slope=n.attribute("alpha"))],
@@ -355,13 +478,22 @@ SPELLINGS = {
     "NegativeLogLikelihoodLoss": spell_loss,
     "OneHot": spell_one_hot,
     "Pad": spell_pad,
-    "RMSNormalization": lambda n: [call(
-        "RMSNormalization", x=n.x(0), scale=n.x(1), axis=n.attribute("axis"), epsilon=n.attribute("epsilon"))],
+    "RMSNormalization": lambda n: [
+        call("RMSNormalization", x=n.x(0), scale=n.x(1), axis=n.attribute("axis"), epsilon=n.attribute("epsilon"))
+    ],
     "Range": lambda n: [f"Range({', '.join(number(v) for v in n.given)})"],
     "Reshape": lambda n: [call("Reshape", x=n.x(), shape=n.given[1])],
     "Resize": spell_resize,
-    "ScatterElements": lambda n: [call(
-        "ScatterElements", x=n.x(0), indices=n.x(1), updates=n.x(2), axis=n.attribute("axis"), reduction=reduction_word(n))],
+    "ScatterElements": lambda n: [
+        call(
+            "ScatterElements",
+            x=n.x(0),
+            indices=n.x(1),
+            updates=n.x(2),
+            axis=n.attribute("axis"),
+            reduction=reduction_word(n),
+        )
+    ],
     "ScatterND": lambda n: [call("ScatterND", x=n.x(0), indices=n.x(1), updates=n.x(2), reduction=reduction_word(n))],
     "Shape": lambda n: [call("Shape", x=n.x(), start=n.attribute("start"), end=n.attribute("end"))],
     "Slice": spell_slice,
@@ -380,7 +512,7 @@ for name in REDUCTIONS:
     SPELLINGS[name] = spell_reduction
 for name, attributes in WITH_ATTRIBUTES.items():
     SPELLINGS[name] = lambda n, name=name, attributes=attributes: [
-        f"{name}({', '.join(f'{a}: {b}' for a, b in positional(n, name) + [(a, written(n.attribute(a))) for a in attributes if n.attribute(a) is not None])})"
+        call(name, **dict(positional(n, name)), **{a: n.attribute(a) for a in attributes})
     ]
 for name, ours in PLAIN.items():
     SPELLINGS[name] = lambda n, ours=ours: spell_many(n, ours)
