@@ -315,6 +315,87 @@ fn an_embedding_gives_the_row_of_each_class_and_learns_it_alone() {
     agree(&found["net/0-embedding/weight"], &Value::real([5, 3], expected), "the table");
 }
 
+#[test]
+fn words_for_what_is_left_out_can_be_written() {
+    let x = numbers(&[1, 1, 4, 6], 0.4);
+    for (short, long) in [
+        ("Sum(\"x\")", "Sum(\"x\", all)"),
+        ("Transpose(\"x\")", "Transpose(\"x\", reversed)"),
+        ("MaxPool(\"x\", 2)", "MaxPool(\"x\", 2, size)"),
+        ("Clip(\"x\", 0.1)", "Clip(\"x\", 0.1, None)"),
+        ("Slice(\"x\", [0, 0, 1], [1, 1, 3])", "Slice(\"x\", [0, 0, 1], [Sub(2, 1), 1, -1], all, 1)"),
+    ] {
+        let of = |said: &str| evaluate(said, &[("x", x.clone())]);
+        agree(&of(long), &of(short), long);
+    }
+}
+
+/// What is wrong is told, never panicked on: `x` is f32[1,3,6,6], `v` f32[3].
+#[test]
+fn arguments_that_do_not_fit_are_told() {
+    for said in [
+        r#"ConvTranspose("x", 1)"#,
+        r#"ConvTranspose("x", "x", 0, [1, 1, 1])"#,
+        r#"Conv("v", "v")"#,
+        r#"Conv("x", Normal([3, 3, 3, 3]), 0, 1, [1, 2, 3])"#,
+        r#"Conv("x", Normal([3, 3, 3, 3]), 0, 1, Sme)"#,
+        r#"Conv("x", Normal([3, 3, 3, 3]), 0, 1, 0, 30000)"#,
+        r#"Conv(x: "x", weight: Normal([3, 1, 9, 9]), groups: 3)"#,
+        r#"Conv(x: "x", weight: Normal([3, 1, 3, 3]), groups: 2)"#,
+        r#"MaxPool("x", [1, 2, 3])"#,
+        r#"MaxPool("x", 1, 1, 5)"#,
+        r#"AveragePool("x", 7)"#,
+        r#"Gather(1, "v")"#,
+        r#"GatherND("x", "v", 5)"#,
+        r#"ScatterND("x", 1, 1)"#,
+        r#"ScatterND("x", "v", 1)"#,
+        r#"ScatterElements("x", "v", "v")"#,
+        r#"MatMul(1, "x")"#,
+        r#"MatMul("x", "v")"#,
+        r#"Gemm("x", "x")"#,
+        r#"Softmax(1)"#,
+        r#"Sum(1, [0])"#,
+        r#"Unsqueeze("x", [0, 0])"#,
+        r#"Squeeze("x", [1])"#,
+        r#"Tile("x", [99999, 99999, 99999, 99999])"#,
+        r#"Slice("x", [0], [9, 9])"#,
+        r#"Slice("x", [0], [1], [0], [0])"#,
+        r#"Slice("x", -9223372036854775808, 9223372036854775807, [0], -9223372036854775808)"#,
+        r#"Split("x", [1, 1], 0, 1)"#,
+        r#"Chunk("x", 2147483647, 0, 0)"#,
+        r#"Concat([], 0)"#,
+        r#"Pad("x", [1])"#,
+        r#"Pad("x", [-9223372036854775808, 0, 0, 0, 0, 0, 0, 0])"#,
+        r#"Pad("x", [0, 0, 0, 9, 0, 0, 0, 0], Reflect)"#,
+        r#"DepthToSpace("x", 5)"#,
+        r#"OneHot("v", 2147483647)"#,
+        r#"Range(0, 1, 0)"#,
+        r#"Eye(99999, 99999)"#,
+        r#"Upsample("x", 30000, Linear)"#,
+        r#"Resize("x")"#,
+        r#"Resize("x", [5], Linear, HalfPixel, Floor, [0.0])"#,
+        r#"BatchNormalization("x", 1, 1, 1)"#,
+        r#"GroupNormalization("x", 1, 0, 2)"#,
+        r#"NegativeLogLikelihoodLoss("x", "v")"#,
+        r#"MeanOf([])"#,
+        r#"LpNormalization("x", 0, 3)"#,
+        r#"Reshape("x", [-1, -1])"#,
+        r#"Reshape("x", [7, -1])"#,
+        r#"Reshape("x", [9223372036854775807, 9223372036854775807])"#,
+        r#"Broadcast("x", [Div(1, 0)])"#,
+        r#"Broadcast("x", [Sub(1, 2)])"#,
+        r#"Broadcast("x", [Div(-9223372036854775808, -1)])"#,
+    ] {
+        let text = format!(
+            "Program(name: \"wrong\", entries: {{ \"step\": Entry(inputs: {{ \"x\": Tensor([1, 3, 6, 6]), \"v\": Tensor([3]) }}, \
+             steps: [Let(\"r\", {said})], outputs: [\"r\", \"x\", \"v\"]) }})"
+        );
+        let error = load("wrong.ron", &text, &[], &[]).expect_err(said);
+        let told = error.diagnostics().expect("the text is wrong");
+        assert!(told.entries().iter().all(|d| !d.labels.is_empty()), "{said}: {told}");
+    }
+}
+
 /// Words whose result does not change a little when what they take does.
 const FLAT: &[&str] = &[
     "Abs",

@@ -46,7 +46,12 @@ pub fn is_operation(name: &str) -> bool {
 
 /// Whether nothing is given, in a word.
 fn is_none(node: &Node) -> bool {
-    matches!(&node.value, Value::Unit { name: Some(name) } if name.text == "None")
+    is_word(node, "None")
+}
+
+/// Whether the word stands there that `gcc-gan ops` prints for what is left out.
+fn is_word(node: &Node, word: &str) -> bool {
+    matches!(&node.value, Value::Unit { name: Some(name) } if name.text == word)
 }
 
 /// What a name stands for: a node, or nothing where its expression is wrong.
@@ -160,11 +165,18 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Size => Arg::Size(self.size(node, &what)?),
             Kind::Sizes => Arg::Sizes(self.shape(node, &what)?),
             Kind::Shape => Arg::Shape(self.integers(node, &what)?),
+            Kind::Lengths
+                if param.default.is_some_and(|d| d() == Arg::Lengths(Vec::new())) && is_word(node, "size") =>
+            {
+                Arg::Lengths(Vec::new())
+            }
             Kind::Lengths => Arg::Lengths(self.lengths(node, &what, 1)?),
             Kind::Amounts => Arg::Amounts(self.lengths(node, &what, 0)?),
             Kind::Pads => Arg::Pads(self.pads(node, &what)?),
             Kind::Dimension => Arg::Dimension(self.integer(node, &what)?),
+            Kind::Permutation if is_word(node, "reversed") => Arg::Permutation(None),
             Kind::Permutation => Arg::Permutation(Some(self.integers(node, &what)?)),
+            Kind::Axes if is_word(node, "all") => Arg::Axes(None),
             Kind::Axes => Arg::Axes(Some(self.integers(node, &what)?)),
             Kind::Integer => Arg::Integer(self.integer(node, &what)?),
             Kind::Integers => Arg::Integers(self.integers(node, &what)?),

@@ -293,6 +293,7 @@ impl Nodes<'_> {
             self.misfit(x, "the filter does not fit into the images", "make the padding larger", span);
             return None;
         };
+        self.limit_parts(x, sides[0].kernel, "layers of a filter", span)?;
         let x = self.padded(x, 2, [sides[0].low, sides[0].high], span)?;
         let mut sum: Option<NodeId> = None;
         for layer in 0..sides[0].kernel {
@@ -319,7 +320,7 @@ impl Nodes<'_> {
     ) -> Option<NodeId> {
         let dimensions = self.expect_pixels(x, span)?;
         let of = self.shape(weight).to_vec();
-        self.expect_weight(x, weight, [of[0], groups], span)?;
+        self.expect_weight(x, weight, [of.first().copied().unwrap_or(0), groups], span)?;
         self.limit_parts(x, groups, "groups", span)?;
         let extra = self.each(extra, dimensions, (x, "output_padding"), span)?;
         // What is `Same` here is the image times the stride.
@@ -398,6 +399,7 @@ impl Nodes<'_> {
         span: Span,
     ) -> Option<NodeId> {
         let (examples, side) = (self.shape(x)[0], sides[0]);
+        self.limit_parts(x, side.kernel, "layers of a filter", span)?;
         let flat = self.layers_first(x, span)?;
         let end = side.low + sizes[0];
         let mut sum: Option<NodeId> = None;
