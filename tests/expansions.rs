@@ -316,6 +316,27 @@ fn an_embedding_gives_the_row_of_each_class_and_learns_it_alone() {
 }
 
 #[test]
+fn einstein_sums_are_products_and_diagonals() {
+    let given = || [("x", numbers(&[2, 3, 4], 0.4)), ("y", numbers(&[2, 4, 5], 1.4)), ("z", numbers(&[3, 3], 2.4))];
+    for (sum, same) in [
+        (r#"Einsum("bij,bjk->bik", ["x", "y"])"#, r#"MatMul("x", "y")"#),
+        (r#"Einsum("...ij,...jk->...ki", ["x", "y"])"#, r#"Transpose(MatMul("x", "y"), [0, 2, 1])"#),
+        (r#"Einsum("bij->ji", ["x"])"#, r#"Transpose(Sum("x", [0], false))"#),
+        (
+            r#"Einsum("bij,bjk,il->lk", ["x", "y", "z"])"#,
+            r#"Sum(MatMul(MatMul(Transpose("z"), "x"), "y"), [0], false)"#,
+        ),
+        (r#"Einsum("ii->i", ["z"])"#, r#"Sum(Mul("z", Eye(3, 3)), [1], false)"#),
+        (r#"Einsum("ii", ["z"])"#, r#"Sum(Mul("z", Eye(3, 3)))"#),
+    ] {
+        let taken = |said: &str| {
+            given().into_iter().filter(|(name, _)| said.contains(&format!("\"{name}\""))).collect::<Vec<_>>()
+        };
+        agree(&evaluate(sum, &taken(sum)), &evaluate(same, &taken(same)), sum);
+    }
+}
+
+#[test]
 fn words_for_what_is_left_out_can_be_written() {
     let x = numbers(&[1, 1, 4, 6], 0.4);
     for (short, long) in [
@@ -378,6 +399,12 @@ fn arguments_that_do_not_fit_are_told() {
         r#"GroupNormalization("x", 1, 0, 2)"#,
         r#"NegativeLogLikelihoodLoss("x", "v")"#,
         r#"MeanOf([])"#,
+        r#"Einsum("ij,jk", ["x"])"#,
+        r#"Einsum("abbc", ["x"])"#,
+        r#"Einsum("abcd->abe", ["x"])"#,
+        r#"Einsum("ab1d", ["x"])"#,
+        r#"Einsum("abcd,b->aa", ["x", "v"])"#,
+        r#"Einsum("abcd,c->a", ["x", "v"])"#,
         r#"LpNormalization("x", 0, 3)"#,
         r#"Reshape("x", [-1, -1])"#,
         r#"Reshape("x", [7, -1])"#,

@@ -195,6 +195,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             Kind::Probability => Arg::Probability(self.number_in(node, param, |x| (0.0..=1.0).contains(&x))?),
             Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
             Kind::Keep => Arg::Keep(Some(self.d().bool(node, &what)?)),
+            Kind::Text => Arg::Text(self.d().str(node, &what)?.to_string()),
             Kind::Word(words) => {
                 let table: Vec<(&str, &'static str)> = words.iter().map(|&word| (word, word)).collect();
                 Arg::Word(self.d().choice(node, &what, &table)?)

@@ -1,6 +1,9 @@
 //! Operations by index: one-hot vectors, the places of the largest, gathering and scattering. Indices are labels, or
 //! whole numbers in f32; what is chosen is a selection under a mask, so that a chosen element keeps its bits and passes
 //! its gradient on, and others, also infinite ones, play no part.
+//!
+//! Every index is compared with every place, in one sweep that keeps nothing: the work grows with their product. For large tables
+//! networks have `Embedding`, a matrix product.
 
 use super::diagnostic::Span;
 use super::nodes::Nodes;

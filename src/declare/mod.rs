@@ -6,6 +6,7 @@
 mod activations;
 pub mod builtin;
 pub mod diagnostic;
+mod einsum;
 mod entry;
 mod expr;
 mod foreign;

@@ -19,6 +19,8 @@ rows! {
         a: Value, b: Value, c: MaybeValue = None, alpha: Number = 1.0, beta: Number = 1.0, trans_a: Flag = false,
         trans_b: Flag = false
     ), r#"Gemm(a: "x", b: "y", trans_b: true)"# => n.gemm([a, b], c, [alpha, beta], [trans_a, trans_b], at.span);
+    /// A product of tensors, summed over dimensions whose letters are not in the result, as in "ij,jk->ik"; "..." are others.
+    Einsum(equation: Text, items: Values), r#"Einsum("ij,kj->ik", ["x", "y"])"# => n.einsum(&equation, &items, at.span);
     /// Rounded to bfloat16 (`Bf16`), which halves what a stored value takes, or widened again (`F32`).
     Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# =>
         n.add(Op::Convert { to }, &[x], "convert", at.span);

@@ -75,6 +75,8 @@ pub enum Kind {
     Flag,
     /// Whether dimensions stay, with size 1.
     Keep,
+    /// A string.
+    Text,
     /// One of some words.
     Word(&'static [&'static str]),
     /// `F32` or `Bf16`.
@@ -126,6 +128,7 @@ pub enum Arg {
     Flag(bool),
     /// `None` where they stay unless all dimensions are combined.
     Keep(Option<bool>),
+    Text(String),
     Word(&'static str),
     ElementType(DType),
     Written,
@@ -165,6 +168,7 @@ impl Kind {
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
             Kind::Flag | Kind::Keep => "true or false",
+            Kind::Text => "a text in quotes",
             Kind::Word(words) => return one_of(words),
             Kind::ElementType => "an element type, F32 or Bf16",
             Kind::Written(words) => words,
@@ -203,6 +207,7 @@ impl std::fmt::Display for Arg {
             Arg::MaybeNumber(None) | Arg::MaybeValue(None) => write!(f, "None"),
             Arg::Flag(x) | Arg::Keep(Some(x)) => write!(f, "{x}"),
             Arg::Keep(None) => write!(f, "unless all"),
+            Arg::Text(text) => write!(f, "{text:?}"),
             Arg::Word(word) => write!(f, "{word}"),
             Arg::ElementType(dtype) => write!(f, "{dtype:?}"),
             Arg::Value(_) | Arg::MaybeValue(Some(_)) | Arg::Values(_) | Arg::Written => write!(f, "..."),

@@ -29,8 +29,14 @@ from spell import NotSayable, SPELLINGS, spell  # noqa: E402
 # What cannot be said.
 LIST = pathlib.Path(__file__).parent / "not_sayable.txt"
 
-# Elements that f32 holds: those of the cases are small whole numbers, masks, or f32.
-TYPES = {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL}
+# Elements that f32 holds, but for the last digits of doubles: those of the cases are small whole numbers, masks, or f32.
+TYPES = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.BOOL,
+}
 
 
 def cases():

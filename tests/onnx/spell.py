@@ -447,6 +447,7 @@ SPELLINGS = {
     "Div": spell_div,
     "DepthToSpace": lambda n: [call("DepthToSpace", x=n.x(), block=n.attribute("blocksize"), mode=n.attribute("mode"))],
     "Dropout": spell_dropout,
+    "Einsum": lambda n: [f'Einsum("{n.attribute("equation")}", [{", ".join(n.x(i) for i in range(len(n.given)))}])'],
     "Expand": lambda n: [call("Expand", x=n.x(), shape=n.given[1])],
     "EyeLike": lambda n: [call("EyeLike", x=n.x(), k=n.attribute("k"))],
     "Gather": lambda n: [call("Gather", x=n.x(0), indices=n.x(1), axis=n.attribute("axis"))],
