@@ -95,3 +95,14 @@ fn ops_prints_every_word_one_in_full_and_what_a_wrong_one_could_be() {
     let json: serde_json::Value = serde_json::from_str(&ops(&["Adam", "--json"]).1).unwrap();
     assert_eq!(json[0]["words"][0]["arguments"][1]["default"], "0.9");
 }
+
+/// Names of ONNX, PyTorch and NumPy lead to a word that there is.
+#[test]
+fn names_of_other_tools_are_understood() {
+    for (theirs, ours) in
+        [("ReduceSum", "Sum"), ("Where", "Select"), ("Greater", "Gt"), ("PixelShuffle", "DepthToSpace")]
+    {
+        let (code, _, told) = ops(&[theirs]);
+        assert_eq!((code, told.contains(&format!("did you mean `{ours}`"))), (Some(1), true), "{told}");
+    }
+}

@@ -2,14 +2,14 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::entry::STEPS;
+use super::foreign;
 use super::layers::{LAYERS, Mode};
 use super::nodes::{Nodes, scalar_named, written};
-use super::ops::{DRAWS, Expand, GRADIENTS, TENSORS};
+use super::ops::{Expand, OPERATIONS};
 use super::program::{Function, Program};
 use super::ron::decode::{Args, Decoder};
 use super::ron::{Name, Node, Value};
-use super::rows::{Arg, At, Kind, Param, Rate, Row, find, names};
-use super::schedules::SCHEDULES;
+use super::rows::{Arg, At, Kind, Pads, Param, Rate, Row, find, names};
 use super::sizes::{Sizes, cycle, held, unused};
 use crate::ir::{DType, MAX_PADDED, NodeId};
 use crate::scalar::ScalarOp;
@@ -37,12 +37,22 @@ pub const CALLS: &[Row<Call>] = &[Row {
 
 /// The operation of that name.
 fn operation(name: &str) -> Option<&'static Row<Expand>> {
-    [TENSORS, DRAWS, GRADIENTS, SCHEDULES].into_iter().find_map(|table| find(table, name))
+    OPERATIONS.iter().find_map(|group| find(group.rows, name))
 }
 
 /// Whether an operation of the language is called so.
 pub fn is_operation(name: &str) -> bool {
     find(CALLS, name).is_some() || operation(name).is_some() || scalar_named(name).is_some()
+}
+
+/// Whether nothing is given, in a word.
+fn is_none(node: &Node) -> bool {
+    is_word(node, "None")
+}
+
+/// Whether the word stands there that `gcc-gan ops` prints for what is left out.
+fn is_word(node: &Node, word: &str) -> bool {
+    matches!(&node.value, Value::Unit { name: Some(name) } if name.text == word)
 }
 
 /// What a name stands for: a node, or nothing where its expression is wrong.
@@ -124,9 +134,14 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.sizes.size(self.program, node, what, self.nodes.d())
     }
 
-    /// The arguments of a row, and where they stand. All are read before the first that is wrong ends it.
-    pub fn arguments<T>(&mut self, row: &Row<T>, mut args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
-        let given: Vec<Option<&'n Node>> = (row.params.iter())
+    /// The arguments of a row, and where they stand.
+    pub fn arguments<T>(&mut self, row: &Row<T>, args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
+        self.arguments_for(row.params, args, span)
+    }
+
+    /// Arguments, and where they stand. All are read before the first that is wrong ends it.
+    pub fn arguments_for(&mut self, params: &[Param], mut args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
+        let given: Vec<Option<&'n Node>> = (params.iter())
             .map(|param| match param.default {
                 Some(_) => args.optional(param.name),
                 None => args.required(self.d(), param.name),
@@ -134,7 +149,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
             .collect();
         args.finish(self.d());
         let spans = given.iter().map(|node| node.map_or(span, |n| n.span)).collect();
-        let read: Vec<Option<Arg>> = (row.params.iter().zip(given))
+        let read: Vec<Option<Arg>> = (params.iter().zip(given))
             .map(|(param, node)| match (node, param.default) {
                 (Some(node), _) => self.argument(param, node),
                 (None, default) => default.map(|default| default()),
@@ -147,6 +162,8 @@ impl<'l, 'n> Expressions<'l, 'n> {
         let what = format!("`{}`", param.name);
         Some(match param.kind {
             Kind::Value => Arg::Value(self.expr(node)?),
+            Kind::MaybeValue if is_none(node) => Arg::MaybeValue(None),
+            Kind::MaybeValue => Arg::MaybeValue(Some(self.expr(node)?)),
             Kind::Values => {
                 let items = self.d().list(node, &what)?;
                 let items: Vec<Option<NodeId>> = items.iter().map(|n| self.expr(n)).collect();
@@ -154,18 +171,43 @@ impl<'l, 'n> Expressions<'l, 'n> {
             }
             Kind::Size => Arg::Size(self.size(node, &what)?),
             Kind::Sizes => Arg::Sizes(self.shape(node, &what)?),
-            Kind::Pair => Arg::Pair(self.pair(node, &what, 1)?),
-            Kind::Padding => Arg::Padding(self.pair(node, &what, 0)?),
-            Kind::Dimension => Arg::Dimension(self.d().usize(node, &what)?),
-            Kind::Dimensions => Arg::Dimensions(self.whole_numbers(node, &what)?),
-            Kind::Axes => Arg::Axes(Some(self.whole_numbers(node, &what)?)),
+            Kind::Shape => Arg::Shape(self.integers(node, &what)?),
+            Kind::Lengths
+                if param.default.is_some_and(|d| d() == Arg::Lengths(Vec::new())) && is_word(node, "size") =>
+            {
+                Arg::Lengths(Vec::new())
+            }
+            Kind::Lengths => Arg::Lengths(self.lengths(node, &what, 1)?),
+            Kind::Amounts => Arg::Amounts(self.lengths(node, &what, 0)?),
+            Kind::Pads => Arg::Pads(self.pads(node, &what)?),
+            Kind::Dimension => Arg::Dimension(self.integer(node, &what)?),
+            Kind::Permutation if is_word(node, "reversed") => Arg::Permutation(None),
+            Kind::Permutation => Arg::Permutation(Some(self.integers(node, &what)?)),
+            Kind::Axes if is_word(node, "all") => Arg::Axes(None),
+            Kind::Axes => Arg::Axes(Some(self.integers(node, &what)?)),
+            Kind::Integer => Arg::Integer(self.integer(node, &what)?),
+            Kind::Integers => Arg::Integers(self.integers(node, &what)?),
+            Kind::Numbers => {
+                let items = self.d().list(node, &what)?;
+                let numbers: Vec<Option<f64>> =
+                    items.iter().map(|n| self.number_in(n, param, f64::is_finite)).collect();
+                Arg::Numbers(numbers.into_iter().collect::<Option<_>>()?)
+            }
             Kind::Number => Arg::Number(self.number_in(node, param, f64::is_finite)?),
+            Kind::MaybeNumber if is_none(node) => Arg::MaybeNumber(None),
+            Kind::MaybeNumber => Arg::MaybeNumber(Some(self.number_in(node, param, f64::is_finite)?)),
             Kind::NotNegative => Arg::NotNegative(self.number_in(node, param, |x| (0.0..f64::INFINITY).contains(&x))?),
             Kind::Positive => Arg::Positive(self.number_in(node, param, |x| x > 0.0 && x.is_finite())?),
             Kind::Fraction => Arg::Fraction(self.number_in(node, param, |x| (0.0..1.0).contains(&x))?),
             Kind::Probability => Arg::Probability(self.number_in(node, param, |x| (0.0..=1.0).contains(&x))?),
             Kind::Rate => Arg::Rate(self.rate(node, param)?),
             Kind::Flag => Arg::Flag(self.d().bool(node, &what)?),
+            Kind::Keep => Arg::Keep(Some(self.d().bool(node, &what)?)),
+            Kind::Text => Arg::Text(self.d().str(node, &what)?.to_string()),
+            Kind::Word(words) => {
+                let table: Vec<(&str, &'static str)> = words.iter().map(|&word| (word, word)).collect();
+                Arg::Word(self.d().choice(node, &what, &table)?)
+            }
             Kind::ElementType => Arg::ElementType(self.d().choice(node, &what, &ELEMENT_TYPES)?),
             Kind::Written(_) => Arg::Written,
         })
@@ -209,28 +251,53 @@ impl<'l, 'n> Expressions<'l, 'n> {
         None
     }
 
-    fn whole_numbers(&mut self, node: &Node, what: &str) -> Option<Vec<usize>> {
-        let items = self.d().list(node, what)?;
+    fn integer(&mut self, node: &Node, what: &str) -> Option<i64> {
+        self.sizes.integer(self.program, node, what, self.nodes.d())
+    }
+
+    /// A list of whole numbers, or one.
+    fn integers(&mut self, node: &Node, what: &str) -> Option<Vec<i64>> {
+        let items = match &node.value {
+            Value::List(_) | Value::Tuple { name: None, .. } | Value::Unit { name: None } => {
+                self.d().list(node, what)?
+            }
+            Value::Int(x) => return Some(vec![*x]),
+            // A name or arithmetic that stands for one.
+            Value::Str(_) | Value::Tuple { .. } => return Some(vec![self.integer(node, what)?]),
+            _ => self.d().list(node, what)?,
+        };
         let each = format!("an element of {what}");
-        let numbers: Vec<Option<usize>> = items.iter().map(|n| self.d().usize(n, &each)).collect();
+        let numbers: Vec<Option<i64>> = items.iter().map(|n| self.integer(n, &each)).collect();
         numbers.into_iter().collect()
     }
 
-    /// One size for both dimensions, or a list of two.
-    fn pair(&mut self, node: &Node, what: &str, least: usize) -> Option<[usize; 2]> {
-        let pair = match &node.value {
-            Value::List(items) | Value::Tuple { name: None, items } if items.len() == 2 => {
-                let sizes = [self.size_or_zero(&items[0], what), self.size_or_zero(&items[1], what)];
-                [sizes[0]?, sizes[1]?]
+    /// What is added around images.
+    fn pads(&mut self, node: &Node, what: &str) -> Option<Pads> {
+        match &node.value {
+            Value::Unit { name: Some(_) } => {
+                let table = [("Same", Pads::Same), ("SameLower", Pads::SameLower)];
+                let chosen = self.d().choice(node, what, &[("Same", 0), ("SameLower", 1)])?;
+                table.into_iter().nth(chosen).map(|(_, pads)| pads)
             }
-            _ => [self.size_or_zero(node, what)?; 2],
+            _ => Some(Pads::Sides(self.lengths(node, what, 0)?)),
+        }
+    }
+
+    /// One number, or a list of them, each from `least` on.
+    fn lengths(&mut self, node: &Node, what: &str, least: usize) -> Option<Vec<usize>> {
+        let list = match &node.value {
+            Value::List(items) | Value::Tuple { name: None, items } if !items.is_empty() => {
+                let sizes: Vec<Option<usize>> = items.iter().map(|item| self.size_or_zero(item, what)).collect();
+                sizes.into_iter().collect::<Option<Vec<usize>>>()?
+            }
+            _ => vec![self.size_or_zero(node, what)?],
         };
-        if let Some(large) = pair.iter().find(|&&p| p > MAX_PADDED) {
+        if let Some(large) = list.iter().find(|&&p| p > MAX_PADDED) {
             self.beyond_padded(what, large, node.span);
             return None;
         }
-        if pair.iter().all(|&p| p >= least) {
-            return Some(pair);
+        if list.iter().all(|&p| p >= least) {
+            return Some(list);
         }
         let diagnostic =
             Diagnostic::new("bad-value", format!("{what} must be at least {least}")).label(node.span, "too small");
@@ -245,6 +312,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
                 self.beyond_padded(what, &large, node.span);
                 None
             }
+            Value::Tuple { name: Some(_), .. } if self.integer(node, what)? == 0 => Some(0),
             _ => self.size(node, what),
         }
     }
@@ -323,13 +391,13 @@ impl<'l, 'n> Expressions<'l, 'n> {
         }
         let scalars: Vec<String> = ScalarOp::ALL.iter().map(|&op| written(op)).collect();
         let functions = program.functions.iter().map(|f| f.name.text.as_str());
-        let tables = [names(TENSORS), names(DRAWS), names(GRADIENTS), names(SCHEDULES), names(CALLS)].concat();
+        let tables: Vec<&str> = OPERATIONS.iter().flat_map(|group| names(group.rows)).chain(names(CALLS)).collect();
         let known: Vec<&str> =
             (tables.into_iter()).chain(scalars.iter().map(String::as_str)).chain(functions).collect();
         let text = name.text.as_str();
         let mut diagnostic = Diagnostic::new("unknown-op", format!("there is no operation `{text}`"))
             .label(name.span, "not known")
-            .did_you_mean(text, &known);
+            .did_you_mean(foreign::ours(text).unwrap_or(text), &known);
         if find(LAYERS, text).is_some() {
             diagnostic = diagnostic.help(format!("`{text}` is a layer: it stands among the `layers` of a network"));
         } else if program.network(text).is_some() {

@@ -2,9 +2,10 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::nodes::Nodes;
-use super::rows::{Arg, Kind, Param, Row, rows};
+use super::rows::{Arg, Kind, Pads, Param, Row, rows};
 use super::weights::Weights;
-use crate::ir::{Distribution, Initialiser, NodeId, Op, Real, ReduceKind, StateRole, Type, Window};
+use super::windows::{Pooling, Spacing};
+use crate::ir::{Initialiser, NodeId, Op, ReduceKind, StateRole, Type};
 use crate::scalar::ScalarOp;
 
 /// How a network is called.
@@ -29,6 +30,9 @@ pub struct Layer {
     pub weights: Weights,
 }
 
+/// What layers for images take, in words.
+const IMAGES: &str = "images [batch, channels, height, width]";
+
 /// Adds the nodes of a layer.
 pub type Expand = fn(&mut Nodes<'_>, &Layer, &[Arg]) -> Option<NodeId>;
 
@@ -37,50 +41,76 @@ rows! {
     LAYERS: Expand; |n, layer|
     /// Each of `units` results is a weighted sum of all features, [batch, features].
     Dense(units: Size, bias: Flag = true), "Dense(units: 10)" => n.dense(layer, units, bias);
-    /// A convolution of images [batch, channels, height, width].
-    Conv(channels: Size, kernel: Pair, stride: Pair = [1, 1], pad: Padding = [0, 0], bias: Flag = true),
-        "Conv(channels: 4, kernel: 4, stride: 2, pad: 1)" => n.conv(layer, channels, kernel, Window { stride, pad }, bias, false);
-    /// A transposed convolution: with a stride of 2 images become twice as high and wide.
-    ConvTranspose(channels: Size, kernel: Pair, stride: Pair = [1, 1], pad: Padding = [0, 0], bias: Flag = true),
-        "ConvTranspose(channels: 4, kernel: 4, stride: 2, pad: 1)" => n.conv(layer, channels, kernel, Window { stride, pad }, bias, true);
+    /// A convolution of images [batch, channels, height, width], or with one or three dimensions instead of two.
+    Conv(
+        channels: Size, kernel: Lengths, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]), bias: Flag = true,
+        dilation: Lengths = vec![1], groups: Size = 1
+    ), "Conv(channels: 4, kernel: 4, stride: 2, pad: 1)" => {
+        let spacing = Spacing { stride, pads: pad, dilation };
+        n.conv(layer, (channels, &kernel), &spacing, groups, bias)
+    };
+    /// A transposed convolution: with a stride of 2 images double in size. `output_padding` adds at the end.
+    ConvTranspose(
+        channels: Size, kernel: Lengths, stride: Lengths = vec![1], pad: Pads = Pads::Sides(vec![0]), bias: Flag = true,
+        dilation: Lengths = vec![1], groups: Size = 1, output_padding: Amounts = vec![0]
+    ), "ConvTranspose(channels: 4, kernel: 4, stride: 2, pad: 1)" => {
+        let spacing = Spacing { stride, pads: pad, dilation };
+        n.conv_transpose(layer, (channels, &kernel), &spacing, (&output_padding, groups), bias)
+    };
     /// Each channel to mean 0 and variance 1 over the batch, then scaled and shifted by learned numbers.
-    BatchNorm(epsilon: Positive = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" => n.batch_norm(layer, epsilon, momentum);
+    BatchNorm(epsilon: Positive = 1e-5, momentum: Fraction = 0.1), "BatchNorm()" =>
+        n.batch_norm(layer, epsilon, momentum);
+    /// Each example to mean 0 and variance 1 from dimension `axis` on, then scaled and shifted by learned numbers.
+    LayerNorm(axis: Dimension = 1, epsilon: Positive = 1e-5), "LayerNorm()" =>
+        n.layer_norm(layer, axis, epsilon, false);
+    /// Each example to a mean square of 1 over the dimensions from `axis` on, then scaled by learned numbers.
+    RMSNorm(axis: Dimension = 1, epsilon: Positive = 1e-5), "RMSNorm()" => n.layer_norm(layer, axis, epsilon, true);
+    /// Each channel of each example to mean 0 and variance 1, then scaled and shifted by learned numbers.
+    InstanceNorm(epsilon: Positive = 1e-5), "InstanceNorm()" => n.group_norm(layer, None, epsilon);
+    /// Each group of channels of each example to mean 0 and variance 1, then scaled and shifted by learned numbers.
+    GroupNorm(groups: Size, epsilon: Positive = 1e-5), "GroupNorm(1)" => n.group_norm(layer, Some(groups), epsilon);
     /// In training, elements become 0 with the probability `rate`; the others are scaled up.
-    Dropout(rate: Fraction), "Dropout(0.25)" => n.dropout(layer, rate);
-    /// Negative numbers become 0.
-    Relu(), "Relu()" => n.relu(layer);
-    /// Negative numbers are multiplied by `slope`.
-    LeakyRelu(slope: Number), "LeakyRelu(0.2)" => n.leaky_relu(layer, slope);
+    Dropout(rate: Fraction), "Dropout(0.25)" =>
+        if layer.mode == Mode::Inference { Some(layer.input) } else { n.dropout(layer.input, rate, layer.span) };
+    /// Negative numbers are multiplied by a learned slope: one for all, or one for each channel.
+    PRelu(start: Number = 0.25, per_channel: Flag = false), "PRelu()" => n.learned_slope(layer, start, per_channel);
+    /// Class numbers as learned vectors of `size`, which are a new last dimension.
+    Embedding(classes: Size, size: Size), "Embedding(10, 16)" => n.embedding(layer, classes, size);
     /// [batch, ...] as [batch, all the rest].
     Flatten(), "Flatten()" => n.flatten(layer.input, layer.span);
-    /// The same elements of each example in another shape, written without the batch.
-    Reshape(shape: Sizes), "Reshape([4, 16])" => n.reshape_examples(layer, &shape);
-    /// The largest of each `size` x `size` window; windows do not overlap.
-    MaxPool(size: Size), "MaxPool(2)" => n.pool(layer, size, ReduceKind::Max);
-    /// The mean of each `size` x `size` window; windows do not overlap.
-    AvgPool(size: Size), "AvgPool(2)" => n.pool(layer, size, ReduceKind::Sum);
+    /// The same elements of each example in another shape, written without the batch; one size may be -1.
+    Reshape(shape: Shape), "Reshape([4, -1])" => n.reshape_examples(layer, &shape);
+    /// The largest of each window; without a stride windows lie side by side; `ceil` keeps a last one that is cut off.
+    MaxPool(
+        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
+        ceil: Flag = false
+    ), "MaxPool(2)" => {
+        let spacing = Spacing { stride, pads: pad, dilation };
+        n.pooled(layer.input, (&size, ceil), &spacing, Pooling::Max, layer.span)
+    };
+    /// The mean of each window of `size`, in which padding counts as zeros with `count_include_pad`.
+    AvgPool(
+        size: Lengths, stride: Lengths = vec![], pad: Pads = Pads::Sides(vec![0]), dilation: Lengths = vec![1],
+        ceil: Flag = false,
+        count_include_pad: Flag = false
+    ), "AvgPool(2)" => {
+        let spacing = Spacing { stride, pads: pad, dilation };
+        n.pooled(layer.input, (&size, ceil), &spacing, Pooling::Average { padded: count_include_pad }, layer.span)
+    };
+    /// The mean of all pixels of each channel: [batch, channels, height, width] as [batch, channels].
+    GlobalAvgPool(), "GlobalAvgPool()" => n.global_pool(layer, ReduceKind::Sum);
+    /// The largest of all pixels of each channel: [batch, channels, height, width] as [batch, channels].
+    GlobalMaxPool(), "GlobalMaxPool()" => n.global_pool(layer, ReduceKind::Max);
+    /// Images so many times as high and wide: pixels repeated, or with lines drawn between them (`Linear`: bilinear).
+    Upsample(scale: Lengths = vec![2], mode: Word(&["Nearest", "Linear"]) = "Nearest"), "Upsample(2)" =>
+        n.upsampled(layer.input, &scale, mode == "Linear", layer.span);
 }
 
 impl Nodes<'_> {
-    fn relu(&mut self, layer: &Layer) -> Option<NodeId> {
-        let (x, span) = (layer.input, layer.span);
-        let zero = self.constant(0.0, span)?;
-        self.apply(ScalarOp::Max, &[x, zero], span)
-    }
-
-    fn leaky_relu(&mut self, layer: &Layer, slope: f64) -> Option<NodeId> {
-        let (x, span) = (layer.input, layer.span);
-        let (zero, slope) = (self.constant(0.0, span)?, self.constant(slope, span)?);
-        let is_positive = self.apply_as(ScalarOp::Gt, &[x, zero], "is_positive", span)?;
-        let scaled = self.apply_as(ScalarOp::Mul, &[x, slope], "scaled", span)?;
-        self.apply(ScalarOp::Select, &[is_positive, x, scaled], span)
-    }
-
-    fn reshape_examples(&mut self, layer: &Layer, shape: &[usize]) -> Option<NodeId> {
+    fn reshape_examples(&mut self, layer: &Layer, shape: &[i64]) -> Option<NodeId> {
         let x = layer.input;
-        let mut to = vec![self.graph.shape(x)[0]];
-        to.extend(shape);
-        self.add(Op::Reshape { to }, &[x], "reshape", layer.span)
+        let to: Vec<i64> = [&[self.graph.shape(x)[0] as i64], shape].concat();
+        self.reshape_to(x, &to, layer.span)
     }
 
     /// Reports an input of another rank than a layer takes.
@@ -199,17 +229,137 @@ impl Nodes<'_> {
         Some((centred, variance))
     }
 
-    /// Srivastava et al., "Dropout", JMLR 15 (2014), in the form that scales while training.
-    fn dropout(&mut self, layer: &Layer, rate: f64) -> Option<NodeId> {
+    /// A convolution. Weights are laid out as PyTorch has them: `[out, in / groups, height, width]`.
+    fn conv(
+        &mut self,
+        layer: &Layer,
+        (channels, kernel): (usize, &[usize]),
+        spacing: &Spacing,
+        groups: usize,
+        bias: bool,
+    ) -> Option<NodeId> {
+        let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
+        let elements: f64 = kernel.iter().map(|&k| k as f64).product();
+        let fans = (input + channels) as f64 / groups as f64 * elements;
+        let weight = self.weight(layer, [&[channels, input / groups], &kernel[..]].concat(), fans, 0)?;
+        let y = self.convolution(layer.input, weight, spacing, groups, layer.span)?;
+        if bias { self.add_bias(layer, y) } else { Some(y) }
+    }
+
+    /// The transpose of a convolution, which is its gradient in its input. Weights are laid out as PyTorch has them:
+    /// `[in, out / groups, height, width]`.
+    fn conv_transpose(
+        &mut self,
+        layer: &Layer,
+        (channels, kernel): (usize, &[usize]),
+        spacing: &Spacing,
+        (extra, groups): (&[usize], usize),
+        bias: bool,
+    ) -> Option<NodeId> {
+        let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
+        let elements: f64 = kernel.iter().map(|&k| k as f64).product();
+        let fans = (input + channels) as f64 / groups as f64 * elements;
+        let weight = self.weight(layer, [&[input, channels / groups], &kernel[..]].concat(), fans, 1)?;
+        let y = self.transposed(layer.input, weight, spacing, (extra, groups), layer.span)?;
+        if bias { self.add_bias(layer, y) } else { Some(y) }
+    }
+
+    /// The channels of images that groups divide, and the sizes of the kernel.
+    fn expect_grouped(
+        &mut self,
+        layer: &Layer,
+        channels: usize,
+        kernel: &[usize],
+        groups: usize,
+    ) -> Option<(usize, Vec<usize>)> {
         let x = layer.input;
-        if layer.mode == Mode::Inference || rate == 0.0 {
-            return Some(x);
+        let dimensions = self.shape(x).len().saturating_sub(2);
+        if !(1..=3).contains(&dimensions) || ![1, dimensions].contains(&kernel.len()) {
+            let hint = "`Reshape([channels, height, width])` in front of it makes images";
+            self.expect_rank(layer, x, 4, IMAGES, hint)?;
+            let hint = format!("give a kernel of {dimensions} sizes, or one for all");
+            self.misfit(x, format!("the kernel has {} sizes", kernel.len()), hint, layer.span);
+            return None;
         }
-        let span = layer.span;
-        let shape = self.graph.shape(x).to_vec();
-        let mask = self.draw(Distribution::Bernoulli(Real(1.0 - rate)), shape, span)?;
-        let scale = self.constant(1.0 / (1.0 - rate), span)?;
-        let scaled = self.apply_as(ScalarOp::Mul, &[mask, scale], "scaled_mask", span)?;
-        self.apply_as(ScalarOp::Mul, &[x, scaled], "drop", span)
+        let input = self.shape(x)[1];
+        if !input.is_multiple_of(groups) || !channels.is_multiple_of(groups) {
+            let message = format!("{groups} groups do not divide {input} channels in and {channels} out");
+            self.misfit(x, message, "they must divide both", layer.span);
+            return None;
+        }
+        let kernel = if kernel.len() == 1 { vec![kernel[0]; dimensions] } else { kernel.to_vec() };
+        Some((input, kernel))
+    }
+
+    /// Scales and offsets have the shape of an example, from `axis` on, as in PyTorch.
+    fn layer_norm(&mut self, layer: &Layer, axis: i64, epsilon: f64, by_root: bool) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let shape = self.shape(x).to_vec();
+        let axis = self.axis(axis, shape.len(), span)?;
+        if axis == 0 {
+            self.misfit(x, "a layer does not mix examples", "dimension 0 is the batch: `axis` is from 1 on", span);
+            return None;
+        }
+        let axes: Vec<usize> = (axis..shape.len()).collect();
+        let scale = self.parameter(layer, "scale", shape[axis..].to_vec(), Initialiser::Constant(1.0))?;
+        if by_root {
+            let normal = self.rms_normalised(x, &axes, epsilon, span)?;
+            return self.scaled_and_shifted(normal, [Some(scale), None], span);
+        }
+        let offset = self.parameter(layer, "offset", shape[axis..].to_vec(), Initialiser::Constant(0.0))?;
+        let normal = self.normalised(x, &axes, epsilon, span)?;
+        self.scaled_and_shifted(normal, [Some(scale), Some(offset)], span)
+    }
+
+    /// By groups of channels, or by single ones. Scales and offsets are one for each channel.
+    fn group_norm(&mut self, layer: &Layer, groups: Option<usize>, epsilon: f64) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let normal = self.group_normalised(x, groups, epsilon, span)?;
+        let channels = self.shape(x)[1];
+        let scale = self.parameter(layer, "scale", vec![channels], Initialiser::Constant(1.0))?;
+        let offset = self.parameter(layer, "offset", vec![channels], Initialiser::Constant(0.0))?;
+        let (scale, offset) = (self.by_channel(scale, x, span)?, self.by_channel(offset, x, span)?);
+        self.scaled_and_shifted(normal, [Some(scale), Some(offset)], span)
+    }
+
+    /// He et al., "Delving Deep into Rectifiers", ICCV 2015, section 2.1.
+    fn learned_slope(&mut self, layer: &Layer, start: f64, per_channel: bool) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        if per_channel && self.shape(x).len() < 2 {
+            self.misfit(x, "there are no channels", "leave `per_channel` out for one slope for all", span);
+            return None;
+        }
+        let shape = if per_channel { vec![self.shape(x)[1]] } else { vec![] };
+        let slope = self.parameter(layer, "slope", shape, Initialiser::Constant(start))?;
+        let slope = self.by_channel(slope, x, span)?;
+        self.p_relu(x, slope, span)
+    }
+
+    /// Vectors of mean 0 and variance 1, chosen by a product with one-hot rows: whole numbers below `classes` are
+    /// given.
+    fn embedding(&mut self, layer: &Layer, classes: usize, size: usize) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let shape = self.shape(x).to_vec();
+        let table =
+            self.parameter(layer, "weight", vec![classes, size], Initialiser::Uniform { limit: 3f64.sqrt() })?;
+        let x = self.reshaped(x, vec![shape.iter().product(), 1], span)?;
+        let x = self.add(Op::Detach, &[x], "classes", span)?;
+        let rows = self.is_index(x, classes, 1, span)?;
+        let vectors = self.add(Op::MatMul, &[rows, table], "embedding", span)?;
+        self.reshaped(vectors, [&shape[..], &[size]].concat(), span)
+    }
+
+    fn global_pool(&mut self, layer: &Layer, kind: ReduceKind) -> Option<NodeId> {
+        let (x, span) = (layer.input, layer.span);
+        let shape = self.shape(x).to_vec();
+        if shape.len() < 3 {
+            self.expect_rank(layer, x, 4, IMAGES, "pooling is for images")?;
+        }
+        let axes: Vec<usize> = (2..shape.len()).collect();
+        let pooled = match kind {
+            ReduceKind::Max => self.reduced(kind, x, &axes, span)?,
+            _ => self.mean_kept(x, &axes, span)?,
+        };
+        self.reshaped(pooled, shape[..2].to_vec(), span)
     }
 }

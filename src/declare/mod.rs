@@ -3,21 +3,28 @@
 //! [`load`] reads a program, checks it, and expands its layers, losses and optimisers to primitive
 //! operations. What a layer, a loss or a training step is, is known here and nowhere else.
 
+mod activations;
 mod average;
 pub mod builtin;
-mod conv_pool;
 pub mod diagnostic;
+mod einsum;
 mod entry;
 mod expr;
+mod foreign;
+mod images;
+mod indexing;
 mod init;
 mod layers;
 mod lowering;
+mod movement;
 mod networks;
 mod nodes;
 mod non_finite;
+mod norms;
 mod ops;
 mod optimisers;
 mod program;
+mod reductions;
 pub mod ron;
 mod rows;
 mod schedules;
@@ -25,6 +32,7 @@ mod sizes;
 mod source_text;
 pub mod vocabulary;
 mod weights;
+mod windows;
 
 use crate::ir::{Module, Type};
 use diagnostic::{Diagnostic, Diagnostics, Span};

@@ -1,7 +1,9 @@
 //! Networks, expanded layer by layer.
 
+use super::activations::FUNCTIONS;
 use super::diagnostic::{Diagnostic, Span};
 use super::expr::Expressions;
+use super::foreign;
 use super::layers::{Expand, LAYERS, Layer, Mode};
 use super::nodes::{scalar_named, written};
 use super::program::Network;
@@ -33,7 +35,7 @@ pub const BLOCKS: &[Row<Block>] = &[
             Param { name: "shortcut", kind: Kind::Written("a list of layers"), default: Some(|| Arg::Nothing) },
         ],
         meaning: "What layers make of the input plus the input, or plus what the layers of `shortcut` make of it.",
-        example: "Residual([Conv(channels: 1, kernel: 3, pad: 1), Relu()])",
+        example: "Residual([BatchNorm(), Swish()])",
         expand: |expressions, site, args| expressions.residual(site, args),
     },
     Row {
@@ -71,6 +73,8 @@ pub struct Site<'p> {
 enum Known {
     Row(&'static Row<Expand>),
     Block(&'static Row<Block>),
+    /// A function of one tensor, which is what comes in.
+    Function(&'static Row<super::ops::Expand>),
     Activation(ScalarOp),
 }
 
@@ -149,16 +153,19 @@ impl<'n> Expressions<'_, 'n> {
         if let Some(row) = find(BLOCKS, text) {
             return Some((text, Known::Block(row), args));
         }
+        if let Some(row) = find(FUNCTIONS, text) {
+            return Some((text, Known::Function(row), args));
+        }
         if let Some(op) = scalar_named(text).filter(|&op| is_activation(op)) {
             return Some((text, Known::Activation(op), args));
         }
         let activations: Vec<String> =
             ScalarOp::ALL.iter().copied().filter(|&op| is_activation(op)).map(written).collect();
-        let near: Vec<&str> =
-            [names(LAYERS), names(BLOCKS)].concat().into_iter().chain(activations.iter().map(String::as_str)).collect();
+        let layers = [names(LAYERS), names(BLOCKS), names(FUNCTIONS)].concat();
+        let near: Vec<&str> = layers.into_iter().chain(activations.iter().map(String::as_str)).collect();
         let mut diagnostic = Diagnostic::new("unknown-layer", format!("there is no layer `{text}`"))
             .label(name.span, "not known")
-            .did_you_mean(text, &near)
+            .did_you_mean(foreign::ours(text).unwrap_or(text), &near)
             .suggest(text, &names(LAYERS));
         if self.program().network(text).is_some() {
             diagnostic = diagnostic.help("networks do not hold networks: call one after the other in a step");
@@ -187,6 +194,10 @@ impl<'n> Expressions<'_, 'n> {
                 let read = self.arguments(row, args, node.span);
                 read.and_then(|(args, _)| (row.expand)(self.nodes(), &layer, &args))
             }
+            Known::Function(row) => self.arguments_for(&row.params[1..], args, node.span).and_then(|(args, spans)| {
+                let at = At { span: node.span, args: [vec![node.span], spans].concat() };
+                (row.expand)(self.nodes(), &at, &[vec![Arg::Value(x)], args].concat())
+            }),
             Known::Activation(op) => {
                 args.finish(self.d());
                 self.nodes().apply(op, &[x], node.span)

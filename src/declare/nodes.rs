@@ -398,6 +398,9 @@ impl<'l> Nodes<'l> {
 
 /// How a scalar operation is written: `log` is `Log`, `add_u32` is `AddU32`.
 pub fn written(op: ScalarOp) -> String {
+    if op == ScalarOp::IsNan {
+        return "IsNaN".to_string();
+    }
     op.name().split('_').map(|part| part[..1].to_uppercase() + &part[1..]).collect()
 }
 

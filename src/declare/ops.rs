@@ -3,48 +3,91 @@
 use super::diagnostic::{Diagnostic, Span};
 use super::nodes::Nodes;
 use super::rows::{Arg, At, Kind, Param, Row, rows};
-use crate::ir::{DType, Distribution, NodeId, Op, Real, ReduceKind, Type};
+use crate::ir::{DType, Distribution, NodeId, Op, Real, Type};
 use crate::scalar::ScalarOp;
 
 /// Adds the nodes of an operation.
 pub type Expand = fn(&mut Nodes<'_>, &At, &[Arg]) -> Option<NodeId>;
 
 rows! {
-    /// Operations on whole tensors.
+    /// Products of matrices, and what makes tensors of numbers.
     TENSORS: Expand; |n, at|
-    /// The mean over all dimensions, or over some, which stay with size 1.
-    Mean(x: Value, axes: Axes = None), r#"Mean("x", [1])"# => n.mean(x, axes, at.span);
-    /// The sum over all dimensions, or over some, which stay with size 1.
-    Sum(x: Value, axes: Axes = None), r#"Sum("x", [1])"# => n.reduce(ReduceKind::Sum, x, axes, at.span).map(|(sum, _)| sum);
-    /// The largest element over all dimensions, or over some, which stay with size 1.
-    ReduceMax(x: Value, axes: Axes = None), r#"ReduceMax("x")"# => n.reduce(ReduceKind::Max, x, axes, at.span).map(|(max, _)| max);
-    /// The same elements in another shape.
-    Reshape(x: Value, shape: Sizes), r#"Reshape("x", [2, 12])"# => n.add(Op::Reshape { to: shape }, &[x], "reshape", at.span);
-    /// Sizes of 1 repeated, new dimensions in front.
-    Broadcast(x: Value, shape: Sizes), r#"Broadcast("x", [3, 4, 6])"# => n.repeat(x, &shape, at.span);
-    /// Dimensions in another order: dimension i of the result is dimension permutation[i] of x.
-    Transpose(x: Value, permutation: Dimensions), r#"Transpose("x", [1, 0])"# =>
-        n.add(Op::Transpose { permutation }, &[x], "transpose", at.span);
-    /// The elements from `start` to before `end` in each dimension.
-    Slice(x: Value, start: Dimensions, end: Sizes), r#"Slice("x", [0, 2], [4, 5])"# =>
-        n.add(Op::Slice { start, end }, &[x], "slice", at.span);
-    /// Tensors joined along a dimension.
-    Concat(items: Values, axis: Dimension), r#"Concat(["x", "y"], 1)"# => n.add(Op::Concat { axis }, &items, "concat", at.span);
-    /// The matrix product over the last two dimensions; those before them are equal.
-    MatMul(a: Value, b: Value), r#"MatMul("x", Transpose("y", [1, 0]))"# => n.add(Op::MatMul, &[a, b], "matmul", at.span);
-    /// Labels u32[n] as [n, classes]: 1 at the label, else 0.
-    OneHot(labels: Value, classes: Size), r#"OneHot("labels", 10)"# => n.one_hot(labels, classes, at.span);
-    /// Exponentials over their sum, along the last dimension.
-    Softmax(x: Value), r#"Softmax("x")"# => n.softmax(false, x, at.span);
-    /// The logarithm of the softmax, without overflow.
-    LogSoftmax(x: Value), r#"LogSoftmax("x")"# => n.softmax(true, x, at.span);
+    /// The matrix product over the last two dimensions, others repeated as in `Add`; a vector is one row or column.
+    MatMul(a: Value, b: Value), r#"MatMul("x", Transpose("y", [1, 0]))"# => n.matmul(a, b, at.span);
+    /// `alpha`·a·b + `beta`·c, with a or b transposed.
+    Gemm(
+        a: Value, b: Value, c: MaybeValue = None, alpha: Number = 1.0, beta: Number = 1.0, trans_a: Flag = false,
+        trans_b: Flag = false
+    ), r#"Gemm(a: "x", b: "y", trans_b: true)"# => n.gemm([a, b], c, [alpha, beta], [trans_a, trans_b], at.span);
+    /// A product of tensors, summed over dimensions whose letters are not in the result, as in "ij,jk->ik"; "..." are others.
+    Einsum(equation: Text, items: Values), r#"Einsum("ij,kj->ik", ["x", "y"])"# => n.einsum(&equation, &items, at.span);
     /// Rounded to bfloat16 (`Bf16`), which halves what a stored value takes, or widened again (`F32`).
-    Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# => n.add(Op::Convert { to }, &[x], "convert", at.span);
-    /// [n, ...] as [n, all the rest].
-    Flatten(x: Value), r#"Flatten("x")"# => n.flatten(x, at.span);
+    Convert(x: Value, to: ElementType), r#"Convert(Convert("x", Bf16), F32)"# =>
+        n.add(Op::Convert { to }, &[x], "convert", at.span);
+    /// Every element the same number.
+    ConstantOfShape(shape: Sizes, value: Number = 0.0), "ConstantOfShape([4, 6], 1.0)" =>
+        n.add(Op::constant(value, DType::F32, shape), &[], "constant", at.span);
     /// The index along a dimension, as numbers.
-    Iota(shape: Sizes, axis: Dimension), "Iota([4, 6], 1)" => n.add(Op::Iota { axis, ty: Type::f32(shape) }, &[], "iota", at.span);
+    Iota(shape: Sizes, axis: Dimension), "Iota([4, 6], 1)" => {
+        let axis = n.axis(axis, shape.len(), at.span)?;
+        n.add(Op::Iota { axis, ty: Type::f32(shape) }, &[], "iota", at.span)
+    };
+    /// Numbers from `start` to before `limit`, in steps of `delta`.
+    Range(start: Number, limit: Number, delta: Number = 1.0), "Range(0, 10, 2)" =>
+        n.range([start, limit, delta], at.span);
+    /// 1 on the diagonal `k` of a matrix, and 0 elsewhere.
+    Eye(rows: Size, columns: Size, k: Integer = 0), "Eye(4, 6)" => n.eye([rows, columns], k, at.span);
+    /// `Eye` of the size of a matrix.
+    EyeLike(x: Value, k: Integer = 0), r#"EyeLike("x", 1)"# => {
+        let &[rows, columns] = n.shape(x) else {
+            n.misfit(x, "`EyeLike` takes a matrix", "it has two dimensions", at.span);
+            return None;
+        };
+        n.eye([rows, columns], k, at.span)
+    };
+    /// The sizes of x, from number `start` to before `end`, as numbers.
+    Shape(x: Value, start: Integer = 0, end: Integer = i64::MAX), r#"Shape("x")"# => n.sizes_of(x, start, end, at.span);
+    /// The number of elements, as a number.
+    Size(x: Value), r#"Size("x")"# => {
+        let elements: usize = n.shape(x).iter().product();
+        n.constant(elements as f64, at.span)
+    };
+    /// With `training`, elements become 0 with the probability `rate` and others are scaled up; else x itself.
+    Dropout(x: Value, rate: Fraction = 0.5, training: Flag = false), r#"Dropout("x", 0.25, true)"# =>
+        if training { n.dropout(x, rate, at.span) } else { Some(x) };
 }
+
+/// Operations that stand in the same places.
+#[derive(Debug)]
+pub struct OpGroup {
+    pub title: &'static str,
+    pub place: &'static str,
+    pub rows: &'static [Row<Expand>],
+}
+
+/// All operations but those of the scalar table and the call of networks.
+pub const OPERATIONS: &[OpGroup] = &[
+    OpGroup {
+        title: "functions",
+        place: "in expressions, and, without `x`, in the `layers` of a network",
+        rows: super::activations::FUNCTIONS,
+    },
+    OpGroup { title: "elements", place: "in expressions, element by element", rows: super::activations::ELEMENTS },
+    OpGroup { title: "reductions", place: "in expressions", rows: super::reductions::REDUCTIONS },
+    OpGroup { title: "shapes", place: "in expressions", rows: super::movement::SHAPES },
+    OpGroup { title: "indexing", place: "in expressions", rows: super::indexing::INDEXING },
+    OpGroup { title: "tensors", place: "in expressions, on whole tensors", rows: TENSORS },
+    OpGroup { title: "images", place: "in expressions", rows: super::images::IMAGES },
+    OpGroup { title: "normalisation", place: "in expressions", rows: super::norms::NORMS },
+    OpGroup { title: "losses", place: "in expressions", rows: super::norms::LOSSES },
+    OpGroup { title: "draws", place: "in expressions: new random numbers in each step", rows: DRAWS },
+    OpGroup { title: "gradients", place: "in expressions", rows: GRADIENTS },
+    OpGroup {
+        title: "schedules",
+        place: "in expressions, as for a learning rate: numbers that follow the count of steps",
+        rows: super::schedules::SCHEDULES,
+    },
+];
 
 rows! {
     /// Random draws: new ones in each step.
@@ -68,99 +111,144 @@ rows! {
 }
 
 impl Nodes<'_> {
-    /// Over all dimensions, to a scalar; or over some, which stay with size 1, so that the result can still be combined
-    /// with the operand. Also the number of elements that make up one of the result.
-    pub fn reduce(
-        &mut self,
-        kind: ReduceKind,
-        x: NodeId,
-        axes: Option<Vec<usize>>,
-        span: Span,
-    ) -> Option<(NodeId, usize)> {
-        let is_total = axes.is_none();
-        let mut axes = axes.unwrap_or_else(|| (0..self.graph.shape(x).len()).collect());
-        axes.sort_unstable();
-        axes.dedup();
-        let count: usize = axes.iter().filter_map(|&a| self.graph.shape(x).get(a)).product();
-        let label = match kind {
-            ReduceKind::Max => "max",
-            ReduceKind::Sum => "sum",
-            ReduceKind::Deviations => "deviations",
-        };
-        let mut value = x;
-        if !axes.is_empty() {
-            value = self.add(Op::Reduce { kind, axes }, &[value], label, span)?;
-        }
-        if is_total && !self.graph.shape(value).is_empty() {
-            value = self.add(Op::Reshape { to: vec![] }, &[value], label, span)?;
-        }
-        Some((value, count))
-    }
-
-    fn mean(&mut self, x: NodeId, axes: Option<Vec<usize>>, span: Span) -> Option<NodeId> {
-        let (sum, count) = self.reduce(ReduceKind::Sum, x, axes, span)?;
-        let inverse = self.constant(1.0 / count as f64, span)?;
-        self.apply_as(ScalarOp::Mul, &[sum, inverse], "mean", span)
-    }
-
-    /// `x` repeated to exactly `shape`.
-    fn repeat(&mut self, x: NodeId, shape: &[usize], span: Span) -> Option<NodeId> {
-        let from = self.graph.shape(x);
-        let fits = from.len() <= shape.len()
-            && from.iter().rev().zip(shape.iter().rev()).all(|(&from, &to)| from == 1 || from == to);
-        if fits {
-            return self.broadcast_to(x, shape, span);
-        }
-        let diagnostic = Diagnostic::new("shape-mismatch", format!("this cannot be repeated to {shape:?}"))
-            .label(span, format!("it is {}", self.graph.ty(x)))
-            .help("sizes are compared from the last on; only a size of 1 can be repeated");
-        self.d().report(diagnostic);
-        None
-    }
-
-    /// `[n, ...]` to `[n, all the rest]`.
-    pub fn flatten(&mut self, x: NodeId, span: Span) -> Option<NodeId> {
-        let shape = self.graph.shape(x).to_vec();
-        let Some((first, rest)) = shape.split_first() else {
-            self.d().report(Diagnostic::new("shape-mismatch", "a scalar cannot be flattened").label(span, "in this"));
+    fn matmul(&mut self, a: NodeId, b: NodeId, span: Span) -> Option<NodeId> {
+        let (from_a, from_b) = (self.shape(a).to_vec(), self.shape(b).to_vec());
+        let (is_row, is_column) = (from_a.len() == 1, from_b.len() == 1);
+        let fits = !from_a.is_empty() && !from_b.is_empty();
+        if !fits || from_a.last() != from_b.get(from_b.len().saturating_sub(2)) {
+            let message = format!("`MatMul` of {} and {}", self.ty(a), self.ty(b));
+            let help = "the last size of the first is that of the second before its last";
+            self.misfit(a, message, help, span);
             return None;
-        };
-        self.add(Op::Reshape { to: vec![*first, rest.iter().product()] }, &[x], "flatten", span)
+        }
+        let row = [&[1][..], &from_a].concat();
+        let column = [&from_b[..], &[1]].concat();
+        let mut a = if is_row { self.reshaped(a, row, span)? } else { a };
+        let mut b = if is_column { self.reshaped(b, column, span)? } else { b };
+        let (batch_a, batch_b) =
+            (from_a[..from_a.len().saturating_sub(2)].to_vec(), from_b[..from_b.len().saturating_sub(2)].to_vec());
+        let rows = self.shape(a)[self.shape(a).len() - 2];
+        let columns = self.shape(b)[self.shape(b).len() - 1];
+        let mut product;
+        let batch;
+        if batch_b.is_empty() && !batch_a.is_empty() {
+            // One matrix for all: their rows are rows of one.
+            let inner = self.shape(a)[self.shape(a).len() - 1];
+            let all = batch_a.iter().product::<usize>() * rows;
+            a = self.reshaped(a, vec![all, inner], span)?;
+            product = self.add(Op::MatMul, &[a, b], "matmul", span)?;
+            batch = batch_a;
+        } else {
+            let rank = batch_a.len().max(batch_b.len());
+            let size = |of: &[usize], d: usize| (d + of.len()).checked_sub(rank).map_or(1, |d| of[d]);
+            batch = (0..rank).map(|d| size(&batch_a, d).max(size(&batch_b, d))).collect();
+            for x in [&mut a, &mut b] {
+                let own = self.shape(*x).to_vec();
+                let to = [&batch[..], &own[own.len() - 2..]].concat();
+                let fits = (0..rank).all(|d| [1, batch[d]].contains(&size(&own[..own.len() - 2], d)));
+                if !fits {
+                    let message = format!("matrices in {batch_a:?} and in {batch_b:?} do not fit");
+                    self.misfit(
+                        *x,
+                        message,
+                        "sizes are compared from the last on; they must be equal, or one of them 1",
+                        span,
+                    );
+                    return None;
+                }
+                *x = self.broadcast_to(*x, &to, span)?;
+            }
+            product = self.add(Op::MatMul, &[a, b], "matmul", span)?;
+        }
+        let mut to = batch;
+        to.extend((!is_row).then_some(rows));
+        to.extend((!is_column).then_some(columns));
+        product = self.reshaped(product, to, span)?;
+        Some(product)
     }
 
-    fn one_hot(&mut self, labels: NodeId, classes: usize, span: Span) -> Option<NodeId> {
-        let ty = self.graph.ty(labels).clone();
-        if ty.dtype != DType::U32 || ty.rank() != 1 {
-            let diagnostic = Diagnostic::new("shape-mismatch", "`OneHot` takes labels, u32[examples]")
-                .label(span, format!("these are {ty}"));
+    fn gemm(
+        &mut self,
+        of: [NodeId; 2],
+        c: Option<NodeId>,
+        [alpha, beta]: [f64; 2],
+        transposed: [bool; 2],
+        span: Span,
+    ) -> Option<NodeId> {
+        let mut of = of;
+        for (x, is_transposed) in of.iter_mut().zip(transposed) {
+            if self.shape(*x).len() != 2 {
+                self.misfit(*x, "`Gemm` takes matrices", "they have two dimensions; `MatMul` takes more", span);
+                return None;
+            }
+            if is_transposed {
+                *x = self.permuted(*x, vec![1, 0], span)?;
+            }
+        }
+        let mut product = self.matmul(of[0], of[1], span)?;
+        if alpha != 1.0 {
+            product = self.with(ScalarOp::Mul, product, alpha, span)?;
+        }
+        let Some(c) = c else { return Some(product) };
+        let c = if beta == 1.0 { c } else { self.with(ScalarOp::Mul, c, beta, span)? };
+        let result = self.shape(product).to_vec();
+        let sum = self.apply_as(ScalarOp::Add, &[product, c], "gemm", span)?;
+        if self.shape(sum) != result {
+            self.misfit(
+                c,
+                format!("this is larger than the product, f32{result:?}"),
+                "it must fit into the product",
+                span,
+            );
+            return None;
+        }
+        Some(sum)
+    }
+
+    fn range(&mut self, [start, limit, delta]: [f64; 3], span: Span) -> Option<NodeId> {
+        let count = ((limit - start) / delta).ceil();
+        if !(1.0..=f64::from(i32::MAX)).contains(&count) {
+            let diagnostic =
+                Diagnostic::new("bad-value", format!("there is nothing from {start} to {limit} in steps of {delta}"))
+                    .label(span, "in this");
             self.d().report(diagnostic);
             return None;
         }
-        self.limit_labels(labels, classes);
-        let count = ty.shape[0];
-        let labels = self.apply(ScalarOp::ToReal, &[labels], span)?;
-        let labels = self.add(Op::Reshape { to: vec![count, 1] }, &[labels], "labels", span)?;
-        let index = self.add(Op::Iota { axis: 1, ty: Type::f32([1, classes]) }, &[], "class", span)?;
-        self.apply_as(ScalarOp::Eq, &[labels, index], "one_hot", span)
+        let index = self.add(Op::Iota { axis: 0, ty: Type::f32([count as usize]) }, &[], "index", span)?;
+        let scaled = self.with(ScalarOp::Mul, index, delta, span)?;
+        self.with(ScalarOp::Add, scaled, start, span)
     }
 
-    /// Over the last dimension; the largest is taken away first, so that nothing overflows. The result does not depend
-    /// on what is taken away, so no gradient goes through it.
-    fn softmax(&mut self, log: bool, x: NodeId, span: Span) -> Option<NodeId> {
-        let Some(last) = self.graph.shape(x).len().checked_sub(1) else {
-            self.d().report(Diagnostic::new("shape-mismatch", "a scalar has no classes").label(span, "in this"));
+    fn eye(&mut self, shape: [usize; 2], k: i64, span: Span) -> Option<NodeId> {
+        let row = self.add(Op::Iota { axis: 0, ty: Type::f32(shape) }, &[], "row", span)?;
+        let column = self.add(Op::Iota { axis: 1, ty: Type::f32(shape) }, &[], "column", span)?;
+        let diagonal = self.with(ScalarOp::Add, row, k as f64, span)?;
+        self.apply_as(ScalarOp::Eq, &[diagonal, column], "eye", span)
+    }
+
+    fn sizes_of(&mut self, x: NodeId, start: i64, end: i64, span: Span) -> Option<NodeId> {
+        let shape = self.shape(x).to_vec();
+        let rank = shape.len() as i64;
+        let place = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
+        let (start, end) = (place(start), place(end));
+        if start >= end {
+            self.misfit(x, "no sizes are left", format!("there are {rank}"), span);
             return None;
-        };
-        let max = self.add(Op::Reduce { kind: ReduceKind::Max, axes: vec![last] }, &[x], "max", span)?;
-        let max = self.add(Op::Detach, &[max], "shift", span)?;
-        let shifted = self.apply_as(ScalarOp::Sub, &[x, max], "shifted", span)?;
-        let exp = self.apply(ScalarOp::Exp, &[shifted], span)?;
-        let sum = self.add(Op::Reduce { kind: ReduceKind::Sum, axes: vec![last] }, &[exp], "sum", span)?;
-        if log {
-            let log = self.apply(ScalarOp::Log, &[sum], span)?;
-            return self.apply_as(ScalarOp::Sub, &[shifted, log], "log_softmax", span);
         }
-        self.apply_as(ScalarOp::Div, &[exp, sum], "softmax", span)
+        let sizes: Vec<f64> = shape[start..end].iter().map(|&size| size as f64).collect();
+        self.vector(&sizes, span)
+    }
+
+    /// Srivastava et al., "Dropout", JMLR 15 (2014), in the form that scales while training.
+    pub fn dropout(&mut self, x: NodeId, rate: f64, span: Span) -> Option<NodeId> {
+        if rate == 0.0 {
+            return Some(x);
+        }
+        let shape = self.shape(x).to_vec();
+        let mask = self.draw(Distribution::Bernoulli(Real(1.0 - rate)), shape, span)?;
+        let scale = self.constant(1.0 / (1.0 - rate), span)?;
+        let scaled = self.apply_as(ScalarOp::Mul, &[mask, scale], "scaled_mask", span)?;
+        self.apply_as(ScalarOp::Mul, &[x, scaled], "drop", span)
     }
 
     /// The gradient of a scalar with respect to a value that it is computed from: as for the penalty of

@@ -7,7 +7,7 @@ use super::program::duplicate;
 use super::ron::{Node, Value};
 use super::rows::{Arg, At, Kind, Param, Rate, Row, find, names, rows};
 use crate::autodiff::flows;
-use crate::ir::{Initialiser, NodeId, Op, Probe, ReduceKind, Role, StateRole, Type};
+use crate::ir::{Initialiser, NodeId, Op, Probe, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -349,7 +349,7 @@ impl Nodes<'_> {
                 for Pair { gradient, parameter, .. } in pairs.iter() {
                     self.push_scope(parameter);
                     let square = self.apply_as(ScalarOp::Mul, &[*gradient, *gradient], "square", span)?;
-                    let (sum, _) = self.reduce(ReduceKind::Sum, square, None, span)?;
+                    let sum = self.sum_of_all(square, span)?;
                     self.pop_scope();
                     total = Some(match total {
                         Some(others) => self.apply_as(ScalarOp::Add, &[others, sum], "sum_of_squares", span)?,

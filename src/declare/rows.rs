@@ -3,6 +3,7 @@
 //! Everything else is made from the rows: how arguments are read, what an unknown name could have been, what
 //! `gcc-gan ops` prints, and the table of the README.
 
+use super::diagnostic::one_of;
 use crate::ir::{DType, NodeId, Span};
 
 /// A word of the language. `T` is what it stands for: most often the function that expands it.
@@ -31,24 +32,38 @@ pub struct Param {
 pub enum Kind {
     /// A tensor: a name, a number or an operation.
     Value,
+    /// The same, where there may be none.
+    MaybeValue,
     /// A list of them.
     Values,
     /// A size, from 1 on.
     Size,
     /// A list of sizes.
     Sizes,
-    /// A size for both dimensions of an image, or a list of two.
-    Pair,
-    /// The same, where 0 is allowed.
-    Padding,
+    /// Sizes of which one may be -1, for what is left, and any 0, for the operand's own.
+    Shape,
+    /// A size for each dimension of an image, or one for all.
+    Lengths,
+    /// A number of pixels for each dimension of an image, or one for all.
+    Amounts,
+    /// What is added around images.
+    Pads,
     /// The number of a dimension.
     Dimension,
-    /// A list of whole numbers, one for each dimension.
-    Dimensions,
+    /// The dimensions in another order, or in the reverse one.
+    Permutation,
     /// A list of dimensions, or all of them.
     Axes,
+    /// Any whole number.
+    Integer,
+    /// A list of whole numbers, or one.
+    Integers,
+    /// A list of finite numbers.
+    Numbers,
     /// Any finite number.
     Number,
+    /// The same, where there may be none.
+    MaybeNumber,
     /// A finite number, 0 or more.
     NotNegative,
     /// A finite number greater than 0.
@@ -60,32 +75,64 @@ pub enum Kind {
     /// A number, 0 or more, or a value that an entry computes: a schedule.
     Rate,
     Flag,
+    /// Whether dimensions stay, with size 1.
+    Keep,
+    /// A string.
+    Text,
+    /// One of some words.
+    Word(&'static [&'static str]),
     /// `F32` or `Bf16`.
     ElementType,
     /// What the row reads by itself, in words.
     Written(&'static str),
 }
 
+/// What is added around images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pads {
+    /// One number for all sides; one for each dimension, on both sides; or one for each dimension's start, then one for
+    /// each dimension's end.
+    Sides(Vec<usize>),
+    /// As much as makes the result as large as the image is, divided by the stride; the odd one at the end.
+    Same,
+    /// The same, with the odd one at the start.
+    SameLower,
+}
+
 /// An argument that was read: one variant for each [`Kind`], of the same name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arg {
     Value(NodeId),
+    MaybeValue(Option<NodeId>),
     Values(Vec<NodeId>),
     Size(usize),
     Sizes(Vec<usize>),
-    Pair([usize; 2]),
-    Padding([usize; 2]),
-    Dimension(usize),
-    Dimensions(Vec<usize>),
+    Shape(Vec<i64>),
+    /// Empty where the row has another for it.
+    Lengths(Vec<usize>),
+    Amounts(Vec<usize>),
+    Pads(Pads),
+    /// Negative ones count from the end.
+    Dimension(i64),
+    /// `None` for the reverse order.
+    Permutation(Option<Vec<i64>>),
     /// `None` for all dimensions.
-    Axes(Option<Vec<usize>>),
+    Axes(Option<Vec<i64>>),
+    Integer(i64),
+    Integers(Vec<i64>),
+    Numbers(Vec<f64>),
     Number(f64),
+    MaybeNumber(Option<f64>),
     NotNegative(f64),
     Positive(f64),
     Fraction(f64),
     Probability(f64),
     Rate(Rate),
     Flag(bool),
+    /// `None` where they stay unless all dimensions are combined.
+    Keep(Option<bool>),
+    Text(String),
+    Word(&'static str),
     ElementType(DType),
     Written,
     /// What is left out, and has nothing in its place.
@@ -110,27 +157,37 @@ pub struct At {
 
 impl Kind {
     /// What must be written, in words.
-    pub fn words(self) -> &'static str {
-        match self {
+    pub fn words(self) -> String {
+        let words = match self {
             Kind::Value => "a value",
+            Kind::MaybeValue => "a value, or None",
             Kind::Values => "a list of values",
             Kind::Size => "a size",
             Kind::Sizes => "a list of sizes",
-            Kind::Pair => "a size, or [height, width]",
-            Kind::Padding => "a number of pixels, or [height, width]",
-            Kind::Dimension => "a dimension, from 0",
-            Kind::Dimensions => "a whole number for each dimension",
-            Kind::Axes => "a list of dimensions, from 0",
+            Kind::Shape => "a list of sizes; -1 is what is left, 0 the size that x has there",
+            Kind::Lengths => "a size, or a list of one for each dimension such as [height, width]",
+            Kind::Amounts => "a number of pixels, or a list of one for each dimension such as [height, width]",
+            Kind::Pads => "a number of pixels, [height, width], [top, left, bottom, right], Same or SameLower",
+            Kind::Dimension => "a dimension, from 0, or from -1 backwards",
+            Kind::Permutation => "a list of dimensions, or reversed",
+            Kind::Axes => "a list of dimensions, from 0, or from -1 backwards, or all",
+            Kind::Integer => "a whole number",
+            Kind::Integers => "a list of whole numbers",
+            Kind::Numbers => "a list of finite numbers",
             Kind::Number => "a finite number",
+            Kind::MaybeNumber => "a finite number, or None",
             Kind::NotNegative => "a finite number, 0 or more",
             Kind::Positive => "a finite number greater than 0",
             Kind::Fraction => "a number from 0 to below 1",
             Kind::Probability => "a number from 0 to 1",
             Kind::Rate => "a finite number, 0 or more, or a schedule",
-            Kind::Flag => "true or false",
+            Kind::Flag | Kind::Keep => "true or false",
+            Kind::Text => "a text in quotes",
+            Kind::Word(words) => return one_of(words),
             Kind::ElementType => "an element type, F32 or Bf16",
             Kind::Written(words) => words,
-        }
+        };
+        words.to_string()
     }
 }
 
@@ -138,10 +195,24 @@ impl Kind {
 impl std::fmt::Display for Arg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Arg::Size(n) | Arg::Dimension(n) => write!(f, "{n}"),
-            Arg::Pair([h, w]) | Arg::Padding([h, w]) if h == w => write!(f, "{h}"),
-            Arg::Pair(pair) | Arg::Padding(pair) => write!(f, "{pair:?}"),
-            Arg::Sizes(list) | Arg::Dimensions(list) | Arg::Axes(Some(list)) => write!(f, "{list:?}"),
+            Arg::Size(n) => write!(f, "{n}"),
+            Arg::Integer(i64::MAX) => write!(f, "all"),
+            Arg::Dimension(n) | Arg::Integer(n) => write!(f, "{n}"),
+            Arg::Lengths(list) if list.is_empty() => write!(f, "size"),
+            Arg::Lengths(list) | Arg::Amounts(list) | Arg::Pads(Pads::Sides(list)) if list.len() == 1 => {
+                write!(f, "{}", list[0])
+            }
+            Arg::Sizes(list) | Arg::Lengths(list) | Arg::Amounts(list) | Arg::Pads(Pads::Sides(list)) => {
+                write!(f, "{list:?}")
+            }
+            Arg::Pads(Pads::Same) => write!(f, "Same"),
+            Arg::Pads(Pads::SameLower) => write!(f, "SameLower"),
+            Arg::Integers(list) if list.len() == 1 => write!(f, "{}", list[0]),
+            Arg::Permutation(Some(list)) | Arg::Axes(Some(list)) | Arg::Shape(list) | Arg::Integers(list) => {
+                write!(f, "{list:?}")
+            }
+            Arg::Numbers(list) => write!(f, "{list:?}"),
+            Arg::Permutation(None) => write!(f, "reversed"),
             Arg::Axes(None) => write!(f, "all"),
             Arg::Number(x)
             | Arg::NotNegative(x)
@@ -149,10 +220,27 @@ impl std::fmt::Display for Arg {
             | Arg::Fraction(x)
             | Arg::Probability(x)
             | Arg::Rate(Rate::Fixed(x)) => write!(f, "{x:?}"),
-            Arg::Flag(x) => write!(f, "{x}"),
+            Arg::MaybeNumber(Some(x)) => write!(f, "{x:?}"),
+            Arg::MaybeNumber(None) | Arg::MaybeValue(None) => write!(f, "None"),
+            Arg::Flag(x) | Arg::Keep(Some(x)) => write!(f, "{x}"),
+            Arg::Keep(None) => write!(f, "unless all"),
+            Arg::Text(text) => write!(f, "{text:?}"),
+            Arg::Word(word) => write!(f, "{word}"),
             Arg::ElementType(dtype) => write!(f, "{dtype:?}"),
             Arg::Nothing => write!(f, "none"),
-            Arg::Value(_) | Arg::Values(_) | Arg::Rate(Rate::Computed(_)) | Arg::Written => write!(f, "..."),
+            Arg::Value(_) | Arg::MaybeValue(Some(_)) | Arg::Values(_) | Arg::Rate(Rate::Computed(_)) | Arg::Written => {
+                write!(f, "...")
+            }
+        }
+    }
+}
+
+impl Param {
+    /// `bias = true`
+    pub fn written(&self) -> String {
+        match self.default {
+            Some(default) => format!("{} = {}", self.name, default()),
+            None => self.name.to_string(),
         }
     }
 }
@@ -160,12 +248,7 @@ impl std::fmt::Display for Arg {
 impl<T> Row<T> {
     /// `Dense(units, bias = true)`
     pub fn signature(&self) -> String {
-        let params: Vec<String> = (self.params.iter())
-            .map(|p| match p.default {
-                Some(default) => format!("{} = {}", p.name, default()),
-                None => p.name.to_string(),
-            })
-            .collect();
+        let params: Vec<String> = self.params.iter().map(Param::written).collect();
         format!("{}({})", self.name, params.join(", "))
     }
 }
@@ -191,14 +274,14 @@ pub fn names<T>(table: &[Row<T>]) -> Vec<&'static str> {
 macro_rules! rows {
     ($(#[doc = $about:literal])* $table:ident: $expand:ty; |$nodes:ident, $at:ident| $(
         #[doc = $meaning:literal]
-        $name:ident($($param:ident: $kind:ident $(= $default:expr)?),*), $example:literal => $body:expr;
+        $name:ident($($param:ident: $kind:ident $(($words:expr))? $(= $default:expr)?),*), $example:literal => $body:expr;
     )*) => {
         $(#[doc = $about])*
         pub const $table: &[Row<$expand>] = &[$(Row {
             name: stringify!($name),
             params: &[$(Param {
                 name: stringify!($param),
-                kind: Kind::$kind,
+                kind: Kind::$kind $(($words))?,
                 default: rows!(@default $kind $(= $default)?),
             }),*],
             meaning: $meaning.trim_ascii(),

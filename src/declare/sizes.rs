@@ -138,8 +138,8 @@ impl Sizes {
         size
     }
 
-    /// A number, the name of a size, or a sum or product of these.
-    fn computed(&mut self, program: &Program, node: &Node, path: &mut Vec<String>, d: &mut Decoder) -> Option<usize> {
+    /// A number, the name of a size, or arithmetic on these.
+    fn computed(&mut self, program: &Program, node: &Node, path: &mut Vec<String>, d: &mut Decoder) -> Option<i64> {
         if self.depth >= MAX_DEPTH {
             let message = format!("sizes depend on one another more than {MAX_DEPTH} deep");
             d.report(Diagnostic::new("too-large", message).label(node.span, "too large from here on"));
@@ -157,30 +157,23 @@ impl Sizes {
         node: &Node,
         path: &mut Vec<String>,
         d: &mut Decoder,
-    ) -> Option<usize> {
-        const FORMS: &str = "a whole number, the name of a size in quotes, `Mul(a, b)` or `Add(a, b)`";
-        let combine: fn(usize, usize) -> usize = match &node.value {
-            Value::Tuple { name: Some(op), .. } if op.text == "Mul" => usize::saturating_mul,
-            Value::Tuple { name: Some(op), .. } if op.text == "Add" => usize::saturating_add,
-            Value::Int(_) | Value::Str(_) => {
-                return match d.usize_or_name(node, "a size")? {
-                    OrName::Value(size) => Some(size),
-                    OrName::Name { text, span } => self.size_of(program, &Name { text: text.into(), span }, path, d),
-                };
-            }
-            _ => {
-                d.wrong_type(node, "a size", FORMS);
-                return None;
-            }
+    ) -> Option<i64> {
+        let Some((op, items)) = arithmetic(node) else {
+            return match &node.value {
+                Value::Int(_) | Value::Str(_) => match d.usize_or_name(node, "a size")? {
+                    OrName::Value(size) => i64::try_from(size).ok(),
+                    OrName::Name { text, span } => {
+                        self.size_of(program, &Name { text: text.into(), span }, path, d).map(|size| size as i64)
+                    }
+                },
+                _ => {
+                    d.wrong_type(node, "a size", FORMS);
+                    None
+                }
+            };
         };
-        let Value::Tuple { items, .. } = &node.value else { return None };
-        let sizes: Vec<Option<usize>> = items.iter().map(|item| self.computed(program, item, path, d)).collect();
-        let sizes: Vec<usize> = sizes.into_iter().collect::<Option<_>>()?;
-        let total = sizes.into_iter().reduce(combine);
-        if total.is_none() {
-            d.wrong_type(node, "a size", FORMS);
-        }
-        total
+        let sizes: Vec<Option<i64>> = items.iter().map(|item| self.computed(program, item, path, d)).collect();
+        combined(node, op, sizes, d)
     }
 
     fn value_of(&mut self, program: &Program, name: &Name, path: &mut Vec<String>, d: &mut Decoder) -> Option<f64> {
@@ -210,10 +203,35 @@ impl Sizes {
         value
     }
 
-    /// A size given in the text.
+    /// A whole number given in the text, also a negative one: a number, the name of a size, or arithmetic on these.
+    pub fn integer(&self, program: &Program, node: &Node, what: &str, d: &mut Decoder) -> Option<i64> {
+        if let Some((op, items)) = arithmetic(node) {
+            let each = format!("an operand of `{}` in {what}", op.0);
+            let numbers = items.iter().map(|item| self.integer(program, item, &each, d)).collect();
+            return combined(node, op, numbers, d);
+        }
+        match &node.value {
+            Value::Int(x) => Some(*x),
+            Value::Str(_) => self.size(program, node, what, d).map(|size| size as i64),
+            _ => {
+                d.wrong_type(
+                    node,
+                    what,
+                    "a whole number, the name of a size in quotes, or arithmetic such as `Mul(a, b)`",
+                );
+                None
+            }
+        }
+    }
+
+    /// A size given in the text: a number, the name of one, or arithmetic on these.
     pub fn size(&self, program: &Program, node: &Node, what: &str, d: &mut Decoder) -> Option<usize> {
+        if arithmetic(node).is_some() {
+            let size = self.integer(program, node, what, d)?;
+            return in_range(size, node.span, d);
+        }
         match d.usize_or_name(node, what)? {
-            OrName::Value(size) => in_range(size, node.span, d),
+            OrName::Value(size) => in_range(i64::try_from(size).unwrap_or(i64::MAX), node.span, d),
             OrName::Name { text, span } => {
                 self.used.borrow_mut().insert(text.into());
                 if let Some(&size) = self.sizes.get(text) {
@@ -287,11 +305,52 @@ pub fn held(value: f64, span: Span, d: &mut Decoder) -> Option<f64> {
     None
 }
 
-fn in_range(size: usize, span: Span, d: &mut Decoder) -> Option<usize> {
-    if (1..=MAX).contains(&size) {
+/// What sizes are made of.
+const FORMS: &str = "a whole number, the name of a size in quotes, or `Add`, `Sub`, `Mul` or `Div` of sizes";
+
+/// The name of an operation on sizes, and what it makes of two; `None` for a division by 0.
+type Arithmetic = (&'static str, fn(i64, i64) -> Option<i64>);
+
+/// Operations on sizes. A division rounds down.
+const ARITHMETIC: [Arithmetic; 4] = [
+    ("Add", |a, b| Some(a.saturating_add(b))),
+    ("Sub", |a, b| Some(a.saturating_sub(b))),
+    ("Mul", |a, b| Some(a.saturating_mul(b))),
+    ("Div", |a, b| {
+        if b == 0 { None } else { Some(a.saturating_div(b) - i64::from(a.wrapping_rem(b) != 0 && (a < 0) != (b < 0))) }
+    }),
+];
+
+/// The operation on sizes that an expression is, and its operands.
+fn arithmetic(node: &Node) -> Option<(Arithmetic, &[Node])> {
+    let Value::Tuple { name: Some(name), items } = &node.value else { return None };
+    Some((*ARITHMETIC.iter().find(|(op, _)| *op == name.text)?, items))
+}
+
+/// An operation on sizes that were read, from the left on; reports what cannot be computed.
+fn combined(node: &Node, (name, op): Arithmetic, sizes: Vec<Option<i64>>, d: &mut Decoder) -> Option<i64> {
+    let sizes: Vec<i64> = sizes.into_iter().collect::<Option<_>>()?;
+    let Some((&first, rest)) = sizes.split_first().filter(|(_, rest)| !rest.is_empty()) else {
+        let diagnostic = Diagnostic::new("wrong-arguments", format!("`{name}` of sizes takes at least 2"));
+        d.report(diagnostic.label(node.span, format!("{} given", sizes.len())));
+        return None;
+    };
+    let total = rest.iter().try_fold(first, |a, &b| op(a, b));
+    if total.is_none() {
+        d.report(Diagnostic::new("bad-size", "a division by 0").label(node.span, "in this"));
+    }
+    total
+}
+
+fn in_range(size: i64, span: Span, d: &mut Decoder) -> Option<usize> {
+    if let Some(size) = usize::try_from(size).ok().filter(|size| (1..=MAX).contains(size)) {
         return Some(size);
     }
-    let message = if size == 0 { "a size cannot be 0" } else { "this size is too large" };
+    let message = match size {
+        0 => "a size cannot be 0",
+        ..0 => "a size cannot be negative",
+        _ => "this size is too large",
+    };
     d.report(Diagnostic::new("bad-size", message).label(span, format!("expected a whole number from 1 to {MAX}")));
     None
 }

@@ -3,7 +3,7 @@
 use super::layers::{Layer, Mode};
 use super::nodes::Nodes;
 use super::rows::{Arg, At, Kind, Param, Row, rows};
-use crate::ir::{Initialiser, NodeId, Op, ReduceKind, StateRole, Type};
+use crate::ir::{Initialiser, NodeId, Op, StateRole, Type};
 use crate::scalar::ScalarOp;
 
 /// What a layer does with its weights.
@@ -115,14 +115,14 @@ impl Nodes<'_> {
             (self.add(Op::Detach, &[u], "fixed_u", span)?, self.add(Op::Detach, &[v], "fixed_v", span)?);
         let product = self.add(Op::MatMul, &[matrix, fixed_v], "w_v", span)?;
         let parts = self.apply_as(ScalarOp::Mul, &[product, fixed_u], "u_w_v", span)?;
-        let (sigma, _) = self.reduce(ReduceKind::Sum, parts, None, span)?;
+        let sigma = self.sum_of_all(parts, span)?;
         self.apply_as(ScalarOp::Div, &[weight, sigma], "normalised", span)
     }
 
     /// `x / max(‖x‖, ε)`
     fn direction(&mut self, x: NodeId, label: &str, span: crate::ir::Span) -> Option<NodeId> {
         let squares = self.apply_as(ScalarOp::Mul, &[x, x], "squares", span)?;
-        let (sum, _) = self.reduce(ReduceKind::Sum, squares, None, span)?;
+        let sum = self.sum_of_all(squares, span)?;
         let norm = self.apply_as(ScalarOp::Sqrt, &[sum], "norm", span)?;
         let least = self.constant(LEAST_NORM, span)?;
         let norm = self.apply_as(ScalarOp::Max, &[norm, least], "norm", span)?;

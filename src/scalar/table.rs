@@ -22,6 +22,33 @@ fn growth<B: ScalarBuilder>(e: &mut B, factor: B::Value, y: B::Value) -> B::Valu
     e.apply(ScalarOp::Mul, &[factor, power])
 }
 
+/// `a² + number`.
+fn square_and<B: ScalarBuilder>(e: &mut B, a: B::Value, number: f64) -> B::Value {
+    let (square, number) = (e.apply(ScalarOp::Mul, &[a, a]), e.constant(number));
+    e.apply(ScalarOp::Add, &[square, number])
+}
+
+/// `1 - a²`.
+fn one_less_square<B: ScalarBuilder>(e: &mut B, a: B::Value) -> B::Value {
+    let (square, one) = (e.apply(ScalarOp::Mul, &[a, a]), e.constant(1.0));
+    e.apply(ScalarOp::Sub, &[one, square])
+}
+
+/// The error function by a series of positive terms (Abramowitz & Stegun, 7.1.6), of which f64 tells no more than 200
+/// apart below 6; beyond, it is 1 to the last place.
+fn erf(a: f64) -> f64 {
+    let x = a.abs();
+    if x.is_nan() || x >= 6.0 {
+        return if x.is_nan() { a } else { 1f64.copysign(a) };
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    (std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum).copysign(a)
+}
+
 macro_rules! scalar_ops {
     ($(
         $(#[doc = $doc:literal])+
@@ -218,6 +245,75 @@ scalar_ops! {
     Cos "cos" (a: Real) -> Real,
         f64: a.cos(), cuda: "cosf({0})", cpu: v::cos, cost: 10,
         derivative: |e, _| [{ let s = e.apply(ScalarOp::Sin, &[a]); Some(e.apply(ScalarOp::Neg, &[s])) }];
+    /// Tangent of an angle in radians.
+    Tan "tan" (a: Real) -> Real,
+        f64: a.tan(), cuda: "tanf({0})", cpu: v::tan, cost: 10,
+        derivative: |e, y| [{ let yy = e.apply(ScalarOp::Mul, &[y, y]); let one = e.constant(1.0);
+            Some(e.apply(ScalarOp::Add, &[yy, one])) }];
+    /// The angle between -π/2 and π/2 whose sine is `a`.
+    Asin "asin" (a: Real) -> Real,
+        f64: a.asin(), cuda: "asinf({0})", cpu: v::asin, cost: 10,
+        derivative: |e, _| [{ let rest = one_less_square(e, a); Some(e.apply(ScalarOp::Rsqrt, &[rest])) }];
+    /// The angle between 0 and π whose cosine is `a`.
+    Acos "acos" (a: Real) -> Real,
+        f64: a.acos(), cuda: "acosf({0})", cpu: v::acos, cost: 10,
+        derivative: |e, _| [{ let rest = one_less_square(e, a); let d = e.apply(ScalarOp::Rsqrt, &[rest]);
+            Some(e.apply(ScalarOp::Neg, &[d])) }];
+    /// The angle between -π/2 and π/2 whose tangent is `a`.
+    Atan "atan" (a: Real) -> Real,
+        f64: a.atan(), cuda: "atanf({0})", cpu: v::atan, cost: 10,
+        derivative: |e, _| [{ let sum = square_and(e, a, 1.0); let one = e.constant(1.0);
+            Some(e.apply(ScalarOp::Div, &[one, sum])) }];
+    /// Hyperbolic sine.
+    Sinh "sinh" (a: Real) -> Real,
+        f64: a.sinh(), cuda: "sinhf({0})", cpu: v::sinh, cost: 10,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Cosh, &[a]))];
+    /// Hyperbolic cosine.
+    Cosh "cosh" (a: Real) -> Real,
+        f64: a.cosh(), cuda: "coshf({0})", cpu: v::cosh, cost: 10,
+        derivative: |e, _| [Some(e.apply(ScalarOp::Sinh, &[a]))];
+    /// The number whose hyperbolic sine is `a`.
+    Asinh "asinh" (a: Real) -> Real,
+        f64: a.asinh(), cuda: "asinhf({0})", cpu: v::asinh, cost: 10,
+        derivative: |e, _| [{ let sum = square_and(e, a, 1.0); Some(e.apply(ScalarOp::Rsqrt, &[sum])) }];
+    /// The number from 0 on whose hyperbolic cosine is `a`, which is at least 1.
+    Acosh "acosh" (a: Real) -> Real,
+        f64: a.acosh(), cuda: "acoshf({0})", cpu: v::acosh, cost: 10,
+        derivative: |e, _| [{ let rest = square_and(e, a, -1.0); Some(e.apply(ScalarOp::Rsqrt, &[rest])) }];
+    /// The number whose hyperbolic tangent is `a`.
+    Atanh "atanh" (a: Real) -> Real,
+        f64: a.atanh(), cuda: "atanhf({0})", cpu: v::atanh, cost: 10,
+        derivative: |e, _| [{ let rest = one_less_square(e, a); let one = e.constant(1.0);
+            Some(e.apply(ScalarOp::Div, &[one, rest])) }];
+    /// The error function, `2/√π · ∫ exp(-t²) dt` from 0 to `a`.
+    Erf "erf" (a: Real) -> Real,
+        f64: erf(a), cuda: "erff({0})", cpu: v::erf, cost: 12,
+        derivative: |e, _| [{ let square = e.apply(ScalarOp::Mul, &[a, a]); let n = e.apply(ScalarOp::Neg, &[square]);
+            let bell = e.apply(ScalarOp::Exp, &[n]); let scale = e.constant(std::f64::consts::FRAC_2_SQRT_PI);
+            Some(e.apply(ScalarOp::Mul, &[bell, scale])) }];
+    /// The largest whole number that is not above `a`; its derivative is 0.
+    Floor "floor" (a: Real) -> Real,
+        f64: a.floor(), cuda: "floorf({0})", cpu: v::floor, cost: 1,
+        derivative: |_, _| [None];
+    /// The smallest whole number that is not below `a`; its derivative is 0.
+    Ceil "ceil" (a: Real) -> Real,
+        f64: a.ceil(), cuda: "ceilf({0})", cpu: v::ceil, cost: 1,
+        derivative: |_, _| [None];
+    /// The nearest whole number, of two the even one; its derivative is 0.
+    Round "round" (a: Real) -> Real,
+        f64: a.round_ties_even(), cuda: "rintf({0})", cpu: v::round, cost: 1,
+        derivative: |_, _| [None];
+    /// The rest of `a` divided by `b`, with the sign of `a`, as in C. `Mod` has the sign of `b`.
+    Fmod "fmod" (a: Real, b: Real) -> Real,
+        f64: a % b, cuda: "fmodf({0}, {1})", cpu: v::fmod, cost: 10,
+        derivative: |e, y| [
+            Some(e.constant(1.0)),
+            { let less = e.apply(ScalarOp::Sub, &[y, a]); Some(e.apply(ScalarOp::Div, &[less, b])) }
+        ];
+    /// Whether `a` is not a number, as 1 or 0.
+    IsNan "is_nan" (a: Real) -> Real,
+        f64: mask(a.is_nan()), cuda: "({0} != {0} ? 1.f : 0.f)", cpu: v::is_nan, cost: 1,
+        derivative: |_, _| [None];
     /// `a < b` as 1 or 0.
     Lt "lt" (a: Real, b: Real) -> Real,
         f64: mask(a < b), cuda: "({0} < {1} ? 1.f : 0.f)", cpu: v::lt, cost: 1,
@@ -262,9 +358,5 @@ scalar_ops! {
     /// `cvt.rna.tf32.f32` rounds to it. NaN and infinities stay what they are.
     RoundTf32 "round_tf32" (a: Real) -> Real,
         f64: f64::from(round_to_tf32(a as f32)), cuda: "round_tf32({0})", cpu: v::round_tf32, cost: 1,
-        derivative: |_, _| [None];
-    /// The largest whole number that is not above `a`.
-    Floor "floor" (a: Real) -> Real,
-        f64: a.floor(), cuda: "floorf({0})", cpu: v::floor, cost: 1,
         derivative: |_, _| [None];
 }

@@ -74,6 +74,21 @@ lanes! {
     softplus(a) = approximate::softplus(a);
     sin(a) = a.sin();
     cos(a) = a.cos();
+    tan(a) = a.tan();
+    asin(a) = f64::from(a).asin() as f32;
+    acos(a) = f64::from(a).acos() as f32;
+    atan(a) = f64::from(a).atan() as f32;
+    sinh(a) = f64::from(a).sinh() as f32;
+    cosh(a) = f64::from(a).cosh() as f32;
+    asinh(a) = f64::from(a).asinh() as f32;
+    acosh(a) = f64::from(a).acosh() as f32;
+    atanh(a) = f64::from(a).atanh() as f32;
+    erf(a) = approximate::erf(a);
+    floor(a) = a.floor();
+    ceil(a) = a.ceil();
+    round(a) = a.round_ties_even();
+    fmod(a, b) = a % b;
+    is_nan(a) = mask(a.is_nan());
     lt(a, b) = mask(a < b);
     le(a, b) = mask(a <= b);
     gt(a, b) = mask(a > b);
@@ -84,5 +99,4 @@ lanes! {
     to_real(a) = a.to_bits() as f32;
     round_bf16(a) = round_to_bf16(a);
     round_tf32(a) = round_to_tf32(a);
-    floor(a) = a.floor();
 }

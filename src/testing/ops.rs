@@ -74,19 +74,34 @@ impl Grower {
 
     fn unary(&mut self, x: Known) -> Known {
         use ScalarOp::*;
-        let smooth = [Neg, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Softplus, Sin, Cos];
-        let any = [Neg, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Softplus, Sin, Cos, Abs, Sign];
+        let smooth = [
+            Neg, Exp, Log, Sqrt, Rsqrt, Tanh, Sigmoid, Softplus, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh,
+            Acosh, Atanh, Erf,
+        ];
+        let jumps = [Abs, Sign, Floor, Ceil, Round, IsNan];
+        let any = [&smooth[..], &jumps].concat();
         let op = if self.options.smooth { self.choices.pick(&smooth) } else { self.choices.pick(&any) };
         let mut x = x;
         match op {
             // e^x is tame where x is small, and jumps need exact values.
-            Exp if x.bound > 2.0 => x = Known { id: self.scalar(Tanh, &[x.id]), bound: 1.0, exact: false },
-            Sign if !x.exact => x = self.exact(x.id),
+            Exp | Tan | Sinh | Cosh if x.bound > 1.0 => {
+                x = Known { id: self.scalar(Tanh, &[x.id]), bound: 1.0, exact: false }
+            }
+            Sign | Floor | Ceil | Round | IsNan if !x.exact => x = self.exact(x.id),
             Log | Sqrt | Rsqrt => x = self.positive(x),
+            Asin | Acos | Atanh => x = self.scale(x, 0.75 / x.bound.max(1.0)),
+            Acosh => {
+                let more = self.positive(x);
+                let one = self.constant(1.0, &self.shape(more.id));
+                x = Known { id: self.scalar(Add, &[more.id, one]), bound: more.bound + 1.0, exact: false };
+            }
             _ => {}
         }
         let bound = match op {
-            Neg | Abs => x.bound,
+            Neg | Abs | Asinh | Acosh => x.bound,
+            Floor | Ceil | Round => x.bound + 1.0,
+            Tan | Sinh | Cosh | Asin | Atan | Atanh => 1.6,
+            Acos => 3.2,
             Exp => x.bound.exp(),
             Log => x.bound.ln().max(2.0f64.ln()),
             Sqrt => x.bound.sqrt(),
@@ -94,7 +109,7 @@ impl Grower {
             Softplus => x.bound + 2.0f64.ln(),
             _ => 1.0,
         };
-        let exact = x.exact && matches!(op, Neg | Abs | Sign);
+        let exact = x.exact && matches!(op, Neg | Abs | Sign | Floor | Ceil | Round | IsNan);
         Known { id: self.scalar(op, &[x.id]), bound, exact }
     }
 
@@ -111,12 +126,19 @@ impl Grower {
         let alike = self.alike(&self.reals, x);
         let y = self.choices.pick(&alike);
         let smooth = [Add, Sub, Mul, Div, Pow];
-        let any = [Add, Sub, Mul, Div, Pow, Max, Min];
+        let any = [Add, Sub, Mul, Div, Pow, Max, Min, Fmod];
         let op = if self.options.smooth { self.choices.pick(&smooth) } else { self.choices.pick(&any) };
         match op {
             Div => {
                 let y = self.positive(y);
                 Known { id: self.scalar(Div, &[x.id, y.id]), bound: 2.0 * x.bound, exact: false }
+            }
+            // The rest of a division jumps, so both are the same in f32 and f64.
+            Fmod => {
+                let x = self.exact(x.id);
+                let divisor = self.choices.pick(&[0.75, -1.5]);
+                let divisor = self.constant(divisor, &self.shape(x.id));
+                Known { id: self.scalar(Fmod, &[x.id, divisor]), bound: 1.5, exact: true }
             }
             Pow => {
                 let base = self.positive(x);

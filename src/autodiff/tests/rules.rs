@@ -157,7 +157,10 @@ proptest! {
 /// The interval on which an operation is checked: where it has a derivative.
 fn domain(op: ScalarOp) -> [f64; 2] {
     match op {
-        ScalarOp::Div | ScalarOp::Pow | ScalarOp::Log | ScalarOp::Sqrt | ScalarOp::Rsqrt => [0.5, 2.0],
+        ScalarOp::Asin | ScalarOp::Acos | ScalarOp::Atanh => [-0.8, 0.8],
+        ScalarOp::Tan => [-1.0, 1.0],
+        ScalarOp::Acosh => [1.5, 3.0],
+        ScalarOp::Fmod | ScalarOp::Div | ScalarOp::Pow | ScalarOp::Log | ScalarOp::Sqrt | ScalarOp::Rsqrt => [0.5, 2.0],
         _ => [-2.0, 2.0],
     }
 }
