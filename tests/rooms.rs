@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("autodiff", &["ir", "scalar", "tensor", "types"]),
     ("declare", &["autodiff", "ir", "scalar", "tensor", "types"]),
     ("passes", &["autodiff", "ir", "scalar", "tensor", "types", "winograd"]),
-    ("schedule", &["ir", "kernel", "scalar", "tensor", "types"]),
+    ("schedule", &["ir", "kernel", "scalar", "tensor", "types", "winograd"]),
     ("compile", &["autodiff", "declare", "ir", "kernel", "passes", "plan", "schedule", "tensor", "types"]),
     (
         "train",
