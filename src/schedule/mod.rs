@@ -4,7 +4,8 @@
 //! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
 //! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
 //! each kernel and adds its workspace; [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice
-//! where that saves memory; [`turn`] has filters' points lie as products read them; [`arena`] gives every buffer its place in the arena.
+//! where that saves memory; [`turn`] has the points of filters lie as products read them; [`arena`] gives every buffer
+//! its place in the arena.
 
 pub mod arena;
 pub mod assemble;
@@ -23,7 +24,7 @@ pub mod physical;
 pub mod recompute;
 pub mod select;
 mod topological;
-mod turn;
+pub mod turn;
 pub mod value;
 
 use crate::ir::{Graph, NodeId, Op, Origin};
