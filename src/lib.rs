@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | [`declare`] | the graph language: RON with source spans, layers, losses and optimisers expanded to primitive operations, diagnostics | devices, training |
 //! | [`ir`] | [`ir::Graph`], the closed [`ir::Op`], types, verifier, text form, the reference interpreter | what a GAN, a device or a file is |
-//! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; Philox, the random numbers | graphs |
+//! | [`scalar`] | the table of scalar operations: a row holds name, arity, derivative, f64 meaning, CUDA spelling, vector function and cost; pairs of operations in one pass; Philox, the random numbers | graphs |
 //! | [`autodiff`] | reverse mode, graph to graph; a rule for each operation | numbers: it only builds nodes |
 //! | [`passes`] | one file for each rewrite, the list of them in order, translation validation | schedules, devices |
 //! | [`kernel`] | the kernel IR: bodies, accesses, contractions and the matrix products they come to, algorithms, costs; buffers and schedules as data; targets (a CPU, or a kind of GPU) and what pays on them | graphs, device calls |

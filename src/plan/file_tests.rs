@@ -286,3 +286,10 @@ proptest! {
         }
     }
 }
+
+/// A file holds an operation by its number in the table. Where this changes, `VERSION` must, too.
+#[test]
+fn operations_have_the_numbers_of_this_version() {
+    let names: Vec<&str> = crate::scalar::ScalarOp::ALL.iter().map(|op| op.name()).collect();
+    insta::assert_snapshot!(format!("version {VERSION}\n{}", names.join("\n")));
+}

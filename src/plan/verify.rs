@@ -565,7 +565,12 @@ fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
     let order = schedule.buffers[t.store.buffer.index()].order.as_slice();
     let is_in_order = match order {
         [] => t.store.access.is_contiguous(&result),
-        _ => to_filter && order == TURNED && t.store.access == Access::ordered(&result, &TURNED),
+        _ => {
+            to_filter
+                && order == TURNED
+                && schedule.buffers[t.store.buffer.index()].shape == result
+                && t.store.access == Access::ordered(&result, &TURNED)
+        }
     };
     ensure!(is_in_order, "a transform writes its points in another order than their buffer has");
     Ok(())
