@@ -137,6 +137,8 @@ impl Resizing {
         // Where an image becomes smaller, anti-aliasing widens the filter.
         let stretch = if self.antialias { scale.min(1.0) } else { 1.0 };
         let reach = (if self.mode == "Cubic" { 2.0 } else { 1.0 }) / stretch;
+        // Further out all is the pixel at the edge.
+        let place = place.clamp(-reach - 1.0, from as f64 + reach);
         let mut index = (place - reach).floor();
         while index <= place + reach {
             let distance = ((index - place) * stretch).abs();
@@ -250,7 +252,7 @@ impl Nodes<'_> {
     ) -> Option<NodeId> {
         let rank = self.shape(x).len();
         let axes: Vec<usize> = match axes {
-            Some(axes) => axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<_>>()?,
+            Some(axes) => self.distinct_axes(&axes, x, rank, span)?,
             None => (rank.saturating_sub(sizes.len().max(scales.len()))..rank).collect(),
         };
         let given = [sizes.len(), scales.len()];
@@ -272,6 +274,12 @@ impl Nodes<'_> {
                     "a scale is greater than 0, a size too",
                     span,
                 );
+                return None;
+            }
+            let exact = scale * from as f64;
+            if (exact - to as f64).abs() >= 1.0 || exact < 0.5 {
+                let message = format!("{from} by a scale of {scale} is not {to}");
+                self.misfit(x, message, "a size beside a scale is what the scale comes to, rounded", span);
                 return None;
             }
             if from != to || scale != 1.0 {

@@ -62,8 +62,19 @@ impl Nodes<'_> {
         self.add(Op::Detach, &[x], "indices", span)
     }
 
+    /// Reports more places than f32 tells apart: it holds whole numbers up to 2^24.
+    fn expect_countable(&mut self, x: NodeId, places: usize, span: Span) -> Option<()> {
+        const MOST: usize = 1 << 24;
+        if places <= MOST {
+            return Some(());
+        }
+        self.misfit(x, format!("there are {places} places to tell apart"), format!("indices go up to {MOST}"), span);
+        None
+    }
+
     /// 1 where the index along a dimension is that of `places`, which has the size 1 there.
     pub fn is_index(&mut self, places: NodeId, size: usize, axis: usize, span: Span) -> Option<NodeId> {
+        self.expect_countable(places, size, span)?;
         let mut shape = vec![1; self.shape(places).len()];
         shape[axis] = size;
         let index = self.add(Op::Iota { axis, ty: Type::f32(shape) }, &[], "class", span)?;
@@ -100,6 +111,7 @@ impl Nodes<'_> {
     ) -> Option<NodeId> {
         let axis = self.axis(axis, self.shape(x).len(), span)?;
         let size = self.shape(x)[axis];
+        self.expect_countable(x, size, span)?;
         let x = self.add(Op::Detach, &[x], "among", span)?;
         let x = if largest { x } else { self.apply(ScalarOp::Neg, &[x], span)? };
         let most = self.reduced(ReduceKind::Max, x, &[axis], span)?;

@@ -81,9 +81,19 @@ impl Nodes<'_> {
     pub fn axes(&mut self, axes: Option<&[i64]>, x: NodeId, span: Span) -> Option<Vec<usize>> {
         let rank = self.shape(x).len();
         let Some(axes) = axes else { return Some((0..rank).collect()) };
-        let mut found = axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<Vec<usize>>>()?;
+        let mut found = self.distinct_axes(axes, x, rank, span)?;
         found.sort_unstable();
-        found.dedup();
+        Some(found)
+    }
+
+    /// Dimensions among `rank`, in the order in which they are given. Reports one that is named twice.
+    pub fn distinct_axes(&mut self, axes: &[i64], x: NodeId, rank: usize, span: Span) -> Option<Vec<usize>> {
+        let found = axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<Vec<usize>>>()?;
+        if let Some(twice) = found.iter().enumerate().find(|(i, axis)| found[..*i].contains(axis)) {
+            let help = "each is named once; a negative number counts from the end";
+            self.misfit(x, format!("dimension {} is named twice", twice.1), help, span);
+            return None;
+        }
         Some(found)
     }
 
@@ -267,16 +277,7 @@ impl Nodes<'_> {
     fn unsqueeze(&mut self, x: NodeId, axes: &[i64], span: Span) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
         let rank = shape.len() + axes.len();
-        let new = axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<Vec<usize>>>()?;
-        if new.iter().enumerate().any(|(i, axis)| new[..i].contains(axis)) {
-            self.misfit(
-                x,
-                "a dimension is named twice",
-                "each new dimension has a number of its own in the result",
-                span,
-            );
-            return None;
-        }
+        let new = self.distinct_axes(axes, x, rank, span)?;
         let mut sizes = shape.into_iter();
         let to = (0..rank).map(|d| if new.contains(&d) { 1 } else { sizes.next().unwrap_or(1) }).collect();
         self.add(Op::Reshape { to }, &[x], "unsqueeze", span)
@@ -343,7 +344,7 @@ impl Nodes<'_> {
     ) -> Option<NodeId> {
         let shape = self.shape(x).to_vec();
         let axes: Vec<usize> = match axes {
-            Some(axes) => axes.iter().map(|&a| self.axis(a, shape.len(), span)).collect::<Option<_>>()?,
+            Some(axes) => self.distinct_axes(&axes, x, shape.len(), span)?,
             None => (0..starts.len().min(shape.len())).collect(),
         };
         if starts.len() != axes.len() || ends.len() != axes.len() || ![1, axes.len()].contains(&steps.len()) {
@@ -448,7 +449,7 @@ impl Nodes<'_> {
     ) -> Option<NodeId> {
         let rank = self.shape(x).len();
         let axes: Vec<usize> = match axes {
-            Some(axes) => axes.iter().map(|&a| self.axis(a, rank, span)).collect::<Option<_>>()?,
+            Some(axes) => self.distinct_axes(&axes, x, rank, span)?,
             None => (0..rank).collect(),
         };
         if pads.len() != 2 * axes.len() {

@@ -208,9 +208,9 @@ impl Nodes<'_> {
     fn range(&mut self, [start, limit, delta]: [f64; 3], span: Span) -> Option<NodeId> {
         let count = ((limit - start) / delta).ceil();
         if !(1.0..=f64::from(i32::MAX)).contains(&count) {
-            let diagnostic =
-                Diagnostic::new("bad-value", format!("there is nothing from {start} to {limit} in steps of {delta}"))
-                    .label(span, "in this");
+            let what = if count > 1.0 { "too much" } else { "nothing" };
+            let message = format!("there is {what} from {start} to {limit} in steps of {delta}");
+            let diagnostic = Diagnostic::new("bad-value", message).label(span, "in this");
             self.d().report(diagnostic);
             return None;
         }
