@@ -7,7 +7,7 @@ use crate::ir::{
     Type, Update,
 };
 use crate::scalar::{Lane, ScalarOp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The name of the state that counts steps.
 pub const STEP: &str = "step";
@@ -17,6 +17,8 @@ pub const SEED: &str = "seed";
 /// Expressions and layers that one entry may be expanded to. A program of a few lines can ask for
 /// billions, with functions that call functions; the largest useful step has some thousands.
 const MAX_EXPANSIONS: usize = 1 << 17;
+/// Nodes of one entry: an expression may come to thousands, such as a convolution in many groups.
+const MAX_NODES: usize = 1 << 20;
 /// Expressions may nest this deep, functions expanded, so that a hostile text cannot exhaust the stack.
 const MAX_DEPTH: usize = 200;
 
@@ -26,6 +28,8 @@ pub struct Nodes<'l> {
     d: &'l mut Decoder,
     /// The state of all entries, in the order in which they come to it.
     states: &'l mut Vec<StateDecl>,
+    /// Their names.
+    declared: HashSet<String>,
     pub(super) graph: Graph,
     inputs: Vec<InputDecl>,
     /// The present value of each state tensor.
@@ -46,15 +50,19 @@ pub struct Nodes<'l> {
     pub(super) normalised: usize,
     /// See [`Nodes::descend`].
     expansions: usize,
+    /// Nodes that were added.
+    added: usize,
     depth: usize,
     exhausted: bool,
 }
 
 impl<'l> Nodes<'l> {
     pub fn new(name: &str, d: &'l mut Decoder, states: &'l mut Vec<StateDecl>) -> Self {
+        let declared = states.iter().map(|state| state.name.clone()).collect();
         Nodes {
             d,
             states,
+            declared,
             graph: Graph::new(name),
             inputs: Vec::new(),
             current: BTreeMap::new(),
@@ -67,6 +75,7 @@ impl<'l> Nodes<'l> {
             probes: BTreeSet::new(),
             normalised: 0,
             expansions: 0,
+            added: 0,
             depth: 0,
             exhausted: false,
         }
@@ -244,6 +253,15 @@ impl<'l> Nodes<'l> {
 
     /// Adds a node that is named after where it stands; a mistake in its types is reported at `span`.
     pub fn add(&mut self, op: Op, operands: &[NodeId], name: &str, span: Span) -> Option<NodeId> {
+        self.added += 1;
+        if self.added > MAX_NODES {
+            if !self.exhausted {
+                self.exhausted = true;
+                let message = format!("the entry `{}` comes to more than {MAX_NODES} operations", self.graph.name);
+                self.d().report(Diagnostic::new("too-large", message).label(span, "too large from here on"));
+            }
+            return None;
+        }
         let scope = self.scope.join("/");
         let full = match (scope.is_empty(), name.is_empty()) {
             (true, _) => name.to_string(),
@@ -355,7 +373,7 @@ impl<'l> Nodes<'l> {
         let node = self.add(Op::State { name: name.into(), ty: ty.clone() }, &[], name, span);
         (self.scope, self.role) = (scope, outer);
         let node = node?;
-        if !self.states.iter().any(|s| s.name == name) {
+        if self.declared.insert(name.to_string()) {
             self.states.push(StateDecl { name: name.into(), ty, role, init, span: Some(span) });
         }
         self.current.insert(name.into(), node);
