@@ -54,11 +54,13 @@ impl Nodes<'_> {
         self.apply_as(ScalarOp::Min, &[part, one], "part_done", span)
     }
 
-    /// `from + (to − from)·part`
+    /// `from·(1 − part) + to·part`, which is exact at both ends, however different they are.
     fn between(&mut self, from: f64, to: f64, part: NodeId, span: Span) -> Option<NodeId> {
-        let (start, way) = (self.constant(from, span)?, self.constant(to - from, span)?);
-        let way = self.apply_as(ScalarOp::Mul, &[way, part], "way", span)?;
-        self.apply_as(ScalarOp::Add, &[start, way], "rate", span)
+        let (start, end, one) = (self.constant(from, span)?, self.constant(to, span)?, self.constant(1.0, span)?);
+        let left = self.apply_as(ScalarOp::Sub, &[one, part], "part_left", span)?;
+        let start = self.apply_as(ScalarOp::Mul, &[start, left], "of_start", span)?;
+        let end = self.apply_as(ScalarOp::Mul, &[end, part], "of_end", span)?;
+        self.apply_as(ScalarOp::Add, &[start, end], "rate", span)
     }
 
     fn linear_decay(&mut self, from: f64, to: f64, steps: usize, span: Span) -> Option<NodeId> {
@@ -86,14 +88,16 @@ impl Nodes<'_> {
         self.apply_as(ScalarOp::Mul, &[start, power], "rate", span)
     }
 
-    /// `from·factorᵗ` as `from·(1 + (e^(t·ln factor) − 1))`, whose exponent has both parts of the logarithm: f32 holds
-    /// 0.9999 with an error that is 3e-4 of what a step changes.
+    /// `from·factorᵗ` as `from·e^(t·ln factor)`, whose exponent has the logarithm as the sum of two f32: f32 holds 0.9999
+    /// with an error that is 3e-4 of what a step changes.
     fn exponential_decay(&mut self, from: f64, factor: f64, span: Span) -> Option<NodeId> {
         let high = f64::from(factor.ln() as f32);
         let (high, low) = (self.constant(high, span)?, self.constant(factor.ln() - high, span)?);
-        let (done, start, one) = (self.steps_before(span)?, self.constant(from, span)?, self.constant(1.0, span)?);
-        let less = self.apply(ScalarOp::Expm1Product, &[done, high, low], span)?;
-        let power = self.apply_as(ScalarOp::Add, &[less, one], "power", span)?;
+        let (done, start) = (self.steps_before(span)?, self.constant(from, span)?);
+        let high = self.apply_as(ScalarOp::Mul, &[done, high], "high", span)?;
+        let low = self.apply_as(ScalarOp::Mul, &[done, low], "low", span)?;
+        let exponent = self.apply_as(ScalarOp::Add, &[high, low], "exponent", span)?;
+        let power = self.apply_as(ScalarOp::Exp, &[exponent], "power", span)?;
         self.apply_as(ScalarOp::Mul, &[start, power], "rate", span)
     }
 
