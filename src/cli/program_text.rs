@@ -45,7 +45,7 @@ pub fn source(path: &Path) -> Result<ProgramText> {
         return Ok(ProgramText { name: plan.source.name, text: plan.source.text });
     }
     let bytes = atomic::read(path).with_context(|| {
-        format!("{} cannot be read, and no built-in program is called so: `gcc-gan graphs` lists them", path.display())
+        format!("{} cannot be read, and is not a built-in program: `gcc-gan graphs` lists them", path.display())
     })?;
     if bytes.is_empty() {
         bail!("{} is empty: a graph in RON or a plan was expected", path.display());

@@ -30,10 +30,10 @@ pub fn about(name: &str) -> Option<&'static str> {
         "mlp-gan" => "a small GAN of dense layers (Goodfellow et al., 2014)",
         "lsgan" => "a GAN with squared losses (Mao et al., 2017)",
         "wgan-gp" => {
-            "a Wasserstein GAN with gradient penalty, five steps of the critic for one (Gulrajani et al., 2017)"
+            "a Wasserstein GAN with gradient penalty, five critic steps for each of the generator (Gulrajani et al., 2017)"
         }
         "hinge" => "a GAN with the hinge loss and spectral normalisation (Miyato et al., 2018)",
-        "cgan" => "a GAN of one image or another by its label (Mirza & Osindero, 2014)",
+        "cgan" => "a GAN that makes images of a chosen class (Mirza & Osindero, 2014)",
         "vae" => "a variational autoencoder (Kingma & Welling, 2014)",
         "lenet" => "a classifier (after LeCun et al., 1998)",
         _ => return None,
