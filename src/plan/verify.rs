@@ -562,13 +562,13 @@ fn check_transform(schedule: &Schedule, t: &TransformBody<BufferId>) -> Check {
     let is_sum = t.exprs.len() == 1 && matches!(t.exprs[t.store.value], Expr::Accumulator);
     ensure!(is_sum, "a transform stores something else than its sums");
     let to_filter = (t.transform.part, t.transform.direction) == (Part::Filter, Direction::ToPoints);
-    let order = schedule.buffers[t.store.buffer.index()].order.as_slice();
-    let is_in_order = match order {
+    let written = &schedule.buffers[t.store.buffer.index()];
+    let is_in_order = match written.order[..] {
         [] => t.store.access.is_contiguous(&result),
-        _ => {
+        ref order => {
             to_filter
-                && order == TURNED
-                && schedule.buffers[t.store.buffer.index()].shape == result
+                && *order == TURNED
+                && written.shape == result
                 && t.store.access == Access::ordered(&result, &TURNED)
         }
     };

@@ -105,7 +105,7 @@ fn words(draw: Draw, first_block: u32, out: &mut [f32; BATCH], f: impl Fn(u32) -
 /// Box–Muller on neighbouring pairs; the first of a pair is moved to (0, 1] so that its logarithm is
 /// finite.
 fn normal_batch(batch: &mut [f32; BATCH]) {
-    let unit = 1.0 / f64::from(1u32 << 24);
+    let unit = 1.0 / f64::from(1u32 << BITS);
     for pair in batch.chunks_exact_mut(2) {
         let radius = (-2.0 * (f64::from(pair[0]) + unit).ln()).sqrt();
         let angle = std::f64::consts::TAU * f64::from(pair[1]);
