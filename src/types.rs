@@ -113,6 +113,9 @@ pub struct InputDecl {
     pub meaning: String,
 }
 
+/// What the name of the moving average of a parameter or a network ends in.
+pub const AVERAGE: &str = "/average";
+
 /// What a state tensor is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -128,7 +131,7 @@ pub enum StateRole {
     /// Of a network: 0 as long as all that steps made of its state was finite, 1 from then on. An `f32[]` that the step
     /// itself writes, so that a run need not look at every tensor, or at every step, to know.
     NonFinite,
-    /// The moving average of the parameter whose name it has, with `/average` behind it.
+    /// The moving average of the parameter whose name it has, with [`AVERAGE`] behind it.
     Average,
 }
 

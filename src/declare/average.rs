@@ -4,6 +4,7 @@ use super::diagnostic::{Diagnostic, Span};
 use super::nodes::Nodes;
 use crate::ir::{Initialiser, Op, Role, StateRole, Type};
 use crate::scalar::ScalarOp;
+use crate::types::AVERAGE;
 
 impl Nodes<'_> {
     /// `a = decay·a + (1 − decay)·p` for each parameter `p` of a network, kept as state; the first time the average is the
@@ -29,7 +30,7 @@ impl Nodes<'_> {
     }
 
     fn averages(&mut self, network: &str, parameters: &[String], (decay, ramp): (f64, bool), span: Span) -> Option<()> {
-        let name = format!("{network}/average/t");
+        let name = format!("{network}{AVERAGE}/t");
         let t = self.state(&name, Type::f32([]), StateRole::Optimiser, Initialiser::Constant(0.0), span)?;
         let (zero, one) = (self.constant(0.0, span)?, self.constant(1.0, span)?);
         let is_first = self.apply_as(ScalarOp::Eq, &[t, zero], "is_first", span)?;
@@ -48,13 +49,11 @@ impl Nodes<'_> {
         for parameter in parameters {
             self.descend(span)?;
             self.push_scope(parameter);
-            let name = format!("{parameter}/average");
+            let name = format!("{parameter}{AVERAGE}");
             let of = self.current[parameter];
             let ty = self.graph.ty(of).clone();
             let old = self.state(&name, ty, StateRole::Average, Initialiser::Constant(0.0), span)?;
-            let kept = self.apply_as(ScalarOp::Mul, &[old, keep], "kept", span)?;
-            let followed = self.apply_as(ScalarOp::Mul, &[of, follow], "followed", span)?;
-            let next = self.apply_as(ScalarOp::Add, &[kept, followed], "average", span)?;
+            let next = self.followed([old, keep], [of, follow], "average", span)?;
             let next = self.add(Op::Detach, &[next], "detached", span)?;
             self.current.insert(name, next);
             self.pop_scope();

@@ -101,27 +101,18 @@ impl Nodes<'_> {
             let row = self.add(Op::Iota { axis: first, ty: Type::f32(shape.clone()) }, &[], "row", span)?;
             let column = self.add(Op::Iota { axis: second, ty: Type::f32(shape) }, &[], "column", span)?;
             let mask = self.apply(ScalarOp::Eq, &[row, column], span)?;
-            let zero = self.constant(0.0, span)?;
-            x = self.apply(ScalarOp::Select, &[mask, x, zero], span)?;
+            x = self.masked(mask, x, span)?;
             letters.remove(second);
-            x = self.without(x, second, span)?;
+            x = self.reduced_away(ReduceKind::Sum, x, second, span)?;
         }
         Some(Lettered { x, letters })
-    }
-
-    /// Summed over one dimension, which goes.
-    fn without(&mut self, x: NodeId, axis: usize, span: Span) -> Option<NodeId> {
-        let sum = self.reduced(ReduceKind::Sum, x, &[axis], span)?;
-        let mut to = self.shape(sum).to_vec();
-        to.remove(axis);
-        self.reshaped(sum, to, span)
     }
 
     /// Summed over every dimension that nothing needs any more.
     fn summed(&mut self, of: Lettered, needed: &[char], span: Span) -> Option<Lettered> {
         let Lettered { mut x, mut letters } = of;
         while let Some(axis) = letters.iter().position(|l| !needed.contains(l)) {
-            x = self.without(x, axis, span)?;
+            x = self.reduced_away(ReduceKind::Sum, x, axis, span)?;
             letters.remove(axis);
         }
         Some(Lettered { x, letters })

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Take = for<'e, 'l, 'n> fn(&'e mut EntryLowering<'l, 'n>, Span, &[Option<&'n Node>]) -> Option<()>;
 
 const NETWORK: Param = Param { name: "network", kind: Kind::Written("the name of a network"), default: None };
+const DECAY: Param = Param { name: "decay", kind: Kind::Fraction, default: None };
 
 /// The steps of an entry.
 pub const STEPS: &[Row<Take>] = &[
@@ -42,11 +43,7 @@ pub const STEPS: &[Row<Take>] = &[
     },
     Row {
         name: "Average",
-        params: &[
-            NETWORK,
-            Param { name: "decay", kind: Kind::Fraction, default: None },
-            Param { name: "ramp", kind: Kind::Flag, default: Some(|| Arg::Flag(false)) },
-        ],
+        params: &[NETWORK, DECAY, Param { name: "ramp", kind: Kind::Flag, default: Some(|| Arg::Flag(false)) }],
         meaning: "Keeps a moving average of a network's parameters, for `gcc-gan sample --ema`; `ramp` shortens it at first.",
         example: r#"Average("net", 0.999)"#,
         expand: |entry, span, args| entry.average(span, args),
@@ -166,7 +163,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
     }
 
     fn step(&mut self, step: &'n Node) {
-        let Some((kind, mut args)) = self.d().call(step, "a step") else { return };
+        let Some((kind, args)) = self.d().call(step, "a step") else { return };
         let Some(row) = find(STEPS, &kind.text) else {
             let diagnostic = Diagnostic::new("unknown-step", format!("there is no step `{}`", kind.text))
                 .label(kind.span, format!("expected {}", super::diagnostic::one_of(&names(STEPS))))
@@ -175,15 +172,10 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             return;
         };
         let before = self.d().diags.len();
-        let given: Vec<Option<&'n Node>> = (row.params.iter())
-            .map(|param| match param.default {
-                Some(_) => args.optional(param.name),
-                None => args.required(self.d(), param.name),
-            })
-            .collect();
-        args.finish(self.d());
-        let is_whole = row.params.iter().zip(&given).all(|(param, node)| node.is_some() || param.default.is_some());
-        if is_whole && (self.d().diags.len() == before || row.name != "Repeat") {
+        let given = self.expressions.all_given(row.params, args);
+        if let Some(given) = given
+            && (self.d().diags.len() == before || row.name != "Repeat")
+        {
             (row.expand)(self, step.span, &given);
         }
     }
@@ -204,8 +196,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             Some(ramp) => self.d().bool(ramp, "`ramp`"),
             None => Some(false),
         };
-        let param = Param { name: "decay", kind: Kind::Fraction, default: None };
-        let decay = self.expressions.number_in(decay, &param, |x| (0.0..1.0).contains(&x));
+        let decay = self.expressions.argument(&DECAY, decay);
         let (name, at) = self.expressions.network_name(network)?;
         if let Some(first) = self.averaged.insert(name.to_string(), span) {
             let diagnostic = Diagnostic::new("duplicate-name", format!("`{name}` is averaged twice in this entry"))
@@ -215,7 +206,8 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             self.d().report(diagnostic);
             return None;
         }
-        self.expressions.nodes().average_network(name, (decay?, ramp?), span, at)
+        let Arg::Fraction(decay) = decay? else { return None };
+        self.expressions.nodes().average_network(name, (decay, ramp?), span, at)
     }
 
     /// Steps taken several times. The names of the last time stay.

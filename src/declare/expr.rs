@@ -139,15 +139,28 @@ impl<'l, 'n> Expressions<'l, 'n> {
         self.arguments_for(row.params, args, span)
     }
 
-    /// Arguments, and where they stand. All are read before the first that is wrong ends it.
-    pub fn arguments_for(&mut self, params: &[Param], mut args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
-        let given: Vec<Option<&'n Node>> = (params.iter())
+    /// What is given for each parameter; reports what is missing without a default, and what is too much.
+    pub fn given(&mut self, params: &[Param], mut args: Args<'n>) -> Vec<Option<&'n Node>> {
+        let given = (params.iter())
             .map(|param| match param.default {
                 Some(_) => args.optional(param.name),
                 None => args.required(self.d(), param.name),
             })
             .collect();
         args.finish(self.d());
+        given
+    }
+
+    /// The same, where nothing is missing.
+    pub fn all_given(&mut self, params: &[Param], args: Args<'n>) -> Option<Vec<Option<&'n Node>>> {
+        let given = self.given(params, args);
+        let is_whole = params.iter().zip(&given).all(|(param, node)| node.is_some() || param.default.is_some());
+        is_whole.then_some(given)
+    }
+
+    /// Arguments, and where they stand. All are read before the first that is wrong ends it.
+    pub fn arguments_for(&mut self, params: &[Param], args: Args<'n>, span: Span) -> Option<(Vec<Arg>, Vec<Span>)> {
+        let given = self.given(params, args);
         let spans = given.iter().map(|node| node.map_or(span, |n| n.span)).collect();
         let read: Vec<Option<Arg>> = (params.iter().zip(given))
             .map(|(param, node)| match (node, param.default) {
@@ -158,7 +171,8 @@ impl<'l, 'n> Expressions<'l, 'n> {
         Some((read.into_iter().collect::<Option<_>>()?, spans))
     }
 
-    fn argument(&mut self, param: &Param, node: &'n Node) -> Option<Arg> {
+    /// What a parameter's argument says.
+    pub fn argument(&mut self, param: &Param, node: &'n Node) -> Option<Arg> {
         let what = format!("`{}`", param.name);
         Some(match param.kind {
             Kind::Value => Arg::Value(self.expr(node)?),
@@ -234,7 +248,7 @@ impl<'l, 'n> Expressions<'l, 'n> {
     }
 
     /// The number of an argument, where it is one that `fits`.
-    pub fn number_in(&mut self, node: &Node, param: &Param, fits: fn(f64) -> bool) -> Option<f64> {
+    fn number_in(&mut self, node: &Node, param: &Param, fits: fn(f64) -> bool) -> Option<f64> {
         let what = format!("`{}`", param.name);
         let value = self.number(node, &what)?;
         // What is near 1 may be 1 as f32, which a moving average must not be.

@@ -136,22 +136,13 @@ impl Nodes<'_> {
             let negative = self.apply(ScalarOp::Neg, &[rank], span)?;
             place = self.with(ScalarOp::Add, negative, size as f64, span)?;
         }
-        if keep {
-            return Some(place);
-        }
-        let mut to = self.shape(place).to_vec();
-        to.remove(axis);
-        self.reshaped(place, to, span)
+        if keep { Some(place) } else { self.squeezed(place, axis, span) }
     }
 
-    /// `x` where a mask is not 0, else a number, then reduced over one dimension, which goes.
+    /// `x` where a mask is not 0, summed over one dimension, which goes.
     fn chosen(&mut self, mask: NodeId, x: NodeId, axis: usize, span: Span) -> Option<NodeId> {
-        let zero = self.constant(0.0, span)?;
-        let chosen = self.apply(ScalarOp::Select, &[mask, x, zero], span)?;
-        let sum = self.reduced(ReduceKind::Sum, chosen, &[axis], span)?;
-        let mut to = self.shape(sum).to_vec();
-        to.remove(axis);
-        self.reshaped(sum, to, span)
+        let chosen = self.masked(mask, x, span)?;
+        self.reduced_away(ReduceKind::Sum, chosen, axis, span)
     }
 
     fn gather(&mut self, x: NodeId, indices: NodeId, axis: i64, span: Span) -> Option<NodeId> {
@@ -290,10 +281,7 @@ impl Nodes<'_> {
                 self.apply_as(ScalarOp::Min, &[x, smallest], "scattered", span)
             }
             _ => {
-                let any = self.reduced(ReduceKind::Max, mask, &[axis], span)?;
-                let mut shape = self.shape(any).to_vec();
-                shape.remove(axis);
-                let any = self.reshaped(any, shape, span)?;
+                let any = self.reduced_away(ReduceKind::Max, mask, axis, span)?;
                 self.apply_as(ScalarOp::Select, &[any, combined, x], "scattered", span)
             }
         }

@@ -219,9 +219,7 @@ impl Nodes<'_> {
             let old = self.running(layer, name, shape[1])?;
             let new = self.add(Op::Reshape { to: vec![shape[1]] }, &[new], "reshape", span)?;
             let (keep, follow) = (self.constant(1.0 - momentum, span)?, self.constant(momentum, span)?);
-            let kept = self.apply_as(ScalarOp::Mul, &[old, keep], "kept", span)?;
-            let followed = self.apply_as(ScalarOp::Mul, &[new, follow], "followed", span)?;
-            let next = self.apply_as(ScalarOp::Add, &[kept, followed], "followed", span)?;
+            let next = self.followed([old, keep], [new, follow], "followed", span)?;
             // No gradient flows through what was seen of earlier batches.
             let next = self.add(Op::Detach, &[next], name, span)?;
             self.current.insert(format!("{}/{name}", layer.path), next);
@@ -238,9 +236,7 @@ impl Nodes<'_> {
         groups: usize,
         bias: bool,
     ) -> Option<NodeId> {
-        let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
-        let elements: f64 = kernel.iter().map(|&k| k as f64).product();
-        let fans = (input + channels) as f64 / groups as f64 * elements;
+        let (input, kernel, fans) = self.expect_grouped(layer, channels, kernel, groups)?;
         let weight = self.weight(layer, [&[channels, input / groups], &kernel[..]].concat(), fans, 0)?;
         let y = self.convolution(layer.input, weight, spacing, groups, layer.span)?;
         if bias { self.add_bias(layer, y) } else { Some(y) }
@@ -256,22 +252,20 @@ impl Nodes<'_> {
         (extra, groups): (&[usize], usize),
         bias: bool,
     ) -> Option<NodeId> {
-        let (input, kernel) = self.expect_grouped(layer, channels, kernel, groups)?;
-        let elements: f64 = kernel.iter().map(|&k| k as f64).product();
-        let fans = (input + channels) as f64 / groups as f64 * elements;
+        let (input, kernel, fans) = self.expect_grouped(layer, channels, kernel, groups)?;
         let weight = self.weight(layer, [&[input, channels / groups], &kernel[..]].concat(), fans, 1)?;
         let y = self.transposed(layer.input, weight, spacing, (extra, groups), layer.span)?;
         if bias { self.add_bias(layer, y) } else { Some(y) }
     }
 
-    /// The channels of images that groups divide, and the sizes of the kernel.
+    /// The channels of images that groups divide, the sizes of the kernel, and the sum of its fans in and out.
     fn expect_grouped(
         &mut self,
         layer: &Layer,
         channels: usize,
         kernel: &[usize],
         groups: usize,
-    ) -> Option<(usize, Vec<usize>)> {
+    ) -> Option<(usize, Vec<usize>, f64)> {
         let x = layer.input;
         let dimensions = self.shape(x).len().saturating_sub(2);
         if !(1..=3).contains(&dimensions) || ![1, dimensions].contains(&kernel.len()) {
@@ -288,7 +282,9 @@ impl Nodes<'_> {
             return None;
         }
         let kernel = if kernel.len() == 1 { vec![kernel[0]; dimensions] } else { kernel.to_vec() };
-        Some((input, kernel))
+        let elements: f64 = kernel.iter().map(|&k| k as f64).product();
+        let fans = (input + channels) as f64 / groups as f64 * elements;
+        Some((input, kernel, fans))
     }
 
     /// Scales and offsets have the shape of an example, from `axis` on, as in PyTorch.

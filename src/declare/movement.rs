@@ -114,6 +114,19 @@ impl Nodes<'_> {
         self.add(Op::Transpose { permutation }, &[x], "transpose", span)
     }
 
+    /// Without a dimension, which has the size 1.
+    pub fn squeezed(&mut self, x: NodeId, axis: usize, span: Span) -> Option<NodeId> {
+        let mut to = self.shape(x).to_vec();
+        to.remove(axis);
+        self.reshaped(x, to, span)
+    }
+
+    /// `x` where a mask is not 0, else 0, whatever `x` is there.
+    pub fn masked(&mut self, mask: NodeId, x: NodeId, span: Span) -> Option<NodeId> {
+        let zero = self.constant(0.0, span)?;
+        self.apply(ScalarOp::Select, &[mask, x, zero], span)
+    }
+
     /// Indices from `start` to before `end` along one dimension.
     pub fn sliced(&mut self, x: NodeId, axis: usize, [from, to]: [usize; 2], span: Span) -> Option<NodeId> {
         let mut end = self.shape(x).to_vec();
@@ -548,8 +561,7 @@ impl Nodes<'_> {
         let diagonal = self.apply_as(ScalarOp::Sub, &[column, row], "diagonal", span)?;
         let op = if upper { ScalarOp::Ge } else { ScalarOp::Le };
         let kept = self.with(op, diagonal, k as f64, span)?;
-        let zero = self.constant(0.0, span)?;
-        self.apply(ScalarOp::Select, &[kept, x, zero], span)
+        self.masked(kept, x, span)
     }
 
     fn expect_images(&mut self, x: NodeId, span: Span) -> Option<[usize; 4]> {

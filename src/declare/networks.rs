@@ -179,7 +179,8 @@ impl<'n> Expressions<'_, 'n> {
         if let Known::Block(row) = known {
             let site = Site { place, number, span: node.span, input: x };
             self.nodes().descend(node.span)?;
-            let value = self.block(row, &site, args);
+            let given = self.all_given(row.params, args);
+            let value = given.and_then(|given| (row.expand)(self, &site, &given));
             self.nodes().leave();
             return value;
         }
@@ -207,18 +208,6 @@ impl<'n> Expressions<'_, 'n> {
         self.nodes().pop_scope();
         self.nodes().leave();
         value
-    }
-
-    fn block(&mut self, row: &Row<Block>, site: &Site, mut args: Args<'n>) -> Option<NodeId> {
-        let given: Vec<Option<&'n Node>> = (row.params.iter())
-            .map(|param| match param.default {
-                Some(_) => args.optional(param.name),
-                None => args.required(self.d(), param.name),
-            })
-            .collect();
-        args.finish(self.d());
-        let is_whole = row.params.iter().zip(&given).all(|(param, node)| node.is_some() || param.default.is_some());
-        if is_whole { (row.expand)(self, site, &given) } else { None }
     }
 
     /// What a list of layers makes of `x`, named after `name` below a place.

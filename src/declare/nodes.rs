@@ -230,25 +230,14 @@ impl<'l> Nodes<'l> {
 
     /// Goes into a declaration, see [`Nodes::pop_scope`]; a path that was taken before gets a number.
     pub fn enter(&mut self, name: &str) {
-        let path = self.scope.join("/");
-        let mut unique = name.to_string();
-        let mut number = 1;
-        while !self.scopes.insert(format!("{path}/{unique}")) {
-            unique = format!("{name}.{number}");
-            number += 1;
-        }
-        self.scope.push(unique);
+        let above = self.scope.join("/") + "/";
+        let path = unique(&mut self.scopes, &format!("{above}{name}"));
+        self.scope.push(path[above.len()..].to_string());
     }
 
     /// A name for a group of probes; one that was taken before gets a number.
     pub fn probe_group(&mut self, name: &str) -> String {
-        let mut unique = name.to_string();
-        let mut number = 1;
-        while !self.probes.insert(unique.clone()) {
-            unique = format!("{name}.{number}");
-            number += 1;
-        }
-        unique
+        unique(&mut self.probes, name)
     }
 
     /// Adds a node that is named after where it stands; a mistake in its types is reported at `span`.
@@ -354,6 +343,19 @@ impl<'l> Nodes<'l> {
         self.add(Op::Broadcast { to: shape.to_vec() }, &[x], "broadcast", span)
     }
 
+    /// `keep·old + follow·new`: what a moving average becomes.
+    pub fn followed(
+        &mut self,
+        [old, keep]: [NodeId; 2],
+        [new, follow]: [NodeId; 2],
+        name: &str,
+        span: Span,
+    ) -> Option<NodeId> {
+        let kept = self.apply_as(ScalarOp::Mul, &[old, keep], "kept", span)?;
+        let followed = self.apply_as(ScalarOp::Mul, &[new, follow], "followed", span)?;
+        self.apply_as(ScalarOp::Add, &[kept, followed], name, span)
+    }
+
     /// Part `index` of `parts` equal ones of a value, along the first dimension.
     pub fn part(&mut self, whole: NodeId, (index, parts): (usize, usize), name: &str, span: Span) -> Option<NodeId> {
         let mut end = self.shape(whole).to_vec();
@@ -390,12 +392,7 @@ impl<'l> Nodes<'l> {
     /// and go, and in a specialisation for another number of examples.
     pub fn draw(&mut self, distribution: Distribution, shape: Vec<usize>, span: Span) -> Option<NodeId> {
         let path = [std::slice::from_ref(&self.graph.name), &self.scope[..]].concat().join("/");
-        let mut stream = path.clone();
-        let mut number = 1;
-        while !self.streams.insert(stream.clone()) {
-            stream = format!("{path}.{number}");
-            number += 1;
-        }
+        let stream = unique(&mut self.streams, &path);
         let seed = match self.seed {
             Some(seed) => seed,
             None => {
@@ -412,6 +409,17 @@ impl<'l> Nodes<'l> {
         let step = self.step_count(span)?;
         self.add(Op::Random { distribution, stream, shape }, &[seed, step], "draw", span)
     }
+}
+
+/// A name, with a number behind it where it is taken; it is taken from then on.
+fn unique(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let mut unique = name.to_string();
+    let mut number = 1;
+    while !taken.insert(unique.clone()) {
+        unique = format!("{name}.{number}");
+        number += 1;
+    }
+    unique
 }
 
 /// How a scalar operation is written: `log` is `Log`, `add_u32` is `AddU32`.

@@ -81,18 +81,21 @@ impl Nodes<'_> {
     /// To mean 0 and variance 1 over sorted dimensions.
     pub fn normalised(&mut self, x: NodeId, axes: &[usize], epsilon: f64, span: Span) -> Option<NodeId> {
         let (centred, variance) = self.centred(x, axes, span)?;
-        let shifted = self.with(ScalarOp::Add, variance, epsilon, span)?;
+        self.over_root(centred, variance, epsilon, span)
+    }
+
+    /// `x / √(square + ε)`
+    fn over_root(&mut self, x: NodeId, square: NodeId, epsilon: f64, span: Span) -> Option<NodeId> {
+        let shifted = self.with(ScalarOp::Add, square, epsilon, span)?;
         let inverse = self.apply(ScalarOp::Rsqrt, &[shifted], span)?;
-        self.apply_as(ScalarOp::Mul, &[centred, inverse], "normalised", span)
+        self.apply_as(ScalarOp::Mul, &[x, inverse], "normalised", span)
     }
 
     /// To a mean square of 1 over sorted dimensions.
     pub fn rms_normalised(&mut self, x: NodeId, axes: &[usize], epsilon: f64, span: Span) -> Option<NodeId> {
         let square = self.apply_as(ScalarOp::Mul, &[x, x], "square", span)?;
         let mean = self.mean_kept(square, axes, span)?;
-        let shifted = self.with(ScalarOp::Add, mean, epsilon, span)?;
-        let inverse = self.apply(ScalarOp::Rsqrt, &[shifted], span)?;
-        self.apply_as(ScalarOp::Mul, &[x, inverse], "normalised", span)
+        self.over_root(x, mean, epsilon, span)
     }
 
     /// Times the first and plus the second, where there are.
@@ -142,9 +145,7 @@ impl Nodes<'_> {
             (Some(mean), Some(variance)) => {
                 let (mean, variance) = (self.by_channel(mean, x, span)?, self.by_channel(variance, x, span)?);
                 let centred = self.apply_as(ScalarOp::Sub, &[x, mean], "centred", span)?;
-                let shifted = self.with(ScalarOp::Add, variance, epsilon, span)?;
-                let inverse = self.apply(ScalarOp::Rsqrt, &[shifted], span)?;
-                self.apply_as(ScalarOp::Mul, &[centred, inverse], "normalised", span)?
+                self.over_root(centred, variance, epsilon, span)?
             }
             (None, None) => {
                 let axes: Vec<usize> = (0..rank).filter(|&d| d != 1).collect();
@@ -240,8 +241,7 @@ impl Nodes<'_> {
         let labels = self.reshaped(labels, to, span)?;
         let mask = self.is_index(labels, classes, 1, span)?;
         // What is not under the mask plays no part, also where it is infinite.
-        let zero = self.constant(0.0, span)?;
-        let chosen = self.apply(ScalarOp::Select, &[mask, x, zero], span)?;
+        let chosen = self.masked(mask, x, span)?;
         let score = self.reduced(ReduceKind::Sum, chosen, &[1], span)?;
         let mut loss = self.apply(ScalarOp::Neg, &[score], span)?;
         let mut weights = match weight {
@@ -254,7 +254,7 @@ impl Nodes<'_> {
         };
         if let Some(ignored) = ignored {
             let is_ignored = self.with(ScalarOp::Eq, labels, ignored, span)?;
-            let one = self.constant(1.0, span)?;
+            let (zero, one) = (self.constant(0.0, span)?, self.constant(1.0, span)?);
             weights = Some(self.apply(ScalarOp::Select, &[is_ignored, zero, weights.unwrap_or(one)], span)?);
         }
         if let Some(weights) = weights {
@@ -263,16 +263,13 @@ impl Nodes<'_> {
         if reduction == "None" {
             return self.reshaped(loss, wanted, span);
         }
-        let all: Vec<usize> = (0..shape.len()).collect();
-        let total = self.reduced(ReduceKind::Sum, loss, &all, span)?;
-        let total = self.reshaped(total, vec![], span)?;
+        let total = self.sum_of_all(loss, span)?;
         if reduction == "Sum" {
             return Some(total);
         }
         match weights {
             Some(weights) => {
-                let sum = self.reduced(ReduceKind::Sum, weights, &all, span)?;
-                let sum = self.reshaped(sum, vec![], span)?;
+                let sum = self.sum_of_all(weights, span)?;
                 self.apply_as(ScalarOp::Div, &[total, sum], "loss", span)
             }
             None => self.with(ScalarOp::Mul, total, 1.0 / wanted.iter().product::<usize>() as f64, span),

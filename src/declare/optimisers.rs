@@ -296,13 +296,13 @@ impl<'n> Expressions<'_, 'n> {
     }
 
     fn method_below(&mut self, node: &'n Node) -> Option<Method> {
-        let (name, mut args) = self.d().call(node, "an optimiser")?;
+        let (name, args) = self.d().call(node, "an optimiser")?;
         if let Some(row) = find(CLIPS, &name.text) {
-            let [limit, inner] = [row.params[0].name, row.params[1].name].map(|param| args.required(self.d(), param));
-            args.finish(self.d());
-            let limit = limit.and_then(|node| self.number_in(node, &row.params[0], |x| x > 0.0 && x.is_finite()));
+            let [limit, inner] = self.given(row.params, args)[..] else { return None };
+            let limit = limit.and_then(|node| self.argument(&row.params[0], node));
             let mut method = self.method(inner?)?;
-            method.clips.insert(0, (row.expand)(limit?));
+            let Arg::Positive(limit) = limit? else { return None };
+            method.clips.insert(0, (row.expand)(limit));
             return Some(method);
         }
         let Some(row) = find(OPTIMISERS, &name.text) else {
@@ -351,10 +351,7 @@ impl Nodes<'_> {
                     let square = self.apply_as(ScalarOp::Mul, &[*gradient, *gradient], "square", span)?;
                     let sum = self.sum_of_all(square, span)?;
                     self.pop_scope();
-                    total = Some(match total {
-                        Some(others) => self.apply_as(ScalarOp::Add, &[others, sum], "sum_of_squares", span)?,
-                        None => sum,
-                    });
+                    total = Some(self.combined(ScalarOp::Add, total, sum, "sum_of_squares", span)?);
                 }
                 let norm = self.apply_as(ScalarOp::Sqrt, &[total?], "norm", span)?;
                 let (small, limit, one) =
@@ -537,9 +534,7 @@ impl Nodes<'_> {
     fn average(&mut self, name: &str, x: NodeId, beta: f64, label: &str, span: Span) -> Option<NodeId> {
         let old = self.memory(name, self.graph.ty(x).clone(), span)?;
         let (keep, follow) = (self.constant(beta, span)?, self.constant(1.0 - beta, span)?);
-        let kept = self.apply_as(ScalarOp::Mul, &[old, keep], "kept", span)?;
-        let followed = self.apply_as(ScalarOp::Mul, &[x, follow], "followed", span)?;
-        let next = self.apply_as(ScalarOp::Add, &[kept, followed], label, span)?;
+        let next = self.followed([old, keep], [x, follow], label, span)?;
         self.current.insert(name.to_string(), next);
         Some(next)
     }

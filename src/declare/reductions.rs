@@ -88,6 +88,24 @@ impl Nodes<'_> {
         self.add(Op::Reduce { kind, axes: axes.to_vec() }, &[x], kind.name(), span)
     }
 
+    /// Over one dimension, which goes.
+    pub fn reduced_away(&mut self, kind: ReduceKind, x: NodeId, axis: usize, span: Span) -> Option<NodeId> {
+        let value = self.reduced(kind, x, &[axis], span)?;
+        self.squeezed(value, axis, span)
+    }
+
+    /// What there is so far, if anything, combined with what comes next.
+    pub fn combined(
+        &mut self,
+        op: ScalarOp,
+        before: Option<NodeId>,
+        next: NodeId,
+        name: &str,
+        span: Span,
+    ) -> Option<NodeId> {
+        before.map_or(Some(next), |before| self.apply_as(op, &[before, next], name, span))
+    }
+
     /// The sum of all elements: `f32[]`.
     pub fn sum_of_all(&mut self, x: NodeId, span: Span) -> Option<NodeId> {
         self.total(ReduceKind::Sum, x, &Over(None, None), span)
@@ -105,7 +123,8 @@ impl Nodes<'_> {
 
     fn mean(&mut self, x: NodeId, over: &Over, span: Span) -> Option<NodeId> {
         let axes = self.axes(over.0.as_deref(), x, span)?;
-        let sum = self.total(ReduceKind::Sum, x, over, span)?;
+        let sum = self.reduced(ReduceKind::Sum, x, &axes, span)?;
+        let sum = self.dropped(sum, &axes, over, span)?;
         let inverse = self.constant(1.0 / self.count(x, &axes) as f64, span)?;
         self.apply_as(ScalarOp::Mul, &[sum, inverse], "mean", span)
     }
@@ -176,10 +195,7 @@ impl Nodes<'_> {
             if size % 2 == 1 {
                 // The one that has no partner waits for the end.
                 let alone = self.sliced(value, axis, [size - 1, size], span)?;
-                odd = Some(match odd {
-                    Some(before) => self.apply_as(ScalarOp::Mul, &[before, alone], "product", span)?,
-                    None => alone,
-                });
+                odd = Some(self.combined(ScalarOp::Mul, odd, alone, "product", span)?);
             }
             let half = size / 2;
             if half == 0 {

@@ -160,7 +160,7 @@ impl Nodes<'_> {
                 let (x, weight) = (self.unsqueezed(x, span)?, self.unsqueezed(weight, span)?);
                 let flat = Sides { kernel: 1, stride: 1, dilation: 1, low: 0, high: 0 };
                 let y = self.convolution_2d(x, weight, [flat, sides[0]], groups, span)?;
-                self.squeezed(y, span)
+                self.squeezed(y, 2, span)
             }
             2 => self.convolution_2d(x, weight, [sides[0], sides[1]], groups, span),
             _ => self.convolution_3d(x, weight, &sides, groups, span),
@@ -171,12 +171,6 @@ impl Nodes<'_> {
     fn unsqueezed(&mut self, x: NodeId, span: Span) -> Option<NodeId> {
         let mut to = self.shape(x).to_vec();
         to.insert(2, 1);
-        self.reshaped(x, to, span)
-    }
-
-    fn squeezed(&mut self, x: NodeId, span: Span) -> Option<NodeId> {
-        let mut to = self.shape(x).to_vec();
-        to.remove(2);
         self.reshaped(x, to, span)
     }
 
@@ -251,10 +245,7 @@ impl Nodes<'_> {
                 let factor = self.sliced(factor, 3, [column, column + 1], span)?;
                 let factor = self.reshaped(factor, vec![1, channels, many, 1, 1], span)?;
                 let product = self.apply(ScalarOp::Mul, &[pixels, factor], span)?;
-                sum = Some(match sum {
-                    Some(before) => self.apply(ScalarOp::Add, &[before, product], span)?,
-                    None => product,
-                });
+                sum = Some(self.combined(ScalarOp::Add, sum, product, ScalarOp::Add.name(), span)?);
             }
         }
         self.reshaped(sum?, vec![n, channels * many, rows, columns], span)
@@ -276,7 +267,7 @@ impl Nodes<'_> {
     /// One layer of a filter `[o, c, d, h, w]`.
     fn filter_layer(&mut self, weight: NodeId, layer: usize, span: Span) -> Option<NodeId> {
         let weight = self.sliced(weight, 2, [layer, layer + 1], span)?;
-        self.squeezed(weight, span)
+        self.squeezed(weight, 2, span)
     }
 
     /// The sum over the layers of a filter of two-dimensional convolutions of the layers that they meet.
@@ -300,10 +291,7 @@ impl Nodes<'_> {
             let met = self.stepped(x, 2, (layer * sides[0].dilation, count, sides[0].stride), span)?;
             let (met, filter) = (self.layers_first(met, span)?, self.filter_layer(weight, layer, span)?);
             let y = self.convolution_2d(met, filter, [sides[1], sides[2]], groups, span)?;
-            sum = Some(match sum {
-                Some(before) => self.apply(ScalarOp::Add, &[before, y], span)?,
-                None => y,
-            });
+            sum = Some(self.combined(ScalarOp::Add, sum, y, ScalarOp::Add.name(), span)?);
         }
         self.layers_last(sum?, examples, span)
     }
@@ -351,7 +339,7 @@ impl Nodes<'_> {
                 let (x, weight) = (self.unsqueezed(x, span)?, self.unsqueezed(weight, span)?);
                 let flat = Sides { kernel: 1, stride: 1, dilation: 1, low: 0, high: 0 };
                 let y = self.transposed_2d(x, weight, ([flat, sides[0]], [1, sizes[0]]), groups, span)?;
-                self.squeezed(y, span)
+                self.squeezed(y, 2, span)
             }
             2 => self.transposed_2d(x, weight, ([sides[0], sides[1]], [sizes[0], sizes[1]]), groups, span),
             _ => self.transposed_3d(x, weight, (&sides, &sizes), groups, span),
@@ -411,10 +399,7 @@ impl Nodes<'_> {
             let start = layer * side.dilation;
             let y = self.padded(y, 2, [start, end.saturating_sub(start + self.shape(y)[2])], span)?;
             let y = self.sliced(y, 2, [side.low, end], span)?;
-            sum = Some(match sum {
-                Some(before) => self.apply(ScalarOp::Add, &[before, y], span)?,
-                None => y,
-            });
+            sum = Some(self.combined(ScalarOp::Add, sum, y, ScalarOp::Add.name(), span)?);
         }
         sum
     }
@@ -528,10 +513,7 @@ impl Nodes<'_> {
             let mut pooled: Option<NodeId> = None;
             for i in 0..side.kernel {
                 let next = self.stepped(value, axis, (i * side.dilation, count, side.stride), span)?;
-                pooled = Some(match pooled {
-                    Some(before) => self.apply(op, &[before, next], span)?,
-                    None => next,
-                });
+                pooled = Some(self.combined(op, pooled, next, op.name(), span)?);
             }
             value = pooled?;
         }

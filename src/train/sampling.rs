@@ -5,6 +5,7 @@ use super::session::{Feeds, SessionError, entry, network_of, seed_words};
 use crate::exec::{Executor, TensorMut};
 use crate::plan::{DType, Feed, StateRole};
 use crate::tensor::{Bf16, Tensor};
+use crate::types::AVERAGE;
 use std::collections::BTreeSet;
 
 /// Images that a program made: values in [-1, 1] and `[count, channels, height, width]`.
@@ -52,9 +53,6 @@ pub fn use_averages(executor: &mut dyn Executor) -> Result<(), SessionError> {
     }
     Ok(())
 }
-
-/// What the name of a parameter's moving average ends in.
-const AVERAGE: &str = "/average";
 
 /// Images of the `sample` entry for the cells of a grid, from standard normal noise that depends on the seed alone; `None`
 /// where the plan has no such entry. Where the entry takes labels too, all are `label`, or else each row of the grid has
