@@ -218,6 +218,68 @@ fn samples_are_chosen() {
     }
 }
 
+/// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.
+#[test]
+fn pictures_are_made_of_a_run() {
+    let dir = TempDir::new().unwrap();
+    for program in ["vae", "cgan"] {
+        let set = if program == "vae" { "hidden=8" } else { "features=2" };
+        let args = ["train", program, "--data", "embedded", "--offline", "--steps", "4", "--sample-every", "1"];
+        succeed(dir.path(), &[&args[..], &["--set", "batch=8", "--set", set]].concat());
+    }
+    let at = |name: &str| dir.path().join(name);
+    let sample = |more: &[&str], name: &str| {
+        let args = ["sample", "--checkpoint", "runs/vae-001", "--grid", "4x5", "-o", name];
+        succeed(dir.path(), &[&args[..], more].concat());
+        image::open(at(name)).unwrap().into_luma8()
+    };
+    let plain = sample(&["--seed", "3"], "a.png");
+    assert_eq!(plain.dimensions(), (5 * 30 + 2, 4 * 30 + 2));
+    let large = sample(&["--seed", "3", "--scale", "3"], "a.webp");
+    assert!(plain.enumerate_pixels().all(|(x, y, pixel)| large.get_pixel(3 * x + 1, 3 * y + 2) == pixel));
+    // The noise of a row on the way is that of its image, at either end.
+    let way = sample(&["--interpolate", "3,4"], "b.png");
+    let cell = |picture: &image::GrayImage, row: u32, column: u32| {
+        image::imageops::crop_imm(picture, 2 + 30 * column, 2 + 30 * row, 28, 28).to_image()
+    };
+    assert_eq!(cell(&way, 1, 0), cell(&plain, 0, 1));
+    assert_eq!(cell(&way, 1, 4), cell(&sample(&["--seed", "4"], "c.png"), 0, 1));
+    assert_ne!(sample(&["--seed", "3", "--truncation", "0.5"], "d.png"), plain);
+    let digits = sample(&["--reconstruct", "--data", "embedded", "--offline"], "e.png");
+    let lit = |row: u32| cell(&digits, row, 2).pixels().filter(|pixel| pixel.0[0] == 0).count();
+    assert!(lit(0) > 400 && lit(1) < 400, "a digit has black around it, a decoder that learned nothing has none");
+    let frames = |name: &str| {
+        let file = std::io::BufReader::new(fs::File::open(at(name)).unwrap());
+        image::AnimationDecoder::into_frames(image::codecs::gif::GifDecoder::new(file).unwrap()).count()
+    };
+    sample(&["--interpolate", "3,4,5", "--frames", "2", "--fps", "50"], "f.gif");
+    assert_eq!(frames("f.gif"), 6);
+    succeed(dir.path(), &["animate", "runs/cgan-001", "--scale", "2", "-o", "g.gif"]);
+    assert_eq!(frames("g.gif"), 5);
+    for (args, told) in [
+        (&["sample", "--checkpoint", "runs/vae-001", "--interpolate", "1", "-o", "x.gif"][..], "two seeds or more"),
+        (
+            &["sample", "--checkpoint", "runs/vae-001", "--interpolate", "1,2", "--fps", "9", "-o", "x.png"],
+            "end it in .gif",
+        ),
+        (
+            &["sample", "--checkpoint", "runs/vae-001", "--reconstruct", "--grid", "3x3", "-o", "x.png"],
+            "an even number",
+        ),
+        (&["sample", "--checkpoint", "runs/cgan-001", "--reconstruct", "-o", "x.png"], "has no entry `reconstruct`"),
+        (&["animate", "runs/vae-001", "-o", "x.webp"], "x.webp cannot hold a moving picture: end it in .gif"),
+        (&["animate", "runs", "-o", "x.gif"], "there is no run in runs"),
+        (&["animate", "runs/vae-001", "-o", "no/folder/x.gif"], "x.gif cannot be written"),
+    ] {
+        let error = fail(dir.path(), 1, args);
+        assert!(error.contains(told), "{error}");
+    }
+    fs::write(at("runs/vae-001/samples/step-00000002.png"), b"not a picture").unwrap();
+    let error = fail(dir.path(), 1, &["animate", "runs/vae-001", "-o", "x.gif"]);
+    assert!(error.contains("step-00000002.png cannot be read"), "{error}");
+    assert!(!at("x.gif").exists());
+}
+
 /// A run is resumed as it was begun, to the same end, where no other is named.
 #[test]
 fn a_run_is_resumed_to_the_end_that_it_was_to_reach() {
@@ -614,8 +676,8 @@ fn entries_and_networks_run_on_the_state_of_a_run() {
     assert!(trained == output(&["--checkpoint", "runs/r/checkpoint.safetensors", "--seed", "9"], "c"));
     let err = fail(dir.path(), 1, &["run", "lenet", "train_step", "--checkpoint", "runs/r", "--outputs", "d"]);
     assert!(err.contains("it is a checkpoint of `mlp-gan`"), "{err}");
-    let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.jpg"]);
-    assert!(err.contains("x.jpg would not be a PNG"), "{err}");
+    let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.bmp"]);
+    assert!(err.contains("x.bmp names no format by its end: .png, .jpg, .gif or .webp was expected"), "{err}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that make no sense; 130 where training was interrupted and its state saved; 141 where the reader of standard output
 //! has gone.
 
+mod animate;
 mod compile;
 mod data;
 mod device;
@@ -68,6 +69,7 @@ enum Command {
     Tune(tune::Args),
     Train(train::Args),
     Sample(sample::Args),
+    Animate(animate::Args),
     Data(data::Args),
     Devices(devices::Args),
 }
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => tune::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
+        Command::Animate(args) => animate::run(args),
         Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
     };

@@ -1,27 +1,36 @@
 //! `gcc-gan sample`.
 
-use super::device::DeviceArgs;
+use super::device::{DeviceArgs, Opened};
 use super::output::check_output;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use gcc_gan::exec::Executor;
+use gcc_gan::train::checkpoint::{self, Checkpoint};
+use gcc_gan::train::picture::{self, Format};
 use gcc_gan::train::sample_grid::{self, Grid};
-use gcc_gan::train::{checkpoint, rundir, sampling, session};
+use gcc_gan::train::sampling::{self, Images, Noise, Wanted};
+use gcc_gan::train::{rundir, session};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Make new images with a trained program
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 -o digits.png
-  gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema -o digits.png
-  gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png")]
+  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
+  gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
+  gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png
+  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
+  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
+  gcc-gan sample --checkpoint runs/vae-001 --reconstruct -o before-and-after.png")]
 pub struct Args {
     /// A run's folder, or a checkpoint file
     #[arg(long, value_name = "RUN")]
     checkpoint: PathBuf,
-    /// The PNG file to write
+    /// The file to write; its name ends in the format: .png, .jpg, .gif or .webp
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Rows x columns of images
@@ -30,41 +39,148 @@ pub struct Args {
     /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Only this class, of a program that takes labels [each row of the grid has the next class]
-    #[arg(long, value_name = "CLASS")]
-    label: Option<u32>,
+    /// The classes of the rows, of a program that takes labels [each row of the grid has the next class]
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    label: Vec<u32>,
     /// With the moving averages of the weights, of a program that keeps them by `Average`
     #[arg(long)]
     ema: bool,
+    /// From noise without numbers further from 0 than this: images that are more alike, and more like the common ones
+    #[arg(long, value_name = "LIMIT", value_parser = limit)]
+    truncation: Option<f32>,
+    /// From the noise of one seed to that of the next, on great circles: along the rows, or in a GIF one moment after the
+    /// other
+    #[arg(long, value_name = "SEED,SEED,...", value_delimiter = ',', num_args = 1, conflicts_with = "seed")]
+    interpolate: Vec<u64>,
+    /// Pictures from one seed to the next, in a GIF [default: 24]
+    #[arg(long, requires = "interpolate", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    frames: Option<u32>,
+    /// Pictures a second, in a GIF [default: 12]
+    #[arg(long, requires = "interpolate", value_parser = clap::value_parser!(u32).range(1..=50))]
+    fps: Option<u32>,
+    /// Pixels on a side for each of the images' pixels
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = scale)]
+    scale: usize,
+    /// Images of the data set with what the program's entry `reconstruct` makes of them, below each row
+    #[arg(long, conflicts_with_all = ["label", "truncation", "interpolate"])]
+    reconstruct: bool,
+    /// The data set to reconstruct from [default: the run's own]
+    #[arg(long, value_name = "DATA", requires = "reconstruct")]
+    data: Option<String>,
+    /// Never use the network
+    #[arg(long, requires = "reconstruct")]
+    offline: bool,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+const FRAMES: u32 = 24;
+const FPS: u32 = 12;
+
+/// `--truncation`.
+fn limit(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(limit) if (sampling::LEAST_TRUNCATION..=100.0).contains(&limit) => Ok(limit),
+        _ => Err(format!("a number from {} to 100 was expected", sampling::LEAST_TRUNCATION)),
+    }
+}
+
+/// `--scale`.
+pub fn scale(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(scale @ 1..=64) => Ok(scale),
+        _ => Err("a number from 1 to 64 was expected".into()),
+    }
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let file = rundir::checkpoint_of(&args.checkpoint)?;
     check_output(&args.output, &[&file])?;
-    sample_grid::check_format(&args.output)?;
+    let moves = Format::of(&args.output)? == Format::Gif && !args.interpolate.is_empty();
+    if args.interpolate.len() == 1 {
+        bail!("--interpolate takes two seeds or more, with commas between: --interpolate 1,2");
+    }
+    if !moves && (args.frames.is_some() || args.fps.is_some()) {
+        Format::check_moving(&args.output).context("--frames and --fps are of moving pictures")?;
+    }
+    if args.reconstruct && args.grid.rows % 2 == 1 {
+        bail!("--grid {}: an even number of rows was expected, half of them for the reconstructions", args.grid);
+    }
     let checkpoint = checkpoint::load(&file)?;
-    let meta = &checkpoint.meta;
     let opened = args.device.open()?;
-    let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
-    opened.check(&plan)?;
-    let mut executor = opened.device.load(Arc::new(plan))?;
-    session::restore(executor.as_mut(), &checkpoint)?;
+    let mut executor = load(&checkpoint, &opened)?;
     if args.ema {
         sampling::use_averages(executor.as_mut())?;
     }
-    let Some(images) = sampling::sample(executor.as_mut(), args.seed, args.grid, args.label)? else {
-        bail!("`{}` has no entry `sample`: it makes no images", meta.program);
+    let meta = &checkpoint.meta;
+    let what = if moves {
+        let frames = write_moving(&args, executor.as_mut(), &meta.program)?;
+        format!("{frames} pictures of {} images", args.grid.cells())
+    } else {
+        let images = if args.reconstruct {
+            let data = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
+            let made = sampling::reconstruct(executor.as_mut(), &data, args.seed, args.grid)?;
+            made.with_context(|| {
+                format!("`{}` has no entry `reconstruct`, which takes images and gives them back", meta.program)
+            })?
+        } else {
+            let noise = match &args.interpolate[..] {
+                [] => Noise::Seed(args.seed),
+                seeds => Noise::Across(seeds.to_vec()),
+            };
+            made(&args, executor.as_mut(), noise, &meta.program)?
+        };
+        picture(&args, &images)?.write(&args.output)?;
+        let one = args.grid.cells() == 1;
+        format!("{} image{}", args.grid.cells(), if one { "" } else { "s" })
     };
-    sample_grid::write_png(&args.output, &images.values, &images.shape, args.grid)?;
-    super::print(&format!(
-        "wrote {}: {} image{} by `{}` after {} steps",
-        args.output.display(),
-        args.grid.cells(),
-        if args.grid.cells() == 1 { "" } else { "s" },
-        meta.program,
-        meta.step
-    ))?;
+    super::print(&format!("wrote {}: {what} by `{}` after {} steps", args.output.display(), meta.program, meta.step))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A checkpoint's program with its state, on a device.
+fn load(checkpoint: &Checkpoint, opened: &Opened) -> Result<Box<dyn Executor>> {
+    let plan = super::program_text::plan_again(checkpoint, &[], opened, false)?;
+    opened.check(&plan)?;
+    let mut executor = opened.device.load(Arc::new(plan))?;
+    session::restore(executor.as_mut(), checkpoint)?;
+    Ok(executor)
+}
+
+fn made(args: &Args, executor: &mut dyn Executor, noise: Noise, program: &str) -> Result<Images> {
+    let wanted = Wanted { grid: args.grid, noise, labels: args.label.clone(), truncation: args.truncation };
+    let images = sampling::sample(executor, &wanted)?;
+    images.with_context(|| format!("`{program}` has no entry `sample`: it makes no images"))
+}
+
+fn picture(args: &Args, images: &Images) -> Result<picture::Picture> {
+    Ok(sample_grid::lay_out(&images.values, &images.shape, args.grid)?.scaled(args.scale)?)
+}
+
+/// The grid on its way from seed to seed and back to the first; gives the number of pictures.
+fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Result<u64> {
+    let mut seeds = args.interpolate.clone();
+    seeds.extend(args.interpolate.first());
+    let each = args.frames.unwrap_or(FRAMES);
+    let count = args.interpolate.len() as u64 * u64::from(each);
+    let shown = Duration::from_millis(1000 / u64::from(args.fps.unwrap_or(FPS)));
+    let bar = bar(count);
+    let pictures = (0..count).map(|frame| {
+        bar.set_position(frame);
+        let noise = Noise::At(seeds.clone(), frame as f64 / f64::from(each));
+        Ok((picture(args, &made(args, executor, noise, program)?)?, shown))
+    });
+    picture::write_moving::<anyhow::Error>(&args.output, pictures)?;
+    bar.finish_and_clear();
+    Ok(count)
+}
+
+/// A bar of pictures; nothing where standard error is no terminal.
+pub fn bar(count: u64) -> ProgressBar {
+    let bar = ProgressBar::new(count);
+    bar.set_style(
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} pictures {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar
 }

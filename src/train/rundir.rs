@@ -178,6 +178,28 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf, RunError> {
     }
 }
 
+/// The sample grids of a run by their steps, in order; the run may be training meanwhile.
+///
+/// # Errors
+/// When the folder is not that of a run, or cannot be read.
+pub fn samples_of(run: &Path) -> Result<Vec<(u64, PathBuf)>, RunError> {
+    if !run.is_dir() {
+        return Err(RunError::Missing(run.to_owned()));
+    }
+    checkpoint_of(run)?;
+    let dir = run.join("samples");
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| io_error("read", &dir, error))?,
+    };
+    let step = |name: &str| -> Option<u64> { name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut samples: Vec<(u64, PathBuf)> =
+        paths.filter_map(|path| Some((step(path.file_name()?.to_str()?)?, path))).collect();
+    samples.sort();
+    Ok(samples)
+}
+
 /// Whether a file is the checkpoint of a run, or the one before it, by its name.
 pub fn is_checkpoint(path: &Path) -> bool {
     let file = path.with_file_name(CHECKPOINT);
@@ -264,6 +286,16 @@ mod tests {
         fs::create_dir(root.join("dcgan-best")).unwrap();
         assert_eq!(name(&RunDir::create(&root, None, "dcgan").unwrap()), "dcgan-042");
         assert_eq!(first.sample(1000), root.join("dcgan-001/samples/step-00001000.png"));
+        assert!(matches!(samples_of(first.path()), Err(RunError::Missing(_))));
+        fs::write(first.checkpoint(), "").unwrap();
+        for name in ["step-00000500.png", "step-123456789.png", "step-00001000.png", "step-x.png", "mine.png"] {
+            fs::write(first.samples().join(name), "").unwrap();
+        }
+        let steps: Vec<u64> = samples_of(first.path()).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [500, 1000, 123_456_789]);
+        fs::remove_dir_all(first.samples()).unwrap();
+        assert_eq!(samples_of(first.path()).unwrap(), []);
+        fs::remove_file(first.checkpoint()).unwrap();
     }
 
     #[test]

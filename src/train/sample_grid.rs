@@ -1,21 +1,12 @@
-//! Grids of generated images as PNG files.
+//! Generated images side by side.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-use thiserror::Error;
-
-use crate::atomic;
+use super::picture::{ImageError, MAX_SIDE, Picture};
 
 /// Black pixels around and between the images of a grid, as torchvision's `make_grid` has them.
 const PADDING: usize = 2;
-
-/// The largest width or height of a picture, in pixels.
-const MAX_SIDE: usize = 1 << 15;
 
 /// A number of rows and columns; written "8x8".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,58 +41,6 @@ impl FromStr for Grid {
     }
 }
 
-/// Why a picture could not be made.
-#[derive(Debug, Error)]
-pub enum ImageError {
-    /// A grid that cannot be read.
-    #[error("\"{0}\" is not a grid: rows x columns were expected, each from 1 to 1000, for instance 8x8")]
-    Grid(String),
-    /// Values that are not images.
-    #[error(
-        "values of shape {shape:?} ({count} of them) cannot be shown: [n, 1, height, width] or [n, 3, height, width] was expected"
-    )]
-    Shape {
-        /// The shape.
-        shape: Vec<usize>,
-        /// The number of values.
-        count: usize,
-    },
-    /// A picture of too many pixels.
-    #[error("a {grid} grid of {height}×{width} images is larger than the {MAX_SIDE} pixels a side supported")]
-    TooLarge {
-        /// The grid.
-        grid: Grid,
-        /// Of one image.
-        height: usize,
-        /// Of one image.
-        width: usize,
-    },
-    /// A file name that promises another format.
-    #[error("{path} would not be a PNG by its name: end it in .png, the one format there is", path = .0.display())]
-    Format(PathBuf),
-    /// The file could not be written.
-    #[error("{path} cannot be written: {error}", path = .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-}
-
-/// A picture of 8 bits a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// In pixels.
-    pub width: usize,
-    /// In pixels.
-    pub height: usize,
-    /// 1 (grey) or 3 (red, green, blue).
-    pub channels: usize,
-    /// `height × width × channels`.
-    pub data: Vec<u8>,
-}
-
 /// Lays images side by side. `values` are in [-1, 1] (what is outside is cut off, and NaN is black), `shape` is
 /// `[n, 1 or 3, height, width]`. Images are placed row by row; those that the grid has no room for are left out, and
 /// cells that are left stay black.
@@ -134,32 +73,6 @@ pub fn lay_out(values: &[f32], shape: &[usize], grid: Grid) -> Result<Picture, I
         }
     }
     Ok(Picture { width: picture_width, height: picture_height, channels, data })
-}
-
-/// Whether a PNG may be written under this name: it ends in `.png`, or in nothing that names a format.
-///
-/// # Errors
-/// Where it may not.
-pub fn check_format(path: &Path) -> Result<(), ImageError> {
-    match path.extension() {
-        Some(extension) if !extension.eq_ignore_ascii_case("png") => Err(ImageError::Format(path.to_owned())),
-        _ => Ok(()),
-    }
-}
-
-/// [`lay_out`], written to `path` as a PNG, all or nothing.
-pub fn write_png(path: &Path, values: &[f32], shape: &[usize], grid: Grid) -> Result<(), ImageError> {
-    let picture = lay_out(values, shape, grid)?;
-    let color = if picture.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    // Both are at most MAX_SIDE.
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    atomic::write(path, |out| {
-        PngEncoder::new(out).write_image(&picture.data, width, height, color).map_err(|error| match error {
-            image::ImageError::IoError(error) => error,
-            other => io::Error::other(other),
-        })
-    })
-    .map_err(|error| ImageError::Write { path: path.to_owned(), error })
 }
 
 /// -1 is 0 and 1 is 255: the inverse of the map in [`super::batches::fill_images`], rounded to the nearest.
@@ -221,21 +134,5 @@ mod tests {
         }
         let error = lay_out(&[0.0; 1000], &[1, 1, 1, 1000], Grid { rows: 1, columns: 1000 }).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_png_reads_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("grid.png");
-        let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|i| (i as f32 / 60.0) - 1.0).collect();
-        let (shape, grid) = ([2, 3, 4, 5], Grid { rows: 1, columns: 2 });
-        write_png(&path, &values, &shape, grid).unwrap();
-        let back = image::open(&path).unwrap().into_rgb8();
-        assert_eq!(back.into_raw(), lay_out(&values, &shape, grid).unwrap().data);
-        for (name, fits) in [("a.png", true), ("a.PNG", true), ("a", true), ("a.jpg", false), ("a.png.gif", false)] {
-            assert_eq!(check_format(Path::new(name)).is_ok(), fits, "{name}");
-        }
-        let error = write_png(&dir.path().join("no/folder.png"), &values, &shape, grid).unwrap_err();
-        assert!(error.to_string().contains("folder.png cannot be written: "), "{error}");
     }
 }

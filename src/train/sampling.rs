@@ -1,12 +1,18 @@
-//! Images of a program's `sample` entry, by its weights or by their moving averages.
+//! Images of a program's `sample` and `reconstruct` entries, by its weights or by their moving averages.
 
+use super::data::Dataset;
 use super::sample_grid::Grid;
-use super::session::{Feeds, SessionError, entry, network_of, seed_words};
+use super::session::{Feeds, SessionError, check_fit, entry, network_of, seed_words};
 use crate::exec::{Executor, TensorMut};
-use crate::plan::{DType, Feed, StateRole};
+use crate::plan::{DType, EntryPlan, Feed, StateRole};
 use crate::tensor::{Bf16, Tensor};
 use crate::types::AVERAGE;
 use std::collections::BTreeSet;
+
+/// The least that noise may be truncated at: one draw in twelve fits.
+pub const LEAST_TRUNCATION: f32 = 0.1;
+/// Draws of a number before its truncation gives up and takes 0, which never happens to what may be asked for.
+const MOST_DRAWS: u32 = 1000;
 
 /// Images that a program made: values in [-1, 1] and `[count, channels, height, width]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,22 +60,80 @@ pub fn use_averages(executor: &mut dyn Executor) -> Result<(), SessionError> {
     Ok(())
 }
 
-/// Images of the `sample` entry for the cells of a grid, from standard normal noise that depends on the seed alone; `None`
-/// where the plan has no such entry. Where the entry takes labels too, all are `label`, or else each row of the grid has
-/// the next class.
+/// What images are to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// How many, and how they will be laid out.
+    pub grid: Grid,
+    pub noise: Noise,
+    /// The classes of the rows of the grid, again and again; where there are none, the program's own in their order.
+    pub labels: Vec<u32>,
+    /// No number of the noise is further from 0: those that are, are drawn again (the truncation trick of Brock, Donahue &
+    /// Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis", ICLR 2019, section 3.1). Less makes
+    /// images that are more alike and closer to the common ones.
+    pub truncation: Option<f32>,
+}
+
+/// The standard normal noise that images are made of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Noise {
+    /// Each cell has its own, by a seed.
+    Seed(u64),
+    /// Each row has its own, and leads from the noise of the first seed, on its left, through that of the others to that
+    /// of the last.
+    Across(Vec<u64>),
+    /// Each cell has its own on its way through the seeds: at 0 that of the first, at 1 that of the second, and in between
+    /// what lies between them.
+    At(Vec<u64>, f64),
+}
+
+/// A place on the way from the noise of one seed to that of another.
+struct Place {
+    /// Which noise of a seed: its images are numbered.
+    image: usize,
+    from: u64,
+    to: u64,
+    /// From 0 to 1.
+    part: f64,
+}
+
+impl Noise {
+    fn place(&self, cell: usize, grid: Grid) -> Place {
+        let on_the_way = |image: usize, seeds: &[u64], at: f64| {
+            let last = seeds.len().saturating_sub(1);
+            let leg = (at as usize).min(last.saturating_sub(1));
+            let seed = |i: usize| seeds.get(i).copied().unwrap_or_default();
+            Place { image, from: seed(leg), to: seed((leg + 1).min(last)), part: at - leg as f64 }
+        };
+        match self {
+            Noise::Seed(seed) => Place { image: cell, from: *seed, to: *seed, part: 0.0 },
+            Noise::Across(seeds) => {
+                let (legs, steps) = (seeds.len().saturating_sub(1), grid.columns.saturating_sub(1).max(1));
+                on_the_way(cell / grid.columns, seeds, (cell % grid.columns * legs) as f64 / steps as f64)
+            }
+            Noise::At(seeds, at) => on_the_way(cell, seeds, *at),
+        }
+    }
+
+    /// The seed of what a program draws by itself.
+    fn seed(&self) -> u64 {
+        match self {
+            Noise::Seed(seed) => *seed,
+            Noise::Across(seeds) | Noise::At(seeds, _) => seeds.first().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// Images of the `sample` entry for the cells of a grid; `None` where the plan has no such entry. What they are depends on
+/// what is wanted alone.
 ///
 /// The entry is run as often as it takes, so any grid will do.
 ///
 /// # Errors
-/// When the entry takes other inputs than noise and labels, or gives no images; when there is a label and it takes none, or
-/// has no such class.
-pub fn sample(
-    executor: &mut dyn Executor,
-    seed: u64,
-    grid: Grid,
-    label: Option<u32>,
-) -> Result<Option<Images>, SessionError> {
-    let count = grid.cells();
+/// When the entry takes other inputs than noise and labels, or gives no images; when there are labels and it takes none, or
+/// has no such class; when the noise is chosen and the program draws its own.
+pub fn sample(executor: &mut dyn Executor, wanted: &Wanted) -> Result<Option<Images>, SessionError> {
+    let (grid, count) = (wanted.grid, wanted.grid.cells());
     let plan = executor.plan();
     let Some(index) = plan.entries.iter().position(|e| e.name == entry::SAMPLE && e.sizes.is_empty()) else {
         return Ok(None);
@@ -79,51 +143,75 @@ pub fn sample(
         entry: entry::SAMPLE.into(),
         problem: problem.into(),
     };
-    let output = plan.entries[index].schedule.outputs.first().ok_or_else(|| wrong("gives nothing"))?;
-    let [at_once, channels, height, width] = output.shape[..] else {
-        return Err(wrong("gives no images: its first output must be [count, channels, height, width]"));
-    };
+    let [at_once, channels, height, width] = image_shape(&plan.entries[index]).map_err(|problem| wrong(&problem))?;
     let image = channels * height * width;
     let mut feeds = Feeds::new(index, &plan.entries[index]);
     if feeds.buffers.iter().any(|(feed, _)| matches!(feed, Feed::Images)) {
         return Err(wrong("takes images: it must make them of noise, or of noise and labels"));
     }
+    let chosen = wanted.truncation.is_some() || !matches!(wanted.noise, Noise::Seed(_));
+    if chosen && !feeds.buffers.iter().any(|(_, buffer)| buffer.dtype() != DType::U32) {
+        return Err(wrong("takes no noise, so none can be chosen: it draws its own"));
+    }
     let labels = plan.entries[index].inputs.iter().find(|input| input.feed == Feed::Labels);
     let classes = labels.map(|input| input.below.unwrap_or(usize::MAX));
-    match (label, classes) {
-        (Some(_), None) => return Err(wrong("takes no labels, so none can be chosen")),
-        (Some(label), Some(classes)) if label as usize >= classes => {
-            return Err(wrong(&format!("has no class {label}: labels are from 0 to {}", classes - 1)));
+    for label in &wanted.labels {
+        match classes {
+            None => return Err(wrong("takes no labels, so none can be chosen")),
+            Some(classes) if *label as usize >= classes => {
+                return Err(wrong(&format!("has no class {label}: labels are from 0 to {}", classes - 1)));
+            }
+            Some(_) => {}
         }
-        _ => {}
     }
-    let class_of = |cell: usize| label.unwrap_or((cell / grid.columns % classes.unwrap_or(1).max(1)) as u32);
-    let mut noise = Noise::new(seed);
+    let class_of = |cell: usize| {
+        let row = cell / grid.columns;
+        match wanted.labels.len() {
+            0 => (row % classes.unwrap_or(1).max(1)) as u32,
+            chosen => wanted.labels[row % chosen],
+        }
+    };
+    // The noise of an image is a row of each input, and the draws of all inputs follow one another, run by run.
+    let drawn = feeds.buffers.iter().filter(|(_, buffer)| buffer.dtype() != DType::U32);
+    let numbers_of_a_run: usize = drawn.map(|(_, buffer)| buffer.ty().elements()).sum();
     let mut values = Vec::with_capacity(count * image);
     let mut made = vec![0.0; at_once * image];
-    for round in 0.. {
-        if values.len() >= count * image {
+    for run in 0.. {
+        let first = values.len() / image;
+        if first >= count {
             break;
         }
+        let mut before = 0;
         for (feed, buffer) in &mut feeds.buffers {
             match (feed, buffer.dtype()) {
-                // A program that draws its own noise draws other noise in each round.
+                // A program that draws its own noise draws other noise in each run.
                 (Feed::Seed, DType::U32) => {
-                    let words = seed_words(seed.wrapping_add(round << 32));
+                    let words = seed_words(wanted.noise.seed().wrapping_add(run << 32));
                     buffer.values_mut().into_iter().for_each(|own: &mut [u32]| own.copy_from_slice(&words));
-                }
-                (_, DType::F32) => {
-                    buffer.values_mut().into_iter().flatten().for_each(|x: &mut f32| *x = noise.next());
-                }
-                (_, DType::Bf16) => {
-                    buffer.values_mut().into_iter().flatten().for_each(|x| *x = Bf16::from_f32(noise.next()));
                 }
                 (Feed::Labels, DType::U32) => {
                     let own = buffer.values_mut().into_iter().flatten();
-                    own.enumerate().for_each(|(i, x): (usize, &mut u32)| *x = class_of(values.len() / image + i));
+                    own.enumerate().for_each(|(i, x): (usize, &mut u32)| *x = class_of(first + i));
                 }
                 // Whole numbers that nobody gives are 0.
                 (_, DType::U32) => {}
+                (_, DType::F32 | DType::Bf16) => {
+                    let elements = buffer.ty().elements();
+                    let rows = if buffer.shape().first() == Some(&at_once) { at_once } else { 1 };
+                    let width = elements / rows;
+                    let mut noise = Vec::with_capacity(elements);
+                    for i in 0..rows {
+                        let place = wanted.noise.place(first + i, grid);
+                        let start = place.image / at_once * numbers_of_a_run + before + place.image % at_once * width;
+                        noise.extend(between(&place, start, width, wanted.truncation));
+                    }
+                    if let Some(own) = buffer.values_mut() {
+                        own.copy_from_slice(&noise);
+                    } else if let Some(own) = buffer.values_mut() {
+                        own.iter_mut().zip(noise).for_each(|(x, value)| *x = Bf16::from_f32(value));
+                    }
+                    before += elements;
+                }
             }
         }
         feeds.run(executor)?;
@@ -134,21 +222,100 @@ pub fn sample(
     Ok(Some(Images { values, shape: vec![count, channels, height, width] }))
 }
 
-/// Standard normal numbers by the Box–Muller transform, keyed by a seed: the noise of sample grids.
-struct Noise {
-    seed: [u32; 2],
-    count: usize,
+/// Images of a data set and what the `reconstruct` entry makes of them: a row of the grid has images, the row below it
+/// what they became. `None` where the plan has no such entry.
+///
+/// # Errors
+/// When the entry does not take images, or gives others than it takes; when the data set does not fit it.
+pub fn reconstruct(
+    executor: &mut dyn Executor,
+    data: &Dataset,
+    seed: u64,
+    grid: Grid,
+) -> Result<Option<Images>, SessionError> {
+    let plan = executor.plan();
+    let Some(index) = plan.entries.iter().position(|e| e.name == entry::RECONSTRUCT && e.sizes.is_empty()) else {
+        return Ok(None);
+    };
+    let program = plan.name.clone();
+    let wrong =
+        |problem: String| SessionError::Entry { program: program.clone(), entry: entry::RECONSTRUCT.into(), problem };
+    let own = &plan.entries[index];
+    let [at_once, channels, height, width] = image_shape(own).map_err(&wrong)?;
+    let taken = own.inputs.iter().position(|input| {
+        input.feed == Feed::Images
+            && input.ty.dtype == DType::F32
+            && input.ty.elements() == at_once * channels * height * width
+    });
+    let Some(taken) = taken else {
+        return Err(wrong("takes no images of the shape that it gives".into()));
+    };
+    check_fit(own, data).map_err(|problem| SessionError::Data {
+        data: data.name.clone(),
+        program: program.clone(),
+        problem,
+    })?;
+    let mut feeds = Feeds::new(index, own);
+    let split = data.test.as_ref().unwrap_or(&data.train);
+    let image = channels * height * width;
+    let count = grid.cells() / 2;
+    let (mut before, mut after) = (Vec::with_capacity(count * image), Vec::with_capacity(count * image));
+    let mut made = vec![0.0; at_once * image];
+    while before.len() < count * image {
+        let first = before.len() / image;
+        let indices: Vec<u32> = (first..first + at_once).map(|i| (i % split.len()) as u32).collect();
+        if !feeds.fill(split, &indices, seed) {
+            return Err(wrong("takes an input that the data set cannot give".into()));
+        }
+        feeds.run(executor)?;
+        executor.read_output(index, 0, TensorMut::f32(&mut made))?;
+        before.extend_from_slice(feeds.buffers[taken].1.values().unwrap_or_default());
+        after.extend_from_slice(&made);
+    }
+    let row = grid.columns * image;
+    let rows = before.chunks_exact(row).zip(after.chunks_exact(row)).take(grid.rows / 2);
+    let values: Vec<f32> = rows.flat_map(|(given, back)| [given, back].concat()).collect();
+    Ok(Some(Images { shape: vec![values.len() / image, channels, height, width], values }))
 }
 
-impl Noise {
-    fn new(seed: u64) -> Noise {
-        Noise { seed: seed_words(seed), count: 0 }
-    }
-
-    fn next(&mut self) -> f32 {
-        let stream = crate::scalar::stream_hash("sample/noise");
-        let value = crate::scalar::philox::normal(self.seed, 0, stream, self.count as u64);
-        self.count += 1;
-        value as f32
+/// Count, channels, height and width of the images that an entry gives first, or what is wrong with it.
+fn image_shape(entry: &EntryPlan) -> Result<[usize; 4], String> {
+    let output = entry.schedule.outputs.first().ok_or("gives nothing")?;
+    match output.shape[..] {
+        [count, channels, height, width] if count > 0 => Ok([count, channels, height, width]),
+        _ => Err("gives no images: its first output must be [count, channels, height, width]".into()),
     }
 }
+
+/// The noise of one image, which begins at draw `start` of either seed. Between two seeds it is on the great circle through
+/// both, because standard normal noise lies close to a sphere, whose inside the generator never saw (White, "Sampling
+/// Generative Networks", 2016, section 2.1).
+fn between(place: &Place, start: usize, width: usize, truncation: Option<f32>) -> Vec<f32> {
+    let of = |seed: u64| -> Vec<f64> { (start..start + width).map(|i| draw(seed, i as u64, truncation)).collect() };
+    let from = of(place.from);
+    if place.from == place.to || place.part == 0.0 {
+        return from.into_iter().map(|x| x as f32).collect();
+    }
+    let to = of(place.to);
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let cosine = product(&from, &to) / (product(&from, &from) * product(&to, &to)).sqrt();
+    let angle = cosine.clamp(-1.0, 1.0).acos();
+    let (a, b) = match angle.sin() {
+        // In one line: there is no such circle, or any will do.
+        sine if sine < 1e-6 || !sine.is_finite() => (1.0 - place.part, place.part),
+        sine => (((1.0 - place.part) * angle).sin() / sine, (place.part * angle).sin() / sine),
+    };
+    from.iter().zip(&to).map(|(x, y)| (a * x + b * y) as f32).collect()
+}
+
+/// A standard normal number by the Box–Muller transform, keyed by a seed.
+fn draw(seed: u64, index: u64, truncation: Option<f32>) -> f64 {
+    let stream = crate::scalar::stream_hash("sample/noise");
+    let again = |attempt: u32| crate::scalar::philox::normal(seed_words(seed), attempt, stream, index);
+    let fits = |x: &f64| truncation.is_none_or(|most| x.abs() <= f64::from(most));
+    (0..MOST_DRAWS).map(again).find(fits).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "sampling_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, Split};
 use super::sample_grid::Grid;
-use super::sampling::{self, Images};
+use super::sampling::{self, Images, Noise, Wanted};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
@@ -22,6 +22,8 @@ pub mod entry {
     pub const TRAIN: &str = "train_step";
     /// Images from noise.
     pub const SAMPLE: &str = "sample";
+    /// Images from images.
+    pub const RECONSTRUCT: &str = "reconstruct";
     /// Measures on a batch that is not trained on.
     pub const EVALUATE: &str = "evaluate";
 }
@@ -62,7 +64,7 @@ impl Feeds {
     }
 
     /// Fills the inputs from a batch; `false` where labels are wanted and there are none.
-    fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
+    pub(super) fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
         let mut filled = true;
         for (feed, buffer) in &mut self.buffers {
             filled &= match feed {
@@ -452,7 +454,8 @@ impl Session {
     /// When the executor fails.
     pub fn sample(&mut self, grid: Grid) -> Result<Option<Images>, SessionError> {
         self.last = None;
-        sampling::sample(self.executor.as_mut(), self.seed, grid, None)
+        let wanted = Wanted { grid, noise: Noise::Seed(self.seed), labels: Vec::new(), truncation: None };
+        sampling::sample(self.executor.as_mut(), &wanted)
     }
 
     /// Every state tensor, to be saved.
@@ -582,7 +585,7 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
 }
 
 /// Whether the data set has what an entry takes from it.
-fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
+pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
     if entry.inputs.len() > MAX_INPUTS {
         return Err(format!(
             "`{}` takes {} inputs, more than the {MAX_INPUTS} there is room for",

@@ -39,6 +39,7 @@
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
 use super::metrics::{Metrics, MetricsError, Record};
+use super::picture::ImageError;
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
 use super::session::{Group, Session, SessionError};
@@ -546,8 +547,8 @@ impl Training<'_> {
         let file = self.run.sample(step);
         // Someone may have tidied up.
         let written = fs::create_dir_all(self.run.samples())
-            .map_err(|error| sample_grid::ImageError::Write { path: self.run.samples(), error })
-            .and_then(|()| sample_grid::write_png(&file, &made.values, &made.shape, self.pace.grid));
+            .map_err(|error| ImageError::Write { path: self.run.samples(), error })
+            .and_then(|()| sample_grid::lay_out(&made.values, &made.shape, self.pace.grid)?.write(&file));
         match written {
             Ok(()) => self.observer.sampled(step, &file),
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),

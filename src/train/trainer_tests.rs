@@ -399,14 +399,17 @@ fn averages_take_the_place_of_parameters() {
     let (_dir, run) = run_dir();
     train(&mut session, &run, meta, &pace(5), &mut ()).unwrap();
     let checkpoint = checkpoint::load(&run.checkpoint()).unwrap();
-    let grid = Grid { rows: 1, columns: 6 };
+    let wanted = |labels| {
+        let (grid, noise) = (Grid { rows: 1, columns: 6 }, sampling::Noise::Seed(3));
+        sampling::Wanted { grid, noise, labels, truncation: None }
+    };
     let made = |averaged: bool| {
         let mut executor = executor(plan(CRITIC));
         session::restore(executor.as_mut(), &checkpoint).unwrap();
         if averaged {
             sampling::use_averages(executor.as_mut()).unwrap();
         }
-        sampling::sample(executor.as_mut(), 3, grid, None).unwrap().unwrap()
+        sampling::sample(executor.as_mut(), &wanted(Vec::new())).unwrap().unwrap()
     };
     let (plain, averaged) = (made(false), made(true));
     assert_eq!(plain.shape, averaged.shape);
@@ -418,44 +421,8 @@ fn averages_take_the_place_of_parameters() {
     let mut other = executor(plan(WGAN_GP));
     let error = sampling::use_averages(other.as_mut()).unwrap_err().to_string();
     assert!(error.contains("keeps no moving average") && error.contains("Average("), "{error}");
-    let error = sampling::sample(new.as_mut(), 3, grid, Some(1)).unwrap_err().to_string();
+    let error = sampling::sample(new.as_mut(), &wanted(vec![1])).unwrap_err().to_string();
     assert!(error.contains("takes no labels"), "{error}");
-}
-
-/// Where images are made for labels, each row of a grid has the next class, or all have the one that is asked for.
-#[test]
-fn samples_have_the_classes_of_their_rows() {
-    // The image of a class is as bright as its number.
-    let text = r#"Program(
-        name: "labelled",
-        networks: { "net": Network(input: [2], layers: [Dense(1)]) },
-        entries: {
-            "train_step": Entry(
-                inputs: { "x": Images([4, 1, 4, 4]) },
-                steps: [
-                    Let("loss", Mean(Call("net", Slice(Flatten("x"), [0, 0], [4, 2]), Training))),
-                    Minimise("loss", "net", Sgd(0.1)),
-                ],
-                outputs: ["loss"],
-            ),
-            "sample": Entry(
-                inputs: { "noise": Tensor([5, 1]), "labels": Labels([5]) },
-                steps: [
-                    Let("number", Sum(Mul(OneHot("labels", 3), Iota([1, 3], 1)), [1])),
-                    Let("images", Reshape(Add("number", Mul(0.0, "noise")), [5, 1, 1, 1])),
-                ],
-                outputs: ["images"],
-            ),
-        },
-    )"#;
-    let mut executor = executor(plan(text));
-    session::initialise(executor.as_mut(), 1).unwrap();
-    let mut made =
-        |label| sampling::sample(executor.as_mut(), 3, Grid { rows: 4, columns: 3 }, label).map(|m| m.unwrap());
-    assert_eq!(made(None).unwrap().values, [0., 0., 0., 1., 1., 1., 2., 2., 2., 0., 0., 0.]);
-    assert_eq!(made(Some(2)).unwrap().values, [2.0; 12]);
-    let error = made(Some(3)).unwrap_err().to_string();
-    assert!(error.contains("no class 3: labels are from 0 to 2"), "{error}");
 }
 
 /// A checkpoint of a version without flags can be resumed.
