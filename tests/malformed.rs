@@ -194,6 +194,24 @@ fn each_oddity_is_a_warning_where_it_is() {
 }
 
 #[test]
+fn a_network_that_nothing_trains_is_a_warning() {
+    let with = |name: &str| {
+        let text = SOUND
+            .replace(
+                "\"net\": Network(",
+                &format!("\"{name}\": Network(input: [1], layers: [Dense(1)]), \"net\": Network("),
+            )
+            .replace(
+                "Loss(\"score\", \"labels\")",
+                &format!("Add(Mean(Call(\"{name}\", Normal([2, 1]), Training)), Loss(\"score\", \"labels\"))"),
+            );
+        load_with_warnings("tiny.ron", &text, &[], &[]).unwrap().warnings
+    };
+    assert_snapshot!(with("fixed").render(100, false));
+    assert!(with("_fixed").is_empty());
+}
+
+#[test]
 fn a_function_takes_labels_of_any_rank() {
     let text = SOUND
         .replace("OneHot(\"y\", \"classes\")", "ToReal(\"y\")")

@@ -411,5 +411,20 @@ impl Observer for Screen {
 }
 
 fn listed(values: &BTreeMap<String, f32>) -> String {
-    values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("  ")
+    let figures = values.iter().map(|(name, value)| format!("{name} {}", figure(*value)));
+    figures.collect::<Vec<_>>().join("  ")
+}
+
+/// Four places, or two digits of what would show too few of them, such as a learning rate.
+fn figure(value: f32) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn small_figures_are_not_shown_as_zero() {
+        let shown = [0.0, 2e-4, -0.00099, 0.001, 1.23456, f32::NAN].map(super::figure);
+        assert_eq!(shown, ["0.0000", "2.0e-4", "-9.9e-4", "0.0010", "1.2346", "NaN"]);
+    }
 }

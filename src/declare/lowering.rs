@@ -115,6 +115,29 @@ impl<'p, 'n> Lowering<'p, 'n> {
                 self.d.warn(warning);
             }
         }
+        self.report_fixed();
+    }
+
+    /// Warns of networks with parameters that keep their first values while others are trained, except where their names
+    /// start with `_`.
+    fn report_fixed(&mut self) {
+        if self.trained.networks.is_empty() {
+            return;
+        }
+        for network in &self.program.networks {
+            let name = &network.name.text;
+            let prefix = format!("{name}/");
+            let has_parameters =
+                self.states.iter().any(|s| s.role == StateRole::Parameter && s.name.starts_with(&prefix));
+            if has_parameters && !name.starts_with('_') && !self.trained.networks.contains_key(name) {
+                let warning = Diagnostic::new("not-trained", format!("nothing trains the network `{name}`"))
+                    .label(network.name.span, "its parameters keep their first values")
+                    .help(
+                        "name it in a `Minimise`, or let its name start with `_` if it is meant to stay as it begins",
+                    );
+                self.d.warn(warning);
+            }
+        }
     }
 
     /// Warns of what no entry uses. Not where something else is wrong: what is used only in an expression
