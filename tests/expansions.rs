@@ -56,16 +56,31 @@ fn run(text: &str, given: &Tensors) -> Tensors {
     Replay::new(&module, "step", given, 1, 0).unwrap().run_reference().unwrap()
 }
 
-/// Compares the gradients of an example with differences; gives how many elements were not 0, or where they differ.
+/// Compares the gradients of an example with differences; gives how many elements were not 0, or where they differ. Where
+/// it is defined for other numbers only, as a logarithm is, those of more than 1 are taken.
 fn check(example: &str) -> Result<usize, String> {
+    match check_of(example, &given()) {
+        Err(problem) if problem.contains("NaN") => {
+            let mut above = given();
+            for name in ["x", "y", "images"] {
+                let value = above.get_mut(name).unwrap();
+                let moved = value.to_f64().into_iter().map(|x| 1.1 + x.abs()).collect();
+                *value = Value::real(value.shape.clone(), moved);
+            }
+            check_of(example, &above)
+        }
+        checked => checked,
+    }
+}
+
+fn check_of(example: &str, given: &Tensors) -> Result<usize, String> {
     // These depend on shapes alone.
     let is_constant = ["EyeLike", "Shape", "Size"].iter().any(|word| example.starts_with(word));
     let taken = |x: &&str| !is_constant && example.contains(&format!("\"{x}\""));
     let of: Vec<&str> = ["x", "y", "images"].into_iter().filter(taken).collect();
     let text = program(example, &of);
     let (step, mut moved) = (1e-6, 0);
-    let given = given();
-    let found = run(&text, &given);
+    let found = run(&text, given);
     for name in of {
         let gradient = found[&format!("by_{name}")].to_f64();
         let values = given[name].to_f64();
@@ -81,8 +96,7 @@ fn check(example: &str) -> Result<usize, String> {
             };
             let difference = (loss(step) - loss(-step)) / (2.0 * step);
             let near = (difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs());
-            // Roots and logarithms of what is negative, among others, are not numbers.
-            if !(near || difference.is_nan()) {
+            if !near {
                 return Err(format!("{example}: by {name}[{at}] {} instead of {difference}", gradient[at]));
             }
             moved += usize::from(gradient[at] != 0.0);
@@ -266,7 +280,10 @@ fn the_gradient_of_every_layer_agrees_with_differences() {
 }})"#,
             word.example
         );
-        let values = numbers(&[3, 2, 6, 4], 0.17).to_f64();
+        let mut values = numbers(&[3, 2, 6, 4], 0.17).to_f64();
+        if ["Log", "Rsqrt", "Sqrt"].contains(&word.name.as_str()) {
+            values.iter_mut().for_each(|x| *x = 1.1 + x.abs());
+        }
         let given = |values: Vec<f64>| Tensors::from([("x".to_string(), Value::real([3, 2, 6, 4], values))]);
         let gradient = run(&text, &given(values.clone()))["by_x"].to_f64();
         for at in (0..values.len()).step_by(11) {
@@ -276,7 +293,7 @@ fn the_gradient_of_every_layer_agrees_with_differences() {
                 run(&text, &given(moved))["loss"].to_f64()[0]
             };
             let difference = (loss(1e-6) - loss(-1e-6)) / 2e-6;
-            if !((difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs()) || difference.is_nan()) {
+            if !((difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs())) {
                 wrong.push(format!("{}: [{at}] {} instead of {difference}", word.example, gradient[at]));
             }
         }
@@ -432,7 +449,6 @@ fn arguments_that_do_not_fit_are_told() {
 
 /// Words whose result does not change a little when what they take does.
 const FLAT: &[&str] = &[
-    "Abs",
     "And",
     "ArgMax",
     "ArgMin",
@@ -464,9 +480,6 @@ const FLAT: &[&str] = &[
     "RoundTf32",
     "ToReal",
     "AddU32",
-    "Acosh",
-    "ReduceLogSum",
-    "ReduceProd",
 ];
 
 #[test]
