@@ -105,6 +105,19 @@ fn check_of(example: &str, given: &Tensors) -> Result<usize, String> {
     Ok(moved)
 }
 
+/// A root has no derivative at 0, but the norm of zeros must not spoil a gradient.
+#[test]
+fn norms_of_zeros_have_a_gradient_of_zero() {
+    for (example, of) in [("ReduceL2(\"x\", [1])", "x"), ("LpPool(x: \"images\", size: 2)", "images")] {
+        let mut zeros = given();
+        let shape = zeros[of].shape.clone();
+        zeros.insert(of.into(), Value::real(shape.clone(), vec![0.0; shape.iter().product()]));
+        let found = run(&program(example, &[of]), &zeros);
+        assert!(found[&format!("by_{of}")].to_f64().iter().all(|x| *x == 0.0), "{example}");
+        assert!(found["loss"].to_f64()[0].is_finite());
+    }
+}
+
 /// Numbers between -1 and 1 in a shape, none near 0.
 fn numbers(shape: &[usize], start: f64) -> Value {
     let count: usize = shape.iter().product();

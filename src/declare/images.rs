@@ -49,7 +49,7 @@ rows! {
         let size_of = n.apply(ScalarOp::Abs, &[x], at.span)?;
         let power = n.with(ScalarOp::Pow, size_of, p, at.span)?;
         let sum = n.pooled(power, (&size, ceil), &Spacing { stride, pads: pad, dilation }, Pooling::Sum, at.span)?;
-        n.with(ScalarOp::Pow, sum, 1.0 / p, at.span)
+        n.above_zero(sum, at.span, |n, sum| n.with(ScalarOp::Pow, sum, 1.0 / p, at.span))
     };
     /// The mean of all pixels of each channel, which stay with size 1.
     GlobalAveragePool(x: Value), r#"GlobalAveragePool("images")"# => {
@@ -67,7 +67,7 @@ rows! {
         let size = n.apply(ScalarOp::Abs, &[x], at.span)?;
         let power = n.with(ScalarOp::Pow, size, p, at.span)?;
         let sum = n.reduced(ReduceKind::Sum, power, &axes, at.span)?;
-        n.with(ScalarOp::Pow, sum, 1.0 / p, at.span)
+        n.above_zero(sum, at.span, |n, sum| n.with(ScalarOp::Pow, sum, 1.0 / p, at.span))
     };
     /// Images so many times as high and wide: pixels repeated, or with lines drawn between them (`Linear`: bilinear).
     Upsample(x: Value, scale: Lengths = vec![2], mode: Word(&["Nearest", "Linear"]) = "Nearest"),

@@ -37,10 +37,10 @@ rows! {
         let size = n.apply(ScalarOp::Abs, &[x], at.span)?;
         n.total(ReduceKind::Sum, size, &Over(axes, keepdims), at.span)
     };
-    /// The square root of the sum of squares: the L2 norm.
+    /// The square root of the sum of squares: the L2 norm. Of zeros alone its gradient is 0.
     ReduceL2(x: Value, axes: Axes = None, keepdims: Keep = None), r#"ReduceL2("x", [1])"# => {
         let sum = n.sum_of_squares(x, &Over(axes, keepdims), at.span)?;
-        n.apply(ScalarOp::Sqrt, &[sum], at.span)
+        n.above_zero(sum, at.span, |n, sum| n.apply(ScalarOp::Sqrt, &[sum], at.span))
     };
     /// The sum of squares.
     ReduceSumSquare(x: Value, axes: Axes = None, keepdims: Keep = None), r#"ReduceSumSquare("x", [1])"# =>
@@ -104,6 +104,21 @@ impl Nodes<'_> {
         span: Span,
     ) -> Option<NodeId> {
         before.map_or(Some(next), |before| self.apply_as(op, &[before, next], name, span))
+    }
+
+    /// What a root makes of numbers of at least 0. It is 0 at 0, with a derivative of 0 in the place of an infinite one, which
+    /// would make the gradient of what was summed NaN.
+    pub fn above_zero(
+        &mut self,
+        x: NodeId,
+        span: Span,
+        root: impl FnOnce(&mut Self, NodeId) -> Option<NodeId>,
+    ) -> Option<NodeId> {
+        let (zero, one) = (self.constant(0.0, span)?, self.constant(1.0, span)?);
+        let is_zero = self.apply(ScalarOp::Eq, &[x, zero], span)?;
+        let safe = self.apply(ScalarOp::Select, &[is_zero, one, x], span)?;
+        let root = root(self, safe)?;
+        self.apply_as(ScalarOp::Select, &[is_zero, zero, root], "norm", span)
     }
 
     /// The sum of all elements: `f32[]`.
