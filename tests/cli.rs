@@ -1021,9 +1021,11 @@ fn no_input_is_overwritten() {
 fn an_output_that_cannot_be_written_is_named() {
     let dir = TempDir::new().unwrap();
     let text_of = &["compile", "mlp-gan", "--emit", "text"];
-    let full = gcc_gan(dir.path(), text_of).stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
-    assert_eq!(full.status.code(), Some(1));
-    assert!(text(&full.stderr).contains("standard output cannot be written"), "{}", text(&full.stderr));
+    for args in [&text_of[..], &["--help"], &["help", "train"], &["--version"]] {
+        let full = gcc_gan(dir.path(), args).stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+        assert_eq!(full.status.code(), Some(1), "{args:?}");
+        assert!(text(&full.stderr).contains("standard output cannot be written"), "{}", text(&full.stderr));
+    }
     let mut child = gcc_gan(dir.path(), text_of).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let gone = child.wait_with_output().unwrap();

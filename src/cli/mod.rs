@@ -87,7 +87,11 @@ pub fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
+    let result = match cli.command {
         Command::Compile(args) => compile::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
@@ -109,6 +113,21 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_unread(&error) => ExitCode::from(UNREAD),
         Err(error) => {
+            report(&error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Prints the help or the version, or what is wrong with the arguments, and gives the exit status of that.
+fn tell(told: &clap::Error) -> ExitCode {
+    match told.print().and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2)),
+        Err(error) => {
+            let error = anyhow::Error::from(error).context("standard output cannot be written");
+            if is_unread(&error) {
+                return ExitCode::from(UNREAD);
+            }
             report(&error);
             ExitCode::from(1)
         }
