@@ -100,9 +100,12 @@ impl<'n> Expressions<'_, 'n> {
             let sizes: Vec<String> =
                 ["batch".to_string()].into_iter().chain(expected.iter().map(usize::to_string)).collect();
             let message = format!("`{}` can't take this input", network.name.text);
-            let diagnostic = Diagnostic::new("shape-mismatch", message)
+            let mut diagnostic = Diagnostic::new("shape-mismatch", message)
                 .label(span, format!("the input is {}", self.nodes().ty(x)))
                 .label(network.input.span, format!("expected f32[{}]", sizes.join(",")));
+            if !self.nodes().ty(x).dtype.is_real() {
+                diagnostic = diagnostic.help("a network takes real numbers: `ToReal` makes them of labels");
+            }
             self.d().report(diagnostic);
             return None;
         }

@@ -232,7 +232,7 @@ pub(super) fn mixed(field: Span, positional: Span, name: &str) -> Diagnostic {
     Diagnostic::new("mixed-arguments", "arguments are either all named or all by position")
         .label(positional, "by position")
         .label(field, "named")
-        .help(format!("name all of them, as in `{name}: ...`"))
+        .help(format!("give all of them by position, or name the others too, as `{name}` is"))
 }
 
 pub(super) fn malformed_some(span: Span) -> Diagnostic {
