@@ -696,6 +696,68 @@ fn verified_data_is_what_would_be_used() {
     assert!(err.contains("$GCC_GAN_DATA is nowhere"), "{err}");
 }
 
+/// A program that trains in a moment on RGB pictures, with their classes.
+const TINY_RGB: &str = r#"Program(
+    name: "tiny-rgb",
+    sizes: { "batch": 4, "classes": 3 },
+    networks: { "judge": Network(input: [3, 6, 6], layers: [Flatten(), Dense("classes")]) },
+    entries: { "train_step": Entry(
+        inputs: { "x": Images(["batch", 3, 6, 6]), "t": Labels(["batch"], below: "classes") },
+        steps: [
+            Let("loss", SoftmaxCrossEntropy(Call("judge", ["x"]), "t")),
+            Minimise("loss", networks: ["judge"], optimiser: Sgd(rate: 0.1)),
+        ],
+        outputs: ["loss"],
+    ) },
+)"#;
+
+#[test]
+fn a_folder_of_pictures_is_trained_on() {
+    let dir = TempDir::new().unwrap();
+    for i in 0..12u8 {
+        let class = dir.path().join("photos").join(["bird", "cat", "dög"][usize::from(i) % 3]);
+        fs::create_dir_all(&class).unwrap();
+        let picture = image::RgbImage::from_pixel(9, 7, image::Rgb([i * 20, 9, 200]));
+        picture.save(class.join(format!("{i}.{}", if i < 6 { "png" } else { "jpg" }))).unwrap();
+    }
+    fs::write(dir.path().join("photos/cat/broken.png"), "no picture").unwrap();
+    fs::write(dir.path().join("tiny.ron"), TINY_RGB).unwrap();
+    let train = ["train", "tiny.ron", "--offline", "--data", "photos", "--epochs", "2"];
+    let out = succeed(dir.path(), &[&train[..], &["--name", "r"]].concat());
+    assert!(out.contains("data: 12 pictures in 3 classes in photos\n") && out.contains("6 steps complete"), "{out}");
+    assert!(out.contains("note: the pictures, 9×7 pixels, are resized and centre-cropped to 6×6 RGB\n"), "{out}");
+    assert!(
+        out.contains("note: skipped: 1 of 13 files cannot be used: cat/broken.png (it is neither PNG nor"),
+        "{out}"
+    );
+    let err = fail(dir.path(), 1, &[&train[..], &["--strict"]].concat());
+    assert!(err.contains("cat/broken.png") && err.contains("without --strict they are skipped"), "{err}");
+    let err = fail(dir.path(), 1, &[&train[..], &["--set", "classes=2"]].concat());
+    assert!(err.contains("it has labels up to 2, the program expects `t` below 2"), "{err}");
+
+    let shown = succeed(dir.path(), &["data", "show", "photos"]);
+    assert!(shown.contains("bird: 4  cat: 4  dög: 4") && shown.contains("12 RGB, 0 grey"), "{shown}");
+    let shown = succeed(dir.path(), &["data", "show", "photos", "--program", "tiny.ron", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["channels"], &shown["height"], &shown["train"]), (&3.into(), &6.into(), &12.into()));
+    fail(dir.path(), 1, &["data", "show", "photos", "--strict"]);
+
+    // A run is resumed on the same pictures alone; embedded digits are fitted, and it is said.
+    let resume = ["train", "--offline", "--resume", "runs/r", "--epochs", "3"];
+    succeed(dir.path(), &resume);
+    fs::remove_file(dir.path().join("photos/bird/0.png")).unwrap();
+    let err = fail(dir.path(), 1, &resume);
+    assert!(err.contains("was trained on other images than"), "{err}");
+    let embedded = ["train", "tiny.ron", "--offline", "--data", "embedded", "--set", "classes=10", "--steps", "1"];
+    let out = succeed(dir.path(), &embedded);
+    assert!(out.contains("the images are resized from 28×28 to 6×6 and made RGB, which the program takes"), "{out}");
+    fs::create_dir(dir.path().join("flat")).unwrap();
+    image::GrayImage::new(5, 5).save(dir.path().join("flat/a.png")).unwrap();
+    let flat = ["train", "tiny.ron", "--offline", "--data", "flat", "--set", "batch=1"];
+    let err = fail(dir.path(), 1, &flat);
+    assert!(err.contains("it has no labels, which `t` takes (in a folder of pictures, sub-folders are"), "{err}");
+}
+
 #[test]
 fn a_batch_that_does_not_divide_the_data_leaves_the_rest_out() {
     let dir = TempDir::new().unwrap();

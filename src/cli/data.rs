@@ -1,12 +1,17 @@
 //! `gcc-gan data`.
 
+use super::program_text::{ProgramArgs, plan_of, program_and_options};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use gcc_gan::inspect::{Align, Table, bytes};
-use gcc_gan::train::data::{self, Dataset, FileState, Known, Locations, Progress, Request, Split};
-use gcc_gan::train::thousands;
+use gcc_gan::plan::Plan;
+use gcc_gan::train::data::pictures::{Folder, Survey};
+use gcc_gan::train::data::{self, Dataset, FileState, Fit, Known, Locations, Progress, Request, Split, Stage};
+use gcc_gan::train::{session, thousands};
+use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show, fetch and verify data sets
@@ -16,7 +21,8 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   gcc-gan data show                  what `gcc-gan train` would train on
-  gcc-gan data show --data ~/digits  what is in a folder of IDX files
+  gcc-gan data show ~/photos         what is in a folder of PNG or JPEG files, or of IDX files
+  gcc-gan data show ~/photos --program dcgan64  how it is fitted to what a program takes
   gcc-gan data fetch fashion-mnist   download into the cache folder
   gcc-gan data verify                compare the files there with their SHA-256")]
 pub struct Args {
@@ -27,17 +33,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show what a --data argument leads to
-    Show {
-        /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file
-        #[arg(long, default_value = "auto", value_name = "DATA")]
-        data: String,
-        /// Never use the network
-        #[arg(long)]
-        offline: bool,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ShowArgs),
     /// Download a set into the cache folder
     Fetch {
         /// mnist or fashion-mnist
@@ -52,37 +48,71 @@ enum Action {
     },
 }
 
+#[derive(Debug, Default, clap::Args)]
+struct ShowArgs {
+    /// auto, mnist, fashion-mnist, embedded, a folder of PNG or JPEG files (sub-folders are classes), a folder with IDX
+    /// files, or one IDX file [default: auto]
+    #[arg(value_name = "DATA", conflicts_with = "data")]
+    what: Option<String>,
+    /// The same, as `train` has it
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Show how the images are fitted to what this program takes
+    #[arg(long, value_name = "PROGRAM")]
+    program: Option<PathBuf>,
+    /// Fail where a picture cannot be read
+    #[arg(long)]
+    strict: bool,
+    /// Never use the network
+    #[arg(long)]
+    offline: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn known(name: &str) -> Result<Known, String> {
     let names: Vec<&str> = Known::ALL.iter().map(|set| set.name()).collect();
     Known::by_name(name).ok_or_else(|| format!("the known sets are {}", names.join(" and ")))
 }
 
-/// Finds a data set, with a progress bar where something is downloaded.
-pub fn load(argument: &str, offline: bool) -> Result<Dataset> {
-    let mut bar = Download::default();
+/// Finds a data set and brings its images to what a program takes, with a progress bar where that takes its time.
+pub fn load_for(plan: &Plan, argument: &str, offline: bool, strict: bool) -> Result<Dataset> {
+    load(argument, offline, Fit { wanted: session::wanted_images(plan), strict })
+}
+
+fn load(argument: &str, offline: bool, fit: Fit) -> Result<Dataset> {
+    let mut bar = Bar::default();
     let locations = Locations { offline, ..Locations::of_user() };
-    let dataset = data::load(&Request::parse(argument), &locations, &mut |progress| bar.show(progress));
+    let dataset = data::load_fitted(&Request::parse(argument), &locations, fit, &mut |stage| bar.show(stage));
     bar.finish();
     Ok(dataset?)
 }
 
-/// A bar for each file that is fetched; nothing where standard error is no terminal.
+/// A bar for each file that is fetched, and for pictures that are decoded; nothing where standard error is no terminal.
 #[derive(Default)]
-struct Download {
+struct Bar {
     bar: Option<(&'static str, ProgressBar)>,
 }
 
-impl Download {
-    fn show(&mut self, progress: Progress) {
-        if self.bar.as_ref().is_none_or(|(file, _)| *file != progress.file) {
+impl Bar {
+    fn show(&mut self, stage: Stage) {
+        let (what, template, done, of) = match stage {
+            Stage::Fetch(Progress { file, received, total }) => {
+                (file, "fetching {msg} {wide_bar} {bytes}/{total_bytes} {eta}", received, total)
+            }
+            Stage::Decode { done, of } => {
+                ("pictures", "decoding {msg} {wide_bar} {human_pos}/{human_len} {eta}", done as u64, of as u64)
+            }
+        };
+        if self.bar.as_ref().is_none_or(|(before, _)| *before != what) {
             self.finish();
-            let style = ProgressStyle::with_template("fetching {msg} {wide_bar} {bytes}/{total_bytes} {eta}");
-            let bar = ProgressBar::new(progress.total).with_message(progress.file);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            self.bar = Some((progress.file, bar));
+            let bar = ProgressBar::new(of).with_message(what);
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar = Some((what, bar));
         }
         if let Some((_, bar)) = &self.bar {
-            bar.set_position(progress.received);
+            bar.set_position(done);
         }
     }
 
@@ -97,20 +127,40 @@ impl Download {
 struct Shown {
     name: String,
     source: String,
+    channels: usize,
     height: usize,
     width: usize,
     train: usize,
     test: usize,
     train_classes: Option<Vec<usize>>,
+    classes: Option<Vec<String>>,
+    notes: Vec<String>,
+}
+
+/// Pictures in files, as they are before a program says what it takes.
+#[derive(Serialize)]
+struct ShownPictures {
+    source: String,
+    /// Width and height.
+    smallest: [usize; 2],
+    largest: [usize; 2],
+    grey: usize,
+    transparent: usize,
+    train: usize,
+    test: usize,
+    train_classes: Option<Vec<usize>>,
+    classes: Option<Vec<String>>,
+    skipped: Vec<(String, String)>,
+    notes: Vec<String>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    match args.action.unwrap_or(Action::Show { data: "auto".into(), offline: true, json: false }) {
-        Action::Show { data, offline, json } => show(&load(&data, offline)?, json),
+    match args.action.unwrap_or(Action::Show(ShowArgs { offline: true, ..ShowArgs::default() })) {
+        Action::Show(args) => show(&args),
         Action::Fetch { set } => {
             let dir = Locations::of_user().cache_of(set).context("the system names no cache folder: set HOME")?;
-            let mut bar = Download::default();
-            let fetched = data::download::fetch(set, &dir, &mut |progress| bar.show(progress));
+            let mut bar = Bar::default();
+            let fetched = data::download::fetch(set, &dir, &mut |progress| bar.show(Stage::Fetch(progress)));
             bar.finish();
             fetched?;
             super::print(&format!("{} is in {}", set.name(), dir.display()))?;
@@ -120,31 +170,106 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-fn show(dataset: &Dataset, json: bool) -> Result<ExitCode> {
-    let classes = |split: &Split| split.class_counts();
+fn show(args: &ShowArgs) -> Result<ExitCode> {
+    let asked = args.what.as_ref().or(args.data.as_ref()).map_or("auto", String::as_str);
+    let wanted = match &args.program {
+        Some(program) => {
+            let (program, options) = program_and_options(&ProgramArgs { program: program.clone(), sets: Vec::new() })?;
+            let plan = plan_of(program.compile(&options)?)?;
+            let wanted = session::wanted_images(&plan);
+            Some(wanted.with_context(|| format!("`{}` trains on no images: there is nothing to fit", plan.name))?)
+        }
+        None => None,
+    };
+    if let (Request::Path(path), None) = (Request::parse(asked), wanted)
+        && let Some(folder) = Folder::at(&path)?
+    {
+        let of = folder.files();
+        let mut bar = Bar::default();
+        let survey = folder.survey(&mut |done| bar.show(Stage::Decode { done, of }));
+        bar.finish();
+        return show_pictures(&path, survey, args);
+    }
+    let dataset = load(asked, args.offline, Fit { wanted, strict: args.strict })?;
+    let size = dataset.train.size();
     let shown = Shown {
         name: dataset.name.clone(),
         source: dataset.why.clone(),
-        height: dataset.train.rows,
-        width: dataset.train.columns,
+        channels: size.channels,
+        height: size.rows,
+        width: size.columns,
         train: dataset.train.len(),
         test: dataset.test.as_ref().map_or(0, Split::len),
-        train_classes: classes(&dataset.train),
+        train_classes: dataset.train.class_counts(),
+        classes: dataset.classes.clone(),
+        notes: dataset.notes.clone(),
     };
-    if json {
+    if args.json {
         super::print_json(&shown)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new([Align::Left, Align::Left]);
     table.row(["data", &format!("{} {}", thousands(shown.train), shown.source)]);
-    table.row(["images", &format!("{}×{} pixels, grey", shown.height, shown.width)]);
+    table.row(["images", &format!("{}×{} pixels, {}", shown.height, shown.width, size.colours())]);
     table.row(["training", &thousands(shown.train)]);
     table.row(["test", &thousands(shown.test)]);
     if let Some(counts) = &shown.train_classes {
-        let counts: Vec<String> =
-            counts.iter().enumerate().map(|(class, n)| format!("{class}: {}", thousands(*n))).collect();
-        table.row(["classes", &counts.join("  ")]);
+        table.row(["classes", &classes(counts, shown.classes.as_deref())]);
     }
+    for note in &shown.notes {
+        table.row(["note", &visible(note)]);
+    }
+    super::print(&table.render(""))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each class with its images.
+fn classes(counts: &[usize], names: Option<&[String]>) -> String {
+    let name = |class: usize| names.and_then(|n| n.get(class)).map_or_else(|| class.to_string(), |n| visible(n).into());
+    let each = |(class, count): (usize, &usize)| format!("{}: {}", name(class), thousands(*count));
+    counts.iter().enumerate().map(each).collect::<Vec<String>>().join("  ")
+}
+
+fn show_pictures(path: &Path, survey: Survey, args: &ShowArgs) -> Result<ExitCode> {
+    if let (true, Some(skipped)) = (args.strict, &survey.skipped) {
+        bail!("{}: {skipped}; without --strict they are skipped", path.display());
+    }
+    let summary = survey.summary;
+    let (names, counts): (Vec<String>, Vec<usize>) = survey.classes.iter().flatten().cloned().unzip();
+    let has_classes = survey.classes.is_some();
+    if args.json {
+        super::print_json(&ShownPictures {
+            source: format!("pictures in {}", path.display()),
+            smallest: summary.smallest,
+            largest: summary.largest,
+            grey: summary.grey,
+            transparent: summary.transparent,
+            train: survey.train,
+            test: survey.test,
+            train_classes: has_classes.then_some(counts),
+            classes: has_classes.then_some(names),
+            skipped: survey.skipped.map_or(Vec::new(), |skipped| skipped.files),
+            notes: survey.notes,
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new([Align::Left, Align::Left]);
+    table.row(["data", &format!("{} pictures in {}", thousands(survey.train), path.display())]);
+    let all = survey.train + survey.test;
+    let colours = format!("{} RGB, {} grey", thousands(all - summary.grey.min(all)), thousands(summary.grey));
+    table.row(["images", &format!("{} (width first), {colours}", summary.sizes())]);
+    table.row(["training", &thousands(survey.train)]);
+    table.row(["test", &thousands(survey.test)]);
+    if has_classes {
+        table.row(["classes", &classes(&counts, Some(&names))]);
+    }
+    if let Some(skipped) = &survey.skipped {
+        table.row(["skipped", &visible(&skipped.to_string())]);
+    }
+    for note in &survey.notes {
+        table.row(["note", &visible(note)]);
+    }
+    table.row(["fitted", "resized and centre-cropped to what a program takes: --program dcgan64 shows how"]);
     super::print(&table.render(""))?;
     Ok(ExitCode::SUCCESS)
 }

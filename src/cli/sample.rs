@@ -118,7 +118,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         format!("{frames} pictures of {} images", args.grid.cells())
     } else {
         let images = if args.reconstruct {
-            let data = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
+            let data =
+                super::data::load_for(executor.plan(), args.data.as_ref().unwrap_or(&meta.data), args.offline, false)?;
             let made = sampling::reconstruct(executor.as_mut(), &data, args.seed, args.grid)?;
             made.with_context(|| {
                 format!("`{}` has no entry `reconstruct`, which takes images and gives them back", meta.program)

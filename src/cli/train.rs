@@ -39,6 +39,7 @@ Examples:
   gcc-gan train --device cuda --precision tf32
   gcc-gan train dcgan-gpu.plan --device cuda --trust-device-code   with a GPU's driver alone: see `compile`
   gcc-gan train graphs/dcgan.ron --set batch=64 --set lr_gen=1e-4 --data fashion-mnist
+  gcc-gan train dcgan64 --data ~/photos   pictures are resized and centre-cropped; sub-folders are classes
   gcc-gan train --resume                  resume the run that was saved last
   gcc-gan train --resume runs/dcgan-001 --epochs 20 --set lr_gen=1e-4")]
 pub struct Args {
@@ -48,9 +49,13 @@ pub struct Args {
     /// Refuse a program that has warnings, such as a size that nothing uses (a plan is not read again)
     #[arg(long)]
     deny_warnings: bool,
-    /// auto, mnist, fashion-mnist, embedded, a folder with IDX files, or one IDX file [default: auto]
+    /// auto, mnist, fashion-mnist, embedded, a folder of PNG or JPEG files (sub-folders are classes), a folder with IDX
+    /// files, or one IDX file [default: auto]
     #[arg(long)]
     data: Option<String>,
+    /// Refuse data with a picture that cannot be read, which is skipped otherwise
+    #[arg(long)]
+    strict: bool,
     /// Train until N epochs are complete [default: 10, without --steps; with --resume, as far as the run was to go]
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
@@ -211,7 +216,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     }
     RunDir::check(&args.out, args.name.as_deref(), &plan.name)?;
     let data = args.data.clone().unwrap_or_else(|| "auto".into());
-    let mut dataset = super::data::load(&data, args.offline)?;
+    let mut dataset = super::data::load_for(&plan, &data, args.offline, args.strict)?;
     let meta = Meta::new(&plan, &dataset, args.seed.unwrap_or(DEFAULT_SEED));
     let meta = Meta { ran_on: Some(opened.target), ..meta };
     hold_out(&plan, &mut dataset);
@@ -240,7 +245,8 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
     }
     let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     opened.check(&plan)?;
-    let mut dataset = super::data::load(args.data.as_ref().unwrap_or(&meta.data), args.offline)?;
+    let mut dataset =
+        super::data::load_for(&plan, args.data.as_ref().unwrap_or(&meta.data), args.offline, args.strict)?;
     let now = Meta::new(&plan, &dataset, meta.seed);
     let now = Meta { target: meta.target, ran_on: Some(opened.target), ..now };
     let is_other = !meta.digest.is_empty() && meta.digest != now.digest;
@@ -305,7 +311,7 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
         text += &format!("set: {}\n", sets.join(" "));
     }
     text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
-    session.left_out().iter().for_each(|left| text += &format!("note: {left}\n"));
+    data.notes.iter().chain(session.left_out()).for_each(|note| text += &format!("note: {}\n", visible(note)));
     text + &format!("run: {}\n", run.display())
 }
 

@@ -128,7 +128,7 @@ impl Batches {
 /// Writes the images at `indices` into `out`, pixels mapped from 0…255 to [-1, 1] as 2x/255 − 1.
 ///
 /// # Panics
-/// If an index is out of range, or `out` is not `indices.len() × rows × columns` long.
+/// If an index is out of range, or `out` is not `indices.len() × channels × rows × columns` long.
 pub fn fill_images(split: &Split, indices: &[u32], out: &mut [f32]) {
     let pixels = split.pixels();
     assert_eq!(out.len(), indices.len() * pixels, "the buffer has the batch's size");
@@ -278,7 +278,13 @@ mod tests {
 
     #[test]
     fn images_and_labels_are_filled() {
-        let split = Split { images: vec![0, 51, 255, 102, 0, 1], labels: Some(vec![3, 4, 5]), rows: 1, columns: 2 };
+        let split = Split {
+            images: vec![0, 51, 255, 102, 0, 1],
+            labels: Some(vec![3, 4, 5]),
+            channels: 1,
+            rows: 1,
+            columns: 2,
+        };
         let mut images = [0.0; 4];
         fill_images(&split, &[1, 0], &mut images);
         assert_eq!(images, [1.0, 2.0 * 102.0 / 255.0 - 1.0, -1.0, 2.0 * 51.0 / 255.0 - 1.0]);

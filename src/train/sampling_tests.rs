@@ -148,8 +148,16 @@ fn samples_have_the_classes_of_their_rows() {
 /// Ten images of four pixels, as bright as their numbers.
 fn data() -> Dataset {
     let images = (0..40).map(|pixel| pixel / 4 * 20).collect();
-    let train = Split { images, labels: None, rows: 2, columns: 2 };
-    Dataset { name: "ten".into(), source: Source::Embedded, why: String::new(), train, test: None }
+    let train = Split { images, labels: None, channels: 1, rows: 2, columns: 2 };
+    Dataset {
+        name: "ten".into(),
+        source: Source::Embedded,
+        why: String::new(),
+        train,
+        test: None,
+        classes: None,
+        notes: Vec::new(),
+    }
 }
 
 #[test]
@@ -181,5 +189,5 @@ fn reconstructions_stand_below_their_images() {
         )"#,
     ));
     let error = reconstruct(other.as_mut(), &data(), 1, grid).unwrap_err().to_string();
-    assert!(error.contains("its images have 2×2 pixels, `images` takes f32[4,1,2,3]"), "{error}");
+    assert!(error.contains("its images have 2×2 pixels, grey, `images` takes f32[4,1,2,3]"), "{error}");
 }

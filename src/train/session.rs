@@ -2,9 +2,9 @@
 
 use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
-use super::data::{Dataset, Split};
+use super::data::{Dataset, ImageSize, Split, Wanted};
 use super::sample_grid::Grid;
-use super::sampling::{self, Images, Noise, Wanted};
+use super::sampling::{self, Images, Noise};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
@@ -454,7 +454,7 @@ impl Session {
     /// When the executor fails.
     pub fn sample(&mut self, grid: Grid) -> Result<Option<Images>, SessionError> {
         self.last = None;
-        let wanted = Wanted { grid, noise: Noise::Seed(self.seed), labels: Vec::new(), truncation: None };
+        let wanted = sampling::Wanted { grid, noise: Noise::Seed(self.seed), labels: Vec::new(), truncation: None };
         sampling::sample(self.executor.as_mut(), &wanted)
     }
 
@@ -560,6 +560,13 @@ fn whole_step(plan: &Plan) -> Result<usize, SessionError> {
     })
 }
 
+/// What a program's training step takes for one image; `None` where it takes none, or in a shape that is no image's.
+pub fn wanted_images(plan: &Plan) -> Option<Wanted> {
+    let entry = plan.entry(entry::TRAIN)?;
+    let images = entry.inputs.iter().find(|input| input.feed == Feed::Images)?;
+    Wanted::of_shape(images.ty.shape.get(1..)?)
+}
+
 /// Whether a program can be trained on a data set.
 ///
 /// # Errors
@@ -603,24 +610,28 @@ pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String>
         }
         match input.feed {
             Feed::Images => {
-                let (rows, columns) = (data.train.rows, data.train.columns);
+                let ImageSize { channels, rows, columns } = data.train.size();
+                let colours = data.train.size().colours();
                 // An image may be taken as rows and columns, or as pixels one after the other.
                 let fits = match input.ty.shape.get(1..).unwrap_or_default() {
                     [.., height, width] if (*height, *width) == (rows, columns) => {
-                        input.ty.elements() == batch * rows * columns
+                        input.ty.elements() == batch * channels * rows * columns
                     }
-                    [pixels] => *pixels == rows * columns,
+                    [pixels] => *pixels == channels * rows * columns,
                     _ => false,
                 };
                 if !fits {
                     return Err(format!(
-                        "its images have {}×{} pixels, `{}` takes {}",
-                        data.train.rows, data.train.columns, input.name, input.ty
+                        "its images have {rows}×{columns} pixels, {colours}, `{}` takes {}",
+                        input.name, input.ty
                     ));
                 }
             }
             Feed::Labels if data.train.labels.is_none() => {
-                return Err(format!("it has no labels, which `{}` takes", input.name));
+                return Err(format!(
+                    "it has no labels, which `{}` takes (in a folder of pictures, sub-folders are the classes)",
+                    input.name
+                ));
             }
             Feed::Labels if data.largest_label().zip(input.below).is_some_and(|(found, b)| usize::from(found) >= b) => {
                 return Err(format!(

@@ -21,8 +21,10 @@ const CONDITIONAL: &str = include_str!("../../tests/programs/conditional.ron");
 fn data(count: usize) -> Dataset {
     let images = (0..count * 16).map(|i| (i * 37 % 256) as u8).collect();
     let labels = Some((0..count).map(|i| (i % 10) as u8).collect());
-    let train = Split { images, labels, rows: 4, columns: 4 };
-    Dataset { name: "small".into(), source: Source::Embedded, why: "small images".into(), train, test: None }
+    let train = Split { images, labels, channels: 1, rows: 4, columns: 4 };
+    let (classes, notes) = (None, Vec::new());
+    let (name, why) = ("small".into(), "small images".into());
+    Dataset { name, source: Source::Embedded, why, classes, notes, train, test: None }
 }
 
 fn plan(text: &str) -> Plan {
@@ -498,7 +500,7 @@ struct Keeping {
 
 impl Keeping {
     fn of(plan: Plan, longest: &Arc<AtomicUsize>) -> Box<dyn Executor> {
-        let kept = Split { images: Vec::new(), labels: None, rows: 4, columns: 4 };
+        let kept = Split { images: Vec::new(), labels: None, channels: 1, rows: 4, columns: 4 };
         Box::new(Keeping { inner: executor(plan), kept, rows: Default::default(), longest: longest.clone() })
     }
 }

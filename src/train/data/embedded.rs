@@ -20,7 +20,15 @@ pub fn load() -> Dataset {
         name: "mnist-10k".into(),
         source: Source::Embedded,
         why: "built-in MNIST digits".into(),
-        train: Split { rows: images.dims[1], columns: images.dims[2], images: images.data, labels: Some(labels.data) },
+        classes: None,
+        notes: Vec::new(),
+        train: Split {
+            channels: 1,
+            rows: images.dims[1],
+            columns: images.dims[2],
+            images: images.data,
+            labels: Some(labels.data),
+        },
         test: None,
     }
 }

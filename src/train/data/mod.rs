@@ -1,4 +1,4 @@
-//! Data sets of small grey images: where they come from, and how they lie in memory.
+//! Data sets of small images, grey or RGB: where they come from, and how they lie in memory.
 //!
 //! [`load`] answers one question, "what shall be trained on?", from the user's `--data` argument or, without one, from
 //! what can be found: `$GCC_GAN_DATA`, the cache folder, a download, and at last the digits inside the program. The
@@ -13,10 +13,14 @@ use thiserror::Error;
 
 pub mod download;
 pub mod embedded;
+pub mod fit;
 pub mod idx;
+pub mod pictures;
 
 pub use download::{DownloadError, FileState, Known, KnownFile, Progress};
+pub use fit::{ImageSize, Wanted};
 use idx::{Content, IdxError};
+use pictures::PictureError;
 
 /// The environment variable that names a folder of data sets.
 pub const ENV: &str = "GCC_GAN_DATA";
@@ -24,10 +28,12 @@ pub const ENV: &str = "GCC_GAN_DATA";
 /// Images of one size with their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// Pixels, `len × rows × columns`, row-major; 0 is the background.
+    /// Pixels, `len × channels × rows × columns`, row-major; 0 is black.
     pub images: Vec<u8>,
     /// One class an image, where the source has them.
     pub labels: Option<Vec<u8>>,
+    /// 1 is grey, 3 are red, green and blue.
+    pub channels: usize,
     /// Height of an image.
     pub rows: usize,
     /// Width of an image.
@@ -45,9 +51,14 @@ impl Split {
         self.images.is_empty()
     }
 
-    /// Pixels in one image.
+    /// Bytes of one image: its pixels, those of each channel.
     pub fn pixels(&self) -> usize {
-        self.rows * self.columns
+        self.size().bytes()
+    }
+
+    /// The size of an image.
+    pub fn size(&self) -> ImageSize {
+        ImageSize { channels: self.channels, rows: self.rows, columns: self.columns }
     }
 
     /// Images of each class, up to the highest label.
@@ -69,6 +80,10 @@ pub struct Dataset {
     /// What it is, where it is from and why it was chosen, to be shown behind the number of images: "built-in MNIST
     /// digits".
     pub why: String,
+    /// The names of the classes, where the source has some.
+    pub classes: Option<Vec<String>>,
+    /// What was done to the images and what was left out: sentences without a full stop.
+    pub notes: Vec<String>,
     /// The training images.
     pub train: Split,
     /// The test images, of the same size.
@@ -95,6 +110,10 @@ impl Dataset {
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update((self.train.rows as u64).to_le_bytes());
+        // Not for grey images: older versions, which knew no others, gave these the same number.
+        if self.train.channels != 1 {
+            hash.update((self.train.channels as u64).to_le_bytes());
+        }
         hash.update(&self.train.images);
         hash.update(self.train.labels.as_deref().unwrap_or_default());
         hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -139,7 +158,7 @@ pub enum Request {
     Known(Known),
     /// The digits inside the program.
     Embedded,
-    /// A folder with the usual four files, or one IDX file of images.
+    /// A folder of pictures or with the usual four files, or one IDX file of images.
     Path(PathBuf),
 }
 
@@ -206,11 +225,14 @@ pub enum DataError {
     /// A file is not what it should be.
     #[error(transparent)]
     Idx(#[from] IdxError),
+    /// A folder of pictures is of no use.
+    #[error(transparent)]
+    Pictures(#[from] PictureError),
     /// A `--data` argument that means nothing.
-    #[error("there is no folder or file {path}: give a folder with IDX files, an IDX file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
+    #[error("there is no folder or file {path}: give a folder of PNG or JPEG files, a folder with IDX files, an IDX file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
     NotFound(PathBuf),
     /// A folder without training images.
-    #[error("{dir} holds no {} (nor the same with .gz){}", STEMS[0], contents(.names), dir = .dir.display())]
+    #[error("{dir} holds no PNG or JPEG files and no {} (nor the same with .gz){}", STEMS[0], contents(.names), dir = .dir.display())]
     NoImages {
         /// The folder.
         dir: PathBuf,
@@ -281,18 +303,74 @@ pub enum DataError {
 const STEMS: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-/// Finds and reads what `request` asks for. `progress` is called while something is downloaded.
+/// What is wanted of a data set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fit {
+    /// What the images are brought to. Pictures in files need it.
+    pub wanted: Option<Wanted>,
+    /// Whether a picture that cannot be read is an error, and not skipped.
+    pub strict: bool,
+}
+
+/// What takes its time while a data set is loaded.
+#[derive(Debug, Clone, Copy)]
+pub enum Stage {
+    /// Something is downloaded.
+    Fetch(Progress),
+    /// Pictures are decoded.
+    Decode {
+        /// How many are done.
+        done: usize,
+        /// How many there are.
+        of: usize,
+    },
+}
+
+/// As [`load_fitted`], with the images as they are. `progress` is called while something is downloaded.
 ///
-/// Only [`Request::Auto`] falls back on the embedded digits, and only where nothing was found: a file that is there but
-/// damaged, or an environment variable that leads nowhere, is an error, since the user meant it.
+/// # Errors
+/// Those of [`load_fitted`].
 pub fn load(
     request: &Request,
     locations: &Locations,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Dataset, DataError> {
+    load_fitted(request, locations, Fit::default(), &mut |stage| {
+        if let Stage::Fetch(now) = stage {
+            progress(now);
+        }
+    })
+}
+
+/// Finds and reads what `request` asks for, and brings the images to what is wanted; `notes` of the data set say how.
+/// `stage` is called while something takes its time.
+///
+/// Only [`Request::Auto`] falls back on the embedded digits, and only where nothing was found: a file that is there but
+/// damaged, or an environment variable that leads nowhere, is an error, since the user meant it.
+///
+/// # Errors
+/// Where nothing is found, or something is of no use.
+pub fn load_fitted(
+    request: &Request,
+    locations: &Locations,
+    fit: Fit,
+    stage: &mut dyn FnMut(Stage),
+) -> Result<Dataset, DataError> {
+    let mut dataset = match request {
+        Request::Path(path) => given(path, locations, fit, stage)?,
+        other => named(other, locations, &mut |now| stage(Stage::Fetch(now)))?,
+    };
+    if let Some(wanted) = fit.wanted {
+        fit::fit(&mut dataset, wanted);
+    }
+    Ok(dataset)
+}
+
+/// A data set that has a name.
+fn named(request: &Request, locations: &Locations, progress: &mut dyn FnMut(Progress)) -> Result<Dataset, DataError> {
     match request {
         Request::Embedded => Ok(embedded::load()),
-        Request::Path(path) => given(path),
+        Request::Path(path) => given(path, locations, Fit::default(), &mut |_| {}),
         Request::Known(set) => known(*set, locations, progress),
         Request::Auto => match known(Known::Mnist, locations, progress) {
             Ok(dataset) => Ok(dataset),
@@ -313,18 +391,27 @@ pub fn load(
 }
 
 /// The folder or file that the user named.
-fn given(path: &Path) -> Result<Dataset, DataError> {
+fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Stage)) -> Result<Dataset, DataError> {
     let (name, source) = (path.file_name().unwrap_or(path.as_os_str()), Source::Given(path.to_owned()));
     let name = name.to_string_lossy().into_owned();
-    if path.is_dir() {
-        folder(path, name, source, format!("images in {}", path.display()))
+    let why = format!("images in {}", path.display());
+    if let Some(pictures) = pictures::Folder::at(path)? {
+        let of = pictures.files();
+        let mut decoded = |done| stage(Stage::Decode { done, of });
+        Ok(pictures.load(fit.wanted, fit.strict, locations.cache.as_deref(), &mut decoded)?)
+    } else if path.is_dir() {
+        folder(path, name, source, why)
     } else if path.exists() {
         let (train, _) = images(path)?;
-        let why = format!("images in {}", path.display());
-        Ok(Dataset { name, source, why, train, test: None })
+        Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test: None })
     } else {
         Err(DataError::NotFound(path.to_owned()))
     }
+}
+
+/// Whether a folder has training images as MNIST's come.
+fn is_idx_folder(dir: &Path) -> bool {
+    find(dir, STEMS[0]).is_some()
 }
 
 /// A known set: from the environment's folder, the cache or a mirror.
@@ -362,7 +449,7 @@ fn folder(dir: &Path, name: String, source: Source, why: String) -> Result<Datas
         let (train, test) = ((train.rows, train.columns), (test.rows, test.columns));
         return Err(DataError::Sizes { dir: dir.to_owned(), train, test });
     }
-    Ok(Dataset { name, source, why, train, test })
+    Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test })
 }
 
 /// Reads images and, where they are there, their labels.
@@ -387,7 +474,7 @@ fn split(dir: &Path, image_stem: &str, label_stem: &str) -> Result<Option<Split>
 /// The images of one file, without labels, and their number.
 fn images(path: &Path) -> Result<(Split, usize), DataError> {
     let idx = idx::read(path, Content::Images)?;
-    Ok((Split { images: idx.data, labels: None, rows: idx.dims[1], columns: idx.dims[2] }, idx.dims[0]))
+    Ok((Split { images: idx.data, labels: None, channels: 1, rows: idx.dims[1], columns: idx.dims[2] }, idx.dims[0]))
 }
 
 /// The file of that name in `dir`, plain (faster to read) or compressed.
