@@ -9,6 +9,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod data;
 pub mod metrics;
+pub mod quality;
 pub mod rundir;
 pub mod sample_grid;
 pub mod sampling;
