@@ -327,11 +327,11 @@ fn a_profile_is_grouped() {
     let plan: &[&str] = &["profile", "lenet.plan", "--steps", "2", "--by"];
     for profile in [program, plan] {
         for (by, row) in [
-            ("layer", "classifier/0-conv"),
-            ("call", "classifier/0-conv of logits"),
+            ("layer", "body/0-conv"),
+            ("call", "body/0-conv of logits"),
             ("role", "backward of loss"),
             ("kind", "contraction"),
-            ("kernel", "conv2d_logits_classifier_0_conv"),
+            ("kernel", "conv2d_logits_body_0_conv"),
         ] {
             let out = succeed(dir.path(), &[profile, &[by]].concat());
             assert!(out.contains(row) && out.contains("between kernels") && out.contains("the step"), "{by}: {out}");
@@ -357,13 +357,13 @@ fn two_profiles_are_compared() {
         succeed(dir.path(), &[&["profile"], program, sets].concat());
     }
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json"]);
-    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_classifier_0_conv", "the step"]
+    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_body_0_conv", "the step"]
     {
         assert!(out.contains(part), "{part}: {out}");
     }
     assert!(!out.contains("only in"), "{out}");
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json", "--by", "layer"]);
-    assert!(out.contains("classifier/0-conv") && !out.contains("conv2d_logits"), "{out}");
+    assert!(out.contains("body/0-conv") && !out.contains("conv2d_logits"), "{out}");
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "c.json", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let rows = json["rows"].as_array().unwrap();
