@@ -389,11 +389,11 @@ fn a_profile_is_grouped() {
     let plan: &[&str] = &["profile", "lenet.plan", "--steps", "2", "--by"];
     for profile in [program, plan] {
         for (by, row) in [
-            ("layer", "classifier/0-conv"),
-            ("call", "classifier/0-conv of logits"),
+            ("layer", "body/0-conv"),
+            ("call", "body/0-conv of logits"),
             ("role", "backward of loss"),
             ("kind", "contraction"),
-            ("kernel", "conv2d_logits_classifier_0_conv"),
+            ("kernel", "conv2d_logits_body_0_conv"),
         ] {
             let out = succeed(dir.path(), &[profile, &[by]].concat());
             assert!(out.contains(row) && out.contains("between kernels") && out.contains("the step"), "{by}: {out}");
@@ -419,13 +419,12 @@ fn two_profiles_are_compared() {
         succeed(dir.path(), &[&["profile"], program, sets].concat());
     }
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json"]);
-    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_classifier_0_conv", "the step"]
-    {
+    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_body_0_conv", "the step"] {
         assert!(out.contains(part), "{part}: {out}");
     }
     assert!(!out.contains("only in"), "{out}");
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json", "--by", "layer"]);
-    assert!(out.contains("classifier/0-conv") && !out.contains("conv2d_logits"), "{out}");
+    assert!(out.contains("body/0-conv") && !out.contains("conv2d_logits"), "{out}");
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "c.json", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let rows = json["rows"].as_array().unwrap();
@@ -1092,4 +1091,84 @@ fn an_output_that_cannot_be_written_is_named() {
     drop(child.stdout.take());
     let gone = child.wait_with_output().unwrap();
     assert_eq!((gone.status.code(), text(&gone.stderr).as_str()), (Some(141), ""));
+}
+
+/// A program whose samples are noise, of images that the classifier of `eval` takes.
+const NOISE: &str = r#"Program(
+    name: "noise",
+    sizes: { "samples": 7 },
+    networks: { "g": Network(input: [2], layers: [Dense(1)]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Images([4, 1, 28, 28]) },
+            steps: [
+                Let("loss", Mean(Mul(Mean("x"), Call("g", Normal([4, 2]), Training)))),
+                Minimise("loss", "g", Sgd(lr: 0.1)),
+            ],
+            outputs: ["loss"],
+        ),
+        "sample": Entry(
+            inputs: { "noise": Tensor(["samples", 784], "noise") },
+            steps: [Let("images", Reshape("noise", ["samples", 1, 28, 28]))],
+            outputs: ["images"],
+        ),
+    },
+)"#;
+
+#[test]
+fn samples_are_measured() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path();
+    fs::write(path.join("noise.ron"), NOISE).unwrap();
+    let begin = ["train", "noise.ron", "--offline", "--data", "embedded", "--steps", "1", "--name", "r"];
+    assert!(run(path, &begin).status.success());
+    let eval = ["eval", "runs/r", "--offline", "--samples", "200"];
+    let out = succeed(path, &[&eval[..], &["--threads", "1", "-o", "n.png"]].concat());
+    insta::assert_snapshot!(out, @r"
+    runs/r: `noise` after 1 steps, seed 0; 200 images against as many of 10,000 built-in MNIST digits
+                                       samples              real
+      Fréchet distance                  234.13              6.18  lower is better
+      kernel distance (KID)   41.0906 ± 4.2800  -1.5181 ± 1.3824  lower is better
+      precision                          0.560             0.910  samples that are like real images
+      recall                             0.000             0.935  real images that there are samples like
+      classifier score                    1.21              9.34  higher is better, up to 10
+      classes covered                  2 of 10          10 of 10  with a tenth of an even share
+      balance of classes                 0.145             0.989  1 where all are as frequent
+      nearest training image             0.576             0.163  root mean square of pixels, of the first 200; far below real: copied
+    samples of each class: 0: 0  1: 0  2: 8  3: 2  4: 2  5: 2  6: 0  7: 0  8: 186  9: 0
+    wrote n.png: samples, each beside its nearest training image
+    ");
+    let image = image::open(path.join("n.png")).unwrap();
+    assert_eq!((image.width(), image.height()), (302, 242), "8 rows of 5 pairs, 2 pixels apart");
+    let json = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&succeed(path, &[&eval[..], &["--json"], more].concat())).unwrap()
+    };
+    let (one, many) = (json(&["--threads", "1"]), json(&["--threads", "3"]));
+    assert_eq!(one, many, "threads change no bit");
+    assert_ne!(one["measures"], json(&["--seed", "1"])["measures"]);
+    assert!(one["measures"]["frechet_distance"].as_f64() > one["real"]["frechet_distance"].as_f64());
+
+    let told = [
+        (&["--samples", "5001"][..], "from 20 to 5000"),
+        (&["--samples", "3"], "from 20 to 5000"),
+        (&["--ema"], "moving average"),
+        (&["-o", "n.gif"], "n.gif"),
+        (&["-o", "runs/r/checkpoint.safetensors"], "overwritten"),
+    ];
+    for (more, part) in told {
+        let err = fail(path, 1, &[&["eval", "runs/r", "--offline"][..], more].concat());
+        assert!(err.contains(part), "{more:?}: {err}");
+    }
+    put_images(path, "few", 30);
+    let err = fail(path, 1, &["eval", "runs/r", "--offline", "--data", "few"]);
+    assert!(err.contains("40 real images are needed, and there are 30"), "{err}");
+    // What makes no images, or others than the classifier takes, is refused before anything takes time.
+    let other = NOISE.replace(r#""samples", 1, 28, 28"#, r#""samples", 4, 14, 14"#);
+    for (name, text, part) in [("tiny", TINY_GAN, "no entry `sample`"), ("other", &other, "28×28")] {
+        fs::write(path.join(name), text).unwrap();
+        let trained = run(path, &["train", name, "--offline", "--data", "embedded", "--steps", "1", "--name", name]);
+        assert!(trained.status.success(), "{}", self::text(&trained.stderr));
+        let err = fail(path, 1, &["eval", &format!("runs/{name}"), "--offline"]);
+        assert!(err.contains(part), "{err}");
+    }
 }

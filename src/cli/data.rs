@@ -81,7 +81,8 @@ pub fn load_for(plan: &Plan, argument: &str, offline: bool, strict: bool) -> Res
     load(argument, offline, Fit { wanted: session::wanted_images(plan), strict })
 }
 
-fn load(argument: &str, offline: bool, fit: Fit) -> Result<Dataset> {
+/// As [`load_for`], with the fit itself.
+pub fn load(argument: &str, offline: bool, fit: Fit) -> Result<Dataset> {
     let mut bar = Bar::default();
     let locations = Locations { offline, ..Locations::of_user() };
     let dataset = data::load_fitted(&Request::parse(argument), &locations, fit, &mut |stage| bar.show(stage));

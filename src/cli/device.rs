@@ -142,6 +142,11 @@ impl DeviceArgs {
         }
     }
 
+    /// Threads of the CPU that work beside the device may use.
+    pub fn thread_count(&self) -> usize {
+        super::threads(self.threads)
+    }
+
     /// What to add to a command that goes on with what this one began.
     pub fn to_continue(&self) -> String {
         match self.device {

@@ -11,6 +11,7 @@ mod device;
 mod device_code;
 mod devices;
 mod diff;
+mod eval;
 mod explain;
 mod graphs;
 mod inputs;
@@ -45,6 +46,7 @@ Examples:
   gcc-gan compile graphs/dcgan.ron               check and compile a program, print its figures
   gcc-gan compile dcgan --emit dot -o dcgan.dot  draw it
   gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+  gcc-gan eval runs/dcgan-001                    how good its samples are
   gcc-gan devices                                what there is to run on
 
 `gcc-gan help COMMAND` says more about each."
@@ -70,6 +72,7 @@ enum Command {
     Train(train::Args),
     Sample(sample::Args),
     Animate(animate::Args),
+    Eval(eval::Args),
     Data(data::Args),
     Devices(devices::Args),
 }
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
     };

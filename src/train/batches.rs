@@ -155,7 +155,7 @@ fn to_unit(pixel: u8) -> f32 {
 }
 
 /// Permutes `order` by `seed` and `epoch`.
-fn shuffle(order: &mut [u32], seed: u64, epoch: u64) {
+pub(super) fn shuffle(order: &mut [u32], seed: u64, epoch: u64) {
     // The 256-bit state is drawn from two generators, one a number, so that neighbouring seeds and epochs have nothing
     // in common, and (seed 1, epoch 2) nothing with (seed 2, epoch 1).
     let mut state = [0; 32];

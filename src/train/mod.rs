@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod metrics;
 pub mod picture;
+pub mod quality;
 pub mod rundir;
 pub mod sample_grid;
 pub mod sampling;

@@ -1,0 +1,129 @@
+//! Images of other programs, to be measured: NPY files (numpy's own format, "NEP 1: A Simple File Format for NumPy Arrays"),
+//! and IDX files as MNIST's.
+
+use super::Images;
+use crate::atomic;
+use crate::train::data::idx::{self, Content, IdxError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file gives no images.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageFileError {
+    #[error("{file} cannot be read: {error}", file = .file.display())]
+    Read { file: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Idx(#[from] IdxError),
+    #[error(
+        "{file}: {problem}; an IDX file, or an array of images [count, 1, 28, 28] or [count, 28, 28] that numpy.save wrote, of \
+         bytes (uint8) or of float32 from -1 (black) to 1, was expected", file = .file.display()
+    )]
+    Npy { file: PathBuf, problem: String },
+}
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Reads the images of a file: NPY by its first bytes, else IDX.
+///
+/// # Errors
+/// When it is neither, or holds no images.
+pub fn read(file: &Path) -> Result<Images, ImageFileError> {
+    let bytes = atomic::read(file).map_err(|error| ImageFileError::Read { file: file.to_owned(), error })?;
+    if bytes.starts_with(MAGIC) {
+        return npy(&bytes).map_err(|problem| ImageFileError::Npy { file: file.to_owned(), problem });
+    }
+    let idx = idx::read(file, Content::Images)?;
+    Ok(Images { bytes: idx.data, shape: [1, idx.dims[1], idx.dims[2]] })
+}
+
+/// The images of an NPY file, or what is wrong with it.
+fn npy(bytes: &[u8]) -> Result<Images, String> {
+    let end = || "it ends within its header".to_string();
+    let rest = bytes.get(MAGIC.len()..).ok_or_else(end)?;
+    let (length, at): (usize, usize) = match *rest {
+        [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 4),
+        [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]) as usize, 6),
+        _ => return Err("it is of a version of the format that is not known".into()),
+    };
+    let header = at.checked_add(length).and_then(|to| rest.get(at..to)).ok_or_else(end)?;
+    let data = &rest[at + length..];
+    let header = String::from_utf8_lossy(header);
+    let field = |name: &str| {
+        let (_, value) = header.split_once(&format!("'{name}':"))?;
+        Some(value.trim_start())
+    };
+    let of_type = field("descr").and_then(|value| value.strip_prefix('\'')?.split('\'').next());
+    if field("fortran_order").is_none_or(|value| !value.starts_with("False")) {
+        return Err("its array is in Fortran's order".into());
+    }
+    let sizes = field("shape").and_then(|value| value.strip_prefix('(')?.split(')').next());
+    let sizes: Option<Vec<usize>> = sizes.map(|list| {
+        list.split(',').map(str::trim).filter(|size| !size.is_empty()).map_while(|size| size.parse().ok()).collect()
+    });
+    let sizes = sizes.unwrap_or_default();
+    let (count, shape) = match sizes[..] {
+        [count, height, width] => (count, [1, height, width]),
+        [count, channels, height, width] => (count, [channels, height, width]),
+        _ => return Err(format!("its array has the shape {sizes:?}")),
+    };
+    let expected = shape.iter().try_fold(count, |total, &size| total.checked_mul(size)).filter(|&total| total > 0);
+    let expected = expected.ok_or_else(|| format!("its array has the shape {sizes:?}"))?;
+    let width = match of_type {
+        Some("|u1") => 1,
+        Some("<f4") => 4,
+        other => return Err(format!("its elements are of the type {}", other.unwrap_or("unknown"))),
+    };
+    if expected.checked_mul(width) != Some(data.len()) {
+        return Err(format!("it has {} bytes of elements where {sizes:?} of them were announced", data.len()));
+    }
+    if width == 1 {
+        return Ok(Images { bytes: data.to_vec(), shape });
+    }
+    let values: Vec<f32> = data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    if let Some(value) = values.iter().find(|value| !(-1.001..=1.001).contains(*value)) {
+        return Err(format!("its elements are not from -1 to 1: {value} is among them"));
+    }
+    if values.iter().all(|&value| value >= 0.0) {
+        return Err("none of its elements is below 0, where -1 is black".into());
+    }
+    Ok(Images { bytes: values.into_iter().map(super::to_byte).collect(), shape })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(of_type: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let header = format!("{{'descr': '{of_type}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn arrays_of_numpy_are_read() {
+        let bytes = npy(&file("|u1", "(2, 1, 1, 3)", &[0, 1, 2, 3, 4, 255])).unwrap();
+        assert_eq!(bytes, Images { bytes: vec![0, 1, 2, 3, 4, 255], shape: [1, 1, 3] });
+        let floats: Vec<u8> = [-1.0f32, 1.0, 0.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(npy(&file("<f4", "(3, 1, 1)", &floats)).unwrap().bytes, [0, 255, 128]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let ones: Vec<u8> = [1.0f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let large: Vec<u8> = [1.0f32, -7.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let cases = [
+            (file("|u1", "(2, 3)", &[0; 6]), "shape [2, 3]"),
+            (file("|u1", "(0, 1, 1)", &[]), "shape [0, 1, 1]"),
+            (file("|u1", "(2, 1, 3)", &[0; 5]), "5 bytes of elements"),
+            (file("|u1", "(99999999999, 99999999999, 3)", &[0; 5]), "shape"),
+            (file("<f8", "(1, 1, 1)", &[0; 8]), "the type <f8"),
+            (file("<f4", "(2, 1, 1)", &ones), "none of its elements is below 0"),
+            (file("<f4", "(2, 1, 1)", &large), "-7 is among them"),
+            (file("|u1", "(2, 1, 1)", &[0; 2])[..20].to_vec(), "ends within its header"),
+            (MAGIC.to_vec(), "not known"),
+        ];
+        for (bytes, problem) in cases {
+            let error = npy(&bytes).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
