@@ -357,8 +357,7 @@ fn two_profiles_are_compared() {
         succeed(dir.path(), &[&["profile"], program, sets].concat());
     }
     let out = succeed(dir.path(), &["profile", "a.json", "--against", "b.json"]);
-    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_body_0_conv", "the step"]
-    {
+    for part in ["A: a.json: train_step of lenet", "B: b.json", "B / A", "conv2d_logits_body_0_conv", "the step"] {
         assert!(out.contains(part), "{part}: {out}");
     }
     assert!(!out.contains("only in"), "{out}");
