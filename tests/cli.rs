@@ -701,10 +701,11 @@ const TINY_RGB: &str = r#"Program(
     sizes: { "batch": 4, "classes": 3 },
     networks: { "judge": Network(input: [3, 6, 6], layers: [Flatten(), Dense("classes")]) },
     entries: { "train_step": Entry(
-        inputs: { "x": Images(["batch", 3, 6, 6]), "t": Labels(["batch"], below: "classes") },
+        inputs: { "x": Images(["batch", 3, 6, 6]), "t": Labels(["batch"]) },
         steps: [
-            Let("loss", SoftmaxCrossEntropy(Call("judge", ["x"]), "t")),
-            Minimise("loss", networks: ["judge"], optimiser: Sgd(rate: 0.1)),
+            Let("y", LogSoftmax(Call("judge", "x", Training))),
+            Let("loss", Neg(Mean(Mul(OneHot("t", "classes"), "y")))),
+            Minimise("loss", "judge", Adam(lr: 0.001)),
         ],
         outputs: ["loss"],
     ) },
