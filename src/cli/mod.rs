@@ -11,7 +11,9 @@ mod device_code;
 mod devices;
 mod diff;
 mod explain;
+mod export;
 mod graphs;
+mod import;
 mod inputs;
 mod inspect;
 mod ops;
@@ -68,6 +70,8 @@ enum Command {
     Tune(tune::Args),
     Train(train::Args),
     Sample(sample::Args),
+    Export(export::Args),
+    Import(import::Args),
     Data(data::Args),
     Devices(devices::Args),
 }
@@ -99,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => tune::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
     };
