@@ -28,6 +28,7 @@
 //! | [`plan`](mod@plan) | the compiled artifact and its file; loading verifies all that execution relies on, live buffers that overlap included | the compiler: a plan runs without it |
 //! | [`exec`] | the [`exec::Device`] and [`exec::Executor`] traits; `cpu`, and `cuda`: the renderer of kernels as CUDA C++, NVIDIA's compiler and driver behind a seam of a few functions, graphs of launches | graphs of operations |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
+//! | [`export`] | models for other programs: an entry as ONNX, parameters under PyTorch's names, and from there | devices, training |
 //! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
 //!
 //! Four files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
@@ -110,6 +111,7 @@ pub mod autodiff;
 pub mod compile;
 pub mod declare;
 pub mod exec;
+pub mod export;
 pub mod inspect;
 pub mod ir;
 pub mod kernel;

@@ -1172,4 +1172,74 @@ fn samples_are_measured() {
         let err = fail(path, 1, &["eval", &format!("runs/{name}"), "--offline"]);
         assert!(err.contains(part), "{err}");
     }
+#[test]
+fn models_go_elsewhere_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let sets = ["--set", "batch=8", "--data", "embedded", "--offline", "--steps", "2", "--name", "a"];
+    succeed(path, &[&["train", "mlp-gan"][..], &sets].concat());
+
+    let out = succeed(path, &["export", "runs/a", "-o", "a.onnx"]);
+    assert!(out.starts_with("wrote a.onnx: noise -> images after 2 steps"), "{out}");
+    let out = succeed(path, &["export", "runs/a", "--network", "generator", "--json"]);
+    let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&facts["file"], &facts["any_number_of_examples"]), (&"mlp-gan.onnx".into(), &true.into()));
+    let err = fail(path, 1, &["export", "runs/a"]);
+    assert!(err.contains("mlp-gan.onnx exists already") && err.contains("-o"), "{err}");
+    let err = fail(path, 1, &["export", "runs/a", "--entry", "train_step", "-o", "b.onnx"]);
+    assert!(err.contains("changes the state") && err.contains("Minimise") && err.contains("--network"), "{err}");
+    for (args, told) in [
+        (&["--entry", "smaple"][..], "no entry `smaple`"),
+        (&["--network", "none"], "no network `none`"),
+        (&["--ema"], "no moving average"),
+        (&["--format", "safetensors", "--opset", "20"], "--opset is for ONNX"),
+        (&["--format", "safetensors", "--network", "none"], "those of discriminator, generator"),
+    ] {
+        let err = fail(path, 1, &[&["export", "runs/a", "-o", "b.onnx"][..], args].concat());
+        assert!(err.contains(told), "{err}");
+    }
+    fail(path, 2, &["export", "runs/a", "--opset", "3"]);
+    let err = fail(path, 1, &["export", "runs/a", "-o", "runs/a/checkpoint.safetensors"]);
+    assert!(err.contains("would be overwritten"), "{err}");
+    if Path::new("/dev/full").exists() {
+        let err = fail(path, 1, &["export", "runs/a", "--format", "onnx", "-o", "/dev/full"]);
+        assert!(err.contains("/dev/full cannot be written"), "{err}");
+    }
+    assert!(!path.join("b.onnx").exists());
+
+    succeed(path, &["export", "runs/a", "-o", "a.safetensors"]);
+    let bytes = fs::read(path.join("a.safetensors")).unwrap();
+    let weight = SafeTensors::deserialize(&bytes).unwrap().tensor("generator.0.weight").unwrap().shape().to_vec();
+    assert_eq!(weight[1], 64);
+    for from in [&["--into", "runs/a"][..], &["--program", "mlp-gan", "--set", "batch=8", "--data", "embedded"]] {
+        let name = format!("runs/{}", &from[0][2..]);
+        succeed(path, &[&["import", "a.safetensors", "-o", &name][..], from].concat());
+        succeed(path, &["export", &name, "-o", "b.safetensors"]);
+        assert_eq!(fs::read(path.join("b.safetensors")).unwrap(), bytes);
+        succeed(path, &["train", "--offline", "--resume", &name, "--steps", "1"]);
+        succeed(path, &["sample", "--checkpoint", &name, "--grid", "1x1", "-o", "a.png"]);
+    }
+    let err = fail(path, 1, &["import", "a.safetensors", "--into", "runs/a", "-o", "runs/a"]);
+    assert!(err.contains("exists already"), "{err}");
+    let err = fail(path, 1, &["import", "a.safetensors", "--program", "vae", "-o", "runs/v"]);
+    assert!(err.contains("is missing") && err.contains("is not in the program"), "{err}");
+    fs::write(path.join("cut.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    let err = fail(path, 1, &["import", "cut.safetensors", "--into", "runs/a", "-o", "runs/v"]);
+    assert!(err.contains("cut.safetensors") && err.contains("truncated"), "{err}");
+    fail(path, 2, &["import", "a.safetensors", "-o", "runs/v"]);
+    assert!(!path.join("runs/v").exists());
+}
+
+#[test]
+fn example_inputs_can_be_run() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in ["train_step", "sample"] {
+        let out = succeed(dir.path(), &["inputs", "cgan", entry, "--set", "batch=2", "--example", "in.safetensors"]);
+        assert!(out.contains("labels u32["), "{out}");
+        let io = ["--inputs", "in.safetensors", "--outputs", "out.safetensors", "--set", "batch=2"];
+        succeed(dir.path(), &[&["run", "cgan", entry][..], &io].concat());
+    }
+    let err = fail(dir.path(), 1, &["inputs", "cgan", "init", "--example", "in.safetensors"]);
+    assert!(err.contains("takes no inputs"), "{err}");
+    fail(dir.path(), 2, &["inputs", "cgan", "--example", "in.safetensors"]);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room with the rooms that it may use. Rooms come after those that they use.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("tensor", &[]),
     ("scalar", &["tensor"]),
     ("types", &["tensor"]),
@@ -18,6 +18,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("ir", &["scalar", "tensor", "types", "winograd"]),
     ("autodiff", &["ir", "scalar", "tensor", "types"]),
     ("declare", &["autodiff", "ir", "scalar", "tensor", "types"]),
+    ("export", &["autodiff", "declare", "ir", "scalar", "tensor", "types"]),
     ("passes", &["autodiff", "ir", "scalar", "tensor", "types", "winograd"]),
     ("schedule", &["ir", "kernel", "scalar", "tensor", "types", "winograd"]),
     ("compile", &["autodiff", "declare", "ir", "kernel", "passes", "plan", "schedule", "tensor", "types"]),

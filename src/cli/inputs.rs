@@ -1,10 +1,15 @@
 //! `gcc-gan inputs`.
 
+use super::output::check_output;
 use super::program_text::{ProgramArgs, program_and_options};
 use anyhow::{Result, bail};
 use gcc_gan::declare;
 use gcc_gan::inspect::{Align, Table};
-use gcc_gan::replay::{Name, NameKind, names};
+use gcc_gan::ir::{Feed, Module, Value};
+use gcc_gan::replay::{Name, NameKind, Tensors, names};
+use gcc_gan::scalar::{philox, stream_hash};
+use gcc_gan::tensor::DType;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// List every name that `gcc-gan run` takes and gives, with its shape and meaning
@@ -12,7 +17,8 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   gcc-gan inputs graphs/dcgan.ron
-  gcc-gan inputs dcgan train_step --json")]
+  gcc-gan inputs dcgan train_step --json
+  gcc-gan inputs dcgan sample --example noise.safetensors   something for `gcc-gan run dcgan sample --inputs` to take")]
 pub struct Args {
     #[command(flatten)]
     program: ProgramArgs,
@@ -22,6 +28,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write example inputs of ENTRY into this safetensors file: images in [-1, 1], labels in turn, else normal noise
+    #[arg(long, value_name = "FILE", requires = "entry", conflicts_with = "json")]
+    example: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -32,6 +41,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
     {
         let known: Vec<&str> = module.entries.iter().map(|e| e.graph.name.as_str()).collect();
         bail!("there is no entry `{entry}`; the program has {}", known.join(", "));
+    }
+    if let (Some(file), Some(entry)) = (&args.example, &args.entry) {
+        check_output(file, &[&args.program.program])?;
+        let tensors = example(&module, entry);
+        if tensors.is_empty() {
+            bail!("`{entry}` takes no inputs: `gcc-gan run` needs none for it");
+        }
+        super::run::write(file, &tensors, false)?;
+        let shown: Vec<String> = tensors.iter().map(|(name, value)| format!("{name} {}", value.ty())).collect();
+        super::print(&format!("wrote {}: {}", file.display(), shown.join(", ")))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let names = names(&module, args.entry.as_deref());
     if args.json {
@@ -68,4 +88,29 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     super::print(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Inputs that an entry takes, the same at each call.
+fn example(module: &Module, entry: &str) -> Tensors {
+    let entries = module.entries.iter().filter(|e| e.graph.name == entry);
+    let inputs = entries.flat_map(|e| &e.inputs).filter(|input| input.feed != Feed::Seed);
+    inputs
+        .map(|input| {
+            let (stream, count, shape) = (stream_hash(&input.name), input.ty.elements(), input.ty.shape.clone());
+            let value = match (input.ty.dtype, input.feed) {
+                (DType::U32, _) => {
+                    Value::u32(shape, (0..count).map(|i| (i % input.below.unwrap_or(1)) as u32).collect())
+                }
+                (_, Feed::Images) => {
+                    let uniform = |i| 2.0 * philox::uniform([0, 0], 0, stream, i as u64) - 1.0;
+                    Value::real(shape, (0..count).map(uniform).collect())
+                }
+                (_, _) => {
+                    let normal = |i| philox::normal([0, 0], 0, stream, i as u64);
+                    Value::real(shape, (0..count).map(normal).collect())
+                }
+            };
+            (input.name.clone(), value)
+        })
+        .collect()
 }

@@ -13,7 +13,9 @@ mod devices;
 mod diff;
 mod eval;
 mod explain;
+mod export;
 mod graphs;
+mod import;
 mod inputs;
 mod inspect;
 mod ops;
@@ -73,6 +75,8 @@ enum Command {
     Sample(sample::Args),
     Animate(animate::Args),
     Eval(eval::Args),
+    Export(export::Args),
+    Import(import::Args),
     Data(data::Args),
     Devices(devices::Args),
 }
@@ -110,6 +114,8 @@ pub fn main() -> ExitCode {
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
     };

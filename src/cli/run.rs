@@ -145,7 +145,8 @@ fn read(file: &Path) -> Result<Tensors> {
     decode_tensors(&bytes).map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
-fn write(file: &Path, tensors: &Tensors, in_f64: bool) -> Result<()> {
+/// Writes tensors as `--inputs` takes them.
+pub fn write(file: &Path, tensors: &Tensors, in_f64: bool) -> Result<()> {
     let encoded: Vec<(&String, Dtype, &[usize], Vec<u8>)> = (tensors.iter())
         .map(|(name, value)| {
             let (dtype, bytes) = match &value.data {

@@ -210,6 +210,36 @@ pub fn data_size(name: &str, text: &str, entry: Option<&str>) -> Result<Option<S
     Ok(entries.flat_map(|e| &e.inputs).find_map(program::Input::examples))
 }
 
+/// The name of the size of an entry's first dimension that has one: how many examples it takes, whoever gives them.
+/// `None` where no input's first dimension is named.
+///
+/// # Errors
+/// When the text is not a program.
+pub fn leading_size(name: &str, text: &str, entry: &str) -> Result<Option<String>, Error> {
+    let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
+    let tree = ron::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let inputs = program.entries.iter().filter(|e| e.name.text == entry).flat_map(|e| &e.inputs);
+    Ok(inputs.into_iter().find_map(program::Input::leading))
+}
+
+/// The shape of what a network takes, without the examples; `None` where there is no network of that name.
+///
+/// # Errors
+/// As [`sizes()`].
+pub fn network_input(name: &str, text: &str, sets: &[String], network: &str) -> Result<Option<Vec<usize>>, Error> {
+    let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
+    let tree = ron::parse(text).map_err(failed)?;
+    let mut d = Decoder::default();
+    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
+    let sizes = Sizes::resolve(&program, sets, &mut d)?;
+    let Some(network) = program.network(network) else { return Ok(None) };
+    let ron::Value::List(items) = &network.input.value else { return Ok(None) };
+    let shape: Option<Vec<usize>> = items.iter().map(|item| sizes.size(&program, item, "a size", &mut d)).collect();
+    if d.diags.is_empty() { Ok(shape) } else { Err(failed(d.diags)) }
+}
+
 /// A network is expanded at each of its calls: its mistakes are told once.
 fn unique(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut unique: Vec<Diagnostic> = Vec::new();

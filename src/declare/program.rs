@@ -115,6 +115,13 @@ impl Input<'_> {
             _ => None,
         }
     }
+
+    /// The name of the size of the first dimension, whoever gives the input.
+    pub fn leading(&self) -> Option<String> {
+        let Value::List(sizes) = &self.shape.value else { return None };
+        let Value::Str(name) = &sizes.first()?.value else { return None };
+        Some(name.clone())
+    }
 }
 
 /// Names that nodes are made of.
