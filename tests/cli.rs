@@ -1172,6 +1172,8 @@ fn samples_are_measured() {
         let err = fail(path, 1, &["eval", &format!("runs/{name}"), "--offline"]);
         assert!(err.contains(part), "{err}");
     }
+}
+
 #[test]
 fn models_go_elsewhere_and_come_back() {
     let dir = tempfile::tempdir().unwrap();

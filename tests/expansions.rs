@@ -306,7 +306,8 @@ fn the_gradient_of_every_layer_agrees_with_differences() {
                 run(&text, &given(moved))["loss"].to_f64()[0]
             };
             let difference = (loss(1e-6) - loss(-1e-6)) / 2e-6;
-            if !((difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs())) {
+            let near = (difference - gradient[at]).abs() <= 1e-5 * (1.0 + difference.abs());
+            if !near {
                 wrong.push(format!("{}: [{at}] {} instead of {difference}", word.example, gradient[at]));
             }
         }
