@@ -90,6 +90,22 @@ fn training_leaves_a_run_behind() {
 }
 
 #[test]
+fn how_often_is_logged_is_chosen() {
+    let dir = TempDir::new().unwrap();
+    let out = succeed(dir.path(), &train(&["--steps", "5", "--log-every", "2", "--name", "a"]));
+    let metrics = fs::read_to_string(dir.path().join("runs/a/metrics.jsonl")).unwrap();
+    let steps: Vec<_> = metrics.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()).collect();
+    assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 4, 5]);
+    for step in ["step      2  ", "step      4  ", "step      5  "] {
+        assert!(out.contains(step), "{out}");
+    }
+    let names = fs::read_dir(dir.path().join("runs/a")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_str().unwrap().starts_with("events.out.tfevents.")).count(), 1);
+    let err = fail(dir.path(), 2, &train(&["--log-every", "0"]));
+    assert!(err.contains("--log-every"), "{err}");
+}
+
+#[test]
 fn resuming_goes_on_bit_by_bit() {
     let dir = TempDir::new().unwrap();
     succeed(dir.path(), &train(&["--steps", "6", "--name", "whole", "--threads", "1"]));

@@ -83,6 +83,10 @@ pub struct Args {
     /// Steps between sample images, and between checkpoints within an epoch
     #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     sample_every: u64,
+    /// Steps between lines of metrics.jsonl and points in TensorBoard, and between printed lines [default: 50, and 1000
+    /// between printed lines]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    log_every: Option<u64>,
     /// Resume a run: its folder, or the one under --out that was saved last
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math", "math"])]
     resume: Option<Option<PathBuf>>,
@@ -145,7 +149,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     screen.print(&heading(&session, &job.meta, &opened.device.name(), run.path()));
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
-    let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..Pace::default() };
+    let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..pace(args.log_every) };
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, path) = (session.step_count(), run.path().display());
@@ -313,6 +317,12 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
     data.notes.iter().chain(session.left_out()).for_each(|note| text += &format!("note: {}\n", visible(note)));
     text + &format!("run: {}\n", run.display())
+}
+
+/// How often a run is logged.
+fn pace(log_every: Option<u64>) -> Pace {
+    let Some(every) = log_every else { return Pace::default() };
+    Pace { metrics_every: every, report_every: every, ..Pace::default() }
 }
 
 /// How far to train: what the arguments say, else what the run was to reach when it was last begun or resumed.

@@ -15,6 +15,7 @@ pub mod rundir;
 pub mod sample_grid;
 pub mod sampling;
 pub mod session;
+pub mod tensorboard;
 pub mod trainer;
 
 /// A number with a comma between groups of three digits, as all messages have it.

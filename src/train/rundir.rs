@@ -5,6 +5,7 @@
 //!   checkpoint.safetensors       the state, and the program's text
 //!   checkpoint.safetensors.prev  the one before it
 //!   metrics.jsonl                one line a measurement
+//!   events.out.tfevents.*        the same with the samples for TensorBoard, a file for each process that trained
 //!   samples/step-00001000.png    grids of generated images
 //!   lock                         held by the process that trains
 //! ```

@@ -43,6 +43,7 @@ use super::picture::ImageError;
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
 use super::session::{Group, Session, SessionError};
+use super::tensorboard::{Events, EventsError};
 use crate::exec::MOST_RUNS;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -239,6 +240,7 @@ pub fn train(
         pace,
         observer,
         metrics: None,
+        events: None,
         warned: BTreeSet::new(),
         good: started,
         saved: None,
@@ -258,6 +260,10 @@ pub fn train(
         Ok(metrics) => training.metrics = Some(metrics),
         Err(error @ MetricsError::Line { .. }) => return Err(error.into()),
         Err(error) => training.warn("metrics", &format!("no metrics are written: {error}")),
+    }
+    match Events::create(run.path(), started, &training.meta.text) {
+        Ok(events) => training.events = Some(events),
+        Err(error) => training.warn("events", &format!("nothing is written for TensorBoard: {error}")),
     }
     if started == 0 {
         training.sample()?;
@@ -295,6 +301,8 @@ struct Training<'t> {
     observer: &'t mut dyn Observer,
     /// Absent where they cannot be written.
     metrics: Option<Metrics>,
+    /// For TensorBoard; absent where they cannot be written.
+    events: Option<Events>,
     /// What was warned of already.
     warned: BTreeSet<&'static str>,
     /// The last step after which all was seen to be finite.
@@ -537,6 +545,10 @@ impl Training<'_> {
         if let Some(Err(error)) = self.metrics.as_mut().map(|metrics| metrics.write(&record)) {
             self.warn("metrics", &format!("metrics are missing: {error}"));
         }
+        let rates = [("epoch", epoch as f32), ("images_per_second", images_per_second as f32)];
+        let all = rates.into_iter().chain(values.iter().map(|(name, value)| (name.as_str(), *value)));
+        let written = self.events.as_mut().map(|events| events.scalars(step, all));
+        self.look_at_events(written);
         self.recent = Rate::start(if tests { Instant::now() } else { moment });
         Ok(())
     }
@@ -550,10 +562,23 @@ impl Training<'_> {
             .map_err(|error| ImageError::Write { path: self.run.samples(), error })
             .and_then(|()| sample_grid::lay_out(&made.values, &made.shape, self.pace.grid)?.write(&file));
         match written {
-            Ok(()) => self.observer.sampled(step, &file),
+            Ok(()) => {
+                let written = self.events.as_mut().map(|events| match fs::read(&file) {
+                    Ok(png) => events.samples(step, png),
+                    Err(error) => Err(EventsError { file: file.clone(), error }),
+                });
+                self.look_at_events(written);
+                self.observer.sampled(step, &file);
+            }
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),
         }
         Ok(())
+    }
+
+    fn look_at_events(&mut self, written: Option<Result<(), EventsError>>) {
+        if let Some(Err(error)) = written {
+            self.warn("events", &format!("TensorBoard will miss something: {error}"));
+        }
     }
 
     fn warn(&mut self, kind: &'static str, message: &str) {
