@@ -132,14 +132,14 @@ const TINY_GAN: &str = r#"Program(
     name: "tiny",
     sizes: { "batch": 64, "noise_batch": "batch" },
     networks: {
-        "made": Network(input: [2], layers: [Dense(784), Reshape([1, 28, 28])]),
+        "_made": Network(input: [2], layers: [Dense(784), Reshape([1, 28, 28])]),
         "judged": Network(input: [1, 28, 28], layers: [Flatten(), Dense(1)]),
     },
     entries: {
         "train_step": Entry(
             inputs: { "real": Images(["batch", 1, 28, 28]) },
             steps: [
-                Let("fake", Call("made", Normal(["noise_batch", 2]), Training)),
+                Let("fake", Call("_made", Normal(["noise_batch", 2]), Training)),
                 Let("loss", Sub(Mean(Call("judged", "fake", Training)), Mean(Call("judged", "real", Training)))),
                 Minimise("loss", "judged", Sgd(lr: 0.001)),
             ],
@@ -568,7 +568,7 @@ fn a_run_that_is_no_longer_finite_fails() {
     let args = ["train", "lenet", "--offline", "--data", "embedded", "--set", "batch=8", "--set", "lr=1e38"];
     let more = ["--steps", "12", "--sample-every", "5", "--name", "r"];
     let err = fail(dir.path(), 1, &[&args[..], &more].concat());
-    assert!(err.contains("`classifier` became infinite or NaN"), "{err}");
+    assert!(err.contains("`body` and `head` became infinite or NaN"), "{err}");
     assert!(err.contains("the last good checkpoint is runs/r/checkpoint.safetensors, of step 0"), "{err}");
     assert!(err.contains("learning rate"), "{err}");
     for (_, bytes) in tensors_of(&dir.path().join("runs/r/checkpoint.safetensors")) {
@@ -1169,7 +1169,7 @@ fn samples_are_measured() {
         (&["--samples", "5001"][..], "from 20 to 5000"),
         (&["--samples", "3"], "from 20 to 5000"),
         (&["--ema"], "moving average"),
-        (&["-o", "n.gif"], "n.gif"),
+        (&["-o", "n.bmp"], "n.bmp names no format"),
         (&["-o", "runs/r/checkpoint.safetensors"], "overwritten"),
     ];
     for (more, part) in told {
