@@ -67,6 +67,7 @@ mod tests {
         let (a, b) = (Gaussian::of(&a), Gaussian::of(&b));
         assert!(a.distance(&a) < 1e-12);
         assert!(a.distance(&b) > 0.1);
-        assert!((a.distance(&b) - b.distance(&a)).abs() < 1e-9 * a.distance(&b));
+        // Waves have few dimensions: other eigenvalues are 0 up to rounding, whose root is 1e-8.
+        assert!((a.distance(&b) - b.distance(&a)).abs() < 1e-6);
     }
 }
