@@ -54,7 +54,7 @@ pub struct Args {
     /// With the moving averages of the weights, of a program that keeps them by `Average`
     #[arg(long)]
     ema: bool,
-    /// A PNG file to write: samples, each with the training image that it is nearest to on its right
+    /// A picture to write (.png, .jpg, .gif or .webp): samples, each with the training image that it is nearest to on its right
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print as JSON
