@@ -234,6 +234,34 @@ fn samples_are_chosen() {
     }
 }
 
+/// Arrays of numpy and CIFAR-10's files, which a program of another size takes fitted.
+#[test]
+fn arrays_and_cifar_10_are_trained_on() {
+    let dir = TempDir::new().unwrap();
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (12, 28, 28, 3), }\n";
+    let start = [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    let pixels: Vec<u8> = (0..12 * 28 * 28 * 3).map(|i| (i % 251) as u8).collect();
+    fs::write(dir.path().join("images.npy"), [start, pixels].concat()).unwrap();
+    let records: Vec<u8> = (0..20 * 3073).map(|i| if i % 3073 == 0 { (i / 3073 % 10) as u8 } else { 90 }).collect();
+    fs::create_dir(dir.path().join("cifar")).unwrap();
+    fs::write(dir.path().join("cifar/data_batch_1.bin"), records).unwrap();
+    let out = succeed(dir.path(), &["data", "show", "images.npy"]);
+    assert!(out.contains("28×28 pixels, RGB"), "{out}");
+    let out = succeed(dir.path(), &["data", "show", "cifar"]);
+    assert!(out.contains("32×32 pixels, RGB") && out.contains("9: 2"), "{out}");
+    for (program, data) in [("mlp-gan", "images.npy"), ("cgan", "cifar")] {
+        let out =
+            succeed(dir.path(), &["train", program, "--data", data, "--offline", "--steps", "1", "--set", "batch=8"]);
+        assert!(out.contains("note: ") && out.contains("grey"), "{out}");
+    }
+    fs::write(dir.path().join("cifar/data_batch_1.bin"), [1; 100]).unwrap();
+    let error = fail(dir.path(), 1, &["train", "cgan", "--data", "cifar", "--offline"]);
+    assert!(error.contains("data_batch_1.bin has 100 bytes"), "{error}");
+    fs::write(dir.path().join("images.npy"), b"\x93NUMPY\x01").unwrap();
+    let error = fail(dir.path(), 1, &["train", "--data", "images.npy", "--offline"]);
+    assert!(error.contains("images.npy: ") && error.contains("numpy.save"), "{error}");
+}
+
 /// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.
 #[test]
 fn pictures_are_made_of_a_run() {

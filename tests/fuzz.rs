@@ -183,6 +183,16 @@ fn data_sets() {
     };
     let examples = [packed(&images), packed(&labels), images, labels];
     fuzz(10_000, &examples, formats::idx);
+    let array = |of_type: &str, shape: &str, data: &[u8]| {
+        let header = format!("{{'descr': '{of_type}', 'fortran_order': False, 'shape': {shape}, }}\n");
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+    };
+    let examples = [
+        array("|u1", "(2, 3, 3)", &[7; 18]),
+        array("<f4", "(2, 1, 3)", &[0; 24]),
+        array("<i8", "(3,)", &[1, 0, 0, 0, 0, 0, 0, 0].repeat(3)),
+    ];
+    fuzz(10_000, &examples, formats::npy);
 }
 
 #[test]

@@ -51,7 +51,7 @@ enum Action {
 #[derive(Debug, Default, clap::Args)]
 struct ShowArgs {
     /// auto, mnist, fashion-mnist, embedded, a folder of PNG or JPEG files (sub-folders are classes), a folder with IDX
-    /// files, or one IDX file [default: auto]
+    /// files, NPY arrays or CIFAR-10's binary files, or one such file [default: auto]
     #[arg(value_name = "DATA", conflicts_with = "data")]
     what: Option<String>,
     /// The same, as `train` has it

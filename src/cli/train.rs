@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long)]
     deny_warnings: bool,
     /// auto, mnist, fashion-mnist, embedded, a folder of PNG or JPEG files (sub-folders are classes), a folder with IDX
-    /// files, or one IDX file [default: auto]
+    /// files, NPY arrays or CIFAR-10's binary files, or one such file [default: auto]
     #[arg(long)]
     data: Option<String>,
     /// Refuse data with a picture that cannot be read, which is skipped otherwise

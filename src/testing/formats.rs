@@ -19,6 +19,7 @@ use crate::replay;
 use crate::tensor::{Tensor, Type};
 use crate::train::checkpoint;
 use crate::train::data::idx::{self, Content};
+use crate::train::data::npy;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -184,6 +185,19 @@ pub fn idx(bytes: &[u8]) {
     for content in [Content::Images, Content::Labels] {
         if let Ok(read) = idx::parse(bytes, content, "fuzzed") {
             assert_eq!(read.dims.iter().product::<usize>(), read.data.len());
+        }
+    }
+}
+
+/// Images or labels that `numpy.save` wrote.
+pub fn npy(bytes: &[u8]) {
+    let images = npy::images(bytes, &mut Vec::new());
+    for read in [
+        images.map(|(sizes, pixels)| assert_eq!(sizes.iter().product::<usize>(), pixels.len())),
+        npy::labels(bytes, 3).map(|labels| assert_eq!(labels.len(), 3)),
+    ] {
+        if let Err(problem) = read {
+            assert!(!problem.is_empty());
         }
     }
 }

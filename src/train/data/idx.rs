@@ -33,18 +33,18 @@ pub struct Idx {
 /// What a file is supposed to hold, which decides how many dimensions it must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// `[n, rows, columns]`.
+    /// `[n, rows, columns]`, or with channels `[n, channels, rows, columns]` or `[n, rows, columns, channels]`.
     Images,
     /// `[n]`.
     Labels,
 }
 
 impl Content {
-    /// The number of dimensions.
-    pub fn rank(self) -> u8 {
+    /// Whether it may have so many dimensions.
+    pub fn has_rank(self, rank: u8) -> bool {
         match self {
-            Content::Images => 3,
-            Content::Labels => 1,
+            Content::Images => matches!(rank, 3 | 4),
+            Content::Labels => rank == 1,
         }
     }
 }
@@ -52,7 +52,7 @@ impl Content {
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Content::Images => "images (3 dimensions)",
+            Content::Images => "images (3 dimensions, or 4 with channels)",
             Content::Labels => "labels (1 dimension)",
         })
     }
@@ -106,6 +106,12 @@ pub enum Problem {
         expected: Content,
         /// The dimensions it has.
         found: u8,
+    },
+    /// Images of other than 1 or 3 channels.
+    #[error("has images of the sizes {dims:?}: 1 or 3 channels were expected, before or behind rows and columns")]
+    Channels {
+        /// The sizes.
+        dims: Vec<usize>,
     },
     /// A dimension is zero.
     #[error("announces the sizes {dims:?}: none may be zero")]
@@ -168,7 +174,7 @@ fn decode(mut source: impl Read, content: Content, failed: fn(io::Error) -> Prob
     if element != UNSIGNED_BYTE {
         return Err(Problem::ElementType { found: element });
     }
-    if rank != content.rank() {
+    if !content.has_rank(rank) {
         return Err(Problem::Rank { expected: content, found: rank });
     }
     let dims = (0..usize::from(rank))

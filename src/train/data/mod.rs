@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+pub mod cifar;
 pub mod download;
 pub mod embedded;
 pub mod fit;
 pub mod idx;
+pub mod npy;
 pub mod pictures;
+mod planes;
 
 pub use download::{DownloadError, FileState, Known, KnownFile, Progress};
 pub use fit::{ImageSize, Wanted};
@@ -225,14 +228,20 @@ pub enum DataError {
     /// A file is not what it should be.
     #[error(transparent)]
     Idx(#[from] IdxError),
+    /// An array is of no use.
+    #[error(transparent)]
+    Npy(#[from] npy::NpyError),
+    /// A file of CIFAR-10 is of no use.
+    #[error(transparent)]
+    Cifar(#[from] cifar::CifarError),
     /// A folder of pictures is of no use.
     #[error(transparent)]
     Pictures(#[from] PictureError),
     /// A `--data` argument that means nothing.
-    #[error("there is no folder or file {path}: give a folder of PNG or JPEG files, a folder with IDX files, an IDX file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
+    #[error("there is no folder or file {path}: give a folder of PNG or JPEG files, a folder with IDX files, NPY arrays or CIFAR-10's binary files, one such file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
     NotFound(PathBuf),
     /// A folder without training images.
-    #[error("{dir} holds no PNG or JPEG files and no {} (nor the same with .gz){}", STEMS[0], contents(.names), dir = .dir.display())]
+    #[error("{dir} holds no PNG or JPEG files, no {} (nor the same with .gz), no x_train.npy and no data_batch_1.bin{}", STEMS[0], contents(.names), dir = .dir.display())]
     NoImages {
         /// The folder.
         dir: PathBuf,
@@ -395,12 +404,23 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
     let (name, source) = (path.file_name().unwrap_or(path.as_os_str()), Source::Given(path.to_owned()));
     let name = name.to_string_lossy().into_owned();
     let why = format!("images in {}", path.display());
-    if let Some(pictures) = pictures::Folder::at(path)? {
+    let batches = cifar::batches(path);
+    if find(path, STEMS[0]).is_some() {
+        folder(path, name, source, why)
+    } else if let Some(array) = npy::in_folder(path) {
+        Ok(npy::load(&array, name)?)
+    } else if !batches.is_empty() {
+        Ok(cifar::load(path, &batches, name)?)
+    } else if let Some(pictures) = pictures::Folder::at(path)? {
         let of = pictures.files();
         let mut decoded = |done| stage(Stage::Decode { done, of });
         Ok(pictures.load(fit.wanted, fit.strict, locations.cache.as_deref(), &mut decoded)?)
     } else if path.is_dir() {
         folder(path, name, source, why)
+    } else if npy::is_npy(path) {
+        Ok(npy::load(path, name)?)
+    } else if cifar::is_batch(path) && path.is_file() {
+        Ok(cifar::load(path, &[path.to_owned()], name)?)
     } else if path.exists() {
         let (train, _) = images(path)?;
         Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test: None })
@@ -409,9 +429,9 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
     }
 }
 
-/// Whether a folder has training images as MNIST's come.
-fn is_idx_folder(dir: &Path) -> bool {
-    find(dir, STEMS[0]).is_some()
+/// Whether a folder has training images in few files, as MNIST's and CIFAR-10's come, or as arrays.
+fn holds_sets(dir: &Path) -> bool {
+    find(dir, STEMS[0]).is_some() || npy::in_folder(dir).is_some() || !cifar::batches(dir).is_empty()
 }
 
 /// A known set: from the environment's folder, the cache or a mirror.
@@ -474,7 +494,10 @@ fn split(dir: &Path, image_stem: &str, label_stem: &str) -> Result<Option<Split>
 /// The images of one file, without labels, and their number.
 fn images(path: &Path) -> Result<(Split, usize), DataError> {
     let idx = idx::read(path, Content::Images)?;
-    Ok((Split { images: idx.data, labels: None, channels: 1, rows: idx.dims[1], columns: idx.dims[2] }, idx.dims[0]))
+    let (dims, file) = (idx.dims.clone(), path.display().to_string());
+    let of_images = planes::channels_first(&idx.dims, idx.data);
+    let (count, size, images) = of_images.ok_or(IdxError { file, problem: idx::Problem::Channels { dims } })?;
+    Ok((Split { images, labels: None, channels: size.channels, rows: size.rows, columns: size.columns }, count))
 }
 
 /// The file of that name in `dir`, plain (faster to read) or compressed.

@@ -4,6 +4,7 @@
 use super::Images;
 use crate::atomic;
 use crate::train::data::idx::{self, Content, IdxError};
+use crate::train::data::npy;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,61 +22,39 @@ pub enum ImageFileError {
     Npy { file: PathBuf, problem: String },
 }
 
-const MAGIC: &[u8] = b"\x93NUMPY";
-
 /// Reads the images of a file: NPY by its first bytes, else IDX.
 ///
 /// # Errors
 /// When it is neither, or holds no images.
 pub fn read(file: &Path) -> Result<Images, ImageFileError> {
     let bytes = atomic::read(file).map_err(|error| ImageFileError::Read { file: file.to_owned(), error })?;
-    if bytes.starts_with(MAGIC) {
+    if bytes.starts_with(npy::MAGIC) {
         return npy(&bytes).map_err(|problem| ImageFileError::Npy { file: file.to_owned(), problem });
     }
     let idx = idx::read(file, Content::Images)?;
-    Ok(Images { bytes: idx.data, shape: [1, idx.dims[1], idx.dims[2]] })
+    let shape = match idx.dims[..] {
+        [_, channels, height, width] => [channels, height, width],
+        _ => [1, idx.dims[1], idx.dims[2]],
+    };
+    Ok(Images { bytes: idx.data, shape })
 }
 
 /// The images of an NPY file, or what is wrong with it.
 fn npy(bytes: &[u8]) -> Result<Images, String> {
-    let end = || "it ends within its header".to_string();
-    let rest = bytes.get(MAGIC.len()..).ok_or_else(end)?;
-    let (length, at): (usize, usize) = match *rest {
-        [1, _, a, b, ..] => (usize::from(u16::from_le_bytes([a, b])), 4),
-        [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]) as usize, 6),
-        _ => return Err("it is of a version of the format that is not known".into()),
-    };
-    let header = at.checked_add(length).and_then(|to| rest.get(at..to)).ok_or_else(end)?;
-    let data = &rest[at + length..];
-    let header = String::from_utf8_lossy(header);
-    let field = |name: &str| {
-        let (_, value) = header.split_once(&format!("'{name}':"))?;
-        Some(value.trim_start())
-    };
-    let of_type = field("descr").and_then(|value| value.strip_prefix('\'')?.split('\'').next());
-    if field("fortran_order").is_none_or(|value| !value.starts_with("False")) {
-        return Err("its array is in Fortran's order".into());
-    }
-    let sizes = field("shape").and_then(|value| value.strip_prefix('(')?.split(')').next());
-    let sizes: Option<Vec<usize>> = sizes.map(|list| {
-        list.split(',').map(str::trim).filter(|size| !size.is_empty()).map_while(|size| size.parse().ok()).collect()
-    });
-    let sizes = sizes.unwrap_or_default();
+    let npy::Array { sizes, of_type, data } = npy::parse(bytes)?;
     let (count, shape) = match sizes[..] {
         [count, height, width] => (count, [1, height, width]),
         [count, channels, height, width] => (count, [channels, height, width]),
         _ => return Err(format!("its array has the shape {sizes:?}")),
     };
-    let expected = shape.iter().try_fold(count, |total, &size| total.checked_mul(size)).filter(|&total| total > 0);
-    let expected = expected.ok_or_else(|| format!("its array has the shape {sizes:?}"))?;
-    let width = match of_type {
-        Some("|u1") => 1,
-        Some("<f4") => 4,
-        other => return Err(format!("its elements are of the type {}", other.unwrap_or("unknown"))),
-    };
-    if expected.checked_mul(width) != Some(data.len()) {
-        return Err(format!("it has {} bytes of elements where {sizes:?} of them were announced", data.len()));
+    if count == 0 || shape.contains(&0) {
+        return Err(format!("its array has the shape {sizes:?}"));
     }
+    let width = match of_type {
+        "|u1" => 1,
+        "<f4" => 4,
+        other => return Err(format!("its elements are of the type {other}")),
+    };
     if width == 1 {
         return Ok(Images { bytes: data.to_vec(), shape });
     }
@@ -92,6 +71,7 @@ fn npy(bytes: &[u8]) -> Result<Images, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::data::npy::MAGIC;
 
     fn file(of_type: &str, shape: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{of_type}', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -114,7 +94,7 @@ mod tests {
             (file("|u1", "(2, 3)", &[0; 6]), "shape [2, 3]"),
             (file("|u1", "(0, 1, 1)", &[]), "shape [0, 1, 1]"),
             (file("|u1", "(2, 1, 3)", &[0; 5]), "5 bytes of elements"),
-            (file("|u1", "(99999999999, 99999999999, 3)", &[0; 5]), "shape"),
+            (file("|u1", "(99999999999, 99999999999, 3)", &[0; 5]), "5 bytes of elements"),
             (file("<f8", "(1, 1, 1)", &[0; 8]), "the type <f8"),
             (file("<f4", "(2, 1, 1)", &ones), "none of its elements is below 0"),
             (file("<f4", "(2, 1, 1)", &large), "-7 is among them"),

@@ -185,7 +185,7 @@ impl Folder {
     /// # Errors
     /// Those of [`Folder::open`].
     pub fn at(path: &Path) -> Result<Option<Folder>, PictureError> {
-        if path.is_dir() && !super::is_idx_folder(path) { Folder::open(path) } else { Ok(None) }
+        if path.is_dir() && !super::holds_sets(path) { Folder::open(path) } else { Ok(None) }
     }
 
     /// Looks through a folder; `None` where it has no pictures.
