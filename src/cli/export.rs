@@ -29,7 +29,7 @@ use std::process::ExitCode;
 Examples:
   gcc-gan export runs/dcgan-001 -o generator.onnx
   gcc-gan export runs/dcgan-paper-001 --ema -o generator.onnx
-  gcc-gan export runs/lenet-001 --network classifier -o classifier.onnx
+  gcc-gan export runs/vae-001 --network decoder -o decoder.onnx
   gcc-gan export runs/dcgan-001 -o dcgan.safetensors
   gcc-gan export runs/dcgan-001 --network generator -o generator.safetensors")]
 pub struct Args {

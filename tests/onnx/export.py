@@ -30,7 +30,7 @@ CASES = [
     ("vae", SMALL_BATCH, ["--entry", "sample"], "samples"),
     ("vae", SMALL_BATCH, ["--entry", "evaluate"], "batch"),
     ("lenet", SMALL_BATCH, ["--entry", "evaluate"], "batch"),
-    ("lenet", SMALL_BATCH, ["--network", "classifier"], None),
+    ("lenet", SMALL_BATCH, ["--network", "body"], None),
     ("mlp-gan", SMALL_BATCH, ["--entry", "sample"], "samples"),
     ("hinge", SMALL_BATCH, ["--entry", "sample"], "samples"),
     ("hinge", SMALL_BATCH, ["--network", "discriminator"], None),
