@@ -202,12 +202,7 @@ pub fn sizes(name: &str, text: &str, sets: &[String]) -> Result<Vec<(String, Num
 /// # Errors
 /// When the text is not a program.
 pub fn data_size(name: &str, text: &str, entry: Option<&str>) -> Result<Option<String>, Error> {
-    let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
-    let tree = ron::parse(text).map_err(failed)?;
-    let mut d = Decoder::default();
-    let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
-    let entries = program.entries.iter().filter(|e| entry.is_none_or(|name| e.name.text == name));
-    Ok(entries.flat_map(|e| &e.inputs).find_map(program::Input::examples))
+    first_size(name, text, entry, |input| input.examples())
 }
 
 /// The name of the size of an entry's first dimension that has one: how many examples it takes, whoever gives them.
@@ -216,12 +211,22 @@ pub fn data_size(name: &str, text: &str, entry: Option<&str>) -> Result<Option<S
 /// # Errors
 /// When the text is not a program.
 pub fn leading_size(name: &str, text: &str, entry: &str) -> Result<Option<String>, Error> {
+    first_size(name, text, Some(entry), |input| input.leading())
+}
+
+/// The first size that an input of the entry, or of any, gives.
+fn first_size(
+    name: &str,
+    text: &str,
+    entry: Option<&str>,
+    of: fn(&program::Input) -> Option<String>,
+) -> Result<Option<String>, Error> {
     let failed = |diagnostics| Error::Text(Diagnostics::new(name, text, diagnostics));
     let tree = ron::parse(text).map_err(failed)?;
     let mut d = Decoder::default();
     let Some(program) = Program::decode(&tree, &mut d) else { return Err(failed(d.diags)) };
-    let inputs = program.entries.iter().filter(|e| e.name.text == entry).flat_map(|e| &e.inputs);
-    Ok(inputs.into_iter().find_map(program::Input::leading))
+    let entries = program.entries.iter().filter(|e| entry.is_none_or(|name| e.name.text == name));
+    Ok(entries.flat_map(|e| &e.inputs).find_map(of))
 }
 
 /// The shape of what a network takes, without the examples; `None` where there is no network of that name.

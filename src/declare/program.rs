@@ -109,11 +109,7 @@ pub struct Input<'n> {
 impl Input<'_> {
     /// The name of the size of the first dimension, where the input comes from a data set.
     pub fn examples(&self) -> Option<String> {
-        let Value::List(sizes) = &self.shape.value else { return None };
-        match (self.ty.feed, &sizes.first()?.value) {
-            (Feed::Images | Feed::Labels, Value::Str(name)) => Some(name.clone()),
-            _ => None,
-        }
+        if matches!(self.ty.feed, Feed::Images | Feed::Labels) { self.leading() } else { None }
     }
 
     /// The name of the size of the first dimension, whoever gives the input.
