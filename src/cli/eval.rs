@@ -160,7 +160,10 @@ impl Source {
     fn of_run(args: &Args, run: &Path) -> Result<Source> {
         let file = rundir::checkpoint_of(run)?;
         check_picture(args, &file)?;
-        let checkpoint = checkpoint::load(&file)?;
+        let mut checkpoint = checkpoint::load(&file)?;
+        if args.ema {
+            sampling::use_averages(&mut checkpoint)?;
+        }
         let opened = args.device.open()?;
         let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
         let Some(entry) = plan.entries.iter().find(|e| e.name == session::entry::SAMPLE && e.sizes.is_empty()) else {
@@ -215,9 +218,6 @@ impl Source {
         let Some((checkpoint, plan, opened)) = &self.run else { bail!("there is nothing to measure") };
         let mut executor = opened.device.load(Arc::new(plan.clone()))?;
         session::restore(executor.as_mut(), checkpoint)?;
-        if args.ema {
-            sampling::use_averages(executor.as_mut())?;
-        }
         let grid = Grid { rows: count, columns: 1 };
         let wanted = sampling::Wanted { grid, noise: Noise::Seed(args.seed), labels: Vec::new(), truncation: None };
         match sampling::sample(executor.as_mut(), &wanted)? {

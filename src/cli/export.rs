@@ -6,10 +6,8 @@ use gcc_gan::atomic;
 use gcc_gan::declare;
 use gcc_gan::export::onnx::{self, Callee, ExportError, Facts, Program};
 use gcc_gan::export::weights;
-use gcc_gan::tensor::Tensor;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
-use gcc_gan::train::rundir;
-use gcc_gan::types::AVERAGE;
+use gcc_gan::train::{rundir, sampling};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -99,17 +97,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     check_output(&output, &[&file])?;
     if args.ema {
-        use_averages(&mut checkpoint)?;
+        sampling::use_averages(&mut checkpoint)?;
     }
     match format {
         Format::Onnx => write_onnx(&args, &checkpoint, &output),
         Format::Safetensors => write_weights(&args, &checkpoint, &output),
     }
-}
-
-/// `--set`s that make the program what it was in the run.
-fn sets(meta: &checkpoint::Meta) -> Vec<String> {
-    meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<ExitCode> {
@@ -119,7 +112,7 @@ fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<
         }
     }
     let meta = &checkpoint.meta;
-    let module = declare::load(&meta.program, &meta.text, &sets(meta), &[])?;
+    let module = declare::load(&meta.program, &meta.text, &meta.set_arguments(), &[])?;
     let named = weights::names(&module.states, args.network.as_deref());
     if named.is_empty() {
         let network = args.network.as_deref().unwrap_or_default();
@@ -149,7 +142,7 @@ fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<
 
 fn write_onnx(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<ExitCode> {
     let meta = &checkpoint.meta;
-    let sets = sets(meta);
+    let sets = meta.set_arguments();
     let program = Program { name: &meta.program, text: &meta.text, sets: &sets };
     let callee = match (&args.network, &args.entry) {
         (Some(network), _) => Callee::Network(network),
@@ -202,38 +195,11 @@ fn properties(meta: &checkpoint::Meta, ema: bool) -> Vec<(String, String)> {
         ("weights", if ema { "moving averages" } else { "as trained" }.to_string()),
     ];
     if !meta.sets.is_empty() {
-        facts.push(("sets", sets(meta).join(" ")));
+        facts.push(("sets", meta.set_arguments().join(" ")));
     }
     facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 fn write(output: &Path, bytes: &[u8]) -> Result<()> {
     atomic::write(output, |out| out.write_all(bytes)).with_context(|| format!("{} cannot be written", output.display()))
-}
-
-/// Puts the moving averages of parameters in the place of the parameters.
-fn use_averages(checkpoint: &mut Checkpoint) -> Result<()> {
-    let tensors = &mut checkpoint.tensors;
-    let averages: Vec<(String, String)> = (tensors.keys())
-        .filter_map(|name| Some((name.clone(), name.strip_suffix(AVERAGE)?.to_string())))
-        .filter(|(_, of)| tensors.contains_key(of))
-        .collect();
-    if averages.is_empty() {
-        bail!(
-            "`{}` keeps no moving average of a network: `Average(\"generator\", 0.999)` behind the `Minimise` of that \
-             network does",
-            checkpoint.meta.program
-        );
-    }
-    let counts: BTreeMap<&String, &Tensor> =
-        tensors.iter().filter(|(name, _)| name.ends_with(&format!("{AVERAGE}/t"))).collect();
-    if let Some((name, _)) = counts.iter().find(|(_, count)| count.values::<f32>() == Some(&[0.0])) {
-        bail!("`{name}` is 0: nothing was averaged yet, because no step of training was taken");
-    }
-    for (average, of) in averages {
-        if let Some(tensor) = tensors.remove(&average) {
-            tensors.insert(of, tensor);
-        }
-    }
-    Ok(())
 }

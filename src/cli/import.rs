@@ -73,8 +73,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(data) = args.data {
         (meta.data, meta.digest) = (data, String::new());
     }
-    let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let module = declare::load(&meta.program, &meta.text, &sets, &[])?;
+    let module = declare::load(&meta.program, &meta.text, &meta.set_arguments(), &[])?;
     meta.program.clone_from(&module.name);
     (meta.seed, meta.step, meta.position, meta.target) = (args.seed, 0, Default::default(), None);
 

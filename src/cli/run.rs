@@ -82,7 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let checkpoint = checkpoint.as_deref().map(checkpoint::load).transpose()?;
     if let Some(meta) = checkpoint.as_ref().map(|c| &c.meta).filter(|meta| meta.text == program.text) {
         // The sizes that the state has.
-        sets.splice(0..0, meta.sets.iter().map(|(name, value)| format!("{name}={value}")));
+        sets.splice(0..0, meta.set_arguments());
     }
     let mut loaded = declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
     let mut given = match &args.inputs {

@@ -106,12 +106,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.reconstruct && args.grid.rows % 2 == 1 {
         bail!("--grid {}: an even number of rows was expected, half of them for the reconstructions", args.grid);
     }
-    let checkpoint = checkpoint::load(&file)?;
+    let mut checkpoint = checkpoint::load(&file)?;
+    if args.ema {
+        sampling::use_averages(&mut checkpoint)?;
+    }
     let opened = args.device.open()?;
     let mut executor = load(&checkpoint, &opened)?;
-    if args.ema {
-        sampling::use_averages(executor.as_mut())?;
-    }
     let meta = &checkpoint.meta;
     let what = if moves {
         let frames = write_moving(&args, executor.as_mut(), &meta.program)?;

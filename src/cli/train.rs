@@ -311,8 +311,7 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
         meta.seed
     );
     if !meta.sets.is_empty() {
-        let sets: Vec<String> = meta.sets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        text += &format!("set: {}\n", sets.join(" "));
+        text += &format!("set: {}\n", meta.set_arguments().join(" "));
     }
     text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
     data.notes.iter().chain(session.left_out()).for_each(|note| text += &format!("note: {}\n", visible(note)));

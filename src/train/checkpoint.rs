@@ -93,6 +93,11 @@ fn convolutions<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Convolution
 }
 
 impl Meta {
+    /// The overridden sizes and rates as `--set` takes them.
+    pub fn set_arguments(&self) -> Vec<String> {
+        self.sets.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
     /// The facts about a run of a plan on a data set, at its start. To be taken before images are held out of the data
     /// for testing, which changes its digest.
     pub fn new(plan: &Plan, data: &Dataset, seed: u64) -> Meta {

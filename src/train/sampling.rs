@@ -1,13 +1,13 @@
 //! Images of a program's `sample` and `reconstruct` entries, by its weights or by their moving averages.
 
+use super::checkpoint::Checkpoint;
 use super::data::Dataset;
 use super::sample_grid::Grid;
 use super::session::{Feeds, SessionError, check_fit, entry, network_of, seed_words};
 use crate::exec::{Executor, TensorMut};
-use crate::plan::{DType, EntryPlan, Feed, StateRole};
+use crate::plan::{DType, EntryPlan, Feed};
 use crate::tensor::{Bf16, Tensor};
 use crate::types::AVERAGE;
-use std::collections::BTreeSet;
 
 /// The least that noise may be truncated at: one draw in twelve fits.
 pub const LEAST_TRUNCATION: f32 = 0.1;
@@ -21,42 +21,35 @@ pub struct Images {
     pub shape: Vec<usize>,
 }
 
-/// Puts the moving averages of parameters in the place of the parameters, for good.
+/// Puts the moving averages of a checkpoint's parameters in the place of the parameters.
 ///
 /// # Errors
 /// When the program keeps none, or no step has been taken that would have begun them.
-pub fn use_averages(executor: &mut dyn Executor) -> Result<(), SessionError> {
-    let plan = executor.plan();
-    let (program, states) = (plan.name.clone(), plan.states.clone());
+pub fn use_averages(checkpoint: &mut Checkpoint) -> Result<(), SessionError> {
     let wrong = |problem: &str| SessionError::Entry {
-        program: program.clone(),
+        program: checkpoint.meta.program.clone(),
         entry: entry::TRAIN.into(),
         problem: problem.into(),
     };
-    let place = |name: &str| states.iter().position(|state| state.name == name);
-    let averages = states.iter().enumerate().filter(|(_, state)| state.role == StateRole::Average);
-    let pairs: Vec<(usize, usize)> =
-        averages.filter_map(|(i, state)| Some((i, place(state.name.strip_suffix(AVERAGE)?)?))).collect();
-    if pairs.is_empty() {
+    let tensors = &checkpoint.tensors;
+    let averages: Vec<(String, Tensor)> = (tensors.iter())
+        .filter_map(|(name, average)| Some((name.strip_suffix(AVERAGE)?, average)))
+        .filter(|(of, _)| tensors.contains_key(*of))
+        .map(|(of, average)| (of.to_string(), average.clone()))
+        .collect();
+    if averages.is_empty() {
         return Err(wrong(
             "keeps no moving average of a network: `Average(\"generator\", 0.999)` behind the `Minimise` of that network does",
         ));
     }
-    let networks: BTreeSet<&str> = pairs.iter().map(|(_, of)| network_of(&states[*of].name)).collect();
-    for network in networks {
-        let mut count = [0.0];
-        if let Some(counter) = place(&format!("{network}{AVERAGE}/t")) {
-            executor.read_state(counter, TensorMut::f32(&mut count))?;
-        }
-        if count == [0.0] {
-            return Err(wrong("has averaged nothing yet: no step of training was taken"));
-        }
+    let has_begun = |network: &str| {
+        let count = tensors.get(&format!("{network}{AVERAGE}/t")).and_then(Tensor::values::<f32>);
+        count.is_some_and(|count| count != [0.0])
+    };
+    if !averages.iter().all(|(of, _)| has_begun(network_of(of))) {
+        return Err(wrong("has averaged nothing yet: no step of training was taken"));
     }
-    for (average, of) in pairs {
-        let mut tensor = Tensor::zeros(states[average].ty.clone());
-        executor.read_state(average, tensor.view_mut())?;
-        executor.write_state(of, tensor.view())?;
-    }
+    checkpoint.tensors.extend(averages);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::exec::{Device, Examples, ExecError, Executor, KernelTiming, TensorMut
 use crate::plan::{Feed, Plan};
 use crate::tensor::Tensor;
 use crate::train::batches::{fill_images, fill_labels};
-use crate::train::checkpoint::Tensors;
+use crate::train::checkpoint::{Checkpoint, Tensors};
 use crate::train::data::{Dataset, Source, Split};
 use crate::train::{sampling, session};
 use crate::types::{InputDecl, StateRole};
@@ -394,6 +394,14 @@ fn repeated_steps_differ() {
     assert_eq!((streams.len(), starts), (4, BTreeSet::from([0, 2, 4])));
 }
 
+/// A checkpoint with the state of an executor, and the facts of another.
+fn state_of(executor: &mut dyn Executor, facts: &Checkpoint) -> Checkpoint {
+    let mut state = session::State::of(executor);
+    let types = state.types().into_iter().enumerate();
+    let read = |(i, (name, ty))| (name, Tensor::from_le_bytes(ty, &state.view(i).unwrap().to_le_bytes()).unwrap());
+    Checkpoint { tensors: types.map(read).collect(), ..facts.clone() }
+}
+
 /// `sample --ema`: the averages take the place of the parameters, where there are some.
 #[test]
 fn averages_take_the_place_of_parameters() {
@@ -406,11 +414,11 @@ fn averages_take_the_place_of_parameters() {
         sampling::Wanted { grid, noise, labels, truncation: None }
     };
     let made = |averaged: bool| {
-        let mut executor = executor(plan(CRITIC));
-        session::restore(executor.as_mut(), &checkpoint).unwrap();
+        let (mut executor, mut checkpoint) = (executor(plan(CRITIC)), checkpoint.clone());
         if averaged {
-            sampling::use_averages(executor.as_mut()).unwrap();
+            sampling::use_averages(&mut checkpoint).unwrap();
         }
+        session::restore(executor.as_mut(), &checkpoint).unwrap();
         sampling::sample(executor.as_mut(), &wanted(Vec::new())).unwrap().unwrap()
     };
     let (plain, averaged) = (made(false), made(true));
@@ -418,10 +426,10 @@ fn averages_take_the_place_of_parameters() {
     assert_ne!(plain.values, averaged.values);
     let mut new = executor(plan(CRITIC));
     session::initialise(new.as_mut(), 1).unwrap();
-    let error = sampling::use_averages(new.as_mut()).unwrap_err().to_string();
+    let error = sampling::use_averages(&mut state_of(new.as_mut(), &checkpoint)).unwrap_err().to_string();
     assert!(error.contains("has averaged nothing yet"), "{error}");
     let mut other = executor(plan(WGAN_GP));
-    let error = sampling::use_averages(other.as_mut()).unwrap_err().to_string();
+    let error = sampling::use_averages(&mut state_of(other.as_mut(), &checkpoint)).unwrap_err().to_string();
     assert!(error.contains("keeps no moving average") && error.contains("Average("), "{error}");
     let error = sampling::sample(new.as_mut(), &wanted(vec![1])).unwrap_err().to_string();
     assert!(error.contains("takes no labels"), "{error}");
