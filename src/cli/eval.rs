@@ -2,9 +2,10 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::output::check_output;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::inspect::{Align, Table};
 use gcc_gan::plan::{Feed, Plan};
+use gcc_gan::train::batches::to_unit;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
 use gcc_gan::train::data::{Dataset, Fit, Wanted};
 use gcc_gan::train::picture::Format;
@@ -169,10 +170,9 @@ impl Source {
         let Some(entry) = plan.entries.iter().find(|e| e.name == session::entry::SAMPLE && e.sizes.is_empty()) else {
             bail!("`{}` has no entry `sample`: it makes no images that could be measured", plan.name);
         };
-        match entry.schedule.outputs.first().map(|output| &output.shape[..]) {
-            Some(&[_, channels, height, width]) => Images::check([channels, height, width])?,
-            _ => bail!("entry `sample` of `{}` gives no images [count, channels, height, width]", plan.name),
-        }
+        let shape = sampling::image_shape(entry);
+        let [_, shape @ ..] = shape.map_err(|problem| anyhow!("entry `sample` of `{}` {problem}", plan.name))?;
+        Images::check(shape)?;
         let classes = entry.inputs.iter().find(|input| input.feed == Feed::Labels).and_then(|input| input.below);
         opened.check(&plan)?;
         Ok(Source { name: run.to_owned(), run: Some((checkpoint, plan, opened)), images: None, classes })
@@ -253,7 +253,7 @@ fn check_picture(args: &Args, read: &Path) -> Result<()> {
 fn write_picture(output: &Path, images: &Images, nearest: &[Nearest], judge: &Judge) -> Result<()> {
     let pixels = images.pixels();
     let shown = PICTURE.cells().min(nearest.len());
-    let to_values = |bytes: &[u8]| bytes.iter().map(|&b| 2.0 * f32::from(b) / 255.0 - 1.0).collect::<Vec<_>>();
+    let to_values = |bytes: &[u8]| bytes.iter().copied().map(to_unit).collect::<Vec<_>>();
     let pairs = images.bytes.chunks(pixels).zip(nearest).take(shown);
     let values: Vec<f32> = pairs
         .flat_map(|(image, nearest)| [to_values(image), to_values(judge.training_image(nearest.index))].concat())

@@ -51,9 +51,7 @@ impl Batches {
     /// If either is zero, or `count` does not fit in 32 bits.
     pub fn new(count: usize, size: usize, seed: u64) -> Batches {
         assert!(count > 0 && size > 0, "a batch needs images");
-        let count = u32::try_from(count).expect("an image's index fits in 32 bits");
-        let mut order: Vec<u32> = (0..count).collect();
-        shuffle(&mut order, seed, 0);
+        let order = permutation(count, seed, 0);
         Batches { seed, size, whole_only: false, position: Position::default(), order, ordered: 0 }
     }
 
@@ -150,12 +148,23 @@ pub fn fill_labels(split: &Split, indices: &[u32], out: &mut [u32]) -> bool {
 }
 
 /// 0 is -1 and 255 is 1, exactly.
-fn to_unit(pixel: u8) -> f32 {
+pub fn to_unit(pixel: u8) -> f32 {
     2.0 * f32::from(pixel) / 255.0 - 1.0
 }
 
+/// The numbers below `count` in an order that depends on `seed` and `epoch` alone.
+///
+/// # Panics
+/// If `count` does not fit in 32 bits.
+pub(super) fn permutation(count: usize, seed: u64, epoch: u64) -> Vec<u32> {
+    let count = u32::try_from(count).expect("an image's index fits in 32 bits");
+    let mut order: Vec<u32> = (0..count).collect();
+    shuffle(&mut order, seed, epoch);
+    order
+}
+
 /// Permutes `order` by `seed` and `epoch`.
-pub(super) fn shuffle(order: &mut [u32], seed: u64, epoch: u64) {
+fn shuffle(order: &mut [u32], seed: u64, epoch: u64) {
     // The 256-bit state is drawn from two generators, one a number, so that neighbouring seeds and epochs have nothing
     // in common, and (seed 1, epoch 2) nothing with (seed 2, epoch 1).
     let mut state = [0; 32];

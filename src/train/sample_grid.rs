@@ -75,8 +75,8 @@ pub fn lay_out(values: &[f32], shape: &[usize], grid: Grid) -> Result<Picture, I
     Ok(Picture { width: picture_width, height: picture_height, channels, data })
 }
 
-/// -1 is 0 and 1 is 255: the inverse of the map in [`super::batches::fill_images`], rounded to the nearest.
-fn to_byte(value: f32) -> u8 {
+/// -1 is 0 and 1 is 255: the inverse of [`super::batches::to_unit`], rounded to the nearest.
+pub fn to_byte(value: f32) -> u8 {
     // A cast from a float saturates, and makes NaN zero.
     ((value + 1.0) * 127.5).round() as u8
 }

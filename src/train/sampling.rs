@@ -271,8 +271,11 @@ pub fn reconstruct(
     Ok(Some(Images { shape: vec![values.len() / image, channels, height, width], values }))
 }
 
-/// Count, channels, height and width of the images that an entry gives first, or what is wrong with it.
-fn image_shape(entry: &EntryPlan) -> Result<[usize; 4], String> {
+/// Count, channels, height and width of the images that an entry gives first.
+///
+/// # Errors
+/// What is wrong with the entry, to be put behind its name.
+pub fn image_shape(entry: &EntryPlan) -> Result<[usize; 4], String> {
     let output = entry.schedule.outputs.first().ok_or("gives nothing")?;
     match output.shape[..] {
         [count, channels, height, width] if count > 0 => Ok([count, channels, height, width]),

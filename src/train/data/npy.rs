@@ -35,6 +35,13 @@ pub struct Array<'b> {
     pub data: &'b [u8],
 }
 
+impl Array<'_> {
+    /// The elements of an array of float32.
+    pub fn floats(&self) -> Vec<f32> {
+        self.data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+}
+
 /// Reads the header of an NPY file.
 ///
 /// # Errors
@@ -141,11 +148,11 @@ fn split(path: &Path, notes: &mut Vec<String>) -> Result<Split, NpyError> {
 /// # Errors
 /// What is wrong with it, as "its array …".
 pub fn images(bytes: &[u8], notes: &mut Vec<String>) -> Result<(Vec<usize>, Vec<u8>), String> {
-    let Array { sizes, of_type, data } = parse(bytes)?;
-    match of_type {
-        "|u1" => Ok((sizes, data.to_vec())),
+    let array = parse(bytes)?;
+    match array.of_type {
+        "|u1" => Ok((array.sizes, array.data.to_vec())),
         "<f4" => {
-            let values: Vec<f32> = data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let (values, sizes) = (array.floats(), array.sizes);
             let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
             let (scale, shift) = match () {
                 () if values.iter().any(|x| !x.is_finite()) => return Err("some of its elements are not finite".into()),
@@ -191,11 +198,12 @@ pub fn labels(bytes: &[u8], count: usize) -> Result<Vec<u8>, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs;
 
-    fn file(of_type: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    /// An NPY file.
+    pub fn file(of_type: &str, shape: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{{'descr': '{of_type}', 'fortran_order': False, 'shape': {shape}, }}\n");
         [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
     }

@@ -8,9 +8,10 @@ use super::{Images, Matrix, QualityError};
 use crate::compile::{Options, compile};
 use crate::declare::builtin;
 use crate::exec::cpu::CpuDevice;
-use crate::exec::{Device, Executor, TensorMut, TensorRef};
+use crate::exec::{Device, Executor, TensorMut};
 use crate::kernel::target::Convolutions;
 use crate::tensor::Tensor;
+use crate::train::batches::to_unit;
 use crate::types::StateRole;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -64,8 +65,9 @@ impl Classifier {
         for (i, state) in executor.plan().states.clone().iter().enumerate() {
             if state.role == StateRole::Parameter {
                 let view = file.tensor(&state.name).map_err(|error| broken(error.to_string()))?;
-                let values: Vec<f32> = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                executor.write_state(i, TensorRef::f32(&values))?;
+                let tensor = Tensor::from_le_bytes(state.ty.clone(), view.data());
+                let tensor = tensor.ok_or_else(|| broken(format!("`{}` is not {}", state.name, state.ty)))?;
+                executor.write_state(i, tensor.view())?;
             }
         }
         Ok(Classifier { executor, entry: 0 })
@@ -85,7 +87,7 @@ impl Classifier {
         for part in images.bytes.chunks(BATCH * images.pixels()) {
             let slots = input.values_mut().into_iter().flatten();
             // A last batch that is not whole is filled up with the middle grey, and what is seen in that left out.
-            let values = part.iter().map(|&byte| 2.0 * f32::from(byte) / 255.0 - 1.0).chain(std::iter::repeat(0.0));
+            let values = part.iter().copied().map(to_unit).chain(std::iter::repeat(0.0));
             slots.zip(values).for_each(|(slot, value): (&mut f32, f32)| *slot = value);
             self.executor.run(self.entry, &[input.view()])?;
             let count = part.len() / images.pixels();

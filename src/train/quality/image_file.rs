@@ -5,6 +5,7 @@ use super::Images;
 use crate::atomic;
 use crate::train::data::idx::{self, Content, IdxError};
 use crate::train::data::npy;
+use crate::train::sample_grid::to_byte;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -41,42 +42,34 @@ pub fn read(file: &Path) -> Result<Images, ImageFileError> {
 
 /// The images of an NPY file, or what is wrong with it.
 fn npy(bytes: &[u8]) -> Result<Images, String> {
-    let npy::Array { sizes, of_type, data } = npy::parse(bytes)?;
-    let (count, shape) = match sizes[..] {
+    let array = npy::parse(bytes)?;
+    let (count, shape) = match array.sizes[..] {
         [count, height, width] => (count, [1, height, width]),
         [count, channels, height, width] => (count, [channels, height, width]),
-        _ => return Err(format!("its array has the shape {sizes:?}")),
+        _ => (0, [0; 3]),
     };
     if count == 0 || shape.contains(&0) {
-        return Err(format!("its array has the shape {sizes:?}"));
+        return Err(format!("its array has the shape {:?}", array.sizes));
     }
-    let width = match of_type {
-        "|u1" => 1,
-        "<f4" => 4,
+    let values = match array.of_type {
+        "|u1" => return Ok(Images { bytes: array.data.to_vec(), shape }),
+        "<f4" => array.floats(),
         other => return Err(format!("its elements are of the type {other}")),
     };
-    if width == 1 {
-        return Ok(Images { bytes: data.to_vec(), shape });
-    }
-    let values: Vec<f32> = data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     if let Some(value) = values.iter().find(|value| !(-1.001..=1.001).contains(*value)) {
         return Err(format!("its elements are not from -1 to 1: {value} is among them"));
     }
     if values.iter().all(|&value| value >= 0.0) {
         return Err("none of its elements is below 0, where -1 is black".into());
     }
-    Ok(Images { bytes: values.into_iter().map(super::to_byte).collect(), shape })
+    Ok(Images { bytes: values.into_iter().map(to_byte).collect(), shape })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::train::data::npy::MAGIC;
-
-    fn file(of_type: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-        let header = format!("{{'descr': '{of_type}', 'fortran_order': False, 'shape': {shape}, }}\n");
-        [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
-    }
+    use crate::train::data::npy::tests::file;
 
     #[test]
     fn arrays_of_numpy_are_read() {

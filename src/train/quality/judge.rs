@@ -6,7 +6,7 @@ use super::frechet::Gaussian;
 use super::kernel_distance::{KernelDistance, kernel_distance};
 use super::neighbours::{self, Nearest, PrecisionRecall, precision_recall, squared_radii};
 use super::{Images, QualityError};
-use crate::train::batches::shuffle;
+use crate::train::batches::permutation;
 use crate::train::data::Dataset;
 use serde::Serialize;
 
@@ -79,14 +79,11 @@ impl Judge {
         if !(FEWEST..=most).contains(&count) {
             return Err(QualityError::Count { asked: count, least: FEWEST, most, real: training.len() });
         }
-        let order = |count: usize, epoch: u64| {
-            let mut order: Vec<u32> = (0..count as u32).collect();
-            shuffle(&mut order, SEED, epoch);
-            order
-        };
-        let mut numbers = order(training.len(), 0);
+        let mut numbers = permutation(training.len(), SEED, 0);
         let held_out = match &data.test {
-            Some(test) if test.len() >= count => (Images::of_split(test).select(&order(test.len(), 1)[..count]), None),
+            Some(test) if test.len() >= count => {
+                (Images::of_split(test).select(&permutation(test.len(), SEED, 1)[..count]), None)
+            }
             _ => {
                 let others = numbers[count..2 * count].to_vec();
                 (training.select(&others), Some(others))

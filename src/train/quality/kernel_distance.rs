@@ -2,7 +2,7 @@
 
 use super::Matrix;
 use super::pairs::on_threads;
-use crate::train::batches::shuffle;
+use crate::train::batches::permutation;
 use serde::Serialize;
 
 /// Subsets that are compared.
@@ -28,8 +28,7 @@ pub fn subset_size(real: usize, made: usize) -> usize {
 pub fn subset(real: usize, made: usize, subset: usize) -> [Vec<u32>; 2] {
     let size = subset_size(real, made);
     let chosen = |count: usize, seed: u64| {
-        let mut order: Vec<u32> = (0..count as u32).collect();
-        shuffle(&mut order, seed, subset as u64);
+        let mut order = permutation(count, seed, subset as u64);
         order.truncate(size);
         order
     };

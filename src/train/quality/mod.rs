@@ -12,6 +12,7 @@ pub mod neighbours;
 mod pairs;
 
 use super::data::Split;
+use super::sample_grid::to_byte;
 use super::sampling;
 use crate::exec::ExecError;
 
@@ -37,12 +38,6 @@ pub enum QualityError {
          training images are kept to measure real ones by)"
     )]
     TooFew { needed: usize, found: usize },
-}
-
-/// -1 is 0 and 1 is 255, rounded to the nearest.
-fn to_byte(value: f32) -> u8 {
-    // A cast from a float saturates, and makes NaN zero.
-    ((value + 1.0) * 127.5).round() as u8
 }
 
 /// Images as bytes: generated ones rounded as in a picture, so that real and generated ones are alike.
@@ -71,7 +66,7 @@ impl Images {
 
     /// Those of a data set.
     pub fn of_split(split: &Split) -> Images {
-        Images { bytes: split.images.clone(), shape: [1, split.rows, split.columns] }
+        Images { bytes: split.images.clone(), shape: [split.channels, split.rows, split.columns] }
     }
 
     /// Those that a program made, of [-1, 1].
