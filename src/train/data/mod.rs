@@ -119,7 +119,7 @@ impl Dataset {
         }
         hash.update(&self.train.images);
         hash.update(self.train.labels.as_deref().unwrap_or_default());
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        short_hex(&hash.finalize())
     }
 
     /// Makes the last `count` training images the test set, if there is none yet. Leaves at least one image on either
@@ -150,6 +150,28 @@ pub enum Source {
     Downloaded(PathBuf),
     /// The digits inside the program.
     Embedded,
+}
+
+impl Source {
+    /// The folder or file; none has what is inside the program.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Source::Given(path) | Source::Environment(path) | Source::Cache(path) | Source::Downloaded(path) => {
+                Some(path)
+            }
+            Source::Embedded => None,
+        }
+    }
+}
+
+/// A size, with the colours where another's are different.
+fn beside(size: &ImageSize, other: &ImageSize) -> String {
+    if size.channels == other.channels { format!("{}×{}", size.rows, size.columns) } else { size.to_string() }
+}
+
+/// The first eight bytes of a hash.
+fn short_hex(hash: &[u8]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the user asked for.
@@ -269,14 +291,14 @@ pub enum DataError {
         label_count: usize,
     },
     /// Test images of another size.
-    #[error("{dir}: the training images are {}×{}, but the test images are {}×{}", train.0, train.1, test.0, test.1, dir = .dir.display())]
+    #[error("{dir}: the training images are {}, but the test images are {}", beside(train, test), beside(test, train), dir = .dir.display())]
     Sizes {
         /// The folder.
         dir: PathBuf,
-        /// Rows and columns of the training images.
-        train: (usize, usize),
-        /// Rows and columns of the test images.
-        test: (usize, usize),
+        /// Of the training images.
+        train: ImageSize,
+        /// Of the test images.
+        test: ImageSize,
     },
     /// A set that is not on this machine, and must not be fetched.
     #[error(
@@ -369,6 +391,11 @@ pub fn load_fitted(
         Request::Path(path) => given(path, locations, fit, stage)?,
         other => named(other, locations, &mut |now| stage(Stage::Fetch(now)))?,
     };
+    if let (Some(dir), Some(test)) = (dataset.source.path(), dataset.test.as_ref().map(Split::size))
+        && test != dataset.train.size()
+    {
+        return Err(DataError::Sizes { dir: dir.to_owned(), train: dataset.train.size(), test });
+    }
     if let Some(wanted) = fit.wanted {
         fit::fit(&mut dataset, wanted);
     }
@@ -404,19 +431,21 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
     let (name, source) = (path.file_name().unwrap_or(path.as_os_str()), Source::Given(path.to_owned()));
     let name = name.to_string_lossy().into_owned();
     let why = format!("images in {}", path.display());
-    let batches = cifar::batches(path);
-    if find(path, STEMS[0]).is_some() {
-        folder(path, name, source, why)
-    } else if let Some(array) = npy::in_folder(path) {
-        Ok(npy::load(&array, name)?)
-    } else if !batches.is_empty() {
-        Ok(cifar::load(path, &batches, name)?)
-    } else if let Some(pictures) = pictures::Folder::at(path)? {
-        let of = pictures.files();
-        let mut decoded = |done| stage(Stage::Decode { done, of });
-        Ok(pictures.load(fit.wanted, fit.strict, locations.cache.as_deref(), &mut decoded)?)
-    } else if path.is_dir() {
-        folder(path, name, source, why)
+    if path.is_dir() {
+        if is_idx_folder(path) {
+            folder(path, name, source, why)
+        } else if let Some(array) = npy::in_folder(path) {
+            Ok(npy::load(&array, name)?)
+        } else if let batches @ [_, ..] = &cifar::batches(path)[..] {
+            Ok(cifar::load(path, batches, name)?)
+        } else if let Some(pictures) = pictures::Folder::open(path)? {
+            let of = pictures.files();
+            let mut decoded = |done| stage(Stage::Decode { done, of });
+            Ok(pictures.load(fit.wanted, fit.strict, locations.cache.as_deref(), &mut decoded)?)
+        } else {
+            // Which says what is missing.
+            folder(path, name, source, why)
+        }
     } else if npy::is_npy(path) {
         Ok(npy::load(path, name)?)
     } else if cifar::is_batch(path) && path.is_file() {
@@ -429,9 +458,14 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
     }
 }
 
+/// Whether a folder has training images as MNIST's come.
+fn is_idx_folder(dir: &Path) -> bool {
+    find(dir, STEMS[0]).is_some()
+}
+
 /// Whether a folder has training images in few files, as MNIST's and CIFAR-10's come, or as arrays.
 fn holds_sets(dir: &Path) -> bool {
-    find(dir, STEMS[0]).is_some() || npy::in_folder(dir).is_some() || !cifar::batches(dir).is_empty()
+    is_idx_folder(dir) || npy::in_folder(dir).is_some() || !cifar::batches(dir).is_empty()
 }
 
 /// A known set: from the environment's folder, the cache or a mirror.
@@ -463,12 +497,6 @@ fn folder(dir: &Path, name: String, source: Source, why: String) -> Result<Datas
         return Err(DataError::NoImages { dir: dir.to_owned(), names });
     };
     let test = split(dir, STEMS[2], STEMS[3])?;
-    if let Some(test) = &test
-        && (test.rows, test.columns) != (train.rows, train.columns)
-    {
-        let (train, test) = ((train.rows, train.columns), (test.rows, test.columns));
-        return Err(DataError::Sizes { dir: dir.to_owned(), train, test });
-    }
     Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test })
 }
 

@@ -99,10 +99,6 @@ pub fn load(path: &Path, name: String) -> Result<Dataset, NpyError> {
     let train = split(path, &mut notes)?;
     let test = beside(path, &[("train", "test"), ("train", "val")]);
     let test = test.map(|file| split(&file, &mut notes)).transpose()?;
-    if let Some(test) = test.as_ref().filter(|test| test.size() != train.size()) {
-        let problem = format!("its images are {}, but the training images are {}", test.size(), train.size());
-        return Err(NpyError::Content { file: path.to_owned(), problem, expected: "images of one size" });
-    }
     notes.dedup();
     let why = format!("images in {}", path.display());
     Ok(Dataset { name, source: Source::Given(path.to_owned()), why, classes: None, notes, train, test })
@@ -227,6 +223,10 @@ pub(crate) mod tests {
         assert_eq!(data.train.labels, Some(vec![7, 1]));
         assert_eq!(data.test.unwrap().images, [0, 0, 255, 0, 128, 255]);
         assert_eq!(data.notes, ["the pixels of [1, 2, 1, 3] are read as from 0 to 1"]);
+        fs::write(at("x_test.npy"), file("|u1", "(1, 2, 1)", &[1, 2])).unwrap();
+        let request = crate::train::data::Request::Path(dir.path().into());
+        let error = crate::train::data::load(&request, &Default::default(), &mut |_| {}).unwrap_err().to_string();
+        assert!(error.ends_with("the training images are 2×1 RGB, but the test images are 2×1 grey"), "{error}");
         fs::write(at("y_train.npy"), file("|u1", "(3,)", &[1, 2, 3])).unwrap();
         let error = load(&path, "mine".into()).unwrap_err().to_string();
         assert!(error.contains("y_train.npy: its array has the shape [3], and there are 2 images; "), "{error}");

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::fit::{ImageSize, Wanted, each, room};
-use super::{Dataset, Source, Split};
+use super::{Dataset, Source, Split, short_hex};
 use crate::train::thousands;
 
 mod cache;
@@ -320,8 +320,7 @@ impl Folder {
     /// Differs where the folder or the size is another.
     fn cache_name(&self, size: ImageSize) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let hash = Sha256::digest(dir.as_os_str().as_encoded_bytes());
-        let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = short_hex(&Sha256::digest(dir.as_os_str().as_encoded_bytes()));
         format!("{hash}-{}x{}x{}", size.channels, size.rows, size.columns)
     }
 
