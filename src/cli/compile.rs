@@ -229,10 +229,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             // Human-readable text may come from a stranger's file; RON and JSON write control characters as escapes.
             None if matches!(emit, Emit::Ron | Emit::Json) => super::print_exact(&text)?,
             None => super::print(&visible(&text))?,
-            Some(file) => {
-                atomic::write(file, |out| out.write_all(text.as_bytes()))
-                    .with_context(|| format!("{} cannot be written", file.display()))?;
-            }
+            Some(file) => super::output::write(file, text.as_bytes())?,
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -260,7 +260,8 @@ fn write_picture(output: &Path, images: &Images, nearest: &[Nearest], judge: &Ju
         .collect();
     let [channels, height, width] = images.shape;
     let grid = Grid { rows: PICTURE.rows, columns: 2 * PICTURE.columns };
-    Ok(sample_grid::lay_out(&values, &[2 * shown, channels, height, width], grid)?.write(output)?)
+    sample_grid::lay_out(&values, &[2 * shown, channels, height, width], grid)?.write(output)?;
+    Ok(())
 }
 
 fn table(what: &str, report: &Report, training: usize) -> String {

@@ -1,15 +1,14 @@
 //! `gcc-gan export`.
 
 use super::output::check_output;
-use anyhow::{Context, Result, anyhow, bail};
-use gcc_gan::atomic;
+use anyhow::{Result, anyhow, bail};
 use gcc_gan::declare;
 use gcc_gan::export::onnx::{self, Callee, ExportError, Facts, Program};
-use gcc_gan::export::weights;
+use gcc_gan::export::{self, weights};
 use gcc_gan::train::checkpoint::{self, Checkpoint};
 use gcc_gan::train::{rundir, sampling};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -116,12 +115,11 @@ fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<
     let named = weights::names(&module.states, args.network.as_deref());
     if named.is_empty() {
         let network = args.network.as_deref().unwrap_or_default();
-        let known: BTreeSet<&str> = module.states.iter().filter_map(|s| Some(s.name.split_once('/')?.0)).collect();
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let known = export::networks(&module.states).join(", ");
         bail!("`{}` has no parameters of a network `{network}`; it has those of {known}", meta.program);
     }
     let bytes = weights::encode(&named, &checkpoint.tensors).map_err(|error| anyhow!(error))?;
-    write(output, &bytes)?;
+    super::output::write(output, &bytes)?;
     if args.json {
         super::print_json(&serde_json::json!({
             "file": output, "format": "safetensors", "bytes": bytes.len(), "step": meta.step,
@@ -157,7 +155,7 @@ fn write_onnx(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<Exi
         error => anyhow::Error::from(error),
     })?;
     let bytes = onnx::encode(&exported.model);
-    write(output, &bytes)?;
+    super::output::write(output, &bytes)?;
     let graph = exported.model.graph.unwrap_or_default();
     let names = |values: &[onnx::proto::ValueInfo]| values.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
     if args.json {
@@ -198,8 +196,4 @@ fn properties(meta: &checkpoint::Meta, ema: bool) -> Vec<(String, String)> {
         facts.push(("sets", meta.set_arguments().join(" ")));
     }
     facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-}
-
-fn write(output: &Path, bytes: &[u8]) -> Result<()> {
-    atomic::write(output, |out| out.write_all(bytes)).with_context(|| format!("{} cannot be written", output.display()))
 }

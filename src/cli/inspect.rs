@@ -55,8 +55,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match &args.output {
         None => super::print_exact(&text)?,
         Some(file) => {
-            atomic::write(file, |out| out.write_all(text.as_bytes()))
-                .with_context(|| format!("{} cannot be written", file.display()))?;
+            super::output::write(file, text.as_bytes())?;
             let size = gcc_gan::inspect::bytes(text.len());
             super::print(&format!("wrote {} ({size}): open it in a browser", file.display()))?;
         }

@@ -1,6 +1,7 @@
-//! Which files may be written.
+//! Files that are written: which may be, and how.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use gcc_gan::atomic;
 use gcc_gan::train::rundir;
 use std::fs;
 use std::path::Path;
@@ -18,6 +19,11 @@ pub fn check_output(output: &Path, inputs: &[&Path]) -> Result<()> {
         bail!("{} is the checkpoint of a run, and would be overwritten: name another file to write", output.display());
     }
     Ok(())
+}
+
+/// Writes a file, all or nothing.
+pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    atomic::write(file, |out| out.write_all(bytes)).with_context(|| format!("{} cannot be written", file.display()))
 }
 
 /// Whether both lead to one ordinary file.

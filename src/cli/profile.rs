@@ -3,7 +3,7 @@
 use super::device::DeviceArgs;
 use super::output::check_output;
 use super::program_text::{Found, ProgramArgs, entry_of, find, plan_of};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::inspect::profile::compare::compare;
@@ -163,8 +163,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let kernels = profile.kernels(&entry.schedule)?;
     if let Some(file) = &args.output {
         let trace = profile.to_trace(&entry.schedule, plan.state_layout.bytes)?;
-        atomic::write(file, |out| out.write_all(trace.as_bytes()))
-            .with_context(|| format!("{} cannot be written", file.display()))?;
+        super::output::write(file, trace.as_bytes())?;
     }
     if args.json {
         super::print_json(&Figures {

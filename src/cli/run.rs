@@ -161,5 +161,5 @@ pub fn write(file: &Path, tensors: &Tensors, in_f64: bool) -> Result<()> {
         .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.to_vec(), bytes)?)))
         .collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, None)?;
-    atomic::write(file, |out| out.write_all(&bytes)).with_context(|| format!("{} cannot be written", file.display()))
+    super::output::write(file, &bytes)
 }

@@ -3,3 +3,13 @@
 
 pub mod onnx;
 pub mod weights;
+
+use crate::types::StateDecl;
+
+/// The networks that have state, by name.
+pub fn networks(states: &[StateDecl]) -> Vec<&str> {
+    let mut names: Vec<&str> = states.iter().filter_map(|state| Some(state.name.split_once('/')?.0)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}

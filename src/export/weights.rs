@@ -211,7 +211,10 @@ pub fn decode(bytes: &[u8], states: &[StateDecl]) -> Result<Imported, ImportErro
         }
         let tensor = Tensor::from_le_bytes(Type::new(ty.dtype, shape), &values);
         let tensor = tensor.unwrap_or_else(|| unreachable!("the shape is that of the file"));
-        let tensor = by_theirs.map_or(tensor.clone(), |named| named.imported(&tensor));
+        let tensor = match by_theirs {
+            Some(named) => named.imported(&tensor),
+            None => tensor,
+        };
         if tensors.insert(ours.clone(), tensor).is_some() {
             problems.push(format!("`{name}` is there by PyTorch's name and by ours"));
         }

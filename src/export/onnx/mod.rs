@@ -13,10 +13,11 @@ mod sizes;
 mod tests;
 mod writer;
 
+use super::networks;
 use crate::autodiff::differentiate;
 use crate::declare::diagnostic::{Diagnostic, Diagnostics};
 use crate::declare::{self, Number};
-use crate::ir::{Distribution, Entry, Graph, Module, NodeId, Op, StateRole, Type};
+use crate::ir::{Distribution, Entry, Graph, NodeId, Op, StateRole, Type};
 use crate::tensor::Tensor;
 use nodes::{Refusal, export as nodes_of};
 use prost::Message;
@@ -181,7 +182,7 @@ fn declared(
         Callee::Network(network) => {
             let Some(mut shape) = declare::network_input(name, text, sets, network)? else {
                 let module = declare::load(name, text, sets, &[])?;
-                let known = networks(&module).join(", ");
+                let known = networks(&module.states).join(", ");
                 return Err(ExportError::Unknown { kind: "network", name: network.into(), known });
             };
             shape.insert(0, examples.map_or(1, |(n, _)| n));
@@ -199,14 +200,6 @@ fn declared(
         return Err(refused(program, &entry.graph, update.node, &why));
     }
     Ok((functional(entry), size))
-}
-
-/// The networks that have state.
-fn networks(module: &Module) -> Vec<&str> {
-    let mut names: Vec<&str> = module.states.iter().filter_map(|s| Some(s.name.split_once('/')?.0)).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// An entry without state of its own, random draws and requests for gradients.

@@ -173,8 +173,7 @@ impl Export<'_> {
                 let starts = self.writer.integers(&row(-1), &name, "starts");
                 // Beyond the first element, so that it is taken too.
                 let ends = self.writer.integers(&row(i64::MIN), &name, "ends");
-                let along: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
-                let along = self.writer.integers(&along, &name, "axes");
+                let along = self.writer.axes(axes, &name);
                 let steps = self.writer.integers(&row(-1), &name, "steps");
                 self.writer.exactly("Slice", &[&x, &starts, &ends, &along, &steps], Vec::new(), &name)
             }
@@ -185,8 +184,7 @@ impl Export<'_> {
             }
             Op::Reduce { kind, axes } => {
                 let x = self.whole(id, 0, &name)?;
-                let along: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
-                let along = self.writer.integers(&along, &name, "axes");
+                let along = self.writer.axes(axes, &name);
                 match kind {
                     ReduceKind::Sum => self.writer.exactly("ReduceSum", &[&x, &along], Vec::new(), &name),
                     ReduceKind::Max => self.writer.exactly("ReduceMax", &[&x, &along], Vec::new(), &name),
@@ -325,8 +323,7 @@ impl Export<'_> {
         }
         let starts = self.writer.sizes(&of(&start), name).ok_or_else(|| self.varies(id))?;
         let ends = self.writer.sizes(&of(&end), name).ok_or_else(|| self.varies(id))?;
-        let along: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
-        let along = self.writer.integers(&along, name, "axes");
+        let along = self.writer.axes(&axes, name);
         Ok(self.writer.exactly("Slice", &[&x, &starts, &ends, &along], Vec::new(), name))
     }
 

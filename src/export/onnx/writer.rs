@@ -101,6 +101,12 @@ impl Writer {
         self.constant(&name, &[values.len()], ElementType::Int64, bytes)
     }
 
+    /// Axes in a row.
+    pub fn axes(&mut self, axes: &[usize], of: &str) -> String {
+        let axes: Vec<i64> = axes.iter().map(|&axis| axis as i64).collect();
+        self.integers(&axes, of, "axes")
+    }
+
     /// A single number; the same number is written once. No node's name has a colon.
     pub fn number(&mut self, value: f64, dtype: DType) -> Value {
         let (name, bytes) = match dtype {
