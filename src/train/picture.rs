@@ -210,11 +210,11 @@ impl Picture {
         })
     }
 
-    /// Writes the picture to a file, all or nothing, in the format that its name ends in.
+    /// Writes the picture to a file, all or nothing, in the format that its name ends in; gives the bytes of the file.
     ///
     /// # Errors
     /// When the name ends in no format, the picture is too large for it, or the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), ImageError> {
+    pub fn write(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
         let format = Format::of(path)?;
         let (height, width, most) = (self.height, self.width, format.most_side());
         if height.max(width) > most {
@@ -232,7 +232,8 @@ impl Picture {
             Format::Gif => GifEncoder::new(&mut bytes).encode_frame(self.frame(Duration::ZERO)),
         };
         encoded.map_err(|error| written(path, error))?;
-        save(path, &bytes)
+        save(path, &bytes)?;
+        Ok(bytes)
     }
 
     fn frame(&self, shown: Duration) -> Frame {

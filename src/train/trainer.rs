@@ -562,11 +562,8 @@ impl Training<'_> {
             .map_err(|error| ImageError::Write { path: self.run.samples(), error })
             .and_then(|()| sample_grid::lay_out(&made.values, &made.shape, self.pace.grid)?.write(&file));
         match written {
-            Ok(()) => {
-                let written = self.events.as_mut().map(|events| match fs::read(&file) {
-                    Ok(png) => events.samples(step, png),
-                    Err(error) => Err(EventsError { file: file.clone(), error }),
-                });
+            Ok(png) => {
+                let written = self.events.as_mut().map(|events| events.samples(step, png));
                 self.look_at_events(written);
                 self.observer.sampled(step, &file);
             }
