@@ -10,6 +10,7 @@ use gcc_gan::kernel::target::Precision;
 use gcc_gan::plan::{EntryPlan, Plan};
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
+use gcc_gan::train::examiner::Examiner;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
@@ -36,6 +37,7 @@ Examples:
   gcc-gan train
   gcc-gan train --steps 300 --data embedded
   gcc-gan train lenet --epochs 2
+  gcc-gan train dcgan-paper --eval-every 1000 --keep 3   measure the samples, and keep the best checkpoint
   gcc-gan train --device cuda --precision tf32
   gcc-gan train dcgan-gpu.plan --device cuda --trust-device-code   with a GPU's driver alone: see `compile`
   gcc-gan train graphs/dcgan.ron --set batch=64 --set lr_gen=1e-4 --data fashion-mnist
@@ -87,6 +89,16 @@ pub struct Args {
     /// between printed lines]
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     log_every: Option<u64>,
+    /// Measure the samples every N steps as `eval` does, by moving averages of the weights where the program keeps them: the
+    /// figures are in the metrics, and the best checkpoint so far is kept as best.safetensors
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    eval_every: Option<u64>,
+    /// Samples to measure each time
+    #[arg(long, value_name = "N", default_value_t = EVAL_SAMPLES, requires = "eval_every")]
+    eval_samples: usize,
+    /// Keep the last N checkpoints, in the run's folder checkpoints/ by their steps
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep: usize,
     /// Resume a run: its folder, or the one under --out that was saved last
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math", "math"])]
     resume: Option<Option<PathBuf>>,
@@ -95,17 +107,33 @@ pub struct Args {
     offline: bool,
 }
 
+impl Args {
+    /// The options that a resumed run has to be told again to go on in the same way, with a space in front of each.
+    fn to_continue(&self) -> String {
+        let default = Pace::default();
+        let mut text = String::new();
+        let mut add = |name: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                text += &format!(" --{name} {value}");
+            }
+        };
+        add("sample-every", Some(self.sample_every).filter(|&every| every != default.sample_every));
+        add("log-every", self.log_every);
+        add("eval-every", self.eval_every);
+        add("eval-samples", self.eval_every.and(Some(self.eval_samples as u64)).filter(|&n| n != EVAL_SAMPLES as u64));
+        add("keep", Some(self.keep as u64).filter(|&keep| keep != default.keep as u64));
+        text
+    }
+}
+
+/// Samples that are measured each time.
+const EVAL_SAMPLES: usize = 2000;
 const DEFAULT_EPOCHS: u64 = 10;
 /// One with which the built-in DCGAN's first images, after 300 steps, are strokes already. With others they may
 /// still be a grid of dots then; later that makes no difference.
 const DEFAULT_SEED: u64 = 2;
 /// Test images that are kept back where a data set has none.
 const HELD_OUT: usize = 1000;
-/// Between lines where there is no terminal: at least one every ten seconds, also where a step takes two.
-const LINE_EVERY: Duration = Duration::from_secs(8);
-/// Between changes of the line on a terminal.
-const REFRESH_EVERY: Duration = Duration::from_millis(200);
-
 /// What there is to train, and from where.
 struct Job {
     plan: Plan,
@@ -142,6 +170,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => session.initialise()?,
     }
     drop(job.resumed);
+    if args.eval_every.is_some() {
+        let threads = args.device.thread_count();
+        session.examine_by(Examiner::new(session.plan(), session.data(), args.eval_samples, threads)?);
+    }
     let run = match job.run {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
@@ -149,11 +181,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
     screen.print(&heading(&session, &job.meta, &opened.device.name(), run.path()));
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
-    let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..pace(args.log_every) };
+    let pace = Pace {
+        until: target.last_step(&session),
+        sample_every: args.sample_every,
+        examine_every: args.eval_every.unwrap_or(Pace::default().examine_every),
+        keep: args.keep,
+        ..pace(args.log_every)
+    };
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, path) = (session.step_count(), run.path().display());
-    let resume = format!("gcc-gan train --resume {path}{}", args.device.to_continue());
+    let resume = format!("gcc-gan train --resume {path}{}{}", args.device.to_continue(), args.to_continue());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
         TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
@@ -295,6 +333,25 @@ fn hold_out(plan: &Plan, dataset: &mut Dataset) {
     }
 }
 
+/// How often a run is logged.
+fn pace(log_every: Option<u64>) -> Pace {
+    let Some(every) = log_every else { return Pace::default() };
+    Pace { metrics_every: every, report_every: every, ..Pace::default() }
+}
+
+/// How far to train: what the arguments say, else what the run was to reach when it was last begun or resumed.
+fn target(args: &Args, meta: &Meta) -> Target {
+    match (args.epochs, args.steps) {
+        (None, None) => meta.target.unwrap_or(Target { epochs: Some(DEFAULT_EPOCHS), steps: None }),
+        (epochs, steps) => Target { epochs, steps },
+    }
+}
+
+/// Between lines where there is no terminal: at least one every ten seconds, also where a step takes two.
+const LINE_EVERY: Duration = Duration::from_secs(8);
+/// Between changes of the line on a terminal.
+const REFRESH_EVERY: Duration = Duration::from_millis(200);
+
 /// What is trained on what, before it begins.
 fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     let data = session.data();
@@ -318,22 +375,9 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     text + &format!("run: {}\n", run.display())
 }
 
-/// How often a run is logged.
-fn pace(log_every: Option<u64>) -> Pace {
-    let Some(every) = log_every else { return Pace::default() };
-    Pace { metrics_every: every, report_every: every, ..Pace::default() }
-}
-
-/// How far to train: what the arguments say, else what the run was to reach when it was last begun or resumed.
-fn target(args: &Args, meta: &Meta) -> Target {
-    match (args.epochs, args.steps) {
-        (None, None) => meta.target.unwrap_or(Target { epochs: Some(DEFAULT_EPOCHS), steps: None }),
-        (epochs, steps) => Target { epochs, steps },
-    }
-}
-
 /// What the user sees: lines on standard output, and one that changes on a terminal. None of it can end a run.
 struct Screen {
+    /// Set where the user wants the run to end.
     interrupted: Arc<AtomicBool>,
     bar: ProgressBar,
     is_terminal: bool,
@@ -346,7 +390,7 @@ struct Screen {
 
 impl Screen {
     fn new() -> Screen {
-        let bar = ProgressBar::no_length();
+        let bar = ProgressBar::with_draw_target(None, super::bar_target());
         // Nothing but a message: it is cut to the terminal's width, which a bar and numbers around it are not.
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
@@ -416,6 +460,13 @@ impl Observer for Screen {
 
     fn report(&mut self, now: &Progress) {
         self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
+    }
+
+    fn examined(&mut self, step: u64, measures: &[(String, f32)], is_best: bool) {
+        let named = |name: &str| name.trim_start_matches("eval_").replace('_', " ");
+        let figures = measures.iter().map(|(name, value)| format!("{} {}", named(name), figure(*value)));
+        let best = if is_best { "  the best so far" } else { "" };
+        self.print(&format!("step {step:>6}  samples: {}{best}", figures.collect::<Vec<_>>().join("  ")));
     }
 
     fn warning(&mut self, message: &str) {

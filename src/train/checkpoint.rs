@@ -233,24 +233,29 @@ pub fn previous(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// Gives the present file a second name, without ever taking away its first.
+/// Gives the present file a second name, if there is one.
 fn keep_previous(file: &Path) -> io::Result<()> {
-    if !file.exists() {
-        return Ok(());
-    }
-    let previous = previous(file);
+    if file.exists() { keep_as(file, &previous(file)) } else { Ok(()) }
+}
+
+/// Keeps a checkpoint under a second name in the same file system, without ever taking away its first. What had the second
+/// name is replaced, all or nothing. Until the first is replaced it takes no more room.
+///
+/// # Errors
+/// When the system refuses.
+pub fn keep_as(file: &Path, name: &Path) -> io::Result<()> {
     // A name of our own that is free again at once: a link, unlike a file, cannot be made where one exists.
-    let link = atomic::temporary_beside(file)?.into_temp_path().to_path_buf();
+    let link = atomic::temporary_beside(name)?.into_temp_path().to_path_buf();
     match fs::hard_link(file, &link) {
         Ok(()) => {
-            let renamed = fs::rename(&link, &previous);
+            let renamed = fs::rename(&link, name);
             // Renaming does nothing where both names are the same file already, as after a kill between here and the
             // commit: the link would stay.
             let _ = fs::remove_file(&link);
             renamed
         }
         // Not every file system has links.
-        Err(_) => atomic::write(&previous, |out| io::copy(&mut fs::File::open(file)?, out).map(drop)),
+        Err(_) => atomic::write(name, |out| io::copy(&mut fs::File::open(file)?, out).map(drop)),
     }
 }
 

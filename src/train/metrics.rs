@@ -21,7 +21,7 @@ pub struct Record {
     pub step: u64,
     /// Epochs that were complete, and the part of the present one.
     pub epoch: f64,
-    /// Wall-clock seconds since this process began training.
+    /// Wall-clock seconds of training, in all processes that trained the run. What a kill took with it does not count.
     pub seconds: f64,
     /// Images trained on per second, since the line before.
     pub images_per_second: f64,
@@ -59,6 +59,7 @@ pub struct Metrics {
     path: PathBuf,
     file: File,
     line: Vec<u8>,
+    seconds: f64,
 }
 
 impl Metrics {
@@ -72,10 +73,15 @@ impl Metrics {
             _ => {}
         }
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        let keep = keep(&mut file, path, step)?;
-        file.set_len(keep).map_err(io)?;
-        file.seek(SeekFrom::Start(keep)).map_err(io)?;
-        Ok(Metrics { path: path.to_owned(), file, line: Vec::new() })
+        let kept = keep(&mut file, path, step)?;
+        file.set_len(kept.bytes).map_err(io)?;
+        file.seek(SeekFrom::Start(kept.bytes)).map_err(io)?;
+        Ok(Metrics { path: path.to_owned(), file, line: Vec::new(), seconds: kept.seconds })
+    }
+
+    /// The seconds of the last line that was there when the file was opened; 0 where there was none.
+    pub fn seconds_before(&self) -> f64 {
+        self.seconds
     }
 
     /// Adds a line.
@@ -92,15 +98,34 @@ impl Metrics {
     }
 }
 
-/// The length of the part of the file that stays: the complete lines up to `step`.
-fn keep(file: &mut File, path: &Path, step: u64) -> Result<u64, MetricsError> {
-    /// Only what decides: other programs may have added fields.
+/// The value of this name that was measured at a step.
+///
+/// # Errors
+/// When the file cannot be read. Lines that are no records are passed over.
+pub fn value_at(path: &Path, step: u64, name: &str) -> io::Result<Option<f64>> {
+    let text = atomic::read(path)?;
+    let mut records = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Record>(line).ok());
+    Ok(records.find(|record| record.step == step).and_then(|record| *record.values.get(name)?))
+}
+
+/// The part of a file that stays: its length, and the seconds in its last line.
+#[derive(Default)]
+struct Kept {
+    bytes: u64,
+    seconds: f64,
+}
+
+/// What stays are the complete lines up to `step`.
+fn keep(file: &mut File, path: &Path, step: u64) -> Result<Kept, MetricsError> {
+    /// Only what is needed: other programs may have added fields, or taken some away.
     #[derive(Deserialize)]
-    struct Step {
+    struct Line {
         step: u64,
+        #[serde(default)]
+        seconds: f64,
     }
     let mut reader = BufReader::new(file);
-    let (mut kept, mut number, mut line) = (0, 0, Vec::new());
+    let (mut kept, mut number, mut line) = (Kept::default(), 0, Vec::new());
     loop {
         line.clear();
         number += 1;
@@ -110,9 +135,12 @@ fn keep(file: &mut File, path: &Path, step: u64) -> Result<u64, MetricsError> {
         if line.last() != Some(&b'\n') {
             return Ok(kept);
         }
-        match serde_json::from_slice::<Step>(&line) {
-            Ok(record) if record.step > step => return Ok(kept),
-            Ok(_) => kept += line.len() as u64,
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(found) if found.step > step => return Ok(kept),
+            Ok(found) => {
+                kept.bytes += line.len() as u64;
+                kept.seconds = found.seconds;
+            }
             Err(error) => {
                 return Err(MetricsError::Line { file: path.to_owned(), line: number, reason: error.to_string() });
             }
@@ -159,6 +187,9 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let steps: Vec<u64> = text.lines().map(|l| serde_json::from_str::<Record>(l).unwrap().step).collect();
         assert_eq!(steps, [10, 20, 30, 31]);
+        assert_eq!(metrics.seconds_before(), 1.5);
+        let found = |step, name| value_at(&path, step, name).unwrap();
+        assert_eq!([found(20, "loss d"), found(20, "loss g"), found(40, "loss d")], [Some(0.5), None, None]);
     }
 
     #[test]

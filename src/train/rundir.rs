@@ -4,6 +4,8 @@
 //! runs/dcgan-001/
 //!   checkpoint.safetensors       the state, and the program's text
 //!   checkpoint.safetensors.prev  the one before it
+//!   best.safetensors             the one with the best samples so far, where they are measured
+//!   checkpoints/step-*           the last of them, as many as were asked for
 //!   metrics.jsonl                one line a measurement
 //!   events.out.tfevents.*        the same with the samples for TensorBoard, a file for each process that trained
 //!   samples/step-00001000.png    grids of generated images
@@ -49,6 +51,12 @@ pub enum RunError {
 
 /// The name of the checkpoint in a run's folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The name of the best checkpoint.
+const BEST: &str = "best.safetensors";
+/// The folder of those that are kept by their steps.
+const KEPT: &str = "checkpoints";
+/// How their names end.
+const SAFETENSORS: &str = ".safetensors";
 
 /// A run's folder that this process may write to. The lock ends with the value, or with the process, however it ends. A
 /// folder in which no checkpoint was ever saved is removed with the value, so that a run that failed at once is not in
@@ -115,7 +123,7 @@ impl RunDir {
         let run = RunDir::lock(path.to_owned())?;
         let samples = run.samples();
         fs::create_dir_all(&samples).map_err(|error| io_error("made", &samples, error))?;
-        [path, &samples].into_iter().for_each(|dir| atomic::remove_stale(dir, Duration::ZERO));
+        [path, &samples, &path.join(KEPT)].into_iter().for_each(|dir| atomic::remove_stale(dir, Duration::ZERO));
         Ok(run)
     }
 
@@ -148,6 +156,45 @@ impl RunDir {
         self.path.join(CHECKPOINT)
     }
 
+    /// The checkpoint whose samples were the best, where they are measured.
+    pub fn best(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// Where the checkpoint of a step is kept, if it is.
+    pub fn kept(&self, step: u64) -> PathBuf {
+        self.path.join(KEPT).join(format!("{}{SAFETENSORS}", of_step(step)))
+    }
+
+    /// Keeps the present checkpoint, which is of `step`, beside those of the steps before it, `count` in all. Those of later
+    /// steps, as of a run that was set back, stay as they are.
+    ///
+    /// # Errors
+    /// When it cannot be kept. That one of the others cannot be removed is none.
+    pub fn keep(&self, step: u64, count: usize) -> Result<(), RunError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let dir = self.path.join(KEPT);
+        fs::create_dir_all(&dir).map_err(|error| io_error("made", &dir, error))?;
+        let file = self.kept(step);
+        checkpoint::keep_as(&self.checkpoint(), &file).map_err(|error| io_error("written", &file, error))?;
+        let mut kept = numbered_files(&dir, SAFETENSORS).map_err(|error| io_error("read", &dir, error))?;
+        kept.retain(|(of, _)| *of <= step);
+        for (_, file) in kept.iter().rev().skip(count) {
+            let _ = fs::remove_file(file);
+        }
+        Ok(())
+    }
+
+    /// Keeps the present checkpoint as the best.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep_best(&self) -> Result<(), RunError> {
+        checkpoint::keep_as(&self.checkpoint(), &self.best()).map_err(|error| io_error("written", &self.best(), error))
+    }
+
     /// The metrics.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
@@ -158,10 +205,25 @@ impl RunDir {
         self.path.join("samples")
     }
 
-    /// The sample grid of a step. Names sort as their steps do.
+    /// The sample grid of a step.
     pub fn sample(&self, step: u64) -> PathBuf {
-        self.samples().join(format!("step-{step:08}.png"))
+        self.samples().join(format!("{}.png", of_step(step)))
     }
+}
+
+/// The name of what is of a step. Names sort as their steps do.
+fn of_step(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The files in a folder that are named by their steps, in the order of these.
+fn numbered_files(dir: &Path, ending: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+    let step = |name: &str| -> Option<u64> { name.strip_prefix("step-")?.strip_suffix(ending)?.parse().ok() };
+    let paths = fs::read_dir(dir)?.flatten().map(|entry| entry.path());
+    let mut files: Vec<(u64, PathBuf)> =
+        paths.filter_map(|path| Some((step(path.file_name()?.to_str()?)?, path))).collect();
+    files.sort();
+    Ok(files)
 }
 
 /// The checkpoint that a user means by `path`: a run's folder, or the file itself.
@@ -189,22 +251,18 @@ pub fn samples_of(run: &Path) -> Result<Vec<(u64, PathBuf)>, RunError> {
     }
     checkpoint_of(run)?;
     let dir = run.join("samples");
-    let entries = match fs::read_dir(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|error| io_error("read", &dir, error))?,
-    };
-    let step = |name: &str| -> Option<u64> { name.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok() };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut samples: Vec<(u64, PathBuf)> =
-        paths.filter_map(|path| Some((step(path.file_name()?.to_str()?)?, path))).collect();
-    samples.sort();
-    Ok(samples)
+    match numbered_files(&dir, ".png") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        files => files.map_err(|error| io_error("read", &dir, error)),
+    }
 }
 
-/// Whether a file is the checkpoint of a run, or the one before it, by its name.
+/// Whether a file is a checkpoint in the folder of a run, by its name.
 pub fn is_checkpoint(path: &Path) -> bool {
     let file = path.with_file_name(CHECKPOINT);
-    path.is_file() && (path == file || path == checkpoint::previous(&file))
+    let is_named = path == file || path == checkpoint::previous(&file) || path.ends_with(BEST);
+    let is_kept = path.parent().is_some_and(|dir| dir.ends_with(KEPT)) && path.to_string_lossy().ends_with(SAFETENSORS);
+    path.is_file() && (is_named || is_kept)
 }
 
 /// The run under `root` whose checkpoint was written last, if there is any.
@@ -374,6 +432,34 @@ mod tests {
         assert!(dir.path().join("b/notes").exists());
         let error = RunDir::create(dir.path(), Some("b"), "dcgan").unwrap_err();
         assert!(matches!(error, RunError::Exists(_)), "{error}");
+    }
+
+    #[test]
+    fn the_last_checkpoints_are_kept_and_the_best() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
+        let of = |file: PathBuf| fs::read_to_string(file).ok();
+        for step in [10, 20, 30, 40] {
+            fs::remove_file(run.checkpoint()).unwrap_or_default();
+            fs::write(run.checkpoint(), step.to_string()).unwrap();
+            run.keep(step, 0).unwrap();
+            assert!(step > 10 || !run.path().join(KEPT).exists());
+            run.keep(step, 2).unwrap();
+            if step == 20 {
+                run.keep_best().unwrap();
+            }
+        }
+        assert_eq!([10, 20, 30, 40].map(|step| of(run.kept(step))), [None, None, Some("30".into()), Some("40".into())]);
+        assert_eq!(of(run.best()), Some("20".into()));
+        assert!(is_checkpoint(&run.best()) && is_checkpoint(&run.kept(30)) && !is_checkpoint(&run.kept(20)));
+        // The run was set back: what came later stays until its steps are done again.
+        run.keep(25, 1).unwrap();
+        run.keep(25, 1).unwrap();
+        assert_eq!([25, 30, 40].map(|step| of(run.kept(step))), ["40", "30", "40"].map(|text| Some(text.into())));
+        fs::remove_dir_all(run.path().join(KEPT)).unwrap();
+        fs::write(run.path().join(KEPT), "in the way").unwrap();
+        let error = run.keep(50, 1).unwrap_err().to_string();
+        assert!(error.contains("checkpoints cannot be made"), "{error}");
     }
 
     #[test]

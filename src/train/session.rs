@@ -3,6 +3,8 @@
 use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, ImageSize, Split, Wanted};
+use super::examiner::Examiner;
+use super::quality::QualityError;
 use super::sample_grid::Grid;
 use super::sampling::{self, Images, Noise};
 use super::thousands;
@@ -43,6 +45,8 @@ pub enum SessionError {
     TooFew { data: String, program: String, count: usize, batch: usize, hint: String },
     #[error("entry `{entry}` of `{program}` {problem}")]
     Entry { program: String, entry: String, problem: String },
+    #[error("the samples are not measured: {0}")]
+    Quality(#[from] QualityError),
 }
 
 /// Most inputs of an entry that is trained with.
@@ -173,6 +177,8 @@ pub struct Session {
     scalars: (Option<u64>, Vec<f32>),
     /// Examples of the data set that are never used, one sentence for each reason.
     left_out: Vec<String>,
+    /// Who measures the samples, if that is wanted.
+    examiner: Option<Examiner>,
 }
 
 impl Session {
@@ -239,6 +245,7 @@ impl Session {
             series: 0,
             scalars: (None, Vec::new()),
             left_out,
+            examiner: None,
         })
     }
 
@@ -456,6 +463,28 @@ impl Session {
         self.last = None;
         let wanted = sampling::Wanted { grid, noise: Noise::Seed(self.seed), labels: Vec::new(), truncation: None };
         sampling::sample(self.executor.as_mut(), &wanted)
+    }
+
+    /// Has the samples measured by this examiner, whenever [`Session::examine`] is called.
+    pub fn examine_by(&mut self, examiner: Examiner) {
+        self.examiner = Some(examiner);
+    }
+
+    /// Who measures the samples, if anybody does.
+    pub fn examiner(&self) -> Option<&Examiner> {
+        self.examiner.as_ref()
+    }
+
+    /// What the examiner finds; nothing where there is none.
+    ///
+    /// # Errors
+    /// When the executor or the classifier fails.
+    pub fn examine(&mut self) -> Result<Scalars, SessionError> {
+        self.last = None;
+        match &mut self.examiner {
+            Some(examiner) => examiner.examine(self.executor.as_mut(), self.seed),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Every state tensor, to be saved.

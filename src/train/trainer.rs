@@ -38,11 +38,12 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
-use super::metrics::{Metrics, MetricsError, Record};
+use super::examiner::DISTANCE;
+use super::metrics::{self, Metrics, MetricsError, Record};
 use super::picture::ImageError;
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
-use super::session::{Group, Session, SessionError};
+use super::session::{Group, Scalars, Session, SessionError};
 use super::tensorboard::{Events, EventsError};
 use crate::exec::MOST_RUNS;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,11 @@ pub struct Pace {
     pub metrics_every: u64,
     /// Steps between reports; a multiple of `metrics_every`.
     pub report_every: u64,
+    /// Steps between measurements of the samples, where the session has an [examiner](super::examiner); the checkpoint is
+    /// saved there too.
+    pub examine_every: u64,
+    /// How many of the last checkpoints are kept by their steps, besides the last two that always are.
+    pub keep: usize,
     /// The images of a sample.
     pub grid: Grid,
 }
@@ -96,6 +102,8 @@ impl Default for Pace {
             sample_every: 1000,
             metrics_every: 50,
             report_every: 1000,
+            examine_every: 1000,
+            keep: 0,
             grid: Grid { rows: 6, columns: 6 },
         }
     }
@@ -137,6 +145,9 @@ pub trait Observer {
 
     /// Where the run stands, every [`Pace::report_every`] steps, at the end of each epoch and of the run.
     fn report(&mut self, _now: &Progress) {}
+
+    /// The samples were measured, and whether they were better than ever before in this run.
+    fn examined(&mut self, _step: u64, _measures: &[(String, f32)], _is_best: bool) {}
 
     /// The checkpoint of a step was written.
     fn saved(&mut self, _step: u64, _file: &Path) {}
@@ -247,6 +258,8 @@ pub fn train(
         is_unsaved: false,
         together: 1,
         looked: begun,
+        before: Duration::ZERO,
+        best: None,
         recent,
         reported,
         total,
@@ -257,10 +270,14 @@ pub fn train(
         training.save(&BTreeMap::new())?;
     }
     match Metrics::open(&run.metrics(), started) {
-        Ok(metrics) => training.metrics = Some(metrics),
+        Ok(metrics) => {
+            training.before = Duration::try_from_secs_f64(metrics.seconds_before()).unwrap_or_default();
+            training.metrics = Some(metrics);
+        }
         Err(error @ MetricsError::Line { .. }) => return Err(error.into()),
         Err(error) => training.warn("metrics", &format!("no metrics are written: {error}")),
     }
+    training.look_for_best(started);
     match Events::create(run.path(), started, &training.meta.text) {
         Ok(events) => training.events = Some(events),
         Err(error) => training.warn("events", &format!("nothing is written for TensorBoard: {error}")),
@@ -314,10 +331,22 @@ struct Training<'t> {
     /// How many steps are handed over together, and when the last were looked at.
     together: u64,
     looked: Instant,
+    /// What former processes trained.
+    before: Duration,
+    /// How far the best samples so far are from real images.
+    best: Option<f64>,
     /// Since the last line of the metrics, the last report, and the start.
     recent: Rate,
     reported: Rate,
     total: Rate,
+}
+
+/// What an examiner found, if one was asked.
+#[derive(Default)]
+struct Examined {
+    measures: Scalars,
+    /// How far the samples are from real images, where they are the best so far.
+    best: Option<f64>,
 }
 
 impl Training<'_> {
@@ -357,14 +386,23 @@ impl Training<'_> {
         let step = self.session.step_count();
         let until_multiple = |every: u64| step.checked_rem(every).map_or(u64::MAX, |rest| every - rest);
         let retry = if self.is_unsaved { until_multiple(self.pace.metrics_every) } else { u64::MAX };
-        (self.pace.until - step).min(until_multiple(self.pace.sample_every)).min(retry).min(self.together)
+        let examine =
+            if self.session.examiner().is_some() { until_multiple(self.pace.examine_every) } else { u64::MAX };
+        let least = until_multiple(self.pace.sample_every).min(examine).min(retry);
+        (self.pace.until - step).min(least).min(self.together)
+    }
+
+    /// Whether the samples are measured after a step.
+    fn examines(&self, step: u64) -> bool {
+        let is_due = step == self.pace.until || step.is_multiple_of(self.pace.examine_every);
+        is_due && self.session.examiner().is_some()
     }
 
     /// Whether something is made of the state after a group.
     fn is_due(&self, group: &Group) -> bool {
         let step = self.session.step_count();
         let samples = step == self.pace.until || step.is_multiple_of(self.pace.sample_every);
-        samples || group.ends_epoch || self.is_unsaved
+        samples || group.ends_epoch || self.is_unsaved || self.examines(step)
     }
 
     /// Waits for the steps of a group where somebody looks at them, and does what is due after each.
@@ -399,8 +437,9 @@ impl Training<'_> {
         let ends = step == self.pace.until;
         let ends_epoch = group.ends_epoch && is_last;
         let samples = ends || step.is_multiple_of(self.pace.sample_every);
-        let measures = ends || ends_epoch || step.is_multiple_of(self.pace.metrics_every);
-        self.is_unsaved |= samples || ends_epoch;
+        let examines = self.examines(step);
+        let measures = ends || ends_epoch || examines || step.is_multiple_of(self.pace.metrics_every);
+        self.is_unsaved |= samples || ends_epoch || examines;
         let looks = is_last && self.observer.wants_progress();
         if !(looks || measures || self.is_unsaved) {
             return Ok(());
@@ -418,10 +457,11 @@ impl Training<'_> {
             }
         }
         let epoch = self.session.epoch_after(group, i);
+        let examined = if examines { self.examine(step)? } else { Examined::default() };
         // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
         // beyond the checkpoint is removed when the run is resumed.
         if measures {
-            self.measure(step, epoch, &mut values, (ends_epoch || ends, moment))?;
+            self.measure(step, epoch, &mut values, &examined.measures, (ends_epoch || ends, moment))?;
         }
         // Saving failed before where it is due and was not done: not at every step, and the last time is the last.
         if self.is_unsaved && (samples || measures) {
@@ -433,6 +473,7 @@ impl Training<'_> {
                 saved => {
                     saved?;
                     self.warned.remove("checkpoint");
+                    self.keep(step, examined.best);
                     false
                 }
             };
@@ -521,33 +562,80 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Writes a line of the metrics; on the test set too, where `tests`.
+    /// Measures the samples.
+    fn examine(&mut self, step: u64) -> Result<Examined, TrainError> {
+        let measures = match self.session.examine() {
+            // What could not be measured is no reason to stop.
+            Err(SessionError::Quality(error)) => {
+                self.warn("quality", &format!("the samples are not measured: {error}"));
+                return Ok(Examined::default());
+            }
+            measured => measured?,
+        };
+        let distance = measures.iter().find(|(name, _)| name == DISTANCE).map(|&(_, distance)| f64::from(distance));
+        let distance = distance.filter(|distance| distance.is_finite());
+        let best = distance.filter(|&found| self.best.is_none_or(|best| found < best));
+        self.observer.examined(step, &measures, best.is_some());
+        Ok(Examined { measures, best })
+    }
+
+    /// How good the samples of the best checkpoint are, by the line of its step. That of the step where this process begins
+    /// may be better, and the process before was ended before it could keep it.
+    fn look_for_best(&mut self, started: u64) {
+        if self.session.examiner().is_none() {
+            return;
+        }
+        let of = |step: u64| metrics::value_at(&self.run.metrics(), step, DISTANCE).ok().flatten();
+        self.best = checkpoint::load(&self.run.best()).ok().and_then(|best| of(best.meta.step));
+        let better = of(started).filter(|&found| self.best.is_none_or(|best| found < best));
+        if better.is_some() {
+            self.keep(started, better);
+        }
+    }
+
+    /// Keeps the checkpoint of a step that was just saved, as far as that is wanted: as the best too, where its samples'
+    /// distance is the least so far.
+    fn keep(&mut self, step: u64, best: Option<f64>) {
+        let mut kept = self.run.keep(step, self.pace.keep);
+        if best.is_some() {
+            self.best = best;
+            kept = kept.and(self.run.keep_best());
+        }
+        if let Err(error) = kept {
+            self.warn("kept", &format!("a checkpoint is not kept: {error}"));
+        }
+    }
+
+    /// Writes a line of the metrics, with what an examiner found; on the test set too, where `tests`.
     fn measure(
         &mut self,
         step: u64,
         epoch: f64,
         values: &mut BTreeMap<String, f32>,
+        examined: &[(String, f32)],
         (tests, moment): (bool, Instant),
     ) -> Result<(), TrainError> {
-        let seconds = moment.duration_since(self.total.since).as_secs_f64();
+        let seconds = (self.before + moment.duration_since(self.total.since)).as_secs_f64();
         let images_per_second = self.recent.per_second(moment);
         if tests && let Some(tests) = self.session.evaluate()? {
             values.extend(tests.into_iter().map(|(name, value)| (format!("test_{name}"), value)));
         }
-        let finite = |x: &f32| x.is_finite().then(|| f64::from(*x));
+        let finite = |x: f32| x.is_finite().then(|| f64::from(x));
+        let own = values.iter().map(|(name, value)| (name.as_str(), *value));
+        let all = || own.clone().chain(examined.iter().map(|(name, value)| (name.as_str(), *value)));
         let record = Record {
             step,
             epoch,
             seconds,
             images_per_second,
-            values: values.iter().map(|(name, value)| (name.clone(), finite(value))).collect(),
+            values: all().map(|(name, value)| (name.to_string(), finite(value))).collect(),
         };
         if let Some(Err(error)) = self.metrics.as_mut().map(|metrics| metrics.write(&record)) {
             self.warn("metrics", &format!("metrics are missing: {error}"));
         }
         let rates = [("epoch", epoch as f32), ("images_per_second", images_per_second as f32)];
-        let all = rates.into_iter().chain(values.iter().map(|(name, value)| (name.as_str(), *value)));
-        let written = self.events.as_mut().map(|events| events.scalars(step, all));
+        let points = rates.into_iter().chain(all());
+        let written = self.events.as_mut().map(|events| events.scalars(step, points));
         self.look_at_events(written);
         self.recent = Rate::start(if tests { Instant::now() } else { moment });
         Ok(())

@@ -30,7 +30,7 @@ impl Classes {
         predicted(logits).into_iter().for_each(|class| counts[class] += 1);
         let (total, even) = (logits.ncols() as f64, 1.0 / counts.len() as f64);
         let shares = counts.iter().map(|&count| count as f64 / total);
-        let entropy: f64 = shares.clone().filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
+        let entropy: f64 = shares.clone().filter(|&p| p > 0.0).map(|p| p * (1.0 / p).ln()).sum();
         let covered = shares.filter(|&p| p >= COVERED * even).count();
         let balance = if counts.len() > 1 { entropy / (counts.len() as f64).ln() } else { 1.0 };
         Classes { counts, covered, balance }

@@ -29,7 +29,7 @@ pub struct Measures {
     pub precision_recall: PrecisionRecall,
     pub classes: Classes,
     /// The mean distance of the first images to the nearest training image other than themselves: see
-    /// [`neighbours::nearest`].
+    /// [`neighbours::nearest`]. 0 where that was not looked for.
     pub nearest_training: f64,
 }
 
@@ -107,7 +107,15 @@ impl Judge {
     /// # Errors
     /// When the classifier does not take them, or fails.
     pub fn measure(&mut self, images: &Images, progress: &mut dyn FnMut(usize)) -> Result<Judged, QualityError> {
-        self.measure_but(images, None, progress)
+        self.measure_but(images, (None, NEAREST), progress)
+    }
+
+    /// The same measures without the nearest training images, for which the most time is needed.
+    ///
+    /// # Errors
+    /// When the classifier does not take the images, or fails.
+    pub fn compare(&mut self, images: &Images) -> Result<Measures, QualityError> {
+        Ok(self.measure_but(images, (None, 0), &mut |_| {})?.measures)
     }
 
     /// Measures real images in the same way: no samples can be expected to do better.
@@ -116,18 +124,18 @@ impl Judge {
     /// When the classifier fails.
     pub fn floor(&mut self, progress: &mut dyn FnMut(usize)) -> Result<Measures, QualityError> {
         let (images, own) = self.held_out.clone();
-        Ok(self.measure_but(&images, own.as_deref(), progress)?.measures)
+        Ok(self.measure_but(&images, (own.as_deref(), NEAREST), progress)?.measures)
     }
 
     fn measure_but(
         &mut self,
         images: &Images,
-        own: Option<&[u32]>,
+        (own, nearest): (Option<&[u32]>, usize),
         progress: &mut dyn FnMut(usize),
     ) -> Result<Judged, QualityError> {
         let seen = self.classifier.see(images, progress)?;
         let radii = squared_radii(&seen.features, self.threads);
-        let some = images.len().min(NEAREST) * images.pixels();
+        let some = images.len().min(nearest) * images.pixels();
         let (training, pixels) = (&self.training.bytes, images.pixels());
         let nearest = neighbours::nearest(&images.bytes[..some], training, pixels, own, self.threads);
         let real = (&self.reference.features, &self.radii[..]);
