@@ -24,6 +24,7 @@ mod profile;
 mod program_text;
 mod run;
 mod sample;
+mod screen;
 mod train;
 mod tune;
 mod verify;

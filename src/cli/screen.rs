@@ -1,0 +1,163 @@
+//! What is seen of a training run while it goes on.
+
+use gcc_gan::kernel::target::Precision;
+use gcc_gan::train::checkpoint::Meta;
+use gcc_gan::train::session::Session;
+use gcc_gan::train::thousands;
+use gcc_gan::train::trainer::{Observer, Progress};
+use gcc_gan::visible::visible;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between lines where there is no terminal: at least one every ten seconds, also where a step takes two.
+const LINE_EVERY: Duration = Duration::from_secs(8);
+/// Between changes of the line on a terminal.
+const REFRESH_EVERY: Duration = Duration::from_millis(200);
+
+/// What is trained on what, before it begins.
+pub fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
+    let data = session.data();
+    let test = data.test.as_ref().map_or(String::new(), |t| format!(", {} more for testing", thousands(t.len())));
+    let precision = match meta.precision {
+        Precision::F32 => String::new(),
+        lower => format!(" in {}", lower.name()),
+    };
+    let mut text = format!(
+        "{}: batches of {}, {} steps an epoch, on {device}{precision}, seed {}\n",
+        meta.program,
+        session.batch(),
+        thousands(session.steps_per_epoch() as usize),
+        meta.seed
+    );
+    if !meta.sets.is_empty() {
+        text += &format!("set: {}\n", meta.set_arguments().join(" "));
+    }
+    text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
+    data.notes.iter().chain(session.left_out()).for_each(|note| text += &format!("note: {}\n", visible(note)));
+    text + &format!("run: {}\n", run.display())
+}
+
+/// What the user sees: lines on standard output, and one that changes on a terminal. None of it can end a run.
+pub struct Screen {
+    /// Set where the user wants the run to end.
+    pub interrupted: Arc<AtomicBool>,
+    bar: ProgressBar,
+    is_terminal: bool,
+    /// When something was shown last, and when it all began.
+    shown: Instant,
+    pub started: Instant,
+    /// Whether standard output still takes what is written to it.
+    is_open: bool,
+}
+
+impl Screen {
+    pub fn new() -> Screen {
+        let bar = ProgressBar::no_length();
+        // Nothing but a message: it is cut to the terminal's width, which a bar and numbers around it are not.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
+        let (shown, started) = (Instant::now(), Instant::now());
+        let is_terminal = io::stderr().is_terminal();
+        Screen { interrupted: Arc::default(), bar, is_terminal, shown, started, is_open: true }
+    }
+
+    /// Writes lines on standard output. A reader that has gone is told of once, elsewhere, and the run goes on.
+    pub fn print(&mut self, text: &str) {
+        self.shown = Instant::now();
+        if !self.is_open {
+            return;
+        }
+        if let Err(error) = self.bar.suspend(|| super::print(text.trim_end())) {
+            self.is_open = false;
+            self.warning(&format!(
+                "standard output cannot be written ({}): the run continues without it",
+                error.root_cause()
+            ));
+        }
+    }
+
+    fn line(&mut self, now: &Progress, what: &str) {
+        let text = format!(
+            "step {:>6}  epoch {:>6.2}  {:>5.0} images/s  {}  {what}",
+            now.step,
+            now.epoch,
+            now.images_per_second,
+            listed(&now.values)
+        );
+        self.print(text.trim_end());
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Screen {
+    fn is_cancelled(&mut self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
+    fn wants_progress(&mut self) -> bool {
+        let every = if self.is_terminal { REFRESH_EVERY } else { LINE_EVERY };
+        self.shown.elapsed() >= every
+    }
+
+    fn progress(&mut self, now: &Progress) {
+        if !self.is_terminal {
+            return self.line(now, "");
+        }
+        self.shown = Instant::now();
+        // What matters most comes first: the rest is cut off where the terminal is narrow.
+        self.bar.set_message(format!(
+            "step {}/{}  {}  {} left  epoch {:.2}  {:.0} images/s",
+            now.step,
+            now.until,
+            visible(&listed(&now.values)),
+            indicatif::HumanDuration(now.left),
+            now.epoch,
+            now.images_per_second
+        ));
+    }
+
+    fn report(&mut self, now: &Progress) {
+        self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
+    }
+
+    fn examined(&mut self, step: u64, measures: &[(String, f32)], is_best: bool) {
+        let named = |name: &str| name.trim_start_matches("eval_").replace('_', " ");
+        let figures = measures.iter().map(|(name, value)| format!("{} {}", named(name), figure(*value)));
+        let best = if is_best { "  the best so far" } else { "" };
+        self.print(&format!("step {step:>6}  samples: {}{best}", figures.collect::<Vec<_>>().join("  ")));
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "warning: {}", visible(message));
+        });
+    }
+}
+
+fn listed(values: &BTreeMap<String, f32>) -> String {
+    let figures = values.iter().map(|(name, value)| format!("{name} {}", figure(*value)));
+    figures.collect::<Vec<_>>().join("  ")
+}
+
+/// Four places, or two digits of what would show too few of them, such as a learning rate.
+fn figure(value: f32) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.4}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn small_figures_are_not_shown_as_zero() {
+        let shown = [0.0, 2e-4, -0.00099, 0.001, 1.23456, f32::NAN].map(super::figure);
+        assert_eq!(shown, ["0.0000", "2.0e-4", "-9.9e-4", "0.0010", "1.2346", "NaN"]);
+    }
+}
