@@ -18,7 +18,7 @@ use gcc_gan::plan::{self, EntryPlan};
 use gcc_gan::schedule::Fusion;
 use gcc_gan::train::session::entry;
 use gcc_gan::visible::visible;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -261,7 +261,7 @@ fn checking(validate: bool) -> ProgressBar {
     if !validate {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(None, super::bar_target());
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} passes checked: {wide_msg}") {
         bar.set_style(style);
     }

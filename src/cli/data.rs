@@ -108,7 +108,7 @@ impl Bar {
         };
         if self.bar.as_ref().is_none_or(|(before, _)| *before != what) {
             self.finish();
-            let bar = ProgressBar::new(of).with_message(what);
+            let bar = ProgressBar::with_draw_target(Some(of), super::bar_target()).with_message(what);
             bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
             self.bar = Some((what, bar));
         }

@@ -7,7 +7,7 @@ use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::kernel::target::Architecture;
 use gcc_gan::plan::Plan;
 use gcc_gan::visible::visible;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub enum Made {
 
 fn compile(plan: &Plan, architectures: &[Architecture]) -> Result<Ahead, AheadError> {
     // Hidden where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(None, super::bar_target());
     if let Ok(style) = ProgressStyle::with_template("compiling kernels {bar:30} {pos}/{len}") {
         bar.set_style(style);
     }

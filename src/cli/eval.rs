@@ -311,7 +311,7 @@ struct Bar(ProgressBar);
 
 impl Bar {
     fn new() -> Bar {
-        let bar = ProgressBar::new_spinner();
+        let bar = ProgressBar::with_draw_target(None, super::bar_target());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {msg}  {elapsed}") {
             bar.set_style(style);
         }

@@ -6,6 +6,7 @@
 
 mod animate;
 mod compile;
+mod completions;
 mod data;
 mod device;
 mod device_code;
@@ -18,6 +19,7 @@ mod graphs;
 mod import;
 mod inputs;
 mod inspect;
+mod man;
 mod ops;
 mod output;
 mod profile;
@@ -32,8 +34,10 @@ mod verify;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use gcc_gan::visible::visible;
+use indicatif::ProgressDrawTarget;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Compile a model, its losses and its training step to one static plan, and train it.
 ///
@@ -57,6 +61,16 @@ Examples:
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Print nothing but errors, warnings and JSON
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// Whether `--quiet` was given.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+fn is_quiet() -> bool {
+    IS_QUIET.load(Ordering::Relaxed)
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +94,8 @@ enum Command {
     Import(import::Args),
     Data(data::Args),
     Devices(devices::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Interrupted, after the state was saved: 128 + SIGINT, as shells have it.
@@ -99,6 +115,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return tell(&told),
     };
+    IS_QUIET.store(cli.quiet, Ordering::Relaxed);
     let result = match cli.command {
         Command::Compile(args) => compile::run(args),
         Command::Verify(args) => verify::run(args),
@@ -119,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Data(args) => data::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     };
     match result {
         Ok(code) => code,
@@ -197,15 +216,23 @@ fn width() -> usize {
     std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100).clamp(40, 160)
 }
 
-/// Prints text for people on standard output. Names in it may come from a stranger's file: what a terminal would obey is
+/// Prints text for people on standard output, unless they want none. Names in it may come from a stranger's file: what a terminal would obey is
 /// written out.
 fn print(text: &str) -> Result<()> {
+    if is_quiet() {
+        return Ok(());
+    }
     print_bytes(&visible(text))
 }
 
 /// Prints text for programs on standard output: as it is, unless it goes to a terminal.
 fn print_exact(text: &str) -> Result<()> {
-    if io::stdout().is_terminal() { print(text) } else { print_bytes(text) }
+    if io::stdout().is_terminal() { print_bytes(&visible(text)) } else { print_bytes(text) }
+}
+
+/// Where a bar of progress is drawn: on standard error, if that is a terminal, and if anything is to be seen.
+fn bar_target() -> ProgressDrawTarget {
+    if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
 }
 
 fn print_bytes(text: &str) -> Result<()> {

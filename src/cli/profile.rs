@@ -11,7 +11,7 @@ use gcc_gan::inspect::profile::grouped::{By, GroupTime};
 use gcc_gan::inspect::profile::origin::kernel_origins;
 use gcc_gan::inspect::profile::{KernelTime, Recorded, StepTime, Subject, measure};
 use gcc_gan::visible::visible;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -152,7 +152,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let entry = entry_of(&plan, args.entry.as_deref())?;
     let style = ProgressStyle::with_template("measuring {bar:30} {pos}/{len} steps  {eta} left")?;
     // Hidden where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(Some(args.steps.into()), ProgressDrawTarget::stderr()).with_style(style);
+    let bar = ProgressBar::with_draw_target(Some(args.steps.into()), super::bar_target()).with_style(style);
     let progress = &mut |step| bar.set_position(step as u64);
     let mut profile =
         measure(opened.device.as_ref(), plan.clone(), &entry.name, args.steps.into(), args.seed, progress)?;

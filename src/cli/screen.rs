@@ -2,11 +2,13 @@
 
 use gcc_gan::kernel::target::Precision;
 use gcc_gan::train::checkpoint::Meta;
+use gcc_gan::train::data::Split;
 use gcc_gan::train::session::Session;
 use gcc_gan::train::thousands;
 use gcc_gan::train::trainer::{Observer, Progress};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -42,8 +44,21 @@ pub fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> Stri
     text + &format!("run: {}\n", run.display())
 }
 
-/// What the user sees: lines on standard output, and one that changes on a terminal. None of it can end a run.
+/// The same for a script.
+pub fn beginning(session: &Session, meta: &Meta, device: &str, run: &Path, until: u64) -> Value {
+    let data = session.data();
+    let test = data.test.as_ref().map_or(0, Split::len);
+    json!({
+        "event": "begin", "run": run, "program": meta.program, "set": meta.sets, "seed": meta.seed, "device": device,
+        "precision": meta.precision.name(), "batch": session.batch(), "steps_per_epoch": session.steps_per_epoch(),
+        "data": data.why, "images": data.train.len(), "test_images": test, "step": session.step_count(), "until": until,
+    })
+}
+
+/// What the user sees: lines on standard output, and one that changes on a terminal; or JSON. None of it can end a run.
 pub struct Screen {
+    /// Whether lines are JSON objects.
+    is_json: bool,
     /// Set where the user wants the run to end.
     pub interrupted: Arc<AtomicBool>,
     bar: ProgressBar,
@@ -56,24 +71,38 @@ pub struct Screen {
 }
 
 impl Screen {
-    pub fn new() -> Screen {
-        let bar = ProgressBar::no_length();
+    pub fn new(is_json: bool) -> Screen {
+        let bar = ProgressBar::with_draw_target(None, super::bar_target());
         // Nothing but a message: it is cut to the terminal's width, which a bar and numbers around it are not.
         if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
             bar.set_style(style);
         }
         let (shown, started) = (Instant::now(), Instant::now());
         let is_terminal = io::stderr().is_terminal();
-        Screen { interrupted: Arc::default(), bar, is_terminal, shown, started, is_open: true }
+        Screen { is_json, interrupted: Arc::default(), bar, is_terminal, shown, started, is_open: true }
     }
 
-    /// Writes lines on standard output. A reader that has gone is told of once, elsewhere, and the run goes on.
+    /// Shows lines to a person.
     pub fn print(&mut self, text: &str) {
+        if !self.is_json {
+            self.write(|| super::print(text.trim_end()));
+        }
+    }
+
+    /// Shows an event to a script.
+    pub fn event(&mut self, event: &Value) {
+        if self.is_json {
+            self.write(|| super::print_exact(&event.to_string()));
+        }
+    }
+
+    /// Writes on standard output. A reader that has gone is told of once, elsewhere, and the run goes on.
+    fn write(&mut self, write: impl Fn() -> anyhow::Result<()>) {
         self.shown = Instant::now();
         if !self.is_open {
             return;
         }
-        if let Err(error) = self.bar.suspend(|| super::print(text.trim_end())) {
+        if let Err(error) = self.bar.suspend(write) {
             self.is_open = false;
             self.warning(&format!(
                 "standard output cannot be written ({}): the run continues without it",
@@ -104,6 +133,9 @@ impl Observer for Screen {
     }
 
     fn wants_progress(&mut self) -> bool {
+        if self.is_json || super::is_quiet() {
+            return false;
+        }
         let every = if self.is_terminal { REFRESH_EVERY } else { LINE_EVERY };
         self.shown.elapsed() >= every
     }
@@ -126,14 +158,28 @@ impl Observer for Screen {
     }
 
     fn report(&mut self, now: &Progress) {
+        self.event(&json!({
+            "event": "report", "step": now.step, "until": now.until, "epoch": now.epoch, "ends_epoch": now.ends_epoch,
+            "images_per_second": now.images_per_second, "values": now.values,
+        }));
         self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
     }
 
     fn examined(&mut self, step: u64, measures: &[(String, f32)], is_best: bool) {
+        let values: BTreeMap<_, _> = measures.iter().map(|(name, value)| (name, value)).collect();
+        self.event(&json!({ "event": "examined", "step": step, "values": values, "is_best": is_best }));
         let named = |name: &str| name.trim_start_matches("eval_").replace('_', " ");
         let figures = measures.iter().map(|(name, value)| format!("{} {}", named(name), figure(*value)));
         let best = if is_best { "  the best so far" } else { "" };
         self.print(&format!("step {step:>6}  samples: {}{best}", figures.collect::<Vec<_>>().join("  ")));
+    }
+
+    fn saved(&mut self, step: u64, file: &Path) {
+        self.event(&json!({ "event": "saved", "step": step, "file": file }));
+    }
+
+    fn sampled(&mut self, step: u64, file: &Path) {
+        self.event(&json!({ "event": "sampled", "step": step, "file": file }));
     }
 
     fn warning(&mut self, message: &str) {

@@ -2,7 +2,7 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::program_text::{Found, MathArgs, ProgramText, find};
-use super::screen::{Screen, heading};
+use super::screen::{Screen, beginning, heading};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
@@ -15,6 +15,7 @@ use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
 use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Target, TrainError};
+use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -98,6 +99,9 @@ pub struct Args {
     /// Resume a run: its folder, or the one under --out that was saved last
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math", "math"])]
     resume: Option<Option<PathBuf>>,
+    /// Print JSON in place of text, an object a line: the run's beginning, reports, what was measured and saved, and its end
+    #[arg(long)]
+    json: bool,
     /// Never use the network
     #[arg(long)]
     offline: bool,
@@ -141,7 +145,7 @@ struct Job {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let mut screen = Screen::new();
+    let mut screen = Screen::new(args.json);
     let opened = args.device.open()?;
     let mut job = match &args.resume {
         Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
@@ -174,7 +178,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
     };
-    screen.print(&heading(&session, &job.meta, &opened.device.name(), run.path()));
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
     let pace = Pace {
@@ -184,6 +187,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         keep: args.keep,
         ..pace(args.log_every)
     };
+    let device = opened.device.name();
+    screen.print(&heading(&session, &job.meta, &device, run.path()));
+    screen.event(&beginning(&session, &job.meta, &device, run.path(), pace.until));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, path) = (session.step_count(), run.path().display());
@@ -195,9 +201,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         _ => error.into(),
     });
-    match ended? {
+    let ended = ended?;
+    let seconds = screen.started.elapsed().as_secs_f64();
+    let how = match ended {
+        Ended::Complete => "complete",
+        Ended::NothingToDo => "nothing to do",
+        Ended::Cancelled => "interrupted",
+    };
+    screen.event(&json!({ "event": "end", "ended": how, "step": step, "seconds": seconds, "run": run.path() }));
+    match ended {
         Ended::Complete => {
-            screen.print(&format!("{steps} complete in {:.0} s: {path}", screen.started.elapsed().as_secs_f64()));
+            screen.print(&format!("{steps} complete in {seconds:.0} s: {path}"));
             Ok(ExitCode::SUCCESS)
         }
         Ended::NothingToDo => {

@@ -9,7 +9,7 @@ use gcc_gan::compile::Options;
 use gcc_gan::kernel::target::Target;
 use gcc_gan::plan;
 use gcc_gan::tune::{Effort, Found, Tuned, tune};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let entry = entry_of(&untuned, args.entry.as_deref())?.name.clone();
     let style = ProgressStyle::with_template("tuning {bar:30} {pos}/{len} kernels  {eta} left")?;
     // Hidden where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+    let bar = ProgressBar::with_draw_target(None, super::bar_target()).with_style(style);
     let effort = Effort { candidates: args.candidates.into(), steps: args.steps.into(), rounds: args.rounds.into() };
     let progress = &mut |done: usize, of: usize| {
         bar.set_length(of as u64);
