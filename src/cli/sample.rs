@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use gcc_gan::exec::Executor;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
 use gcc_gan::train::picture::{self, Format};
+use gcc_gan::train::quality::classifier::Classifier;
+use gcc_gan::train::quality::{self, classes};
 use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::sampling::{self, Images, Noise, Wanted};
 use gcc_gan::train::{rundir, session};
@@ -23,6 +25,7 @@ Examples:
   gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
   gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
   gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png
+  gcc-gan sample --checkpoint runs/dcgan-001 --sort --grid 10x20 -o sorted.png
   gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
   gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
   gcc-gan sample --checkpoint runs/vae-001 --reconstruct -o before-and-after.png")]
@@ -48,6 +51,9 @@ pub struct Args {
     /// From noise without numbers further from 0 than this: images that are more alike, and more like the common ones
     #[arg(long, value_name = "LIMIT", value_parser = limit)]
     truncation: Option<f32>,
+    /// In the order of the digits that the built-in classifier (see `eval`) sees in the images, the surest of each first
+    #[arg(long, conflicts_with_all = ["interpolate", "reconstruct"])]
+    sort: bool,
     /// From the noise of one seed to that of the next, on great circles: along the rows, or in a GIF one moment after the
     /// other
     #[arg(long, value_name = "SEED,SEED,...", value_delimiter = ',', num_args = 1, conflicts_with = "seed")]
@@ -129,7 +135,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 [] => Noise::Seed(args.seed),
                 seeds => Noise::Across(seeds.to_vec()),
             };
-            made(&args, executor.as_mut(), noise, &meta.program)?
+            let made = made(&args, executor.as_mut(), noise, &meta.program)?;
+            if args.sort { sorted(made, args.device.thread_count())? } else { made }
         };
         picture(&args, &images)?.write(&args.output)?;
         let one = args.grid.cells() == 1;
@@ -152,6 +159,15 @@ fn made(args: &Args, executor: &mut dyn Executor, noise: Noise, program: &str) -
     let wanted = Wanted { grid: args.grid, noise, labels: args.label.clone(), truncation: args.truncation };
     let images = sampling::sample(executor, &wanted)?;
     images.with_context(|| format!("`{program}` has no entry `sample`: it makes no images"))
+}
+
+/// In the order of the classes that the classifier sees.
+fn sorted(images: Images, threads: usize) -> Result<Images> {
+    let seen = Classifier::new(threads)?.see(&quality::Images::of_samples(&images), &mut |_| {})?;
+    let each = images.shape[1..].iter().product::<usize>();
+    let order = classes::order(&seen.logits);
+    let values = order.into_iter().flat_map(|i| images.values[i * each..][..each].iter().copied()).collect();
+    Ok(Images { values, ..images })
 }
 
 fn picture(args: &Args, images: &Images) -> Result<picture::Picture> {
@@ -178,7 +194,7 @@ fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Resu
 
 /// A bar of pictures; nothing where standard error is no terminal.
 pub fn bar(count: u64) -> ProgressBar {
-    let bar = ProgressBar::new(count);
+    let bar = ProgressBar::with_draw_target(Some(count), super::bar_target());
     bar.set_style(
         ProgressStyle::with_template("{wide_bar} {pos}/{len} pictures {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),

@@ -24,6 +24,19 @@ pub fn predicted(logits: &Matrix) -> Vec<usize> {
     logits.column_iter().map(|column| (0..column.len()).fold(0, |best, i| largest(best, i, &column))).collect()
 }
 
+/// The order in which images stand by their classes, those of one class by how sure the classifier is, the surest first.
+pub fn order(logits: &Matrix) -> Vec<usize> {
+    let classes = predicted(logits);
+    // What all other classes weigh beside the likeliest: less is surer.
+    let doubt = |i: usize| {
+        let column = logits.column(i);
+        column.iter().map(|logit| (logit - column.max()).exp()).sum::<f64>()
+    };
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by(|&a, &b| classes[a].cmp(&classes[b]).then(doubt(a).total_cmp(&doubt(b))));
+    order
+}
+
 impl Classes {
     pub fn of(logits: &Matrix) -> Classes {
         let mut counts = vec![0; logits.nrows()];
@@ -81,6 +94,9 @@ mod tests {
     fn classes_are_counted() {
         let half = Classes::of(&sure(2));
         assert_eq!((half.counts, half.covered), (vec![12, 12, 0, 0], 2));
+        // Two of class 1, the surer one first, before one of class 2.
+        let logits = Matrix::from_column_slice(3, 3, &[0.0, 0.0, 5.0, 0.0, 1.0, 0.0, 0.0, 4.0, 0.0]);
+        assert_eq!(order(&logits), [2, 1, 0]);
         assert!((half.balance - 0.5).abs() < 1e-12);
         assert_eq!(Classes::of(&sure(4)).balance, 1.0);
         assert_eq!(predicted(&Matrix::from_column_slice(3, 2, &[1.0, 1.0, 0.0, -3.0, -2.0, -1.0])), [0, 2]);
