@@ -599,10 +599,43 @@ fn a_run_that_is_no_longer_finite_fails() {
     assert!(err.contains("`body` and `head` became infinite or NaN"), "{err}");
     assert!(err.contains("the last good checkpoint is runs/r/checkpoint.safetensors, of step 0"), "{err}");
     assert!(err.contains("learning rate"), "{err}");
+    assert!(err.contains("evaluated operation by operation") && err.contains("the first value that is "), "{err}");
+    assert!(err.contains("graphs/lenet.ron:") && err.contains("from finite values"), "{err}");
     for (_, bytes) in tensors_of(&dir.path().join("runs/r/checkpoint.safetensors")) {
         assert!(bytes.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()));
     }
     succeed(dir.path(), &["train", "--offline", "--resume", "runs/r", "--set", "lr=1e-3", "--steps", "2"]);
+}
+
+/// The line and column in a user's own program, and what came in there.
+#[test]
+fn where_a_run_stopped_being_finite_is_shown() {
+    let dir = TempDir::new().unwrap();
+    let text = r#"Program(
+    name: "own",
+    sizes: { "batch": 8 },
+    networks: { "net": Network(input: [1, 28, 28], layers: [Flatten(), Dense(1)]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Images(["batch", 1, 28, 28]) },
+            steps: [
+                Let("y", Call("net", "x", Training)),
+                Let("none", Sub("y", "y")),
+                Let("loss", Neg(Mean(Log("none")))),
+                Minimise("loss", "net", Sgd(lr: 0.1)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)
+"#;
+    fs::write(dir.path().join("own.ron"), text).unwrap();
+    let args = ["train", "own.ron", "--offline", "--data", "embedded", "--steps", "3", "--name", "r"];
+    let err = fail(dir.path(), 1, &args);
+    assert!(err.contains("-[own.ron:11:38]"), "{err}");
+    assert!(err.contains("`log`, from finite values") && err.contains("`none` = 0.0000"), "{err}");
+    assert!(err.contains("of step 1 (own.ron:11:38)"), "{err}");
+    assert!(dir.path().join("runs/r/checkpoint.safetensors").is_file());
 }
 
 #[cfg(target_os = "linux")]

@@ -13,7 +13,7 @@ use gcc_gan::train::data::Dataset;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target, TrainError};
+use gcc_gan::train::trainer::{self, Ended, NonFinite, Observer, Pace, Progress, Target, TrainError};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -152,6 +152,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..pace(args.log_every) };
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
+    if let Err(TrainError::NonFinite(NonFinite { first: Some(first), .. })) = &ended {
+        super::show(&first.place);
+    }
     let (step, path) = (session.step_count(), run.path().display());
     let resume = format!("gcc-gan train --resume {path}{}", args.device.to_continue());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
@@ -416,6 +419,12 @@ impl Observer for Screen {
 
     fn report(&mut self, now: &Progress) {
         self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
+    }
+
+    fn note(&mut self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "note: {}", visible(message));
+        });
     }
 
     fn warning(&mut self, message: &str) {

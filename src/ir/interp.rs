@@ -161,6 +161,20 @@ pub fn evaluate_nodes<T: Element>(
     bindings: &Bindings<T>,
     wanted: &[NodeId],
 ) -> Result<HashMap<NodeId, Value<T>>, InterpError> {
+    evaluate_while(graph, bindings, wanted, &mut |_, _, _| true)
+}
+
+/// [`evaluate_nodes`] for as long as `goes_on`, which is shown each node, the values of its operands and its own, in
+/// the order of [`Graph::topological`].
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_while<T: Element>(
+    graph: &Graph,
+    bindings: &Bindings<T>,
+    wanted: &[NodeId],
+    goes_on: &mut dyn FnMut(NodeId, &[&Value<T>], &Value<T>) -> bool,
+) -> Result<HashMap<NodeId, Value<T>>, InterpError> {
     let mut needed = vec![false; graph.bound()];
     let mut stack = wanted.to_vec();
     while let Some(id) = stack.pop() {
@@ -177,9 +191,11 @@ pub fn evaluate_nodes<T: Element>(
     let mut values: HashMap<NodeId, Value<T>> = HashMap::new();
     for id in order {
         let operands = graph.operands(id);
-        let value = {
+        let (value, is_last) = {
             let operands: Vec<&Value<T>> = operands.iter().map(|o| &values[o]).collect();
-            node_value(graph, id, &operands, bindings)?
+            let value = node_value(graph, id, &operands, bindings)?;
+            let is_last = !goes_on(id, &operands, &value);
+            (value, is_last)
         };
         for operand in operands {
             uses[operand.index()] -= 1;
@@ -188,6 +204,9 @@ pub fn evaluate_nodes<T: Element>(
             }
         }
         values.insert(id, value);
+        if is_last {
+            break;
+        }
     }
     Ok(values)
 }

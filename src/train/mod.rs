@@ -8,6 +8,7 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod data;
+pub mod diverged;
 pub mod metrics;
 pub mod picture;
 pub mod quality;

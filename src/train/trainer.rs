@@ -38,6 +38,7 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
+use super::diverged::{self, First};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::picture::ImageError;
 use super::rundir::RunDir;
@@ -146,6 +147,9 @@ pub trait Observer {
 
     /// Something other than the training itself failed; the run goes on. Told once for each kind of thing.
     fn warning(&mut self, _message: &str) {}
+
+    /// Something is done besides the training that takes time.
+    fn note(&mut self, _message: &str) {}
 }
 
 /// An observer that looks at nothing.
@@ -176,7 +180,7 @@ pub enum TrainError {
 }
 
 /// A step made something infinite or NaN.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NonFinite {
     /// The networks whose state is no longer finite; none where only a loss is not.
     pub networks: Vec<String>,
@@ -189,6 +193,8 @@ pub struct NonFinite {
     pub checkpoint: PathBuf,
     pub saved: u64,
     pub run: PathBuf,
+    /// Where it began; absent where that was not found.
+    pub first: Option<Box<First>>,
 }
 
 impl std::fmt::Display for NonFinite {
@@ -203,10 +209,11 @@ impl std::fmt::Display for NonFinite {
         };
         let values: Vec<String> = self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+        let first = self.first.as_ref().map_or(String::new(), |first| format!(", first {first}"));
         write!(
             f,
-            "{what} became infinite or NaN {when}{values}; the last good checkpoint is {}, of step {}. Lower the learning \
-             rate with --set, in a new run or with --resume {}, or try another --seed",
+            "{what} became infinite or NaN {when}{values}{first}; the last good checkpoint is {}, of step {}. Lower \
+             the learning rate with --set, in a new run or with --resume {}, or try another --seed",
             self.checkpoint.display(),
             self.saved,
             self.run.display()
@@ -215,7 +222,8 @@ impl std::fmt::Display for NonFinite {
 }
 
 /// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its
-/// first step. `meta` says what the run is; its step and position are the session's.
+/// first step. `meta` says what the run is; its step and position are the session's. Where the state is no longer
+/// finite, the steps since the checkpoint are done again to find where that began ([`diverged`]).
 ///
 /// # Errors
 /// When the executor fails, the state is no longer finite, or the first or last checkpoint cannot be written. One in
@@ -269,7 +277,12 @@ pub fn train(
         training.sample()?;
     }
     training.looked = Instant::now();
-    training.run()
+    let ended = training.run();
+    let Err(TrainError::NonFinite(mut found)) = ended else { return ended };
+    let steps = session.step_count() - started;
+    let each = begun.elapsed().div_f64(steps.max(1) as f64);
+    found.first = diverged::look_for_first(session, &found, each, observer).map(Box::new);
+    Err(TrainError::NonFinite(found))
 }
 
 /// Roughly how long the device may be busy with steps that are handed over together: an observer is asked, and shown
@@ -488,14 +501,17 @@ impl Training<'_> {
     }
 
     fn non_finite(&self, step: u64, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
+        let saved = self.saved.unwrap_or_default();
         TrainError::NonFinite(NonFinite {
             networks,
-            after: self.good,
+            // What no flag is about may be so since any step after the last that was saved.
+            after: if self.good < step { self.good } else { saved },
             step,
             values,
             checkpoint: self.run.checkpoint(),
-            saved: self.saved.unwrap_or_default(),
+            saved,
             run: self.run.path().to_owned(),
+            first: None,
         })
     }
 
@@ -588,3 +604,6 @@ impl Training<'_> {
 #[cfg(test)]
 #[path = "trainer_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod watch_tests;
