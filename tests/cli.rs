@@ -47,6 +47,10 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--offline"][..], &SMALL, more].concat()
 }
 
+fn line_of(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
 /// The tensors of a GAN's checkpoint as they are in the file.
 fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
     let tensors = tensors_of(file);
@@ -77,6 +81,8 @@ fn training_leaves_a_run_behind() {
     let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     assert_eq!(last["step"], 4);
     assert!(last["loss_d"].as_f64().unwrap() > 0.0 && last["loss_g"].as_f64().unwrap() > 0.0, "{last}");
+    let diversity: Vec<f64> = metrics.lines().map(|line| line_of(line)["diversity"].as_f64().unwrap()).collect();
+    assert!(diversity.len() == 2 && diversity.iter().all(|d| *d > 0.0 && *d < 0.5), "{diversity:?}");
     tensors(&at("checkpoint.safetensors"));
     // The same name again is refused, and nothing is lost.
     let err = fail(dir.path(), 1, &train(&["--steps", "4", "--name", "first"]));

@@ -9,6 +9,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod data;
 pub mod diverged;
+pub mod diversity;
 pub mod metrics;
 pub mod picture;
 pub mod quality;

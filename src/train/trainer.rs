@@ -39,10 +39,12 @@
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
 use super::diverged::{self, First};
+use super::diversity::{self, DIVERSITY};
 use super::metrics::{Metrics, MetricsError, Record};
 use super::picture::ImageError;
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
+use super::sampling::Images;
 use super::session::{Group, Session, SessionError};
 use super::tensorboard::{Events, EventsError};
 use crate::exec::MOST_RUNS;
@@ -145,7 +147,8 @@ pub trait Observer {
     /// The sample grid of a step was written.
     fn sampled(&mut self, _step: u64, _file: &Path) {}
 
-    /// Something other than the training itself failed; the run goes on. Told once for each kind of thing.
+    /// Something other than the training itself failed, told once for each kind of thing; or samples are nearly alike.
+    /// The run goes on.
     fn warning(&mut self, _message: &str) {}
 
     /// Something is done besides the training that takes time.
@@ -249,6 +252,7 @@ pub fn train(
         observer,
         metrics: None,
         events: None,
+        diversity: None,
         warned: BTreeSet::new(),
         good: started,
         saved: None,
@@ -273,8 +277,10 @@ pub fn train(
         Ok(events) => training.events = Some(events),
         Err(error) => training.warn("events", &format!("nothing is written for TensorBoard: {error}")),
     }
+    training.diversity = diversity::Watch::new(training.session.plan(), training.session.data(), pace.grid.cells());
     if started == 0 {
-        training.sample()?;
+        let made = training.session.sample(pace.grid)?;
+        training.keep_samples(made.as_ref());
     }
     training.looked = Instant::now();
     let ended = training.run();
@@ -316,6 +322,8 @@ struct Training<'t> {
     metrics: Option<Metrics>,
     /// For TensorBoard; absent where they cannot be written.
     events: Option<Events>,
+    /// Absent where samples tell nothing about it.
+    diversity: Option<diversity::Watch>,
     /// What was warned of already.
     warned: BTreeSet<&'static str>,
     /// The last step after which all was seen to be finite.
@@ -412,7 +420,7 @@ impl Training<'_> {
         let ends = step == self.pace.until;
         let ends_epoch = group.ends_epoch && is_last;
         let samples = ends || step.is_multiple_of(self.pace.sample_every);
-        let measures = ends || ends_epoch || step.is_multiple_of(self.pace.metrics_every);
+        let measures = ends || ends_epoch || samples || step.is_multiple_of(self.pace.metrics_every);
         self.is_unsaved |= samples || ends_epoch;
         let looks = is_last && self.observer.wants_progress();
         if !(looks || measures || self.is_unsaved) {
@@ -431,6 +439,13 @@ impl Training<'_> {
             }
         }
         let epoch = self.session.epoch_after(group, i);
+        // How diverse they are belongs in the line. That they cannot be made must not keep the state from being saved.
+        let made = if samples { self.session.sample(self.pace.grid) } else { Ok(None) };
+        let measured = made.as_ref().ok().and_then(Option::as_ref).zip(self.diversity.as_ref());
+        let diversity = measured.and_then(|(made, watch)| watch.measure(made));
+        if let Some(diversity) = diversity {
+            values.entry(DIVERSITY.to_string()).or_insert(diversity);
+        }
         // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
         // beyond the checkpoint is removed when the run is resumed.
         if measures {
@@ -450,8 +465,10 @@ impl Training<'_> {
                 }
             };
         }
-        if samples {
-            self.sample()?;
+        self.keep_samples(made?.as_ref());
+        let told = self.diversity.as_mut().zip(diversity);
+        if let Some(told) = told.and_then(|(watch, diversity)| watch.look(step, diversity, &self.run.sample(step))) {
+            self.observer.warning(&told);
         }
         // What was done meanwhile is no time of the steps.
         let is_report = ends || ends_epoch || (measures && step.is_multiple_of(self.pace.report_every));
@@ -569,8 +586,9 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn sample(&mut self) -> Result<(), TrainError> {
-        let Some(made) = self.session.sample(self.pace.grid)? else { return Ok(()) };
+    /// Writes the grid of the present step.
+    fn keep_samples(&mut self, made: Option<&Images>) {
+        let Some(made) = made else { return };
         let step = self.session.step_count();
         let file = self.run.sample(step);
         // Someone may have tidied up.
@@ -585,7 +603,6 @@ impl Training<'_> {
             }
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),
         }
-        Ok(())
     }
 
     fn look_at_events(&mut self, written: Option<Result<(), EventsError>>) {

@@ -1,4 +1,4 @@
-//! Where numbers stop being finite, on images of 4×4 pixels.
+//! The two watches over a run, on images of 4×4 pixels: where numbers stop being finite, and samples that become alike.
 
 use super::tests::{LINE, Seen, pace, program, run_dir, session};
 use super::*;
@@ -129,4 +129,39 @@ fn a_search_can_be_interrupted_and_leaves_the_checkpoint() {
     assert!(matches!(&error, TrainError::NonFinite(found) if found.first.is_none()), "{error}");
     assert!(observer.notes.last().unwrap().contains("(the search was interrupted)"), "{:?}", observer.notes);
     assert_eq!(fs::read(run.checkpoint()).unwrap(), observer.saved);
+}
+
+/// A linear map of noise that training shrinks to nothing.
+#[test]
+fn samples_that_become_alike_are_warned_of_once_and_measured() {
+    const SAMPLED: &str = r#""sample": Entry(inputs: { "z": Tensor([36, 1, 4, 4]) },
+        steps: [Let("images", Call("map", "z", Inference))], outputs: ["images"]), "train_step""#;
+    let text = program(
+        r#""batch""#,
+        r#""map": Network(input: [1, 4, 4], layers: [Flatten(), Dense(16), Reshape([1, 4, 4])])"#,
+        r#"Let("y", Call("map", Normal(["batch", 1, 4, 4]), Training)),
+           Let("loss", Add(Mean(Mul("y", "y")), Mul(Mean("x"), 0))), Minimise("loss", "map", Sgd(lr: 1.0))"#,
+    );
+    let sampling = text.replace(r#""train_step""#, SAMPLED);
+    let (mut session, meta) = session(&sampling, 8);
+    let (_dir, run) = run_dir();
+    let mut seen = Seen::default();
+    let often = Pace { sample_every: 3, ..pace(60) };
+    assert_eq!(train(&mut session, &run, meta, &often, &mut seen).unwrap(), Ended::Complete);
+    let metrics = fs::read_to_string(run.metrics()).unwrap();
+    let records: Vec<Record> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let measured: Vec<(u64, f64)> =
+        records.iter().filter_map(|r| Some((r.step, (*r.values.get(DIVERSITY)?)?))).collect();
+    assert_eq!(measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (1..=20).map(|i| 3 * i).collect::<Vec<_>>());
+    assert!(measured[0].1 > 0.5 && measured[19].1 < 0.1, "{measured:?}");
+    let falls = measured.iter().find(|(_, diversity)| *diversity < 0.25).unwrap().0;
+    assert_eq!(seen.warnings.len(), 1, "{:?}", seen.warnings);
+    let told = format!("the samples of step {falls} have become nearly alike");
+    assert!(seen.warnings[0].starts_with(&told), "{:?}", seen.warnings);
+    assert!(seen.warnings[0].contains(&run.sample(falls).display().to_string()), "{:?}", seen.warnings);
+    // Without samples there is nothing to measure.
+    let (mut session, meta) = super::tests::session(&text, 8);
+    let (_dir, run) = run_dir();
+    train(&mut session, &run, meta, &often, &mut ()).unwrap();
+    assert!(!fs::read_to_string(run.metrics()).unwrap().contains(DIVERSITY));
 }
