@@ -323,6 +323,28 @@ fn smaller(
     })
 }
 
+/// The graph of one entry of a plan with its gradients, before the passes that follow [`DIFFERENTIATE`]: each node is
+/// one operation that was declared, or belongs to the gradient of one. Convolutions are whole. `None` where the plan's
+/// text has no such entry.
+///
+/// # Errors
+/// When this version cannot read the program.
+pub fn differentiated(plan: &Plan, entry: &EntryPlan) -> Result<Option<Graph>, CompileError> {
+    let Source { name, text, overrides, .. } = &plan.source;
+    let module = match &entry.sizes[..] {
+        [(size, examples), ..] => smaller(name, text, overrides, size, *examples, &plan.states)?,
+        [] => declare::load(name, text, overrides, &[])?,
+    };
+    let options = Options {
+        convolutions: Convolutions::Exact,
+        stop_after: Some(DIFFERENTIATE.to_string()),
+        ..Options::of(&plan.source)
+    };
+    let Some(mut found) = module.entries.into_iter().find(|e| e.graph.name == entry.name) else { return Ok(None) };
+    optimise(&mut found, &options, &chosen(&options)?, &mut |_| {}, &mut |_, _| {})?;
+    Ok(Some(found.graph))
+}
+
 /// Compiles a module that was made in another way than by reading the whole of `source`.
 ///
 /// # Errors

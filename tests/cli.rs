@@ -47,6 +47,10 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--offline"][..], &SMALL, more].concat()
 }
 
+fn line_of(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
 /// The tensors of a GAN's checkpoint as they are in the file.
 fn tensors(file: &Path) -> Vec<(String, Vec<u8>)> {
     let tensors = tensors_of(file);
@@ -77,6 +81,8 @@ fn training_leaves_a_run_behind() {
     let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     assert_eq!(last["step"], 4);
     assert!(last["loss_d"].as_f64().unwrap() > 0.0 && last["loss_g"].as_f64().unwrap() > 0.0, "{last}");
+    let diversity: Vec<f64> = metrics.lines().map(|line| line_of(line)["diversity"].as_f64().unwrap()).collect();
+    assert!(diversity.len() == 2 && diversity.iter().all(|d| *d > 0.0 && *d < 0.5), "{diversity:?}");
     tensors(&at("checkpoint.safetensors"));
     // The same name again is refused, and nothing is lost.
     let err = fail(dir.path(), 1, &train(&["--steps", "4", "--name", "first"]));
@@ -599,10 +605,43 @@ fn a_run_that_is_no_longer_finite_fails() {
     assert!(err.contains("`body` and `head` became infinite or NaN"), "{err}");
     assert!(err.contains("the last good checkpoint is runs/r/checkpoint.safetensors, of step 0"), "{err}");
     assert!(err.contains("learning rate"), "{err}");
+    assert!(err.contains("evaluated operation by operation") && err.contains("the first value that is "), "{err}");
+    assert!(err.contains("graphs/lenet.ron:") && err.contains("from finite values"), "{err}");
     for (_, bytes) in tensors_of(&dir.path().join("runs/r/checkpoint.safetensors")) {
         assert!(bytes.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()));
     }
     succeed(dir.path(), &["train", "--offline", "--resume", "runs/r", "--set", "lr=1e-3", "--steps", "2"]);
+}
+
+/// The line and column in a user's own program, and what came in there.
+#[test]
+fn where_a_run_stopped_being_finite_is_shown() {
+    let dir = TempDir::new().unwrap();
+    let text = r#"Program(
+    name: "own",
+    sizes: { "batch": 8 },
+    networks: { "net": Network(input: [1, 28, 28], layers: [Flatten(), Dense(1)]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Images(["batch", 1, 28, 28]) },
+            steps: [
+                Let("y", Call("net", "x", Training)),
+                Let("none", Sub("y", "y")),
+                Let("loss", Neg(Mean(Log("none")))),
+                Minimise("loss", "net", Sgd(lr: 0.1)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)
+"#;
+    fs::write(dir.path().join("own.ron"), text).unwrap();
+    let args = ["train", "own.ron", "--offline", "--data", "embedded", "--steps", "3", "--name", "r"];
+    let err = fail(dir.path(), 1, &args);
+    assert!(err.contains("-[own.ron:11:38]"), "{err}");
+    assert!(err.contains("`log`, from finite values") && err.contains("`none` = 0.0000"), "{err}");
+    assert!(err.contains("of step 1 (own.ron:11:38)"), "{err}");
+    assert!(dir.path().join("runs/r/checkpoint.safetensors").is_file());
 }
 
 #[cfg(target_os = "linux")]

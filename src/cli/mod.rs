@@ -198,14 +198,14 @@ fn report(error: &anyhow::Error) {
     }
 }
 
-/// Shows warnings about a program on standard error.
-fn show_warnings(warnings: &gcc_gan::declare::diagnostic::Diagnostics) {
+/// Shows what is to say about a program on standard error.
+fn show(diagnostics: &gcc_gan::declare::diagnostic::Diagnostics) {
     let mut err = io::stderr();
     let is_terminal = err.is_terminal();
-    let plain = warnings.render(width(), false);
+    let plain = diagnostics.render(width(), false);
     let is_coloured = is_terminal && visible(&plain) == plain;
     let _ = if is_coloured {
-        write!(err, "{}", warnings.render(width(), true))
+        write!(err, "{}", diagnostics.render(width(), true))
     } else {
         write!(err, "{}", visible(&plain))
     };

@@ -79,7 +79,7 @@ impl ProgramText {
 /// Shows what is odd about a program that was compiled.
 fn show_warnings(compiled: &Compiled) {
     if let Some(warnings) = &compiled.warnings {
-        super::show_warnings(warnings);
+        super::show(warnings);
     }
 }
 

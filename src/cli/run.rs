@@ -99,7 +99,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.deny_warnings && !warnings.is_empty() {
         return Err(declare::Error::Text(warnings.denied()).into());
     }
-    super::show_warnings(&warnings);
+    super::show(&warnings);
     if let Some(checkpoint) = checkpoint {
         let mut found = false;
         for (name, tensor) in checkpoint.tensors {

@@ -182,6 +182,12 @@ impl Observer for Screen {
         self.event(&json!({ "event": "sampled", "step": step, "file": file }));
     }
 
+    fn note(&mut self, message: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "note: {}", visible(message));
+        });
+    }
+
     fn warning(&mut self, message: &str) {
         self.bar.suspend(|| {
             let _ = writeln!(io::stderr(), "warning: {}", visible(message));

@@ -14,7 +14,7 @@ use gcc_gan::train::examiner::Examiner;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Target, TrainError};
+use gcc_gan::train::trainer::{self, Ended, NonFinite, Observer, Pace, Target, TrainError};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -192,6 +192,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     screen.event(&beginning(&session, &job.meta, &device, run.path(), pace.until));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
+    if let Err(TrainError::NonFinite(NonFinite { first: Some(first), .. })) = &ended {
+        super::show(&first.place);
+    }
     let (step, path) = (session.step_count(), run.path().display());
     let resume = format!("gcc-gan train --resume {path}{}{}", args.device.to_continue(), args.to_continue());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });

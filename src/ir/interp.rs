@@ -161,6 +161,20 @@ pub fn evaluate_nodes<T: Element>(
     bindings: &Bindings<T>,
     wanted: &[NodeId],
 ) -> Result<HashMap<NodeId, Value<T>>, InterpError> {
+    evaluate_while(graph, bindings, wanted, &mut |_, _, _| true)
+}
+
+/// [`evaluate_nodes`] for as long as `goes_on`, which is shown each node, the values of its operands and its own, in
+/// the order of [`Graph::topological`].
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_while<T: Element>(
+    graph: &Graph,
+    bindings: &Bindings<T>,
+    wanted: &[NodeId],
+    goes_on: &mut dyn FnMut(NodeId, &[&Value<T>], &Value<T>) -> bool,
+) -> Result<HashMap<NodeId, Value<T>>, InterpError> {
     let mut needed = vec![false; graph.bound()];
     let mut stack = wanted.to_vec();
     while let Some(id) = stack.pop() {
@@ -177,9 +191,11 @@ pub fn evaluate_nodes<T: Element>(
     let mut values: HashMap<NodeId, Value<T>> = HashMap::new();
     for id in order {
         let operands = graph.operands(id);
-        let value = {
+        let (value, is_last) = {
             let operands: Vec<&Value<T>> = operands.iter().map(|o| &values[o]).collect();
-            node_value(graph, id, &operands, bindings)?
+            let value = node_value(graph, id, &operands, bindings)?;
+            let is_last = !goes_on(id, &operands, &value);
+            (value, is_last)
         };
         for operand in operands {
             uses[operand.index()] -= 1;
@@ -188,6 +204,9 @@ pub fn evaluate_nodes<T: Element>(
             }
         }
         values.insert(id, value);
+        if is_last {
+            break;
+        }
     }
     Ok(values)
 }
@@ -260,32 +279,24 @@ fn node_value<T: Element>(
             })
         }
         Op::Reshape { .. } | Op::Detach => operands[0].data.clone(),
-        Op::Transpose { permutation } => gather(operands[0], elements, |i| {
-            let index = unravel(i, &ty.shape);
-            let mut source = vec![0; index.len()];
-            permutation.iter().zip(&index).for_each(|(&p, &x)| source[p] = x);
-            Some(ravel(&source, &operands[0].shape))
-        }),
-        Op::Broadcast { .. } => gather(operands[0], elements, |i| {
-            let index: Vec<usize> =
-                unravel(i, &ty.shape).iter().zip(&operands[0].shape).map(|(&x, &size)| x.min(size - 1)).collect();
-            Some(ravel(&index, &operands[0].shape))
-        }),
-        Op::Pad { low, .. } => gather(operands[0], elements, |i| {
-            let index: Option<Vec<usize>> = (unravel(i, &ty.shape).iter().zip(low).zip(&operands[0].shape))
-                .map(|((&x, &low), &size)| x.checked_sub(low).filter(|&x| x < size))
-                .collect();
-            Some(ravel(&index?, &operands[0].shape))
-        }),
-        Op::Slice { start, .. } => gather(operands[0], elements, |i| {
-            let index: Vec<usize> = unravel(i, &ty.shape).iter().zip(start).map(|(x, s)| x + s).collect();
-            Some(ravel(&index, &operands[0].shape))
-        }),
-        Op::Reverse { axes } => gather(operands[0], elements, |i| {
-            let mut index = unravel(i, &ty.shape);
-            axes.iter().for_each(|&a| index[a] = ty.shape[a] - 1 - index[a]);
-            Some(ravel(&index, &ty.shape))
-        }),
+        Op::Transpose { permutation } => {
+            let strides = strides(&operands[0].shape);
+            gather(operands[0], places(&ty.shape, permutation.iter().map(|&p| strides[p]).collect(), 0))
+        }
+        Op::Broadcast { .. } => gather(operands[0], places(&ty.shape, kept_strides(&operands[0].shape, &ty.shape), 0)),
+        Op::Pad { low, .. } => pad(operands[0], low, ty),
+        Op::Slice { start, .. } => {
+            let strides = strides(&operands[0].shape);
+            let first = strides.iter().zip(start).map(|(stride, &start)| stride * start as isize).sum();
+            gather(operands[0], places(&ty.shape, strides, first))
+        }
+        Op::Reverse { axes } => {
+            let mut strides = strides(&ty.shape);
+            let last = |&a: &usize| strides[a] * (ty.shape[a] as isize - 1);
+            let first = if elements == 0 { 0 } else { axes.iter().map(last).sum() };
+            axes.iter().for_each(|&a| strides[a] = -strides[a]);
+            gather(operands[0], places(&ty.shape, strides, first))
+        }
         Op::Concat { axis } => concat(operands, *axis, ty),
         Op::Convert { .. } => stored_as(operands[0].data.clone(), ty.dtype),
         Op::Reduce { kind, .. } => Data::Real(reduce(operands[0], *kind, ty)),
@@ -324,27 +335,62 @@ fn stored_as<T: Element>(data: Data<T>, dtype: DType) -> Data<T> {
     }
 }
 
-/// Elements picked from `source`; 0 where there is none.
-fn gather<T: Element>(source: &Value<T>, elements: usize, pick: impl Fn(usize) -> Option<usize>) -> Data<T> {
+/// The elements of `source` at these places.
+fn gather<T: Element>(source: &Value<T>, places: impl Iterator<Item = usize>) -> Data<T> {
+    match &source.data {
+        Data::Real(values) => Data::Real(places.map(|at| values[at]).collect()),
+        Data::U32(values) => Data::U32(places.map(|at| values[at]).collect()),
+    }
+}
+
+/// The elements of `source` with zeros around them.
+fn pad<T: Element>(source: &Value<T>, low: &[usize], ty: &Type) -> Data<T> {
+    let strides = strides(&ty.shape);
+    let first = strides.iter().zip(low).map(|(stride, &low)| stride * low as isize).sum();
+    let places = places(&source.shape, strides, first);
     match &source.data {
         Data::Real(values) => {
-            Data::Real((0..elements).map(|i| pick(i).map_or(T::from_f64(0.0), |at| values[at])).collect())
+            let mut padded = vec![T::from_f64(0.0); ty.elements()];
+            places.zip(values).for_each(|(at, value)| padded[at] = *value);
+            Data::Real(padded)
         }
-        Data::U32(values) => Data::U32((0..elements).map(|i| pick(i).map_or(0, |at| values[at])).collect()),
+        Data::U32(values) => {
+            let mut padded = vec![0; ty.elements()];
+            places.zip(values).for_each(|(at, value)| padded[at] = *value);
+            Data::U32(padded)
+        }
     }
 }
 
-fn unravel(mut linear: usize, shape: &[usize]) -> Vec<usize> {
+/// How many elements a step along each dimension moves by, in row-major order.
+fn strides(shape: &[usize]) -> Vec<isize> {
+    (0..shape.len()).map(|d| shape[d + 1..].iter().product::<usize>() as isize).collect()
+}
+
+/// The strides of a tensor of shape `kept` for steps in `shape`, along which it has the same size or 1.
+fn kept_strides(kept: &[usize], shape: &[usize]) -> Vec<isize> {
+    let sizes = kept.iter().zip(shape);
+    strides(kept).into_iter().zip(sizes).map(|(stride, (kept, size))| if kept == size { stride } else { 0 }).collect()
+}
+
+/// A place for each index of `shape`, in row-major order: `first`, and a stride further for each step along a
+/// dimension.
+fn places(shape: &[usize], strides: Vec<isize>, first: isize) -> impl Iterator<Item = usize> {
     let mut index = vec![0; shape.len()];
-    for d in (0..shape.len()).rev() {
-        index[d] = linear % shape[d];
-        linear /= shape[d];
-    }
-    index
-}
-
-fn ravel(index: &[usize], shape: &[usize]) -> usize {
-    index.iter().zip(shape).fold(0, |linear, (&i, &size)| linear * size + i)
+    let mut at = first;
+    (0..shape.iter().product()).map(move |_| {
+        let here = at as usize;
+        for d in (0..shape.len()).rev() {
+            index[d] += 1;
+            at += strides[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= strides[d] * shape[d] as isize;
+            index[d] = 0;
+        }
+        here
+    })
 }
 
 fn concat<T: Element>(operands: &[&Value<T>], axis: usize, ty: &Type) -> Data<T> {
@@ -377,10 +423,8 @@ fn reduce<T: Element>(operand: &Value<T>, kind: ReduceKind, ty: &Type) -> Vec<T>
     // Sums are taken in f64, so that the f32 reference is no worse than a blocked sum.
     let combined = |start: f64, combine: &dyn Fn(usize, f64, f64) -> f64| {
         let mut result = vec![start; ty.elements()];
-        for (i, value) in operand.reals().iter().enumerate() {
-            let index: Vec<usize> =
-                unravel(i, &operand.shape).iter().zip(&ty.shape).map(|(&x, &size)| x.min(size - 1)).collect();
-            let at = ravel(&index, &ty.shape);
+        let places = places(&operand.shape, kept_strides(&ty.shape, &operand.shape), 0);
+        for (at, value) in places.zip(operand.reals()) {
             result[at] = combine(at, result[at], value.to_f64());
         }
         result

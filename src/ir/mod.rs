@@ -23,7 +23,7 @@ pub use crate::types::{
 pub use builder::Builder;
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
 pub use infer::{TypeError, infer};
-pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes};
+pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes, evaluate_while};
 pub use module::{Entry, Module};
 pub use op::Op;
 pub use types::{Origin, Role};

@@ -8,6 +8,8 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod data;
+pub mod diverged;
+pub mod diversity;
 pub mod examiner;
 pub mod metrics;
 pub mod picture;

@@ -356,6 +356,19 @@ impl Session {
         Ok(group)
     }
 
+    /// The entry that the next step runs, and the inputs that it is given, by name.
+    pub(super) fn next_inputs(&mut self) -> (usize, Vec<(String, Tensor)>) {
+        let (position, examples) = (self.batches.position(), self.batches.next_size());
+        let Some(feeds) = self.steps.iter_mut().find(|f| f.examples == examples) else {
+            unreachable!("there is a step for each size of batch")
+        };
+        // Where it cannot give all of them no step could run.
+        feeds.fill(&self.data.train, self.batches.next().indices, self.seed);
+        self.batches.seek(position);
+        let names = self.executor.plan().entries[feeds.entry].inputs.iter().map(|input| input.name.clone());
+        (feeds.entry, names.zip(feeds.buffers.iter().map(|(_, tensor)| tensor.clone())).collect())
+    }
+
     /// The scalar outputs of step `i` of the last group, by name; or of the one before it, where it [can
     /// wait](Group::can_wait).
     ///

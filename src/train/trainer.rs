@@ -38,11 +38,14 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
+use super::diverged::{self, First};
+use super::diversity::{self, DIVERSITY};
 use super::examiner::DISTANCE;
 use super::metrics::{self, Metrics, MetricsError, Record};
 use super::picture::ImageError;
 use super::rundir::RunDir;
 use super::sample_grid::{self, Grid};
+use super::sampling::Images;
 use super::session::{Group, Scalars, Session, SessionError};
 use super::tensorboard::{Events, EventsError};
 use crate::exec::MOST_RUNS;
@@ -155,8 +158,12 @@ pub trait Observer {
     /// The sample grid of a step was written.
     fn sampled(&mut self, _step: u64, _file: &Path) {}
 
-    /// Something other than the training itself failed; the run goes on. Told once for each kind of thing.
+    /// Something other than the training itself failed, told once for each kind of thing; or samples are nearly alike.
+    /// The run goes on.
     fn warning(&mut self, _message: &str) {}
+
+    /// Something is done besides the training that takes time.
+    fn note(&mut self, _message: &str) {}
 }
 
 /// An observer that looks at nothing.
@@ -187,7 +194,7 @@ pub enum TrainError {
 }
 
 /// A step made something infinite or NaN.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NonFinite {
     /// The networks whose state is no longer finite; none where only a loss is not.
     pub networks: Vec<String>,
@@ -200,6 +207,8 @@ pub struct NonFinite {
     pub checkpoint: PathBuf,
     pub saved: u64,
     pub run: PathBuf,
+    /// Where it began; absent where that was not found.
+    pub first: Option<Box<First>>,
 }
 
 impl std::fmt::Display for NonFinite {
@@ -214,10 +223,11 @@ impl std::fmt::Display for NonFinite {
         };
         let values: Vec<String> = self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+        let first = self.first.as_ref().map_or(String::new(), |first| format!(", first {first}"));
         write!(
             f,
-            "{what} became infinite or NaN {when}{values}; the last good checkpoint is {}, of step {}. Lower the learning \
-             rate with --set, in a new run or with --resume {}, or try another --seed",
+            "{what} became infinite or NaN {when}{values}{first}; the last good checkpoint is {}, of step {}. Lower \
+             the learning rate with --set, in a new run or with --resume {}, or try another --seed",
             self.checkpoint.display(),
             self.saved,
             self.run.display()
@@ -226,7 +236,8 @@ impl std::fmt::Display for NonFinite {
 }
 
 /// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its
-/// first step. `meta` says what the run is; its step and position are the session's.
+/// first step. `meta` says what the run is; its step and position are the session's. Where the state is no longer
+/// finite, the steps since the checkpoint are done again to find where that began ([`diverged`]).
 ///
 /// # Errors
 /// When the executor fails, the state is no longer finite, or the first or last checkpoint cannot be written. One in
@@ -252,6 +263,7 @@ pub fn train(
         observer,
         metrics: None,
         events: None,
+        diversity: None,
         warned: BTreeSet::new(),
         good: started,
         saved: None,
@@ -282,11 +294,18 @@ pub fn train(
         Ok(events) => training.events = Some(events),
         Err(error) => training.warn("events", &format!("nothing is written for TensorBoard: {error}")),
     }
+    training.diversity = diversity::Watch::new(training.session.plan(), training.session.data(), pace.grid.cells());
     if started == 0 {
-        training.sample()?;
+        let made = training.session.sample(pace.grid)?;
+        training.keep_samples(made.as_ref());
     }
     training.looked = Instant::now();
-    training.run()
+    let ended = training.run();
+    let Err(TrainError::NonFinite(mut found)) = ended else { return ended };
+    let steps = session.step_count() - started;
+    let each = begun.elapsed().div_f64(steps.max(1) as f64);
+    found.first = diverged::look_for_first(session, &found, each, observer).map(Box::new);
+    Err(TrainError::NonFinite(found))
 }
 
 /// Roughly how long the device may be busy with steps that are handed over together: an observer is asked, and shown
@@ -320,6 +339,8 @@ struct Training<'t> {
     metrics: Option<Metrics>,
     /// For TensorBoard; absent where they cannot be written.
     events: Option<Events>,
+    /// Absent where samples tell nothing about it.
+    diversity: Option<diversity::Watch>,
     /// What was warned of already.
     warned: BTreeSet<&'static str>,
     /// The last step after which all was seen to be finite.
@@ -438,7 +459,7 @@ impl Training<'_> {
         let ends_epoch = group.ends_epoch && is_last;
         let samples = ends || step.is_multiple_of(self.pace.sample_every);
         let examines = self.examines(step);
-        let measures = ends || ends_epoch || examines || step.is_multiple_of(self.pace.metrics_every);
+        let measures = ends || ends_epoch || examines || samples || step.is_multiple_of(self.pace.metrics_every);
         self.is_unsaved |= samples || ends_epoch || examines;
         let looks = is_last && self.observer.wants_progress();
         if !(looks || measures || self.is_unsaved) {
@@ -458,6 +479,13 @@ impl Training<'_> {
         }
         let epoch = self.session.epoch_after(group, i);
         let examined = if examines { self.examine(step)? } else { Examined::default() };
+        // How diverse they are belongs in the line. That they cannot be made must not keep the state from being saved.
+        let made = if samples { self.session.sample(self.pace.grid) } else { Ok(None) };
+        let measured = made.as_ref().ok().and_then(Option::as_ref).zip(self.diversity.as_ref());
+        let diversity = measured.and_then(|(made, watch)| watch.measure(made));
+        if let Some(diversity) = diversity {
+            values.entry(DIVERSITY.to_string()).or_insert(diversity);
+        }
         // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
         // beyond the checkpoint is removed when the run is resumed.
         if measures {
@@ -478,8 +506,10 @@ impl Training<'_> {
                 }
             };
         }
-        if samples {
-            self.sample()?;
+        self.keep_samples(made?.as_ref());
+        let told = self.diversity.as_mut().zip(diversity);
+        if let Some(told) = told.and_then(|(watch, diversity)| watch.look(step, diversity, &self.run.sample(step))) {
+            self.observer.warning(&told);
         }
         // What was done meanwhile is no time of the steps.
         let is_report = ends || ends_epoch || (measures && step.is_multiple_of(self.pace.report_every));
@@ -529,14 +559,17 @@ impl Training<'_> {
     }
 
     fn non_finite(&self, step: u64, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
+        let saved = self.saved.unwrap_or_default();
         TrainError::NonFinite(NonFinite {
             networks,
-            after: self.good,
+            // What no flag is about may be so since any step after the last that was saved.
+            after: if self.good < step { self.good } else { saved },
             step,
             values,
             checkpoint: self.run.checkpoint(),
-            saved: self.saved.unwrap_or_default(),
+            saved,
             run: self.run.path().to_owned(),
+            first: None,
         })
     }
 
@@ -641,8 +674,9 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn sample(&mut self) -> Result<(), TrainError> {
-        let Some(made) = self.session.sample(self.pace.grid)? else { return Ok(()) };
+    /// Writes the grid of the present step.
+    fn keep_samples(&mut self, made: Option<&Images>) {
+        let Some(made) = made else { return };
         let step = self.session.step_count();
         let file = self.run.sample(step);
         // Someone may have tidied up.
@@ -657,7 +691,6 @@ impl Training<'_> {
             }
             Err(error) => self.warn("samples", &format!("samples are missing: {error}")),
         }
-        Ok(())
     }
 
     fn look_at_events(&mut self, written: Option<Result<(), EventsError>>) {
@@ -676,3 +709,6 @@ impl Training<'_> {
 #[cfg(test)]
 #[path = "trainer_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod watch_tests;

@@ -36,7 +36,7 @@ fn executor(plan: Plan) -> Box<dyn Executor> {
 }
 
 /// One entry on batches of the given size, with its steps.
-fn program(batch: &str, networks: &str, steps: &str) -> String {
+pub(super) fn program(batch: &str, networks: &str, steps: &str) -> String {
     let sizes = if batch.contains('"') { r#"sizes: { "batch": 4 },"# } else { "" };
     format!(
         r#"Program(
@@ -48,7 +48,7 @@ fn program(batch: &str, networks: &str, steps: &str) -> String {
     )
 }
 
-fn session(text: &str, count: usize) -> (Session, Meta) {
+pub(super) fn session(text: &str, count: usize) -> (Session, Meta) {
     let (mut plan, data) = (plan(text), data(count));
     let meta = Meta::new(&plan, &data, 5);
     session::specialise(&mut plan, &data);
@@ -58,13 +58,14 @@ fn session(text: &str, count: usize) -> (Session, Meta) {
 }
 
 #[derive(Default)]
-struct Seen {
-    reports: Vec<Progress>,
-    saved: Vec<u64>,
-    warnings: Vec<String>,
-    looks: bool,
-    looked: usize,
-    cancel_at: Option<usize>,
+pub(super) struct Seen {
+    pub(super) reports: Vec<Progress>,
+    pub(super) saved: Vec<u64>,
+    pub(super) warnings: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) looks: bool,
+    pub(super) looked: usize,
+    pub(super) cancel_at: Option<usize>,
 }
 
 impl Observer for Seen {
@@ -86,19 +87,22 @@ impl Observer for Seen {
     fn warning(&mut self, message: &str) {
         self.warnings.push(message.into());
     }
+    fn note(&mut self, message: &str) {
+        self.notes.push(message.into());
+    }
 }
 
-fn pace(until: u64) -> Pace {
+pub(super) fn pace(until: u64) -> Pace {
     Pace { until, ..Pace::default() }
 }
 
-fn run_dir() -> (TempDir, RunDir) {
+pub(super) fn run_dir() -> (TempDir, RunDir) {
     let dir = TempDir::new().unwrap();
     let run = RunDir::create(dir.path(), Some("r"), "test").unwrap();
     (dir, run)
 }
 
-const LINE: &str = r#""net": Network(input: [1, 4, 4], layers: [Flatten(), Dense(1)])"#;
+pub(super) const LINE: &str = r#""net": Network(input: [1, 4, 4], layers: [Flatten(), Dense(1)])"#;
 const LINE_STEPS: &str = r#"Let("y", Call("net", "x", Training)), Let("loss", Mean(Mul("y", "y"))),
     Minimise("loss", "net", Sgd(lr: 0.001))"#;
 
