@@ -18,6 +18,7 @@ pub mod profile;
 mod summary;
 mod svg;
 mod table;
+mod template;
 
 use crate::visible::visible;
 pub use colour::{COLOURS, Colour};
