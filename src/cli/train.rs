@@ -7,11 +7,12 @@ use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
 use gcc_gan::exec::ExecError;
 use gcc_gan::kernel::target::Precision;
-use gcc_gan::plan::{EntryPlan, Plan};
+use gcc_gan::plan::{self, EntryPlan, Plan};
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
+use gcc_gan::train::starts::{self, Start};
 use gcc_gan::train::thousands;
 use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Progress, Target, TrainError};
 use gcc_gan::visible::visible;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Train a program
 ///
@@ -123,6 +124,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
         None => start(&args, &opened)?,
     };
+    let digest = plan::digest(&job.plan).map_err(anyhow::Error::msg)?;
     let compiled = job.plan.entries.len();
     session::specialise(&mut job.plan, &job.dataset);
     opened.check(&job.plan).with_context(|| smaller_batches(&job.plan.entries[compiled..]))?;
@@ -142,6 +144,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => session.initialise()?,
     }
     drop(job.resumed);
+    let is_new = job.run.is_none();
     let run = match job.run {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
@@ -150,6 +153,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
     let pace = Pace { until: target.last_step(&session), sample_every: args.sample_every, ..pace(args.log_every) };
+    if session.step_count() < pace.until {
+        let machine = starts::Machine {
+            cpu: starts::cpu_model(),
+            device: opened.device.name(),
+            threads: args.device.thread_count(),
+        };
+        record(run.path(), is_new, &Start { machine, plan: digest, ..begun(&session, &job.meta) }, &mut screen);
+    }
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     let (step, path) = (session.step_count(), run.path().display());
@@ -316,6 +327,33 @@ fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> String {
     text += &format!("data: {} {}{test}\n", thousands(data.train.len()), data.why);
     data.notes.iter().chain(session.left_out()).for_each(|note| text += &format!("note: {}\n", visible(note)));
     text + &format!("run: {}\n", run.display())
+}
+
+/// What is known of this start from the run itself.
+fn begun(session: &Session, meta: &Meta) -> Start {
+    Start {
+        command: starts::quoted(std::env::args_os()),
+        time: starts::time_text(SystemTime::now()),
+        step: session.step_count(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        precision: meta.precision.name().into(),
+        seed: meta.seed,
+        sets: meta.sets.clone(),
+        data: starts::Data { name: meta.data.clone(), images: session.data().train.len(), digest: meta.digest.clone() },
+        ..Start::default()
+    }
+}
+
+/// Adds a start to the run's record. To train is worth more than the record: what goes wrong is a warning.
+fn record(run: &Path, is_new: bool, start: &Start, screen: &mut Screen) {
+    match starts::add(run, start, is_new) {
+        Ok(None) => {}
+        Ok(Some(damage)) => screen.warning(&format!(
+            "how the run was started until now is lost: {damage} (it is kept as {}.damaged)",
+            starts::FILE
+        )),
+        Err(error) => screen.warning(&format!("how the run was started is not recorded: {error}")),
+    }
 }
 
 /// How often a run is logged.
