@@ -15,6 +15,7 @@ mod node_cost;
 pub mod page;
 mod placement;
 pub mod profile;
+pub mod report;
 mod summary;
 mod svg;
 mod table;
