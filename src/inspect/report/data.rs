@@ -211,7 +211,7 @@ fn figure(name: &str, lines: &[Line]) -> Figure {
     let finite = || found().filter_map(|(step, value)| Some((step, value.map(short)?)));
     Figure {
         name: name.into(),
-        last: found().last().map(|(step, value)| (step, value.map(short))).unwrap_or_default(),
+        last: found().next_back().map(|(step, value)| (step, value.map(short))).unwrap_or_default(),
         // Of equal ones the first.
         lowest: finite().min_by(|a, b| a.1.total_cmp(&b.1)),
         highest: finite().min_by(|a, b| b.1.total_cmp(&a.1)),
