@@ -29,7 +29,7 @@
 //! | [`exec`] | the [`exec::Device`] and [`exec::Executor`] traits; `cpu`, and `cuda`: the renderer of kernels as CUDA C++, NVIDIA's compiler and driver behind a seam of a few functions, graphs of launches | graphs of operations |
 //! | [`train`] | the loop, data sets, checkpoints, samples, metrics | the device it runs on |
 //! | [`export`] | models for other programs: an entry as ONNX, parameters under PyTorch's names, and from there | devices, training |
-//! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations | what it looks at is never changed |
+//! | [`inspect`] | every stage as text, picture or page; times of kernels, differences, explanations; the report on runs | what it looks at is never changed |
 //!
 //! Four files lie below all rooms: [`tensor`], element types, shapes and the one tensor of bytes that crosses from room
 //! to room; [`types`], attributes and declarations that graphs and plans share; [`winograd`], the constant matrices of fast

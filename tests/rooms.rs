@@ -31,8 +31,8 @@ const ROOMS: [(&str, &[&str]); 22] = [
     (
         "inspect",
         &[
-            "compile", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule", "tensor",
-            "train", "types", "visible", "winograd",
+            "atomic", "compile", "declare", "exec", "ir", "kernel", "passes", "plan", "replay", "scalar", "schedule",
+            "tensor", "train", "types", "visible", "winograd",
         ],
     ),
     (

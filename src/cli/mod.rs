@@ -24,6 +24,7 @@ mod ops;
 mod output;
 mod profile;
 mod program_text;
+mod report;
 mod run;
 mod sample;
 mod screen;
@@ -89,6 +90,7 @@ enum Command {
     Train(train::Args),
     Sample(sample::Args),
     Animate(animate::Args),
+    Report(report::Args),
     Eval(eval::Args),
     Export(export::Args),
     Import(import::Args),
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Animate(args) => animate::run(args),
+        Command::Report(args) => report::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

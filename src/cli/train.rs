@@ -7,12 +7,13 @@ use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
 use gcc_gan::exec::ExecError;
-use gcc_gan::plan::{EntryPlan, Plan};
+use gcc_gan::plan::{self, EntryPlan, Plan};
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::examiner::Examiner;
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
+use gcc_gan::train::starts::{self, Start};
 use gcc_gan::train::thousands;
 use gcc_gan::train::trainer::{self, Ended, NonFinite, Observer, Pace, Target, TrainError};
 use serde_json::json;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 /// Train a program
 ///
@@ -151,6 +153,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => resume(&args, &opened, run.as_deref(), &mut screen)?,
         None => start(&args, &opened)?,
     };
+    let digest = plan::digest(&job.plan).map_err(anyhow::Error::msg)?;
     let compiled = job.plan.entries.len();
     session::specialise(&mut job.plan, &job.dataset);
     opened.check(&job.plan).with_context(|| smaller_batches(&job.plan.entries[compiled..]))?;
@@ -174,6 +177,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let threads = args.device.thread_count();
         session.examine_by(Examiner::new(session.plan(), session.data(), args.eval_samples, threads)?);
     }
+    let is_new = job.run.is_none();
     let run = match job.run {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
@@ -188,6 +192,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         ..pace(args.log_every)
     };
     let device = opened.device.name();
+    if session.step_count() < pace.until {
+        let machine =
+            starts::Machine { cpu: starts::cpu_model(), device: device.clone(), threads: args.device.thread_count() };
+        record(run.path(), is_new, &Start { machine, plan: digest, ..begun(&session, &job.meta) }, &mut screen);
+    }
     screen.print(&heading(&session, &job.meta, &device, run.path()));
     screen.event(&beginning(&session, &job.meta, &device, run.path(), pace.until));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
@@ -343,6 +352,33 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
 fn hold_out(plan: &Plan, dataset: &mut Dataset) {
     if plan.entries.iter().any(|e| e.name == session::entry::EVALUATE) {
         dataset.hold_out(HELD_OUT.min(dataset.train.len() / 10));
+    }
+}
+
+/// What is known of this start from the run itself.
+fn begun(session: &Session, meta: &Meta) -> Start {
+    Start {
+        command: starts::quoted(std::env::args_os()),
+        time: starts::time_text(SystemTime::now()),
+        step: session.step_count(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        precision: meta.precision.name().into(),
+        seed: meta.seed,
+        sets: meta.sets.clone(),
+        data: starts::Data { name: meta.data.clone(), images: session.data().train.len(), digest: meta.digest.clone() },
+        ..Start::default()
+    }
+}
+
+/// Adds a start to the run's record. To train is worth more than the record: what goes wrong is a warning.
+fn record(run: &Path, is_new: bool, start: &Start, screen: &mut Screen) {
+    match starts::add(run, start, is_new) {
+        Ok(None) => {}
+        Ok(Some(damage)) => screen.warning(&format!(
+            "how the run was started until now is lost: {damage} (it is kept as {}.damaged)",
+            starts::FILE
+        )),
+        Err(error) => screen.warning(&format!("how the run was started is not recorded: {error}")),
     }
 }
 

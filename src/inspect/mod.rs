@@ -15,9 +15,11 @@ mod node_cost;
 pub mod page;
 mod placement;
 pub mod profile;
+pub mod report;
 mod summary;
 mod svg;
 mod table;
+mod template;
 
 use crate::visible::visible;
 pub use colour::{COLOURS, Colour};

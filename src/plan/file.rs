@@ -55,6 +55,15 @@ pub fn encode(plan: &Plan) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// SHA-256 of a plan in hexadecimal, as the header of its file has it: equal for equal plans, compiled code aside.
+///
+/// # Errors
+/// When the plan cannot be encoded.
+pub fn digest(plan: &Plan) -> Result<String, String> {
+    let body = bincode::serde::encode_to_vec(plan, bincode::config::standard()).map_err(|e| e.to_string())?;
+    Ok(Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Reads a plan from the bytes of a file and verifies it; `path` is for messages.
 ///
 /// # Errors

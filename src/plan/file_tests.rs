@@ -249,6 +249,8 @@ fn a_failed_save_keeps_what_was_there() {
     let plan = decoded(&ENCODED).unwrap();
     save(&plan, &path).unwrap();
     save(&plan, &path).unwrap();
+    let header = fs::read(&path).unwrap()[20..52].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(super::super::digest(&plan).unwrap(), header);
     assert_eq!(load(&path).unwrap(), plan);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no other file is left behind");
     let nowhere = folder.path().join("no/such/folder.plan");

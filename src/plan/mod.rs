@@ -16,7 +16,7 @@ pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};
 use crate::types::{InputDecl, StateDecl};
 pub use device_code::DeviceCode;
-pub use file::{PlanError, decode, encode, is_plan, load, save};
+pub use file::{PlanError, decode, digest, encode, is_plan, load, save};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ pub mod rundir;
 pub mod sample_grid;
 pub mod sampling;
 pub mod session;
+pub mod starts;
 pub mod tensorboard;
 pub mod trainer;
 

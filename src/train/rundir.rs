@@ -6,6 +6,7 @@
 //!   checkpoint.safetensors.prev  the one before it
 //!   best.safetensors             the one with the best samples so far, where they are measured
 //!   checkpoints/step-*           the last of them, as many as were asked for
+//!   run.json                     how it was started and resumed
 //!   metrics.jsonl                one line a measurement
 //!   events.out.tfevents.*        the same with the samples for TensorBoard, a file for each process that trained
 //!   samples/step-00001000.png    grids of generated images
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::checkpoint;
+use super::{checkpoint, starts};
 use crate::atomic;
 
 /// Why a run's folder cannot be used.
@@ -75,6 +76,7 @@ impl Drop for RunDir {
             // Only what is ours: a folder with anything else in it stays.
             atomic::remove_stale(&self.path, Duration::ZERO);
             let _ = fs::remove_dir(self.samples());
+            let _ = fs::remove_file(self.path.join(starts::FILE));
             let _ = fs::remove_file(self.path.join(LOCK));
             let _ = fs::remove_dir(&self.path);
         }
@@ -285,7 +287,7 @@ fn is_unused(path: &Path) -> bool {
         let name = entry.file_name();
         let name = name.to_str().unwrap_or_default();
         is_run |= name == LOCK;
-        if !(is_lock(name) || name == "samples" && is_empty(&entry.path())) {
+        if !(is_lock(name) || name == starts::FILE || name == "samples" && is_empty(&entry.path())) {
             return false;
         }
     }
@@ -416,7 +418,9 @@ mod tests {
     fn a_folder_without_a_checkpoint_is_not_in_the_way() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        drop(RunDir::create(dir.path(), Some("a"), "dcgan").unwrap());
+        let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
+        fs::write(path.join(starts::FILE), "{}").unwrap();
+        drop(run);
         assert!(!path.exists());
         // As after a kill, when nothing tidies up.
         std::mem::forget(RunDir::create(dir.path(), Some("a"), "dcgan").unwrap());
@@ -424,6 +428,7 @@ mod tests {
         assert!(matches!(error, RunError::Locked(_)), "it is still in use: {error}");
         fs::create_dir_all(dir.path().join("b/samples")).unwrap();
         fs::write(dir.path().join("b/lock"), "").unwrap();
+        fs::write(dir.path().join("b").join(starts::FILE), "{}").unwrap();
         RunDir::check(dir.path(), Some("b"), "dcgan").unwrap();
         let run = RunDir::create(dir.path(), Some("b"), "dcgan").unwrap();
         // What somebody else put there is never removed.

@@ -756,5 +756,6 @@ pub fn compile_again(
 /// The sizes and values that a plan was compiled with, as a checkpoint keeps them.
 pub fn sets(plan: &Plan) -> BTreeMap<String, String> {
     let pairs = plan.source.overrides.iter().filter_map(|set| set.split_once('='));
-    pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    // As spaces around them mean nothing, they must not make two values of one name.
+    pairs.map(|(name, value)| (name.trim().to_string(), value.trim().to_string())).collect()
 }

@@ -9,8 +9,8 @@ mod data;
 mod tests;
 
 use super::Observed;
-use super::colour::page_style;
 use super::profile::{Profile, ProfileError};
+use super::template::{self, Parts};
 pub use data::{EntryData, PageData, page_data};
 
 const PAGE: &str = include_str!("page.html");
@@ -34,32 +34,6 @@ pub fn page(observed: &Observed, profile: Option<&Profile>) -> Result<String, Pr
 
 /// The page around its data.
 pub fn render(data: &PageData) -> String {
-    let json = serde_json::to_string(data).expect("names are strings and numbers are finite");
-    let title = escape(&format!("{} — gcc-gan", data.program));
-    // Inside a script element only `<` could end it or open a comment.
-    let json = json.replace('<', "\\u003c");
-    let mut text = String::new();
-    for part in PAGE.split_inclusive("}}") {
-        let Some((before, slot)) = part.split_once("{{") else {
-            text.push_str(part);
-            continue;
-        };
-        text.push_str(before);
-        match slot {
-            "title}}" => text.push_str(&title),
-            "style}}" => text.extend([STYLE, &page_style()]),
-            "data}}" => text.push_str(&json),
-            "scripts}}" => {
-                for script in SCRIPTS {
-                    text.extend(["<script>\n", script, "\n</script>\n"]);
-                }
-            }
-            other => unreachable!("the page has no slot {other}"),
-        }
-    }
-    text
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let title = format!("{} — gcc-gan", data.program);
+    template::fill(PAGE, &Parts { title: &title, style: STYLE, data, scripts: &SCRIPTS })
 }

@@ -1,0 +1,173 @@
+//! `gcc-gan report`, and what a run records for it, as a user meets them.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The program in a folder of its own, without a network, a cache or a terminal.
+fn gcc_gan(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gcc-gan"));
+    command.args(args).current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", dir.join("cache"));
+    command.env_remove("GCC_GAN_DATA").env_remove("GCC_GAN_LOG").env("COLUMNS", "100").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Standard output and standard error of a command that succeeds.
+fn succeed(dir: &Path, args: &[&str]) -> (String, String) {
+    let output = gcc_gan(dir, args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn fail(dir: &Path, code: i32, args: &[&str]) -> String {
+    let output = gcc_gan(dir, args);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}:\n{err}");
+    assert!(!err.contains("panicked"), "{err}");
+    err
+}
+
+const TRAIN: [&str; 11] = [
+    "train",
+    "mlp-gan",
+    "--offline",
+    "--data",
+    "embedded",
+    "--set",
+    "batch=8",
+    "--set",
+    "noise_batch=8",
+    "--log-every",
+    "1",
+];
+
+fn starts(dir: &Path, run: &str) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("runs").join(run).join("run.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(file["format"], "gcc-gan run 1");
+    file["starts"].as_array().unwrap().clone()
+}
+
+#[test]
+fn every_start_is_recorded() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let data = ["--name", "a", "--steps", "2", "--seed", "7", "--set", "lr=1e-3"];
+    succeed(dir, &[&TRAIN[..], &data].concat());
+    // Nothing is left to do: no start.
+    succeed(dir, &["train", "--resume", "--offline"]);
+    succeed(dir, &["train", "--resume", "runs/a", "--offline", "--steps", "3", "--set", "lr=1e-5", "--threads", "1"]);
+    let found = starts(dir, "a");
+    let [first, second] = &found[..] else { panic!("{found:?}") };
+    let command = first["command"].as_str().unwrap();
+    assert!(command.ends_with(
+        "gcc-gan train mlp-gan --offline --data embedded --set batch=8 --set noise_batch=8 --log-every 1 --name a \
+         --steps 2 --seed 7 --set lr=1e-3"
+    ));
+    let time = first["time"].as_str().unwrap();
+    assert!(time.len() == 20 && time > "2026-01-01" && time.ends_with('Z'), "{time}");
+    assert_eq!((&first["step"], &second["step"]), (&0.into(), &2.into()));
+    assert_eq!((&first["seed"], &second["seed"]), (&7.into(), &7.into()));
+    assert_eq!((&first["sets"]["lr"], &second["sets"]["lr"]), (&"1e-3".into(), &"1e-5".into()));
+    assert_eq!(second["machine"]["threads"], 1);
+    assert!(second["machine"]["device"].as_str().unwrap().contains("1 thread)"));
+    assert_eq!((&first["precision"], &first["version"]), (&"f32".into(), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!((&first["data"]["name"], &first["data"]["images"]), (&"embedded".into(), &10_000.into()));
+    assert_eq!(first["data"]["digest"], second["data"]["digest"]);
+    assert_ne!(first["plan"], second["plan"]);
+    // The plan is the one that `compile` writes.
+    let sets = ["--set", "batch=8", "--set", "noise_batch=8", "--set", "lr=1e-3", "-o", "a.plan"];
+    succeed(dir, &[&["compile", "mlp-gan"], &sets[..]].concat());
+    let header: String = fs::read(dir.join("a.plan")).unwrap()[20..52].iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(first["plan"], header.as_str());
+}
+
+#[test]
+fn a_damaged_record_stops_no_run() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "1"]].concat());
+    let file = dir.join("runs/a/run.json");
+    fs::write(&file, "{\"format\": \"gcc-gan run 1\",\n\"sta").unwrap();
+    let err = fail(dir, 1, &["report", "runs/a"]);
+    assert!(err.contains("runs/a/run.json, line 2: ") && err.contains("correct it or remove the file"), "{err}");
+    let (out, err) = succeed(dir, &["train", "--resume", "--offline", "--steps", "2"]);
+    assert!(out.contains("2 steps complete"), "{out}");
+    assert!(err.contains("how the run was started until now is lost: runs/a/run.json, line 2: "), "{err}");
+    assert!(dir.join("runs/a/run.json.damaged").is_file());
+    assert_eq!(starts(dir, "a").len(), 1);
+    // Without one, as in older versions.
+    fs::remove_file(&file).unwrap();
+    succeed(dir, &["report", "runs/a"]);
+    succeed(dir, &["train", "--resume", "--offline", "--steps", "3"]);
+    assert_eq!(starts(dir, "a").len(), 1);
+}
+
+#[test]
+fn runs_are_reported_on() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "3", "--sample-every", "1"]].concat());
+    succeed(dir, &[&TRAIN[..], &["--name", "b", "--steps", "2", "--seed", "5"]].concat());
+    let (out, _) = succeed(dir, &["report", "runs/a", "runs/b", "runs/a/."]);
+    assert!(out.starts_with("wrote report.html (") && out.ends_with("): open it in a browser\n"), "{out}");
+    let page = fs::read(dir.join("report.html")).unwrap();
+    succeed(dir, &["report", "runs/a", "runs/b", "-o", "again.html"]);
+    assert!(page == fs::read(dir.join("again.html")).unwrap(), "equal runs give equal bytes");
+    let (out, _) = succeed(dir, &["report", "runs/a", "--samples", "2"]);
+    assert!(out.contains("note: runs/a: 2 of its 4 sample images are shown"), "{out}");
+
+    let (out, _) = succeed(dir, &["report", "runs/a", "runs/b", "--json"]);
+    let data: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(data["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(data["runs"][0]["steps"], serde_json::json!([1, 2, 3]));
+    assert_eq!(data["runs"][0]["samples"][3]["file"], "runs/a/samples/step-00000003.png");
+    let seed = data["settings"].as_array().unwrap().iter().find(|row| row["name"] == "seed").unwrap();
+    assert_eq!(seed, &serde_json::json!({"name": "seed", "values": [["2"], ["5"]], "differs": true}));
+
+    succeed(dir, &["report", "runs/a", "runs/b", "-o", "m.csv"]);
+    let csv = fs::read_to_string(dir.join("m.csv")).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "run,step,epoch,seconds,images_per_second,loss_d,loss_g");
+    assert!(lines.len() == 6 && lines[1].starts_with("a,1,0.0008,") && lines[5].starts_with("b,2,"), "{csv}");
+}
+
+#[test]
+fn what_cannot_be_reported_is_told() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "2"]].concat());
+    let mistake = |args: &[&str], expected: &str| {
+        let err = fail(dir, if expected.contains("error: ") { 2 } else { 1 }, &[&["report"], args].concat());
+        assert!(err.contains(expected), "{args:?}: {err}");
+    };
+    mistake(&[], "error: the following required arguments were not provided");
+    mistake(&["runs/none"], "there is no run in runs/none");
+    mistake(&["."], "there is no run in .");
+    mistake(&["runs/a/metrics.jsonl"], "there is no run in runs/a/metrics.jsonl");
+    mistake(
+        &["runs/a", "-o", "report.txt"],
+        "report.txt says no format: a name that ends in .html or .csv was expected",
+    );
+    mistake(&["runs/a", "-o", "m.csv", "--samples", "2"], "--samples is for the page");
+    mistake(&["runs/a", "-o", "nowhere/r.html"], "nowhere/r.html cannot be written");
+    mistake(&["runs/a", "--json", "-o", "x.html"], "error: the argument '--json' cannot be used with");
+    let metrics = dir.join("runs/a/metrics.jsonl");
+    let whole = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, format!("{whole}my notes\n")).unwrap();
+    mistake(&["runs/a"], "runs/a/metrics.jsonl, line 3: a JSON object was expected");
+    // What is being written is not yet there.
+    fs::write(&metrics, format!("{whole}{{\"step\":3,\"lo")).unwrap();
+    succeed(dir, &["report", "runs/a"]);
+    // Without its checkpoint's content all else is shown.
+    for name in ["checkpoint.safetensors", "checkpoint.safetensors.prev"] {
+        let _ = fs::write(dir.join("runs/a").join(name), "damaged");
+    }
+    let (out, _) = succeed(dir, &["report", "runs/a"]);
+    assert!(out.contains("note: runs/a: its program is not shown: checkpoint runs/a/checkpoint"), "{out}");
+}
