@@ -1,51 +1,14 @@
 //! The command line as a user types it.
 
+mod common;
+
+use common::{fail, gcc_gan, run, succeed, text, train};
 use safetensors::SafeTensors;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-/// The program in a folder of its own, without a network, a cache or a terminal.
-fn gcc_gan(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gcc-gan"));
-    command.args(args).current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", dir.join("cache"));
-    command.env_remove("GCC_GAN_DATA").env_remove("GCC_GAN_LOG").env("COLUMNS", "100");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn run(dir: &Path, args: &[&str]) -> Output {
-    gcc_gan(dir, args).output().unwrap()
-}
-
-/// Standard output of a command that succeeds and says nothing on standard error.
-fn succeed(dir: &Path, args: &[&str]) -> String {
-    let output = run(dir, args);
-    let err = text(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {}\n{err}", output.status);
-    assert_eq!(err, "", "{args:?}");
-    text(&output.stdout)
-}
-
-/// Standard error of a command that fails with `code`. It is no panic, and all of it ends in a line.
-fn fail(dir: &Path, code: i32, args: &[&str]) -> String {
-    let output = run(dir, args);
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}:\n{err}");
-    assert!(!err.contains("panicked") && err.ends_with('\n') && err.len() > 10, "{args:?}:\n{err}");
-    err
-}
-
-const SMALL: [&str; 6] = ["--set", "batch=8", "--set", "noise_batch=8", "--data", "embedded"];
-
-fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&["train", "--offline"][..], &SMALL, more].concat()
-}
 
 fn line_of(line: &str) -> serde_json::Value {
     serde_json::from_str(line).unwrap()

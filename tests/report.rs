@@ -1,36 +1,12 @@
 //! `gcc-gan report`, and what a run records for it, as a user meets them.
 
+mod common;
+
+use common::{fail, succeed_with as succeed};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 use tempfile::TempDir;
-
-/// The program in a folder of its own, without a network, a cache or a terminal.
-fn gcc_gan(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gcc-gan"));
-    command.args(args).current_dir(dir).env("HOME", dir).env("XDG_CACHE_HOME", dir.join("cache"));
-    command.env_remove("GCC_GAN_DATA").env_remove("GCC_GAN_LOG").env("COLUMNS", "100").output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Standard output and standard error of a command that succeeds.
-fn succeed(dir: &Path, args: &[&str]) -> (String, String) {
-    let output = gcc_gan(dir, args);
-    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-    (text(&output.stdout), text(&output.stderr))
-}
-
-fn fail(dir: &Path, code: i32, args: &[&str]) -> String {
-    let output = gcc_gan(dir, args);
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}:\n{err}");
-    assert!(!err.contains("panicked"), "{err}");
-    err
-}
 
 const TRAIN: [&str; 11] = [
     "train",

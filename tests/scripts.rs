@@ -1,0 +1,99 @@
+//! What scripts and shells use: JSON of a training run, silence, completions, manual pages.
+
+mod common;
+
+use common::{fail, run, succeed, text, train};
+use serde_json::Value;
+use std::fs;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+#[test]
+fn a_script_can_follow_a_training_run() {
+    let dir = TempDir::new().unwrap();
+    let more =
+        ["--steps", "4", "--json", "--log-every", "2", "--eval-every", "3", "--eval-samples", "20", "--keep", "1"];
+    let out = succeed(dir.path(), &train(&more));
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| -> Vec<&Value> { events.iter().filter(|event| event["event"] == name).collect() };
+    let begin = events.first().unwrap();
+    assert!(begin["event"] == "begin" && begin["run"] == "runs/dcgan-001" && begin["program"] == "dcgan", "{begin}");
+    assert!(begin["set"]["batch"] == "8" && begin["until"] == 4 && begin["images"] == 10_000, "{begin}");
+    assert_eq!(named("report").iter().map(|e| &e["step"]).collect::<Vec<_>>(), [2, 4]);
+    assert!(named("report")[1]["values"]["loss_d"].is_number());
+    let examined = named("examined");
+    assert_eq!(examined.iter().map(|e| &e["step"]).collect::<Vec<_>>(), [3, 4]);
+    assert!(examined[0]["is_best"] == true && examined[0]["values"]["eval_frechet_distance"].is_number());
+    for event in named("saved").iter().chain(&named("sampled")) {
+        assert!(dir.path().join(event["file"].as_str().unwrap()).is_file(), "{event}");
+    }
+    let end = events.last().unwrap();
+    assert!(end["event"] == "end" && end["ended"] == "complete" && end["step"] == 4, "{end}");
+    let run = dir.path().join("runs/dcgan-001");
+    assert!(run.join("best.safetensors").is_file());
+    let kept = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(kept.collect::<Vec<_>>(), ["step-00000004.safetensors"]);
+    succeed(dir.path(), &["sample", "--checkpoint", "runs/dcgan-001/best.safetensors", "--sort", "-o", "a.png"]);
+    let err =
+        fail(dir.path(), 1, &["sample", "--checkpoint", "runs/dcgan-001", "-o", "runs/dcgan-001/best.safetensors"]);
+    assert!(err.contains("would be overwritten"), "{err}");
+
+    let out = succeed(dir.path(), &["train", "--offline", "--resume", "--json"]);
+    assert!(out.lines().last().unwrap().contains("nothing to do"), "{out}");
+    let err = fail(dir.path(), 2, &train(&["--eval-samples", "50"]));
+    assert!(err.contains("--eval-every"), "{err}");
+    let err = fail(dir.path(), 1, &["train", "lenet", "--offline", "--data", "embedded", "--eval-every", "5"]);
+    assert!(err.contains("`sample` of `lenet` is not there"), "{err}");
+    assert!(!dir.path().join("runs/lenet-001").exists());
+}
+
+#[test]
+fn quiet_leaves_only_what_a_script_wants() {
+    let dir = TempDir::new().unwrap();
+    assert_eq!(succeed(dir.path(), &train(&["--steps", "1", "-q"])), "");
+    assert!(dir.path().join("runs/dcgan-001/checkpoint.safetensors").is_file());
+    assert_eq!(succeed(dir.path(), &["-q", "compile", "mlp-gan", "-o", "a.plan"]), "");
+    assert_eq!(succeed(dir.path(), &["verify", "a.plan", "--quiet"]), "");
+    assert!(succeed(dir.path(), &["-q", "graphs", "--json"]).contains("dcgan"));
+    fs::write(dir.path().join("a.plan"), "no plan").unwrap();
+    assert!(fail(dir.path(), 1, &["-q", "verify", "a.plan"]).contains("a.plan"));
+}
+
+/// Every command and option of the program is known to the shells, and bash takes its script.
+#[test]
+fn shells_complete_commands() {
+    let dir = TempDir::new().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = succeed(dir.path(), &["completions", shell]);
+        for word in ["train", "interpolate", "eval-every", "completions"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        fs::write(dir.path().join(shell), script).unwrap();
+    }
+    let asked =
+        "source bash; COMP_WORDS=(gcc-gan tra); COMP_CWORD=1; _gcc-gan gcc-gan tra gcc-gan; echo ${COMPREPLY[*]}";
+    match Command::new("bash").args(["-c", asked]).current_dir(dir.path()).stdin(Stdio::null()).output() {
+        Ok(output) => assert_eq!(text(&output.stdout).trim(), "train", "{}", text(&output.stderr)),
+        Err(error) => println!("not asked: bash does not start here ({error})"),
+    }
+    assert!(fail(dir.path(), 2, &["completions", "cmd"]).contains("possible values"));
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["man", "pages/man1"]);
+    let page = |name: &str| fs::read_to_string(dir.path().join("pages/man1").join(name)).unwrap();
+    assert!(page("gcc-gan.1").contains(".SH"));
+    let help = succeed(dir.path(), &["--help"]);
+    let (_, rest) = help.split_once("Commands:").unwrap();
+    let commands =
+        rest.lines().skip(1).take_while(|line| !line.is_empty()).map(|l| l.split_whitespace().next().unwrap());
+    for command in commands.filter(|name| *name != "help") {
+        assert!(page(&format!("gcc-gan-{command}.1")).contains("Examples:"), "{command}");
+    }
+    assert!(succeed(dir.path(), &["man"]).contains(".TH gcc-gan"));
+    fs::write(dir.path().join("file"), "").unwrap();
+    let output = run(dir.path(), &["man", "file"]);
+    assert!(!output.status.success() && text(&output.stderr).contains("file cannot be made"));
+}
