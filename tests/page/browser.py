@@ -1,7 +1,9 @@
-"""The page of `gcc-gan inspect` in a real browser: python browser.py DCGAN.html DEEP.html WIDE.html [FOLDER for pictures]
+"""The page of `gcc-gan inspect` in a real browser: python browser.py DCGAN.html DEEP.html WIDE.html [FOLDER]
 
-The first page is of the DCGAN, with a profile of several steps; the others are of what `programs.py` makes, `layers 100`
-and `calls 12`. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong where something
+Pictures go to the folder.
+
+The first page is of the DCGAN, with a profile of several steps; the others are of what `programs.py` makes,
+`layers 100` and `calls 12`. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong where something
 is.
 """
 
@@ -55,9 +57,7 @@ def check_graph(page):
         expect(boxes() > 10, f"stage {seen[-1]} shows {boxes()} boxes")
     expect(seen[-1] == "kernels" and "schedule" not in seen and "expanded" not in seen, f"the stages are {seen}")
     expect("differentiate" in seen and "cse" in seen, f"the stages are {seen}")
-    nothing = page.evaluate(
-        "app.entry.graphStages.filter(s => s.changes && s.changes.added.size + s.changes.changed.size + s.changes.removed.size === 0).map(s => s.name)"
-    )
+    nothing = page.evaluate("app.entry.graphStages.filter((s, i) => i && changeList(s).length === 0).map(s => s.name)")
     expect(nothing and not set(nothing) & set(seen), f"passes that changed nothing are skipped: {nothing}, {seen}")
     expect(page.locator("#stage .tick").count() == len(nothing), "and are ticks")
     press(page, "4")
@@ -71,7 +71,9 @@ def check_graph(page):
     expect(page.locator("#graph tspan.added").count() > 0, "what was added is marked")
     page.evaluate("app.setStage(app.entry.stages.findIndex(s => s.name === 'cse'))")
     settle(page)
-    expect("removed" in details() and page.locator("#details summary.removed").count() == 1, "a list says what cse removed")
+    expect(
+        "removed" in details() and page.locator("#details summary.removed").count() == 1, "a list says what cse removed"
+    )
     walked = []
     for _ in range(3):
         press(page, "n")
@@ -91,14 +93,19 @@ def check_graph(page):
     some = boxes()
     group = "f:fake_d/generator/1-batch_norm"
     box(group).dispatch_event("click")
-    expect(boxes() == some and "BatchNorm 1 of generator, for fake_d" in details(), f"a group is chosen: {details()[:80]}")
+    expect(
+        boxes() == some and "BatchNorm 1 of generator, for fake_d" in details(), f"a group is chosen: {details()[:80]}"
+    )
     expect("of ceiling" in details() and "kernels" in details(), "and has totals")
     before = box(group).bounding_box()
     box(group).press(" ")
     settle(page)
     after = box(group).bounding_box()
     expect(boxes() > some > few, f"{few} calls, {some} layers, {boxes()} with one open")
-    expect(abs(before["x"] - after["x"]) < 2 and abs(before["y"] - after["y"]) < 2, f"an opened box stays: {before}, {after}")
+    expect(
+        abs(before["x"] - after["x"]) < 2 and abs(before["y"] - after["y"]) < 2,
+        f"an opened box stays: {before}, {after}",
+    )
     press(page, "3")
     many = boxes()
     expect(many > 800, f"{many} operations")
@@ -144,21 +151,18 @@ def check_rest(page):
 
 
 def check_places(page, level):
-    """Boxes keep their places from stage to stage, none overlaps, no window is empty, the chosen stays on the screen."""
+    """Boxes keep their places from stage to stage, no window is empty, the chosen stays on the screen."""
     page.evaluate("app.choose(null); app.setStage(0)")
     press(page, level)
     # A node that is there from the first stage to the last.
-    chosen = page.evaluate(
-        """() => {
-        const { graphStages, names } = app.entry, last = graphStages[graphStages.length - 1];
-        const node = graphStages[0].nodes.find(n => n.role.kind === 'forward' && graphStages.every(s => s.byName.has(n.name)) && last);
+    chosen = page.evaluate("""() => {
+        const { graphStages, names } = app.entry, always = n => graphStages.every(s => s.byName.has(n.name));
+        const node = graphStages[0].nodes.find(n => n.role.kind === 'forward' && always(n));
         app.choose({ kind: 'node', id: names[node.name] });
         return names[node.name];
-    }"""
-    )
+    }""")
     settle(page)
-    seen = page.evaluate(
-        """() => {
+    seen = page.evaluate("""() => {
         const view = app.views.graph, all = new Map(), moved = [], empty = [], places = new Set();
         app.entry.graphStages.forEach((stage, s) => {
             app.setStage(s);
@@ -168,14 +172,15 @@ def check_places(page, level):
                 all.set(id, p);
             }
             const { x, y, w, h } = view.region;
-            const inside = [...view.positions.values()].filter(p => Math.abs(p.x - x - w / 2) < (p.w + w) / 2 && Math.abs(p.y - y - h / 2) < (p.h + h) / 2);
-            if (!inside.length) empty.push(stage.name);
+            const meets = (a, b, from, size) => Math.abs(a - from - size / 2) < (b + size) / 2;
+            const inside = p => meets(p.x, p.w, x, w) && meets(p.y, p.h, y, h);
+            if (![...view.positions.values()].some(inside)) empty.push(stage.name);
             const chosen = document.querySelector('#graph .box.chosen');
-            if (chosen) { const at = chosen.getBoundingClientRect(); places.add(`${Math.round(at.x)} ${Math.round(at.y)}`); }
+            const at = chosen?.getBoundingClientRect();
+            if (at) places.add(`${Math.round(at.x)} ${Math.round(at.y)}`);
         });
         return { count: all.size, moved, empty, places: [...places] };
-    }"""
-    )
+    }""")
     expect(seen["count"] > 5, f"{seen['count']} boxes at level {level}")
     expect(not seen["moved"], f"boxes move at level {level}: {seen['moved'][:5]}")
     expect(not seen["empty"], f"windows are empty at level {level}: {seen['empty']}")
@@ -186,45 +191,52 @@ def check_places(page, level):
 def no_overlap(page, level):
     """No two boxes overlap but where one is inside the other: of all stages together."""
     press(page, level)
-    overlaps = page.evaluate(
-        """() => {
+    overlaps = page.evaluate("""() => {
         const view = app.views.graph, { boxes } = view.tree, found = [], b = view.scene.boxes, items = [];
-        for (let i = 0; i < b.length; i += 6) items.push({ box: boxes[b[i]], x: b[i + 1], y: b[i + 2], r: b[i + 1] + b[i + 3], t: b[i + 2] + b[i + 4] });
+        for (let i = 0; i < b.length; i += 6) {
+            const [index, x, y, w, h] = b.slice(i, i + 5);
+            items.push({ box: boxes[index], x, y, r: x + w, t: y + h });
+        }
         items.sort((p, q) => p.y - q.y);
         const inside = (p, q) => p.box.path.includes(q.box);
         items.forEach((p, i) => {
             for (let j = i + 1; j < items.length && items[j].y < p.t - 0.5; j++) {
                 const q = items[j];
-                if (p.x < q.r - 0.5 && q.x < p.r - 0.5 && !inside(p, q) && !inside(q, p)) found.push([p.box.id, q.box.id]);
+                if (p.x >= q.r - 0.5 || q.x >= p.r - 0.5 || inside(p, q) || inside(q, p)) continue;
+                found.push([p.box.id, q.box.id]);
             }
         });
         return found;
-    }"""
-    )
+    }""")
     expect(not overlaps, f"boxes overlap at level {level}: {overlaps[:5]}")
 
 
 def check_selection(page):
     """Choosing a node, a group, a kernel and a buffer each takes less than a blink, and lays nothing out."""
     for stage in ["declared", page.evaluate("app.entry.last.name")]:
-        page.evaluate(f"app.choose(null); app.setTab('graph'); app.setStage(app.entry.stages.findIndex(s => s.name === '{stage}'))")
+        page.evaluate(
+            "name => { app.choose(null); app.setTab('graph'); app.setStage(app.entry.stages.findIndex(s => s.name === name)); }",
+            stage,
+        )
         settle(page)
-        times = page.evaluate(
-            """() => {
+        times = page.evaluate("""() => {
             const { stage } = app, times = [], scene = app.views.graph.scene;
             for (let i = 0; i < 30; i++) {
-                const name = app.entry.names[stage.nodes[Math.floor(i * stage.nodes.length / 30)].name], start = performance.now();
+                const node = stage.nodes[Math.floor(i * stage.nodes.length / 30)], name = app.entry.names[node.name];
+                const start = performance.now();
                 app.choose({ kind: 'node', id: name });
                 document.body.offsetWidth;
                 times.push(performance.now() - start);
             }
             return { times: times.sort((a, b) => a - b), same: scene === app.views.graph.scene };
-        }"""
-        )
+        }""")
         expect(times["same"], "choosing a node lays nothing out")
         # A busy machine may stop the browser at times: the median, and hardly ever longer.
         most, late = times["times"][15], times["times"][26]
-        expect(most < MOST_SELECTION and late < 2 * MOST_SELECTION, f"choosing a node of {stage} takes {most:.0f} ms, at times {late:.0f}")
+        expect(
+            most < MOST_SELECTION and late < 2 * MOST_SELECTION,
+            f"choosing a node of {stage} takes {most:.0f} ms, at times {late:.0f}",
+        )
         settle(page)
     return times["times"][15]
 
@@ -274,7 +286,10 @@ def main(files, pictures):
                 seconds.append(time.monotonic() - started)
             expect(min(seconds) < MOST_SECONDS, f"the page opens in {min(seconds):.2f} s")
             settle(page)
-            expect(page.evaluate("document.documentElement.dataset.theme") == scheme, f"the theme is the system's, {scheme}")
+            expect(
+                page.evaluate("document.documentElement.dataset.theme") == scheme,
+                f"the theme is the system's, {scheme}",
+            )
             expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
             if pictures:
                 pictures_of(page, addresses[0], pictures, f"{scheme}-{width}")
@@ -294,7 +309,11 @@ def main(files, pictures):
             expect(not problems, f"the browser complains: {problems}")
             print(f"{name}: opens in {min(seconds):.2f} s, selects in {took:.0f} ms; all as expected")
             context.close()
-        for address, (scheme, width) in [(addresses[1], ("dark", 1400)), (addresses[2], ("light", 1400)), (addresses[1], ("light", 700))]:
+        for address, (scheme, width) in [
+            (addresses[1], ("dark", 1400)),
+            (addresses[2], ("light", 1400)),
+            (addresses[1], ("light", 700)),
+        ]:
             context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
             problems = []
             page = open_page(context, address, problems)

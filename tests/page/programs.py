@@ -1,7 +1,7 @@
 """Large programs for the page's tests: python programs.py layers 100 > deep.ron; python programs.py calls 12 > wide.ron
 
-`layers N`: one network of N layers, trained. `calls N`: a generator that is called N times, each call with its own loss:
-12 give a graph of some 12,000 nodes.
+`layers N`: one network of N layers, trained. `calls N`: a network that is called N times, each call with its own
+loss: 12 give a graph of some 12,000 nodes.
 """
 
 import sys
@@ -49,7 +49,10 @@ def layers(count):
 def calls(count):
     """`count` calls of one network of forty layers, whose losses are added up."""
     body = ["Dense(8), BatchNorm(), Tanh(), Dropout(0.1)"] * 10 + ["Dense(1)"]
-    steps = [f'Let("y{i}", Call("net", Mul("x", {i}.5), Training)), Let("loss{i}", Mean(Mul("y{i}", "y{i}")))' for i in range(count)]
+    steps = [
+        f'Let("y{i}", Call("net", Mul("x", {i}.5), Training)), Let("loss{i}", Mean(Mul("y{i}", "y{i}")))'
+        for i in range(count)
+    ]
     total = '"loss0"'
     for i in range(1, count):
         steps.append(f'Let("sum{i}", Add({total}, "loss{i}"))')

@@ -39,19 +39,18 @@ def memory(page, settle, expect):
     page.keyboard.press("0")
     settle(page)
     expect(window() == whole, "0 shows the whole")
-    small = page.evaluate(
-        """() => {
-        const b = app.entry.buffers.filter(b => b.bytes && b.role === 'temporary').sort((p, q) => p.bytes - q.bytes || p.at - q.at)[0].at;
+    small = page.evaluate("""() => {
+        const temporary = app.entry.buffers.filter(b => b.bytes && b.role === 'temporary');
+        const b = temporary.sort((p, q) => p.bytes - q.bytes || p.at - q.at)[0].at;
         app.choose({ kind: 'buffer', id: b });
         return b;
-    }"""
-    )
+    }""")
     settle(page)
     box = page.locator(f"#memory .item[data-buffer='{small}']").bounding_box()
     expect(box and box["height"] > 3 and box["width"] > 3, f"the smallest buffer is reached: {box}")
 
     # A result that is written in place says over what, and what it was written over says so.
-    page.evaluate("() => { const k = app.entry.kernels.findIndex(k => k.in_place.length); app.choose({ kind: 'kernel', id: k }); }")
+    page.evaluate("app.choose({ kind: 'kernel', id: app.entry.kernels.findIndex(k => k.in_place.length) })")
     page.locator("#details h3:has-text('In place') + ul .link").nth(1).click()
     expect("overwritten by" in details(page), f"details: {details(page)[:300]}")
 
@@ -59,7 +58,9 @@ def memory(page, settle, expect):
 def kernels(page, width, settle, expect):
     page.keyboard.press("k")
     page.locator("#kernels th button", has_text="bytes").first.click()
-    order = page.locator("#kernels tbody tr").evaluate_all("rows => rows.map(r => app.entry.kernels[r.dataset.kernel].bytes)")
+    order = page.locator("#kernels tbody tr").evaluate_all(
+        "rows => rows.map(r => app.entry.kernels[r.dataset.kernel].bytes)"
+    )
     expect(order == sorted(order, reverse=True), "kernels are sorted by bytes")
     rows = page.locator("#kernels tfoot td").all_inner_texts()
     expect("between kernels" in rows and "the step" in rows, f"the table ends with {rows}")
@@ -67,7 +68,10 @@ def kernels(page, width, settle, expect):
     page.locator("#kernels").evaluate("e => e.scrollTo(0, 0)")
     head = page.locator("#kernels th", has_text="of ceiling").bounding_box()
     edge = page.locator("#views").bounding_box()
-    expect(head["x"] >= 0 and head["x"] + head["width"] <= edge["x"] + edge["width"], f"the share of the ceiling is seen at {width}")
+    expect(
+        head["x"] >= 0 and head["x"] + head["width"] <= edge["x"] + edge["width"],
+        f"the share of the ceiling is seen at {width}",
+    )
     row = page.locator("#kernels tbody tr[data-kernel='11'] .name")
     expect("of generator, for fake_" in row.inner_text(), f"a kernel's name is words: {row.inner_text()}")
     full = row.locator("span").get_attribute("title")
@@ -80,7 +84,9 @@ def timeline(page, settle, expect):
     kernels = page.evaluate("app.entry.kernels.length")
     steps = page.evaluate("app.entry.profile.lanes.length")
     expect(steps > 1, f"the profile has {steps} steps")
-    lanes = page.evaluate("new Set([...document.querySelectorAll('#timeline .item')].map(e => e.getAttribute('y'))).size")
+    lanes = page.evaluate(
+        "new Set([...document.querySelectorAll('#timeline .item')].map(e => e.getAttribute('y'))).size"
+    )
     expect(lanes == steps, f"{lanes} lanes of {steps} steps")
     expect(page.locator("#timeline .live").count() == 1, "memory is under the time")
     window = lambda: page.evaluate("({ ...app.views.timeline.now })")
@@ -97,9 +103,9 @@ def timeline(page, settle, expect):
     settle(page)
     expect(0 <= k < kernels and page.locator("#timeline .item.chosen").count() >= 1, "the shortest kernel is reached")
     # A launch that is far above the median of its kernel is marked: made so here, as a quiet machine has none.
-    late = page.evaluate(
-        """() => {
-        const { profile } = app.entry, lane = profile.lanes[profile.typical], longest = lane.launches.reduce((a, b) => (a[2] > b[2] ? a : b));
+    late = page.evaluate("""() => {
+        const { profile } = app.entry, { launches } = profile.lanes[profile.typical];
+        const longest = launches.reduce((a, b) => (a[2] > b[2] ? a : b));
         const kept = longest[2];
         longest[2] = 4 * app.entry.kernels[longest[0]].time.median_seconds * 1e6;
         app.views.timeline.draw();
@@ -107,8 +113,7 @@ def timeline(page, settle, expect):
         longest[2] = kept;
         app.views.timeline.draw();
         return seen;
-    }"""
-    )
+    }""")
     expect(late >= 1, "an outlier is marked")
 
 
@@ -125,7 +130,10 @@ def search(page, settle, expect):
     shape = page.evaluate("app.stage.nodes.find(n => n.role.kind === 'forward' && n.ty.includes(',')).ty")
     expect(look(shape) >= 1 and "node" in kinds(), f"shapes are found: {shape}")
     expect(look("ConvT 4 fake_d") >= 1 and "group" in kinds(), "layers are found by their words")
-    expect(look("BatchNorm()") >= 3 and "line" in kinds() and "node" in kinds(), "lines of the program are found, and what is declared there")
+    expect(
+        look("BatchNorm()") >= 3 and "line" in kinds() and "node" in kinds(),
+        "lines of the program are found, and what is declared there",
+    )
     expect(look("backward of loss_d") >= 1, "roles are found")
     expect(look("rsqrt") >= 2, "operations are found")
     marked = page.evaluate("app.views.graph.foundBoxes.size")

@@ -1,33 +1,42 @@
 'use strict';
 // A plane that is moved and zoomed: by dragging, the wheel, two fingers and keys.
 
-const LEAST_SCALE = 0.01, MOST_SCALE = 4;
+const LEAST_SCALE = 0.01,
+  MOST_SCALE = 4;
 
 class Canvas {
   constructor(host, label) {
     this.host = host;
     this.svg = svg('svg', { class: 'canvas', role: 'application', 'aria-label': label });
     this.world = svg('g');
-    const head = svg('marker', { id: 'head', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' },
-      svg('path', { d: 'M0,0.5 L8,4 L0,7.5 z' }));
+    const head = svg(
+      'marker',
+      { id: 'head', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' },
+      svg('path', { d: 'M0,0.5 L8,4 L0,7.5 z' }),
+    );
     this.svg.append(svg('defs', {}, head), this.world);
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();
   }
 
   listen() {
-    let from = null, moved = false;
+    let from = null,
+      moved = false;
     const pointers = new Map();
     const at = event => {
       const box = this.svg.getBoundingClientRect();
       return { x: event.clientX - box.left, y: event.clientY - box.top };
     };
-    this.svg.addEventListener('wheel', event => {
-      event.preventDefault();
-      const sideways = event.shiftKey && !event.ctrlKey;
-      if (sideways) this.moveBy(-(event.deltaY || event.deltaX), 0);
-      else this.zoomAt(at(event), Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
-    }, { passive: false });
+    this.svg.addEventListener(
+      'wheel',
+      event => {
+        event.preventDefault();
+        const sideways = event.shiftKey && !event.ctrlKey;
+        if (sideways) this.moveBy(-(event.deltaY || event.deltaX), 0);
+        else this.zoomAt(at(event), Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
+      },
+      { passive: false },
+    );
     this.svg.addEventListener('pointerdown', event => {
       pointers.set(event.pointerId, at(event));
       from = { ...at(event), view: { ...this.view } };
@@ -35,23 +44,33 @@ class Canvas {
     });
     this.svg.addEventListener('pointermove', event => {
       if (!pointers.has(event.pointerId)) return;
-      const now = at(event), before = pointers.get(event.pointerId);
+      const now = at(event),
+        before = pointers.get(event.pointerId);
       if (pointers.size === 2) {
         const other = [...pointers.entries()].find(([id]) => id !== event.pointerId)[1];
         const apart = p => Math.max(1, Math.hypot(p.x - other.x, p.y - other.y));
         this.zoomAt({ x: (now.x + other.x) / 2, y: (now.y + other.y) / 2 }, apart(now) / apart(before));
         moved = true;
       } else if (from && (moved || Math.hypot(now.x - from.x, now.y - from.y) > 4)) {
-        if (!moved) { this.svg.setPointerCapture(event.pointerId); this.svg.classList.add('moving'); }
+        if (!moved) {
+          this.svg.setPointerCapture(event.pointerId);
+          this.svg.classList.add('moving');
+        }
         moved = true;
         this.moveTo({ ...this.view, x: from.view.x + now.x - from.x, y: from.view.y + now.y - from.y });
       }
       pointers.set(event.pointerId, now);
     });
-    const up = event => { pointers.delete(event.pointerId); from = null; this.svg.classList.remove('moving'); };
+    const up = event => {
+      pointers.delete(event.pointerId);
+      from = null;
+      this.svg.classList.remove('moving');
+    };
     this.svg.addEventListener('pointerup', up);
     this.svg.addEventListener('pointercancel', up);
-    this.svg.addEventListener('click', event => { if (!moved) this.clicked(event, this.onPlane(at(event))); });
+    this.svg.addEventListener('click', event => {
+      if (!moved) this.clicked(event, this.onPlane(at(event)));
+    });
     this.svg.addEventListener('dblclick', event => this.clickedTwice(event, this.onPlane(at(event))));
   }
 
@@ -67,7 +86,9 @@ class Canvas {
 
   /** The part of the plane on the screen. */
   get region() {
-    const { width, height } = this.size, { x, y } = this.onPlane({ x: 0, y: 0 }), { scale } = this.view;
+    const { width, height } = this.size,
+      { x, y } = this.onPlane({ x: 0, y: 0 }),
+      { scale } = this.view;
     return { x, y, w: width / scale, h: height / scale };
   }
 
@@ -85,15 +106,16 @@ class Canvas {
   /** Goes there within a quarter of a second; at once for those who want nothing to move. */
   glideTo(view) {
     if (CALM.matches) return this.moveTo(view);
-    const from = this.view, start = performance.now();
+    const from = this.view,
+      start = performance.now();
     const step = now => {
-      const part = Math.min(1, (now - start) / 240), eased = 1 - (1 - part) ** 3;
+      const part = Math.min(1, (now - start) / 240),
+        eased = 1 - (1 - part) ** 3;
       const between = key => from[key] + (view[key] - from[key]) * eased;
       this.moveTo({ x: between('x'), y: between('y'), scale: between('scale') });
       if (part < 1) this.gliding = requestAnimationFrame(step);
     };
     cancelAnimationFrame(this.gliding);
-    this.goal = view;
     this.gliding = requestAnimationFrame(step);
   }
 
@@ -103,13 +125,16 @@ class Canvas {
   }
 
   zoomAt(point, factor) {
-    const scale = Math.min(MOST_SCALE, Math.max(LEAST_SCALE, this.view.scale * factor)), by = scale / this.view.scale;
+    const scale = Math.min(MOST_SCALE, Math.max(LEAST_SCALE, this.view.scale * factor)),
+      by = scale / this.view.scale;
     this.moveTo({ x: point.x - (point.x - this.view.x) * by, y: point.y - (point.y - this.view.y) * by, scale });
   }
 
   /** Shows all of `extent` where it can be read then (or is wanted all the same), else its top at a size that can. */
   fitTo(extent, whole) {
-    const { width, height } = this.size, { x, y, w, h } = extent, margin = 20;
+    const { width, height } = this.size,
+      { x, y, w, h } = extent,
+      margin = 20;
     let scale = Math.min(1.2, (width - 2 * margin) / w, (height - 2 * margin) / h);
     const readable = Math.min(0.62, Math.max(0.46, (width - 2 * margin) / w));
     const part = !whole && scale < readable;

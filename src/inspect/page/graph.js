@@ -1,8 +1,8 @@
 'use strict';
 // The graph at a stage: which boxes are open, where the window is, what is marked.
 
-const ORDER = 3;           // the level that lists kernels in their order
-const MARGIN = 0.4;        // around the window, in windows, that is drawn besides
+const ORDER = 3; // the level that lists kernels in their order
+const MARGIN = 0.4; // around the window, in windows, that is drawn besides
 
 class GraphView extends Canvas {
   constructor(host, app) {
@@ -17,16 +17,35 @@ class GraphView extends Canvas {
     this.legend = html('div', { class: 'legend' });
     const button = (text, label, act) => html('button', { 'aria-label': label, title: label, onclick: act }, text);
     const sheet = html('div', { class: 'sheet' }, this.svg, this.notice);
-    host.append(sheet, html('div', { class: 'foot' }, this.legend, html('span', { class: 'zoom' },
-      button('−', 'Smaller (−)', () => this.zoomBy(1 / 1.3)), button('+', 'Larger (+)', () => this.zoomBy(1.3)),
-      button('⤢', 'The whole (0)', () => this.fit(true)))));
+    host.append(
+      sheet,
+      html(
+        'div',
+        { class: 'foot' },
+        this.legend,
+        html(
+          'span',
+          { class: 'zoom' },
+          button('−', 'Smaller (−)', () => this.zoomBy(1 / 1.3)),
+          button('+', 'Larger (+)', () => this.zoomBy(1.3)),
+          button('⤢', 'The whole (0)', () => this.fit(true)),
+        ),
+      ),
+    );
     this.svg.addEventListener('keydown', event => this.key(event));
-    new ResizeObserver(() => { if (this.unseen) this.fit(); else this.paintSoon(); }).observe(sheet);
+    new ResizeObserver(() => {
+      if (this.unseen) this.fit();
+      else this.paintSoon();
+    }).observe(sheet);
   }
 
-  get isKernels() { return this.app.stage.name === KERNELS; }
+  get isKernels() {
+    return this.app.stage.name === KERNELS;
+  }
 
-  get inOrder() { return this.isKernels && this.level === ORDER; }
+  get inOrder() {
+    return this.isKernels && this.level === ORDER;
+  }
 
   // Opening and choosing
 
@@ -55,15 +74,18 @@ class GraphView extends Canvas {
   }
 
   key(event) {
-    const element = event.target.closest?.('.box'), box = element && this.tree.boxes[element.dataset.box];
+    const element = event.target.closest?.('.box'),
+      box = element && this.tree.boxes[element.dataset.box];
     if (!box || (event.key !== 'Enter' && event.key !== ' ')) return;
     event.preventDefault();
     event.stopPropagation();
-    if (event.key === ' ' && box.isGroup) this.toggle(box); else this.chooseBox(box);
+    if (event.key === ' ' && box.isGroup) this.toggle(box);
+    else this.chooseBox(box);
   }
 
   chooseBox(box) {
-    const { entry } = this.app, stay = { stay: true };
+    const { entry } = this.app,
+      stay = { stay: true };
     if (box.kernel !== undefined) this.app.choose({ kind: 'kernel', id: box.kernel }, stay);
     else if (box.isGroup) this.app.choose({ kind: 'group', id: box.id }, stay);
     else if (box.buffer !== undefined) this.app.choose({ kind: 'buffer', id: box.buffer }, stay);
@@ -87,10 +109,10 @@ class GraphView extends Canvas {
     this.draw({ fit: true });
   }
 
-  /** Opens every box around what is chosen, and goes there. */
+  /** Opens what is chosen and every box around it, and goes there. */
   openAround(chosen) {
     const boxes = this.boxesOf(chosen);
-    for (const box of boxes) for (const around of box.path.slice(0, -1)) this.toggled.set(around.id, true);
+    for (const box of boxes) for (const at of box.path) if (at.isGroup) this.toggled.set(at.id, true);
     this.draw({ reveal: true });
   }
 
@@ -111,17 +133,25 @@ class GraphView extends Canvas {
     }
     this.orderElements = null;
     this.world.querySelector('.order')?.remove();
-    const tree = this.app.entry.tree(this.isKernels), other = tree !== this.tree || !this.scene;
+    const tree = this.app.entry.tree(this.isKernels),
+      other = tree !== this.tree || !this.scene;
     // Before the tree changes: where on the screen what is chosen stands.
     const kept = this.anchor(how.anchor);
-    if (other) { this.painter.clear(); this.scene = null; }
+    if (other) {
+      this.painter.clear();
+      this.scene = null;
+    }
     this.tree = tree;
     this.here = tree.at(this.app.stage.index);
     const open = [];
-    for (const box of tree.boxes) if (box.isGroup && box.children.length && box.parent && this.isOpen(box)) open.push(box.index);
+    for (const box of tree.boxes)
+      if (box.isGroup && box.children.length && box.parent && this.isOpen(box)) open.push(box.index);
     this.wanted = { ...this.wanted, ...how, kept };
     let shown = false;
-    this.layouts.ask(tree, open, scene => { shown = true; this.show(scene, true); });
+    this.layouts.ask(tree, open, scene => {
+      shown = true;
+      this.show(scene, true);
+    });
     if (!shown && this.scene) this.show(this.scene, false);
   }
 
@@ -129,7 +159,8 @@ class GraphView extends Canvas {
   anchor(box) {
     if (!this.scene) return null;
     const ids = box ? [box.id] : this.shownBoxes(this.boxesOf(this.app.chosen)).map(shown => shown.id);
-    const at = ids.length ? this.tree.byId.get(ids[0]) : null, p = at && this.place(at);
+    const at = ids.length ? this.tree.byId.get(ids[0]) : null,
+      p = at && this.place(at);
     if (!p) return null;
     const { x, y, scale } = this.view;
     return { box: at, chosen: !box, screen: { x: p.x * scale + x, y: p.y * scale + y } };
@@ -137,21 +168,25 @@ class GraphView extends Canvas {
 
   /** Draws the stage in a layout: the one that was asked for, or the one before until that is there. */
   show(scene, isLast) {
-    const changed = scene !== this.scene, old = changed ? this.slots : null;
+    const changed = scene !== this.scene,
+      old = changed ? this.slots : null;
     if (changed) {
       this.scene = scene;
       this.slots = new Map();
       for (let i = 0; i < scene.boxes.length; i += 6) this.slots.set(scene.boxes[i], i);
     }
-    const { tree, here } = this, b = scene.boxes;
+    const { tree, here } = this,
+      b = scene.boxes;
     this.drawn = [];
     this.cachedPositions = null;
     const extent = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
     for (let i = 0; i < b.length; i += 6) {
       if (!here.shown[b[i]]) continue;
       this.drawn.push(tree.boxes[b[i]]);
-      extent.left = Math.min(extent.left, b[i + 1]); extent.top = Math.min(extent.top, b[i + 2]);
-      extent.right = Math.max(extent.right, b[i + 1] + b[i + 3]); extent.bottom = Math.max(extent.bottom, b[i + 2] + b[i + 4]);
+      extent.left = Math.min(extent.left, b[i + 1]);
+      extent.top = Math.min(extent.top, b[i + 2]);
+      extent.right = Math.max(extent.right, b[i + 1] + b[i + 3]);
+      extent.bottom = Math.max(extent.bottom, b[i + 2] + b[i + 4]);
     }
     const { left, top, right, bottom } = this.drawn.length ? extent : { left: 0, top: 0, right: 1, bottom: 1 };
     this.extent = { x: left, y: top, w: right - left, h: bottom - top };
@@ -161,59 +196,73 @@ class GraphView extends Canvas {
     this.mark(false);
     if (changed && how.kept) this.keep(how.kept);
     if ((isLast && how.fit && !how.kept) || this.unseen !== false) this.fit();
-    if (isLast && how.reveal) this.reveal(this.app.chosen);
-    this.neverEmpty();
+    if (!isLast || !how.reveal || !this.reveal(this.app.chosen)) this.neverEmpty();
     this.drawLegend();
     this.paint();
   }
 
   keep({ box, chosen, screen }) {
-    const [now] = chosen ? this.shownBoxes(this.boxesOf(this.app.chosen)) : [box], p = now && this.place(now);
+    const [now] = chosen ? this.shownBoxes(this.boxesOf(this.app.chosen)) : [box],
+      p = now && this.place(now);
     if (p) this.moveTo({ ...this.view, x: screen.x - p.x * this.view.scale, y: screen.y - p.y * this.view.scale });
   }
 
   /** Where a box stands: left, top, width, height; nothing where it is in a closed one. */
   place(box) {
-    const at = this.slots.get(box.index), b = this.scene.boxes;
+    const at = this.slots.get(box.index),
+      b = this.scene.boxes;
     return at === undefined ? null : { x: b[at + 1], y: b[at + 2], w: b[at + 3], h: b[at + 4], open: b[at + 5] === 1 };
   }
 
   /** By the id of what is drawn at this stage, its middle and size. */
   get positions() {
     if (this.inOrder) return this.orderPositions;
-    return this.cachedPositions ??= new Map(this.drawn.map(box => {
-      const { x, y, w, h } = this.place(box);
-      return [box.id, { x: x + w / 2, y: y + h / 2, w, h }];
-    }));
+    return (this.cachedPositions ??= new Map(
+      this.drawn.map(box => {
+        const { x, y, w, h } = this.place(box);
+        return [box.id, { x: x + w / 2, y: y + h / 2, w, h }];
+      }),
+    ));
   }
 
   /** Goes to the nearest box where a stage has none in the window. */
   neverEmpty() {
     const { x, y, w, h } = this.region;
     if (!w || !this.drawn.length) return;
-    let nearest = null, least = Infinity;
+    let nearest = null,
+      least = Infinity;
     for (const box of this.drawn) {
       const p = this.place(box);
       if (p.open) continue;
-      const dx = Math.max(x - p.x - p.w + 30, p.x + 30 - x - w, 0), dy = Math.max(y - p.y - p.h + 20, p.y + 20 - y - h, 0);
-      if (dx + dy < least) { least = dx + dy; nearest = p; }
+      const dx = Math.max(x - p.x - p.w + 30, p.x + 30 - x - w, 0),
+        dy = Math.max(y - p.y - p.h + 20, p.y + 20 - y - h, 0);
+      if (dx + dy < least) {
+        least = dx + dy;
+        nearest = p;
+      }
       if (!least) return;
     }
-    if (nearest) this.center(nearest, true);
+    if (nearest) this.center(nearest);
   }
 
-  center(p, glide) {
-    const { width, height } = this.size, { scale } = this.view;
-    const view = { scale, x: width / 2 - (p.x + p.w / 2) * scale, y: height / 2 - (p.y + p.h / 2) * scale };
-    if (glide) this.glideTo(view); else this.moveTo(view);
+  center(p) {
+    const { width, height } = this.size,
+      { scale } = this.view;
+    this.glideTo({ scale, x: width / 2 - (p.x + p.w / 2) * scale, y: height / 2 - (p.y + p.h / 2) * scale });
   }
 
   drawLegend() {
     const swatch = (kind, text) => html('span', {}, html('i', { class: 'swatch-' + kind }), text);
-    const parts = [swatch('forward', 'forward'), swatch('gradient', 'backward'), swatch('optimiser', 'optimiser'),
-      swatch('leaf', 'input, state, constant'), swatch('result', 'output')];
+    const parts = [
+      swatch('forward', 'forward'),
+      swatch('gradient', 'backward'),
+      swatch('optimiser', 'optimiser'),
+      swatch('leaf', 'input, state, constant'),
+      swatch('result', 'output'),
+    ];
     if (this.app.stage.changes && !this.inOrder) {
-      for (const kind of ['added', 'changed', 'removed']) parts.push(html('span', { class: kind }, html('i', { class: 'is-' + kind }), kind));
+      for (const kind of ['added', 'changed', 'removed'])
+        parts.push(html('span', { class: kind }, html('i', { class: 'is-' + kind }), kind));
     }
     this.legend.replaceChildren(...parts);
   }
@@ -222,11 +271,14 @@ class GraphView extends Canvas {
 
   /** The boxes of what is chosen, whether drawn or not. */
   boxesOf(chosen) {
-    const { entry } = this.app, { tree } = this, found = [];
+    const { entry } = this.app,
+      { tree } = this,
+      found = [];
     if (!chosen || !tree) return found;
     const add = name => {
       const index = entry.indexOf(name);
-      if (tree.kind === 'kernels') for (const k of entry.kernelsOf.get(name) ?? []) found.push(tree.byId.get(`n:${index}@${k}`));
+      if (tree.kind === 'kernels')
+        for (const k of entry.kernelsOf.get(name) ?? []) found.push(tree.byId.get(`n:${index}@${k}`));
       else if (tree.own.has(index)) found.push(tree.own.get(index));
       else found.push(...(tree.leaves.get(index) ?? []));
     };
@@ -270,28 +322,50 @@ class GraphView extends Canvas {
   /** Operands and users of the chosen node that are in other boxes. */
   tiesOf(chosen) {
     if (chosen?.kind !== 'node' || this.tree.kind !== 'graph') return [];
-    const { stage } = this.app, node = stage.node(chosen.id), own = node && this.tree.own.get(node.name);
+    const { stage } = this.app,
+      node = stage.node(chosen.id),
+      own = node && this.tree.own.get(node.name);
     const [box] = own ? this.shownBoxes([own]) : [];
     if (!box) return [];
-    const shown = name => this.tree.own.has(name) ? this.shownBoxes([this.tree.own.get(name)]) : [];
+    const shown = name => (this.tree.own.has(name) ? this.shownBoxes([this.tree.own.get(name)]) : []);
     const ties = new Map();
-    const add = (from, to) => { if (from !== to && this.tree.edge(from.index, to.index) === undefined) ties.set(`${from.index} ${to.index}`, [from, to]); };
+    const add = (from, to) => {
+      if (from !== to && this.tree.edge(from.index, to.index) === undefined)
+        ties.set(`${from.index} ${to.index}`, [from, to]);
+    };
     for (const name of node.operands) for (const other of shown(name)) add(other, box);
     for (const user of stage.users.get(node.name) ?? []) for (const other of shown(user.name)) add(box, other);
     return [...ties.values()];
   }
 
-  /** Brings what is chosen into the window, where it is not there already. */
+  /** Brings what is chosen into the window, where it is not there already; says whether it went anywhere. */
   reveal(chosen) {
     if (this.inOrder) return revealInSchedule(this, chosen);
-    if (!this.scene) { this.wanted = { ...this.wanted, reveal: true }; return; }
-    const [box] = this.shownBoxes(this.boxesOf(chosen));
-    if (!box || !this.size.width) return;
-    const p = this.place(box), r = this.region, scale = Math.max(this.view.scale, 0.6);
-    const inside = p.x >= r.x && p.y >= r.y && p.x + Math.min(p.w, r.w) <= r.x + r.w && p.y + Math.min(p.h, r.h) <= r.y + r.h;
-    if (inside && scale === this.view.scale) return;
-    this.view = { ...this.view, scale };
-    this.center(p.open ? { ...p, h: Math.min(p.h, this.size.height / scale * 0.8) } : p, inside || scale === this.view.scale);
+    if (!this.scene) {
+      this.wanted = { ...this.wanted, reveal: true };
+      return false;
+    }
+    const [box] = this.shownBoxes(this.boxesOf(chosen)),
+      { width, height } = this.size;
+    if (!box || !width) return false;
+    const p = this.place(box),
+      r = this.region,
+      scale = Math.max(this.view.scale, 0.6);
+    const inside =
+      p.x >= r.x && p.y >= r.y && p.x + Math.min(p.w, r.w) <= r.x + r.w && p.y + Math.min(p.h, r.h) <= r.y + r.h;
+    if (inside && scale === this.view.scale) return false;
+    // Of what is larger than the window, its top.
+    const w = Math.min(p.w, (width / scale) * 0.9),
+      h = Math.min(p.h, (height / scale) * 0.9);
+    const view = {
+      scale,
+      x: width / 2 - (p.x + p.w / 2 + (w - p.w) / 2) * scale,
+      y: height / 2 - (p.y + h / 2) * scale,
+    };
+    const far = Math.hypot(view.x - this.view.x, view.y - this.view.y) > 3 * (width + height);
+    if (far || (!inside && scale !== this.view.scale)) this.moveTo(view);
+    else this.glideTo(view);
+    return true;
   }
 
   // The window on it

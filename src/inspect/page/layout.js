@@ -5,10 +5,14 @@
 // closed box, `head` the least width of an open one, `children`, and `inner`, the edges between children as
 // from, to, weight, and so on; one whose weight is below zero goes up. Groups that look alike are laid out once.
 
-const PAD = 12, HEAD = 26;   // around and above what is in an open box
-const DAGRE_MOST = 150;      // nodes that dagre lays out in good time; beyond, `layered` does
-const SIMPLEX_MOST = 40;     // nodes for which its slowest way of ranking is worth its while
-const GAP = 14, RANK_GAP = 24, ROOT_RANK_GAP = 40;
+const PAD = 12,
+  HEAD = 26; // around and above what is in an open box
+const DAGRE_MOST = 150; // nodes that dagre lays out in good time; beyond, `layered` does
+const SIMPLEX_MOST = 40; // nodes for which its slowest way of ranking is worth its while
+const LONG = 4000; // the width from which a strip is folded into several rows
+const GAP = 14,
+  RANK_GAP = 24,
+  ROOT_RANK_GAP = 40;
 
 class TreeLayout {
   constructor(tree) {
@@ -18,10 +22,17 @@ class TreeLayout {
 
   /** Boxes from the outside in and edges, all at their places on the plane, as arrays that can be handed over. */
   layout(open) {
-    const isOpen = new Set(open), root = this.group(0, isOpen), boxes = [], edges = [], points = [], starts = [0];
+    const isOpen = new Set(open),
+      root = this.group(0, isOpen),
+      boxes = [],
+      edges = [],
+      points = [],
+      starts = [0];
     const place = (group, x, y) => {
       group.children.forEach((child, i) => {
-        const inner = group.inner[i], left = x + group.at.x[i] - group.w[i] / 2, top = y + group.at.y[i] - group.h[i] / 2;
+        const inner = group.inner[i],
+          left = x + group.at.x[i] - group.w[i] / 2,
+          top = y + group.at.y[i] - group.h[i] / 2;
         boxes.push(child, left, top, group.w[i], group.h[i], inner ? 1 : 0);
         if (inner) place(inner, left + (group.w[i] - inner.width) / 2, top);
       });
@@ -33,17 +44,28 @@ class TreeLayout {
     };
     place(root, 0, 0);
     return {
-      boxes: Float64Array.from(boxes), edges: Int32Array.from(edges), points: Float32Array.from(points),
-      starts: Int32Array.from(starts), w: root.width, h: root.height,
+      boxes: Float64Array.from(boxes),
+      edges: Int32Array.from(edges),
+      points: Float32Array.from(points),
+      starts: Int32Array.from(starts),
+      w: root.width,
+      h: root.height,
     };
   }
 
   group(box, isOpen) {
-    const { tree } = this, children = tree.children[box], edges = tree.inner[box], isRoot = box === 0;
-    const inner = children.map(child => (isOpen.has(child) && tree.children[child].length ? this.group(child, isOpen) : null));
+    const { tree } = this,
+      children = tree.children[box],
+      edges = tree.inner[box],
+      isRoot = box === 0;
+    const inner = children.map(child =>
+      isOpen.has(child) && tree.children[child].length ? this.group(child, isOpen) : null,
+    );
     const w = children.map((child, i) => (inner[i] ? Math.max(inner[i].width, tree.head[child]) : tree.w[child]));
     const h = children.map((child, i) => (inner[i] ? inner[i].height : tree.h[child]));
-    const order = new Map(children.map((child, i) => [child, i])), ends = [], between = [];
+    const order = new Map(children.map((child, i) => [child, i])),
+      ends = [],
+      between = [];
     for (let e = 0; e < edges.length; e += 3) {
       ends.push(edges[e], edges[e + 1]);
       between.push([order.get(edges[e]), order.get(edges[e + 1]), edges[e + 2]]);
@@ -55,14 +77,17 @@ class TreeLayout {
       if (!isRoot) at = shift(at, PAD, HEAD);
       this.known.set(key, at);
     }
-    const width = at.w + (isRoot ? 0 : 2 * PAD), height = at.h + (isRoot ? 0 : PAD + HEAD);
+    const width = at.w + (isRoot ? 0 : 2 * PAD),
+      height = at.h + (isRoot ? 0 : PAD + HEAD);
     return { children, inner, w, h, at, ends, width, height };
   }
 }
 
 function shift(at, dx, dy) {
   return {
-    ...at, x: at.x.map(x => x + dx), y: at.y.map(y => y + dy),
+    ...at,
+    x: at.x.map(x => x + dx),
+    y: at.y.map(y => y + dy),
     routes: at.routes.map(route => route.map((v, i) => v + (i % 2 ? dy : dx))),
   };
 }
@@ -70,8 +95,12 @@ function shift(at, dx, dy) {
 /** Places boxes of these sizes: what hangs together by its own rules, and the parts in rows. */
 function arrange(w, h, edges, rankGap) {
   edges = edges.map(([a, b, weight]) => (weight < 0 ? [b, a, -weight, true] : [a, b, weight, false]));
-  const n = w.length, part = Array.from({ length: n }, (_, i) => i);
-  const find = i => { while (part[i] !== i) i = part[i] = part[part[i]]; return i; };
+  const n = w.length,
+    part = Array.from({ length: n }, (_, i) => i);
+  const find = i => {
+    while (part[i] !== i) i = part[i] = part[part[i]];
+    return i;
+  };
   for (const [a, b] of edges) part[Math.max(find(a), find(b))] = Math.min(find(a), find(b));
   const parts = new Map();
   for (let i = 0; i < n; i++) {
@@ -86,17 +115,30 @@ function arrange(w, h, edges, rankGap) {
     const within = own.map(e => [local.get(edges[e][0]), local.get(edges[e][1]), edges[e][2]]);
     const sizes = [nodes.map(i => w[i]), nodes.map(i => h[i])];
     const lay = nodes.length <= DAGRE_MOST && own.length <= 4 * DAGRE_MOST ? ranked : layered;
-    placed.push({ nodes, own, at: lay(...sizes, within, rankGap) });
+    const at = lay(...sizes, within, rankGap),
+      isStrip = lay === ranked && at.w > LONG && at.w > 4 * at.h;
+    placed.push({ nodes, own, at: isStrip ? layered(...sizes, within, rankGap) : at });
   }
   // Rows of parts, about half as wide again as high.
   const area = placed.reduce((sum, { at }) => sum + (at.w + GAP) * (at.h + rankGap), 0);
   const most = Math.max(Math.sqrt(area * 1.6), ...placed.map(p => p.at.w));
   const result = { x: new Array(n), y: new Array(n), routes: new Array(edges.length), w: 0, h: 0 };
-  let left = 0, top = 0, row = 0;
+  let left = 0,
+    top = 0,
+    row = 0;
   for (const { nodes, own, at } of placed) {
-    if (left && left + at.w > most) { left = 0; top += row + (nodes.length > 1 ? rankGap : GAP); row = 0; }
-    nodes.forEach((node, i) => { result.x[node] = at.x[i] + left; result.y[node] = at.y[i] + top; });
-    own.forEach((e, i) => { result.routes[e] = at.routes[i].map((v, k) => v + (k % 2 ? top : left)); });
+    if (left && left + at.w > most) {
+      left = 0;
+      top += row + (nodes.length > 1 ? rankGap : GAP);
+      row = 0;
+    }
+    nodes.forEach((node, i) => {
+      result.x[node] = at.x[i] + left;
+      result.y[node] = at.y[i] + top;
+    });
+    own.forEach((e, i) => {
+      result.routes[e] = at.routes[i].map((v, k) => v + (k % 2 ? top : left));
+    });
     for (const e of own) if (edges[e][3]) result.routes[e] = backwards(result.routes[e]);
     row = Math.max(row, at.h);
     result.w = Math.max(result.w, left + at.w);
@@ -122,7 +164,8 @@ function ranked(w, h, edges, rankGap) {
   w.forEach((width, i) => g.setNode(String(i), { width, height: h[i] }));
   for (const [a, b, weight] of edges) g.setEdge(String(a), String(b), { weight });
   dagre.layout(g);
-  const nodes = w.map((_, i) => g.node(String(i))), bands = new Map(); // by a rank's middle, half its greatest height
+  const nodes = w.map((_, i) => g.node(String(i))),
+    bands = new Map(); // by a rank's middle, half its greatest height
   for (const { y, height } of nodes) {
     const key = Math.round(y);
     bands.set(key, Math.max(bands.get(key) ?? 0, height / 2));
@@ -137,16 +180,18 @@ function ranked(w, h, edges, rankGap) {
  * it there may be far higher than the rank's other boxes.
  */
 function route(points, from, to, bands) {
-  const half = y => bands.get(Math.round(y)) ?? 0, sign = from.y < to.y ? 1 : -1;
+  const half = y => bands.get(Math.round(y)) ?? 0,
+    sign = from.y < to.y ? 1 : -1;
   const within = (box, x) => Math.max(box.x - box.width / 2 + 10, Math.min(box.x + box.width / 2 - 10, x));
-  const first = within(from, points[0].x), last = within(to, points[points.length - 1].x);
-  const found = [first, from.y + sign * from.height / 2, first, from.y + sign * half(from.y)];
+  const first = within(from, points[0].x),
+    last = within(to, points[points.length - 1].x);
+  const found = [first, from.y + (sign * from.height) / 2, first, from.y + sign * half(from.y)];
   for (const p of points.slice(1, -1)) {
     const high = half(p.y);
     found.push(p.x, p.y - sign * high);
     if (high) found.push(p.x, p.y + sign * high);
   }
-  found.push(last, to.y - sign * half(to.y), last, to.y - sign * to.height / 2);
+  found.push(last, to.y - sign * half(to.y), last, to.y - (sign * to.height) / 2);
   return found;
 }
 
@@ -156,12 +201,22 @@ function route(points, from, to, bands) {
  * ranks in several rows.
  */
 function layered(w, h, edges, rankGap) {
-  const n = w.length, out = w.map(() => []), into = w.map(() => []);
-  for (const [a, b] of edges) if (a !== b) { out[a].push(b); into[b].push(a); }
+  const n = w.length,
+    out = w.map(() => []),
+    into = w.map(() => []);
+  for (const [a, b] of edges)
+    if (a !== b) {
+      out[a].push(b);
+      into[b].push(a);
+    }
   // Longest paths; where nothing is left without operands, there is a circle, and its first node goes first.
-  const rank = new Array(n).fill(0), waits = into.map(list => list.length), done = new Array(n).fill(false);
+  const rank = new Array(n).fill(0),
+    waits = into.map(list => list.length),
+    done = new Array(n).fill(false);
   const queue = [];
-  waits.forEach((count, i) => { if (!count) queue.push(i); });
+  waits.forEach((count, i) => {
+    if (!count) queue.push(i);
+  });
   let next = 0;
   for (let at = 0; at < n; at++) {
     if (at === queue.length) {
@@ -184,7 +239,10 @@ function layered(w, h, edges, rankGap) {
   const ranks = [];
   rank.forEach((r, i) => (ranks[r] ??= []).push(i));
   const place = new Array(n).fill(0);
-  const number = row => row.forEach((i, at) => { place[i] = at / Math.max(1, row.length - 1); });
+  const number = row =>
+    row.forEach((i, at) => {
+      place[i] = at / Math.max(1, row.length - 1);
+    });
   ranks.forEach(number);
   const mean = (list, i) => (list.length ? list.reduce((sum, j) => sum + place[j], 0) / list.length : place[i]);
   for (let sweep = 0; sweep < 4; sweep++) {
@@ -195,22 +253,32 @@ function layered(w, h, edges, rankGap) {
       number(row);
     }
   }
-  const area = w.reduce((sum, width, i) => sum + (width + GAP) * (h[i] + rankGap), 0), most = Math.max(900, Math.sqrt(area * 2));
+  const area = w.reduce((sum, width, i) => sum + (width + GAP) * (h[i] + rankGap), 0),
+    most = Math.max(900, Math.sqrt(area * 2));
   const rows = [];
   for (const row of ranks) {
     let width = Infinity;
     for (const i of row) {
-      if (width + w[i] > most) { rows.push([]); width = 0; }
+      if (width + w[i] > most) {
+        rows.push([]);
+        width = 0;
+      }
       rows[rows.length - 1].push(i);
       width += w[i] + GAP;
     }
   }
-  const x = new Array(n).fill(0), y = new Array(n).fill(0);
+  const x = new Array(n).fill(0),
+    y = new Array(n).fill(0);
   let top = 0;
   for (const row of rows) {
-    const high = Math.max(...row.map(i => h[i])), wide = row.reduce((sum, i) => sum + w[i] + GAP, -GAP);
+    const high = Math.max(...row.map(i => h[i])),
+      wide = row.reduce((sum, i) => sum + w[i] + GAP, -GAP);
     let left = -wide / 2;
-    for (const i of row) { x[i] = left + w[i] / 2; y[i] = top + high / 2; left += w[i] + GAP; }
+    for (const i of row) {
+      x[i] = left + w[i] / 2;
+      y[i] = top + high / 2;
+      left += w[i] + GAP;
+    }
     top += high + rankGap;
   }
   // Each row towards what it is tied to, without changing its order.
@@ -220,16 +288,24 @@ function layered(w, h, edges, rankGap) {
         const ties = sweep % 2 ? out[i] : into[i];
         return ties.length ? ties.reduce((sum, j) => sum + x[j], 0) / ties.length : x[i];
       });
-      let right = -Infinity, drift = 0;
-      row.forEach((i, k) => { x[i] = Math.max(wish[k], right + w[i] / 2); right = x[i] + w[i] / 2 + GAP; drift += x[i] - wish[k]; });
-      row.forEach(i => { x[i] -= drift / row.length; });
+      let right = -Infinity,
+        drift = 0;
+      row.forEach((i, k) => {
+        x[i] = Math.max(wish[k], right + w[i] / 2);
+        right = x[i] + w[i] / 2 + GAP;
+        drift += x[i] - wish[k];
+      });
+      row.forEach(i => {
+        x[i] -= drift / row.length;
+      });
     }
   }
-  const left = Math.min(...x.map((at, i) => at - w[i] / 2)), right = Math.max(...x.map((at, i) => at + w[i] / 2));
+  const left = Math.min(...x.map((at, i) => at - w[i] / 2)),
+    right = Math.max(...x.map((at, i) => at + w[i] / 2));
   const xs = x.map(at => at - left);
   const routes = edges.map(([a, b]) => {
     const sign = y[a] <= y[b] ? 1 : -1;
-    return [xs[a], y[a] + sign * h[a] / 2, xs[b], y[b] - sign * h[b] / 2];
+    return [xs[a], y[a] + (sign * h[a]) / 2, xs[b], y[b] - (sign * h[b]) / 2];
   });
   return { x: xs, y, routes, w: right - left, h: top - rankGap };
 }
@@ -238,8 +314,16 @@ function layered(w, h, edges, rankGap) {
 function serveLayouts(scope) {
   const trees = new Map();
   scope.onmessage = ({ data }) => {
-    if (data.tree) { trees.set(data.id, new TreeLayout(data.tree)); return; }
+    if (data.tree) {
+      trees.set(data.id, new TreeLayout(data.tree));
+      return;
+    }
     const result = trees.get(data.id).layout(data.open);
-    scope.postMessage({ serial: data.serial, result }, [result.boxes.buffer, result.edges.buffer, result.points.buffer, result.starts.buffer]);
+    scope.postMessage({ serial: data.serial, result }, [
+      result.boxes.buffer,
+      result.edges.buffer,
+      result.points.buffer,
+      result.starts.buffer,
+    ]);
   };
 }

@@ -1,14 +1,14 @@
 'use strict';
 // Asks for layouts: from a worker, so that the page stays alive, and of each only once.
 
-const SLOW = 300;        // milliseconds after which one is told that it takes longer
-const MOST_KEPT = 40;    // layouts
+const SLOW = 300; // milliseconds after which one is told that it takes longer
+const MOST_KEPT = 40; // layouts
 
 class Layouts {
   constructor(notice) {
     this.notice = notice;
     this.kept = new Map();
-    this.known = new Set();   // trees that the worker has
+    this.known = new Set(); // trees that the worker has
     this.serial = 0;
     this.running = null;
     this.waiting = null;
@@ -18,7 +18,10 @@ class Layouts {
       const address = URL.createObjectURL(new Blob([text, '\nserveLayouts(self);'], { type: 'text/javascript' }));
       this.worker = new Worker(address);
       this.worker.onmessage = ({ data }) => this.take(data.result);
-      this.worker.onerror = event => { event.preventDefault(); this.without(); };
+      this.worker.onerror = event => {
+        event.preventDefault();
+        this.without();
+      };
     } catch {
       this.without();
     }
@@ -33,7 +36,8 @@ class Layouts {
 
   /** Calls `done` with the layout: at once where it is known, else later, unless another is asked for before. */
   ask(tree, open, done) {
-    const key = `${tree.id}:${open}`, kept = this.kept.get(key);
+    const key = `${tree.id}:${open}`,
+      kept = this.kept.get(key);
     this.waiting = null;
     if (kept) {
       if (this.running) this.running.done = null;
@@ -43,10 +47,15 @@ class Layouts {
       return done(kept);
     }
     document.documentElement.dataset.busy = 'yes';
-    this.timer ??= setTimeout(() => { this.notice.hidden = false; }, SLOW);
+    this.timer ??= setTimeout(() => {
+      this.notice.hidden = false;
+    }, SLOW);
     const wanted = { tree, open, key, done };
     if (this.running?.key === key) this.running.done = done;
-    else if (this.running) { this.running.done = null; this.waiting = wanted; } else this.send(wanted);
+    else if (this.running) {
+      this.running.done = null;
+      this.waiting = wanted;
+    } else this.send(wanted);
   }
 
   send(wanted) {
@@ -57,7 +66,10 @@ class Layouts {
       setTimeout(() => this.take(this.trees.get(tree.id).layout(open)), 0);
       return;
     }
-    if (!this.known.has(tree.id)) { this.known.add(tree.id); this.worker.postMessage({ id: tree.id, tree: tree.plain() }); }
+    if (!this.known.has(tree.id)) {
+      this.known.add(tree.id);
+      this.worker.postMessage({ id: tree.id, tree: tree.plain() });
+    }
     this.worker.postMessage({ id: tree.id, open, serial: ++this.serial });
   }
 
@@ -66,7 +78,12 @@ class Layouts {
     this.running = null;
     this.kept.set(key, result);
     if (this.kept.size > MOST_KEPT) this.kept.delete(this.kept.keys().next().value);
-    if (this.waiting) { const next = this.waiting; this.waiting = null; this.send(next); return; }
+    if (this.waiting) {
+      const next = this.waiting;
+      this.waiting = null;
+      this.send(next);
+      return;
+    }
     this.told();
     if (done) done(result);
   }

@@ -25,7 +25,10 @@ class Entry {
     this.bufferOf = new Map(); // node name -> buffer index
     this.buffers.forEach((buffer, b) => {
       buffer.at = b;
-      buffer.readers = []; buffer.writers = []; buffer.over = []; buffer.under = [];
+      buffer.readers = [];
+      buffer.writers = [];
+      buffer.over = [];
+      buffer.under = [];
       buffer.nodes.forEach(n => this.bufferOf.set(this.names[n], b));
     });
     // Which kernel's value a kernel reads: the last that wrote the buffer before it.
@@ -36,13 +39,21 @@ class Entry {
         this.buffers[b].readers.push(k);
         if (writer.has(b) && writer.get(b) !== k) this.flows.push({ from: writer.get(b), to: k, buffer: b });
       });
-      kernel.writes.forEach(b => { this.buffers[b].writers.push(k); writer.set(b, k); });
+      kernel.writes.forEach(b => {
+        this.buffers[b].writers.push(k);
+        writer.set(b, k);
+      });
     });
-    this.kernels.forEach((kernel, k) => kernel.in_place.forEach(([result, old]) => {
-      this.buffers[result].over.push({ kernel: k, buffer: old });
-      this.buffers[old].under.push({ kernel: k, buffer: result });
-    }));
-    if (data.profile) data.profile.kernels.forEach(time => { this.kernels[time.kernel].time = time; });
+    this.kernels.forEach((kernel, k) =>
+      kernel.in_place.forEach(([result, old]) => {
+        this.buffers[result].over.push({ kernel: k, buffer: old });
+        this.buffers[old].under.push({ kernel: k, buffer: result });
+      }),
+    );
+    if (data.profile)
+      data.profile.kernels.forEach(time => {
+        this.kernels[time.kernel].time = time;
+      });
   }
 
   /** The number of a name; nothing where there is no such node. */
@@ -62,7 +73,7 @@ class Entry {
 
   /** The tree of boxes of all stages, or of the kernels. */
   tree(ofKernels) {
-    return ofKernels ? this.kernelTree ??= new KernelTree(this) : this.graphTree ??= new GraphTree(this);
+    return ofKernels ? (this.kernelTree ??= new KernelTree(this)) : (this.graphTree ??= new GraphTree(this));
   }
 
   /** Whether a stage is not just like the one before. */
@@ -96,7 +107,7 @@ class Stage {
   }
 
   get byName() {
-    return this.cachedByName ??= new Map(this.nodes.map(node => [node.name, node]));
+    return (this.cachedByName ??= new Map(this.nodes.map(node => [node.name, node])));
   }
 
   /** The node of that name (a string). */
@@ -116,7 +127,7 @@ class Stage {
   get changes() {
     if (this.cachedChanges !== undefined) return this.cachedChanges;
     const before = this.entry.graphStages[this.index - 1];
-    if (!before) return this.cachedChanges = null;
+    if (!before) return (this.cachedChanges = null);
     const changes = { added: new Set(), changed: new Set(), removed: new Map() };
     for (const node of this.nodes) {
       const old = before.byName.get(node.name);
@@ -124,6 +135,6 @@ class Stage {
       else if (old !== node) changes.changed.add(node.name);
     }
     for (const node of before.nodes) if (!this.byName.has(node.name)) changes.removed.set(node.name, node);
-    return this.cachedChanges = changes;
+    return (this.cachedChanges = changes);
   }
 }

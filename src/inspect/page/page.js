@@ -6,7 +6,7 @@ class App {
     this.entries = DATA.entries.map(entry => new Entry(entry));
     this.entry = this.entries[DATA.main];
     this.chosen = null;
-    this.hits = [];          // what a search found, marked in every view
+    this.hits = []; // what a search found, marked in every view
     this.tab = 'graph';
     this.lines = DATA.source.split('\n');
     this.views = {
@@ -20,26 +20,38 @@ class App {
     this.panel = new Details(this);
     this.splitter = new Splitter();
     $('program').append(DATA.program, html('small', {}, DATA.file + DATA.sets.map(s => '  ' + s).join('')));
-    this.entries.forEach((entry, i) => $('entry').append(html('option', { value: i }, `${entry.name} (${many(entry.kernels.length, 'kernel')})`)));
+    this.entries.forEach((entry, i) =>
+      $('entry').append(html('option', { value: i }, `${entry.name} (${many(entry.kernels.length, 'kernel')})`)),
+    );
     this.search = new Search(this);
     this.listen();
     this.restore();
   }
 
-  get stage() { return this.entry.stages[this.stageIndex]; }
+  get stage() {
+    return this.entry.stages[this.stageIndex];
+  }
 
-  get view() { return this.views[this.tab]; }
+  get view() {
+    return this.views[this.tab];
+  }
 
   listen() {
     $('entry').addEventListener('change', () => this.setEntry(Number($('entry').value)));
     $('before').addEventListener('click', () => this.step(-1));
     $('after').addEventListener('click', () => this.step(1));
     for (const name of Object.keys(this.views)) $('tab-' + name).addEventListener('click', () => this.setTab(name));
-    $('levels').addEventListener('click', event => { if (event.target.dataset.level) this.setLevel(Number(event.target.dataset.level)); });
-    $('theme').addEventListener('click', () => this.setTheme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'));
+    $('levels').addEventListener('click', event => {
+      if (event.target.dataset.level) this.setLevel(Number(event.target.dataset.level));
+    });
+    $('theme').addEventListener('click', () =>
+      this.setTheme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'),
+    );
     $('help').addEventListener('click', () => $('keys').showModal());
     document.addEventListener('keydown', event => this.key(event));
-    window.addEventListener('hashchange', () => { if (location.hash !== this.hash) this.restore(); });
+    window.addEventListener('hashchange', () => {
+      if (location.hash !== this.hash) this.restore();
+    });
     new ResizeObserver(() => {
       clearTimeout(this.resizing);
       this.resizing = setTimeout(() => {
@@ -52,23 +64,51 @@ class App {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || $('keys').open) return;
     if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-    const { view } = this, isGraph = this.tab === 'graph', pan = (x, y) => view.panBy?.(60 * x, 60 * y);
+    const { view } = this,
+      isGraph = this.tab === 'graph',
+      pan = (x, y) => view.panBy?.(60 * x, 60 * y);
     const acts = {
       '/': () => $('search').focus(),
       '?': () => $('keys').showModal(),
       t: () => $('theme').click(),
-      g: () => this.setTab('graph'), m: () => this.setTab('memory'), k: () => this.setTab('kernels'), l: () => this.setTab('timeline'),
-      1: () => this.setLevel(0), 2: () => this.setLevel(1), 3: () => this.setLevel(2), 4: () => { if (!(this.stage instanceof Stage)) this.setLevel(ORDER); },
-      '+': () => view.zoomBy?.(1.3), '=': () => view.zoomBy?.(1.3), '-': () => view.zoomBy?.(1 / 1.3), 0: () => view.fit?.(true),
-      ArrowLeft: () => (isGraph ? this.step(-1) : pan(-1, 0)), ArrowRight: () => (isGraph ? this.step(1) : pan(1, 0)),
-      ArrowUp: () => (isGraph ? view.moveBy(0, 60) : pan(0, -1)), ArrowDown: () => (isGraph ? view.moveBy(0, -60) : pan(0, 1)),
-      n: () => this.walk(1), p: () => this.walk(-1),
-      '.': () => this.search.walk(1), ',': () => this.search.walk(-1),
-      o: () => { if (isGraph && this.chosen) view.openAround(this.chosen); },
-      Escape: () => { if (this.chosen) this.choose(null); else { $('search').value = ''; this.search.clear(); } },
+      g: () => this.setTab('graph'),
+      m: () => this.setTab('memory'),
+      k: () => this.setTab('kernels'),
+      l: () => this.setTab('timeline'),
+      1: () => this.setLevel(0),
+      2: () => this.setLevel(1),
+      3: () => this.setLevel(2),
+      4: () => {
+        if (!(this.stage instanceof Stage)) this.setLevel(ORDER);
+      },
+      '+': () => view.zoomBy?.(1.3),
+      '=': () => view.zoomBy?.(1.3),
+      '-': () => view.zoomBy?.(1 / 1.3),
+      0: () => view.fit?.(true),
+      ArrowLeft: () => (isGraph ? this.step(-1) : pan(-1, 0)),
+      ArrowRight: () => (isGraph ? this.step(1) : pan(1, 0)),
+      ArrowUp: () => (isGraph ? view.moveBy(0, 60) : pan(0, -1)),
+      ArrowDown: () => (isGraph ? view.moveBy(0, -60) : pan(0, 1)),
+      n: () => this.walk(1),
+      p: () => this.walk(-1),
+      '.': () => this.search.walk(1),
+      ',': () => this.search.walk(-1),
+      o: () => {
+        if (isGraph && this.chosen) view.openAround(this.chosen);
+      },
+      Escape: () => {
+        if (this.chosen) this.choose(null);
+        else {
+          $('search').value = '';
+          this.search.clear();
+        }
+      },
     };
     if (this.tab === 'kernels' && event.key.startsWith('Arrow')) return;
-    if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
+    if (acts[event.key]) {
+      event.preventDefault();
+      acts[event.key]();
+    }
   }
 
   // What is shown
@@ -91,7 +131,8 @@ class App {
   setStage(index) {
     index = Math.max(0, Math.min(this.entry.stages.length - 1, index));
     if (index === this.stageIndex) return;
-    const special = i => !(this.entry.stages[i] instanceof Stage), refit = special(index) || special(this.stageIndex);
+    const special = i => !(this.entry.stages[i] instanceof Stage),
+      refit = special(index) || special(this.stageIndex);
     this.stageIndex = index;
     this.walked = null;
     this.stale.add('graph');
@@ -104,7 +145,8 @@ class App {
   walk(by) {
     if (this.tab !== 'graph') this.setTab('graph');
     if (!(this.stage instanceof Stage) || !changeList(this.stage).length) return;
-    const list = changeList(this.stage), n = list.length;
+    const list = changeList(this.stage),
+      n = list.length;
     this.walked = this.walked === null || this.walked === undefined ? (by > 0 ? 0 : n - 1) : (this.walked + by + n) % n;
     this.choose({ kind: 'node', id: this.entry.names[list[this.walked].name] }, { stay: true });
     this.views.graph.reveal(this.chosen);
@@ -138,13 +180,16 @@ class App {
   }
 
   refresh(how) {
-    const { stage, entry } = this, isGraph = this.tab === 'graph';
+    const { stage, entry } = this,
+      isGraph = this.tab === 'graph';
     $('entry').value = this.entries.indexOf(entry);
     this.strip.draw();
     // Memory, kernels and times are of what was scheduled.
     $('stages').hidden = $('about').hidden = !isGraph;
     $('scheduled').hidden = isGraph;
-    $('scheduled').textContent = `What was scheduled after ${many(entry.graphStages.length, 'stage')}: ${many(entry.kernels.length, 'kernel')}, ${many(entry.buffers.length, 'buffer')}.`;
+    $('scheduled').textContent =
+      `What was scheduled after ${many(entry.graphStages.length, 'stage')}: ` +
+      `${many(entry.kernels.length, 'kernel')}, ${many(entry.buffers.length, 'buffer')}.`;
     for (const name of Object.keys(this.views)) {
       $(name).hidden = name !== this.tab;
       $('tab-' + name).setAttribute('aria-selected', name === this.tab);
@@ -153,7 +198,8 @@ class App {
     $('levels').style.visibility = isGraph ? 'visible' : 'hidden';
     $('in-order').hidden = stage instanceof Stage;
     $('one-box').textContent = stage instanceof Stage ? 'layers' : 'kernels';
-    for (const button of $('levels').children) button.setAttribute('aria-pressed', Number(button.dataset.level) === this.views.graph.level);
+    for (const button of $('levels').children)
+      button.setAttribute('aria-pressed', Number(button.dataset.level) === this.views.graph.level);
     if (this.stale.delete(this.tab)) this.view.draw(how);
   }
 
@@ -164,9 +210,17 @@ class App {
     if (chosen && !stay) {
       if (chosen.kind === 'node' || chosen.kind === 'group') {
         if (chosen.kind === 'node') {
-          const { stage, entry } = this, found = entry.stageWith(chosen.id, stage instanceof Stage ? stage.index : entry.last.index);
-          const shown = stage instanceof Stage ? stage.node(chosen.id) || stage.changes?.removed.has(entry.indexOf(chosen.id)) : entry.kernelsOf.has(chosen.id);
-          if (!shown && found >= 0) { this.stageIndex = found; this.walked = null; this.stale.add('graph'); }
+          const { stage, entry } = this,
+            found = entry.stageWith(chosen.id, stage instanceof Stage ? stage.index : entry.last.index);
+          const shown =
+            stage instanceof Stage
+              ? stage.node(chosen.id) || stage.changes?.removed.has(entry.indexOf(chosen.id))
+              : entry.kernelsOf.has(chosen.id);
+          if (!shown && found >= 0) {
+            this.stageIndex = found;
+            this.walked = null;
+            this.stale.add('graph');
+          }
         }
         this.tab = 'graph';
       }
@@ -205,7 +259,11 @@ class App {
       const parts = { entry: this.entry.name, stage: this.stage.name, tab: this.tab, level: this.views.graph.level };
       if (this.chosen) Object.assign(parts, { [this.chosen.kind]: this.chosen.id });
       this.hash = '#' + new URLSearchParams(parts);
-      try { history.replaceState(null, '', this.hash); } catch { /* not everywhere allowed */ }
+      try {
+        history.replaceState(null, '', this.hash);
+      } catch {
+        /* not everywhere allowed */
+      }
     };
     this.remembering = setTimeout(write, 120);
   }
@@ -213,15 +271,23 @@ class App {
   restore() {
     const wanted = new URLSearchParams(location.hash.slice(1));
     const theme = wanted.get('theme') ?? stored('gcc-gan-theme');
-    document.documentElement.dataset.theme = theme ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
+    document.documentElement.dataset.theme =
+      theme ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
     this.entry = this.entries.find(e => e.name === wanted.get('entry')) ?? this.entries[DATA.main];
-    this.stageIndex = Math.max(0, this.entry.stages.findIndex(s => s.name === wanted.get('stage')));
+    this.stageIndex = Math.max(
+      0,
+      this.entry.stages.findIndex(s => s.name === wanted.get('stage')),
+    );
     if (this.views[wanted.get('tab')]) this.tab = wanted.get('tab');
     if (/^[0123]$/.test(wanted.get('level') ?? '')) this.views.graph.level = Number(wanted.get('level'));
-    const { entry } = this, numbered = list => id => (list[id] ? Number(id) : null);
+    const { entry } = this,
+      numbered = list => id => (list[id] ? Number(id) : null);
     const valid = {
-      node: id => (entry.stageWith(id, 0) >= 0 ? id : null), kernel: numbered(entry.kernels), buffer: numbered(entry.buffers),
-      group: id => (entry.groups.some(group => group.id === id) ? id : null), line: id => (this.lines[id - 1] !== undefined ? Number(id) : null),
+      node: id => (entry.stageWith(id, 0) >= 0 ? id : null),
+      kernel: numbered(entry.kernels),
+      buffer: numbered(entry.buffers),
+      group: id => (entry.groups.some(group => group.id === id) ? id : null),
+      line: id => (this.lines[id - 1] !== undefined ? Number(id) : null),
     };
     this.chosen = null;
     for (const [kind, check] of Object.entries(valid)) {

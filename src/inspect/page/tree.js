@@ -2,7 +2,7 @@
 // Boxes in boxes: all nodes of an entry, of whatever stage, in one tree, so that a box keeps its place from stage to
 // stage; and the tree of its kernels.
 
-const MAX_LABEL = 34;      // characters of a name that are shown
+const MAX_LABEL = 34; // characters of a name that are shown
 
 /** A node, a leaf beside its users, an output, or a group with what is in it. */
 class Box {
@@ -14,13 +14,22 @@ class Box {
   /** The boxes around it and itself, from the outside in, without the root. */
   get path() {
     if (!this.parent) return [];
-    return this.chain ??= [...this.parent.path, this];
+    return (this.chain ??= [...this.parent.path, this]);
   }
 }
 
 class Tree {
   constructor(entry, kind) {
-    Object.assign(this, { entry, kind, id: Tree.made++, boxes: [], byId: new Map(), ties: new Map(), edges: [], late: [] });
+    Object.assign(this, {
+      entry,
+      kind,
+      id: Tree.made++,
+      boxes: [],
+      byId: new Map(),
+      ties: new Map(),
+      edges: [],
+      late: [],
+    });
     this.root = this.box(null, '', { isGroup: true, label: '' });
   }
 
@@ -40,7 +49,8 @@ class Tree {
 
   /** The edge between the boxes in the innermost group around both ends that hold them; nothing inside one box. */
   tie(from, to) {
-    const a = from.path, b = to.path;
+    const a = from.path,
+      b = to.path;
     let depth = 0;
     while (depth < a.length - 1 && depth < b.length - 1 && a[depth] === b[depth]) depth++;
     if (a[depth] === b[depth]) return -1;
@@ -62,10 +72,11 @@ class Tree {
 
   /** By a box's index, when it is computed: the last of a group's values that another beside it reads. */
   order() {
-    const at = this.boxes.map(box => (box.isResult ? Infinity : this.when(box) ?? this.late[box.index] ?? -1));
+    const at = this.boxes.map(box => (box.isResult ? Infinity : (this.when(box) ?? this.late[box.index] ?? -1)));
     // Others come after what is in them; in the list of boxes, what is in a box comes after it.
     for (const box of [...this.boxes].reverse()) {
-      if (box.isGroup && this.late[box.index] === undefined) at[box.index] = Math.max(-1, ...box.children.map(child => at[child.index]));
+      if (box.isGroup && this.late[box.index] === undefined)
+        at[box.index] = Math.max(-1, ...box.children.map(child => at[child.index]));
     }
     return at;
   }
@@ -82,13 +93,16 @@ class Tree {
    * and between groups there are circles. They have their weights below zero.
    */
   plain() {
-    const inner = this.boxes.map(() => []), at = this.order();
+    const inner = this.boxes.map(() => []),
+      at = this.order();
     for (const { from, to, around, weight } of this.edges) {
       inner[around.index].push(from.index, to.index, at[from.index] > at[to.index] ? -weight : weight);
     }
     const sizes = this.boxes.map(box => (box === this.root ? { w: 0, h: 0 } : this.size(box)));
     return {
-      w: sizes.map(s => s.w), h: sizes.map(s => s.h), inner,
+      w: sizes.map(s => s.w),
+      h: sizes.map(s => s.h),
+      inner,
       head: this.boxes.map(box => (box.isGroup ? 1.1 * textWidth(clip(box.label, 60)) + 150 : 0)),
       children: this.boxes.map(box => box.children.map(child => child.index)),
     };
@@ -96,7 +110,8 @@ class Tree {
 
   /** Large enough at every stage. Widths are in steps, so that groups that look alike have the same layout. */
   size(box) {
-    let width = 0, high = 24;
+    let width = 0,
+      high = 24;
     const badge = box.isGroup && this.kind === 'graph' ? 60 : 0;
     for (const lines of this.allLines(box)) {
       width = Math.max(width, ...lines.map(textWidth), textWidth(lines[0]) + badge);
@@ -135,7 +150,8 @@ class GraphTree extends Tree {
     this.leaves = new Map(); // leaf's name -> its boxes
     // By a node's place in the data: its edges, and the leaves drawn beside it.
     this.edgesOf = entry.nodes.map(node => {
-      const user = this.own.get(node.name), edges = [];
+      const user = this.own.get(node.name),
+        edges = [];
       if (!user) return edges;
       for (const name of new Set(node.operands)) {
         let from = this.own.get(name);
@@ -168,7 +184,10 @@ class GraphTree extends Tree {
     this.depths ??= [...this.entry.graphStages].reverse().reduce((depths, stage) => {
       for (const node of stage.nodes) {
         if (depths.has(node.name)) continue;
-        depths.set(node.name, node.operands.reduce((most, operand) => Math.max(most, 1 + (depths.get(operand) ?? 0)), 0));
+        depths.set(
+          node.name,
+          node.operands.reduce((most, operand) => Math.max(most, 1 + (depths.get(operand) ?? 0)), 0),
+        );
       }
       return depths;
     }, new Map());
@@ -177,13 +196,20 @@ class GraphTree extends Tree {
 
   /** What there is at a stage: nodes and marks by a box's index, counts of groups, and which edges are there. */
   at(index) {
-    return this.atStage[index] ??= this.collect(this.entry.graphStages[index]);
+    return (this.atStage[index] ??= this.collect(this.entry.graphStages[index]));
   }
 
   collect(stage) {
-    const { entry } = this, count = this.boxes.length, changes = stage.changes;
+    const { entry } = this,
+      count = this.boxes.length,
+      changes = stage.changes;
     const before = stage.index ? entry.graphStages[stage.index - 1] : null;
-    const here = { node: new Array(count), mark: new Array(count), shown: new Uint8Array(count), edges: new Uint8Array(this.edges.length) };
+    const here = {
+      node: new Array(count),
+      mark: new Array(count),
+      shown: new Uint8Array(count),
+      edges: new Uint8Array(this.edges.length),
+    };
     for (const kind of ['nodes', 'added', 'changed', 'removed']) here[kind] = new Int32Array(count);
     const markOf = name => (changes?.added.has(name) ? 'added' : changes?.changed.has(name) ? 'changed' : undefined);
     const show = (box, node, mark) => {
@@ -207,11 +233,13 @@ class GraphTree extends Tree {
       }
     };
     stage.ids.forEach((index, i) => {
-      const node = stage.nodes[i], box = this.own.get(node.name);
+      const node = stage.nodes[i],
+        box = this.own.get(node.name);
       if (!box) return;
       show(box, node, markOf(node.name));
     });
-    if (changes) for (const [name, node] of changes.removed) if (this.own.has(name)) show(this.own.get(name), node, 'removed');
+    if (changes)
+      for (const [name, node] of changes.removed) if (this.own.has(name)) show(this.own.get(name), node, 'removed');
     stage.ids.forEach(index => edges(index, stage, false));
     if (changes) {
       before.ids.forEach((index, i) => {
@@ -228,7 +256,8 @@ class GraphTree extends Tree {
       });
     }
     for (const [kind, name, node] of stage.results) {
-      const box = this.byId.get('r:' + name), from = this.own.get(node);
+      const box = this.byId.get('r:' + name),
+        from = this.own.get(node);
       if (kind !== 'output' || !box || !from) continue;
       show(box, stage.byName.get(node), undefined);
       here.edges[this.edge(from.path[0].index, box.index)] = 1;
@@ -250,7 +279,8 @@ class GraphTree extends Tree {
   }
 
   nodeLines(node) {
-    const isLeaf = node.role.kind === 'leaf', isFed = node.op === 'input' || node.op === 'state';
+    const isLeaf = node.role.kind === 'leaf',
+      isFed = node.op === 'input' || node.op === 'state';
     const first = clip(isLeaf && !isFed ? node.op : this.entry.names[node.name].split('/').pop());
     if (isLeaf) return isFed ? [first, `${node.op} ${node.ty}`] : [first];
     return [first.startsWith(node.op) ? first : `${first} = ${node.op}`, node.ty];
@@ -261,13 +291,18 @@ class GraphTree extends Tree {
 class KernelTree extends Tree {
   constructor(entry) {
     super(entry, 'kernels');
-    const last = entry.last, groups = [];
+    const last = entry.last,
+      groups = [];
     this.own = new Map();
     this.here = { node: [], mark: [], nodes: [] };
-    const node = (box, of) => { this.here.node[box.index] = of; return box; };
+    const node = (box, of) => {
+      this.here.node[box.index] = of;
+      return box;
+    };
     entry.kernels.forEach((kernel, k) => {
       const core = kernel.core === null ? null : last.byName.get(kernel.core);
-      const around = core && core.groups.length ? this.group(this.root, entry.groups[core.groups[0]], kernel.role) : this.root;
+      const around =
+        core && core.groups.length ? this.group(this.root, entry.groups[core.groups[0]], kernel.role) : this.root;
       const group = this.group(around, { id: 'k:' + k, label: `${k} ${kernel.words}` }, kernel.role, { kernel: k });
       groups.push(group);
       const inside = new Map();
@@ -278,29 +313,41 @@ class KernelTree extends Tree {
         for (const operand of of.operands) if (inside.has(operand)) this.tie(inside.get(operand), box);
       }
     });
-    entry.kernels.forEach((kernel, k) => kernel.reads.forEach(b => {
-      const buffer = entry.buffers[b];
-      if (buffer.role !== 'input' || buffer.ty.startsWith('u32[2]')) return;
-      const box = this.box(this.root, 'b:' + b, { label: buffer.name, role: { kind: 'leaf' }, buffer: b });
-      this.tie(box, groups[k]);
-    }));
+    entry.kernels.forEach((kernel, k) =>
+      kernel.reads.forEach(b => {
+        const buffer = entry.buffers[b];
+        if (buffer.role !== 'input' || buffer.ty.startsWith('u32[2]')) return;
+        const box = this.box(this.root, 'b:' + b, { label: buffer.name, role: { kind: 'leaf' }, buffer: b });
+        this.tie(box, groups[k]);
+      }),
+    );
     for (const flow of entry.flows) this.tie(groups[flow.from], groups[flow.to]);
     const { here } = this;
-    for (const box of [...this.boxes].reverse()) here.nodes[box.index] = box.isGroup ? box.children.reduce((sum, c) => sum + here.nodes[c.index], 0) : 1;
+    for (const box of [...this.boxes].reverse())
+      here.nodes[box.index] = box.isGroup ? box.children.reduce((sum, c) => sum + here.nodes[c.index], 0) : 1;
     here.shown = new Uint8Array(this.boxes.length).fill(1);
     here.edges = new Uint8Array(this.edges.length).fill(1);
   }
 
-  at() { return this.here; }
+  at() {
+    return this.here;
+  }
 
-  when(box) { return box.path.find(around => around.kernel !== undefined)?.kernel; }
+  when(box) {
+    return box.path.find(around => around.kernel !== undefined)?.kernel;
+  }
 
-  allLines(box) { return [this.lines(box, this.here)]; }
+  allLines(box) {
+    return [this.lines(box, this.here)];
+  }
 
   lines(box, here) {
     if (box.kernel !== undefined) {
       const kernel = this.entry.kernels[box.kernel];
-      return [clip(box.label, 44), `${kernel.kind}, ${kernel.time ? time(kernel.time.seconds) : many(kernel.values, 'value')}`];
+      return [
+        clip(box.label, 44),
+        `${kernel.kind}, ${kernel.time ? time(kernel.time.seconds) : many(kernel.values, 'value')}`,
+      ];
     }
     if (box.isGroup) return [clip(box.label), many(box.children.length, 'kernel')];
     if (box.buffer !== undefined) return [clip(box.label)];

@@ -4,14 +4,20 @@
 function count(n) {
   const units = ['', 'K', 'M', 'G', 'T'];
   let u = 0;
-  while (n >= 1000 && u < units.length - 1) { n /= 1000; u++; }
+  while (n >= 1000 && u < units.length - 1) {
+    n /= 1000;
+    u++;
+  }
   return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + (units[u] && ' ' + units[u]);
 }
 
 function bytes(n) {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let u = 0;
-  while (n >= 1024 && u < units.length - 1) { n /= 1024; u++; }
+  while (n >= 1024 && u < units.length - 1) {
+    n /= 1024;
+    u++;
+  }
   return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + ' ' + units[u];
 }
 
@@ -30,9 +36,12 @@ function many(n, what) {
 
 function roleName(role) {
   switch (role.kind) {
-    case 'gradient': return 'backward of ' + role.of;
-    case 'optimiser': return 'update of ' + role.of;
-    default: return role.kind;
+    case 'gradient':
+      return 'backward of ' + role.of;
+    case 'optimiser':
+      return 'update of ' + role.of;
+    default:
+      return role.kind;
   }
 }
 
@@ -43,7 +52,11 @@ const SHORT = { conv: 'Conv', conv_transpose: 'ConvT', batch_norm: 'BatchNorm', 
 function layerWords(part) {
   const found = /^(\d+)-(\w+)$/.exec(part);
   if (!found) return part;
-  const camel = () => found[2].split('_').map(word => word[0].toUpperCase() + word.slice(1)).join('');
+  const camel = () =>
+    found[2]
+      .split('_')
+      .map(word => word[0].toUpperCase() + word.slice(1))
+      .join('');
   return `${SHORT[found[2]] ?? camel()} ${found[1]}`;
 }
 
@@ -52,20 +65,27 @@ function layerWords(part) {
  * of no layer.
  */
 function scopeWords(scope) {
-  const parts = scope.split('/'), at = parts.findIndex(part => /^\d+-\w+$/.test(part));
+  const parts = scope.split('/'),
+    at = parts.findIndex(part => /^\d+-\w+$/.test(part));
   if (at < 0) return null;
-  const of = at > 0 ? ' of ' + parts[at - 1] : '', call = at > 1 ? ', for ' + parts.slice(0, at - 1).join('/') : '';
+  const of = at > 0 ? ' of ' + parts[at - 1] : '',
+    call = at > 1 ? ', for ' + parts.slice(0, at - 1).join('/') : '';
   return layerWords(parts[at]) + of + call;
 }
 
 /** What a kernel is for, in words, from the node that it is built around. */
 function kernelWords(kernel, core, entry) {
   if (!core) return kernel.name;
-  const name = entry.names[core.name], layer = scopeWords(core.scope) ?? scopeWords(name);
+  const name = entry.names[core.name],
+    layer = scopeWords(core.scope) ?? scopeWords(name);
   const last = name.split('/').pop();
   if (kernel.role.kind === 'optimiser') {
     const of = `update of ${kernel.role.of}`;
-    return kernel.kind === 'multi-tensor' ? `${of}, all parameters at once` : layer ? `${of}: ${layer}` : `${of}: ${last}`;
+    return kernel.kind === 'multi-tensor'
+      ? `${of}, all parameters at once`
+      : layer
+        ? `${of}: ${layer}`
+        : `${of}: ${last}`;
   }
   const back = kernel.role.kind === 'gradient' ? ', backward' : '';
   if (layer) return /-/.test(last) ? layer + back : `${layer}${back}: ${last}`;
@@ -80,13 +100,14 @@ function clip(text, most = MAX_LABEL) {
 
 /** The width of a text in the page's font, summed over its characters: thousands are measured at a time. */
 const textWidth = (() => {
-  const context = document.createElement('canvas').getContext('2d'), widths = new Map();
+  const context = document.createElement('canvas').getContext('2d'),
+    widths = new Map();
   context.font = '12px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
   return text => {
     let sum = 0;
     for (const c of text) {
       let w = widths.get(c);
-      if (w === undefined) widths.set(c, w = context.measureText(c).width);
+      if (w === undefined) widths.set(c, (w = context.measureText(c).width));
       sum += w;
     }
     return sum;
@@ -109,7 +130,8 @@ function svg(tag, attributes = {}, ...children) {
 function html(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === 'onclick') element.addEventListener('click', value); else element.setAttribute(name, value);
+    if (name === 'onclick') element.addEventListener('click', value);
+    else element.setAttribute(name, value);
   }
   element.append(...children);
   return element;
@@ -117,5 +139,6 @@ function html(tag, attributes = {}, ...children) {
 
 function push(map, key, value) {
   const list = map.get(key);
-  if (list) list.push(value); else map.set(key, [value]);
+  if (list) list.push(value);
+  else map.set(key, [value]);
 }
