@@ -3,8 +3,8 @@
 Pictures go to the folder.
 
 The first page is of the DCGAN, with a profile of several steps; the others are of what `programs.py` makes,
-`layers 100` and `calls 12`. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong where something
-is.
+`layers 100` and `calls 12`. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong
+where something is.
 """
 
 import os
@@ -215,7 +215,11 @@ def check_selection(page):
     """Choosing a node, a group, a kernel and a buffer each takes less than a blink, and lays nothing out."""
     for stage in ["declared", page.evaluate("app.entry.last.name")]:
         page.evaluate(
-            "name => { app.choose(null); app.setTab('graph'); app.setStage(app.entry.stages.findIndex(s => s.name === name)); }",
+            """name => {
+            app.choose(null);
+            app.setTab('graph');
+            app.setStage(app.entry.stages.findIndex(s => s.name === name));
+        }""",
             stage,
         )
         settle(page)

@@ -100,8 +100,7 @@ class Roofline {
         'p',
         { class: 'note' },
         entry.profile
-          ? 'Measured rate of each kernel under the ceilings of the machine it was measured on; area by share of time.' +
-              busy
+          ? 'Measured rate of each kernel under the ceilings of its machine; area by share of time.' + busy
           : 'Not measured: each kernel at the ceiling that binds it, which is the least time it can take. ' +
               '`gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.',
       ),

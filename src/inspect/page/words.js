@@ -22,6 +22,7 @@ function bytes(n) {
 }
 
 function time(seconds) {
+  if (!seconds) return '0';
   if (seconds >= 1) return seconds.toFixed(2) + ' s';
   return seconds >= 1e-3 ? (seconds * 1e3).toFixed(2) + ' ms' : (seconds * 1e6).toFixed(1) + ' µs';
 }
