@@ -9,12 +9,12 @@ class Canvas {
     this.host = host;
     this.svg = svg('svg', { class: 'canvas', role: 'application', 'aria-label': label });
     this.world = svg('g');
-    const head = svg(
-      'marker',
-      { id: 'head', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' },
-      svg('path', { d: 'M0,0.5 L8,4 L0,7.5 z' }),
-    );
-    this.svg.append(svg('defs', {}, head), this.world);
+    // Arrows of one size, whatever the line, and in the colour of what is chosen for its edges.
+    const head = id => {
+      const at = { id, viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: 'auto' };
+      return svg('marker', { ...at, markerUnits: 'userSpaceOnUse' }, svg('path', { d: 'M0,0.5 L8,4 L0,7.5 z' }));
+    };
+    this.svg.append(svg('defs', {}, head('head'), head('head-near')), this.world);
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();
   }

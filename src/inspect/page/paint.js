@@ -1,7 +1,7 @@
 'use strict';
 // Draws the part of a graph that is in the window. What is too small to read is drawn as one path per colour.
 
-const SMALL = 9; // pixels of height below which boxes are drawn together
+const SMALL = 7; // pixels of height below which boxes are drawn together
 const FAR = 0.45; // the scale below which groups are named on top of what is in them
 const MOST_MOVING = 700; // elements beyond which nothing is animated
 

@@ -28,7 +28,7 @@ class Tree {
       byId: new Map(),
       ties: new Map(),
       edges: [],
-      late: [],
+      read: new Map(),
     });
     this.root = this.box(null, '', { isGroup: true, label: '' });
   }
@@ -54,7 +54,8 @@ class Tree {
     let depth = 0;
     while (depth < a.length - 1 && depth < b.length - 1 && a[depth] === b[depth]) depth++;
     if (a[depth] === b[depth]) return -1;
-    if (a[depth] !== from) this.late[a[depth].index] = Math.max(this.late[a[depth].index] ?? -1, this.when(from) ?? -1);
+    const when = a[depth] === from ? undefined : this.when(from);
+    if (when !== undefined) push(this.read, a[depth], when);
     const key = a[depth].index * 0x4000000 + b[depth].index;
     let at = this.ties.get(key);
     if (at === undefined) {
@@ -70,12 +71,16 @@ class Tree {
     return this.ties.get(from * 0x4000000 + to);
   }
 
-  /** By a box's index, when it is computed: the last of a group's values that another beside it reads. */
+  /** By a box's index, when it is computed: of a group, as of what others beside it read. */
   order() {
-    const at = this.boxes.map(box => (box.isResult ? Infinity : (this.when(box) ?? this.late[box.index] ?? -1)));
+    const at = this.boxes.map(box => {
+      if (box.isResult) return Infinity;
+      const times = this.read.get(box)?.sort((a, b) => a - b);
+      return times ? this.amongst(times) : (this.when(box) ?? -1);
+    });
     // Others come after what is in them; in the list of boxes, what is in a box comes after it.
     for (const box of [...this.boxes].reverse()) {
-      if (box.isGroup && this.late[box.index] === undefined)
+      if (box.isGroup && !this.read.has(box))
         at[box.index] = Math.max(-1, ...box.children.map(child => at[child.index]));
     }
     return at;
@@ -176,6 +181,11 @@ class GraphTree extends Tree {
         this.tie(from, box);
       }
     }
+  }
+
+  /** The last: what is made early is often of weights or constants alone. */
+  amongst(times) {
+    return times[times.length - 1];
   }
 
   /** How long the longest path to it is, at the last stage that has it. */
@@ -331,6 +341,11 @@ class KernelTree extends Tree {
 
   at() {
     return this.here;
+  }
+
+  /** The middle: calls share kernels, which may run far later for one of them. */
+  amongst(times) {
+    return times[Math.floor(times.length / 2)];
   }
 
   when(box) {
