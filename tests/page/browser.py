@@ -245,6 +245,33 @@ def check_selection(page):
     return times["times"][15]
 
 
+def check_slow(context, address, problems):
+    """A layout that takes long says so, and the page answers meanwhile; without a worker it is made all the same."""
+    page = open_page(context, address, problems)
+    seen = page.evaluate("""async () => {
+        const busy = () => document.documentElement.dataset.busy === 'yes', notice = document.querySelector('.notice');
+        const start = performance.now();
+        app.setLevel(2);
+        const asked = performance.now() - start, early = notice.hidden;
+        let late = null;
+        while (busy()) {
+            await new Promise(done => setTimeout(done, 20));
+            if (busy() && performance.now() - start > 700) late ??= !notice.hidden;
+        }
+        return { asked, early, late, after: notice.hidden, took: performance.now() - start };
+    }""")
+    expect(seen["early"] and seen["after"], f"nothing is said before or after: {seen}")
+    expect(seen["late"] is not False, f"'laying out…' is shown: {seen}")
+    expect(seen["asked"] < seen["took"], f"the page goes on at once: {seen}")
+    page.close()
+    page = context.new_page()
+    page.add_init_script("window.Worker = class { constructor() { throw new Error('forbidden'); } }")
+    page.goto(address)
+    settle(page)
+    expect(page.locator("#graph .box").count() > 10, "without a worker the graph is drawn")
+    page.close()
+
+
 def open_page(context, address, problems):
     page = context.new_page()
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
@@ -326,6 +353,7 @@ def main(files, pictures):
             no_overlap(page, "2")
             no_overlap(page, "3")
             took = check_selection(page)
+            check_slow(context, address, problems)
             if pictures:
                 pictures_of(page, address, pictures, f"{Path(address).stem}-{scheme}-{width}")
             expect(not problems, f"the browser complains: {problems}")

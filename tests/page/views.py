@@ -134,6 +134,17 @@ def search(page, settle, expect):
         look("BatchNorm()") >= 3 and "line" in kinds() and "node" in kinds(),
         "lines of the program are found, and what is declared there",
     )
+    line = page.evaluate("app.lines.findIndex(line => line.includes('BatchNorm()')) + 1")
+    expect(look(f"line {line}") >= 1 and "line" in kinds(), "a line is found by its number")
+    page.evaluate(f"app.choose({{ kind: 'line', id: {line} }})")
+    settle(page)
+    expect(
+        f"Line {line}" in details(page) and "batch_norm" in details(page),
+        f"a line has its nodes: {details(page)[:200]}",
+    )
+    indented = page.locator("#details pre span").first.inner_text()
+    expect(indented.strip()[0].isdigit(), f"lines have their numbers: {indented}")
+    page.keyboard.press("Escape")
     expect(look("backward of loss_d") >= 1, "roles are found")
     expect(look("rsqrt") >= 2, "operations are found")
     marked = page.evaluate("app.views.graph.foundBoxes.size")

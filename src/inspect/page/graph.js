@@ -2,6 +2,7 @@
 // The graph at a stage: which boxes are open, where the window is, what is marked.
 
 const ORDER = 3; // the level that lists kernels in their order
+const ENOUGH = 12; // boxes in the window at the start
 const MARGIN = 0.4; // around the window, in windows, that is drawn besides
 
 class GraphView extends Canvas {
@@ -283,6 +284,11 @@ class GraphView extends Canvas {
       else found.push(...(tree.leaves.get(index) ?? []));
     };
     if (chosen.kind === 'node') add(chosen.id);
+    if (chosen.kind === 'line') {
+      const stage = this.app.stage instanceof Stage ? this.app.stage : entry.last;
+      for (const node of stage.nodes)
+        if (node.line === chosen.id && node.role.kind !== 'leaf') add(entry.names[node.name]);
+    }
     if (chosen.kind === 'group' && tree.byId.has(chosen.id)) found.push(tree.byId.get(chosen.id));
     if (chosen.kind === 'kernel') {
       if (tree.kind === 'kernels') found.push(tree.byId.get('k:' + chosen.id));
@@ -389,6 +395,31 @@ class GraphView extends Canvas {
   fit(whole = false) {
     const { width, height } = this.size;
     this.unseen = !width || !height;
-    if (!this.unseen && this.extent) this.fitTo(this.extent, whole);
+    if (this.unseen || !this.extent) return;
+    this.fitTo(this.extent, whole);
+    if (!whole && this.scene && !this.inOrder) this.fitToBest();
+  }
+
+  /** Where the window holds only a part: of those that begin at a call, the one with enough in it, rather high up. */
+  fitToBest() {
+    const { x, y, w, h } = this.region,
+      { extent } = this;
+    if (extent.w <= w && extent.h <= h) return;
+    const closed = this.drawn.map(box => this.place(box)).filter(p => !p.open);
+    const start = (at, from, size, shown) => Math.max(from, Math.min(at - shown * 0.06, from + size - shown));
+    let best = null;
+    for (const box of this.drawn) {
+      if (box.depth > 0) continue;
+      const p = this.place(box),
+        left = w < extent.w ? start(p.x, extent.x, extent.w, w) : x;
+      const top = h < extent.h ? start(p.y, extent.y, extent.h, h) : y;
+      let count = 0;
+      for (const q of closed) if (q.x >= left && q.x + q.w <= left + w && q.y >= top && q.y + q.h <= top + h) count++;
+      const score = Math.min(count, ENOUGH) / (1 + (2 * (top - extent.y)) / extent.h);
+      if (!best || score > best.score) best = { score, left, top };
+    }
+    const { scale } = this.view;
+    const margin = 16;
+    if (best) this.moveTo({ scale, x: margin - best.left * scale, y: margin - best.top * scale });
   }
 }

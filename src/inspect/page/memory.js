@@ -92,7 +92,7 @@ class MemoryView extends ZoomedChart {
       const rect = svg(
         'rect',
         {
-          class: `item ${this.roleOf(buffer)}`,
+          class: `item ${this.roleOf(buffer)}${r.h < 5 || r.w < 5 ? ' small-one' : ''}`,
           x: r.x,
           y: r.y,
           width: r.w,

@@ -112,7 +112,7 @@ class ZoomedChart {
       ['y0', 'y1'],
     ]) {
       const whole = this.full[b] - this.full[a],
-        length = Math.min(whole, Math.max(whole / 1e5, this.now[b] - this.now[a]));
+        length = Math.min(whole, Math.max(whole / 1e8, this.now[b] - this.now[a]));
       const start = Math.min(this.full[b] - length, Math.max(this.full[a], this.now[a]));
       this.now[a] = start;
       this.now[b] = start + length;
