@@ -11,7 +11,7 @@ class Roofline {
     const { entry } = this.app,
       machine = DATA.machine;
     const W = Math.max(420, Math.min(1100, width - 28)),
-      H = 270,
+      H = width < 720 ? 200 : 270,
       left = 66,
       right = 16,
       top = 14,

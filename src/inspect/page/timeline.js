@@ -156,11 +156,12 @@ class TimelineView extends ZoomedChart {
       if (room <= 3) continue;
       const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' };
       into.append(svg('text', { ...text, y: y + (isMain ? 18 : 14) }, clip(kernel.words, room)));
-      if (isMain)
-        into.append(
-          svg('text', { ...text, y: y + 34 }, time(length / 1e6)),
-          svg('text', { ...text, y: y + 50 }, `${percent(kernel.time.of_ceiling)} of ceiling`.slice(0, room)),
-        );
+      if (!isMain) continue;
+      const part = percent(kernel.time.of_ceiling),
+        whole = `${part} of ceiling`;
+      [time(length / 1e6), whole.length <= room ? whole : part].forEach((line, i) => {
+        if (line.length <= room) into.append(svg('text', { ...text, y: y + 34 + 16 * i }, line));
+      });
     }
   }
 
