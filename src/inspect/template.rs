@@ -12,7 +12,8 @@ pub struct Parts<'p, D> {
     pub style: &'p str,
     /// What the scripts find in the element `data`, as JSON.
     pub data: &'p D,
-    pub scripts: &'p [&'p str],
+    /// By name, in the order in which they run. A page can find them by `script-` and the name.
+    pub scripts: &'p [(&'p str, &'p str)],
 }
 
 /// A page around its data: the template's `{{title}}`, `{{style}}`, `{{data}}` and `{{scripts}}` are replaced.
@@ -32,8 +33,8 @@ pub fn fill<D: Serialize>(template: &str, parts: &Parts<D>) -> String {
             "style}}" => text.extend([THEME, parts.style, &page_style()]),
             "data}}" => text.push_str(&json),
             "scripts}}" => {
-                for script in parts.scripts {
-                    text.extend(["<script>\n", script, "\n</script>\n"]);
+                for (name, script) in parts.scripts {
+                    text.extend(["<script id=\"script-", name, "\">\n", script, "\n</script>\n"]);
                 }
             }
             other => unreachable!("the page has no slot {other}"),

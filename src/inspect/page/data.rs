@@ -5,7 +5,7 @@
 
 use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
-use crate::inspect::profile::{KernelTime, Profile, ProfileError, StepTime, live_bytes};
+use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
 use crate::inspect::{
     Group, History, Observed, by_name, group_path, hand_overs, kernel_core, kernel_text, placement, value_count,
 };
@@ -14,7 +14,7 @@ use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Everything on the page.
 #[derive(Debug, Serialize)]
@@ -135,9 +135,22 @@ pub struct ProfileData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<String>,
     pub kernels: Vec<KernelTime>,
-    /// Of one step, the one whose length is nearest the median: kernel, start and length in microseconds.
+    /// Where in `lanes` the step is whose length is nearest the median.
+    pub typical: usize,
+    pub lanes: Vec<Lane>,
+}
+
+/// What ran in one step.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Lane {
+    pub step: usize,
+    /// Kernel, and start and length in microseconds, from the step's start.
     pub launches: Vec<(usize, f64, f64)>,
 }
+
+/// How many steps a page shows at most, and how many launches in all: what a screen holds, and what keeps the page small.
+const MOST_LANES: usize = 12;
+const MOST_LAUNCHES: usize = 20_000;
 
 /// Collects what the page shows. A profile belongs to the entry that it names.
 ///
@@ -361,18 +374,39 @@ fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
 
 fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, ProfileError> {
     let kernels = profile.kernels(&plan.schedule)?;
-    let typical = profile.typical_step();
-    let launches = profile.launches.iter().filter(|l| l.step == typical);
-    let start = launches.clone().map(|l| l.start).fold(f64::INFINITY, f64::min);
-    let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
+    let (typical, lanes) = lanes(&profile.launches, profile.typical_step());
     Ok(ProfileData {
         device: profile.subject.device.clone(),
         steps: profile.subject.steps,
         step: profile.step_time(),
         busy: profile.subject.spread.busy(),
         kernels,
-        launches: launches.map(|l| (l.kernel, micros(l.start - start), micros(l.seconds))).collect(),
+        typical,
+        lanes,
     })
+}
+
+/// The typical step and the first others, in their order, and where the typical one is among them.
+fn lanes(launches: &[Launch], typical: usize) -> (usize, Vec<Lane>) {
+    let mut by_step: BTreeMap<usize, Vec<&Launch>> = BTreeMap::new();
+    for launch in launches {
+        by_step.entry(launch.step).or_default().push(launch);
+    }
+    let longest = by_step.values().map(Vec::len).max().unwrap_or(1).max(1);
+    let most = (MOST_LAUNCHES / longest).clamp(1, MOST_LANES);
+    // Others are taken from the start, and one fewer where the typical step is behind them.
+    let mut shown: Vec<usize> = by_step.keys().copied().take(most).collect();
+    if !shown.contains(&typical) && by_step.contains_key(&typical) {
+        shown.pop();
+        shown.push(typical);
+    }
+    let micros = |seconds: f64| (seconds * 1e7).round() / 10.0;
+    let lanes = shown.iter().map(|&step| {
+        let start = by_step[&step].iter().map(|l| l.start).fold(f64::INFINITY, f64::min);
+        let launches = by_step[&step].iter().map(|l| (l.kernel, micros(l.start - start), micros(l.seconds))).collect();
+        Lane { step, launches }
+    });
+    (shown.iter().position(|&step| step == typical).unwrap_or(0), lanes.collect())
 }
 
 /// A sentence about what a stage did.
@@ -384,5 +418,32 @@ fn about(stage: &str) -> String {
         (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),
         (_, Some(pass)) => pass.about.into(),
         (_, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launches(steps: usize, kernels: usize) -> Vec<Launch> {
+        let launch =
+            |step, kernel| Launch { step, kernel, start: (step * kernels + kernel) as f64 * 1e-3, seconds: 5e-4 };
+        (0..steps).flat_map(|step| (0..kernels).map(move |kernel| launch(step, kernel))).collect()
+    }
+
+    #[test]
+    fn lanes_are_the_typical_step_and_the_first_others() {
+        let (typical, lanes) = lanes(&launches(40, 2), 30);
+        let steps: Vec<usize> = lanes.iter().map(|lane| lane.step).collect();
+        assert_eq!(steps, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 30]);
+        assert_eq!(typical, 11);
+        // Every lane begins at its own start.
+        assert_eq!(lanes[11].launches, [(0, 0.0, 500.0), (1, 1000.0, 500.0)]);
+    }
+
+    #[test]
+    fn many_kernels_leave_room_for_few_steps() {
+        let (typical, lanes) = lanes(&launches(3, 15_000), 2);
+        assert_eq!((typical, lanes.len(), lanes[0].step), (0, 1, 2));
     }
 }

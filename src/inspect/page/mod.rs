@@ -2,7 +2,8 @@
 //!
 //! The page has no network access and needs no server: data, style and script are inside it. Graphs are laid out in the
 //! browser by dagre (`dagre.min.js`, its licence beside it), because what is laid out changes with every group that is
-//! opened.
+//! opened; very large groups by `layout.js` alone. Boxes are those of all stages together (`tree.js`), so that one keeps
+//! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
 
 mod data;
 #[cfg(test)]
@@ -15,13 +16,27 @@ pub use data::{EntryData, PageData, page_data};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 6] = [
-    include_str!("dagre.min.js"),
-    include_str!("model.js"),
-    include_str!("graph.js"),
-    include_str!("memory.js"),
-    include_str!("kernels.js"),
-    include_str!("page.js"),
+/// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
+const SCRIPTS: [(&str, &str); 19] = [
+    ("dagre", include_str!("dagre.min.js")),
+    ("words", include_str!("words.js")),
+    ("model", include_str!("model.js")),
+    ("tree", include_str!("tree.js")),
+    ("layout", include_str!("layout.js")),
+    ("layouts", include_str!("layouts.js")),
+    ("canvas", include_str!("canvas.js")),
+    ("paint", include_str!("paint.js")),
+    ("graph", include_str!("graph.js")),
+    ("schedule", include_str!("schedule.js")),
+    ("zoom", include_str!("zoom.js")),
+    ("memory", include_str!("memory.js")),
+    ("roofline", include_str!("roofline.js")),
+    ("kernels", include_str!("kernels.js")),
+    ("timeline", include_str!("timeline.js")),
+    ("stages", include_str!("stages.js")),
+    ("search", include_str!("search.js")),
+    ("details", include_str!("details.js")),
+    ("page", include_str!("page.js")),
 ];
 
 /// The page of a program, with measured times where a profile is given.

@@ -19,12 +19,16 @@ class Entry {
     this.kernels.forEach((kernel, k) => {
       kernel.at = k;
       kernel.intensity = kernel.bytes ? kernel.flops / kernel.bytes : 0;
+      kernel.words = kernelWords(kernel, kernel.core === null ? null : this.last.byName.get(kernel.core), this);
       kernel.nodes.forEach(n => push(this.kernelsOf, this.names[n], k));
     });
     this.bufferOf = new Map(); // node name -> buffer index
     this.buffers.forEach((buffer, b) => {
       buffer.at = b;
-      buffer.readers = []; buffer.writers = []; buffer.over = []; buffer.under = [];
+      buffer.readers = [];
+      buffer.writers = [];
+      buffer.over = [];
+      buffer.under = [];
       buffer.nodes.forEach(n => this.bufferOf.set(this.names[n], b));
     });
     // Which kernel's value a kernel reads: the last that wrote the buffer before it.
@@ -35,13 +39,53 @@ class Entry {
         this.buffers[b].readers.push(k);
         if (writer.has(b) && writer.get(b) !== k) this.flows.push({ from: writer.get(b), to: k, buffer: b });
       });
-      kernel.writes.forEach(b => { this.buffers[b].writers.push(k); writer.set(b, k); });
+      kernel.writes.forEach(b => {
+        this.buffers[b].writers.push(k);
+        writer.set(b, k);
+      });
     });
-    this.kernels.forEach((kernel, k) => kernel.in_place.forEach(([result, old]) => {
-      this.buffers[result].over.push({ kernel: k, buffer: old });
-      this.buffers[old].under.push({ kernel: k, buffer: result });
-    }));
-    if (data.profile) data.profile.kernels.forEach(time => { this.kernels[time.kernel].time = time; });
+    this.kernels.forEach((kernel, k) =>
+      kernel.in_place.forEach(([result, old]) => {
+        this.buffers[result].over.push({ kernel: k, buffer: old });
+        this.buffers[old].under.push({ kernel: k, buffer: result });
+      }),
+    );
+    if (data.profile)
+      data.profile.kernels.forEach(time => {
+        this.kernels[time.kernel].time = time;
+      });
+  }
+
+  /** The number of a name; nothing where there is no such node. */
+  indexOf(name) {
+    return (this.nameIndex ??= new Map(this.names.map((text, i) => [text, i]))).get(name);
+  }
+
+  /** The kernels that are built around a node of a group. */
+  groupKernels(id) {
+    this.kernelsByGroup ??= this.kernels.reduce((map, kernel) => {
+      const core = kernel.core === null ? null : this.last.byName.get(kernel.core);
+      for (const g of core?.groups ?? []) push(map, this.groups[g].id, kernel);
+      return map;
+    }, new Map());
+    return this.kernelsByGroup.get(id) ?? [];
+  }
+
+  /** The tree of boxes of all stages, or of the kernels. */
+  tree(ofKernels) {
+    return ofKernels ? (this.kernelTree ??= new KernelTree(this)) : (this.graphTree ??= new GraphTree(this));
+  }
+
+  /** Whether a stage is not just like the one before. */
+  means(index) {
+    const changes = this.stages[index].changes;
+    return !changes || changes.added.size + changes.changed.size + changes.removed.size > 0;
+  }
+
+  /** The next stage in that direction that means something; `from` where there is none. */
+  next(from, by) {
+    for (let s = from + by; s >= 0 && s < this.stages.length; s += by) if (this.means(s)) return s;
+    return from;
   }
 
   /** The newest stage, at or before `from`, that has the node; else the first after it. */
@@ -63,13 +107,12 @@ class Stage {
   }
 
   get byName() {
-    return this.cachedByName ??= new Map(this.nodes.map(node => [node.name, node]));
+    return (this.cachedByName ??= new Map(this.nodes.map(node => [node.name, node])));
   }
 
   /** The node of that name (a string). */
   node(name) {
-    const index = this.entry.nameIndex ??= new Map(this.entry.names.map((text, i) => [text, i]));
-    return this.byName.get(index.get(name));
+    return this.byName.get(this.entry.indexOf(name));
   }
 
   get users() {
@@ -84,7 +127,7 @@ class Stage {
   get changes() {
     if (this.cachedChanges !== undefined) return this.cachedChanges;
     const before = this.entry.graphStages[this.index - 1];
-    if (!before) return this.cachedChanges = null;
+    if (!before) return (this.cachedChanges = null);
     const changes = { added: new Set(), changed: new Set(), removed: new Map() };
     for (const node of this.nodes) {
       const old = before.byName.get(node.name);
@@ -92,60 +135,6 @@ class Stage {
       else if (old !== node) changes.changed.add(node.name);
     }
     for (const node of before.nodes) if (!this.byName.has(node.name)) changes.removed.set(node.name, node);
-    return this.cachedChanges = changes;
+    return (this.cachedChanges = changes);
   }
-}
-
-function push(map, key, value) {
-  const list = map.get(key);
-  if (list) list.push(value); else map.set(key, [value]);
-}
-
-// Human-readable numbers
-
-function count(n) {
-  const units = ['', 'K', 'M', 'G', 'T'];
-  let u = 0;
-  while (n >= 1000 && u < units.length - 1) { n /= 1000; u++; }
-  return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + (units[u] && ' ' + units[u]);
-}
-
-function bytes(n) {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let u = 0;
-  while (n >= 1024 && u < units.length - 1) { n /= 1024; u++; }
-  return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + ' ' + units[u];
-}
-
-function time(seconds) {
-  if (seconds >= 1) return seconds.toFixed(2) + ' s';
-  return seconds >= 1e-3 ? (seconds * 1e3).toFixed(2) + ' ms' : (seconds * 1e6).toFixed(1) + ' µs';
-}
-
-function roleName(role) {
-  switch (role.kind) {
-    case 'gradient': return 'gradient of ' + role.of;
-    case 'optimiser': return 'update of ' + role.of;
-    default: return role.kind;
-  }
-}
-
-// Elements
-
-const SVG = 'http://www.w3.org/2000/svg';
-
-function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function html(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === 'onclick') element.addEventListener('click', value); else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
 }

@@ -15,13 +15,13 @@ pub use read::{ReportError, Run, read_runs};
 
 const PAGE: &str = include_str!("report.html");
 const STYLE: &str = include_str!("report.css");
-const SCRIPTS: [&str; 6] = [
-    include_str!("tools.js"),
-    include_str!("curves.js"),
-    include_str!("samples.js"),
-    include_str!("tables.js"),
-    include_str!("program.js"),
-    include_str!("report.js"),
+const SCRIPTS: [(&str, &str); 6] = [
+    ("tools", include_str!("tools.js")),
+    ("curves", include_str!("curves.js")),
+    ("samples", include_str!("samples.js")),
+    ("tables", include_str!("tables.js")),
+    ("program", include_str!("program.js")),
+    ("report", include_str!("report.js")),
 ];
 
 /// The report as a page. Its data must hold the images: [`Limits::PAGE`].

@@ -1,0 +1,203 @@
+'use strict';
+// A measured step on one line of time, memory under it, and other steps as lanes.
+
+const LONGER = 1.5; // times its median, from which a launch is an outlier
+const WORTH = 0.001; // of the step, below which it does not matter
+const LANE = 20;
+
+class TimelineView extends ZoomedChart {
+  constructor(host, app) {
+    super(host, app, 'x');
+  }
+
+  draw() {
+    const { entry } = this.app,
+      { profile } = entry;
+    this.elements = new Map();
+    if (!profile) {
+      this.lanes = [];
+      this.sheet.replaceChildren();
+      this.head.replaceChildren(
+        html('p', { class: 'note' }, 'Nothing was measured. These two commands bring times in:'),
+        html(
+          'pre',
+          {},
+          `gcc-gan profile ${DATA.file} --steps 20 -o step.json\n`,
+          `gcc-gan inspect ${DATA.file} --profile step.json -o ${DATA.program}.html`,
+        ),
+      );
+      return;
+    }
+    const length = launches => Math.max(...launches.map(([, start, time]) => start + time));
+    this.lanes = profile.lanes.map(({ step, launches }, at) => ({
+      step,
+      launches,
+      length: length(launches),
+      typical: at === profile.typical,
+    }));
+    this.lanes.sort((a, b) => b.typical - a.typical || a.step - b.step);
+    this.setFull(Math.max(...this.lanes.map(lane => lane.length)), 1);
+    const launches = this.lanes.reduce((sum, lane) => sum + lane.launches.length, 0);
+    const outliers = this.lanes.reduce(
+      (sum, lane) => sum + lane.launches.filter(launch => this.excess(launch)).length,
+      0,
+    );
+    this.head.replaceChildren(
+      html(
+        'p',
+        { class: 'note row' },
+        html(
+          'span',
+          {},
+          `A typical step of ${profile.steps}: ${time(profile.step.seconds)} on ${profile.device}, `,
+          'the live bytes under it',
+          this.lanes.length > 1 ? `, and ${this.lanes.length - 1} other steps. ` : '. ',
+          outliers
+            ? html(
+                'span',
+                { class: 'outlier' },
+                `▾ marks what took over ${LONGER} times the median of its kernel: ${outliers} of ${launches}`,
+              )
+            : '',
+        ),
+        html('span', { class: 'grow' }),
+        this.zoomButtons(),
+      ),
+    );
+    this.paint();
+  }
+
+  /** How many times its median a launch took, where that is much and matters; else nothing. */
+  excess([k, , length]) {
+    const { profile, kernels } = this.app.entry,
+      median = kernels[k].time.median_seconds * 1e6;
+    return length > LONGER * median && length - median > WORTH * profile.step.seconds * 1e6 ? length / median : 0;
+  }
+
+  paint() {
+    const { entry } = this.app;
+    if (!entry.profile) return;
+    const W = Math.max(300, this.sheet.clientWidth),
+      main = 76,
+      memory = 96,
+      H = 30 + main + memory + 24 + this.lanes.length * (LANE + 6);
+    this.area = { left: 84, right: W - 10, top: 26, bottom: 26 + main };
+    const { left, right } = this.area,
+      { now } = this;
+    const chart = svg('svg', { class: 'chart', width: W, height: H, role: 'group', 'aria-label': 'Timeline' });
+    chart.append(
+      svg('defs', {}, svg('clipPath', { id: 'times' }, svg('rect', { x: left, y: 0, width: right - left, height: H }))),
+    );
+    for (const tick of ticksBetween(now.x0, now.x1, 10)) {
+      chart.append(
+        svg('line', { class: 'grid', x1: this.x(tick), x2: this.x(tick), y1: 18, y2: H }),
+        svg('text', { class: 'small', x: this.x(tick), y: 12, 'text-anchor': 'middle' }, time(tick / 1e6)),
+      );
+    }
+    const lines = svg('g', { 'clip-path': 'url(#times)' });
+    chart.append(lines);
+    this.elements = new Map();
+    const [typical, ...others] = this.lanes;
+    const label = (text, y, small) =>
+      chart.append(svg('text', { class: 'small' + (small ? ' dim' : ''), x: left - 8, y, 'text-anchor': 'end' }, text));
+    this.lane(lines, typical, 26, main, true);
+    label(`step ${typical.step}`, 26 + main / 2, false);
+    label(time(typical.length / 1e6), 26 + main / 2 + 14, false);
+    this.memory(lines, typical, 26 + main + 10, memory - 20);
+    label('live bytes', 26 + main + memory - 10, false);
+    label(bytes(Math.max(...entry.live)), 26 + main + 18, false);
+    others.forEach((lane, i) => {
+      const y = 26 + main + memory + 12 + i * (LANE + 6);
+      this.lane(lines, lane, y, LANE, false);
+      label(`${lane.step}  ${time(lane.length / 1e6)}`, y + 14, true);
+    });
+    this.sheet.replaceChildren(chart);
+    this.mark();
+  }
+
+  lane(into, lane, y, height, isMain) {
+    const { entry } = this.app,
+      { left, right } = this.area;
+    let before = -Infinity;
+    for (const launch of lane.launches) {
+      const [k, start, length] = launch,
+        x = this.x(start),
+        end = this.x(start + length),
+        excess = this.excess(launch);
+      if (end < left || x > right) continue;
+      // Far more launches than pixels: those that would be no pixel wide and stand where one is already.
+      if (end < before + 0.7 && !excess) continue;
+      before = end;
+      const kernel = entry.kernels[k],
+        width = Math.max(0.7, end - x);
+      const bar = svg(
+        'rect',
+        {
+          class: 'item ' + kernel.role.kind + (excess ? ' late' : ''),
+          x,
+          y,
+          width,
+          height,
+          'data-kernel': k,
+          tabindex: -1,
+        },
+        svg(
+          'title',
+          {},
+          `${k} ${kernel.words}\n${kernel.name}\n${time(length / 1e6)} from ${time(start / 1e6)}`,
+          excess ? `\n${excess.toFixed(1)} times its median, ${time(kernel.time.median_seconds)}` : '',
+        ),
+      );
+      push(this.elements, k, bar);
+      into.append(bar);
+      if (excess) into.append(svg('path', { class: 'late-mark', d: `M${x + width / 2 - 4},${y - 6}h8l-4,6z` }));
+      const shown = Math.min(end, right) - Math.max(x, left),
+        room = Math.floor((shown - 8) / 6);
+      if (room <= 3) continue;
+      const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' };
+      into.append(svg('text', { ...text, y: y + (isMain ? 18 : 14) }, clip(kernel.words, room)));
+      if (!isMain) continue;
+      const part = percent(kernel.time.of_ceiling),
+        whole = `${part} of ceiling`;
+      [time(length / 1e6), whole.length <= room ? whole : part].forEach((line, i) => {
+        if (line.length <= room) into.append(svg('text', { ...text, y: y + 34 + 16 * i }, line));
+      });
+    }
+  }
+
+  memory(into, lane, y, height) {
+    const { live } = this.app.entry,
+      most = Math.max(1, ...live),
+      base = y + height;
+    let d = `M${this.x(0)},${base}`;
+    for (const [k, start, length] of lane.launches) {
+      const level = base - (height * live[k]) / most;
+      d += `L${this.x(start)},${level}L${this.x(start + length)},${level}`;
+    }
+    into.append(svg('path', { class: 'live', d: d + `L${this.x(lane.length)},${base}Z` }));
+  }
+
+  clicked(event) {
+    const item = event.target.closest('[data-kernel]');
+    this.app.choose(item ? { kind: 'kernel', id: Number(item.dataset.kernel) } : null, { stay: true });
+  }
+
+  mark() {
+    const { entry, chosen, hits } = this.app,
+      marked = kernelsOf(entry, chosen),
+      found = new Set(hits.flatMap(hit => (hit.chosen.kind === 'kernel' ? [hit.chosen.id] : [])));
+    this.elements?.forEach((bars, k) =>
+      bars.forEach(bar => {
+        bar.classList.toggle('chosen', marked.has(k));
+        bar.classList.toggle('found', found.has(k));
+      }),
+    );
+  }
+
+  reveal(chosen) {
+    if (!this.lanes?.length || !this.area) return;
+    const marked = kernelsOf(this.app.entry, chosen),
+      launch = this.lanes[0].launches.find(([k]) => marked.has(k));
+    if (launch) this.show({ x0: launch[1], x1: launch[1] + launch[2], y0: 0, y1: 1 });
+  }
+}

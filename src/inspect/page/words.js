@@ -1,0 +1,145 @@
+'use strict';
+// Numbers, names and elements, as people read them.
+
+function count(n) {
+  const units = ['', 'K', 'M', 'G', 'T'];
+  let u = 0;
+  while (n >= 1000 && u < units.length - 1) {
+    n /= 1000;
+    u++;
+  }
+  return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + (units[u] && ' ' + units[u]);
+}
+
+function bytes(n) {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let u = 0;
+  while (n >= 1024 && u < units.length - 1) {
+    n /= 1024;
+    u++;
+  }
+  return (u === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + ' ' + units[u];
+}
+
+function time(seconds) {
+  if (!seconds) return '0';
+  if (seconds >= 1) return seconds.toFixed(2) + ' s';
+  return seconds >= 1e-3 ? (seconds * 1e3).toFixed(2) + ' ms' : (seconds * 1e6).toFixed(1) + ' µs';
+}
+
+function percent(part) {
+  return (100 * part).toFixed(part < 0.0995 ? 1 : 0) + ' %';
+}
+
+function many(n, what) {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
+}
+
+function roleName(role) {
+  switch (role.kind) {
+    case 'gradient':
+      return 'backward of ' + role.of;
+    case 'optimiser':
+      return 'update of ' + role.of;
+    default:
+      return role.kind;
+  }
+}
+
+// Layers whose short names people know.
+const SHORT = { conv: 'Conv', conv_transpose: 'ConvT', batch_norm: 'BatchNorm', leaky_relu: 'LeakyReLU', relu: 'ReLU' };
+
+/** `4-conv_transpose` is `ConvT 4`. */
+function layerWords(part) {
+  const found = /^(\d+)-(\w+)$/.exec(part);
+  if (!found) return part;
+  const camel = () =>
+    found[2]
+      .split('_')
+      .map(word => word[0].toUpperCase() + word.slice(1))
+      .join('');
+  return `${SHORT[found[2]] ?? camel()} ${found[1]}`;
+}
+
+/**
+ * A scope such as `fake_d/generator/4-conv_transpose` in words: `ConvT 4 of generator, for fake_d`. Nothing where it is
+ * of no layer.
+ */
+function scopeWords(scope) {
+  const parts = scope.split('/'),
+    at = parts.findIndex(part => /^\d+-\w+$/.test(part));
+  if (at < 0) return null;
+  const of = at > 0 ? ' of ' + parts[at - 1] : '',
+    call = at > 1 ? ', for ' + parts.slice(0, at - 1).join('/') : '';
+  return layerWords(parts[at]) + of + call;
+}
+
+/** What a kernel is for, in words, from the node that it is built around. */
+function kernelWords(kernel, core, entry) {
+  if (!core) return kernel.name;
+  const name = entry.names[core.name],
+    layer = scopeWords(core.scope) ?? scopeWords(name);
+  const last = name.split('/').pop();
+  if (kernel.role.kind === 'optimiser') {
+    const of = `update of ${kernel.role.of}`;
+    return kernel.kind === 'multi-tensor'
+      ? `${of}, all parameters at once`
+      : layer
+        ? `${of}: ${layer}`
+        : `${of}: ${last}`;
+  }
+  const back = kernel.role.kind === 'gradient' ? ', backward' : '';
+  if (layer) return /-/.test(last) ? layer + back : `${layer}${back}: ${last}`;
+  return core.scope ? `${core.scope}${back}: ${last}` : `${back ? roleName(kernel.role) + ': ' : ''}${last}`;
+}
+
+function clip(text, most = MAX_LABEL) {
+  if (text.length <= most) return text;
+  const head = Math.ceil(most * 0.55);
+  return text.slice(0, head) + '…' + text.slice(text.length - (most - head - 1));
+}
+
+/** The width of a text in the page's font, summed over its characters: thousands are measured at a time. */
+const textWidth = (() => {
+  const context = document.createElement('canvas').getContext('2d'),
+    widths = new Map();
+  context.font = '12px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+  return text => {
+    let sum = 0;
+    for (const c of text) {
+      let w = widths.get(c);
+      if (w === undefined) widths.set(c, (w = context.measureText(c).width));
+      sum += w;
+    }
+    return sum;
+  };
+})();
+
+// Elements
+
+const $ = id => document.getElementById(id);
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const name in attributes) element.setAttribute(name, attributes[name]);
+  element.append(...children);
+  return element;
+}
+
+function html(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === 'onclick') element.addEventListener('click', value);
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function push(map, key, value) {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
