@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// Kills of one run.
 const KILLS: u32 = 200;
-/// The longest that a process is left alone, after a run of its length is known.
+/// The longest that all of them may take.
 const BOUND: Duration = Duration::from_secs(600);
 
 /// Small enough that a process begins, trains and saves within a fraction of a second; with moving averages, running statistics

@@ -98,6 +98,9 @@ impl Home {
 
     fn run(&self, line: &str) {
         let begun = Instant::now();
+        let output = line.split_once(" -o ").map(|(_, rest)| self.at(rest.split_whitespace().next().unwrap()));
+        // Of an earlier command, so that only this one can have written it.
+        output.iter().for_each(|file| drop(fs::remove_file(file)));
         let status = self.end(self.start(line));
         let [out, err] = self.said();
         let trains = line.starts_with("gcc-gan train");
@@ -106,10 +109,7 @@ impl Home {
         let interrupted = trains && status.code() == Some(130);
         let fine = status.success() || interrupted || differs || (lacks_gpu && status.code() == Some(1));
         assert!(fine, "`{line}` ended with {status}\n{out}\n{err}");
-        if status.success()
-            && let Some((_, rest)) = line.split_once(" -o ")
-        {
-            let file = self.at(rest.split_whitespace().next().unwrap());
+        if let Some(file) = output.filter(|_| status.success()) {
             assert!(file.exists(), "`{line}` wrote no {}", file.display());
         }
         println!("{:6.1} s  {line}", begun.elapsed().as_secs_f64());

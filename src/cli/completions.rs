@@ -5,7 +5,7 @@ use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 use std::process::ExitCode;
 
-/// Print what makes a shell complete commands, options and their values
+/// Print a script that completes commands, options and their values in a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

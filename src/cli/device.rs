@@ -129,13 +129,13 @@ impl DeviceArgs {
             }
             Wanted::Auto => match CudaDevice::new(0).and_then(|device| Ok(self.with_compiler().map(|()| device)?)) {
                 Ok(device) => {
-                    eprintln!("device: {}", device.name());
+                    say(&format!("device: {}", device.name()));
                     gpu(device)
                 }
                 Err(missing) => {
                     let lacking = self.precision.map(Precision::from).filter(|p| !Target::Cpu.has(*p));
                     let instead = lacking.map_or(String::new(), |_| " (in f32)".to_string());
-                    eprintln!("device: the CPU{instead}, since {}", reason(&missing));
+                    say(&format!("device: the CPU{instead}, since {}", reason(&missing)));
                     Ok(self.cpu())
                 }
             },
@@ -333,5 +333,12 @@ impl CompileFor {
             }
         };
         Ok((all.first().map_or(Target::Cpu, |&first| Target::Cuda(first)), all))
+    }
+}
+
+/// Says which device was chosen, unless people want to hear nothing.
+fn say(text: &str) {
+    if !super::is_quiet() {
+        eprintln!("{text}");
     }
 }

@@ -228,6 +228,13 @@ fn print(text: &str) -> Result<()> {
     print_bytes(&visible(text))
 }
 
+/// Says on standard error what is done, unless people want to hear nothing.
+fn note(text: &str) {
+    if !is_quiet() {
+        let _ = writeln!(io::stderr(), "note: {}", visible(text));
+    }
+}
+
 /// Prints text for programs on standard output: as it is, unless it goes to a terminal.
 fn print_exact(text: &str) -> Result<()> {
     if io::stdout().is_terminal() { print_bytes(&visible(text)) } else { print_bytes(text) }

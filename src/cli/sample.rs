@@ -51,8 +51,8 @@ pub struct Args {
     /// From noise without numbers further from 0 than this: images that are more alike, and more like the common ones
     #[arg(long, value_name = "LIMIT", value_parser = limit)]
     truncation: Option<f32>,
-    /// In the order of the digits that the built-in classifier (see `eval`) sees in the images, the surest of each first
-    #[arg(long, conflicts_with_all = ["interpolate", "reconstruct"])]
+    /// Lay the images out by the digit that the built-in classifier (see `eval`) sees in each, the surest of a digit first
+    #[arg(long, conflicts_with_all = ["interpolate", "reconstruct", "label"])]
     sort: bool,
     /// From the noise of one seed to that of the next, on great circles: along the rows, or in a GIF one moment after the
     /// other

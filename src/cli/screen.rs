@@ -1,4 +1,4 @@
-//! What is seen of a training run while it goes on.
+//! The progress of a training run, for a person or for a script.
 
 use gcc_gan::kernel::target::Precision;
 use gcc_gan::train::checkpoint::Meta;
@@ -49,7 +49,7 @@ pub fn beginning(session: &Session, meta: &Meta, device: &str, run: &Path, until
     let data = session.data();
     let test = data.test.as_ref().map_or(0, Split::len);
     json!({
-        "event": "begin", "run": run, "program": meta.program, "set": meta.sets, "seed": meta.seed, "device": device,
+        "event": "begin", "run": shown(run), "program": meta.program, "set": meta.sets, "seed": meta.seed, "device": device,
         "precision": meta.precision.name(), "batch": session.batch(), "steps_per_epoch": session.steps_per_epoch(),
         "data": data.why, "images": data.train.len(), "test_images": test, "step": session.step_count(), "until": until,
     })
@@ -90,9 +90,10 @@ impl Screen {
     }
 
     /// Shows an event to a script.
-    pub fn event(&mut self, event: &Value) {
+    pub fn event(&mut self, event: impl FnOnce() -> Value) {
         if self.is_json {
-            self.write(|| super::print_exact(&event.to_string()));
+            let line = event().to_string();
+            self.write(|| super::print_exact(&line));
         }
     }
 
@@ -158,16 +159,18 @@ impl Observer for Screen {
     }
 
     fn report(&mut self, now: &Progress) {
-        self.event(&json!({
-            "event": "report", "step": now.step, "until": now.until, "epoch": now.epoch, "ends_epoch": now.ends_epoch,
-            "images_per_second": now.images_per_second, "values": now.values,
-        }));
+        self.event(|| {
+            json!({
+                "event": "report", "step": now.step, "until": now.until, "epoch": now.epoch, "ends_epoch": now.ends_epoch,
+                "images_per_second": now.images_per_second, "values": now.values,
+            })
+        });
         self.line(now, if now.ends_epoch { "end of epoch" } else { "" });
     }
 
     fn examined(&mut self, step: u64, measures: &[(String, f32)], is_best: bool) {
         let values: BTreeMap<_, _> = measures.iter().map(|(name, value)| (name, value)).collect();
-        self.event(&json!({ "event": "examined", "step": step, "values": values, "is_best": is_best }));
+        self.event(|| json!({ "event": "examined", "step": step, "values": values, "is_best": is_best }));
         let named = |name: &str| name.trim_start_matches("eval_").replace('_', " ");
         let figures = measures.iter().map(|(name, value)| format!("{} {}", named(name), figure(*value)));
         let best = if is_best { "  the best so far" } else { "" };
@@ -175,24 +178,28 @@ impl Observer for Screen {
     }
 
     fn saved(&mut self, step: u64, file: &Path) {
-        self.event(&json!({ "event": "saved", "step": step, "file": file }));
+        self.event(|| json!({ "event": "saved", "step": step, "file": shown(file) }));
     }
 
     fn sampled(&mut self, step: u64, file: &Path) {
-        self.event(&json!({ "event": "sampled", "step": step, "file": file }));
+        self.event(|| json!({ "event": "sampled", "step": step, "file": shown(file) }));
     }
 
     fn note(&mut self, message: &str) {
-        self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "note: {}", visible(message));
-        });
+        self.bar.suspend(|| super::note(message));
     }
 
     fn warning(&mut self, message: &str) {
+        self.event(|| json!({ "event": "warning", "message": message }));
         self.bar.suspend(|| {
             let _ = writeln!(io::stderr(), "warning: {}", visible(message));
         });
     }
+}
+
+/// A path as text; what is no text in it is replaced.
+pub fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn listed(values: &BTreeMap<String, f32>) -> String {

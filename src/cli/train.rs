@@ -2,7 +2,7 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::program_text::{Found, MathArgs, ProgramText, find};
-use super::screen::{Screen, beginning, heading};
+use super::screen::{Screen, beginning, heading, shown};
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
@@ -88,13 +88,13 @@ pub struct Args {
     /// between printed lines]
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     log_every: Option<u64>,
-    /// Measure the samples every N steps as `eval` does, by moving averages of the weights where the program keeps them: the
-    /// figures are in the metrics, and the best checkpoint so far is kept as best.safetensors
+    /// Measure the samples of the run's seed every N steps as `eval` does, by moving averages of the weights where the
+    /// program keeps them. The figures are in the metrics, and the best checkpoint so far is kept as best.safetensors
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     eval_every: Option<u64>,
-    /// Samples to measure each time
-    #[arg(long, value_name = "N", default_value_t = EVAL_SAMPLES, requires = "eval_every")]
-    eval_samples: usize,
+    /// Samples to measure each time [default: 2,000, or as many as can be compared with the real images]
+    #[arg(long, value_name = "N", requires = "eval_every")]
+    eval_samples: Option<usize>,
     /// Keep the last N checkpoints, in the run's folder checkpoints/ by their steps
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
@@ -122,14 +122,15 @@ impl Args {
         add("sample-every", Some(self.sample_every).filter(|&every| every != default.sample_every));
         add("log-every", self.log_every);
         add("eval-every", self.eval_every);
-        add("eval-samples", self.eval_every.and(Some(self.eval_samples as u64)).filter(|&n| n != EVAL_SAMPLES as u64));
+        add("eval-samples", self.eval_samples.map(|samples| samples as u64));
         add("keep", Some(self.keep as u64).filter(|&keep| keep != default.keep as u64));
+        if self.offline {
+            text += " --offline";
+        }
         text
     }
 }
 
-/// Samples that are measured each time.
-const EVAL_SAMPLES: usize = 2000;
 const DEFAULT_EPOCHS: u64 = 10;
 /// One with which the built-in DCGAN's first images, after 300 steps, are strokes already. With others they may
 /// still be a grid of dots then; later that makes no difference.
@@ -142,6 +143,8 @@ struct Job {
     dataset: Dataset,
     meta: Meta,
     resumed: Option<Checkpoint>,
+    /// Whether it is resumed with other data.
+    is_other: bool,
     /// The folder of a run that is resumed. That of a new one is made when nothing else can fail.
     run: Option<RunDir>,
 }
@@ -175,7 +178,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     drop(job.resumed);
     if args.eval_every.is_some() {
         let threads = args.device.thread_count();
-        session.examine_by(Examiner::new(session.plan(), session.data(), args.eval_samples, threads)?);
+        let examiner = Examiner::new(session.plan(), session.data(), args.eval_samples, threads);
+        session.examine_by(examiner.context("the samples cannot be measured: see --eval-every and --eval-samples")?);
     }
     let is_new = job.run.is_none();
     let run = match job.run {
@@ -191,6 +195,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         keep: args.keep,
         ..pace(args.log_every)
     };
+    if job.is_other && session.step_count() < pace.until {
+        // What is done again from the checkpoint, here or by another process, must begin at the same images.
+        let meta = Meta { step: session.step_count(), position: session.position(), ..job.meta.clone() };
+        checkpoint::save(&run.checkpoint(), &meta, &mut session.state())?;
+    }
     let device = opened.device.name();
     if session.step_count() < pace.until {
         let machine =
@@ -198,14 +207,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
         record(run.path(), is_new, &Start { machine, plan: digest, ..begun(&session, &job.meta) }, &mut screen);
     }
     screen.print(&heading(&session, &job.meta, &device, run.path()));
-    screen.event(&beginning(&session, &job.meta, &device, run.path(), pace.until));
+    screen.event(|| beginning(&session, &job.meta, &device, run.path(), pace.until));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     if let Err(TrainError::NonFinite(NonFinite { first: Some(first), .. })) = &ended {
         super::show(&first.place);
     }
     let (step, path) = (session.step_count(), run.path().display());
-    let resume = format!("gcc-gan train --resume {path}{}{}", args.device.to_continue(), args.to_continue());
+    let resume = starts::quoted([run.path()]);
+    let resume = format!("gcc-gan train --resume {resume}{}{}", args.device.to_continue(), args.to_continue());
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
         TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
@@ -213,15 +223,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         _ => error.into(),
     });
-    let ended = ended?;
     let seconds = screen.started.elapsed().as_secs_f64();
-    let how = match ended {
-        Ended::Complete => "complete",
-        Ended::NothingToDo => "nothing to do",
-        Ended::Cancelled => "interrupted",
+    let how = match &ended {
+        Ok(Ended::Complete) => "complete",
+        Ok(Ended::NothingToDo) => "nothing to do",
+        Ok(Ended::Cancelled) => "interrupted",
+        Err(_) => "failed",
     };
-    screen.event(&json!({ "event": "end", "ended": how, "step": step, "seconds": seconds, "run": run.path() }));
-    match ended {
+    let error = ended.as_ref().err().map(ToString::to_string);
+    screen.event(|| {
+        let run = shown(run.path());
+        json!({ "event": "end", "ended": how, "step": step, "seconds": seconds, "run": run, "error": error })
+    });
+    match ended? {
         Ended::Complete => {
             screen.print(&format!("{steps} complete in {seconds:.0} s: {path}"));
             Ok(ExitCode::SUCCESS)
@@ -260,9 +274,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
             let stays = args.sets.is_empty() && !args.math.changes(&options) && opened.suits(&plan);
             if !opened.suits(&plan) {
                 opened.check_trusted(&plan)?;
-                eprintln!(
-                    "note: the plan's kernels are not for this device and precision: its program is compiled again"
-                );
+                super::note("the plan's kernels are not for this device and precision: its program is compiled again");
             }
             (program, options, stays.then_some(*plan))
         }
@@ -285,7 +297,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     let meta = Meta { ran_on: Some(opened.target), ..meta };
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
-    Ok(Job { plan, dataset, meta, resumed: None, run: None })
+    Ok(Job { plan, dataset, meta, resumed: None, is_other: false, run: None })
 }
 
 fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
@@ -344,7 +356,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         // A place in an epoch of other images means nothing: the epoch begins anew.
         checkpoint.meta.position.batch = 0;
     }
-    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), run: Some(run) })
+    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), is_other, run: Some(run) })
 }
 
 /// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without

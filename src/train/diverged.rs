@@ -333,7 +333,9 @@ fn describe(graph: &Graph, start: &Start, step: u64, (name, text): (&str, &str))
     let op = node.op.name();
     let mut place = Diagnostic::new("not-finite", message);
     if let Some(span) = node.origin.span {
-        place = place.label(span, format!("`{op}`, from finite values"));
+        let is_finite = operands.iter().all(|(_, low, high)| low.is_finite() && high.is_finite());
+        let from = if is_finite { "finite values" } else { "a constant that is not finite" };
+        place = place.label(span, format!("`{op}`, from {from}"));
     }
     if !given.is_empty() {
         place = place.help(format!("`{op}` was given {}", given.join(" and ")));

@@ -11,8 +11,10 @@ use crate::plan::Plan;
 use crate::tensor::Tensor;
 use crate::types::AVERAGE;
 
-/// What the measure is called by which the best checkpoint is chosen, in the metrics. Lower is better.
+/// The metric by which the best checkpoint is chosen: lower is better.
 pub const DISTANCE: &str = "eval_frechet_distance";
+/// Samples that are measured each time where nothing else is asked for.
+pub const USUAL: usize = 2000;
 
 /// Makes samples of a program and compares them with real images. Of a network whose moving average the program keeps, the
 /// average makes them.
@@ -23,11 +25,12 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    /// Of as many samples at a time as there are real images to compare them with: `samples`.
+    /// Of so many samples at a time, which are compared with as many real images; [`USUAL`] of them, or as many as can be,
+    /// where nothing else is asked for.
     ///
     /// # Errors
     /// When the program makes no images that can be measured, or there are too few real ones.
-    pub fn new(plan: &Plan, data: &Dataset, samples: usize, threads: usize) -> Result<Examiner, SessionError> {
+    pub fn new(plan: &Plan, data: &Dataset, samples: Option<usize>, threads: usize) -> Result<Examiner, SessionError> {
         let wrong =
             |problem: String| SessionError::Entry { program: plan.name.clone(), entry: entry::SAMPLE.into(), problem };
         let found = plan.entries.iter().find(|e| e.name == entry::SAMPLE && e.sizes.is_empty());
@@ -37,6 +40,7 @@ impl Examiner {
         let of = |name: &str| plan.states.iter().position(|state| state.name == name);
         let averages = plan.states.iter().enumerate();
         let averages = averages.filter_map(|(i, state)| Some((of(state.name.strip_suffix(AVERAGE)?)?, i))).collect();
+        let samples = samples.unwrap_or_else(|| USUAL.min(Judge::most(data)));
         let judge = Judge::new(data, Some(samples), threads, &mut |_| {})?;
         Ok(Examiner { judge, averages })
     }
@@ -149,7 +153,7 @@ mod tests {
 
     fn examined() -> (Session, Meta) {
         let (mut session, meta) = session();
-        let examiner = Examiner::new(session.plan(), session.data(), 40, 1).unwrap();
+        let examiner = Examiner::new(session.plan(), session.data(), Some(40), 1).unwrap();
         assert!(examiner.uses_averages() && examiner.samples() == 40);
         session.examine_by(examiner);
         (session, meta)
@@ -223,7 +227,7 @@ mod tests {
         for _ in 0..3 {
             session.advance(1).unwrap();
         }
-        session.examine_by(Examiner::new(session.plan(), session.data(), 40, 1).unwrap());
+        session.examine_by(Examiner::new(session.plan(), session.data(), Some(40), 1).unwrap());
         assert!(!session.examiner().unwrap().uses_averages());
         assert_ne!(session.examine().unwrap(), averaged);
     }
@@ -231,10 +235,11 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_said() {
         let (session, _) = session();
-        let error = |samples| Examiner::new(session.plan(), session.data(), samples, 1).err().unwrap().to_string();
+        let error =
+            |samples| Examiner::new(session.plan(), session.data(), Some(samples), 1).err().unwrap().to_string();
         assert!(error(51).contains("from 20 to 50"), "{}", error(51));
         let plan = |text: &str| compile("t.ron", text, &Options::default(), &mut |_| {}).unwrap().plan.unwrap();
-        let error = |plan: &Plan| Examiner::new(plan, session.data(), 40, 1).err().unwrap().to_string();
+        let error = |plan: &Plan| Examiner::new(plan, session.data(), None, 1).err().unwrap().to_string();
         let lenet = plan(crate::declare::builtin::text("lenet").unwrap());
         assert!(error(&lenet).contains("`sample` of `lenet` is not there"), "{}", error(&lenet));
         let faces = plan(crate::declare::builtin::text("dcgan64").unwrap());

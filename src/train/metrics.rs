@@ -53,6 +53,9 @@ pub enum MetricsError {
     },
 }
 
+/// What every line has, so that no output of a program can be called so.
+pub const RESERVED: [&str; 4] = ["step", "epoch", "seconds", "images_per_second"];
+
 /// A metrics file, open at its end.
 #[derive(Debug)]
 pub struct Metrics {
@@ -60,6 +63,8 @@ pub struct Metrics {
     file: File,
     line: Vec<u8>,
     seconds: f64,
+    /// The length of the file up to its last whole line.
+    whole: u64,
 }
 
 impl Metrics {
@@ -76,7 +81,7 @@ impl Metrics {
         let kept = keep(&mut file, path, step)?;
         file.set_len(kept.bytes).map_err(io)?;
         file.seek(SeekFrom::Start(kept.bytes)).map_err(io)?;
-        Ok(Metrics { path: path.to_owned(), file, line: Vec::new(), seconds: kept.seconds })
+        Ok(Metrics { path: path.to_owned(), file, line: Vec::new(), seconds: kept.seconds, whole: kept.bytes })
     }
 
     /// The seconds of the last line that was there when the file was opened; 0 where there was none.
@@ -84,8 +89,17 @@ impl Metrics {
         self.seconds
     }
 
-    /// Adds a line.
+    /// Adds a line. Where only a part of it finds room, that is taken away again before the next.
     pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
+        let written = self.try_write(record);
+        match &written {
+            Ok(()) => self.whole += self.line.len() as u64,
+            Err(_) => drop(self.file.set_len(self.whole).and_then(|()| self.file.seek(SeekFrom::Start(self.whole)))),
+        }
+        written
+    }
+
+    fn try_write(&mut self, record: &Record) -> Result<(), MetricsError> {
         self.line.clear();
         // One call, so that a reader never sees half a line for long.
         serde_json::to_writer(&mut self.line, record)
@@ -98,14 +112,14 @@ impl Metrics {
     }
 }
 
-/// The value of this name that was measured at a step.
+/// The steps at which a value of this name was measured, and the values.
 ///
 /// # Errors
 /// When the file cannot be read. Lines that are no records are passed over.
-pub fn value_at(path: &Path, step: u64, name: &str) -> io::Result<Option<f64>> {
+pub fn values(path: &Path, name: &str) -> io::Result<Vec<(u64, f64)>> {
     let text = atomic::read(path)?;
-    let mut records = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Record>(line).ok());
-    Ok(records.find(|record| record.step == step).and_then(|record| *record.values.get(name)?))
+    let records = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Record>(line).ok());
+    Ok(records.filter_map(|record| Some((record.step, (*record.values.get(name)?)?))).collect())
 }
 
 /// The part of a file that stays: its length, and the seconds in its last line.
@@ -188,8 +202,8 @@ mod tests {
         let steps: Vec<u64> = text.lines().map(|l| serde_json::from_str::<Record>(l).unwrap().step).collect();
         assert_eq!(steps, [10, 20, 30, 31]);
         assert_eq!(metrics.seconds_before(), 1.5);
-        let found = |step, name| value_at(&path, step, name).unwrap();
-        assert_eq!([found(20, "loss d"), found(20, "loss g"), found(40, "loss d")], [Some(0.5), None, None]);
+        assert_eq!(values(&path, "loss d").unwrap(), [(10, 0.5), (20, 0.5), (30, 0.5), (31, 0.5)]);
+        assert_eq!(values(&path, "loss g").unwrap(), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::batches::{Batches, Position, fill_images, fill_labels};
 use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use super::data::{Dataset, ImageSize, Split, Wanted};
 use super::examiner::Examiner;
+use super::metrics;
 use super::quality::QualityError;
 use super::sample_grid::Grid;
 use super::sampling::{self, Images, Noise};
@@ -45,7 +46,7 @@ pub enum SessionError {
     TooFew { data: String, program: String, count: usize, batch: usize, hint: String },
     #[error("entry `{entry}` of `{program}` {problem}")]
     Entry { program: String, entry: String, problem: String },
-    #[error("the samples are not measured: {0}")]
+    #[error(transparent)]
     Quality(#[from] QualityError),
 }
 
@@ -500,6 +501,25 @@ impl Session {
         }
     }
 
+    /// What the examiner finds of the state of a checkpoint. The session's own is afterwards what it was before.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit, or the executor or the classifier fails.
+    pub fn examine_another(&mut self, checkpoint: &Checkpoint) -> Result<Scalars, SessionError> {
+        let mut own = Vec::new();
+        for (i, state) in self.executor.plan().states.clone().into_iter().enumerate() {
+            let mut tensor = Tensor::zeros(state.ty);
+            self.executor.read_state(i, tensor.view_mut())?;
+            own.push(tensor);
+        }
+        restore(self.executor.as_mut(), checkpoint)?;
+        let found = self.examine();
+        for (i, tensor) in own.iter().enumerate() {
+            self.executor.write_state(i, tensor.view())?;
+        }
+        found
+    }
+
     /// Every state tensor, to be saved.
     pub fn state(&mut self) -> State<'_> {
         State::of(self.executor.as_mut())
@@ -629,6 +649,15 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
             None => "the program's text fixes that number: make it smaller there".to_string(),
         };
         return Err(SessionError::TooFew { data: data.name.clone(), program, count, batch, hint });
+    }
+    if let Some(own) = plan.entry(entry::TRAIN)
+        && let Some(i) = scalar_outputs(own).find(|&i| metrics::RESERVED.contains(&&*own.schedule.outputs[i].name))
+    {
+        let problem = format!(
+            "has the output `{}`, which the metrics of a run have of their own: give it another name",
+            own.schedule.outputs[i].name
+        );
+        return Err(SessionError::Entry { program, entry: entry::TRAIN.into(), problem });
     }
     plan.entries.iter().try_for_each(|entry| check_fit(entry, data).map_err(misfit))
 }

@@ -10,7 +10,7 @@
 //! the file of a killed process, whose last record may be incomplete, is never written to.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Cursor, Write};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,6 +34,8 @@ pub struct EventsError {
 pub struct Events {
     path: PathBuf,
     file: File,
+    /// The length of the file up to its last whole record.
+    whole: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -136,7 +138,7 @@ impl Events {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let is_first = !has_events(dir);
         let (path, file) = new_file(dir, now.as_secs())?;
-        let mut events = Events { path, file };
+        let mut events = Events { path, file, whole: 0 };
         let event = Event { file_version: Some(VERSION.into()), ..Event::default() };
         events.write(0, event)?;
         if step > 0 {
@@ -199,7 +201,13 @@ impl Events {
     fn write(&mut self, step: u64, event: Event) -> Result<(), EventsError> {
         let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let event = Event { wall_time, step: i64::try_from(step).unwrap_or(i64::MAX), ..event };
-        let written = self.file.write_all(&record(&event.encode_to_vec()));
+        let bytes = record(&event.encode_to_vec());
+        let written = self.file.write_all(&bytes);
+        match &written {
+            Ok(()) => self.whole += bytes.len() as u64,
+            // A reader stops at half a record: it is taken away again.
+            Err(_) => drop(self.file.set_len(self.whole).and_then(|()| self.file.seek(SeekFrom::Start(self.whole)))),
+        }
         written.map_err(|error| EventsError { file: self.path.clone(), error })
     }
 }

@@ -1,7 +1,7 @@
 //! The training loop: steps, and what they leave behind in a run's folder.
 //!
-//! The checkpoint is what a run is for, so it comes first: it is written before metrics, samples and reports of the
-//! same step, and none of these can end the run. State that is no longer finite is never saved. Losses are read only
+//! The checkpoint is what a run is for: that metrics or samples cannot be written does not end the run. They are written
+//! before the checkpoint of the same step, so that none is missing after a kill. State that is no longer finite is never saved. Losses are read only
 //! when something is made of them, so that a device need not be waited for after each step; a device that keeps the data
 //! set gets several steps at once, and what they gave is read while it does the next.
 //!
@@ -289,12 +289,20 @@ pub fn train(
         Err(error @ MetricsError::Line { .. }) => return Err(error.into()),
         Err(error) => training.warn("metrics", &format!("no metrics are written: {error}")),
     }
-    training.look_for_best(started);
+    if training.saved == Some(started) && started > 0 {
+        training.keep_last(started)?;
+    }
     match Events::create(run.path(), started, &training.meta.text) {
         Ok(events) => training.events = Some(events),
         Err(error) => training.warn("events", &format!("nothing is written for TensorBoard: {error}")),
     }
     training.diversity = diversity::Watch::new(training.session.plan(), training.session.data(), pace.grid.cells());
+    if let Some(watch) = &mut training.diversity {
+        // What was told of before is not told again.
+        for (step, value) in metrics::values(&run.metrics(), DIVERSITY).unwrap_or_default() {
+            let _ = watch.look(step, value as f32, &run.sample(step));
+        }
+    }
     if started == 0 {
         let made = training.session.sample(pace.grid)?;
         training.keep_samples(made.as_ref());
@@ -370,6 +378,12 @@ struct Examined {
     best: Option<f64>,
 }
 
+/// How far samples are from real images, of what was measured of them.
+fn distance(measures: &[(String, f32)]) -> Option<f64> {
+    let found = measures.iter().find(|(name, _)| name == DISTANCE).map(|&(_, distance)| f64::from(distance));
+    found.filter(|distance| distance.is_finite())
+}
+
 impl Training<'_> {
     fn run(mut self) -> Result<Ended, TrainError> {
         // Steps that nobody has looked at yet: what they gave is read when those after them are under way.
@@ -398,6 +412,7 @@ impl Training<'_> {
             let networks = self.session.non_finite()?;
             self.check_finite(step, networks, &values)?;
             self.save(&values)?;
+            self.keep(step, None);
         }
         Ok(Ended::Cancelled)
     }
@@ -486,8 +501,11 @@ impl Training<'_> {
         if let Some(diversity) = diversity {
             values.entry(DIVERSITY.to_string()).or_insert(diversity);
         }
-        // The line comes before the checkpoint: a kill between them leaves no saved step without its line, and a line
-        // beyond the checkpoint is removed when the run is resumed.
+        // The samples and the line come before the checkpoint: a kill between them leaves no saved step without these, and
+        // what is beyond the checkpoint is made again, or removed, when the run is resumed.
+        if let Ok(made) = &made {
+            self.keep_samples(made.as_ref());
+        }
         if measures {
             self.measure(step, epoch, &mut values, &examined.measures, (ends_epoch || ends, moment))?;
         }
@@ -506,7 +524,7 @@ impl Training<'_> {
                 }
             };
         }
-        self.keep_samples(made?.as_ref());
+        made?;
         let told = self.diversity.as_mut().zip(diversity);
         if let Some(told) = told.and_then(|(watch, diversity)| watch.look(step, diversity, &self.run.sample(step))) {
             self.observer.warning(&told);
@@ -605,25 +623,31 @@ impl Training<'_> {
             }
             measured => measured?,
         };
-        let distance = measures.iter().find(|(name, _)| name == DISTANCE).map(|&(_, distance)| f64::from(distance));
-        let distance = distance.filter(|distance| distance.is_finite());
-        let best = distance.filter(|&found| self.best.is_none_or(|best| found < best));
+        let best = distance(&measures).filter(|&found| self.best.is_none_or(|best| found < best));
         self.observer.examined(step, &measures, best.is_some());
         Ok(Examined { measures, best })
     }
 
-    /// How good the samples of the best checkpoint are, by the line of its step. That of the step where this process begins
-    /// may be better, and the process before was ended before it could keep it.
-    fn look_for_best(&mut self, started: u64) {
+    /// Makes up for what a process before this one could not do between its last checkpoint and its end: keeping that, and
+    /// keeping it as the best.
+    fn keep_last(&mut self, started: u64) -> Result<(), TrainError> {
+        self.keep(started, None);
         if self.session.examiner().is_none() {
-            return;
+            return Ok(());
         }
-        let of = |step: u64| metrics::value_at(&self.run.metrics(), step, DISTANCE).ok().flatten();
-        self.best = checkpoint::load(&self.run.best()).ok().and_then(|best| of(best.meta.step));
-        let better = of(started).filter(|&found| self.best.is_none_or(|best| found < best));
-        if better.is_some() {
-            self.keep(started, better);
+        // What was measured before may have been by other images, or by fewer: the best so far is measured again.
+        if let Ok(best) = checkpoint::load(&self.run.best()) {
+            self.best = distance(&self.session.examine_another(&best)?);
         }
+        let is_measured = metrics::values(&self.run.metrics(), DISTANCE).unwrap_or_default();
+        if is_measured.iter().any(|(step, _)| *step == started) {
+            let last = distance(&self.session.examine()?);
+            let better = last.filter(|&found| self.best.is_none_or(|best| found < best));
+            if better.is_some() {
+                self.keep(started, better);
+            }
+        }
+        Ok(())
     }
 
     /// Keeps the checkpoint of a step that was just saved, as far as that is wanted: as the best too, where its samples'

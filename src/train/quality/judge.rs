@@ -70,8 +70,7 @@ impl Judge {
     ) -> Result<Judge, QualityError> {
         let training = Images::of_split(&data.train);
         Images::check(training.shape)?;
-        let of_test = data.test.as_ref().map_or(0, |test| test.len().min(training.len()));
-        let most = of_test.max(training.len() / 2);
+        let most = Judge::most(data);
         if most < FEWEST {
             return Err(QualityError::TooFew { needed: 2 * FEWEST, found: training.len() });
         }
@@ -95,6 +94,12 @@ impl Judge {
         let gaussian = Gaussian::of(&reference.features);
         let radii = squared_radii(&reference.features, threads);
         Ok(Judge { classifier, threads, training, held_out, reference, gaussian, radii })
+    }
+
+    /// The most images that can be measured against those of a data set.
+    pub fn most(data: &Dataset) -> usize {
+        let of_test = data.test.as_ref().map_or(0, |test| test.len().min(data.train.len()));
+        of_test.max(data.train.len() / 2)
     }
 
     /// The number of images to measure: as many as there are real ones to compare them with.
