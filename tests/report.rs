@@ -109,7 +109,7 @@ fn runs_are_reported_on() {
     succeed(dir, &["report", "runs/a", "runs/b", "-o", "m.csv"]);
     let csv = fs::read_to_string(dir.join("m.csv")).unwrap();
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!(lines[0], "run,step,epoch,seconds,images_per_second,loss_d,loss_g");
+    assert_eq!(lines[0], "run,step,epoch,seconds,diversity,images_per_second,loss_d,loss_g");
     assert!(lines.len() == 6 && lines[1].starts_with("a,1,0.0008,") && lines[5].starts_with("b,2,"), "{csv}");
 }
 

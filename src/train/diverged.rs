@@ -107,10 +107,8 @@ fn find(
         thousands(found.saved as usize),
         lasting(each.mul_f64(again as f64))
     ));
-    // Where only a loss is not finite, it is that of the last step. State that is not stays so: the first step of that
-    // is looked for.
     let by_loss = found.networks.is_empty();
-    let mut from = if by_loss { found.step - 1 } else { found.after.max(found.saved) };
+    let mut from = found.after.max(found.saved);
     let mut before = loop {
         if !go_to(session, found, from, observer)? {
             return Ok(INTERRUPTED);
