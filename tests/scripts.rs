@@ -47,6 +47,41 @@ fn a_script_can_follow_a_training_run() {
     assert!(!dir.path().join("runs/lenet-001").exists());
 }
 
+/// A path need not be text.
+#[cfg(unix)]
+#[test]
+fn a_folder_of_any_name_can_hold_runs() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = TempDir::new().unwrap();
+    for more in [&["--json"][..], &[]] {
+        let mut command = common::gcc_gan(dir.path(), &train(&["--steps", "1"]));
+        let output = command.args(more).arg("--out").arg(std::ffi::OsStr::from_bytes(b"a \xff")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_run_that_fails_tells_a_script_so() {
+    let dir = TempDir::new().unwrap();
+    let args = ["train", "mlp-gan", "--offline", "--data", "embedded", "--set", "batch=8", "--set", "noise_batch=8"];
+    let output = run(dir.path(), &[&args[..], &["--set", "lr=1e6", "--steps", "60", "--json", "-q"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let out = text(&output.stdout);
+    let end: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert!(end["ended"] == "failed" && end["error"].as_str().unwrap().contains("mlp-gan.ron:"), "{end}");
+    assert!(!text(&output.stderr).contains("note: "), "{}", text(&output.stderr));
+}
+
+/// The metrics have these names themselves.
+#[test]
+fn outputs_have_names_of_their_own() {
+    let dir = TempDir::new().unwrap();
+    let program = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/graphs/mlp-gan.ron")).unwrap();
+    fs::write(dir.path().join("a.ron"), program.replace("loss_d", "step")).unwrap();
+    let err = fail(dir.path(), 1, &["train", "a.ron", "--offline", "--data", "embedded", "--steps", "1"]);
+    assert!(err.contains("has the output `step`"), "{err}");
+}
+
 #[test]
 fn quiet_leaves_only_what_a_script_wants() {
     let dir = TempDir::new().unwrap();

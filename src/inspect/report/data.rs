@@ -153,8 +153,21 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
     let every = run.lines.len().div_ceil(limits.lines).max(1);
     // The last line is always there: what came out in the end is what is looked for.
     let last = run.lines.len().saturating_sub(1);
-    let lines: Vec<&Line> =
-        run.lines.iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(every)).map(|(_, line)| line).collect();
+    // What few lines have, such as measures of samples, would be lost among those that are left out.
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    run.lines.iter().flat_map(|line| line.values.keys()).for_each(|name| *counts.entry(name).or_default() += 1);
+    let is_rare = |name: &String| counts[name.as_str()] <= limits.lines / RARE;
+    let mut lost = 0;
+    let stays = |(i, line): &(usize, &Line)| {
+        if (last - i).is_multiple_of(every) || line.values.keys().any(is_rare) {
+            return true;
+        }
+        // Of a run that is NaN for long, the first lines tell as much as all.
+        let is_lost = line.values.values().any(Option::is_none);
+        lost += usize::from(is_lost);
+        is_lost && lost <= limits.lines
+    };
+    let lines: Vec<&Line> = run.lines.iter().enumerate().filter(stays).map(|(_, line)| line).collect();
     // The last grid too, wherever the steps of other runs lie.
     let end = run.samples.last().map(|(step, _)| *step).filter(|_| limits.samples > 0);
     let samples = run.samples.iter().filter(|(step, _)| shown.contains(step) || Some(*step) == end);
@@ -193,6 +206,8 @@ pub fn names(lines: &[Line]) -> Vec<&str> {
 }
 
 const RATE: &str = "images_per_second";
+/// A metric is rare when fewer lines have it than this part of those that are shown.
+const RARE: usize = 4;
 
 fn series(name: &str, lines: &[&Line]) -> Series {
     let found = lines.iter().enumerate().filter_map(|(i, line)| Some((i, line.values.get(name)?.map(short))));
@@ -223,7 +238,11 @@ fn figure(name: &str, lines: &[Line]) -> Figure {
 fn resumes(run: &Run) -> Vec<Resume> {
     let about = |i: usize, step: u64| {
         let mut about = format!("resumed after step {}", thousands(step as usize));
-        let Some([before, after]) = run.starts.get(i..i + 2) else { return about };
+        // A first start that is a resume is of a run whose beginning is not known.
+        let first = run.starts.len().saturating_sub(run.resumed.len());
+        let Some([before, after]) = (first + i).checked_sub(1).and_then(|i| run.starts.get(i..i + 2)) else {
+            return about;
+        };
         let changed = |(name, value): (&String, &String)| {
             (before.sets.get(name) != Some(value)).then(|| format!("{name}={value}"))
         };

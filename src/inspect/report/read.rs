@@ -71,9 +71,11 @@ pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
             text => text.map_err(|error| ReportError::Io { file: metrics.clone(), error })?,
         };
         let (lines, falls) = lines(&text, &metrics)?;
-        let resumed = match starts.get(1..) {
-            Some(resumes) => resumes.iter().map(|start| start.step).collect(),
-            None => falls,
+        // The record begins late where an older version began the run, or where it was damaged once.
+        let begins = starts.first().is_some_and(|start| start.step == 0);
+        let resumed = match starts.is_empty() {
+            false => starts.iter().skip(usize::from(begins)).map(|start| start.step).collect(),
+            true => falls,
         };
         let meta = rundir::checkpoint_of(folder)?;
         let meta = checkpoint::load(&meta).map(|checkpoint| checkpoint.meta).map_err(|error| error.to_string());

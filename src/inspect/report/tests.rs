@@ -122,6 +122,21 @@ fn long_runs_are_thinned_and_keep_their_ends() {
     assert_eq!(data.figures[0].lowest, Some((1, 1.0)), "of all lines");
 }
 
+#[test]
+fn what_few_lines_have_is_not_thinned() {
+    let mut run = runs().remove(0);
+    run.lines = (1..=1000).map(|step| line(step, &[("loss", Some(1.0))])).collect();
+    for step in [50, 400, 777] {
+        run.lines[step - 1] = line(step as u64, &[("loss", Some(1.0)), ("eval", Some(step as f64))]);
+    }
+    run.lines[122] = line(123, &[("loss", None)]);
+    let limits = Limits { lines: 100, ..Limits::PAGE };
+    let data = report_data(&[run], limits).unwrap();
+    let series = |name: &str| data.runs[0].series.iter().find(|series| series.name == name).unwrap();
+    assert_eq!(series("eval").values, [Some(50.0), Some(400.0), Some(777.0)]);
+    assert_eq!(series("loss").values.iter().filter(|value| value.is_none()).count(), 1);
+}
+
 /// Runs are shown at the same steps, as many as there is room for.
 #[test]
 fn samples_are_thinned_together() {
