@@ -153,10 +153,10 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
     let every = run.lines.len().div_ceil(limits.lines).max(1);
     // The last line is always there: what came out in the end is what is looked for.
     let last = run.lines.len().saturating_sub(1);
-    // What few lines have, such as measures of samples, would be lost among those that are left out.
+    // What is on few lines, such as measures of samples, would be lost with those that are left out.
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     run.lines.iter().flat_map(|line| line.values.keys()).for_each(|name| *counts.entry(name).or_default() += 1);
-    let is_rare = |name: &String| counts[name.as_str()] <= limits.lines / RARE;
+    let is_rare = |name: &String| counts[name.as_str()] <= limits.lines;
     let mut lost = 0;
     let stays = |(i, line): &(usize, &Line)| {
         if (last - i).is_multiple_of(every) || line.values.keys().any(is_rare) {
@@ -206,8 +206,6 @@ pub fn names(lines: &[Line]) -> Vec<&str> {
 }
 
 const RATE: &str = "images_per_second";
-/// A metric is rare when fewer lines have it than this part of those that are shown.
-const RARE: usize = 4;
 
 fn series(name: &str, lines: &[&Line]) -> Series {
     let found = lines.iter().enumerate().filter_map(|(i, line)| Some((i, line.values.get(name)?.map(short))));

@@ -115,7 +115,7 @@ fn resume<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// What a lost device's error ends with.
-const RESUME: &str = "resume from there: gcc-gan train --resume runs/run --device cuda\n";
+const RESUME: &str = "resume from there: gcc-gan train --resume runs/run --device cuda --offline\n";
 const STEPS: &str = "4";
 
 /// What a run left behind.
