@@ -159,7 +159,7 @@ fn put_array(file: &Path, digits: &Split) {
 fn put_noise(file: &Path) {
     let bytes = vec![0; 4 * 128 * 300];
     let noise = TensorView::new(Dtype::F32, vec![128, 300], &bytes).unwrap();
-    fs::write(file, safetensors::serialize([("x", noise)], None).unwrap()).unwrap();
+    fs::write(file, safetensors::serialize([("input", noise)], None).unwrap()).unwrap();
 }
 
 #[test]
