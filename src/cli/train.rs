@@ -15,7 +15,7 @@ use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::starts::{self, Start};
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{self, Ended, NonFinite, Observer, Pace, Target, TrainError};
+use gcc_gan::train::trainer::{self, Ended, Observer, Pace, Target, TrainError};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -210,7 +210,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     screen.event(|| beginning(&session, &job.meta, &device, run.path(), pace.until));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
-    if let Err(TrainError::NonFinite(NonFinite { first: Some(first), .. })) = &ended {
+    if let Err(TrainError::NonFinite(found)) = &ended
+        && let Some(first) = &found.first
+    {
         super::show(&first.place);
     }
     let (step, path) = (session.step_count(), run.path().display());

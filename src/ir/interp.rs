@@ -164,6 +164,9 @@ pub fn evaluate_nodes<T: Element>(
     evaluate_while(graph, bindings, wanted, &mut |_, _, _| true)
 }
 
+/// Shown a node, the values of its operands and its own; says whether to go on.
+pub type Watcher<'w, T> = dyn FnMut(NodeId, &[&Value<T>], &Value<T>) -> bool + 'w;
+
 /// [`evaluate_nodes`] for as long as `goes_on`, which is shown each node, the values of its operands and its own, in
 /// the order of [`Graph::topological`].
 ///
@@ -173,7 +176,7 @@ pub fn evaluate_while<T: Element>(
     graph: &Graph,
     bindings: &Bindings<T>,
     wanted: &[NodeId],
-    goes_on: &mut dyn FnMut(NodeId, &[&Value<T>], &Value<T>) -> bool,
+    goes_on: &mut Watcher<T>,
 ) -> Result<HashMap<NodeId, Value<T>>, InterpError> {
     let mut needed = vec![false; graph.bound()];
     let mut stack = wanted.to_vec();

@@ -190,7 +190,7 @@ pub enum TrainError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error("{}", .0)]
-    NonFinite(NonFinite),
+    NonFinite(Box<NonFinite>),
 }
 
 /// A step made something infinite or NaN.
@@ -578,7 +578,7 @@ impl Training<'_> {
 
     fn non_finite(&self, step: u64, networks: Vec<String>, values: BTreeMap<String, f32>) -> TrainError {
         let saved = self.saved.unwrap_or_default();
-        TrainError::NonFinite(NonFinite {
+        TrainError::NonFinite(Box::new(NonFinite {
             networks,
             // What no flag is about may be so since any step after the last that was saved.
             after: if self.good < step { self.good } else { saved },
@@ -588,7 +588,7 @@ impl Training<'_> {
             saved,
             run: self.run.path().to_owned(),
             first: None,
-        })
+        }))
     }
 
     /// Writes the checkpoint. `values` are what the last step gave, to be told where the state is not finite.

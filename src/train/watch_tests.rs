@@ -9,7 +9,7 @@ fn diverged(text: &str, count: usize, until: u64) -> (NonFinite, Seen) {
     let (_dir, run) = run_dir();
     let mut seen = Seen::default();
     match train(&mut session, &run, meta, &pace(until), &mut seen).unwrap_err() {
-        TrainError::NonFinite(found) => (found, seen),
+        TrainError::NonFinite(found) => (*found, seen),
         error => panic!("{error}"),
     }
 }
