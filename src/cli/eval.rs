@@ -13,7 +13,7 @@ use gcc_gan::train::quality::judge::{Judge, Measures, NEAREST};
 use gcc_gan::train::quality::neighbours::Nearest;
 use gcc_gan::train::quality::{Images, classifier, image_file};
 use gcc_gan::train::sample_grid::{self, Grid};
-use gcc_gan::train::sampling::{self, Noise};
+use gcc_gan::train::sampling;
 use gcc_gan::train::{rundir, session, thousands};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -167,7 +167,7 @@ impl Source {
         }
         let opened = args.device.open()?;
         let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
-        let Some(entry) = plan.entries.iter().find(|e| e.name == session::entry::SAMPLE && e.sizes.is_empty()) else {
+        let Some(entry) = plan.entry(session::entry::SAMPLE) else {
             bail!("`{}` has no entry `sample`: it makes no images that could be measured", plan.name);
         };
         let shape = sampling::image_shape(entry);
@@ -219,7 +219,7 @@ impl Source {
         let mut executor = opened.device.load(Arc::new(plan.clone()))?;
         session::restore(executor.as_mut(), checkpoint)?;
         let grid = Grid { rows: count, columns: 1 };
-        let wanted = sampling::Wanted { grid, noise: Noise::Seed(args.seed), labels: Vec::new(), truncation: None };
+        let wanted = sampling::Wanted::of_seed(grid, args.seed);
         match sampling::sample(executor.as_mut(), &wanted)? {
             Some(made) => Ok(Images::of_samples(&made)),
             None => bail!("`{}` has no entry `sample`: it makes no images", checkpoint.meta.program),

@@ -4,6 +4,7 @@ use super::output::check_output;
 use anyhow::{Result, bail};
 use gcc_gan::inspect::bytes;
 use gcc_gan::inspect::report::{Limits, Run, csv, read_runs, render, report_data};
+use gcc_gan::train::{rundir, starts};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -60,7 +61,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let runs = read_runs(&args.runs)?;
     for run in &runs {
-        let files = ["metrics.jsonl", "run.json", "lock"].map(|name| run.folder.join(name));
+        let files = [rundir::METRICS, starts::FILE, rundir::LOCK].map(|name| run.folder.join(name));
         let samples = run.samples.iter().map(|(_, file)| file);
         check_output(&args.output, &files.iter().chain(samples).map(PathBuf::as_path).collect::<Vec<_>>())?;
     }

@@ -9,7 +9,7 @@
 //!
 //! Nothing is written: the checkpoint stays as it is.
 
-use super::checkpoint::{self, Tensors};
+use super::checkpoint;
 use super::session::{Session, SessionError};
 use super::thousands;
 use super::trainer::{NonFinite, Observer, TrainError};
@@ -113,7 +113,7 @@ fn find(
         if !go_to(session, found, from, observer)? {
             return Ok(INTERRUPTED);
         }
-        let state = states(session)?;
+        let state = session.copy_states().map_err(SessionError::from)?;
         if from == found.saved || state.iter().all(|(_, tensor)| is_finite(tensor)) {
             break state;
         }
@@ -126,7 +126,7 @@ fn find(
         }
         let (entry, inputs) = session.next_inputs();
         session.advance(1)?;
-        let after = states(session)?;
+        let after = session.copy_states().map_err(SessionError::from)?;
         let mut wrong = not_finite(&after);
         if by_loss || !wrong.is_empty() {
             let scalars = session.scalars()?;
@@ -162,17 +162,6 @@ fn lasting(time: Duration) -> String {
         seconds @ 5..90 => format!(", which takes about {seconds} s"),
         seconds => format!(", which takes about {} min", seconds.div_ceil(60)),
     }
-}
-
-/// All of the state, by name.
-fn states(session: &mut Session) -> Result<Given, TrainError> {
-    let mut state = session.state();
-    let mut copies = Vec::new();
-    for (i, (name, ty)) in state.types().into_iter().enumerate() {
-        let bytes = state.view(i).map_err(SessionError::from)?.to_le_bytes();
-        copies.extend(Tensor::from_le_bytes(ty, &bytes).map(|tensor| (name, tensor)));
-    }
-    Ok(copies)
 }
 
 fn not_finite(tensors: &[(String, Tensor)]) -> BTreeSet<String> {

@@ -4,11 +4,10 @@ use super::data::Dataset;
 use super::quality::judge::Judge;
 use super::quality::{Images, QualityError};
 use super::sample_grid::Grid;
-use super::sampling::{self, Noise};
-use super::session::{Scalars, SessionError, entry};
-use crate::exec::{ExecError, Executor};
+use super::sampling;
+use super::session::{Scalars, SessionError, copy_state, entry};
+use crate::exec::Executor;
 use crate::plan::Plan;
-use crate::tensor::Tensor;
 use crate::types::AVERAGE;
 
 /// The metric by which the best checkpoint is chosen: lower is better.
@@ -33,7 +32,7 @@ impl Examiner {
     pub fn new(plan: &Plan, data: &Dataset, samples: Option<usize>, threads: usize) -> Result<Examiner, SessionError> {
         let wrong =
             |problem: String| SessionError::Entry { program: plan.name.clone(), entry: entry::SAMPLE.into(), problem };
-        let found = plan.entries.iter().find(|e| e.name == entry::SAMPLE && e.sizes.is_empty());
+        let found = plan.entry(entry::SAMPLE);
         let found = found.ok_or_else(|| wrong("is not there: it makes no images that could be measured".into()))?;
         let [_, shape @ ..] = sampling::image_shape(found).map_err(wrong)?;
         Images::check(shape)?;
@@ -62,13 +61,12 @@ impl Examiner {
     pub fn examine(&mut self, executor: &mut dyn Executor, seed: u64) -> Result<Scalars, SessionError> {
         let mut own = Vec::with_capacity(self.averages.len());
         for &(parameter, average) in &self.averages {
-            own.push(state(executor, parameter)?);
-            let average = state(executor, average)?;
+            own.push(copy_state(executor, parameter)?);
+            let average = copy_state(executor, average)?;
             executor.write_state(parameter, average.view())?;
         }
         let grid = Grid { rows: self.samples(), columns: 1 };
-        let wanted = sampling::Wanted { grid, noise: Noise::Seed(seed), labels: Vec::new(), truncation: None };
-        let made = sampling::sample(executor, &wanted)?;
+        let made = sampling::sample(executor, &sampling::Wanted::of_seed(grid, seed))?;
         for (&(parameter, _), own) in self.averages.iter().zip(&own) {
             executor.write_state(parameter, own.view())?;
         }
@@ -88,13 +86,6 @@ impl Examiner {
         ];
         Ok(all.map(|(name, value)| (name.to_string(), value as f32)).to_vec())
     }
-}
-
-/// A copy of a state tensor.
-fn state(executor: &mut dyn Executor, index: usize) -> Result<Tensor, ExecError> {
-    let mut tensor = Tensor::zeros(executor.plan().states[index].ty.clone());
-    executor.read_state(index, tensor.view_mut())?;
-    Ok(tensor)
 }
 
 #[cfg(test)]

@@ -83,7 +83,10 @@ impl Drop for RunDir {
     }
 }
 
-const LOCK: &str = "lock";
+/// The name of the file by which a process keeps others from training into a run's folder.
+pub const LOCK: &str = "lock";
+/// The name of the metrics in a run's folder.
+pub const METRICS: &str = "metrics.jsonl";
 
 impl RunDir {
     /// That there can be a new run of this name, as [`RunDir::create`] would say it, before anything is made.
@@ -199,7 +202,7 @@ impl RunDir {
 
     /// The metrics.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(METRICS)
     }
 
     /// The folder of sample grids.

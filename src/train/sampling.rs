@@ -67,6 +67,13 @@ pub struct Wanted {
     pub truncation: Option<f32>,
 }
 
+impl Wanted {
+    /// Images of the noise of a seed, of all classes in turn where the program takes labels.
+    pub fn of_seed(grid: Grid, seed: u64) -> Wanted {
+        Wanted { grid, noise: Noise::Seed(seed), labels: Vec::new(), truncation: None }
+    }
+}
+
 /// The standard normal noise that images are made of.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Noise {

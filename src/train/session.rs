@@ -7,7 +7,7 @@ use super::examiner::Examiner;
 use super::metrics;
 use super::quality::QualityError;
 use super::sample_grid::Grid;
-use super::sampling::{self, Images, Noise};
+use super::sampling::{self, Images};
 use super::thousands;
 use crate::compile::{self, CompileError, Compiled, Options};
 use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
@@ -475,8 +475,7 @@ impl Session {
     /// When the executor fails.
     pub fn sample(&mut self, grid: Grid) -> Result<Option<Images>, SessionError> {
         self.last = None;
-        let wanted = sampling::Wanted { grid, noise: Noise::Seed(self.seed), labels: Vec::new(), truncation: None };
-        sampling::sample(self.executor.as_mut(), &wanted)
+        sampling::sample(self.executor.as_mut(), &sampling::Wanted::of_seed(grid, self.seed))
     }
 
     /// Has the samples measured by this examiner, whenever [`Session::examine`] is called.
@@ -506,18 +505,23 @@ impl Session {
     /// # Errors
     /// When the checkpoint does not fit, or the executor or the classifier fails.
     pub fn examine_another(&mut self, checkpoint: &Checkpoint) -> Result<Scalars, SessionError> {
-        let mut own = Vec::new();
-        for (i, state) in self.executor.plan().states.clone().into_iter().enumerate() {
-            let mut tensor = Tensor::zeros(state.ty);
-            self.executor.read_state(i, tensor.view_mut())?;
-            own.push(tensor);
-        }
+        let own = self.copy_states()?;
         restore(self.executor.as_mut(), checkpoint)?;
         let found = self.examine();
-        for (i, tensor) in own.iter().enumerate() {
+        for (i, (_, tensor)) in own.iter().enumerate() {
             self.executor.write_state(i, tensor.view())?;
         }
         found
+    }
+
+    /// A copy of every state tensor, with its name.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub(super) fn copy_states(&mut self) -> Result<Vec<(String, Tensor)>, ExecError> {
+        let names: Vec<String> = self.plan().states.iter().map(|state| state.name.clone()).collect();
+        let copied = names.into_iter().enumerate();
+        copied.map(|(i, name)| Ok((name, copy_state(self.executor.as_mut(), i)?))).collect()
     }
 
     /// Every state tensor, to be saved.
@@ -564,6 +568,13 @@ impl Tensors for State<'_> {
     fn view(&mut self, index: usize) -> Result<TensorRef<'_>, ExecError> {
         self.executor.view_state(index, &mut self.room)
     }
+}
+
+/// A copy of a state tensor, by its index in the executor's plan.
+pub(super) fn copy_state(executor: &mut dyn Executor, index: usize) -> Result<Tensor, ExecError> {
+    let mut tensor = Tensor::zeros(executor.plan().states[index].ty.clone());
+    executor.read_state(index, tensor.view_mut())?;
+    Ok(tensor)
 }
 
 /// Runs the `init` entry of an executor's plan.

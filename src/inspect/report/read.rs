@@ -65,7 +65,7 @@ pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
         }
         let name = whole.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
         let starts = starts::read(folder)?;
-        let metrics = folder.join("metrics.jsonl");
+        let metrics = folder.join(rundir::METRICS);
         let text = match crate::atomic::read(&metrics) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             text => text.map_err(|error| ReportError::Io { file: metrics.clone(), error })?,
