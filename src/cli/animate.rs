@@ -2,7 +2,7 @@
 
 use super::output::check_output;
 use super::sample::{bar, scale};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::train::picture::{self, Format, Picture};
 use gcc_gan::train::rundir;
 use std::path::PathBuf;
@@ -55,8 +55,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let pictures = samples.iter().map(|(step, file)| {
         bar.inc(1);
         let shown = if *step == last { each.max(Duration::from_secs_f64(args.hold)) } else { each };
-        let picture = Picture::read(file)?.scaled(args.scale).with_context(|| file.display().to_string())?;
-        Ok((picture, shown))
+        let picture = Picture::read(file).map_err(|error| anyhow!("{error}; remove the file to show the others"))?;
+        Ok((picture.scaled(args.scale).with_context(|| file.display().to_string())?, shown))
     });
     picture::write_moving::<anyhow::Error>(&args.output, pictures)
         .with_context(|| format!("{} cannot be shown", args.run.display()))?;

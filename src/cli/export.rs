@@ -149,9 +149,13 @@ fn write_onnx(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<Exi
     };
     let opset = args.opset.unwrap_or(*onnx::OPSETS.end());
     let facts = Facts { opset, step: meta.step, properties: properties(meta, args.ema) };
+    let is_usual = args.network.is_none() && args.entry.is_none();
     let exported = onnx::export(program, callee, &checkpoint.tensors, &facts).map_err(|error| match error {
         // Shown with the lines of the program.
         ExportError::Declare(error) => error.into(),
+        ExportError::Unknown { .. } if is_usual => {
+            anyhow!("{error}: name one with --entry, or a network with --network")
+        }
         error => anyhow::Error::from(error),
     })?;
     let bytes = onnx::encode(&exported.model);

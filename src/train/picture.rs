@@ -9,7 +9,7 @@ use image::codecs::gif::{GifEncoder, Repeat};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
-use image::{Delay, ExtendedColorType, Frame, ImageEncoder, ImageReader, Limits, RgbaImage};
+use image::{Delay, ExtendedColorType, Frame, ImageEncoder, ImageError as DecodeError, ImageReader, Limits, RgbaImage};
 use thiserror::Error;
 
 use super::sample_grid::Grid;
@@ -201,7 +201,7 @@ impl Picture {
         limits.max_image_height = Some(MAX_SIDE as u32);
         limits.max_alloc = Some(MAX_BYTES);
         reader.limits(limits);
-        let image = reader.decode().map_err(|error| failed(error.to_string()))?;
+        let image = reader.decode().map_err(|error| failed(why(&error)))?;
         let (width, height) = (image.width() as usize, image.height() as usize);
         Ok(if image.color().has_color() {
             Picture { width, height, channels: 3, data: image.into_rgb8().into_raw() }
@@ -286,6 +286,21 @@ fn written(path: &Path, error: image::ImageError) -> ImageError {
 
 fn save(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     atomic::write(path, |out| out.write_all(bytes)).map_err(|error| ImageError::Write { path: path.to_owned(), error })
+}
+
+/// Why a picture cannot be decoded, in the words of a user: the decoder's own name its types.
+pub(super) fn why(error: &DecodeError) -> String {
+    match error {
+        DecodeError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it is truncated: the end of the picture is missing".into()
+        }
+        DecodeError::IoError(error) => error.to_string(),
+        DecodeError::Limits(_) => "it is larger than supported".into(),
+        DecodeError::Unsupported(_) => "it is of a kind that is not supported".into(),
+        DecodeError::Decoding(_) | DecodeError::Encoding(_) | DecodeError::Parameter(_) => {
+            "it is damaged, or no picture".into()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -380,9 +395,12 @@ mod tests {
         for length in 0..whole.len() - 13 {
             fs::write(&path, &whole[..length]).unwrap();
             if let Err(error) = Picture::read(&path) {
-                assert!(error.to_string().contains("a.png cannot be read: "), "{error}");
+                assert!(error.to_string().contains("a.png cannot be read: it is "), "{error}");
             }
         }
+        fs::write(&path, "my notes").unwrap();
+        let error = Picture::read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("it is damaged, or no picture"), "{error}");
         assert!(Picture::read(dir.path()).unwrap_err().to_string().contains("it is a folder"));
         assert!(Picture::read(&dir.path().join("b.png")).is_err());
     }

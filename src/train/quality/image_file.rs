@@ -1,7 +1,7 @@
 //! Images of other programs, to be measured: NPY files (numpy's own format, "NEP 1: A Simple File Format for NumPy Arrays"),
 //! and IDX files as MNIST's.
 
-use super::Images;
+use super::{Images, QualityError};
 use crate::atomic;
 use crate::train::data::idx::{self, Content, IdxError};
 use crate::train::data::npy;
@@ -21,28 +21,36 @@ pub enum ImageFileError {
          bytes (uint8) or of float32 from -1 (black) to 1, was expected", file = .file.display()
     )]
     Npy { file: PathBuf, problem: String },
+    #[error("{file}: {error}", file = .file.display())]
+    Shape { file: PathBuf, error: QualityError },
 }
 
 /// Reads the images of a file: NPY by its first bytes, else IDX.
 ///
 /// # Errors
-/// When it is neither, or holds no images.
+/// When it is neither, or holds no images that can be measured.
 pub fn read(file: &Path) -> Result<Images, ImageFileError> {
     let bytes = atomic::read(file).map_err(|error| ImageFileError::Read { file: file.to_owned(), error })?;
+    let check = |shape| Images::check(shape).map_err(|error| ImageFileError::Shape { file: file.to_owned(), error });
     if bytes.starts_with(npy::MAGIC) {
-        return npy(&bytes).map_err(|problem| ImageFileError::Npy { file: file.to_owned(), problem });
+        let wrong = |problem| ImageFileError::Npy { file: file.to_owned(), problem };
+        let array = npy::parse(&bytes).map_err(wrong)?;
+        let shape = npy_shape(&array).map_err(wrong)?;
+        // Before the values: of images of another size they need not be from -1 to 1 either, and that says less.
+        check(shape)?;
+        return npy_images(&array, shape).map_err(wrong);
     }
     let idx = idx::read(file, Content::Images)?;
     let shape = match idx.dims[..] {
         [_, channels, height, width] => [channels, height, width],
         _ => [1, idx.dims[1], idx.dims[2]],
     };
+    check(shape)?;
     Ok(Images { bytes: idx.data, shape })
 }
 
-/// The images of an NPY file, or what is wrong with it.
-fn npy(bytes: &[u8]) -> Result<Images, String> {
-    let array = npy::parse(bytes)?;
+/// Channels, height and width of the images in an array, or what is wrong with it.
+fn npy_shape(array: &npy::Array) -> Result<[usize; 3], String> {
     let (count, shape) = match array.sizes[..] {
         [count, height, width] => (count, [1, height, width]),
         [count, channels, height, width] => (count, [channels, height, width]),
@@ -51,6 +59,11 @@ fn npy(bytes: &[u8]) -> Result<Images, String> {
     if count == 0 || shape.contains(&0) {
         return Err(format!("its array has the shape {:?}", array.sizes));
     }
+    Ok(shape)
+}
+
+/// The images in an array, or what is wrong with it.
+fn npy_images(array: &npy::Array, shape: [usize; 3]) -> Result<Images, String> {
     let values = match array.of_type {
         "|u1" => return Ok(Images { bytes: array.data.to_vec(), shape }),
         "<f4" => array.floats(),
@@ -70,6 +83,20 @@ mod tests {
     use super::*;
     use crate::train::data::npy::MAGIC;
     use crate::train::data::npy::tests::file;
+
+    fn npy(bytes: &[u8]) -> Result<Images, String> {
+        let array = npy::parse(bytes)?;
+        npy_images(&array, npy_shape(&array)?)
+    }
+
+    #[test]
+    fn images_of_another_size_are_told_of_before_their_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("small.npy");
+        std::fs::write(&path, file("<f4", "(1, 1, 1)", &7.0f32.to_le_bytes())).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("small.npy: images of 1 channels and 1×1 pixels cannot be measured"), "{error}");
+    }
 
     #[test]
     fn arrays_of_numpy_are_read() {

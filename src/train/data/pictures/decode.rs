@@ -13,6 +13,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::atomic;
 use crate::train::data::fit::{ImageSize, Pixels};
+use crate::train::picture::why;
 
 /// The most bytes of one decoded picture: 134 million RGB pixels.
 const MOST: u64 = 400 << 20;
@@ -85,7 +86,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, Failure> {
     limits.max_alloc = Some(MOST);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let damaged = |error: image::ImageError| Failure::Content(error.to_string());
+    let damaged = |error: image::ImageError| Failure::Content(why(&error));
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     let total = decoder.total_bytes();
@@ -239,8 +240,11 @@ mod tests {
         }
         let whole = png(gradient(64, 64));
         for end in [9, 20, whole.len() / 2] {
-            failure(&whole[..end]);
+            assert_eq!(failure(&whole[..end]), "it is truncated: the end of the picture is missing", "{end}");
         }
+        let mut damaged = whole.clone();
+        damaged[20] ^= 1;
+        assert_eq!(failure(&damaged), "it is damaged, or no picture");
         // The size is in the header: it is refused before there is memory for it.
         let mut vast = whole.clone();
         vast[16..24].copy_from_slice(&[0, 0, 0x20, 0, 0, 0, 0x20, 0]);
