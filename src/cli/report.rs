@@ -84,11 +84,14 @@ fn page(runs: &[Run], samples: Option<usize>) -> Result<String> {
     for run in &data.runs {
         let note = |text: String| super::print(&format!("note: {}: {text}", run.folder));
         let shown = run.samples.len();
-        if shown < run.all_samples {
+        if shown < run.all_samples && samples.is_none() {
             note(format!("{shown} of its {} sample images are shown; --samples sets another number", run.all_samples))?;
         }
         if let Some(problem) = &run.problem {
             note(format!("its program is not shown: {problem}"))?;
+        }
+        if let Some(problem) = &run.unread {
+            note(format!("how it was started is not shown: {problem}"))?;
         }
     }
     Ok(render(&data))

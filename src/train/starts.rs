@@ -21,6 +21,8 @@ pub const FILE: &str = "run.json";
 
 /// What the file says it is; the number grows when an older program could misread it.
 const FORMAT: &str = "gcc-gan run 1";
+/// [`FORMAT`] without its number.
+const FORMAT_NAME: &str = "gcc-gan run ";
 
 /// One start of a run: its first, or a resume.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,6 +77,8 @@ pub struct Data {
 pub enum StartsError {
     #[error("{file} cannot be {verb}: {error}", file = .file.display())]
     Io { verb: &'static str, file: PathBuf, error: io::Error },
+    #[error("{file} was written by a newer gcc-gan (its format is \"{format}\", and this version knows \"{FORMAT}\")", file = .file.display())]
+    Newer { file: PathBuf, format: String },
     #[error("{file}, line {line}: {reason}; correct it or remove the file, which only tells how the run was started", file = .file.display())]
     Damaged { file: PathBuf, line: usize, reason: String },
 }
@@ -106,7 +110,8 @@ pub fn add(run: &Path, start: &Start, is_new: bool) -> Result<Option<StartsError
     let file = run.join(FILE);
     let (mut starts, damage) = match if is_new { Ok(Vec::new()) } else { load(&file) } {
         Ok(starts) => (starts, None),
-        Err(error @ StartsError::Io { .. }) => return Err(error),
+        // What a newer version wrote is no damage: it stays as it is, without this start.
+        Err(error @ (StartsError::Io { .. } | StartsError::Newer { .. })) => return Err(error),
         Err(error) => {
             let aside = run.join(format!("{FILE}.damaged"));
             fs::rename(&file, &aside).map_err(|error| StartsError::Io {
@@ -131,6 +136,10 @@ fn load(file: &Path) -> Result<Vec<Value>, StartsError> {
         bytes => bytes.map_err(|error| StartsError::Io { verb: "read", file: file.to_owned(), error })?,
     };
     let found: File = serde_json::from_slice(&bytes).map_err(|error| damaged(file, &error))?;
+    let number = |format: &str| format.strip_prefix(FORMAT_NAME).and_then(|number| number.parse::<u32>().ok());
+    if number(&found.format) > number(FORMAT) {
+        return Err(StartsError::Newer { file: file.to_owned(), format: found.format });
+    }
     if found.format != FORMAT {
         let reason = format!("its format is {:?}, and {FORMAT:?} was expected", found.format);
         return Err(StartsError::Damaged { file: file.to_owned(), line: 1, reason });
@@ -221,12 +230,26 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_a_newer_version_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        let text = r#"{"format":"gcc-gan run 9","starts":[]}"#;
+        fs::write(&file, text).unwrap();
+        for error in [read(dir.path()).unwrap_err(), add(dir.path(), &start(7), false).unwrap_err()] {
+            assert!(
+                error.to_string().contains("run.json was written by a newer gcc-gan (its format is \"gcc-gan run 9\"")
+            );
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[test]
     fn a_damaged_file_is_told_of_and_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         for (text, expected) in [
             ("{\"format\": \"gcc-gan run 1\",\n\"starts\": [{\"step\"", "run.json, line 2: "),
-            ("{\"format\":\"gcc-gan run 9\",\"starts\":[]}", "line 1: its format is \"gcc-gan run 9\""),
+            ("{\"format\":\"a diary\",\"starts\":[]}", "line 1: its format is \"a diary\""),
             ("{\"format\":\"gcc-gan run 1\",\"starts\":[{\"step\":-3}]}", "line 1: invalid value: integer `-3`"),
         ] {
             fs::write(&file, text).unwrap();
@@ -256,7 +279,7 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
         let words: [&[u8]; 6] = [b"a b", b"it's", b"~x", b"*?[!#;&|<>`\"$(", b"line\nnext\t\\", b"\xff\xfe 9"];
         let command = format!("printf '%s\\0' {}", quoted(words.map(OsStr::from_bytes)));
-        let Ok(output) = std::process::Command::new("bash").args(["-c", &command]).output() else { return };
+        let output = std::process::Command::new("bash").args(["-c", &command]).output().expect("bash, to read it");
         let found: Vec<&[u8]> = output.stdout.split(|b| *b == 0).take(words.len()).collect();
         assert_eq!(found, words);
     }

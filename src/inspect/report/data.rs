@@ -29,6 +29,9 @@ pub struct RunData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     pub starts: Vec<Start>,
+    /// Why the record of its starts cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
     /// Where it was resumed, and what that changed.
     pub resumes: Vec<Resume>,
     /// Lines of the metrics, and how many of them are below: one of each `every`.
@@ -184,6 +187,7 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
         text: meta.ok().map(|meta| meta.text.clone()),
         problem: meta.err().cloned(),
         starts: run.starts.clone(),
+        unread: run.unread.clone(),
         resumes: resumes(run),
         lines: run.lines.len(),
         every,

@@ -2,7 +2,7 @@
 
 use crate::train::checkpoint::{self, Meta};
 use crate::train::rundir::{self, RunError};
-use crate::train::starts::{self, Start, StartsError};
+use crate::train::starts::{self, Start};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 pub enum ReportError {
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error(transparent)]
-    Starts(#[from] StartsError),
     #[error("{file} cannot be read: {error}", file = .file.display())]
     Io { file: PathBuf, error: io::Error },
     #[error("{file}, line {line}: {problem}; correct or remove the line", file = .file.display())]
@@ -42,6 +40,8 @@ pub struct Run {
     pub folder: PathBuf,
     /// Its first start and each resume; none where an older version trained it.
     pub starts: Vec<Start>,
+    /// Why the record of its starts cannot be read.
+    pub unread: Option<String>,
     pub lines: Vec<Line>,
     /// The steps at which it was resumed, as its starts say or else its clock.
     pub resumed: Vec<u64>,
@@ -54,7 +54,7 @@ pub struct Run {
 /// Reads runs by their folders. They may be training meanwhile.
 ///
 /// # Errors
-/// When a folder is not that of a run, or what is in it is damaged: with the file and the line.
+/// When a folder is not that of a run, or its metrics are damaged: with the file and the line.
 pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
     let mut runs: Vec<Run> = Vec::new();
     for folder in folders {
@@ -64,7 +64,11 @@ pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
             continue;
         }
         let name = whole.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
-        let starts = starts::read(folder)?;
+        // The curves need no record: what is wrong with it is told beside them.
+        let (starts, unread) = match starts::read(folder) {
+            Ok(starts) => (starts, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
         let metrics = folder.join(rundir::METRICS);
         let text = match crate::atomic::read(&metrics) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -79,7 +83,7 @@ pub fn read_runs(folders: &[PathBuf]) -> Result<Vec<Run>, ReportError> {
         };
         let meta = rundir::checkpoint_of(folder)?;
         let meta = checkpoint::load(&meta).map(|checkpoint| checkpoint.meta).map_err(|error| error.to_string());
-        runs.push(Run { name, folder: folder.clone(), starts, lines, resumed, samples, meta });
+        runs.push(Run { name, folder: folder.clone(), starts, unread, lines, resumed, samples, meta });
     }
     // Runs of one name, from several folders, are called by their paths.
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();

@@ -48,6 +48,7 @@ function settingsTable(root, runs) {
   const count = DATA.settings.filter(row => row.differs).length;
   const table = html('table', { class: 'list' });
   root.append(html('h2', {}, 'Settings', runs.length > 1 ? html('small', {}, html('label', {}, only, ` differences only (${count})`)) : null), html('div', { class: 'scroll' }, table));
+  for (const run of runs) if (run.unread) root.append(html('p', { class: 'dim' }, `How ${run.name} was started is not known: ${run.unread}`));
   draw();
   return draw;
 }
