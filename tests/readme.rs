@@ -184,3 +184,24 @@ fn every_command_runs() {
         }
     }
 }
+
+/// Words but for numbers, which other processors round otherwise, and for the marks at the edge of wrapped lines.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().filter(|word| *word != "|" && word.parse::<f64>().is_err())
+}
+
+#[test]
+fn the_shown_divergence_is_what_the_program_says() {
+    let readme = include_str!("../README.md");
+    let block = readme.split("```text\n$ gcc-gan train").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (options, shown) = block.split_once('\n').unwrap();
+    let home = Home::new();
+    let status = home.start(&format!("gcc-gan train{options}")).wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let [_, err] = home.said();
+    // What is shown may leave lines out.
+    let mut said = words(&err);
+    for word in words(shown) {
+        assert!(said.any(|found| found == word), "the README's `{word}` is not said, or not there:\n{err}");
+    }
+}

@@ -58,10 +58,10 @@ pub struct Args {
     #[arg(long)]
     strict: bool,
     /// Train until N epochs are complete [default: 10, without --steps; with --resume, as far as the run was to go]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     epochs: Option<u64>,
     /// Train until N steps are complete
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// The seed of all randomness [default: 2, with which the DCGAN's first samples show strokes early; other commands
     /// have 0]

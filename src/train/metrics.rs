@@ -23,7 +23,7 @@ pub struct Record {
     pub epoch: f64,
     /// Wall-clock seconds of training, in all processes that trained the run. What a kill took with it does not count.
     pub seconds: f64,
-    /// Images trained on per second, since the line before.
+    /// Images trained on per second, since the line before; to sample, measure and save is left out.
     pub images_per_second: f64,
     /// The program's outputs by name, such as the losses. JSON has no NaN and no infinity: these become null.
     #[serde(flatten)]

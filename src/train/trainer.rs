@@ -122,7 +122,7 @@ pub struct Progress {
     pub epoch: f64,
     /// Whether an epoch ended with this step.
     pub ends_epoch: bool,
-    /// Examples trained on per second since the last report.
+    /// Examples trained on per second since the last report; what else was done meanwhile is left out.
     pub images_per_second: f64,
     /// What the steps to come will take, by the rate since the start.
     pub left: Duration,
@@ -270,6 +270,7 @@ pub fn train(
         is_unsaved: false,
         together: 1,
         looked: begun,
+        begun,
         before: Duration::ZERO,
         best: None,
         recent,
@@ -331,6 +332,11 @@ impl Rate {
         Rate { since, images: 0 }
     }
 
+    /// Other things than steps took so long.
+    fn leave_out(&mut self, took: Duration) {
+        self.since += took;
+    }
+
     fn per_second(self, now: Instant) -> f64 {
         self.images as f64 / now.duration_since(self.since).as_secs_f64().max(1e-9)
     }
@@ -360,11 +366,12 @@ struct Training<'t> {
     /// How many steps are handed over together, and when the last were looked at.
     together: u64,
     looked: Instant,
-    /// What former processes trained.
+    /// The start, and what former processes trained.
+    begun: Instant,
     before: Duration,
     /// How far the best samples so far are from real images.
     best: Option<f64>,
-    /// Since the last line of the metrics, the last report, and the start.
+    /// Since the last line of the metrics, the last report, and the start; of steps alone.
     recent: Rate,
     reported: Rate,
     total: Rate,
@@ -476,6 +483,8 @@ impl Training<'_> {
         let examines = self.examines(step);
         let measures = ends || ends_epoch || examines || samples || step.is_multiple_of(self.pace.metrics_every);
         self.is_unsaved |= samples || ends_epoch || examines;
+        // The device waits for what is made of the state.
+        let waits = is_last && self.is_unsaved;
         let looks = is_last && self.observer.wants_progress();
         if !(looks || measures || self.is_unsaved) {
             return Ok(());
@@ -529,15 +538,20 @@ impl Training<'_> {
         if let Some(told) = told.and_then(|(watch, diversity)| watch.look(step, diversity, &self.run.sample(step))) {
             self.observer.warning(&told);
         }
-        // What was done meanwhile is no time of the steps.
         let is_report = ends || ends_epoch || (measures && step.is_multiple_of(self.pace.report_every));
         if is_report || looks {
             let progress = self.progress(step, epoch, values, (is_report && ends_epoch, moment));
             if is_report {
                 self.observer.report(&progress);
-                self.reported = Rate::start(if is_last { Instant::now() } else { moment });
+                self.reported = Rate::start(moment);
             } else {
                 self.observer.progress(&progress);
+            }
+        }
+        if waits {
+            let took = moment.elapsed();
+            for rate in [&mut self.recent, &mut self.reported, &mut self.total] {
+                rate.leave_out(took);
             }
         }
         Ok(())
@@ -672,7 +686,7 @@ impl Training<'_> {
         examined: &[(String, f32)],
         (tests, moment): (bool, Instant),
     ) -> Result<(), TrainError> {
-        let seconds = (self.before + moment.duration_since(self.total.since)).as_secs_f64();
+        let seconds = (self.before + moment.duration_since(self.begun)).as_secs_f64();
         let images_per_second = self.recent.per_second(moment);
         if tests && let Some(tests) = self.session.evaluate()? {
             values.extend(tests.into_iter().map(|(name, value)| (format!("test_{name}"), value)));
@@ -694,7 +708,7 @@ impl Training<'_> {
         let points = rates.into_iter().chain(all());
         let written = self.events.as_mut().map(|events| events.scalars(step, points));
         self.look_at_events(written);
-        self.recent = Rate::start(if tests { Instant::now() } else { moment });
+        self.recent = Rate::start(moment);
         Ok(())
     }
 

@@ -659,3 +659,11 @@ fn what_is_not_finite_is_found_at_its_step_among_several() {
         assert_eq!(whole(&hidden, true, &pace, None).0, expected, "every {every}");
     }
 }
+
+#[test]
+fn rates_are_of_steps_alone() {
+    let begun = Instant::now();
+    let mut rate = Rate { images: 100, ..Rate::start(begun) };
+    rate.leave_out(Duration::from_secs(3));
+    assert_eq!(rate.per_second(begun + Duration::from_secs(4)), 100.0);
+}
