@@ -3,9 +3,9 @@
 use gcc_gan::kernel::target::Precision;
 use gcc_gan::train::checkpoint::Meta;
 use gcc_gan::train::data::Split;
+use gcc_gan::train::observer::{Observer, Progress};
 use gcc_gan::train::session::Session;
 use gcc_gan::train::thousands;
-use gcc_gan::train::trainer::{Observer, Progress};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::batches::Position;
 use super::data::Dataset;
-use super::trainer::Target;
+use super::pace::Target;
 use crate::atomic;
 use crate::exec::ExecError;
 use crate::kernel::choice::TunedKernel;

@@ -10,9 +10,10 @@
 //! Nothing is written: the checkpoint stays as it is.
 
 use super::checkpoint;
+use super::observer::Observer;
 use super::session::{Session, SessionError};
 use super::thousands;
-use super::trainer::{NonFinite, Observer, TrainError};
+use super::trainer::TrainError;
 use crate::compile::differentiated;
 use crate::declare::diagnostic::{Diagnostic, Diagnostics};
 use crate::exec::MOST_RUNS;
@@ -21,7 +22,50 @@ use crate::scalar::ScalarOp;
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// A step made something infinite or NaN.
+#[derive(Debug, Clone)]
+pub struct NonFinite {
+    /// The networks whose state is no longer finite; none where only a loss is not.
+    pub networks: Vec<String>,
+    /// All was finite after this step, and no longer after the other.
+    pub after: u64,
+    pub step: u64,
+    /// The losses of the last step.
+    pub values: BTreeMap<String, f32>,
+    /// The last checkpoint and its step.
+    pub checkpoint: PathBuf,
+    pub saved: u64,
+    pub run: PathBuf,
+    /// Where it began; absent where that was not found.
+    pub first: Option<Box<First>>,
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match &self.networks[..] {
+            [] => "a loss".to_string(),
+            networks => networks.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" and "),
+        };
+        let when = match self.after + 1 == self.step {
+            true => format!("in step {}", self.step),
+            false => format!("between steps {} and {}", self.after + 1, self.step),
+        };
+        let values: Vec<String> = self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+        let first = self.first.as_ref().map_or(String::new(), |first| format!(", first {first}"));
+        write!(
+            f,
+            "{what} became infinite or NaN {when}{values}{first}; the last good checkpoint is {}, of step {}. Lower \
+             the learning rate with --set, in a new run or with --resume {}, or try another --seed",
+            self.checkpoint.display(),
+            self.saved,
+            self.run.display()
+        )
+    }
+}
 
 /// The first node with an element that is infinite or NaN, of those that made a result so.
 #[derive(Debug, Clone)]

@@ -96,9 +96,11 @@ mod tests {
     use crate::exec::cpu::CpuDevice;
     use crate::train::checkpoint::{self, Meta, Tensors};
     use crate::train::data::{Split, embedded};
+    use crate::train::observer::Observer;
+    use crate::train::pace::Pace;
     use crate::train::rundir::RunDir;
     use crate::train::session::Session;
-    use crate::train::trainer::{Ended, Observer, Pace, train};
+    use crate::train::trainer::{Ended, train};
     use std::fs;
 
     /// A generator that learns the mean image: one that does not depend on its noise is enough here.

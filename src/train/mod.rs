@@ -12,6 +12,8 @@ pub mod diverged;
 pub mod diversity;
 pub mod examiner;
 pub mod metrics;
+pub mod observer;
+pub mod pace;
 pub mod picture;
 pub mod quality;
 pub mod rundir;

@@ -1,20 +1,21 @@
 //! The training loop: steps, and what they leave behind in a run's folder.
 //!
 //! The checkpoint is what a run is for: that metrics or samples cannot be written does not end the run. They are written
-//! before the checkpoint of the same step, so that none is missing after a kill. State that is no longer finite is never saved. Losses are read only
-//! when something is made of them, so that a device need not be waited for after each step; a device that keeps the data
-//! set gets several steps at once, and what they gave is read while it does the next.
+//! before the checkpoint of the same step, so that none is missing after a kill. State that is no longer finite is never
+//! saved. Losses are read only when something is made of them, so that a device need not be waited for after each step; a
+//! device that keeps the data set gets several steps at once, and what they gave is read while it does the next.
 //!
 //! ```
 //! use gcc_gan::compile::{Options, compile};
 //! use gcc_gan::exec::{Device, cpu::CpuDevice};
-//! use gcc_gan::train::{checkpoint::Meta, data, rundir::RunDir, session::Session, trainer};
+//! use gcc_gan::train::observer::{Observer, Progress};
+//! use gcc_gan::train::{checkpoint::Meta, data, pace::Pace, rundir::RunDir, session::Session, trainer};
 //!
 //! /// Prints a line now and then.
 //! struct Printer;
 //!
-//! impl trainer::Observer for Printer {
-//!     fn report(&mut self, now: &trainer::Progress) {
+//! impl Observer for Printer {
+//!     fn report(&mut self, now: &Progress) {
 //!         println!("step {}: {:?}", now.step, now.values);
 //!     }
 //! }
@@ -29,7 +30,7 @@
 //! session.initialise()?;
 //! let folder = tempfile::tempdir()?;
 //! let run = RunDir::create(folder.path(), None, "mlp-gan")?;
-//! let pace = trainer::Pace { until: 3, ..trainer::Pace::default() };
+//! let pace = Pace { until: 3, ..Pace::default() };
 //! let ended = trainer::train(&mut session, &run, meta, &pace, &mut Printer)?;
 //! assert_eq!(ended, trainer::Ended::Complete);
 //! assert!(run.checkpoint().is_file() && run.sample(3).is_file());
@@ -38,136 +39,22 @@
 //! ```
 
 use super::checkpoint::{self, CheckpointError, Meta, Problem};
-use super::diverged::{self, First};
+use super::diverged::{self, NonFinite};
 use super::diversity::{self, DIVERSITY};
 use super::examiner::DISTANCE;
 use super::metrics::{self, Metrics, MetricsError, Record};
+use super::observer::{Observer, Progress};
+use super::pace::Pace;
 use super::picture::ImageError;
 use super::rundir::RunDir;
-use super::sample_grid::{self, Grid};
+use super::sample_grid;
 use super::sampling::Images;
 use super::session::{Group, Scalars, Session, SessionError};
 use super::tensorboard::{Events, EventsError};
 use crate::exec::MOST_RUNS;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// How far a run is asked to go, since its first initialisation: to so many epochs, or steps, whichever end first.
-/// Without either it has no end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Target {
-    pub epochs: Option<u64>,
-    pub steps: Option<u64>,
-}
-
-impl Target {
-    /// The step at which a session is there. Epochs are counted from where it stands: those that are complete may have
-    /// had other numbers of steps, where the data were changed on the way.
-    pub fn last_step(self, session: &Session) -> u64 {
-        let (per_epoch, position) = (session.steps_per_epoch(), session.position());
-        let done = position.epoch.saturating_mul(per_epoch).saturating_add(position.batch);
-        let of_epochs = |epochs: u64| {
-            let total = epochs.saturating_mul(per_epoch);
-            session.step_count().saturating_add(total).saturating_sub(done)
-        };
-        self.epochs.map_or(u64::MAX, of_epochs).min(self.steps.unwrap_or(u64::MAX))
-    }
-}
-
-/// How far to train, and how many steps lie between the things that a run leaves behind. All are also done at the last
-/// step; checkpoints, metrics and reports also at the end of an epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pace {
-    /// The step after which training is complete, counted from the first initialisation.
-    pub until: u64,
-    /// Steps between sample grids, and between checkpoints within an epoch.
-    pub sample_every: u64,
-    /// Steps between lines of the metrics. At these steps it is also seen whether all is finite.
-    pub metrics_every: u64,
-    /// Steps between reports; a multiple of `metrics_every`.
-    pub report_every: u64,
-    /// Steps between measurements of the samples, where the session has an [examiner](super::examiner); the checkpoint is
-    /// saved there too.
-    pub examine_every: u64,
-    /// How many of the last checkpoints are kept by their steps, besides the last two that always are.
-    pub keep: usize,
-    /// The images of a sample.
-    pub grid: Grid,
-}
-
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace {
-            until: u64::MAX,
-            sample_every: 1000,
-            metrics_every: 50,
-            report_every: 1000,
-            examine_every: 1000,
-            keep: 0,
-            grid: Grid { rows: 6, columns: 6 },
-        }
-    }
-}
-
-/// Where a run stands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Steps that are complete, and the last one to be done.
-    pub step: u64,
-    pub until: u64,
-    /// Epochs that are complete, and the part of the present one.
-    pub epoch: f64,
-    /// Whether an epoch ended with this step.
-    pub ends_epoch: bool,
-    /// Examples trained on per second since the last report; what else was done meanwhile is left out.
-    pub images_per_second: f64,
-    /// What the steps to come will take, by the rate since the start.
-    pub left: Duration,
-    /// The step's losses and measures, and (as `test_NAME`) those on the test set where it was just measured.
-    pub values: BTreeMap<String, f32>,
-}
-
-/// Who looks at a training run. Every method does nothing by default.
-pub trait Observer {
-    /// Asked before steps are handed to the device: whether to stop after those that were. The state is then saved.
-    fn is_cancelled(&mut self) -> bool {
-        false
-    }
-
-    /// Asked after each step, or after several that were handed over together: whether [`Observer::progress`] is to be
-    /// called. That reads the losses, for which the device has to be waited for.
-    fn wants_progress(&mut self) -> bool {
-        false
-    }
-
-    /// Where the run stands, between reports.
-    fn progress(&mut self, _now: &Progress) {}
-
-    /// Where the run stands, every [`Pace::report_every`] steps, at the end of each epoch and of the run.
-    fn report(&mut self, _now: &Progress) {}
-
-    /// The samples were measured, and whether they were better than ever before in this run.
-    fn examined(&mut self, _step: u64, _measures: &[(String, f32)], _is_best: bool) {}
-
-    /// The checkpoint of a step was written.
-    fn saved(&mut self, _step: u64, _file: &Path) {}
-
-    /// The sample grid of a step was written.
-    fn sampled(&mut self, _step: u64, _file: &Path) {}
-
-    /// Something other than the training itself failed, told once for each kind of thing; or samples are nearly alike.
-    /// The run goes on.
-    fn warning(&mut self, _message: &str) {}
-
-    /// Something is done besides the training that takes time.
-    fn note(&mut self, _message: &str) {}
-}
-
-/// An observer that looks at nothing.
-impl Observer for () {}
 
 /// How training ended, where nothing went wrong. The state is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,48 +78,6 @@ pub enum TrainError {
     Metrics(#[from] MetricsError),
     #[error("{}", .0)]
     NonFinite(Box<NonFinite>),
-}
-
-/// A step made something infinite or NaN.
-#[derive(Debug, Clone)]
-pub struct NonFinite {
-    /// The networks whose state is no longer finite; none where only a loss is not.
-    pub networks: Vec<String>,
-    /// All was finite after this step, and no longer after the other.
-    pub after: u64,
-    pub step: u64,
-    /// The losses of the last step.
-    pub values: BTreeMap<String, f32>,
-    /// The last checkpoint and its step.
-    pub checkpoint: PathBuf,
-    pub saved: u64,
-    pub run: PathBuf,
-    /// Where it began; absent where that was not found.
-    pub first: Option<Box<First>>,
-}
-
-impl std::fmt::Display for NonFinite {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = match &self.networks[..] {
-            [] => "a loss".to_string(),
-            networks => networks.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" and "),
-        };
-        let when = match self.after + 1 == self.step {
-            true => format!("in step {}", self.step),
-            false => format!("between steps {} and {}", self.after + 1, self.step),
-        };
-        let values: Vec<String> = self.values.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
-        let first = self.first.as_ref().map_or(String::new(), |first| format!(", first {first}"));
-        write!(
-            f,
-            "{what} became infinite or NaN {when}{values}{first}; the last good checkpoint is {}, of step {}. Lower \
-             the learning rate with --set, in a new run or with --resume {}, or try another --seed",
-            self.checkpoint.display(),
-            self.saved,
-            self.run.display()
-        )
-    }
 }
 
 /// Trains until [`Pace::until`], or until the observer wants no more. A run without a checkpoint gets one before its

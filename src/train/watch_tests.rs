@@ -2,6 +2,8 @@
 
 use super::tests::{LINE, Seen, pace, program, run_dir, session};
 use super::*;
+use crate::train::diverged::First;
+use std::path::PathBuf;
 
 /// The error of a run that is no longer finite, and what was told.
 fn diverged(text: &str, count: usize, until: u64) -> (NonFinite, Seen) {
