@@ -39,7 +39,7 @@ def check(page):
 
     # What is pointed at, in the graph and in the memory map.
     tip = page.locator("#value-tip")
-    box = page.locator("#graph .box[data-id$='real']").first.bounding_box()
+    box = page.locator("#graph .box.chosen").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_timeout(500)
     expect(tip.is_visible() and "real" in tip.inner_text(), "the value is shown beside the pointer")
