@@ -147,3 +147,42 @@ fn what_cannot_be_reported_is_told() {
     let (out, _) = succeed(dir, &["report", "runs/a"]);
     assert!(out.contains("note: runs/a: its program is not shown: checkpoint runs/a/checkpoint"), "{out}");
 }
+
+/// The interpreter's values of the step after the checkpoint are those that the run logs when it goes on.
+#[test]
+fn the_values_of_the_next_step_are_shown() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "2"]].concat());
+    let sets = ["--set", "batch=8", "--set", "noise_batch=8"];
+    let inspect = ["inspect", "mlp-gan", "--offline", "--values", "runs/a"];
+    let (data, _) = succeed(dir, &[&inspect[..], &sets, &["--json"]].concat());
+    let data: Value = serde_json::from_str(&data).unwrap();
+    let entry = data["entries"].as_array().unwrap().iter().find(|entry| entry["name"] == "train_step").unwrap();
+    assert_eq!(entry["values"]["about"], "step 3 of runs/a");
+    let names = entry["names"].as_array().unwrap();
+    let nodes = entry["values"]["nodes"].as_array().unwrap();
+    let value = |name: &str| {
+        let index = names.iter().position(|found| found == name).unwrap();
+        &nodes.iter().find(|node| node[0] == index).unwrap()[1]
+    };
+    let results = entry["stages"].as_array().unwrap().last().unwrap()["results"].as_array().unwrap();
+    let node_of = |output: &str| {
+        let result = results.iter().find(|r| r[0] == "output" && r[1] == output).unwrap();
+        names[result[2].as_u64().unwrap() as usize].as_str().unwrap()
+    };
+    assert_eq!(value("real")["picture"]["about"], "[0..4, 0, :, :]");
+    succeed(dir, &["train", "--resume", "runs/a", "--offline", "--steps", "3", "--log-every", "1"]);
+    let metrics = fs::read_to_string(dir.join("runs/a/metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(last["step"], 3);
+    for loss in ["loss_d", "loss_g"] {
+        let (shown, logged) = (value(node_of(loss))["mean"].as_f64().unwrap(), last[loss].as_f64().unwrap());
+        assert!((shown - logged).abs() < 1e-4 * logged.abs(), "{loss}: {shown} shown, {logged} logged");
+    }
+
+    let error = fail(dir, 1, &inspect);
+    assert!(error.contains("it was trained on `mlp-gan` with --set batch=8 --set noise_batch=8"), "{error}");
+    let error = fail(dir, 1, &[&inspect[..4], &["runs/b"]].concat());
+    assert!(error.contains("the values of runs/b cannot be shown"), "{error}");
+}

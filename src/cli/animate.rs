@@ -50,7 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let files: Vec<_> = samples.iter().map(|(_, file)| file.as_path()).collect();
     check_output(&args.output, &files)?;
-    let bar = bar(samples.len() as u64);
+    let bar = bar(samples.len() as u64, "pictures");
     let each = Duration::from_millis(1000 / u64::from(args.fps));
     let pictures = samples.iter().map(|(step, file)| {
         bar.inc(1);

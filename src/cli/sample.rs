@@ -181,7 +181,7 @@ fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Resu
     let each = args.frames.unwrap_or(FRAMES);
     let count = args.interpolate.len() as u64 * u64::from(each);
     let shown = Duration::from_millis(1000 / u64::from(args.fps.unwrap_or(FPS)));
-    let bar = bar(count);
+    let bar = bar(count, "pictures");
     let pictures = (0..count).map(|frame| {
         bar.set_position(frame);
         let noise = Noise::At(seeds.clone(), frame as f64 / f64::from(each));
@@ -192,11 +192,11 @@ fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Resu
     Ok(count)
 }
 
-/// A bar of pictures; nothing where standard error is no terminal.
-pub fn bar(count: u64) -> ProgressBar {
+/// A bar that counts things of a name; nothing where standard error is no terminal.
+pub fn bar(count: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(count), super::bar_target());
     bar.set_style(
-        ProgressStyle::with_template("{wide_bar} {pos}/{len} pictures {eta}")
+        ProgressStyle::with_template(&format!("{{wide_bar}} {{pos}}/{{len}} {what} {{eta}}"))
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     bar

@@ -365,7 +365,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
 
 /// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without
 /// test images.
-fn hold_out(plan: &Plan, dataset: &mut Dataset) {
+pub(super) fn hold_out(plan: &Plan, dataset: &mut Dataset) {
     if plan.entries.iter().any(|e| e.name == session::entry::EVALUATE) {
         dataset.hold_out(HELD_OUT.min(dataset.train.len() / 10));
     }

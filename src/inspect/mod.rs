@@ -20,6 +20,7 @@ mod summary;
 mod svg;
 mod table;
 mod template;
+mod values;
 
 use crate::visible::visible;
 pub use colour::{COLOURS, Colour};
@@ -36,3 +37,4 @@ pub use placement::{Placement, by_name, kernel_core, placement};
 pub use summary::summary_text;
 pub use svg::{Detail, graph_svg, schedule_svg};
 pub use table::{Align, Table, bytes, count};
+pub use values::{ValuePicture, ValueSummary, summarise_values};

@@ -357,6 +357,15 @@ impl Session {
         Ok(group)
     }
 
+    /// All that the next step is given, by name: the state, and its inputs.
+    ///
+    /// # Errors
+    /// When the executor fails.
+    pub fn next_step(&mut self) -> Result<Vec<(String, Tensor)>, ExecError> {
+        let (_, inputs) = self.next_inputs();
+        Ok(self.copy_states()?.into_iter().chain(inputs).collect())
+    }
+
     /// The entry that the next step runs, and the inputs that it is given, by name.
     pub(super) fn next_inputs(&mut self) -> (usize, Vec<(String, Tensor)>) {
         let (position, examples) = (self.batches.position(), self.batches.next_size());

@@ -7,7 +7,8 @@ use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
 use crate::inspect::{
-    Group, History, Observed, by_name, group_path, hand_overs, kernel_core, kernel_text, placement, value_count,
+    Group, History, Observed, ValueSummary, by_name, group_path, hand_overs, kernel_core, kernel_text, placement,
+    value_count,
 };
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
@@ -47,6 +48,25 @@ pub struct EntryData {
     pub state: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<ValuesData>,
+}
+
+/// The values of a step.
+#[derive(Debug, Serialize)]
+pub struct ValuesData {
+    /// What the step is of, as a part of a sentence.
+    pub about: String,
+    /// By name.
+    pub nodes: Vec<(usize, ValueSummary)>,
+}
+
+impl EntryData {
+    /// Shows the values of a step; those of nodes that are at no stage are left out.
+    pub fn set_values(&mut self, about: String, mut values: BTreeMap<String, ValueSummary>) {
+        let found = self.names.iter().enumerate().filter_map(|(i, name)| Some((i, values.remove(name)?)));
+        self.values = Some(ValuesData { about, nodes: found.collect() });
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -300,6 +320,7 @@ fn entry_data(
         lower_bound: schedule.lower_bound,
         state: observed.plan.state_layout.bytes,
         profile,
+        values: None,
     })
 }
 

@@ -103,6 +103,7 @@ class Details {
         ['at the ceilings', time(sum(k => k.ceiling)) + (entry.profile ? '' : ' on a nominal machine')],
         entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.device}`],
       ]),
+      ...valuesOverview(this.app),
       html('h3', {}, 'Program'),
       html('pre', { class: 'source' }, ...this.sourceLines(1, this.app.lines.length)),
     ];
@@ -151,6 +152,7 @@ class Details {
         node.scope && ['in', node.scope],
         results.length && ['leaves as', results.join(', ')],
       ]),
+      ...valueSection(entry, name),
       html('h3', {}, 'Declared at'),
       node.line
         ? html('pre', {}, ...this.sourceLines(node.line - 1, node.line + 1, node.line))
@@ -394,6 +396,7 @@ class Details {
             ]),
           ]
         : []),
+      ...valueSection(entry, entry.valueOfBuffer(buffer.at)),
       html('h3', {}, 'Written by'),
       this.links(buffer.writers.map(k => this.kernelLink(k))),
       html('h3', {}, 'Read by'),

@@ -12,12 +12,12 @@ mod tests;
 use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
-pub use data::{EntryData, PageData, page_data};
+pub use data::{EntryData, PageData, ValuesData, page_data};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
-const SCRIPTS: [(&str, &str); 19] = [
+const SCRIPTS: [(&str, &str); 20] = [
     ("dagre", include_str!("dagre.min.js")),
     ("words", include_str!("words.js")),
     ("model", include_str!("model.js")),
@@ -35,6 +35,7 @@ const SCRIPTS: [(&str, &str); 19] = [
     ("timeline", include_str!("timeline.js")),
     ("stages", include_str!("stages.js")),
     ("search", include_str!("search.js")),
+    ("values", include_str!("values.js")),
     ("details", include_str!("details.js")),
     ("page", include_str!("page.js")),
 ];

@@ -61,6 +61,17 @@ class Entry {
     return (this.nameIndex ??= new Map(this.names.map((text, i) => [text, i]))).get(name);
   }
 
+  /** What the value of a node looks like, where values are known. */
+  valueOf(name) {
+    this.valueByName ??= new Map((this.values?.nodes ?? []).map(([n, value]) => [this.names[n], value]));
+    return this.valueByName.get(name);
+  }
+
+  /** The node of a buffer whose value is shown for it: the last that it holds. */
+  valueOfBuffer(b) {
+    return this.buffers[b].nodes.map(n => this.names[n]).findLast(name => this.valueOf(name));
+  }
+
   /** The kernels that are built around a node of a group. */
   groupKernels(id) {
     this.kernelsByGroup ??= this.kernels.reduce((map, kernel) => {

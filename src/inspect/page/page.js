@@ -19,6 +19,7 @@ class App {
     this.strip = new StageStrip(this);
     this.panel = new Details(this);
     this.splitter = new Splitter();
+    this.hover = new ValueHover(this);
     $('program').append(DATA.program, html('small', {}, DATA.file + DATA.sets.map(s => '  ' + s).join('')));
     this.entries.forEach((entry, i) =>
       $('entry').append(html('option', { value: i }, `${entry.name} (${many(entry.kernels.length, 'kernel')})`)),

@@ -1,0 +1,169 @@
+'use strict';
+// The values of a step: beside what is chosen, and on hover in graph and memory map.
+
+const HOVER = 180; // milliseconds until the value of what is pointed at is shown
+
+/** Bytes of base 64. */
+const decoded = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+
+const figure = value => (value === 0 ? '0' : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+
+/** The colour of a level: 0 is not finite; of both signs blue is below 0 and orange above, else black to white. */
+function levelColour(level, isSigned) {
+  if (level === 0) return [220, 0, 60];
+  if (!isSigned) return Array(3).fill(level);
+  const away = (level - 128) / 127,
+    end = away < 0 ? [33, 102, 172] : [217, 95, 2];
+  return end.map(c => Math.round(255 + (c - 255) * Math.abs(away)));
+}
+
+/** A node's picture, its tiles side by side with a pixel between them. */
+function valueCanvas(value) {
+  const { tiles, width, height } = value.picture,
+    across = Math.ceil(Math.sqrt((tiles * height) / width)) || 1,
+    columns = Math.min(tiles, across),
+    rows = Math.ceil(tiles / columns);
+  const w = columns * (width + 1) - 1,
+    h = rows * (height + 1) - 1,
+    scale = Math.max(1, Math.floor(176 / Math.max(w, h)));
+  const canvas = html('canvas', { width: w, height: h, class: 'value-picture', style: `width:${w * scale}px;height:${h * scale}px` });
+  const context = canvas.getContext('2d'),
+    levels = decoded(value.picture.pixels),
+    isSigned = value.low < 0 && value.high > 0;
+  const colours = Array.from({ length: 256 }, (_, level) => levelColour(level, isSigned));
+  for (let t = 0; t < tiles; t++) {
+    const image = context.createImageData(width, height);
+    for (let i = 0; i < width * height; i++) image.data.set([...colours[levels[t * width * height + i]], 255], 4 * i);
+    context.putImageData(image, (t % columns) * (width + 1), Math.floor(t / columns) * (height + 1));
+  }
+  return canvas;
+}
+
+function valueHistogram(value) {
+  const heights = decoded(value.histogram),
+    step = 6;
+  const bars = [...heights].map((height, i) =>
+    svg('rect', { x: i * step, y: 40 - (height * 38) / 255, width: step - 1, height: (height * 38) / 255 }),
+  );
+  const w = heights.length * step;
+  const chart = svg('svg', { class: 'value-histogram', viewBox: `0 0 ${w} 54`, width: w, height: 54 }, ...bars);
+  if (value.low < 0 && value.high > 0) {
+    const x = (w * -value.low) / (value.high - value.low);
+    chart.append(svg('line', { x1: x, x2: x, y1: 0, y2: 42 }));
+  }
+  chart.append(
+    svg('text', { x: 0, y: 52 }, figure(value.low)),
+    svg('text', { x: w, y: 52, 'text-anchor': 'end' }, figure(value.high)),
+  );
+  return chart;
+}
+
+/** All about a value: what is wrong with it first. */
+function valueParts(value) {
+  const lost = [
+    value.nan && `${value.nan.toLocaleString('en')} NaN`,
+    value.infinite && `${value.infinite.toLocaleString('en')} infinite`,
+  ].filter(Boolean);
+  const parts = [];
+  if (lost.length)
+    parts.push(html('p', { class: 'value-lost' }, `${lost.join(', ')} of ${many(value.elements, 'element')}`));
+  if (value.picture) parts.push(valueCanvas(value));
+  if (value.histogram) parts.push(valueHistogram(value));
+  const words =
+    value.elements === 1 && !lost.length
+      ? figure(value.low)
+      : `mean ${figure(value.mean)}, deviation ${figure(value.deviation)}` +
+        (value.zero ? `, ${percent(value.zero / value.elements)} are 0` : '');
+  parts.push(html('p', { class: 'value-figures' }, words));
+  if (value.picture)
+    parts.push(
+      html(
+        'p',
+        { class: 'hint' },
+        html('code', {}, value.picture.about),
+        value.low < 0 && value.high > 0 ? ', blue below 0 and orange above' : `, black ${figure(value.low)} to white ${figure(value.high)}`,
+      ),
+    );
+  return parts;
+}
+
+/** The parts of the side panel on a node's value; nothing without values. */
+function valueSection(entry, name) {
+  const value = entry.valueOf(name);
+  return value ? [html('h3', {}, 'Value'), html('div', { class: 'value' }, ...valueParts(value))] : [];
+}
+
+/** What values there are, and where they are not finite. */
+function valuesOverview(app) {
+  const { entry } = app;
+  if (!entry.values) return [];
+  const lost = entry.values.nodes.filter(([, value]) => value.nan + value.infinite);
+  return [
+    html('h3', {}, 'Values'),
+    html('p', { class: 'hint' }, `${entry.values.about}: point at a box or a buffer to see its value.`),
+    ...(lost.length
+      ? [
+          html('p', { class: 'value-lost' }, `${many(lost.length, 'node')} with elements that are NaN or infinite:`),
+          app.panel.links(
+            lost.map(([n]) => app.panel.nodeLink(n)),
+            10,
+          ),
+        ]
+      : [html('p', { class: 'hint' }, 'All of them are finite.')]),
+  ];
+}
+
+/** The value under the pointer, beside it. */
+class ValueHover {
+  constructor(app) {
+    this.app = app;
+    this.tip = html('div', { id: 'value-tip', class: 'value', role: 'tooltip', hidden: '' });
+    document.body.append(this.tip);
+    $('views').addEventListener('pointermove', event => this.moved(event));
+    for (const kind of ['pointerdown', 'pointerleave', 'wheel'])
+      $('views').addEventListener(kind, () => this.hide(), { passive: true });
+  }
+
+  /** The name of the node whose value is under the pointer. */
+  named(target) {
+    const { app } = this,
+      { entry } = app,
+      box = app.tab === 'graph' && target.closest?.('.box'),
+      item = app.tab === 'memory' && target.closest?.('[data-buffer]');
+    if (item) return entry.valueOfBuffer(Number(item.dataset.buffer));
+    if (!box) return null;
+    const { tree, here } = app.views.graph,
+      found = tree.boxes[box.dataset.box];
+    if (found.kernel !== undefined) {
+      const { core } = entry.kernels[found.kernel];
+      return core === null ? null : entry.names[core];
+    }
+    const node = found.isGroup ? null : here.node?.[found.index];
+    return node ? entry.names[node.name] : null;
+  }
+
+  moved(event) {
+    if (event.buttons || !this.app.entry.values) return this.hide();
+    const name = this.named(event.target);
+    if (name === this.name) return;
+    this.hide();
+    const value = name && this.app.entry.valueOf(name);
+    if (!value) return;
+    this.name = name;
+    this.waiting = setTimeout(() => this.show(value, event.clientX, event.clientY), HOVER);
+  }
+
+  show(value, x, y) {
+    this.tip.replaceChildren(html('p', {}, html('b', {}, this.name)), ...valueParts(value));
+    this.tip.hidden = false;
+    const { offsetWidth: w, offsetHeight: h } = this.tip;
+    this.tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - w - 4)) + 'px';
+    this.tip.style.top = (y + 14 + h < innerHeight ? y + 14 : Math.max(4, y - h - 14)) + 'px';
+  }
+
+  hide() {
+    clearTimeout(this.waiting);
+    this.name = null;
+    this.tip.hidden = true;
+  }
+}
