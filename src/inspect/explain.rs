@@ -1,7 +1,7 @@
 //! Why a node is where it is.
 
 use super::node_cost::{node_bytes, node_flops};
-use super::{History, Observed, bytes, choice_text, count, hand_overs, placement, value_count};
+use super::{History, Observed, bytes, choice_text, count, hand_overs, placement, strategy_of, value_count};
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Role};
 use crate::kernel::schedule::{BufferRole, Schedule};
@@ -105,7 +105,10 @@ pub fn explain_pair(observed: &Observed, entry: &str, a: &str, b: &str) -> Resul
     };
     let ends = (stored(&a, a_id, &of_a), stored(&b, b_id, &of_b));
     let reason = match ends {
-        (Some(x), Some(y)) => why_not_fused(graph, x, y),
+        (Some(x), Some(y)) => {
+            let plan = &observed.plan;
+            why_not_fused(graph, &plan.state_layout, &strategy_of(plan), &[(x, y)]).pop().flatten()
+        }
         _ => None,
     };
     let reason = reason.map_or("one of them is not computed by any kernel".to_string(), |reason| reason.to_string());

@@ -12,6 +12,8 @@
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
 //!    draws of bits, each of which is a group of its own.
 
+mod why;
+
 use super::atoms::choose_atoms;
 use super::dimensions::same_reduction;
 use super::draws::kept_as_bits;
@@ -24,6 +26,7 @@ use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::{EpilogueReductions, Fusion, Layout, Policy, Strategy};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+pub use why::{NotFused, why_not_fused};
 
 /// What kernels have in common that become one multi-tensor kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,68 +74,6 @@ const LITTLE: usize = 16;
 
 /// Of the groups that read one value, how many are tried at most with each atom: those next to its own.
 const MOST_SIBLINGS: usize = 64;
-
-/// Why two groups of nodes are not one kernel.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotFused {
-    #[error("one draws bits, as a kernel does that draws all of them")]
-    Bits,
-    #[error("they update different networks, or only one of them updates parameters")]
-    Optimiser,
-    #[error("one computes a number that every parameter's update needs first")]
-    SharedScalar,
-    #[error("both are contractions, and a kernel holds one")]
-    TwoContractions,
-    #[error("one is a transform of a convolution, which at most rounds what it computes")]
-    Transform,
-    #[error("a reduction needs all of the contraction's result before its first element")]
-    ReductionOfContraction,
-    #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
-    Full(usize),
-    #[error("their index spaces differ in size, and neither is what the other keeps of a reduction")]
-    Spaces,
-    #[error("one kernel would do much elementwise work for few kept points, and leave cores idle")]
-    Serial,
-    #[error("both go through much memory, and hardly through the same")]
-    LittleInCommon,
-    #[error("the larger would have to wait for a third kernel, which only the smaller one needs")]
-    Waits,
-    #[error("a path leads from one to the other through %{0}, which is in neither")]
-    PathThrough(String),
-    #[error("they do not line up in one index space, or one needs all of the other's result before its first element")]
-    Misaligned,
-    #[error("%{0} must be in memory between them: no view expresses how it is read")]
-    NeedsBuffer(String),
-    #[error(
-        "neither reads what the other computes, and a contraction gains nothing from what only reads the same memory"
-    )]
-    Unrelated,
-    #[error("neither reads what the other computes, nor do they read the same large value")]
-    Apart,
-}
-
-/// Why two values are computed by separate kernels, given that they are: the reason found once everything else is
-/// merged. `None` where one of the nodes has no value of its own.
-pub fn why_not_fused(graph: &Graph, a: NodeId, b: NodeId) -> Option<NotFused> {
-    let (order, rank) = live_order(graph);
-    let strategy = Strategy::default();
-    let orders = Orders::new();
-    let (atoms, in_memory) = choose_atoms(graph, &order, &strategy, &orders);
-    let Policy { strided_images, half_operands, .. } = strategy.policy;
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders, strided_images, half_operands };
-    let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
-    for &atom in order.iter().filter(|id| atoms[id.index()]) {
-        groups.merge_around(atom);
-    }
-    let (a, b) = (groups.group_of[a.index()]?, groups.group_of[b.index()]?);
-    let is_near =
-        |a: GroupId, b: GroupId| groups.producers(a).contains(&b) || !groups.reads[a].is_disjoint(&groups.reads[b]);
-    match groups.merged(a, b) {
-        Err(reason) if is_near(a, b) || is_near(b, a) => Some(reason),
-        Err(reason @ (NotFused::Optimiser | NotFused::TwoContractions | NotFused::PathThrough(_))) => Some(reason),
-        _ => Some(NotFused::Apart),
-    }
-}
 
 /// The nodes that results depend on in topological order, and by a node's index its place in it.
 fn live_order(graph: &Graph) -> (Vec<NodeId>, Vec<usize>) {
@@ -379,7 +320,10 @@ impl<'l> Groups<'l> {
                 if refused.contains(&other) {
                     return None;
                 }
-                let merged = if self.is_surely_around(other, group) { None } else { self.merged(other, group).ok() };
+                let merged = match self.surely_around(other, group) {
+                    Some(_) => None,
+                    None => self.merged(other, group).ok(),
+                };
                 if merged.is_none() {
                     refused.insert(other);
                 }
@@ -416,14 +360,14 @@ impl<'l> Groups<'l> {
         }
     }
 
-    /// Whether a path through a third group is known without a walk: what the later group reads is further on a path
-    /// on which the earlier one is. In a deep network's step nearly all pairs that are asked for are such, and a walk would
-    /// go through most of the network.
-    fn is_surely_around(&self, a: GroupId, b: GroupId) -> bool {
+    /// A third group through which a path leads from one to the other, where that is known without a walk: what the later
+    /// group reads is further on a path on which the earlier one is. In a deep network's step nearly all pairs that are asked
+    /// for are such, and a walk would go through most of the network.
+    fn surely_around(&self, a: GroupId, b: GroupId) -> Option<GroupId> {
         let (from, to) = if self.order.is_before(a, b) { (a, b) } else { (b, a) };
         let starts = &self.on_paths[from];
         let mut producers = self.reads[to].iter().filter_map(|r| self.group_of[r.index()]).filter(|&p| p != from);
-        producers.any(|p| {
+        producers.find(|&p| {
             let is_further =
                 |(path, (_, last)): (&usize, &(usize, usize))| starts.get(path).is_some_and(|(first, _)| first < last);
             self.on_paths[p].iter().any(is_further)
@@ -492,7 +436,8 @@ impl<'l> Groups<'l> {
         if self.makes_wait(b, a) || self.makes_wait(a, b) {
             return Err(NotFused::Waits);
         }
-        if let Some(through) = self.path_around(a, b).or_else(|| self.path_around(b, a)) {
+        let known = self.surely_around(a, b);
+        if let Some(through) = known.or_else(|| self.path_around(a, b)).or_else(|| self.path_around(b, a)) {
             let first = self.groups[through].members.first();
             return Err(NotFused::PathThrough(first.map_or(String::new(), |&m| self.graph().node(m).name.clone())));
         }
