@@ -91,7 +91,8 @@
 //! [`inspect::observe`] compiles with every stage kept; the page, `explain` and `diff` are made from that. What a
 //! kernel costs is counted in [`kernel::cost`]; the same numbers are in summaries and profiles, and in the least time
 //! that a machine's ceilings allow. Why two nodes are not in one kernel is answered by the code that decided it
-//! ([`schedule::fuse::why_not_fused`]).
+//! ([`schedule::fuse::why_not_fused`]); [`inspect::missed_fusions`] ranks all such pairs by what one kernel would save, and
+//! [`inspect::peak()`] lists what must be in memory together.
 //!
 //! # Deliberately absent
 //!

@@ -493,6 +493,9 @@ fn a_program_is_looked_into() {
     let out = succeed(dir.path(), &["explain", "dcgan", "fake_d/generator/1-batch_norm/centred"]);
     assert!(out.contains("graphs/dcgan.ron:32") && out.contains("kernel [4]"), "{out}");
     assert!(fail(dir.path(), 1, &["explain", "dcgan", "1-batch_norm/centred"]).contains("did you mean"));
+    let out = succeed(dir.path(), &["explain", "dcgan"]);
+    assert!(out.contains("not fused: a reduction needs all of the contraction's result"), "{out}");
+    assert!(out.contains("no plan of this schedule can be smaller") || out.contains("the arena has"), "{out}");
 
     succeed(dir.path(), &["compile", "mlp-gan", "--set", "batch=8", "-o", "a.plan"]);
     assert_eq!(succeed(dir.path(), &["diff", "a.plan", "mlp-gan", "--set-b", "batch=8"]), "");
@@ -1013,6 +1016,7 @@ fn control_characters_in_names_are_shown() {
         &["compile", "escape.plan", "--emit", "text", "--stage", "kernels"],
         &["profile", "escape.plan", "--steps", "1"],
         &["explain", "escape.plan", "loss/sum"],
+        &["explain", "escape.plan"],
         &["diff", "escape.plan", "escape.plan"],
         &["diff", "escape.plan", "lenet"],
     ] {

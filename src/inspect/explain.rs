@@ -116,7 +116,7 @@ pub fn explain_pair(observed: &Observed, entry: &str, a: &str, b: &str) -> Resul
     Ok(text)
 }
 
-fn entry_of<'o>(observed: &'o Observed, entry: &str) -> Result<(&'o History, &'o Schedule), ExplainError> {
+pub(super) fn entry_of<'o>(observed: &'o Observed, entry: &str) -> Result<(&'o History, &'o Schedule), ExplainError> {
     let missing = || ExplainError::NoEntry(entry.into());
     let history = observed.history(entry).ok_or_else(missing)?;
     Ok((history, &observed.plan.entry(entry).ok_or_else(missing)?.schedule))

@@ -447,7 +447,7 @@ pub fn live_bytes(schedule: &Schedule, state_bytes: usize) -> Vec<usize> {
         .collect()
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     match values {
         [] => 0.0,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from costs import check_costs
 from views import check_views
 
 MOST_BYTES = 5_000_000
@@ -286,6 +287,7 @@ def pictures_of(page, address, folder, name):
     shots = [
         ("declared", ""), ("cse", "#stage=cse"), ("kernels", "#stage=kernels"), ("order", "#stage=kernels&level=3"),
         ("memory", "#tab=memory"), ("list", "#tab=kernels&kernel=7"), ("timeline", "#tab=timeline"),
+        ("layers", "#tab=layers"), ("missed", "#tab=missed"),
     ]  # fmt: skip
     for shot, at in shots:
         page.goto("about:blank")
@@ -329,6 +331,7 @@ def main(files, pictures):
                 settle(page)
             check_graph(page)
             check_views(page, width, settle, expect)
+            check_costs(page, width, settle, expect)
             check_rest(page)
             page.goto("about:blank")
             page.goto(addresses[0] + "#stage=declared")
@@ -352,6 +355,7 @@ def main(files, pictures):
                 check_places(page, level)
             no_overlap(page, "2")
             no_overlap(page, "3")
+            check_costs(page, width, settle, expect)
             took = check_selection(page)
             check_slow(context, address, problems)
             if pictures:

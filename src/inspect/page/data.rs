@@ -7,8 +7,8 @@ use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
 use crate::inspect::{
-    Group, History, Observed, ValueSummary, by_name, group_path, hand_overs, kernel_core, kernel_text, placement,
-    value_count,
+    Costs, Group, History, MissedFusions, Observed, Peak, ValueSummary, by_name, costs, group_path, hand_overs,
+    kernel_core, kernel_text, missed_fusions, peak, placement, strategy_of, value_count,
 };
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
@@ -46,6 +46,9 @@ pub struct EntryData {
     pub lower_bound: usize,
     /// Bytes of the state at the start of the arena.
     pub state: usize,
+    pub missed: MissedFusions,
+    pub peak: Option<Peak>,
+    pub costs: Costs,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileData>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -306,7 +309,11 @@ fn entry_data(
         }
     }
     let buffers = schedule.buffers.iter().zip(held).map(|(buffer, nodes)| buffer_data(buffer, nodes)).collect();
+    let state = observed.plan.state_layout.bytes;
+    let missed = missed_fusions(graph, schedule, &observed.plan.state_layout, &strategy_of(&observed.plan), machine);
+    let measured = profile;
     let profile = profile.map(|p| profile_data(p, plan)).transpose()?;
+    let times = measured.zip(profile.as_ref().map(|p| &p.kernels[..]));
     Ok(EntryData {
         name: history.entry.clone(),
         names: numbered.names,
@@ -315,10 +322,13 @@ fn entry_data(
         stages,
         kernels,
         buffers,
-        live: live_bytes(schedule, observed.plan.state_layout.bytes),
+        live: live_bytes(schedule, state),
         arena: schedule.arena_bytes,
         lower_bound: schedule.lower_bound,
-        state: observed.plan.state_layout.bytes,
+        state,
+        missed,
+        peak: peak(schedule, state, machine),
+        costs: costs(graph, schedule, machine, times),
         profile,
         values: None,
     })

@@ -360,6 +360,10 @@ class Details {
             ),
           ]
         : []),
+      ...missedSection(
+        this,
+        entry.missed.pairs.filter(pair => isOfPair(pair, this.app.chosen)),
+      ),
       html('h3', {}, 'Computes'),
       this.links(kernel.nodes.map(n => this.nodeLink(n))),
     ];
@@ -401,6 +405,10 @@ class Details {
       this.links(buffer.writers.map(k => this.kernelLink(k))),
       html('h3', {}, 'Read by'),
       this.links(buffer.readers.map(k => this.kernelLink(k))),
+      ...missedSection(
+        this,
+        entry.missed.pairs.filter(pair => isOfPair(pair, this.app.chosen)),
+      ),
       html('h3', {}, 'Holds'),
       this.links(buffer.nodes.map(n => this.nodeLink(n))),
     ];

@@ -7,6 +7,8 @@ const STRIP = 84,
 class MemoryView extends ZoomedChart {
   constructor(host, app) {
     super(host, app, 'xy');
+    this.peak = new PeakPanel(app);
+    host.append(this.peak.host);
   }
 
   draw() {
@@ -39,6 +41,7 @@ class MemoryView extends ZoomedChart {
         this.zoomButtons(),
       ),
     );
+    this.peak.draw();
     this.paint();
   }
 
@@ -136,6 +139,7 @@ class MemoryView extends ZoomedChart {
         clipped.append(g);
       }
     }
+    clipped.append(...peakColumn(this));
     clipped.append(
       svg('line', { class: 'mark', x1: left, x2: right, y1: this.y(entry.lower_bound), y2: this.y(entry.lower_bound) }),
     );
@@ -218,6 +222,7 @@ class MemoryView extends ZoomedChart {
 
   mark() {
     if (!this.elements) return;
+    this.peak.mark();
     const ids = new Set(this.buffersOf(this.app.chosen)),
       found = new Set(this.app.hits.flatMap(hit => (hit.chosen.kind === 'buffer' ? [hit.chosen.id] : [])));
     this.elements.forEach((element, b) => {

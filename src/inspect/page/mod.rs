@@ -17,7 +17,7 @@ pub use data::{EntryData, PageData, ValuesData, page_data};
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
-const SCRIPTS: [(&str, &str); 20] = [
+const SCRIPTS: [(&str, &str); 23] = [
     ("dagre", include_str!("dagre.min.js")),
     ("words", include_str!("words.js")),
     ("model", include_str!("model.js")),
@@ -29,9 +29,12 @@ const SCRIPTS: [(&str, &str); 20] = [
     ("graph", include_str!("graph.js")),
     ("schedule", include_str!("schedule.js")),
     ("zoom", include_str!("zoom.js")),
+    ("peak", include_str!("peak.js")),
     ("memory", include_str!("memory.js")),
     ("roofline", include_str!("roofline.js")),
     ("kernels", include_str!("kernels.js")),
+    ("layers", include_str!("layers.js")),
+    ("missed", include_str!("missed.js")),
     ("timeline", include_str!("timeline.js")),
     ("stages", include_str!("stages.js")),
     ("search", include_str!("search.js")),

@@ -13,6 +13,8 @@ class App {
       graph: new GraphView($('graph'), this),
       memory: new MemoryView($('memory'), this),
       kernels: new KernelsView($('kernels'), this),
+      layers: new LayersView($('layers'), this),
+      missed: new MissedView($('missed'), this),
       timeline: new TimelineView($('timeline'), this),
     };
     this.stale = new Set(Object.keys(this.views));
@@ -56,7 +58,7 @@ class App {
     new ResizeObserver(() => {
       clearTimeout(this.resizing);
       this.resizing = setTimeout(() => {
-        for (const name of ['memory', 'kernels', 'timeline']) this.stale.add(name);
+        for (const name of ['memory', 'kernels', 'layers', 'missed', 'timeline']) this.stale.add(name);
         if (this.tab !== 'graph') this.refresh();
       }, 100);
     }).observe($('views'));
@@ -76,6 +78,8 @@ class App {
       m: () => this.setTab('memory'),
       k: () => this.setTab('kernels'),
       l: () => this.setTab('timeline'),
+      y: () => this.setTab('layers'),
+      f: () => this.setTab('missed'),
       1: () => this.setLevel(0),
       2: () => this.setLevel(1),
       3: () => this.setLevel(2),
@@ -105,7 +109,8 @@ class App {
         }
       },
     };
-    if (this.tab === 'kernels' && event.key.startsWith('Arrow')) return;
+    // Lists scroll.
+    if (!isGraph && !view.panBy && event.key.startsWith('Arrow')) return;
     if (acts[event.key]) {
       event.preventDefault();
       acts[event.key]();

@@ -287,6 +287,9 @@ class Painter {
       let path = this.lines.get(e);
       if (!path) {
         path = svg('path', { class: 'edge', d: curve(points, starts[e], starts[e + 1]), 'marker-end': 'url(#head)' });
+        const [writer, reader] = [tree.boxes[from].kernel, tree.boxes[to].kernel];
+        if (writer !== undefined && reader !== undefined)
+          path.append(svg('title', {}, missedText(graph.app.entry, writer, reader)));
         this.lines.set(e, path);
         this.deep[depth].edges.append(path);
       }

@@ -1,9 +1,16 @@
 'use strict';
-// Rate over intensity, both logarithmic, of every kernel under the ceilings of the machine.
+// Rate over intensity, both logarithmic, of kernels or layers under the ceilings of the machine.
+
+// Ceilings of kernels that move as much as memory could in a launch's time, and this many times less.
+const LAUNCH_PARTS = [1, 32];
+const LEAST_MOVED = 64; // bytes: nothing is moved in smaller pieces
 
 class Roofline {
-  constructor(app) {
+  /** Of kernels, or of points that stand for several: { flops, bytes, seconds, role, title, choose }. */
+  constructor(app, points = null, what = 'each kernel') {
     this.app = app;
+    this.what = what;
+    this.items = (points ?? kernelPoints(app)).filter(p => p.flops && p.bytes);
   }
 
   /** The chart as wide as that many pixels. */
@@ -16,15 +23,17 @@ class Roofline {
       right = 16,
       top = 14,
       bottom = 34;
-    const kernels = entry.kernels.filter(k => k.flops && k.bytes);
-    const rate = k => k.flops / (k.time ? k.time.seconds : k.ceiling);
+    const { items } = this,
+      rate = p => p.flops / p.seconds,
+      intensity = p => p.flops / p.bytes;
     const floor10 = v => Math.floor(Math.log10(v)),
       ceil10 = v => Math.ceil(Math.log10(v));
     const ridge = machine.flops_per_second / machine.bytes_per_second;
-    const x0 = Math.min(-2, ...kernels.map(k => floor10(k.intensity))),
-      x1 = Math.max(ceil10(ridge) + 1, ...kernels.map(k => ceil10(k.intensity)));
-    const y1 = ceil10(machine.flops_per_second),
-      y0 = Math.max(y1 - 7, Math.min(y1 - 3, ...kernels.map(k => floor10(rate(k)))));
+    const x0 = Math.min(-2, ...items.map(p => floor10(intensity(p)))),
+      x1 = Math.max(ceil10(ridge) + 1, ...items.map(p => ceil10(intensity(p))));
+    const most = Math.max(machine.flops_per_second, machine.bf16_flops_per_second ?? 0),
+      y1 = ceil10(most),
+      y0 = Math.max(y1 - 7, Math.min(y1 - 3, ...items.map(p => floor10(rate(p)))));
     const x = v => left + ((W - left - right) * (Math.log10(v) - x0)) / (x1 - x0);
     const y = v => top + (H - top - bottom) * (1 - (Math.max(y0, Math.log10(v)) - y0) / (y1 - y0));
     const roof = y(machine.flops_per_second);
@@ -66,31 +75,30 @@ class Roofline {
         entry.profile ? 'measured' : 'assumed',
       ),
     );
+    chart.append(...this.ceilings({ x, y, x0, x1, y0, left, right: W - right, top }));
     this.points = new Map();
-    for (const kernel of kernels) {
-      const weight = entry.profile
-        ? kernel.time.share
-        : kernel.ceiling / entry.kernels.reduce((sum, k) => sum + k.ceiling, 0);
+    const all = items.reduce((sum, p) => sum + p.seconds, 0);
+    for (const item of items) {
       const point = svg(
         'circle',
         {
-          class: 'item ' + kernel.role.kind,
-          cx: x(kernel.intensity),
-          cy: y(rate(kernel)),
-          r: 4 + (22 * Math.sqrt(weight)) / 2,
+          class: 'item ' + item.role,
+          cx: x(intensity(item)),
+          cy: y(rate(item)),
+          r: 4 + (22 * Math.sqrt(item.seconds / all)) / 2,
           'fill-opacity': 0.75,
           tabindex: -1,
-          'data-kernel': kernel.at,
+          ...(item.kernel === undefined ? {} : { 'data-kernel': item.kernel }),
         },
         svg(
           'title',
           {},
-          `${kernel.at} ${kernel.words}\n`,
-          `${kernel.intensity.toFixed(2)} FLOP/byte, ${(rate(kernel) / 1e9).toFixed(1)} GFLOP/s`,
+          `${item.title}\n`,
+          `${intensity(item).toFixed(2)} FLOP/byte, ${(rate(item) / 1e9).toFixed(1)} GFLOP/s, ${time(item.seconds)}`,
         ),
       );
-      point.addEventListener('click', () => this.app.choose({ kind: 'kernel', id: kernel.at }, { stay: true }));
-      this.points.set(kernel.at, point);
+      point.addEventListener('click', item.choose);
+      this.points.set(item.kernel ?? item, point);
       chart.append(point);
     }
     return html(
@@ -100,11 +108,78 @@ class Roofline {
         'p',
         { class: 'note' },
         entry.profile
-          ? 'Measured rate of each kernel under the ceilings of its machine; area by share of time.' + busy
-          : 'Not measured: each kernel at the ceiling that binds it, which is the least time it can take. ' +
+          ? `Measured rate of ${this.what} under the ceilings of its machine; area by share of time. ${this.lines}${busy}`
+          : `Not measured: ${this.what} at the ceiling that binds it, which is the least time it can take. ${this.lines}` +
               '`gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.',
       ),
       chart,
     );
   }
+
+  /** Besides memory and arithmetic: launches, which bind what is small, bf16, and how fast caches were seen to be. */
+  ceilings({ x, y, x0, x1, y0, left, right, top }) {
+    const machine = DATA.machine,
+      parts = [];
+    this.lines = '';
+    const path = (kind, rate) => {
+      let d = '';
+      for (let i = 0; i <= 60; i++) {
+        const e = x0 + ((x1 - x0) * i) / 60,
+          r = rate(10 ** e);
+        if (Math.log10(r) >= y0) d += `${d ? 'L' : 'M'}${x(10 ** e).toFixed(1)},${y(r).toFixed(1)}`;
+      }
+      if (d) parts.push(svg('path', { class: 'ceiling ' + kind, d }));
+    };
+    const label = (text, at, rate, anchor = 'end') =>
+      parts.push(svg('text', { class: 'small', x: at, y: y(rate) - 4, 'text-anchor': anchor }, text));
+    const { launch_seconds: launch, bytes_per_second: memory, flops_per_second: flops } = machine;
+    if (launch > 0) {
+      const even = launch * memory;
+      for (const times of LAUNCH_PARTS) {
+        const moved = even / times;
+        if (moved < LEAST_MOVED) continue;
+        const rate = i => (i * moved) / (launch + Math.max(moved / memory, (i * moved) / flops));
+        path('launches', rate);
+        const at = 10 ** (x0 + 0.3 * (x1 - x0));
+        if (Math.log10(rate(at)) > y0)
+          parts.push(svg('text', { class: 'small', x: x(at) + 6, y: y(rate(at)) + 12 }, `${bytes(moved)} a launch`));
+      }
+      this.lines = `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as its launch. `;
+    }
+    if (machine.bf16_flops_per_second) {
+      const roof = machine.bf16_flops_per_second;
+      path('bf16', i => Math.min(i * memory, roof));
+      label(`bf16: ${(roof / 1e9).toFixed(0)} GFLOP/s`, right, roof);
+    }
+    const timed = this.app.entry.kernels.filter(k => k.time && k.bytes);
+    const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null);
+    if (fastest) {
+      const rate = fastest.bytes / fastest.time.seconds;
+      if (rate > 1.05 * memory) {
+        path('cache', i => Math.min(i * rate, flops));
+        // Above the line, and far enough to the right for the words.
+        const at = x0 + (130 * (x1 - x0)) / (right - left);
+        label(`${(rate / 1e9).toFixed(0)} GB/s, from caches`, x(10 ** at), rate * 10 ** at);
+        this.lines +=
+          `Dotted: what is in a cache is read faster than memory; kernel ${fastest.at} was the fastest, ` +
+          `with ${(rate / 1e9).toFixed(0)} GB/s. The ceilings of caches themselves are not measured. `;
+      } else {
+        this.lines += 'No kernel read faster than memory, so that nothing is known of caches. ';
+      }
+    }
+    return parts;
+  }
+}
+
+/** Every kernel as a point. */
+function kernelPoints(app) {
+  return app.entry.kernels.map(kernel => ({
+    kernel: kernel.at,
+    flops: kernel.flops,
+    bytes: kernel.bytes,
+    seconds: kernel.time ? kernel.time.seconds : kernel.ceiling,
+    role: kernel.role.kind,
+    title: `${kernel.at} ${kernel.words}`,
+    choose: () => app.choose({ kind: 'kernel', id: kernel.at }, { stay: true }),
+  }));
 }

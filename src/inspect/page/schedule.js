@@ -49,6 +49,7 @@ function drawSchedule(graph) {
       reach = ROW_WIDTH + 24 + 24 * Math.sqrt(to - from);
     const d = `M${ROW_WIDTH},${a} C${reach},${a} ${reach},${b} ${ROW_WIDTH + 2},${b}`;
     const path = svg('path', { class: 'edge', d, 'marker-end': 'url(#head)', 'stroke-opacity': 0.55 });
+    path.append(svg('title', {}, missedText(entry, from, to)));
     edges.append(path);
     graph.orderEdges.push({ path, from, to });
   }
