@@ -21,6 +21,18 @@ pub struct Reason {
     pub text: String,
 }
 
+impl Reason {
+    /// What is said of kernels that fusion knows nothing of.
+    fn without_groups(is_copy: bool) -> Reason {
+        let (title, text) = if is_copy {
+            ("a copy", "one only copies a value, to where or into the order in which it is needed")
+        } else {
+            ("not known", "the plan was made from another graph than this version makes")
+        };
+        Reason { title, text: text.into() }
+    }
+}
+
 /// Two kernels of which one reads what the other writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Missed {
@@ -75,13 +87,10 @@ pub fn missed_fusions(
     let mut reasons = Numbered::default();
     let mut missed: Vec<Missed> = (flows.pairs.iter().zip(pairs))
         .map(|((&(from, to), buffers), pair)| {
-            let why = pair.and_then(|_| answers.next().flatten());
-            let reason = match why {
+            let is_copy = [from, to].into_iter().any(|k| schedule.kernels[k].nodes.is_empty());
+            let reason = match pair.and_then(|_| answers.next().flatten()) {
                 Some(why) => Reason { title: why.title(), text: why.to_string() },
-                None => Reason {
-                    title: "not known",
-                    text: "the plan was made from another graph than this version makes".into(),
-                },
+                None => Reason::without_groups(is_copy),
             };
             let saved = costs.saved(&[from, to]);
             Missed {
@@ -217,16 +226,21 @@ impl Costs<'_> {
     fn saved(&self, kernels: &[usize]) -> Saved {
         let Schedule { kernels: all, buffers, .. } = self.schedule;
         let of: Vec<&Kernel> = kernels.iter().map(|&k| &all[k]).collect();
-        let touched: BTreeSet<BufferId> = of.iter().flat_map(|k| k.reads.iter().chain(&k.writes)).copied().collect();
         let written: BTreeSet<BufferId> = of.iter().flat_map(|k| &k.writes).copied().collect();
+        // What an earlier one of them has just written is not read.
+        let (mut read, mut made) = (BTreeSet::new(), BTreeSet::new());
+        for kernel in &of {
+            read.extend(kernel.reads.iter().filter(|b| !made.contains(*b)));
+            made.extend(&kernel.writes);
+        }
         let members: BTreeSet<usize> = kernels.iter().copied().collect();
         // A value that only these kernels touch need not be in memory.
         let is_inside = |b: &BufferId| {
-            buffers[b.index()].role == BufferRole::Temporary
-                && written.contains(b)
-                && self.flows.users[b.index()].is_subset(&members)
+            buffers[b.index()].role == BufferRole::Temporary && self.flows.users[b.index()].is_subset(&members)
         };
-        let left: u64 = touched.iter().filter(|b| !is_inside(b)).map(|b| buffers[b.index()].bytes() as u64).sum();
+        let size = |b: &BufferId| buffers[b.index()].bytes() as u64;
+        let stored = written.iter().filter(|b| !is_inside(b));
+        let left: u64 = read.into_iter().map(size).sum::<u64>() + stored.map(size).sum::<u64>();
         let moved: u64 = of.iter().map(|k| bytes_moved(k, buffers)).sum();
         let bytes = moved - left;
         let machine = self.machine;
@@ -276,7 +290,7 @@ mod tests {
         entries: {
             "forward": Entry(
                 inputs: { "x": Tensor([4, 8]) },
-                steps: [Let("y", Call("net", "x", Eval)), Let("m", Mean(Mul("y", "y")))],
+                steps: [Let("y", Call("net", "x", Inference)), Let("m", Mean(Mul("y", "y")))],
                 outputs: ["m"],
             ),
         },
@@ -305,6 +319,26 @@ mod tests {
         assert!((pair.seconds - (1e-6 + 512.0 / 1e9)).abs() < 1e-15, "{}", pair.seconds);
         // One pair: all at once is the same.
         assert_eq!((missed.together_bytes, missed.together_seconds), (pair.bytes, missed.sum_seconds));
+    }
+
+    /// A parameter that is updated in place is read and written, and both stay: an update saves what it reads of the
+    /// gradient, and the launch.
+    #[test]
+    fn what_is_updated_in_place_is_still_read_and_written() {
+        let text = PRODUCT.replace("Inference", "Training").replace(
+            "Let(\"m\", Mean(Mul(\"y\", \"y\")))",
+            "Let(\"m\", Mean(Mul(\"y\", \"y\"))), Minimise(\"m\", \"net\", Sgd(lr: 0.1))",
+        );
+        let (schedule, missed) = of(&text, "forward", &MACHINE);
+        let is_state = |b: &BufferId| matches!(schedule.buffers[b.index()].role, BufferRole::State(_));
+        let update = schedule.kernels.iter().position(|k| k.writes.iter().any(is_state)).unwrap();
+        let into: Vec<&Missed> = missed.pairs.iter().filter(|pair| pair.to == update).collect();
+        assert!(!into.is_empty(), "{missed:?}");
+        for pair in into {
+            // Nothing else is common to both: each buffer between them is not read again, and not written.
+            let between: u64 = pair.buffers.iter().map(|&b| schedule.buffers[b].bytes() as u64).sum();
+            assert!(pair.bytes <= 2 * between, "{pair:?}");
+        }
     }
 
     #[test]
