@@ -25,14 +25,17 @@ pub struct Observed {
     line_ends: Vec<usize>,
 }
 
-/// Compiles a program and keeps every stage. Where a plan is given, it stands for the one that would be made: it may
-/// have been made by another version or with other options.
+/// Compiles a program and keeps every stage. Where a plan is given, its options are taken, and it stands for the one that
+/// would be made: it may have been made by another version.
 ///
 /// # Errors
 /// When the program does not compile.
 pub fn observe(file: &str, text: &str, sets: &[String], given: Option<Plan>) -> Result<Observed, CompileError> {
     let mut histories: Vec<History> = Vec::new();
-    let options = Options { sets: sets.to_vec(), ..Options::default() };
+    let options = match &given {
+        Some(plan) => Options::of(&plan.source),
+        None => Options { sets: sets.to_vec(), ..Options::default() },
+    };
     let mut compiled = compile(file, text, &options, &mut |stage: Stage| {
         let stages = match histories.iter_mut().find(|h| h.entry == stage.entry) {
             Some(history) => &mut history.stages,

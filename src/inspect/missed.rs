@@ -228,7 +228,7 @@ impl Costs<'_> {
         let of: Vec<&Kernel> = kernels.iter().map(|&k| &all[k]).collect();
         let written: BTreeSet<BufferId> = of.iter().flat_map(|k| &k.writes).copied().collect();
         // What an earlier one of them has just written is not read.
-        let (mut read, mut made) = (BTreeSet::new(), BTreeSet::new());
+        let (mut read, mut made) = (BTreeSet::<BufferId>::new(), BTreeSet::<BufferId>::new());
         for kernel in &of {
             read.extend(kernel.reads.iter().filter(|b| !made.contains(*b)));
             made.extend(&kernel.writes);

@@ -6,7 +6,7 @@ use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use crate::schedule::atoms::choose_atoms;
 use crate::schedule::lower::Lowering;
-use crate::schedule::physical::of_states;
+use crate::schedule::physical::{of_states, unreadable_state};
 use std::collections::HashSet;
 
 /// Why two groups of nodes are not one kernel.
@@ -86,6 +86,10 @@ pub fn why_not_fused(
     strategy: &Strategy,
     pairs: &[(NodeId, NodeId)],
 ) -> Vec<Option<NotFused>> {
+    // Another graph than was scheduled, as where a newer version reads the program of an old plan.
+    if unreadable_state(graph, states, &strategy.policy).is_some() {
+        return vec![None; pairs.len()];
+    }
     let (order, rank) = live_order(graph);
     let orders = of_states(graph, states);
     let (atoms, in_memory) = choose_atoms(graph, &order, strategy, &orders);
