@@ -240,7 +240,7 @@ impl Costs<'_> {
         };
         let size = |b: &BufferId| buffers[b.index()].bytes() as u64;
         let stored = written.iter().filter(|b| !is_inside(b));
-        let left: u64 = read.into_iter().map(size).sum::<u64>() + stored.map(size).sum::<u64>();
+        let left: u64 = read.iter().map(size).sum::<u64>() + stored.map(size).sum::<u64>();
         let moved: u64 = of.iter().map(|k| bytes_moved(k, buffers)).sum();
         let bytes = moved - left;
         let machine = self.machine;
