@@ -4,8 +4,10 @@
 //! browser by dagre (`dagre.min.js`, its licence beside it), because what is laid out changes with every group that is
 //! opened; very large groups by `layout.js` alone. Boxes are those of all stages together (`tree.js`), so that one keeps
 //! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
+//! What each line of the program costs is worked out here (`lines.rs`).
 
 mod data;
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +15,7 @@ use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
 pub use data::{EntryData, PageData, ValuesData, page_data};
+pub use lines::{LineBytes, LineShare};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
