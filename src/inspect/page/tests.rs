@@ -69,6 +69,7 @@ fn data_is_whole() {
                 assert!(somewhere || node.role == data::RoleData::Leaf, "{program} {}: {}", entry.name, node.text);
             }
             assert_eq!(entry.live.iter().max(), Some(&entry.lower_bound), "{program} {}", entry.name);
+            assert_lines_add_up(program, entry, text.lines().count());
         }
     }
 }
@@ -95,26 +96,21 @@ fn a_page_is_whole_and_deterministic() {
 }
 
 /// What lines are told to cost is what kernels take, and what is in use at the peak.
-#[test]
-fn lines_add_up_to_the_step() {
-    for program in crate::declare::builtin::NAMES {
-        let text = crate::declare::builtin::text(program).unwrap();
-        for entry in &data(text).entries {
-            for kernel in &entry.kernels {
-                let sum = |of: fn(&LineShare) -> f64| kernel.lines.iter().map(of).sum::<f64>();
-                let near = |sum: f64, whole: f64| (sum - whole).abs() <= 1e-9 * whole.max(1.0);
-                assert!(near(sum(|s| s.time), 1.0), "{program} {}: {:?}", kernel.name, kernel.lines);
-                assert!(near(sum(|s| s.flops), kernel.flops as f64), "{program} {}: {:?}", kernel.name, kernel.lines);
-                assert!(near(sum(|s| s.bytes), kernel.bytes as f64), "{program} {}: {:?}", kernel.name, kernel.lines);
-                assert!(kernel.lines.iter().all(|s| s.time >= 0.0 && s.line <= text.lines().count()));
-                let whose: std::collections::BTreeSet<_> =
-                    kernel.lines.iter().map(|s| (s.line, s.role, s.call)).collect();
-                assert_eq!(whose.len(), kernel.lines.len(), "{program} {}: each once", kernel.name);
-            }
-            let peak: usize = entry.peak.iter().map(|at| at.bytes).sum();
-            assert_eq!(peak, entry.lower_bound, "{program} {}", entry.name);
-        }
+fn assert_lines_add_up(program: &str, entry: &EntryData, lines: usize) {
+    for kernel in &entry.kernels {
+        let is = |of: fn(&LineShare) -> f64, whole: f64| {
+            let sum: f64 = kernel.lines.iter().map(of).sum();
+            assert!((sum - whole).abs() <= 1e-9 * whole.max(1.0), "{program} {}: {:?}", kernel.name, kernel.lines);
+        };
+        is(|share| share.time, 1.0);
+        is(|share| share.flops, kernel.flops as f64);
+        is(|share| share.bytes, kernel.bytes as f64);
+        assert!(kernel.lines.iter().all(|share| share.time >= 0.0 && share.line <= lines));
+        let whose: std::collections::BTreeSet<_> = kernel.lines.iter().map(|s| (s.line, s.role, s.call)).collect();
+        assert_eq!(whose.len(), kernel.lines.len(), "{program} {}: each once", kernel.name);
     }
+    let peak: usize = entry.peak.iter().map(|at| at.bytes).sum();
+    assert_eq!(peak, entry.lower_bound, "{program} {}", entry.name);
 }
 
 /// Two layers and their update, each on a line of its own: what each does is counted by hand.
