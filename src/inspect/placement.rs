@@ -17,9 +17,11 @@ pub struct Placement {
 
 /// Finds where every node of a graph is in the schedule that was made from it.
 pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
-    let mut computed: HashMap<&str, usize> = HashMap::new();
+    let mut computed: HashMap<&str, Vec<usize>> = HashMap::new();
     for (k, kernel) in schedule.kernels.iter().enumerate() {
-        computed.extend(kernel.nodes.iter().map(|node| (node.as_str(), k)));
+        for node in &kernel.nodes {
+            computed.entry(node).or_default().push(k);
+        }
     }
     let by_name = by_name(graph);
     let is_stored = |id: NodeId| {
@@ -27,9 +29,10 @@ pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
             || matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
     };
     let mut found = Placement::default();
-    for (name, &k) in &computed {
+    let each = computed.iter().flat_map(|(&name, kernels)| kernels.iter().map(move |&k| (name, k)));
+    for (name, k) in each {
         let Some(&id) = by_name.get(name) else { continue };
-        found.kernels.entry((*name).to_string()).or_default().insert(k);
+        found.kernels.entry(name.to_string()).or_default().insert(k);
         let mut stack = graph.operands(id);
         while let Some(id) = stack.pop() {
             if !is_stored(id) && found.kernels.entry(graph.node(id).name.clone()).or_default().insert(k) {
@@ -45,9 +48,9 @@ pub fn placement(graph: &Graph, schedule: &Schedule) -> Placement {
             found.buffers.insert(graph.node(id).name.clone(), buffer);
             // A reshape moves nothing: it is where its operand is.
             if root != id
-                && let Some(&k) = computed.get(graph.node(root).name.as_str())
+                && let Some(kernels) = computed.get(graph.node(root).name.as_str())
             {
-                found.kernels.entry(graph.node(id).name.clone()).or_default().insert(k);
+                found.kernels.entry(graph.node(id).name.clone()).or_default().extend(kernels);
             }
         }
     }
@@ -76,4 +79,32 @@ pub fn kernel_core(graph: &Graph, by_name: &HashMap<&str, NodeId>, kernel: &Kern
     let nodes: Vec<NodeId> = kernel.nodes.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
     let heavy = nodes.iter().find(|&&id| graph.op(id).is_contraction() || matches!(graph.op(id), Op::Reduce { .. }));
     heavy.or(nodes.last()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Options, compile};
+    use crate::declare::builtin;
+
+    /// What a schedule computes again is in both kernels, and every kernel has what it says that it computes.
+    #[test]
+    fn every_kernel_has_its_nodes() {
+        let mut again = 0;
+        for program in builtin::NAMES {
+            let compiled = compile(program, builtin::text(program).unwrap(), &Options::default(), &mut |_| {}).unwrap();
+            let plan = compiled.plan.as_ref().unwrap();
+            for entry in &compiled.module.entries {
+                let Some(of_plan) = plan.entry(&entry.graph.name) else { continue };
+                let (placed, nodes) = (placement(&entry.graph, &of_plan.schedule), by_name(&entry.graph));
+                for (k, kernel) in of_plan.schedule.kernels.iter().enumerate() {
+                    for node in kernel.nodes.iter().filter(|name| nodes.contains_key(name.as_str())) {
+                        assert!(placed.kernels[node].contains(&k), "{program}: {node} is in {}", kernel.name);
+                        again += usize::from(kernel.name.contains("_again"));
+                    }
+                }
+            }
+        }
+        assert!(again > 0, "nothing is computed again, so this test sees less than it says");
+    }
 }

@@ -16,6 +16,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from costs import check_costs
+from playhead import check_playhead
+from source import check_source
 from views import check_views
 
 MOST_BYTES = 5_000_000
@@ -288,6 +290,7 @@ def pictures_of(page, address, folder, name):
         ("declared", ""), ("cse", "#stage=cse"), ("kernels", "#stage=kernels"), ("order", "#stage=kernels&level=3"),
         ("memory", "#tab=memory"), ("list", "#tab=kernels&kernel=7"), ("timeline", "#tab=timeline"),
         ("layers", "#tab=layers"), ("missed", "#tab=missed"),
+        ("source", "#tab=source&at=12"), ("at", "#stage=kernels&at=12"), ("memory-at", "#tab=memory&at=40"),
     ]  # fmt: skip
     for shot, at in shots:
         page.goto("about:blank")
@@ -332,6 +335,8 @@ def main(files, pictures):
             check_graph(page)
             check_views(page, width, settle, expect)
             check_costs(page, width, settle, expect)
+            check_source(page, settle, expect)
+            check_playhead(page, settle, expect)
             check_rest(page)
             page.goto("about:blank")
             page.goto(addresses[0] + "#stage=declared")
@@ -357,6 +362,8 @@ def main(files, pictures):
             no_overlap(page, "3")
             check_costs(page, width, settle, expect)
             took = check_selection(page)
+            check_source(page, settle, expect)
+            check_playhead(page, settle, expect)
             check_slow(context, address, problems)
             if pictures:
                 pictures_of(page, address, pictures, f"{Path(address).stem}-{scheme}-{width}")

@@ -3,6 +3,7 @@
 //! Most nodes are the same from stage to stage, so each is stored once and a stage is a list of indices; names are
 //! indices into one table.
 
+use super::lines::{LineBytes, LineShare, Lines};
 use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
@@ -42,6 +43,8 @@ pub struct EntryData {
     pub buffers: Vec<BufferData>,
     /// Live bytes at each position of the schedule.
     pub live: Vec<usize>,
+    /// By line of the source, the live bytes at the first position at which most are live.
+    pub line_peak: Vec<LineBytes>,
     pub arena: usize,
     pub lower_bound: usize,
     /// Bytes of the state at the start of the arena.
@@ -132,6 +135,8 @@ pub struct KernelData {
     pub bytes: u64,
     /// The least time in seconds that the ceilings allow.
     pub ceiling: f64,
+    /// What of it is whose line.
+    pub lines: Vec<LineShare>,
     pub body: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda: Option<String>,
@@ -145,6 +150,8 @@ pub struct BufferData {
     pub offset: usize,
     pub bytes: usize,
     pub live: (usize, usize),
+    /// The line of the source that its value comes from, from 1; 0 where there is none.
+    pub line: usize,
     /// Names of the nodes whose values it holds.
     pub nodes: Vec<usize>,
 }
@@ -208,7 +215,7 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
 
 /// Numbers names and nodes, each stored once.
 #[derive(Default)]
-struct Numbered {
+pub(super) struct Numbered {
     names: Vec<String>,
     name_index: HashMap<String, usize>,
     groups: Vec<Group>,
@@ -227,7 +234,7 @@ impl Numbered {
         self.names.len() - 1
     }
 
-    fn groups(&mut self, path: Vec<Group>) -> Vec<usize> {
+    pub(super) fn groups(&mut self, path: Vec<Group>) -> Vec<usize> {
         path.into_iter()
             .map(|group| {
                 *self.group_index.entry(group).or_insert_with_key(|group| {
@@ -269,19 +276,20 @@ fn entry_data(
     let order = graph.topological();
     let by_name = by_name(graph);
     // What belongs to each kernel, collected once: to search for it kernel by kernel is quadratic in the nodes.
-    let mut nodes_of: Vec<Vec<usize>> = vec![Vec::new(); schedule.kernels.len()];
+    let mut nodes_of: Vec<Vec<NodeId>> = vec![Vec::new(); schedule.kernels.len()];
     for &id in &order {
-        let name = &graph.node(id).name;
-        for &kernel in placed.kernels.get(name).into_iter().flatten() {
-            nodes_of[kernel].push(numbered.name(name));
+        for &kernel in placed.kernels.get(&graph.node(id).name).into_iter().flatten() {
+            nodes_of[kernel].push(id);
         }
     }
+    let lines = Lines::new(observed, graph, schedule, &placed, &by_name);
+    let shares = lines.shares(&nodes_of, machine, &mut numbered);
     let mut in_place: Vec<Vec<(usize, usize)>> = vec![Vec::new(); schedule.kernels.len()];
     for over in hand_overs(schedule) {
         in_place[over.kernel].push((over.new.index(), over.old.index()));
     }
-    let kernels = (schedule.kernels.iter().zip(nodes_of).zip(in_place))
-        .map(|((kernel, nodes), in_place)| {
+    let kernels = (schedule.kernels.iter().zip(nodes_of).zip(in_place).zip(shares))
+        .map(|(((kernel, nodes), in_place), lines)| {
             let core = kernel_core(graph, &by_name, kernel);
             KernelData {
                 name: kernel.name.clone(),
@@ -290,12 +298,13 @@ fn entry_data(
                 core: core.map(|id| numbered.name(&graph.node(id).name)),
                 reads: kernel.reads.iter().map(|b| b.index()).collect(),
                 writes: kernel.writes.iter().map(|b| b.index()).collect(),
-                nodes,
+                nodes: nodes.into_iter().map(|id| numbered.name(&graph.node(id).name)).collect(),
                 values: value_count(kernel),
                 in_place,
                 flops: flops(kernel),
                 bytes: bytes_moved(kernel, &schedule.buffers),
                 ceiling: machine.kernel_seconds(kernel, &schedule.buffers),
+                lines,
                 body: kernel_text(kernel, &schedule.buffers),
                 cuda: Some(cuda::render(kernel, &schedule.buffers).source),
             }
@@ -308,10 +317,15 @@ fn entry_data(
             held[buffer].push(numbered.name(name));
         }
     }
-    let buffers = schedule.buffers.iter().zip(held).map(|(buffer, nodes)| buffer_data(buffer, nodes)).collect();
     let state = observed.plan.state_layout.bytes;
     let missed = missed_fusions(graph, schedule, &observed.plan.state_layout, &strategy_of(&observed.plan), machine);
     let measured = profile;
+    let buffer_lines = lines.buffer_lines();
+    let live = live_bytes(schedule, state);
+    let line_peak = lines.at_the_peak(&buffer_lines, &live, state);
+    let buffers = (schedule.buffers.iter().zip(held).zip(buffer_lines))
+        .map(|((buffer, nodes), line)| buffer_data(buffer, nodes, line))
+        .collect();
     let profile = profile.map(|p| profile_data(p, plan)).transpose()?;
     let times = measured.zip(profile.as_ref().map(|p| &p.kernels[..]));
     Ok(EntryData {
@@ -322,7 +336,8 @@ fn entry_data(
         stages,
         kernels,
         buffers,
-        live: live_bytes(schedule, state),
+        live,
+        line_peak,
         arena: schedule.arena_bytes,
         lower_bound: schedule.lower_bound,
         state,
@@ -391,7 +406,7 @@ fn role_data(role: &Role) -> RoleData {
     }
 }
 
-fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
+fn buffer_data(buffer: &Buffer, nodes: Vec<usize>, line: usize) -> BufferData {
     let (role, name) = match &buffer.role {
         BufferRole::Input(name) => ("input", name),
         BufferRole::State(name) => ("state", name),
@@ -400,7 +415,8 @@ fn buffer_data(buffer: &Buffer, nodes: Vec<usize>) -> BufferData {
         BufferRole::Workspace => ("workspace", &buffer.name),
     };
     let ty = buffer.type_text();
-    BufferData { name: name.clone(), role, ty, offset: buffer.offset, bytes: buffer.bytes(), live: buffer.live, nodes }
+    let (offset, bytes, live) = (buffer.offset, buffer.bytes(), buffer.live);
+    BufferData { name: name.clone(), role, ty, offset, bytes, live, line, nodes }
 }
 
 fn profile_data(profile: &Profile, plan: &EntryPlan) -> Result<ProfileData, ProfileError> {

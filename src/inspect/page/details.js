@@ -61,6 +61,16 @@ class Details {
     return this.app.link({ kind: 'kernel', id: k }, `${k} ${kernel.words}`, kernel.name);
   }
 
+  lineLink(line) {
+    const { app } = this,
+      text = app.lines[line - 1].trim();
+    const go = () => {
+      app.tab = 'source';
+      app.choose({ kind: 'line', id: line });
+    };
+    return html('button', { class: 'link', title: text, onclick: go }, `${line} ${clip(text, 44)}`);
+  }
+
   bufferLink(b, size) {
     const buffer = this.app.entry.buffers[b];
     return this.app.link({ kind: 'buffer', id: b }, buffer.name + (size ? ` · ${bytes(buffer.bytes)}` : ''));
@@ -76,7 +86,12 @@ class Details {
       ...shown.filter(line => lines[line - 1].trim()).map(line => /^ */.exec(lines[line - 1])[0].length),
     );
     for (const line of shown) {
-      const text = [html('i', {}, String(line).padStart(4) + '  '), lines[line - 1].slice(indent)];
+      const go = () => {
+        this.app.tab = 'source';
+        this.app.choose({ kind: 'line', id: line });
+      };
+      const number = html('i', { class: 'to-line', title: 'its cost', onclick: go }, String(line).padStart(4) + '  ');
+      const text = [number, lines[line - 1].slice(indent)];
       parts.push(html('span', line === here ? { class: 'here' } : {}, ...text), '\n');
     }
     return parts;
@@ -104,8 +119,9 @@ class Details {
         entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.device}`],
       ]),
       ...valuesOverview(this.app),
-      html('h3', {}, 'Program'),
-      html('pre', { class: 'source' }, ...this.sourceLines(1, this.app.lines.length)),
+      ...(this.app.tab === 'source'
+        ? []
+        : [html('h3', {}, 'Program'), html('pre', { class: 'source' }, ...this.sourceLines(1, this.app.lines.length))]),
     ];
   }
 
@@ -303,17 +319,16 @@ class Details {
     const { app } = this,
       { entry } = app,
       stage = app.stage instanceof Stage ? app.stage : entry.last;
-    const nodes = stage.nodes.filter(node => node.line === line),
-      kernels = new Set();
-    for (const node of entry.last.nodes)
-      if (node.line === line) for (const k of entry.kernelsOf.get(entry.names[node.name]) ?? []) kernels.add(k);
+    const nodes = stage.nodes.filter(node => node.line === line);
     return [
       html('h2', {}, `Line ${line}`),
       html('pre', {}, ...this.sourceLines(line - 3, line + 3, line)),
+      ...lineSections(this, line),
       html('h3', {}, `Nodes at ${stage.name}`),
-      this.links(nodes.map(node => this.nodeLink(node.name))),
-      html('h3', {}, 'Kernels with some of them'),
-      this.links([...kernels].map(k => this.kernelLink(k))),
+      this.links(
+        nodes.map(node => this.nodeLink(node.name)),
+        20,
+      ),
     ];
   }
 
@@ -343,6 +358,7 @@ class Details {
         ['intensity', kernel.intensity.toFixed(2) + ' FLOP/byte'],
         ['values', String(kernel.values)],
       ]),
+      ...kernelSections(this, kernel),
       html('h3', {}, 'Body'),
       html('pre', {}, kernel.body),
       ...(kernel.cuda ? [html('details', {}, html('summary', {}, 'CUDA C++'), html('pre', {}, kernel.cuda))] : []),
@@ -386,6 +402,7 @@ class Details {
             ? 'from run to run'
             : `from kernel ${buffer.live[0]} to ${Math.max(buffer.live[0], buffer.live[1] - 1)}`,
         ],
+        buffer.line > 0 && ['declared at', this.lineLink(buffer.line)],
       ]),
       ...(over.length + under.length
         ? [

@@ -130,6 +130,7 @@ class GraphView extends Canvas {
       this.mark();
       if (how.fit || this.unseen !== false) this.fit();
       if (how.reveal) this.reveal(this.app.chosen);
+      this.app.playHead.show();
       return;
     }
     this.orderElements = null;
@@ -200,6 +201,7 @@ class GraphView extends Canvas {
     if (!isLast || !how.reveal || !this.reveal(this.app.chosen)) this.neverEmpty();
     this.drawLegend();
     this.paint();
+    this.app.playHead.show();
   }
 
   keep({ box, chosen, screen }) {

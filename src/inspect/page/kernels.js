@@ -133,6 +133,7 @@ class KernelsView {
     this.roofline = new Roofline(this.app);
     this.host.replaceChildren(this.roofline.draw(this.host.clientWidth), table);
     this.mark();
+    this.app.playHead.show();
   }
 
   mark() {

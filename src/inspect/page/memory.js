@@ -179,6 +179,8 @@ class MemoryView extends ZoomedChart {
 
   /** What was clicked: the buffer under the pointer, or the nearest within some pixels. */
   clicked(event, point) {
+    // On the live bytes beneath, a click moves the play-head.
+    if (point && point.y > this.area.bottom) return this.app.playHead.set(Math.floor(this.at(point.x)));
     const item = event.target.closest('[data-buffer]');
     let found = item ? Number(item.dataset.buffer) : null;
     if (point) {
@@ -215,6 +217,8 @@ class MemoryView extends ZoomedChart {
         return entry.bufferOf.has(chosen.id) ? [entry.bufferOf.get(chosen.id)] : [];
       case 'group':
         return entry.groupKernels(chosen.id).flatMap(kernel => kernel.writes);
+      case 'line':
+        return lineBuffers(entry, chosen.id);
       default:
         return [];
     }

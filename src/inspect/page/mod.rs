@@ -4,8 +4,11 @@
 //! browser by dagre (`dagre.min.js`, its licence beside it), because what is laid out changes with every group that is
 //! opened; very large groups by `layout.js` alone. Boxes are those of all stages together (`tree.js`), so that one keeps
 //! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
+//! What each line of the program costs is worked out here (`lines.rs`) and shown beside the program (`source.js`); one
+//! position in the step is shown in all views at once (`playhead.js`).
 
 mod data;
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +16,12 @@ use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
 pub use data::{EntryData, PageData, ValuesData, page_data};
+pub use lines::{LineBytes, LineShare};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
-const SCRIPTS: [(&str, &str); 23] = [
+const SCRIPTS: [(&str, &str); 25] = [
     ("dagre", include_str!("dagre.min.js")),
     ("words", include_str!("words.js")),
     ("model", include_str!("model.js")),
@@ -36,6 +40,8 @@ const SCRIPTS: [(&str, &str); 23] = [
     ("layers", include_str!("layers.js")),
     ("missed", include_str!("missed.js")),
     ("timeline", include_str!("timeline.js")),
+    ("source", include_str!("source.js")),
+    ("playhead", include_str!("playhead.js")),
     ("stages", include_str!("stages.js")),
     ("search", include_str!("search.js")),
     ("values", include_str!("values.js")),

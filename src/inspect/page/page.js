@@ -16,10 +16,12 @@ class App {
       layers: new LayersView($('layers'), this),
       missed: new MissedView($('missed'), this),
       timeline: new TimelineView($('timeline'), this),
+      source: new SourceView($('source'), this),
     };
     this.stale = new Set(Object.keys(this.views));
     this.strip = new StageStrip(this);
     this.panel = new Details(this);
+    this.playHead = new PlayHead(this);
     this.splitter = new Splitter();
     this.hover = new ValueHover(this);
     $('program').append(DATA.program, html('small', {}, DATA.file + DATA.sets.map(s => '  ' + s).join('')));
@@ -65,11 +67,14 @@ class App {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || $('keys').open) return;
+    // Some keyboards have brackets and the backslash on a third level.
+    const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState('AltGraph');
+    if (isCommand || $('keys').open) return;
     if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
     const { view } = this,
       isGraph = this.tab === 'graph',
-      pan = (x, y) => view.panBy?.(60 * x, 60 * y);
+      pan = (x, y) => view.panBy?.(60 * x, 60 * y),
+      along = by => (isGraph ? this.step(by) : event.shiftKey ? pan(by, 0) : this.playHead.step(by));
     const acts = {
       '/': () => $('search').focus(),
       '?': () => $('keys').showModal(),
@@ -80,6 +85,7 @@ class App {
       l: () => this.setTab('timeline'),
       y: () => this.setTab('layers'),
       f: () => this.setTab('missed'),
+      s: () => this.setTab('source'),
       1: () => this.setLevel(0),
       2: () => this.setLevel(1),
       3: () => this.setLevel(2),
@@ -90,12 +96,15 @@ class App {
       '=': () => view.zoomBy?.(1.3),
       '-': () => view.zoomBy?.(1 / 1.3),
       0: () => view.fit?.(true),
-      ArrowLeft: () => (isGraph ? this.step(-1) : pan(-1, 0)),
-      ArrowRight: () => (isGraph ? this.step(1) : pan(1, 0)),
+      ArrowLeft: () => along(-1),
+      ArrowRight: () => along(1),
       ArrowUp: () => (isGraph ? view.moveBy(0, 60) : pan(0, -1)),
       ArrowDown: () => (isGraph ? view.moveBy(0, -60) : pan(0, 1)),
       n: () => this.walk(1),
       p: () => this.walk(-1),
+      '[': () => this.playHead.step(-1),
+      ']': () => this.playHead.step(1),
+      '\\': () => this.playHead.toggle(),
       '.': () => this.search.walk(1),
       ',': () => this.search.walk(-1),
       o: () => {
@@ -103,14 +112,17 @@ class App {
       },
       Escape: () => {
         if (this.chosen) this.choose(null);
-        else {
+        else if ($('search').value) {
           $('search').value = '';
           this.search.clear();
+        } else {
+          this.playHead.pause();
+          this.playHead.set(null);
         }
       },
     };
-    // Lists scroll.
-    if (!isGraph && !view.panBy && event.key.startsWith('Arrow')) return;
+    // Lists are scrolled by the browser.
+    if (!isGraph && !view.panBy && /^Arrow(Up|Down)$/.test(event.key)) return;
     if (acts[event.key]) {
       event.preventDefault();
       acts[event.key]();
@@ -126,6 +138,7 @@ class App {
     $('search').value = '';
     this.search.clear();
     this.views.graph.toggled.clear();
+    this.playHead.reset();
     this.changed(true);
   }
 
@@ -162,7 +175,10 @@ class App {
     this.tab = name;
     this.refresh();
     this.view.reveal?.(this.chosen);
-    if (!this.chosen) this.panel.draw();
+    if (!this.chosen) {
+      this.playHead.show(true);
+      this.panel.draw();
+    }
     this.remember();
   }
 
@@ -207,6 +223,7 @@ class App {
     for (const button of $('levels').children)
       button.setAttribute('aria-pressed', Number(button.dataset.level) === this.views.graph.level);
     if (this.stale.delete(this.tab)) this.view.draw(how);
+    this.playHead.show();
   }
 
   // What is chosen: { kind: 'node' | 'group' | 'kernel' | 'buffer' | 'line', id }, a node by its name
@@ -264,6 +281,7 @@ class App {
     const write = () => {
       const parts = { entry: this.entry.name, stage: this.stage.name, tab: this.tab, level: this.views.graph.level };
       if (this.chosen) Object.assign(parts, { [this.chosen.kind]: this.chosen.id });
+      if (this.playHead.at !== null) parts.at = this.playHead.at;
       this.hash = '#' + new URLSearchParams(parts);
       try {
         history.replaceState(null, '', this.hash);
@@ -300,7 +318,9 @@ class App {
       const id = wanted.has(kind) ? check(wanted.get(kind)) : null;
       if (id !== null) this.chosen = { kind, id };
     }
+    this.playHead.reset(wanted.has('at') ? valid.kernel(wanted.get('at')) : null);
     this.changed(true);
+    this.playHead.show(true);
     if (this.chosen) this.view.reveal?.(this.chosen);
   }
 }

@@ -102,6 +102,8 @@ function kernelsOf(entry, chosen) {
       return new Set(entry.buffers[chosen.id].writers.concat(entry.buffers[chosen.id].readers));
     case 'group':
       return new Set(entry.groupKernels(chosen.id).map(kernel => kernel.at));
+    case 'line':
+      return new Set(lineKernels(entry, chosen.id));
     default:
       return new Set();
   }

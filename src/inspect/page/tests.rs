@@ -69,6 +69,7 @@ fn data_is_whole() {
                 assert!(somewhere || node.role == data::RoleData::Leaf, "{program} {}: {}", entry.name, node.text);
             }
             assert_eq!(entry.live.iter().max(), Some(&entry.lower_bound), "{program} {}", entry.name);
+            assert_lines_add_up(program, entry, text.lines().count());
         }
     }
 }
@@ -92,4 +93,72 @@ fn a_page_is_whole_and_deterministic() {
         let own = text.replace(SCRIPTS[0].1, "");
         assert!(!own.contains(link), "{link}");
     }
+}
+
+/// What lines are told to cost is what kernels take, and what is in use at the peak.
+fn assert_lines_add_up(program: &str, entry: &EntryData, lines: usize) {
+    for kernel in &entry.kernels {
+        let is = |of: fn(&LineShare) -> f64, whole: f64| {
+            let sum: f64 = kernel.lines.iter().map(of).sum();
+            assert!((sum - whole).abs() <= 1e-9 * whole.max(1.0), "{program} {}: {:?}", kernel.name, kernel.lines);
+        };
+        is(|share| share.time, 1.0);
+        is(|share| share.flops, kernel.flops as f64);
+        is(|share| share.bytes, kernel.bytes as f64);
+        assert!(kernel.lines.iter().all(|share| share.time >= 0.0 && share.line <= lines));
+        let whose: std::collections::BTreeSet<_> = kernel.lines.iter().map(|s| (s.line, s.role, s.call)).collect();
+        assert_eq!(whose.len(), kernel.lines.len(), "{program} {}: each once", kernel.name);
+    }
+    let peak: usize = entry.line_peak.iter().map(|at| at.bytes).sum();
+    assert_eq!(peak, entry.lower_bound, "{program} {}", entry.name);
+}
+
+/// Two layers and their update, each on a line of its own: what each does is counted by hand.
+#[test]
+fn lines_have_what_their_layers_do() {
+    const TWO: &str = r#"Program(
+    name: "two",
+    sizes: { "batch": 16 },
+    networks: { "net": Network(input: [32], layers: [
+        Dense(64),
+        Dense(8),
+    ]) },
+    entries: {
+        "train_step": Entry(
+            inputs: { "x": Tensor(["batch", 32]) },
+            steps: [
+                Let("y", Call("net", "x", Training)),
+                Let("loss", Mean(Mul("y", "y"))),
+                Minimise("loss", "net", Sgd(lr: 0.1)),
+            ],
+            outputs: ["loss"],
+        ),
+    },
+)"#;
+    let data = data(TWO);
+    let entry = &data.entries[data.main];
+    let shares = |line: usize, role: &str| -> Vec<&LineShare> {
+        entry.kernels.iter().flat_map(|k| &k.lines).filter(|s| s.line == line && s.role == role).collect()
+    };
+    let flops = |line, role| shares(line, role).iter().map(|s| s.flops).sum::<f64>();
+    // Never less than what is counted here, and hardly more: flags and scalars are not counted.
+    let is = |line, role, wanted: usize| {
+        let (found, wanted) = (flops(line, role), wanted as f64);
+        assert!((wanted..1.01 * wanted).contains(&found), "line {line}, {role}: {found} for {wanted}");
+    };
+    // A product of [16,32] and [32,64], and a bias that is added; then [16,64] and [64,8].
+    is(5, "forward", 2 * 16 * 32 * 64 + 16 * 64);
+    is(6, "forward", 2 * 16 * 64 * 8 + 16 * 8);
+    // Backward: of weights in both, of the input in the second alone; a bias's gradient is a sum over the batch; and the
+    // loss's own gradient, which the second layer's output gets.
+    is(5, "gradient", 2 * 16 * 32 * 64 + 16 * 64);
+    is(6, "gradient", 2 * 2 * 16 * 64 * 8 + 2 * 16 * 8);
+    // The update of every parameter is of the line that asks for it: times the rate, and a difference; then its size,
+    // and the largest of those, to see whether all are finite.
+    is(14, "optimiser", 4 * (32 * 64 + 64 + 64 * 8 + 8));
+    assert_eq!(flops(14, "forward") + flops(5, "optimiser"), 0.0);
+    // At the peak the parameters are in use, in lines of the cache.
+    let at = |line| entry.line_peak.iter().find(|at| at.line == line).map_or(0, |at| at.bytes);
+    let least = 4 * (32 * 64 + 64);
+    assert!(at(5) >= least, "{:?}", entry.line_peak);
 }

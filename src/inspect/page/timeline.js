@@ -1,5 +1,5 @@
 'use strict';
-// A measured step on one line of time, memory under it, and other steps as lanes.
+// A step on one line of time, measured or predicted, memory under it, and other measured steps as lanes.
 
 const LONGER = 1.5; // times its median, from which a launch is an outlier
 const WORTH = 0.001; // of the step, below which it does not matter
@@ -15,17 +15,7 @@ class TimelineView extends ZoomedChart {
       { profile } = entry;
     this.elements = new Map();
     if (!profile) {
-      this.lanes = [];
-      this.sheet.replaceChildren();
-      this.head.replaceChildren(
-        html('p', { class: 'note' }, 'Nothing was measured. These two commands bring times in:'),
-        html(
-          'pre',
-          {},
-          `gcc-gan profile ${DATA.file} --steps 20 -o step.json\n`,
-          `gcc-gan inspect ${DATA.file} --profile step.json -o ${DATA.program}.html`,
-        ),
-      );
+      this.predicted();
       return;
     }
     const length = launches => Math.max(...launches.map(([, start, time]) => start + time));
@@ -67,16 +57,47 @@ class TimelineView extends ZoomedChart {
     this.paint();
   }
 
+  /** Without a measurement: every kernel with the least time that the ceilings allow, one after the other. */
+  predicted() {
+    const { entry } = this.app,
+      clock = clockOf(entry);
+    const launches = entry.kernels.map((_, k) => [k, clock.starts[k], clock.lengths[k]]);
+    this.lanes = [{ step: null, launches, length: clock.total, typical: true }];
+    this.setFull(Math.max(clock.total, 1), 1);
+    this.head.replaceChildren(
+      html(
+        'p',
+        { class: 'note row' },
+        html(
+          'span',
+          {},
+          `Predicted: ${time(clock.total / 1e6)}, each kernel with the least time that the ceilings of a nominal machine `,
+          'allow. Nothing was measured; these two commands bring times in:',
+        ),
+        html('span', { class: 'grow' }),
+        this.zoomButtons(),
+      ),
+      html(
+        'pre',
+        {},
+        `gcc-gan profile ${DATA.file} --steps 20 -o step.json\n`,
+        `gcc-gan inspect ${DATA.file} --profile step.json -o ${DATA.program}.html`,
+      ),
+    );
+    this.paint();
+  }
+
   /** How many times its median a launch took, where that is much and matters; else nothing. */
   excess([k, , length]) {
-    const { profile, kernels } = this.app.entry,
-      median = kernels[k].time.median_seconds * 1e6;
+    const { profile, kernels } = this.app.entry;
+    if (!profile) return 0;
+    const median = kernels[k].time.median_seconds * 1e6;
     return length > LONGER * median && length - median > WORTH * profile.step.seconds * 1e6 ? length / median : 0;
   }
 
   paint() {
     const { entry } = this.app;
-    if (!entry.profile) return;
+    if (!this.lanes[0]?.launches.length) return this.sheet.replaceChildren();
     const W = Math.max(300, this.sheet.clientWidth),
       main = 76,
       memory = 96,
@@ -101,7 +122,7 @@ class TimelineView extends ZoomedChart {
     const label = (text, y, small) =>
       chart.append(svg('text', { class: 'small' + (small ? ' dim' : ''), x: left - 8, y, 'text-anchor': 'end' }, text));
     this.lane(lines, typical, 26, main, true);
-    label(`step ${typical.step}`, 26 + main / 2, false);
+    label(typical.step === null ? 'predicted' : `step ${typical.step}`, 26 + main / 2, false);
     label(time(typical.length / 1e6), 26 + main / 2 + 14, false);
     this.memory(lines, typical, 26 + main + 10, memory - 20);
     label('live bytes', 26 + main + memory - 10, false);
@@ -157,8 +178,8 @@ class TimelineView extends ZoomedChart {
       const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' };
       into.append(svg('text', { ...text, y: y + (isMain ? 18 : 14) }, clip(kernel.words, room)));
       if (!isMain) continue;
-      const part = percent(kernel.time.of_ceiling),
-        whole = `${part} of ceiling`;
+      const part = kernel.time ? percent(kernel.time.of_ceiling) : '',
+        whole = part && `${part} of ceiling`;
       [time(length / 1e6), whole.length <= room ? whole : part].forEach((line, i) => {
         if (line.length <= room) into.append(svg('text', { ...text, y: y + 34 + 16 * i }, line));
       });
@@ -177,7 +198,9 @@ class TimelineView extends ZoomedChart {
     into.append(svg('path', { class: 'live', d: d + `L${this.x(lane.length)},${base}Z` }));
   }
 
-  clicked(event) {
+  clicked(event, point) {
+    // On the axis, a click moves the play-head.
+    if (point && this.area && point.y < this.area.top - 4) return this.app.playHead.seek(Math.max(0, this.at(point.x)));
     const item = event.target.closest('[data-kernel]');
     this.app.choose(item ? { kind: 'kernel', id: Number(item.dataset.kernel) } : null, { stay: true });
   }

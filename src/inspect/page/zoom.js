@@ -70,6 +70,12 @@ class ZoomedChart {
     return this.area.bottom - ((at - this.now.y0) / (this.now.y1 - this.now.y0)) * (this.area.bottom - this.area.top);
   }
 
+  /** What is shown at a place across. */
+  at(x) {
+    const { left, right } = this.area;
+    return this.now.x0 + ((x - left) / (right - left)) * (this.now.x1 - this.now.x0);
+  }
+
   zoomBy(factor) {
     const { left, right, top, bottom } = this.area;
     this.zoomAt({ x: (left + right) / 2, y: (top + bottom) / 2 }, 1 / factor);
@@ -129,6 +135,7 @@ class ZoomedChart {
     this.drawing ??= requestAnimationFrame(() => {
       this.drawing = null;
       this.paint();
+      this.app.playHead.show();
     });
   }
 
