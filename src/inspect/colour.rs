@@ -42,7 +42,7 @@ const fn row(
 pub const COLOURS: [Row; 5] = [
     row(Colour::Forward, "forward", "forward", ["#e3eefa", "#2f73b8", "#19324c", "#6cb0f5"]),
     row(Colour::Backward, "backward", "gradient", ["#fdebd9", "#c05d0b", "#46290f", "#f5a45c"]),
-    row(Colour::Optimiser, "optimiser", "optimiser", ["#dcf3e9", "#137a56", "#113a2b", "#55cf9f"]),
+    row(Colour::Optimiser, "update", "optimiser", ["#dcf3e9", "#137a56", "#113a2b", "#55cf9f"]),
     row(Colour::Leaf, "input, state, constant", "leaf", ["#eef0f3", "#747d89", "#262b34", "#9aa4b1"]),
     row(Colour::Result, "output", "result", ["#ffffff", "#747d89", "#14171c", "#9aa4b1"]),
 ];

@@ -259,7 +259,7 @@ class GraphView extends Canvas {
     const parts = [
       swatch('forward', 'forward'),
       swatch('gradient', 'backward'),
-      swatch('optimiser', 'optimiser'),
+      swatch('optimiser', ROLE_WORDS.optimiser),
       swatch('leaf', 'input, state, constant'),
       swatch('result', 'output'),
     ];

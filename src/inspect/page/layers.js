@@ -1,8 +1,6 @@
 'use strict';
 // Where the step's time goes, and what layers cost in each role, under the ceilings of the machine.
 
-const ROLES = { forward: 'forward', gradient: 'backward', optimiser: 'update' };
-
 class LayersView {
   constructor(host, app) {
     this.host = host;
@@ -78,7 +76,7 @@ class LayersView {
       bytes: cost.bytes,
       seconds: cost.seconds ?? cost.ceiling,
       role: cost.role,
-      title: `${layerTitle(cost.layer)}, ${ROLES[cost.role]}: bound by ${cost.bound}`,
+      title: `${layerTitle(cost.layer)}, ${ROLE_WORDS[cost.role]}: bound by ${cost.bound}`,
       choose: () => this.toggle(cost),
     }));
     this.roofline = new Roofline(this.app, points, 'each layer in each role');
@@ -174,7 +172,7 @@ class LayersView {
       row(layer, html('span', { title: layer.layer }, layerTitle(layer.layer)), 'layer');
       for (const cost of layer.roles) {
         const key = cost.layer + ' ' + cost.role,
-          name = html('span', { class: 'role' }, html('i', { class: 'dot swatch-' + cost.role }), ROLES[cost.role]);
+          name = html('span', { class: 'role' }, html('i', { class: 'dot swatch-' + cost.role }), ROLE_WORDS[cost.role]);
         const element = row(cost, name, 'part');
         element.tabIndex = 0;
         element.setAttribute('aria-expanded', this.open.has(key));

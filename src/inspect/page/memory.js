@@ -20,7 +20,7 @@ class MemoryView extends ZoomedChart {
     const chips = [
       ['forward', 'forward'],
       ['gradient', 'backward'],
-      ['optimiser', 'optimiser'],
+      ['optimiser', ROLE_WORDS.optimiser],
       ['leaf', 'input, state'],
       ['handed', 'written in place over another'],
     ];

@@ -2,7 +2,6 @@
 // The program with what each of its lines costs, and the ties between lines and all that is made of them.
 
 const ROLES = ['forward', 'gradient', 'optimiser'];
-const ROLE_WORDS = { forward: 'forward', gradient: 'backward', optimiser: 'update' };
 
 // What a line is told to cost, where a kernel computes for several.
 const SHARED =

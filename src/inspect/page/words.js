@@ -35,6 +35,9 @@ function many(n, what) {
   return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
+/** What the roles of nodes and kernels are called, here as at the command line. */
+const ROLE_WORDS = { forward: 'forward', gradient: 'backward', optimiser: 'update' };
+
 function roleName(role) {
   switch (role.kind) {
     case 'gradient':
