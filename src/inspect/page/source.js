@@ -1,7 +1,7 @@
 'use strict';
 // The program with what each of its lines costs, and the ties between lines and all that is made of them.
 
-const ROLES = ['forward', 'gradient', 'optimiser'];
+const ROLE_ORDER = ['forward', 'gradient', 'optimiser'];
 
 // What a line is told to cost, where a kernel computes for several.
 const SHARED =
@@ -207,7 +207,7 @@ class SourceView {
     this.marks = new Map();
     for (const [line, cost] of costs) {
       if (!line || !cost.seconds) continue;
-      const role = ROLES.reduce((a, b) => (cost.roles[b] > cost.roles[a] ? b : a));
+      const role = ROLE_ORDER.reduce((a, b) => (cost.roles[b] > cost.roles[a] ? b : a));
       const place = `top:${(line - 1) * height}%;height:max(2px,${0.8 * height}%)`;
       const width = `width:max(2px,${(100 * cost.seconds) / this.most}%)`;
       this.marks.set(line, html('i', { class: 'part ' + role, style: `${place};${width}` }));
@@ -232,7 +232,7 @@ class SourceView {
     return html(
       'p',
       { class: 'note row source-head' },
-      ...ROLES.map(role => html('span', { class: 'chip ' + role }, ROLE_WORDS[role])),
+      ...ROLE_ORDER.map(role => html('span', { class: 'chip ' + role }, ROLE_WORDS[role])),
       html('span', {}, `${what}. `),
       html('span', { class: 'rule', title: SHARED, tabindex: 0 }, 'How a kernel is shared among lines'),
     );
@@ -274,7 +274,7 @@ class SourceView {
 
   bar({ roles }, whole) {
     const part = role => html('i', { class: 'part ' + role, style: `width:${(100 * roles[role]) / whole}%` });
-    return html('span', { class: 'bar-of' }, ...ROLES.filter(role => roles[role] > 0).map(part));
+    return html('span', { class: 'bar-of' }, ...ROLE_ORDER.filter(role => roles[role] > 0).map(part));
   }
 
   numbers(cost) {
@@ -300,7 +300,9 @@ class SourceView {
   hint(line, cost) {
     const { entry } = this.app,
       said = entry.profile ? 'measured' : 'at the least';
-    const roles = ROLES.filter(role => cost.roles[role]).map(role => `${ROLE_WORDS[role]} ${time(cost.roles[role])}`);
+    const roles = ROLE_ORDER.filter(role => cost.roles[role]).map(
+      role => `${ROLE_WORDS[role]} ${time(cost.roles[role])}`,
+    );
     const calls = callsOf(entry, cost).map(({ name, seconds }) => `    ${time(seconds)}  ${name}`);
     return [
       `line ${line}: ${time(cost.seconds)} ${said}, ${percent(cost.seconds / this.whole)} of all kernels`,
@@ -337,7 +339,7 @@ class SourceView {
     const all = { roles: { forward: 0, gradient: 0, optimiser: 0 }, seconds: 0, peak: 0, flops: 0 };
     for (const cost of costs.values()) {
       for (const what of ['seconds', 'peak', 'flops']) all[what] += cost[what];
-      for (const role of ROLES) all.roles[role] += cost.roles[role];
+      for (const role of ROLE_ORDER) all.roles[role] += cost.roles[role];
     }
     const plain = (what, size, flops, kernels) => [
       html('span', { class: 'bar-of' }),
@@ -408,7 +410,7 @@ function lineSections(panel, line) {
   const whole = entry.kernels.reduce((sum, kernel) => sum + secondsOf(kernel), 0);
   const kernels = [...cost.kernels].sort((a, b) => b[1] - a[1]),
     calls = callsOf(entry, cost),
-    roles = ROLES.filter(role => cost.roles[role]).map(role => `${ROLE_WORDS[role]} ${time(cost.roles[role])}`);
+    roles = ROLE_ORDER.filter(role => cost.roles[role]).map(role => `${ROLE_WORDS[role]} ${time(cost.roles[role])}`);
   const chip = ({ role, name, group, seconds }) => {
     const what = group === null ? name : panel.app.link({ kind: 'group', id: entry.groups[group].id }, name);
     return html('span', {}, html('i', { class: 'dot swatch-' + role }), ' ', what, ` ${time(seconds)}`);
