@@ -1,24 +1,34 @@
 //! `gcc-gan inspect`.
 
+use super::device::{Accuracy, CompileFor};
 use super::output::check_output;
-use super::program_text::{ProgramArgs, entry_of, observed};
-use anyhow::{Context, Result};
+use super::program_text::{Change, MathArgs, ProgramArgs, entry_of, observed_with};
+use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
-use gcc_gan::inspect::page::{page_data, render};
+use gcc_gan::compile::Options;
+use gcc_gan::inspect::Observed;
+use gcc_gan::inspect::page::{add_base, page_data, render};
 use gcc_gan::inspect::profile::Profile;
+use gcc_gan::kernel::target::Precision;
+use gcc_gan::schedule::Fusion;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show everything the compiler does, in one HTML file
 ///
-/// The page shows the graph at every stage, with what each pass changed; the kernels under their roofline; the memory
-/// map; and, with --profile, the timeline of a measured step. It needs neither a network nor a server.
+/// The page shows the graph at every stage, with what each pass changed and by which rule; the kernels under their
+/// roofline; the memory map; with --profile, the timeline of a measured step; and, with --against, what differs from
+/// another program, down to the milliseconds of each kernel. It needs neither a network nor a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gcc-gan inspect graphs/dcgan.ron -o dcgan.html
   gcc-gan inspect dcgan.plan -o dcgan.html
-  gcc-gan profile dcgan --steps 20 -o step.json && gcc-gan inspect dcgan --profile step.json -o dcgan.html")]
+  gcc-gan inspect mlp-gan --validate -o checked.html
+  gcc-gan profile dcgan --steps 20 -o step.json && gcc-gan inspect dcgan --profile step.json -o dcgan.html
+  gcc-gan inspect dcgan --set batch=64 --against dcgan -o batch.html
+  gcc-gan inspect dcgan --device cuda:sm_90 --against dcgan -o devices.html
+  gcc-gan inspect dcgan --profile new.json --against-profile old.json -o times.html")]
 pub struct Args {
     #[command(flatten)]
     program: ProgramArgs,
@@ -28,6 +38,39 @@ pub struct Args {
     /// Measured times, as `gcc-gan profile` writes them
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Check every pass against the reference interpreter in f64 on random inputs, and show how well it did (slow for large
+    /// graphs)
+    #[arg(long)]
+    validate: bool,
+    /// What to compile for: cpu, cuda (this machine's GPU) or cuda:sm_80 (that kind) [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<CompileFor>,
+    /// How accurate matrix products are; a CPU has f32 and bf16 [default: f32]
+    #[arg(long, value_enum, value_name = "PRECISION")]
+    precision: Option<Accuracy>,
+    /// Also run an optional pass: drop-biases
+    #[arg(long = "pass", value_name = "PASS")]
+    optional: Vec<String>,
+    #[command(flatten)]
+    math: MathArgs,
+    /// Make every operation a kernel of its own
+    #[arg(long)]
+    no_fusion: bool,
+    /// Show what differs from this other program: a graph in RON, a plan, or a built-in program
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Another value for one of the other program's sizes or values
+    #[arg(long = "against-set", value_name = "NAME=VALUE", requires = "against")]
+    against_sets: Vec<String>,
+    /// What to compile the other program for [default: cpu]
+    #[arg(long, value_name = "DEVICE", requires = "against")]
+    against_device: Option<CompileFor>,
+    /// How accurate the other program's matrix products are [default: f32]
+    #[arg(long, value_enum, value_name = "PRECISION", requires = "against")]
+    against_precision: Option<Accuracy>,
+    /// Measured times of the other program; without --against, older times of the same one
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    against_profile: Option<PathBuf>,
     /// The data behind the page instead, as JSON
     #[arg(long)]
     json: bool,
@@ -35,22 +78,40 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(output) = &args.output {
-        let read: Vec<&Path> = [&args.program.program].into_iter().chain(&args.profile).map(PathBuf::as_path).collect();
+        let files = [&args.profile, &args.against, &args.against_profile].into_iter().flatten();
+        let read: Vec<&Path> = [&args.program.program].into_iter().chain(files).map(PathBuf::as_path).collect();
         check_output(output, &read)?;
     }
-    let observed = observed(&args.program)?;
-    let mut profile = None;
-    if let Some(file) = &args.profile {
-        let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let wrong = || format!("{} cannot be shown", file.display());
-        let text = String::from_utf8(bytes).with_context(wrong)?;
-        let subject = Profile::subject_of(&text).with_context(wrong)?;
-        let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
-        profile = Some(Profile::from_trace(&text, &entry.schedule).with_context(wrong)?);
-    }
-    let data = page_data(&observed, profile.as_ref()).with_context(|| {
+    let change = |options: &mut Options| {
+        options.optional.extend(args.optional.iter().cloned());
+        args.math.apply(options);
+        if args.no_fusion {
+            options.fusion = Fusion::Off;
+        }
+        aim(options, args.device.as_ref(), args.precision)
+    };
+    let is_changed = !args.optional.is_empty()
+        || args.no_fusion
+        || args.device.is_some()
+        || args.precision.is_some()
+        || args.math.changes(&Options::default());
+    let change = is_changed.then_some(&change as Change);
+    let observed = observed_with(&args.program, args.validate.then_some(0), change)?;
+    let profile = args.profile.as_ref().map(|file| profile_of(file, &observed)).transpose()?;
+    let mut data = page_data(&observed, profile.as_ref()).with_context(|| {
         args.profile.as_ref().map_or(String::new(), |file| format!("{} cannot be shown", file.display()))
     })?;
+    let base = args.against.as_ref().map(|program| other(&args, program)).transpose()?;
+    if base.is_some() || args.against_profile.is_some() {
+        let base = base.as_ref().unwrap_or(&observed);
+        let base_profile = args.against_profile.as_ref().map(|file| profile_of(file, base)).transpose()?;
+        let with = args.against.as_ref().or(args.against_profile.as_ref());
+        add_base(&mut data, (&observed, profile.as_ref()), (base, base_profile.as_ref())).with_context(|| {
+            with.map_or(String::new(), |file| {
+                format!("{} cannot be compared with {}", args.program.program.display(), file.display())
+            })
+        })?;
+    }
     let text = if args.json { serde_json::to_string_pretty(&data)? } else { render(&data) };
     match &args.output {
         None => super::print_exact(&text)?,
@@ -61,4 +122,36 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The program of --against.
+fn other(args: &Args, program: &Path) -> Result<Observed> {
+    let change = |options: &mut Options| aim(options, args.against_device.as_ref(), args.against_precision);
+    let is_changed = args.against_device.is_some() || args.against_precision.is_some();
+    let program = ProgramArgs { program: program.to_path_buf(), sets: args.against_sets.clone() };
+    observed_with(&program, None, is_changed.then_some(&change as Change))
+        .with_context(|| format!("there is nothing to compare with in {}", program.program.display()))
+}
+
+fn aim(options: &mut Options, device: Option<&CompileFor>, precision: Option<Accuracy>) -> Result<()> {
+    if let Some(device) = device {
+        options.target = device.target()?.0;
+    }
+    if let Some(precision) = precision.map(Precision::from) {
+        if !options.target.has(precision) {
+            bail!("{} is a precision of GPUs: compile for one, such as cuda:sm_90", precision.name());
+        }
+        options.precision = precision;
+    }
+    Ok(())
+}
+
+/// Reads the measured times of one of a program's entries.
+fn profile_of(file: &Path, observed: &Observed) -> Result<Profile> {
+    let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let wrong = || format!("{} cannot be shown", file.display());
+    let text = String::from_utf8(bytes).with_context(wrong)?;
+    let subject = Profile::subject_of(&text).with_context(wrong)?;
+    let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
+    Profile::from_trace(&text, &entry.schedule).with_context(wrong)
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from against import check_rules
 from views import check_views
 
 MOST_BYTES = 5_000_000
@@ -329,6 +330,7 @@ def main(files, pictures):
                 settle(page)
             check_graph(page)
             check_views(page, width, settle, expect)
+            check_rules(page, settle, expect)
             check_rest(page)
             page.goto("about:blank")
             page.goto(addresses[0] + "#stage=declared")
@@ -352,6 +354,7 @@ def main(files, pictures):
                 check_places(page, level)
             no_overlap(page, "2")
             no_overlap(page, "3")
+            check_rules(page, settle, expect)
             took = check_selection(page)
             check_slow(context, address, problems)
             if pictures:

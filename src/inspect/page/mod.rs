@@ -4,20 +4,25 @@
 //! browser by dagre (`dagre.min.js`, its licence beside it), because what is laid out changes with every group that is
 //! opened; very large groups by `layout.js` alone. Boxes are those of all stages together (`tree.js`), so that one keeps
 //! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
+//!
+//! Beside a program there may be another one (`against.rs`, `against.js`), whose graph is one more stage of the same boxes.
 
+mod against;
 mod data;
+mod rules;
 #[cfg(test)]
 mod tests;
 
 use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
+pub use against::{AgainstData, AgainstError, add_base};
 pub use data::{EntryData, PageData, page_data};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
-const SCRIPTS: [(&str, &str); 19] = [
+const SCRIPTS: [(&str, &str); 21] = [
     ("dagre", include_str!("dagre.min.js")),
     ("words", include_str!("words.js")),
     ("model", include_str!("model.js")),
@@ -33,6 +38,8 @@ const SCRIPTS: [(&str, &str); 19] = [
     ("roofline", include_str!("roofline.js")),
     ("kernels", include_str!("kernels.js")),
     ("timeline", include_str!("timeline.js")),
+    ("rules", include_str!("rules.js")),
+    ("against", include_str!("against.js")),
     ("stages", include_str!("stages.js")),
     ("search", include_str!("search.js")),
     ("details", include_str!("details.js")),

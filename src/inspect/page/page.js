@@ -14,7 +14,9 @@ class App {
       memory: new MemoryView($('memory'), this),
       kernels: new KernelsView($('kernels'), this),
       timeline: new TimelineView($('timeline'), this),
+      ...(DATA.against ? { against: new AgainstView($('against'), this) } : {}),
     };
+    $('tab-against').hidden = !DATA.against;
     this.stale = new Set(Object.keys(this.views));
     this.strip = new StageStrip(this);
     this.panel = new Details(this);
@@ -55,7 +57,7 @@ class App {
     new ResizeObserver(() => {
       clearTimeout(this.resizing);
       this.resizing = setTimeout(() => {
-        for (const name of ['memory', 'kernels', 'timeline']) this.stale.add(name);
+        for (const name of Object.keys(this.views).filter(view => view !== 'graph')) this.stale.add(name);
         if (this.tab !== 'graph') this.refresh();
       }, 100);
     }).observe($('views'));
@@ -75,6 +77,7 @@ class App {
       m: () => this.setTab('memory'),
       k: () => this.setTab('kernels'),
       l: () => this.setTab('timeline'),
+      a: () => this.views.against && this.setTab('against'),
       1: () => this.setLevel(0),
       2: () => this.setLevel(1),
       3: () => this.setLevel(2),
@@ -216,8 +219,9 @@ class App {
             stage instanceof Stage
               ? stage.node(chosen.id) || stage.changes?.removed.has(entry.indexOf(chosen.id))
               : entry.kernelsOf.has(chosen.id);
-          if (!shown && found >= 0) {
-            this.stageIndex = found;
+          const inBase = found < 0 && entry.baseStage?.node(chosen.id);
+          if (!shown && (found >= 0 || inBase)) {
+            this.stageIndex = inBase ? entry.stages.length - 1 : found;
             this.walked = null;
             this.stale.add('graph');
           }
@@ -283,7 +287,7 @@ class App {
     const { entry } = this,
       numbered = list => id => (list[id] ? Number(id) : null);
     const valid = {
-      node: id => (entry.stageWith(id, 0) >= 0 ? id : null),
+      node: id => (entry.stageWith(id, 0) >= 0 || entry.baseStage?.node(id) ? id : null),
       kernel: numbered(entry.kernels),
       buffer: numbered(entry.buffers),
       group: id => (entry.groups.some(group => group.id === id) ? id : null),
