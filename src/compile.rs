@@ -7,7 +7,7 @@ use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{Schedule, StateLayout};
 use crate::kernel::target::{Convolutions, EpilogueReductions, Layout, Precision, Target};
-use crate::passes::{self, MinimalFiltering, Pass, PassContext, Rounding};
+use crate::passes::{self, Log, MinimalFiltering, Pass, PassContext, Rounding};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::physical::state_orders;
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
@@ -130,6 +130,8 @@ pub struct Stage<'s> {
     /// `declared`, the pass that was just run, or `differentiate`.
     pub name: &'s str,
     pub graph: &'s Graph,
+    /// Which rule of the pass rewrote which node.
+    pub log: &'s Log,
 }
 
 /// A compiled program, and a summary of how it was compiled.
@@ -516,10 +518,10 @@ fn optimise(
         })
     };
     verify(graph, "declare")?;
-    observe(Stage { entry: &name, name: "declared", graph });
+    observe(Stage { entry: &name, name: "declared", graph, log: &Log::default() });
     let mut run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
-        (pass.run)(graph, &context);
+        let report = (pass.run)(graph, &context);
         if options.verify {
             verify(graph, pass.name)?;
         }
@@ -529,7 +531,7 @@ fn optimise(
             })?;
             checked(pass.name, compared);
         }
-        observe(Stage { entry: &name, name: pass.name, graph });
+        observe(Stage { entry: &name, name: pass.name, graph, log: &report.log });
         Ok::<bool, CompileError>(options.stop_after.as_deref() == Some(pass.name))
     };
     for pass in passes::FORWARD.iter().chain(optional.iter().copied()) {
@@ -541,7 +543,7 @@ fn optimise(
     if options.verify {
         verify(graph, DIFFERENTIATE)?;
     }
-    observe(Stage { entry: &name, name: DIFFERENTIATE, graph });
+    observe(Stage { entry: &name, name: DIFFERENTIATE, graph, log: &Log::default() });
     if options.stop_after.as_deref() == Some(DIFFERENTIATE) {
         return Ok(true);
     }

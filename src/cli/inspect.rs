@@ -1,15 +1,19 @@
 //! `gcc-gan inspect`.
 
+use super::device::{Accuracy, CompileFor};
 use super::output::check_output;
-use super::program_text::{ProgramArgs, entry_of, observed};
+use super::program_text::{Change, MathArgs, ProgramArgs, entry_of, observed_with};
 use anyhow::{Context, Result, bail};
 use gcc_gan::atomic;
+use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::inspect::page::{PageData, page_data, render};
+use gcc_gan::inspect::page::{PageData, add_base, page_data, render};
 use gcc_gan::inspect::profile::Profile;
 use gcc_gan::inspect::{Observed, summarise_values};
 use gcc_gan::ir::{Bindings, Value};
+use gcc_gan::kernel::target::Precision;
+use gcc_gan::schedule::Fusion;
 use gcc_gan::train::checkpoint;
 use gcc_gan::train::session::{self, Session};
 use gcc_gan::train::{rundir, thousands};
@@ -19,15 +23,21 @@ use std::sync::Arc;
 
 /// Show everything the compiler does, in one HTML file
 ///
-/// The page shows the graph at every stage, with what each pass changed; the kernels under their roofline; the memory
-/// map; with --profile the timeline of a measured step, and with --values what its values look like. It needs neither a network nor a server.
+/// The page shows the graph at every stage, with what each pass changed and by which rule; the kernels under their
+/// roofline; the memory map; with --profile, the timeline of a measured step; with --values, what its values look like;
+/// and, with --against, what differs from another program, down to the milliseconds of each kernel. It needs neither a
+/// network nor a server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gcc-gan inspect graphs/dcgan.ron -o dcgan.html
   gcc-gan inspect dcgan.plan -o dcgan.html
+  gcc-gan inspect mlp-gan --validate -o checked.html
   gcc-gan inspect dcgan --values runs/dcgan-001 -o dcgan.html
-  gcc-gan profile dcgan --steps 20 -o step.json && gcc-gan inspect dcgan --profile step.json -o dcgan.html")]
+  gcc-gan profile dcgan --steps 20 -o step.json && gcc-gan inspect dcgan --profile step.json -o dcgan.html
+  gcc-gan inspect dcgan --set batch=64 --against dcgan -o batch.html
+  gcc-gan inspect dcgan --device cuda:sm_90 --against dcgan -o devices.html
+  gcc-gan inspect dcgan --profile new.json --against-profile old.json -o times.html")]
 pub struct Args {
     #[command(flatten)]
     program: ProgramArgs,
@@ -39,7 +49,7 @@ pub struct Args {
     profile: Option<PathBuf>,
     /// The values of the next training step of a run, evaluated by the reference interpreter: pictures, histograms, and
     /// what is NaN or infinite. A run's folder, or a checkpoint file, of the same program
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", conflicts_with = "device")]
     values: Option<PathBuf>,
     /// The data that the step takes [default: the run's own]
     #[arg(long, value_name = "DATA", requires = "values")]
@@ -47,6 +57,39 @@ pub struct Args {
     /// Never use the network
     #[arg(long, requires = "values")]
     offline: bool,
+    /// Check every pass against the reference interpreter in f64 on random inputs, and show how well it did (slow for large
+    /// graphs)
+    #[arg(long)]
+    validate: bool,
+    /// What to compile for: cpu, cuda (this machine's GPU) or cuda:sm_80 (that kind) [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<CompileFor>,
+    /// How accurate matrix products are; a CPU has f32 and bf16 [default: f32]
+    #[arg(long, value_enum, value_name = "PRECISION")]
+    precision: Option<Accuracy>,
+    /// Also run an optional pass: drop-biases
+    #[arg(long = "pass", value_name = "PASS")]
+    optional: Vec<String>,
+    #[command(flatten)]
+    math: MathArgs,
+    /// Make every operation a kernel of its own
+    #[arg(long)]
+    no_fusion: bool,
+    /// Show what differs from this other program: a graph in RON, a plan, or a built-in program
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Another value for one of the other program's sizes or values
+    #[arg(long = "against-set", value_name = "NAME=VALUE", requires = "against")]
+    against_sets: Vec<String>,
+    /// What to compile the other program for [default: cpu]
+    #[arg(long, value_name = "DEVICE", requires = "against")]
+    against_device: Option<CompileFor>,
+    /// How accurate the other program's matrix products are [default: f32]
+    #[arg(long, value_enum, value_name = "PRECISION", requires = "against")]
+    against_precision: Option<Accuracy>,
+    /// Measured times of the other program; without --against, older times of the same one
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    against_profile: Option<PathBuf>,
     /// The data behind the page instead, as JSON
     #[arg(long)]
     json: bool,
@@ -54,25 +97,43 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(output) = &args.output {
-        let read: Vec<&Path> = [&args.program.program].into_iter().chain(&args.profile).map(PathBuf::as_path).collect();
+        let files = [&args.profile, &args.against, &args.against_profile].into_iter().flatten();
+        let read: Vec<&Path> = [&args.program.program].into_iter().chain(files).map(PathBuf::as_path).collect();
         check_output(output, &read)?;
     }
-    let observed = observed(&args.program)?;
-    let mut profile = None;
-    if let Some(file) = &args.profile {
-        let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let wrong = || format!("{} cannot be shown", file.display());
-        let text = String::from_utf8(bytes).with_context(wrong)?;
-        let subject = Profile::subject_of(&text).with_context(wrong)?;
-        let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
-        profile = Some(Profile::from_trace(&text, &entry.schedule).with_context(wrong)?);
-    }
+    let change = |options: &mut Options| {
+        options.optional.extend(args.optional.iter().cloned());
+        args.math.apply(options);
+        if args.no_fusion {
+            options.fusion = Fusion::Off;
+        }
+        aim(options, args.device.as_ref(), args.precision)
+    };
+    let is_changed = !args.optional.is_empty()
+        || args.no_fusion
+        || args.device.is_some()
+        || args.precision.is_some()
+        || args.math.changes(&Options::default());
+    let change = is_changed.then_some(&change as Change);
+    let observed = observed_with(&args.program, args.validate.then_some(0), change)?;
+    let profile = args.profile.as_ref().map(|file| profile_of(file, &observed)).transpose()?;
     let mut data = page_data(&observed, profile.as_ref()).with_context(|| {
         args.profile.as_ref().map_or(String::new(), |file| format!("{} cannot be shown", file.display()))
     })?;
     if let Some(run) = &args.values {
         add_values(&args, run, &observed, &mut data)
             .with_context(|| format!("the values of {} cannot be shown", run.display()))?;
+    }
+    let base = args.against.as_ref().map(|program| other(&args, program)).transpose()?;
+    if base.is_some() || args.against_profile.is_some() {
+        let base = base.as_ref().unwrap_or(&observed);
+        let base_profile = args.against_profile.as_ref().map(|file| profile_of(file, base)).transpose()?;
+        let with = args.against.as_ref().or(args.against_profile.as_ref());
+        add_base(&mut data, (&observed, profile.as_ref()), (base, base_profile.as_ref())).with_context(|| {
+            with.map_or(String::new(), |file| {
+                format!("{} cannot be compared with {}", args.program.program.display(), file.display())
+            })
+        })?;
     }
     let text = if args.json { serde_json::to_string_pretty(&data)? } else { render(&data) };
     match &args.output {
@@ -116,4 +177,36 @@ fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData)
     bar.finish_and_clear();
     shown.set_values(format!("step {} of {}", thousands(meta.step as usize + 1), run.display()), values);
     Ok(())
+}
+
+/// The program of --against.
+fn other(args: &Args, program: &Path) -> Result<Observed> {
+    let change = |options: &mut Options| aim(options, args.against_device.as_ref(), args.against_precision);
+    let is_changed = args.against_device.is_some() || args.against_precision.is_some();
+    let program = ProgramArgs { program: program.to_path_buf(), sets: args.against_sets.clone() };
+    observed_with(&program, None, is_changed.then_some(&change as Change))
+        .with_context(|| format!("there is nothing to compare with in {}", program.program.display()))
+}
+
+fn aim(options: &mut Options, device: Option<&CompileFor>, precision: Option<Accuracy>) -> Result<()> {
+    if let Some(device) = device {
+        options.target = device.target()?.0;
+    }
+    if let Some(precision) = precision.map(Precision::from) {
+        if !options.target.has(precision) {
+            bail!("{} is a precision of GPUs: compile for one, such as cuda:sm_90", precision.name());
+        }
+        options.precision = precision;
+    }
+    Ok(())
+}
+
+/// Reads the measured times of one of a program's entries.
+fn profile_of(file: &Path, observed: &Observed) -> Result<Profile> {
+    let bytes = atomic::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let wrong = || format!("{} cannot be shown", file.display());
+    let text = String::from_utf8(bytes).with_context(wrong)?;
+    let subject = Profile::subject_of(&text).with_context(wrong)?;
+    let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
+    Profile::from_trace(&text, &entry.schedule).with_context(wrong)
 }

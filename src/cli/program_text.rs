@@ -6,7 +6,7 @@ use gcc_gan::atomic;
 use gcc_gan::compile::{CompileError, Compiled, Options, Stage, compile};
 use gcc_gan::declare::diagnostic::Diagnostics;
 use gcc_gan::declare::{self, builtin};
-use gcc_gan::inspect::{Observed, main_entry, observe};
+use gcc_gan::inspect::{Observed, main_entry, observe_with};
 use gcc_gan::kernel::target::Convolutions;
 use gcc_gan::plan::{self, EntryPlan, Plan};
 use gcc_gan::train::checkpoint::Checkpoint;
@@ -108,17 +108,36 @@ pub fn program_and_options(args: &ProgramArgs) -> Result<(ProgramText, Options)>
 /// Compiles a program and keeps every stage. A plan keeps its own kernels and memory; the stages before them are those
 /// that its program passes now.
 pub fn observed(args: &ProgramArgs) -> Result<Observed> {
+    observed_with(args, None, None)
+}
+
+/// What arguments change of the options of a program.
+pub type Change<'c> = &'c dyn Fn(&mut Options) -> Result<()>;
+
+/// As [`observed`], with passes checked on inputs from a seed, and with other options where a program is no plan.
+pub fn observed_with(args: &ProgramArgs, validate: Option<u64>, change: Option<Change>) -> Result<Observed> {
+    let mut options = Options { sets: args.sets.clone(), ..Options::default() };
     let (program, plan) = match find(&args.program)? {
-        Found::Source(program) => (program, None),
+        Found::Source(program) => {
+            change.map_or(Ok(()), |change| change(&mut options))?;
+            (program, None)
+        }
+        Found::Plan(plan) if change.is_some() => bail!(
+            "{} is a plan, compiled for {} in {}: to compile it in another way, name its program",
+            args.program.display(),
+            plan.source.target,
+            plan.source.precision.name()
+        ),
         Found::Plan(plan) => {
             if !args.sets.is_empty() {
                 bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.display());
             }
+            options = Options::of(&plan.source);
             (ProgramText { name: plan.source.name.clone(), text: plan.source.text.clone() }, Some(*plan))
         }
     };
-    let sets = plan.as_ref().map_or(&args.sets, |plan| &plan.source.overrides).clone();
-    Ok(observe(&program.name, &program.text, &sets, plan)?)
+    options.validate = validate;
+    Ok(observe_with(&program.name, &program.text, &options, plan)?)
 }
 
 /// The entry that was asked for, or the main one.

@@ -79,7 +79,7 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
 
 /// By name, each node's line without its name; and what leaves the graph. Constants stand where they are used: their
 /// names are numbers.
-fn lines(graph: &Graph) -> BTreeMap<String, String> {
+pub(super) fn lines(graph: &Graph) -> BTreeMap<String, String> {
     let printer = Printer::default();
     let values: BTreeMap<String, String> = (graph.ids().into_iter())
         .filter_map(|id| match graph.op(id) {

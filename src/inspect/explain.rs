@@ -163,7 +163,8 @@ fn stage_name(history: &History, stage: usize) -> &str {
 fn passes(history: &History, name: &str) -> String {
     let mut text = String::new();
     let mut before: Option<(&Graph, NodeId, String)> = None;
-    for (stage, graph) in &history.stages {
+    for (at, (stage, graph)) in history.stages.iter().enumerate() {
+        let lines = text.len();
         let now = graph.find(name).map(|id| (graph, id, Printer::default().node(graph, id)));
         match (&before, &now) {
             (None, Some((_, _, line))) => {
@@ -183,6 +184,11 @@ fn passes(history: &History, name: &str) -> String {
                 let _ = writeln!(text, "  {stage:20} removes it; {what}");
             }
             _ => {}
+        }
+        if text.len() > lines {
+            for rule in history.rules(at).get(name).into_iter().flatten() {
+                let _ = writeln!(text, "  {:20} by the rule {}: {}", "", rule.name, rule.rewrites);
+            }
         }
         before = now;
     }

@@ -2,13 +2,17 @@
 
 use crate::compile::{CompileError, Compiled, Options, Stage, compile};
 use crate::ir::Graph;
+use crate::passes::{Log, Rule};
 use crate::plan::Plan;
+use std::collections::BTreeMap;
 
 /// One entry's graph at every stage, in order; the first is `declared`.
 #[derive(Debug, Clone)]
 pub struct History {
     pub entry: String,
     pub stages: Vec<(String, Graph)>,
+    /// By a stage's position, which rule rewrote which node.
+    logs: Vec<Log>,
 }
 
 /// A compiled program with its past.
@@ -31,31 +35,50 @@ pub struct Observed {
 /// # Errors
 /// When the program does not compile.
 pub fn observe(file: &str, text: &str, sets: &[String], given: Option<Plan>) -> Result<Observed, CompileError> {
-    let mut histories: Vec<History> = Vec::new();
     let options = match &given {
         Some(plan) => Options::of(&plan.source),
         None => Options { sets: sets.to_vec(), ..Options::default() },
     };
+    observe_with(file, text, &options, given)
+}
+
+/// As [`observe`], with all that may be asked of the compiler but specialisations: a history is of the program's own sizes.
+///
+/// # Errors
+/// When the program does not compile.
+pub fn observe_with(file: &str, text: &str, options: &Options, given: Option<Plan>) -> Result<Observed, CompileError> {
+    let mut histories: Vec<History> = Vec::new();
+    let options = Options { specialise: Vec::new(), stop_after: None, ..options.clone() };
     let mut compiled = compile(file, text, &options, &mut |stage: Stage| {
-        let stages = match histories.iter_mut().find(|h| h.entry == stage.entry) {
-            Some(history) => &mut history.stages,
+        let history = match histories.iter().position(|h| h.entry == stage.entry) {
+            Some(at) => &mut histories[at],
             None => {
-                histories.push(History { entry: stage.entry.into(), stages: Vec::new() });
-                &mut histories.last_mut().expect("it was pushed just now").stages
+                histories.push(History { entry: stage.entry.into(), stages: Vec::new(), logs: Vec::new() });
+                histories.last_mut().expect("it was pushed just now")
             }
         };
-        stages.push((stage.name.into(), stage.graph.clone()));
+        history.stages.push((stage.name.into(), stage.graph.clone()));
+        history.logs.push(stage.log.clone());
     })?;
     let made = compiled.plan.take();
     let plan = given.or(made).expect("a compilation that is not told to stop makes a plan");
     let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
-    Ok(Observed { file: file.into(), text: text.into(), sets: sets.to_vec(), histories, compiled, plan, line_ends })
+    Ok(Observed { file: file.into(), text: text.into(), sets: options.sets, histories, compiled, plan, line_ends })
 }
 
 impl History {
     /// The graph that was scheduled.
     pub fn last(&self) -> &Graph {
         &self.stages.last().expect("every history begins with what was declared").1
+    }
+
+    /// By the names of nodes, the rules that made, replaced or removed them on the way to a stage. Nothing of a pass that
+    /// is no table of rules.
+    pub fn rules(&self, stage: usize) -> BTreeMap<String, Vec<&'static Rule>> {
+        match (stage.checked_sub(1).and_then(|before| self.stages.get(before)), self.stages.get(stage)) {
+            (Some((_, before)), Some((_, after))) => self.logs[stage].by_name(before, after),
+            _ => BTreeMap::new(),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub use dot::{graph_dot, schedule_dot};
 pub use explain::{ExplainError, explain, explain_pair};
 pub use groups::{Group, group_path};
 pub use hand_over::{HandOver, hand_overs};
-pub use history::{History, Observed, main_entry, observe};
+pub use history::{History, Observed, main_entry, observe, observe_with};
 pub use kernels::{choice_text, kernel_text, schedule_text, value_count};
 pub use layers::{Bound, Costs, LayerCost, TimePart, costs};
 pub use memory::memory_text;

@@ -44,7 +44,7 @@ pub fn cse(graph: &mut Graph, _: &PassContext) -> Report {
             }
         }
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }
 
 /// `max` and `min` do not commute: at a tie their derivative goes to the second operand, and of 0 and -0 they give

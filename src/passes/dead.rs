@@ -15,5 +15,5 @@ use crate::ir::Graph;
 pub fn dead(graph: &mut Graph, _: &PassContext) -> Report {
     let nodes_before = graph.len();
     let changed = graph.remove_dead();
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }

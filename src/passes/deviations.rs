@@ -18,12 +18,7 @@ use crate::scalar::ScalarOp::{Mul, Sub};
 /// %v: f32[1,4] = reduce_sum %q axes=[0]
 /// ```
 pub fn deviations(graph: &mut Graph, context: &PassContext) -> Report {
-    let nodes = graph.len();
-    if context.deviations {
-        rewrite(graph, RULES, context)
-    } else {
-        Report { changed: 0, nodes_before: nodes, nodes_after: nodes }
-    }
+    if context.deviations { rewrite(graph, RULES, context) } else { Report::new(0, graph.len(), graph) }
 }
 
 pub(super) const RULES: &[Rule] = rules! {

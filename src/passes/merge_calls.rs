@@ -42,7 +42,7 @@ pub fn merge_calls(graph: &mut Graph, context: &PassContext) -> Report {
             apply::apply(graph, &plan);
         }
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }
 
 /// Of the contractions with one operand, how many are tried at most with each other one: those before it.

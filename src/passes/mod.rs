@@ -37,6 +37,7 @@ mod dead;
 mod deviations;
 mod drop_biases;
 mod fold;
+mod log;
 mod merge_calls;
 mod movement;
 mod operand_precision;
@@ -55,6 +56,7 @@ pub use dead::dead;
 pub use deviations::deviations;
 pub use drop_biases::drop_biases;
 pub use fold::fold;
+pub use log::Log;
 pub use merge_calls::merge_calls;
 pub use movement::movement;
 pub use operand_precision::{Rounding, operand_precision};
@@ -67,12 +69,21 @@ pub use validate::{Compared, Mismatch, validate};
 pub use winograd::winograd;
 
 /// What a pass did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Rewrites that were applied.
     pub changed: usize,
     pub nodes_before: usize,
     pub nodes_after: usize,
+    /// Which rule rewrote which node, of a pass that is a table of rules.
+    pub log: Log,
+}
+
+impl Report {
+    /// Of a pass whose rewrites are all of one kind, on a graph that had so many nodes.
+    fn new(changed: usize, nodes_before: usize, graph: &Graph) -> Report {
+        Report { changed, nodes_before, nodes_after: graph.len(), log: Log::default() }
+    }
 }
 
 /// What passes need to know besides the graph.

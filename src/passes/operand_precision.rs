@@ -39,7 +39,7 @@ const LEAST: usize = 16;
 pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let Some(rounding) = context.operands else {
-        return Report { changed: 0, nodes_before, nodes_after: nodes_before };
+        return Report::new(0, nodes_before, graph);
     };
     graph.remove_dead();
     let order = graph.topological();
@@ -69,7 +69,7 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     for id in left {
         changed += rounded.share(graph, id, &in_f32, context);
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }
 
 /// Whether it is a contraction that is worth it.

@@ -1,6 +1,6 @@
 //! The driver of all passes that are tables of local rules.
 
-use super::{Assumes, PassContext, Report};
+use super::{Assumes, Log, PassContext, Report};
 use crate::ir::{Graph, NodeId, Op, Origin, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{HashSet, VecDeque};
@@ -19,6 +19,15 @@ pub struct Rule {
     pub assumes: Assumes,
     pub(super) apply: Apply,
 }
+
+/// Names are unique in a table, and tables rewrite different things.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        (self.name, self.rewrites) == (other.name, other.rewrites)
+    }
+}
+
+impl Eq for Rule {}
 
 /// A table of rules: the function, what it assumes, and what it rewrites.
 macro_rules! rules {
@@ -47,6 +56,7 @@ pub(super) struct Rewriter<'g> {
     created: Vec<NodeId>,
     /// The origin of the node under the current rule, which the nodes it builds inherit.
     origin: Origin,
+    log: Log,
 }
 
 /// The nodes that some gradient is taken with respect to.
@@ -59,16 +69,20 @@ pub(super) fn differentiated(graph: &Graph) -> HashSet<NodeId> {
 ///
 /// A replacement that is new takes the name of the node it replaces. Nodes that are left without a use
 /// go.
-pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) -> Report {
+pub(super) fn rewrite(
+    graph: &mut Graph,
+    rules: impl IntoIterator<Item = &'static Rule>,
+    context: &PassContext,
+) -> Report {
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);
-    let mut rewriter = Rewriter { graph, opaque, created: Vec::new(), origin: Origin::default() };
+    let mut rewriter = Rewriter { graph, opaque, created: Vec::new(), origin: Origin::default(), log: Log::default() };
     // No set of rules here undoes what another does, so this is never reached; if it ever were, a
     // valid graph and an unfinished rewrite would be the result.
     let limit = 256 + 16 * nodes_before;
-    let rules: Vec<Rule> =
-        rules.iter().copied().filter(|rule| context.fast_math || rule.assumes != Assumes::Finite).collect();
+    let rules: Vec<&'static Rule> =
+        rules.into_iter().filter(|rule| context.fast_math || rule.assumes != Assumes::Finite).collect();
     let mut changed = 0;
     while let Some(id) = queue.pop_front() {
         if !rewriter.graph.contains(id) {
@@ -85,13 +99,14 @@ pub(super) fn rewrite(graph: &mut Graph, rules: &[Rule], context: &PassContext) 
             break;
         }
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    let log = rewriter.log;
+    Report { changed, nodes_before, nodes_after: graph.len(), log }
 }
 
 impl Rewriter<'_> {
     /// Applies the first rule that fits, and gives what now stands for the node, and its users.
-    fn apply_first(&mut self, rules: &[Rule], id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
-        for rule in rules {
+    fn apply_first(&mut self, rules: &[&'static Rule], id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
+        for &rule in rules {
             self.created.clear();
             self.origin.clone_from(&self.graph.node(id).origin);
             let Some(new) = (rule.apply)(self, id).filter(|&new| new != id) else {
@@ -101,7 +116,7 @@ impl Rewriter<'_> {
             let fresh = self.created.contains(&new);
             if self.opaque.contains(&id) && !fresh {
                 while let Some(unused) = self.created.pop() {
-                    self.sweep(unused);
+                    self.sweep(unused, None);
                 }
                 continue;
             }
@@ -111,7 +126,11 @@ impl Rewriter<'_> {
                 self.opaque.insert(new);
             }
             let name = self.graph.node(id).name.clone();
-            self.sweep(id);
+            self.created.iter().for_each(|&node| self.log.made(rule, node));
+            if fresh {
+                self.log.replaced(rule, id, new);
+            }
+            self.sweep(id, Some(rule));
             if fresh && !self.graph.contains(id) {
                 self.graph.rename(new, &name);
             }
@@ -120,8 +139,8 @@ impl Rewriter<'_> {
         None
     }
 
-    /// Removes a node that nothing uses, and what only it used.
-    fn sweep(&mut self, id: NodeId) {
+    /// Removes a node that nothing uses, and what only it used. That is logged where a rule is named.
+    fn sweep(&mut self, id: NodeId, rule: Option<&'static Rule>) {
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
             let probed = |graph: &Graph| graph.probes.iter().any(|p| p.node == id);
@@ -134,6 +153,9 @@ impl Rewriter<'_> {
             }
             stack.extend(self.graph.operands(id));
             self.graph.remove(id);
+            if let Some(rule) = rule {
+                self.log.removed(rule, id);
+            }
         }
     }
 

@@ -33,7 +33,7 @@ pub fn unflatten(graph: &mut Graph, context: &PassContext) -> Report {
         }
         changed = regions.rewrite(graph, &order);
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }
 
 /// The images that convolutions read and write, and all of their shape that is computed elementwise from them or to them.

@@ -24,7 +24,7 @@ pub fn winograd(graph: &mut Graph, context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut changed = 0;
     let Some(decision) = context.minimal_filtering else {
-        return Report { changed, nodes_before, nodes_after: nodes_before };
+        return Report::new(changed, nodes_before, graph);
     };
     for id in graph.topological() {
         let Some(convolution) = Convolution::of(graph, id) else { continue };
@@ -58,7 +58,7 @@ pub fn winograd(graph: &mut Graph, context: &PassContext) -> Report {
         graph.rename(new, &name);
         changed += 1;
     }
-    Report { changed, nodes_before, nodes_after: graph.len() }
+    Report::new(changed, nodes_before, graph)
 }
 
 /// The sizes of a convolution, which all its gradients have in common.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from against import check_rules
 from costs import check_costs
 from playhead import check_playhead
 from source import check_source
@@ -337,6 +338,7 @@ def main(files, pictures):
             check_costs(page, width, settle, expect)
             check_source(page, settle, expect)
             check_playhead(page, settle, expect)
+            check_rules(page, settle, expect)
             check_rest(page)
             page.goto("about:blank")
             page.goto(addresses[0] + "#stage=declared")
@@ -361,6 +363,7 @@ def main(files, pictures):
             no_overlap(page, "2")
             no_overlap(page, "3")
             check_costs(page, width, settle, expect)
+            check_rules(page, settle, expect)
             took = check_selection(page)
             check_source(page, settle, expect)
             check_playhead(page, settle, expect)

@@ -3,7 +3,9 @@
 //! Most nodes are the same from stage to stage, so each is stored once and a stage is a list of indices; names are
 //! indices into one table.
 
+use super::against::{AgainstData, BaseData};
 use super::lines::{LineBytes, LineShare, Lines};
+use super::rules::{RuleData, Rules, check};
 use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
 use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
@@ -14,6 +16,7 @@ use crate::inspect::{
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::cost::{bytes_moved, flops};
+use crate::passes::Compared;
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +33,8 @@ pub struct PageData {
     /// The index of the entry to show first.
     pub main: usize,
     pub entries: Vec<EntryData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstData>,
 }
 
 #[derive(Debug, Serialize)]
@@ -39,6 +44,8 @@ pub struct EntryData {
     pub groups: Vec<Group>,
     pub nodes: Vec<NodeData>,
     pub stages: Vec<StageData>,
+    /// The rules of its passes that rewrote something.
+    pub rules: Vec<RuleData>,
     pub kernels: Vec<KernelData>,
     pub buffers: Vec<BufferData>,
     /// Live bytes at each position of the schedule.
@@ -56,6 +63,9 @@ pub struct EntryData {
     pub profile: Option<ProfileData>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<ValuesData>,
+    /// What it is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseData>,
 }
 
 /// The values of a step.
@@ -114,6 +124,12 @@ pub struct StageData {
     pub nodes: Vec<usize>,
     /// What leaves the graph: its kind and name, and the name of the node.
     pub results: Vec<(&'static str, String, usize)>,
+    /// By the name of a node, the rules that made, replaced or removed it, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<(usize, Vec<usize>)>,
+    /// What was compared with the stage before, where passes were checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Compared>,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,12 +203,8 @@ const MOST_LAUNCHES: usize = 20_000;
 /// # Errors
 /// When the profile is of another program.
 pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageData, ProfileError> {
-    if let Some(Profile { subject, .. }) = profile {
-        let (name, sets) = (&observed.plan.name, &observed.plan.source.overrides);
-        if (&subject.program, &subject.sets) != (name, sets) {
-            let what = format!("`{}` with {:?}, and this is `{name}` with {sets:?}", subject.program, subject.sets);
-            return Err(ProfileError::OtherProgram(what));
-        }
+    if let Some(profile) = profile {
+        of_program(observed, profile)?;
     }
     let machine = profile.map_or(Machine::NOMINAL, |p| p.subject.machine);
     let main = profile.map_or(observed.main_entry(), |p| p.subject.entry.as_str());
@@ -210,7 +222,21 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
         machine,
         main: entries.iter().position(|e| e.name == main).unwrap_or(0),
         entries,
+        against: None,
     })
+}
+
+/// Whether a profile is of a program, by its name and sizes.
+///
+/// # Errors
+/// When it is of another.
+pub(super) fn of_program(observed: &Observed, Profile { subject, .. }: &Profile) -> Result<(), ProfileError> {
+    let (name, sets) = (&observed.plan.name, &observed.plan.source.overrides);
+    if (&subject.program, &subject.sets) == (name, sets) {
+        return Ok(());
+    }
+    let what = format!("`{}` with {:?}, and this is `{name}` with {sets:?}", subject.program, subject.sets);
+    Err(ProfileError::OtherProgram(what))
 }
 
 /// Numbers names and nodes, each stored once.
@@ -220,12 +246,25 @@ pub(super) struct Numbered {
     name_index: HashMap<String, usize>,
     groups: Vec<Group>,
     group_index: HashMap<Group, usize>,
-    nodes: Vec<NodeData>,
+    pub nodes: Vec<NodeData>,
     node_index: HashMap<(usize, String, String, usize), Vec<usize>>,
 }
 
 impl Numbered {
-    fn name(&mut self, name: &str) -> usize {
+    /// That of an entry, to add to; [`Numbered::give_back`] ends it.
+    pub fn of(entry: &mut EntryData) -> Numbered {
+        let (names, groups) = (std::mem::take(&mut entry.names), std::mem::take(&mut entry.groups));
+        let name_index = names.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect();
+        let group_index = groups.iter().enumerate().map(|(i, group)| (group.clone(), i)).collect();
+        let nodes = std::mem::take(&mut entry.nodes);
+        Numbered { names, name_index, groups, group_index, nodes, node_index: HashMap::new() }
+    }
+
+    pub fn give_back(self, entry: &mut EntryData) {
+        (entry.names, entry.groups, entry.nodes) = (self.names, self.groups, self.nodes);
+    }
+
+    pub fn name(&mut self, name: &str) -> usize {
         if let Some(&index) = self.name_index.get(name) {
             return index;
         }
@@ -265,10 +304,12 @@ fn entry_data(
 ) -> Result<EntryData, ProfileError> {
     let mut numbered = Numbered::default();
     let mut stages = Vec::new();
-    for (name, graph) in &history.stages {
+    let mut rules = Rules::default();
+    for (at, (name, graph)) in history.stages.iter().enumerate() {
         let nodes = graph.topological().into_iter().map(|id| node_data(observed, graph, id, &mut numbered)).collect();
         let results = results(graph, &mut numbered);
-        stages.push(StageData { name: name.clone(), about: about(name), nodes, results });
+        let (by, check) = (rules.of_stage(history, at, &mut numbered), check(observed, &history.entry, name));
+        stages.push(StageData { name: name.clone(), about: about(name), nodes, results, by, check });
     }
     let schedule = &plan.schedule;
     let graph = history.last();
@@ -294,7 +335,7 @@ fn entry_data(
             KernelData {
                 name: kernel.name.clone(),
                 kind: kernel.kind().name(),
-                role: core.map_or(RoleData::Forward, |id| role_data(&graph.node(id).origin.role)),
+                role: kernel_role(graph, core),
                 core: core.map(|id| numbered.name(&graph.node(id).name)),
                 reads: kernel.reads.iter().map(|b| b.index()).collect(),
                 writes: kernel.writes.iter().map(|b| b.index()).collect(),
@@ -334,6 +375,7 @@ fn entry_data(
         groups: numbered.groups,
         nodes: numbered.nodes,
         stages,
+        rules: rules.data(),
         kernels,
         buffers,
         live,
@@ -346,10 +388,16 @@ fn entry_data(
         costs: costs(graph, schedule, machine, times),
         profile,
         values: None,
+        base: None,
     })
 }
 
-fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numbered) -> usize {
+/// What a kernel is for, from the node that it is built around.
+pub(super) fn kernel_role(graph: &Graph, core: Option<NodeId>) -> RoleData {
+    core.map_or(RoleData::Forward, |id| role_data(&graph.node(id).origin.role))
+}
+
+pub(super) fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numbered) -> usize {
     let node = graph.node(id);
     let op = match &node.op {
         Op::Constant { value, .. } => value.to_string(),
@@ -392,7 +440,7 @@ fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered: &mut Numb
     numbered.node(data)
 }
 
-fn results(graph: &Graph, numbered: &mut Numbered) -> Vec<(&'static str, String, usize)> {
+pub(super) fn results(graph: &Graph, numbered: &mut Numbered) -> Vec<(&'static str, String, usize)> {
     let outputs = graph.outputs.iter().map(|o| ("output", o.name.clone(), o.node));
     let updates = graph.updates.iter().map(|u| ("update", u.state.clone(), u.node));
     outputs.chain(updates).map(|(kind, name, node)| (kind, name, numbered.name(&graph.node(node).name))).collect()
@@ -458,8 +506,8 @@ fn lanes(launches: &[Launch], typical: usize) -> (usize, Vec<Lane>) {
 
 /// A sentence about what a stage did.
 fn about(stage: &str) -> String {
-    use crate::passes::{DEVICE, FORWARD, PIPELINE};
-    let pass = FORWARD.iter().chain(PIPELINE).chain(DEVICE).find(|p| p.name == stage);
+    use crate::passes::{DEVICE, FORWARD, OPTIONAL, PIPELINE};
+    let pass = FORWARD.iter().chain(OPTIONAL).chain(PIPELINE).chain(DEVICE).find(|p| p.name == stage);
     match (stage, pass) {
         ("declared", _) => "What the program says, every declaration expanded to primitive operations.".into(),
         (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),

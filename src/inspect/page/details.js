@@ -119,6 +119,7 @@ class Details {
         entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.device}`],
       ]),
       ...valuesOverview(this.app),
+      ...checkSection(this.app),
       ...(this.app.tab === 'source'
         ? []
         : [html('h3', {}, 'Program'), html('pre', { class: 'source' }, ...this.sourceLines(1, this.app.lines.length))]),
@@ -128,12 +129,12 @@ class Details {
   node(name) {
     const { app } = this,
       { entry } = app,
-      wanted = app.stage instanceof Stage ? app.stage.index : entry.last.index;
+      wanted = app.stage instanceof Stage ? Math.min(app.stage.index, entry.last.index) : entry.last.index;
     const at = entry.graphStages[wanted].node(name) ? wanted : entry.stageWith(name, wanted);
-    if (at < 0) return [html('p', {}, `${name} is not at any stage`)];
-    const stage = entry.graphStages[at],
-      node = stage.node(name),
-      buffer = entry.bufferOf.get(name);
+    const stage = at < 0 ? entry.baseStage : entry.graphStages[at],
+      node = stage?.node(name);
+    if (!node) return [html('p', {}, `${name} is not at any stage`)];
+    const buffer = entry.bufferOf.get(name);
     const operand = index => (stage.byName.has(index) ? this.nodeLink(index) : entry.names[index]);
     const results = stage.results.filter(([, , n]) => n === node.name).map(([kind, of]) => `${kind} ${of}`);
     const layer = scopeWords(node.scope);

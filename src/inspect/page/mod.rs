@@ -6,22 +6,27 @@
 //! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
 //! What each line of the program costs is worked out here (`lines.rs`) and shown beside the program (`source.js`); one
 //! position in the step is shown in all views at once (`playhead.js`).
+//!
+//! Beside a program there may be another one (`against.rs`, `against.js`), whose graph is one more stage of the same boxes.
 
+mod against;
 mod data;
 mod lines;
+mod rules;
 #[cfg(test)]
 mod tests;
 
 use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
+pub use against::{AgainstData, AgainstError, add_base};
 pub use data::{EntryData, PageData, ValuesData, page_data};
 pub use lines::{LineBytes, LineShare};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// By name, in the order in which they run. The worker that lays graphs out is made from `dagre` and `layout`.
-const SCRIPTS: [(&str, &str); 25] = [
+const SCRIPTS: [(&str, &str); 27] = [
     ("dagre", include_str!("dagre.min.js")),
     ("words", include_str!("words.js")),
     ("model", include_str!("model.js")),
@@ -42,6 +47,8 @@ const SCRIPTS: [(&str, &str); 25] = [
     ("timeline", include_str!("timeline.js")),
     ("source", include_str!("source.js")),
     ("playhead", include_str!("playhead.js")),
+    ("rules", include_str!("rules.js")),
+    ("against", include_str!("against.js")),
     ("stages", include_str!("stages.js")),
     ("search", include_str!("search.js")),
     ("values", include_str!("values.js")),

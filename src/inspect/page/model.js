@@ -15,6 +15,7 @@ class Entry {
       { name: KERNELS, about: 'Nodes fused into kernels, numbered in the order in which they run.', changes: null },
     ];
     this.last = this.graphStages[this.graphStages.length - 1];
+    if (data.base) addBase(this);
     this.kernelsOf = new Map(); // node name -> kernel positions
     this.kernels.forEach((kernel, k) => {
       kernel.at = k;
@@ -117,6 +118,11 @@ class Stage {
     this.ids = data.nodes;
   }
 
+  /** The stage that this one is compared with. */
+  get before() {
+    return this.base ?? this.entry.graphStages[this.index - 1] ?? null;
+  }
+
   get byName() {
     return (this.cachedByName ??= new Map(this.nodes.map(node => [node.name, node])));
   }
@@ -137,7 +143,7 @@ class Stage {
   /** What the pass before this stage did: names of nodes that are new, are no more, or are not as they were. */
   get changes() {
     if (this.cachedChanges !== undefined) return this.cachedChanges;
-    const before = this.entry.graphStages[this.index - 1];
+    const { before } = this;
     if (!before) return (this.cachedChanges = null);
     const changes = { added: new Set(), changed: new Set(), removed: new Map() };
     for (const node of this.nodes) {

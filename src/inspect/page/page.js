@@ -17,7 +17,9 @@ class App {
       missed: new MissedView($('missed'), this),
       timeline: new TimelineView($('timeline'), this),
       source: new SourceView($('source'), this),
+      ...(DATA.against ? { against: new AgainstView($('against'), this) } : {}),
     };
+    $('tab-against').hidden = !DATA.against;
     this.stale = new Set(Object.keys(this.views));
     this.strip = new StageStrip(this);
     this.panel = new Details(this);
@@ -60,7 +62,7 @@ class App {
     new ResizeObserver(() => {
       clearTimeout(this.resizing);
       this.resizing = setTimeout(() => {
-        for (const name of ['memory', 'kernels', 'layers', 'missed', 'timeline']) this.stale.add(name);
+        for (const name of Object.keys(this.views).filter(view => view !== 'graph')) this.stale.add(name);
         if (this.tab !== 'graph') this.refresh();
       }, 100);
     }).observe($('views'));
@@ -86,6 +88,7 @@ class App {
       y: () => this.setTab('layers'),
       f: () => this.setTab('missed'),
       s: () => this.setTab('source'),
+      a: () => this.views.against && this.setTab('against'),
       1: () => this.setLevel(0),
       2: () => this.setLevel(1),
       3: () => this.setLevel(2),
@@ -239,8 +242,9 @@ class App {
             stage instanceof Stage
               ? stage.node(chosen.id) || stage.changes?.removed.has(entry.indexOf(chosen.id))
               : entry.kernelsOf.has(chosen.id);
-          if (!shown && found >= 0) {
-            this.stageIndex = found;
+          const inBase = found < 0 && entry.baseStage?.node(chosen.id);
+          if (!shown && (found >= 0 || inBase)) {
+            this.stageIndex = inBase ? entry.stages.length - 1 : found;
             this.walked = null;
             this.stale.add('graph');
           }
@@ -307,7 +311,7 @@ class App {
     const { entry } = this,
       numbered = list => id => (list[id] ? Number(id) : null);
     const valid = {
-      node: id => (entry.stageWith(id, 0) >= 0 ? id : null),
+      node: id => (entry.stageWith(id, 0) >= 0 || entry.baseStage?.node(id) ? id : null),
       kernel: numbered(entry.kernels),
       buffer: numbered(entry.buffers),
       group: id => (entry.groups.some(group => group.id === id) ? id : null),

@@ -46,11 +46,12 @@ class StageStrip {
       ...entry.stages.map((of, s) => {
         const { changes } = of,
           means = entry.means(s);
-        const did = !changes ? '' : means ? `: ${changeWords(changes)}` : ': changed nothing';
+        const did = !changes ? '' : means ? `: ${changeWords(changes)}` : ': changed nothing',
+          checked = means && checkWords(of);
         return html('i', {
-          class: (means ? 'dot' : 'tick') + (s === stageIndex ? ' at' : ''),
+          class: (means ? 'dot' : 'tick') + (s === stageIndex ? ' at' : '') + (of.check?.values ? ' is-checked' : ''),
           style: `left:calc(8px + (100% - 16px) * ${s / steps})`,
-          title: `${s + 1} ${of.name}${did}`,
+          title: `${s + 1} ${of.name}${did}${checked ? `; ${checked}` : ''}`,
         });
       }),
     );
@@ -78,6 +79,7 @@ class StageStrip {
               .filter(([kind]) => changes[kind].size)
               .flatMap(([kind, sign]) => [html('span', { class: kind }, `${sign}${changes[kind].size} ${kind}`), ' '])
           : [html('span', {}, 'It changed nothing here.')]),
+      ...checkBadge(stage),
     );
   }
 }
@@ -95,7 +97,7 @@ function changeList(stage) {
   return (stage.cachedList ??= (() => {
     const { added, changed, removed } = stage.changes,
       list = [];
-    const before = stage.entry.graphStages[stage.index - 1];
+    const { before } = stage;
     // What went stands where its first user, or what it stood before, is.
     for (const node of before.nodes) if (removed.has(node.name)) list.push({ name: node.name, kind: 'removed' });
     for (const node of stage.nodes) {
@@ -111,7 +113,8 @@ function changeSections(app, stage) {
   const { entry } = app,
     list = changeList(stage);
   if (!list.length) return stage.changes ? [html('p', { class: 'hint' }, `${stage.name} changed nothing here.`)] : [];
-  const parts = [html('h3', {}, `What ${stage.name} did`), html('p', { class: 'hint' }, 'n and p walk through it.')];
+  const title = stage.isAgainst ? 'What differs from B' : `What ${stage.name} did`;
+  const parts = [html('h3', {}, title), html('p', { class: 'hint' }, 'n and p walk through it.'), ...ruleCounts(stage)];
   for (const kind of ['removed', 'changed', 'added']) {
     const of = list.filter(change => change.kind === kind);
     if (!of.length) continue;
@@ -139,20 +142,19 @@ function changeOf(app, stage, name) {
   const { entry } = app,
     index = entry.indexOf(name);
   if (!(stage instanceof Stage) || !stage.changes) return [];
-  const before = entry.graphStages[stage.index - 1],
+  const { before } = stage,
     old = before.byName.get(index),
     now = stage.byName.get(index);
   if (old === now) return [];
   const list = changeList(stage),
     at = list.findIndex(change => change.name === index);
-  const kind = !old ? 'added' : !now ? 'removed' : 'changed';
   const parts = [html('h3', {}, `${stage.name}, change ${at + 1} of ${list.length}`)];
   const line = (sign, node) =>
     html('pre', { class: 'wrap ' + (sign === '−' ? 'removed' : 'added') }, `${sign} ${node.text.trim()}`);
   const diff = html('div', { class: 'diff' });
   if (old) diff.append(line('−', old));
   if (now) diff.append(line('+', now));
-  parts.push(html('p', {}, html('span', { class: kind }, kind), ` by ${stage.name}: ${stage.about}`), diff);
+  parts.push(...changeBy(app, stage, index, old, now), diff);
   if (old && !now) {
     const stood = insteadOf(before, stage, index);
     if (stood.length)

@@ -162,3 +162,92 @@ fn lines_have_what_their_layers_do() {
     let least = 4 * (32 * 64 + 64);
     assert!(at(5) >= least, "{:?}", entry.line_peak);
 }
+
+fn compared(a: &str, b: &str, sets: &[&str]) -> PageData {
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let (a, b) = (observe("a.ron", a, &[], None).unwrap(), observe("b.ron", b, &sets, None).unwrap());
+    let mut data = page_data(&a, None).unwrap();
+    add_base(&mut data, (&a, None), (&b, None)).unwrap();
+    data
+}
+
+#[test]
+fn a_program_is_like_itself() {
+    let data = compared(SMALL, SMALL, &[]);
+    for entry in &data.entries {
+        let base = entry.base.as_ref().unwrap();
+        let sorted = |nodes: &[usize]| nodes.iter().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(&base.nodes), sorted(&entry.stages.last().unwrap().nodes), "{}", entry.name);
+        assert_eq!(base.changes.len(), entry.kernels.len());
+        assert!(base.changes.iter().all(|c| c.a.is_some() && c.a == c.b && c.from == c.to));
+    }
+    let against = data.against.unwrap();
+    assert_eq!(against.a.with, against.b.with);
+}
+
+/// Kernels of both are there once, and lead from one sum to the other, whatever was matched.
+#[test]
+fn changes_lead_from_one_program_to_the_other() {
+    let other = SMALL.replace("Relu()", "Tanh()").replace("Dense(2)", "Dense(2), BatchNorm()");
+    for data in [compared(SMALL, &other, &[]), compared(&other, SMALL, &["batch=6"])] {
+        let entry = &data.entries[data.main];
+        let base = entry.base.as_ref().unwrap();
+        let once = |side: &dyn Fn(&against::Change) -> Option<usize>, count: usize| {
+            let mut all: Vec<usize> = base.changes.iter().filter_map(side).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..count).collect::<Vec<_>>());
+        };
+        once(&|c| c.a, entry.kernels.len());
+        once(&|c| c.b, base.kernels.len());
+        let moved: f64 = base.changes.iter().map(|c| c.to - c.from).sum();
+        assert!((base.from + moved - base.to).abs() < 1e-12 && moved != 0.0);
+        let sizes: Vec<f64> = base.changes.iter().map(|c| (c.to - c.from).abs()).collect();
+        assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+        // Its graph is whole: every operand is there, each name once.
+        let names: std::collections::BTreeSet<usize> = base.nodes.iter().map(|&n| entry.nodes[n].name).collect();
+        assert_eq!(names.len(), base.nodes.len());
+        assert!(base.nodes.iter().all(|&n| entry.nodes[n].operands.iter().all(|o| names.contains(o))));
+    }
+}
+
+#[test]
+fn programs_without_a_common_entry_are_not_compared() {
+    let other = SMALL.replace("train_step", "another");
+    let (a, b) = (observe("a", SMALL, &[], None).unwrap(), observe("b", &other, &[], None).unwrap());
+    let mut data = page_data(&a, None).unwrap();
+    let error = add_base(&mut data, (&a, None), (&b, None)).unwrap_err().to_string();
+    assert!(error.contains("`train_step`") && error.contains("`another`"), "{error}");
+}
+
+#[test]
+fn changes_have_their_rules_and_passes_their_checks() {
+    let options = crate::compile::Options { validate: Some(0), ..Default::default() };
+    let observed = crate::inspect::observe_with("small.ron", SMALL, &options, None).unwrap();
+    let data = page_data(&observed, None).unwrap();
+    let entry = &data.entries[data.main];
+    assert!(!entry.rules.is_empty());
+    let mut ruled = 0;
+    for pair in entry.stages.windows(2) {
+        let of = |stage: &data::StageData| -> std::collections::BTreeMap<usize, usize> {
+            stage.nodes.iter().map(|&n| (entry.nodes[n].name, n)).collect()
+        };
+        let (before, after) = (of(&pair[0]), of(&pair[1]));
+        for (name, rules) in &pair[1].by {
+            ruled += 1;
+            assert!(!rules.is_empty() && rules.iter().all(|&r| r < entry.rules.len()));
+            assert_ne!(before.get(name), after.get(name), "{}: {} is as it was", pair[1].name, entry.names[*name]);
+        }
+        let is_checked = pair[1].check.is_some();
+        assert_eq!(is_checked, pair[1].name != crate::compile::DIFFERENTIATE, "{}", pair[1].name);
+        if let Some(check) = pair[1].check {
+            assert!(check.worst_relative_error < 1e-9 && (check.values > 0) == (pair[0].nodes != pair[1].nodes));
+        }
+    }
+    assert!(ruled > 0);
+    assert!(
+        page_data(&observe("small.ron", SMALL, &[], None).unwrap(), None).unwrap().entries[data.main]
+            .stages
+            .iter()
+            .all(|stage| stage.check.is_none())
+    );
+}

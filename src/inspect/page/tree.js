@@ -173,7 +173,8 @@ class GraphTree extends Tree {
       }
       return edges;
     });
-    for (const stage of entry.graphStages) {
+    this.stages = entry.baseStage ? [...entry.graphStages, entry.baseStage] : entry.graphStages;
+    for (const stage of this.stages) {
       for (const [kind, name, node] of stage.results) {
         const from = this.own.get(node);
         if (kind !== 'output' || !from) continue;
@@ -191,7 +192,7 @@ class GraphTree extends Tree {
   /** How long the longest path to it is, at the last stage that has it. */
   when(box) {
     if (box.isGroup || box.isLeaf || box.isResult) return undefined;
-    this.depths ??= [...this.entry.graphStages].reverse().reduce((depths, stage) => {
+    this.depths ??= [...this.stages].reverse().reduce((depths, stage) => {
       for (const node of stage.nodes) {
         if (depths.has(node.name)) continue;
         depths.set(
@@ -206,14 +207,14 @@ class GraphTree extends Tree {
 
   /** What there is at a stage: nodes and marks by a box's index, counts of groups, and which edges are there. */
   at(index) {
-    return (this.atStage[index] ??= this.collect(this.entry.graphStages[index]));
+    return (this.atStage[index] ??= this.collect(this.entry.stages[index]));
   }
 
   collect(stage) {
     const { entry } = this,
       count = this.boxes.length,
       changes = stage.changes;
-    const before = stage.index ? entry.graphStages[stage.index - 1] : null;
+    const { before } = stage;
     const here = {
       node: new Array(count),
       mark: new Array(count),
