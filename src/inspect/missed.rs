@@ -331,8 +331,8 @@ mod tests {
         );
         let (schedule, missed) = of(&text, "forward", &MACHINE);
         let is_state = |b: &BufferId| matches!(schedule.buffers[b.index()].role, BufferRole::State(_));
-        let update = schedule.kernels.iter().position(|k| k.writes.iter().any(is_state)).unwrap();
-        let into: Vec<&Missed> = missed.pairs.iter().filter(|pair| pair.to == update).collect();
+        let is_update = |k: usize| schedule.kernels[k].writes.iter().any(is_state);
+        let into: Vec<&Missed> = missed.pairs.iter().filter(|pair| is_update(pair.to)).collect();
         assert!(!into.is_empty(), "{missed:?}");
         for pair in into {
             // Nothing else is common to both: each buffer between them is not read again, and not written.

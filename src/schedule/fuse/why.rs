@@ -48,6 +48,8 @@ pub enum NotFused {
     Apart,
     #[error("nothing is against it now, but when it was tried other kernels had not been merged yet")]
     Order,
+    #[error("they were one kernel, but the algorithm of its contraction does not reduce what it would have to")]
+    Declined,
     #[error("fusion was turned off")]
     Off,
 }
@@ -72,6 +74,7 @@ impl NotFused {
             NotFused::NeedsBuffer(_) => "a value that must be in memory",
             NotFused::Unrelated | NotFused::Apart => "nothing in common",
             NotFused::Order => "the order of fusion",
+            NotFused::Declined => "declined by the algorithm",
             NotFused::Off => "fusion was off",
         }
     }
@@ -129,7 +132,7 @@ fn is_statistic(graph: &Graph, id: NodeId) -> bool {
 impl Groups<'_> {
     fn why_apart(&self, a: GroupId, b: GroupId) -> Option<NotFused> {
         if a == b {
-            return None;
+            return Some(NotFused::Declined);
         }
         let reads = |a: GroupId, b: GroupId| self.producers(a).contains(&b);
         let is_near = reads(a, b) || reads(b, a) || !self.reads[a].is_disjoint(&self.reads[b]);
