@@ -133,6 +133,7 @@ class GraphTree extends Tree {
   constructor(entry) {
     super(entry, 'graph');
     this.atStage = [];
+    this.stages = entry.baseStage ? [...entry.graphStages, entry.baseStage] : entry.graphStages;
     this.versions = new Map(); // box -> what stood for it, stage by stage, each once
     const plain = new Set();
     // An input that is only a key of random numbers says nothing.
@@ -173,7 +174,6 @@ class GraphTree extends Tree {
       }
       return edges;
     });
-    this.stages = entry.baseStage ? [...entry.graphStages, entry.baseStage] : entry.graphStages;
     for (const stage of this.stages) {
       for (const [kind, name, node] of stage.results) {
         const from = this.own.get(node);
