@@ -125,19 +125,21 @@ class AgainstView {
           row('live at most', base.lower_bound, entry.lower_bound, bytes),
         ),
       ),
-      html(
-        'p',
-        { class: 'note' },
-        'Nodes: ',
-        html('span', { class: 'added' }, `+${changes.added.size} only in A`),
-        ', ',
-        html('span', { class: 'removed' }, `−${changes.removed.size} only in B`),
-        ', ',
-        html('span', { class: 'changed' }, `~${changes.changed.size} not the same`),
-        ', ',
-        go,
-        '.',
-      ),
+      changes.added.size + changes.removed.size + changes.changed.size
+        ? html(
+            'p',
+            { class: 'note' },
+            'Nodes: ',
+            html('span', { class: 'added' }, `+${changes.added.size} only in A`),
+            ', ',
+            html('span', { class: 'removed' }, `−${changes.removed.size} only in B`),
+            ', ',
+            html('span', { class: 'changed' }, `~${changes.changed.size} not the same`),
+            ', ',
+            go,
+            '.',
+          )
+        : html('p', { class: 'note' }, 'The optimised graphs are the same.'),
     );
   }
 
