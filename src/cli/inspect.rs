@@ -181,6 +181,12 @@ fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData)
 
 /// The program of --against.
 fn other(args: &Args, program: &Path) -> Result<Observed> {
+    let is_profile = |text: String| Profile::subject_of(&text).is_ok();
+    if program.extension().is_some_and(|end| end == "json")
+        && atomic::read(program).ok().and_then(|bytes| String::from_utf8(bytes).ok()).is_some_and(is_profile)
+    {
+        bail!("{} is a profile, not a program: give it as --against-profile", program.display());
+    }
     let change = |options: &mut Options| aim(options, args.against_device.as_ref(), args.against_precision);
     let is_changed = args.against_device.is_some() || args.against_precision.is_some();
     let program = ProgramArgs { program: program.to_path_buf(), sets: args.against_sets.clone() };

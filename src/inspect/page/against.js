@@ -125,19 +125,21 @@ class AgainstView {
           row('live at most', base.lower_bound, entry.lower_bound, bytes),
         ),
       ),
-      html(
-        'p',
-        { class: 'note' },
-        'Nodes: ',
-        html('span', { class: 'added' }, `+${changes.added.size} only in A`),
-        ', ',
-        html('span', { class: 'removed' }, `−${changes.removed.size} only in B`),
-        ', ',
-        html('span', { class: 'changed' }, `~${changes.changed.size} not the same`),
-        ', ',
-        go,
-        '.',
-      ),
+      changes.added.size + changes.removed.size + changes.changed.size
+        ? html(
+            'p',
+            { class: 'note' },
+            'Nodes: ',
+            html('span', { class: 'added' }, `+${changes.added.size} only in A`),
+            ', ',
+            html('span', { class: 'removed' }, `−${changes.removed.size} only in B`),
+            ', ',
+            html('span', { class: 'changed' }, `~${changes.changed.size} not the same`),
+            ', ',
+            go,
+            '.',
+          )
+        : html('p', { class: 'note' }, 'The optimised graphs are the same.'),
     );
   }
 
@@ -177,19 +179,14 @@ class AgainstView {
       return html(
         'td',
         { class: 'fall' },
-        html('i', { class: kind, style: `left:${left.toFixed(3)}%;width:max(1px,${width.toFixed(3)}%)` }),
+        html('i', { class: kind, style: `left:${left.toFixed(3)}%;width:${width.toFixed(3)}%` }),
       );
     };
-    const total = (name, seconds) =>
-      html(
-        'tr',
-        { class: 'total' },
-        html('td', { class: 'text name' }, name),
-        html('td', {}, time(seconds)),
-        bar(zero, seconds, 'sum'),
-        html('td', {}),
-        html('td', {}),
-      );
+    const total = (name, seconds) => {
+      const value = side => html('td', {}, side === name ? time(seconds) : '');
+      const label = html('td', { class: 'text name' }, base.measured ? `${name}, a step` : `${name}, all kernels`);
+      return html('tr', { class: 'total' }, label, html('td'), bar(zero, seconds, 'sum'), value('B'), value('A'));
+    };
     const fate = ({ a, b }) => (a === null && b === null ? '' : a === null ? 'gone' : b === null ? 'new' : '');
     const body = html('tbody', {}, total('B', base.from));
     for (const { change, begin, end } of steps) {
@@ -198,10 +195,10 @@ class AgainstView {
         kind = to < from ? 'less' : to > from ? 'more' : '';
       const label = html('td', { class: 'text name' });
       if (kernel) label.append(html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }));
+      if (fate(change)) label.append(html('span', { class: 'chip fate-' + fate(change) }, fate(change)), ' ');
       label.append(
         html('span', { title: kernel?.name ?? 'the time of a step in which no kernel runs' }, this.words(change)),
       );
-      if (fate(change)) label.append(' ', html('span', { class: 'chip fate-' + fate(change) }, fate(change)));
       const row = html(
         'tr',
         { tabindex: 0 },

@@ -117,7 +117,8 @@ class Tree {
   size(box) {
     let width = 0,
       high = 24;
-    const badge = box.isGroup && this.kind === 'graph' ? 60 : 0;
+    // Against another program most groups have all three kinds of changes.
+    const badge = !box.isGroup || this.kind !== 'graph' ? 0 : this.entry.baseStage ? 90 : 60;
     for (const lines of this.allLines(box)) {
       width = Math.max(width, ...lines.map(textWidth), textWidth(lines[0]) + badge);
       if (lines.length > 1) high = 38;
@@ -132,6 +133,7 @@ Tree.made = 0;
 class GraphTree extends Tree {
   constructor(entry) {
     super(entry, 'graph');
+    this.stages = entry.baseStage ? [...entry.graphStages, entry.baseStage] : entry.graphStages;
     this.atStage = [];
     this.stages = entry.baseStage ? [...entry.graphStages, entry.baseStage] : entry.graphStages;
     this.versions = new Map(); // box -> what stood for it, stage by stage, each once
