@@ -146,7 +146,11 @@ def layers(page, settle, expect):
     expect(sums["all"] and sums["count"] == sums["of"], f"each kernel is in one layer: {sums}")
     expect(page.locator("#layers tbody tr.layer").count() == sums["names"], "every layer has a row")
     expect(page.locator("#layers circle").count() == sums["points"], "and its roles are under the roofline")
-    expect(page.locator("#layers path.ceiling.launches").count() >= 1, "with the ceilings of launches")
+    # A machine that is too slow for its launches to matter, as a busy one seems to be, has no such ceiling.
+    curves = page.evaluate("""LAUNCH_PARTS.filter(times =>
+        DATA.machine.launch_seconds * DATA.machine.bytes_per_second / times >= LEAST_MOVED).length""")
+    found = page.locator("#layers path.ceiling.launches").count()
+    expect(found == 0 if curves == 0 else 1 <= found <= curves, f"ceilings of launches: {found} of {curves}")
     caches = page.evaluate("app.entry.kernels.some(k => k.time && k.bytes / k.time.seconds > 1.05 * DATA.machine.bytes_per_second)")
     expect((page.locator("#layers path.ceiling.cache").count() == 1) == caches, "and what caches were seen to do")
     page.locator("#layers th button", has_text="bytes").first.click()
