@@ -101,6 +101,9 @@ def check_graph(page):
         boxes() == some and "BatchNorm 1 of generator, for fake_d" in details(), f"a group is chosen: {details()[:80]}"
     )
     expect("of ceiling" in details() and "kernels" in details(), "and has totals")
+    # At the edge of a small window it would move to show what is in it.
+    page.evaluate("id => { const g = app.views.graph; g.center(g.place(g.tree.byId.get(id))); }", group)
+    settle(page)
     before = box(group).bounding_box()
     box(group).press(" ")
     settle(page)
