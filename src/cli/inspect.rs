@@ -8,13 +8,13 @@ use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::inspect::page::{PageData, add_base, page_data, render};
+use gcc_gan::inspect::page::{PageData, add_base, check_program, page_data, render};
 use gcc_gan::inspect::profile::Profile;
 use gcc_gan::inspect::{Observed, summarise_values};
 use gcc_gan::ir::{Bindings, Value};
 use gcc_gan::kernel::target::Precision;
 use gcc_gan::schedule::Fusion;
-use gcc_gan::train::checkpoint;
+use gcc_gan::train::checkpoint::{self, Meta};
 use gcc_gan::train::session::{self, Session};
 use gcc_gan::train::{rundir, thousands};
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(output) = &args.output {
-        let files = [&args.profile, &args.against, &args.against_profile].into_iter().flatten();
+        let files = [&args.profile, &args.values, &args.against, &args.against_profile].into_iter().flatten();
         let read: Vec<&Path> = [&args.program.program].into_iter().chain(files).map(PathBuf::as_path).collect();
         check_output(output, &read)?;
     }
@@ -162,8 +162,14 @@ fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData)
         bail!("the program has no entry `{name}`");
     };
     let plan = observed.plan.clone();
-    let data = args.data.as_ref().unwrap_or(&meta.data);
-    let mut dataset = super::data::load_for(&plan, data, args.offline, false)?;
+    let source = args.data.as_ref().unwrap_or(&meta.data);
+    let mut dataset = super::data::load_for(&plan, source, args.offline, false)?;
+    let digest = Meta::new(&plan, &dataset, meta.seed).digest;
+    if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
+        bail!(
+            "it was trained on other images than {source} holds now: bring those back, or name what the step takes with --data"
+        );
+    }
     super::train::hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
     let mut session = Session::new(CpuDevice::new(1).load(Arc::new(plan))?, dataset, meta.seed)?;
@@ -213,6 +219,7 @@ fn profile_of(file: &Path, observed: &Observed) -> Result<Profile> {
     let wrong = || format!("{} cannot be shown", file.display());
     let text = String::from_utf8(bytes).with_context(wrong)?;
     let subject = Profile::subject_of(&text).with_context(wrong)?;
+    check_program(observed, &subject).with_context(wrong)?;
     let entry = entry_of(&observed.plan, Some(&subject.entry)).with_context(wrong)?;
     Profile::from_trace(&text, &entry.schedule).with_context(wrong)
 }

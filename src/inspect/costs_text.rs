@@ -41,14 +41,16 @@ pub fn explain_entry(observed: &Observed, entry: &str, machine: &Machine) -> Res
     if missed.pairs.len() > MOST {
         let _ = writeln!(text, "  and {} more that save less", missed.pairs.len() - MOST);
     }
-    let _ = writeln!(
-        text,
-        "  the {} add up to {}; all at once would save at most {}, and {}, since they overlap",
-        missed.pairs.len(),
-        time(missed.sum_seconds),
-        time(missed.together_seconds),
-        bytes(missed.together_bytes as usize)
-    );
+    let _ = match missed.pairs.len() {
+        0 => writeln!(text, "  none: no kernel reads what another one writes"),
+        count => writeln!(
+            text,
+            "  the {count} add up to {}; all at once would save at most {}, and {}",
+            time(missed.sum_seconds),
+            time(missed.together_seconds),
+            bytes(missed.together_bytes as usize)
+        ),
+    };
     if let Some(peak) = peak(schedule, plan.state_layout.bytes, machine) {
         let _ = write!(text, "\n{}", peak_text(&peak, schedule));
     }
@@ -56,7 +58,7 @@ pub fn explain_entry(observed: &Observed, entry: &str, machine: &Machine) -> Res
 }
 
 fn peak_text(peak: &Peak, schedule: &Schedule) -> String {
-    let over = schedule.arena_bytes - peak.bytes;
+    let over = schedule.arena_bytes.saturating_sub(peak.bytes);
     let tight = match over {
         0 => "the arena is as large: no plan of this schedule can be smaller".to_string(),
         _ => format!("the arena has {} more", bytes(over)),
@@ -64,7 +66,7 @@ fn peak_text(peak: &Peak, schedule: &Schedule) -> String {
     let (k, together) = (peak.at, bytes(peak.bytes));
     let mut text = format!("peak: {together} must be there together while kernel [{k}] runs; {tight}\n");
     let mut table = Table::new([Align::Right, Align::Right, Align::Right, Align::Right, Align::Left, Align::Left]);
-    table.row(["bytes", "would free", "peak falls", "costs", "buffer", "why"]);
+    table.row(["bytes", "would free", "falls at most", "costs", "buffer", "why"]);
     let (states, others): (Vec<_>, Vec<_>) = peak.buffers.iter().partition(|b| b.why == Why::State);
     let blank = || [String::new(), String::new(), String::new()];
     for live in others.iter().take(MOST) {
@@ -94,7 +96,12 @@ fn peak_text(peak: &Peak, schedule: &Schedule) -> String {
 }
 
 fn time(seconds: f64) -> String {
-    if seconds >= 1e-3 { format!("{:.2} ms", seconds * 1e3) } else { format!("{:.1} us", seconds * 1e6) }
+    match seconds {
+        1.0.. => format!("{seconds:.2} s"),
+        1e-3..1.0 => format!("{:.2} ms", seconds * 1e3),
+        1e-6..1e-3 => format!("{:.1} µs", seconds * 1e6),
+        _ => format!("{:.0} ns", seconds * 1e9),
+    }
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl History {
     }
 
     /// By the names of nodes, the rules that made, replaced or removed them on the way to a stage. Nothing of a pass that
-    /// is no table of rules.
+    /// is not a table of rules.
     pub fn rules(&self, stage: usize) -> BTreeMap<String, Vec<&'static Rule>> {
         match (stage.checked_sub(1).and_then(|before| self.stages.get(before)), self.stages.get(stage)) {
             (Some((_, before)), Some((_, after))) => self.logs[stage].by_name(before, after),

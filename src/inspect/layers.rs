@@ -177,7 +177,7 @@ fn parts(
         },
         None => TimePart {
             name: "launches",
-            about: "what a launch takes besides its work, on the machine that is assumed, once for each kernel",
+            about: "what a launch takes besides its work, once for each kernel",
             kernels: 0,
             seconds: machine.launch_seconds * costs.len() as f64,
         },

@@ -177,8 +177,10 @@ impl<'g> Ends<'g> {
         let stored: BTreeSet<NodeId> = computed.iter().flatten().copied().collect();
         let mut readers = HashMap::new();
         for (k, nodes) in computed.iter().enumerate() {
+            // What one node of a kernel has been through, another need not: the first to come to a value is named.
+            let mut seen = BTreeSet::new();
             for &node in nodes {
-                let (mut seen, mut stack) = (BTreeSet::new(), graph.operands(node));
+                let mut stack = graph.operands(node);
                 while let Some(id) = stack.pop() {
                     if stored.contains(&id) {
                         readers.entry((k, id)).or_insert(node);

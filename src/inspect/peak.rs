@@ -44,7 +44,7 @@ pub enum Why {
     Output,
 }
 
-/// What it would be to compute a buffer again behind the peak.
+/// What it would be to compute a buffer again after the peak.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Again {
@@ -61,7 +61,8 @@ pub enum Again {
         seconds: f64,
         /// Bytes that would be free at the peak.
         bytes: usize,
-        /// By how much the peak would fall: less, where as much is live at another kernel.
+        /// By how much the peak would fall at most: less than the bytes where as much is live at another kernel. The room of
+        /// the kernels while they run again is not counted.
         falls: usize,
     },
 }
@@ -141,7 +142,7 @@ struct Looked<'s> {
 #[derive(Default)]
 struct Needs {
     kernels: BTreeSet<usize>,
-    /// Buffers that would have to stay until then, and the kernel that last needs them now.
+    /// Buffers that would have to stay until then.
     kept: BTreeSet<usize>,
 }
 

@@ -438,13 +438,19 @@ impl Recorded {
 
 /// By position in the schedule, the bytes that are in use there: all state, and every buffer that is live.
 pub fn live_bytes(schedule: &Schedule, state_bytes: usize) -> Vec<usize> {
-    (0..schedule.kernels.len())
-        .map(|at| {
-            let passing = schedule.buffers.iter().filter(|b| !matches!(b.role, BufferRole::State(_)));
-            let live = passing.filter(|b| b.live.0 <= at && at < b.live.1);
-            state_bytes + live.map(|b| b.bytes().next_multiple_of(ALIGNMENT)).sum::<usize>()
-        })
-        .collect()
+    // By position, the bytes that begin to be live there and those that no longer are.
+    let mut changes = vec![(0, 0); schedule.kernels.len() + 1];
+    for buffer in schedule.buffers.iter().filter(|b| !matches!(b.role, BufferRole::State(_)) && b.live.0 < b.live.1) {
+        let bytes = buffer.bytes().next_multiple_of(ALIGNMENT);
+        let end = schedule.kernels.len();
+        changes[buffer.live.0.min(end)].0 += bytes;
+        changes[buffer.live.1.min(end)].1 += bytes;
+    }
+    let running = changes[..schedule.kernels.len()].iter().scan(state_bytes, |live, (more, less)| {
+        *live = *live + more - less;
+        Some(*live)
+    });
+    running.collect()
 }
 
 pub(super) fn median(values: &mut [f64]) -> f64 {

@@ -27,7 +27,7 @@ pub struct ValueSummary {
     /// The standard deviation, of all and not of a sample.
     pub deviation: f32,
     /// How many are in each of [`PARTS`] equal parts of the range, the fullest as 255; in base 64. Empty where all are
-    /// one number.
+    /// one number, or none is finite.
     pub histogram: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picture: Option<ValuePicture>,
@@ -99,7 +99,7 @@ fn histogram(values: impl Iterator<Item = f64>, low: f64, high: f64) -> String {
         counts[(((value - low) / (high - low) * PARTS as f64) as usize).min(PARTS - 1)] += 1;
     }
     let most = counts.iter().copied().max().unwrap_or_default().max(1);
-    // What is there is seen, however little it is.
+    // A part that is not empty shows, however few it holds.
     let heights = counts.map(|count| if count == 0 { 0 } else { (count * 255 / most).max(1) as u8 });
     STANDARD.encode(heights)
 }

@@ -1,4 +1,4 @@
-//! Who looks at a training run, and what is told.
+//! Who looks at a training run, and what it is told.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -13,7 +13,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The step at which a session is there. Epochs are counted from where it stands: those that are complete may have
+    /// The step at which a session has reached it. Epochs are counted from where it stands: those that are complete may have
     /// had other numbers of steps, where the data were changed on the way.
     pub fn last_step(self, session: &Session) -> u64 {
         let (per_epoch, position) = (session.steps_per_epoch(), session.position());

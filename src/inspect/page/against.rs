@@ -3,7 +3,7 @@
 //! The page's program is A, the other one B, and changes are told from B to A. Nodes are matched by their names, kernels by
 //! theirs and then by the nodes that they are built around.
 
-use super::data::{EntryData, Numbered, PageData, RoleData, kernel_role, node_data, of_program, results};
+use super::data::{EntryData, Numbered, PageData, RoleData, check_program, kernel_role, node_data, results};
 use crate::inspect::diff::lines;
 use crate::inspect::profile::{Profile, ProfileError};
 use crate::inspect::{Observed, by_name, kernel_core};
@@ -99,7 +99,7 @@ pub fn add_base(
     (base, base_profile): (&Observed, Option<&Profile>),
 ) -> Result<(), AgainstError> {
     if let Some(profile) = base_profile {
-        of_program(base, profile)?;
+        check_program(base, &profile.subject)?;
     }
     let names: BTreeSet<&str> = base.histories.iter().map(|h| h.entry.as_str()).collect();
     let ours: BTreeSet<&str> = observed.histories.iter().map(|h| h.entry.as_str()).collect();

@@ -8,7 +8,7 @@ use super::lines::{LineBytes, LineShare, Lines};
 use super::rules::{RuleData, Rules, check};
 use crate::exec::cuda;
 use crate::inspect::node_cost::{node_bytes, node_flops};
-use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, live_bytes};
+use crate::inspect::profile::{KernelTime, Launch, Profile, ProfileError, StepTime, Subject, live_bytes};
 use crate::inspect::{
     Costs, Group, History, MissedFusions, Observed, Peak, ValueSummary, by_name, costs, group_path, hand_overs,
     kernel_core, kernel_text, missed_fusions, peak, placement, strategy_of, value_count,
@@ -204,7 +204,7 @@ const MOST_LAUNCHES: usize = 20_000;
 /// When the profile is of another program.
 pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageData, ProfileError> {
     if let Some(profile) = profile {
-        of_program(observed, profile)?;
+        check_program(observed, &profile.subject)?;
     }
     let machine = profile.map_or(Machine::NOMINAL, |p| p.subject.machine);
     let main = profile.map_or(observed.main_entry(), |p| p.subject.entry.as_str());
@@ -230,13 +230,17 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
 ///
 /// # Errors
 /// When it is of another.
-pub(super) fn of_program(observed: &Observed, Profile { subject, .. }: &Profile) -> Result<(), ProfileError> {
+pub fn check_program(observed: &Observed, subject: &Subject) -> Result<(), ProfileError> {
     let (name, sets) = (&observed.plan.name, &observed.plan.source.overrides);
     if (&subject.program, &subject.sets) == (name, sets) {
         return Ok(());
     }
-    let what = format!("`{}` with {:?}, and this is `{name}` with {sets:?}", subject.program, subject.sets);
-    Err(ProfileError::OtherProgram(what))
+    let with = |sets: &[String]| match sets {
+        [] => " without --set".to_string(),
+        sets => sets.iter().map(|set| format!(" --set {set}")).collect(),
+    };
+    let (theirs, ours) = (with(&subject.sets), with(sets));
+    Err(ProfileError::OtherProgram(format!("it is of `{}`{theirs}, and this is `{name}`{ours}", subject.program)))
 }
 
 /// Numbers names and nodes, each stored once.

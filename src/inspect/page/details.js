@@ -115,7 +115,7 @@ class Details {
         ['FLOPs', count(sum(k => k.flops))],
         ['bytes moved', bytes(sum(k => k.bytes))],
         ['arena', `${bytes(entry.arena)} (lower bound ${bytes(entry.lower_bound)})`],
-        ['at the ceilings', time(sum(k => k.ceiling)) + (entry.profile ? '' : ' on a nominal machine')],
+        ['at the ceilings', time(sum(k => k.ceiling)) + (entry.profile ? '' : ` of ${CEILINGS_OF}`)],
         entry.profile && ['measured', `${time(entry.profile.step.seconds)} on ${entry.profile.device}`],
       ]),
       ...valuesOverview(this.app),

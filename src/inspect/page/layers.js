@@ -124,7 +124,7 @@ class LayersView {
           ? ''
           : `From one step to the next pass ${time(between)} more: inputs are copied in, and the profiler notes its times. `) +
         'Reading data is not in a profile, whose inputs are made once.'
-      : `Not measured: at the ceilings of an assumed machine the kernels of a step take ${time(sum)}. What passes between ` +
+      : `Not measured: at the ceilings of ${CEILINGS_OF} the kernels of a step take ${time(sum)}. What passes between ` +
         'kernels and between steps is known with a profile.';
     return html('div', { class: 'whole' }, html('p', { class: 'note' }, note), bar, legend);
   }

@@ -68,8 +68,7 @@ impl<'a> Lines<'a> {
         Lines { observed, graph, schedule, placed, by_name }
     }
 
-    /// By a kernel's position, its shares: by line, then in the order in which its nodes come. `nodes_of` has the
-    /// nodes that each computes.
+    /// By a kernel's position, its shares, by line. `nodes_of` has the nodes that each computes.
     pub(super) fn shares(
         &self,
         nodes_of: &[Vec<NodeId>],

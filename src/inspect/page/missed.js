@@ -79,7 +79,7 @@ class MissedView {
         'p',
         { class: 'note' },
         `${many(entry.missed.pairs.length, 'pair')} of kernels hand a value on through memory. As one kernel each would save `,
-        `a launch, and the bytes that need not be written and read again, at the ceilings of ${entry.profile ? 'the measured' : 'an assumed'} `,
+        `a launch, and the bytes that need not be written and read again, at the ceilings of ${CEILINGS_OF} `,
         `machine (${ceilings}); less where arithmetic takes as long anyway. Choose a reason to see its pairs.`,
       ),
     ];

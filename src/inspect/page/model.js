@@ -3,7 +3,10 @@
 
 const DATA = JSON.parse(document.getElementById('data').textContent);
 
-// The last stage is not a graph's.
+// The ceilings are those of the machine that a profile was measured on, for entries without times too.
+const CEILINGS_OF = DATA.entries.some(entry => entry.profile) ? 'the measured machine' : 'an assumed machine';
+
+// The stage that is not a graph's.
 const KERNELS = 'kernels';
 
 class Entry {

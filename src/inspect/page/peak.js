@@ -134,7 +134,7 @@ class PeakPanel {
       ['buffer', 'What is live at the peak', true],
       ['why it is there', 'The next kernel that needs it', true],
       ['would free', 'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead'],
-      ['peak falls', 'Less than what is freed where as much is live at another kernel'],
+      ['falls at most', 'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, and without the room of what runs again'],
       ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
       ['run again', 'These kernels', true],
     ];

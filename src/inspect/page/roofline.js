@@ -72,7 +72,7 @@ class Roofline {
         'text',
         { class: 'small', x: W - right, y: y(machine.flops_per_second) - 5, 'text-anchor': 'end' },
         `${(machine.flops_per_second / 1e9).toFixed(0)} GFLOP/s, ${(machine.bytes_per_second / 1e9).toFixed(0)} GB/s `,
-        entry.profile ? 'measured' : 'assumed',
+        CEILINGS_OF.split(' ')[1],
       ),
     );
     chart.append(...this.ceilings({ x, y, x0, x1, y0, left, right: W - right, top }));

@@ -7,7 +7,7 @@ const ROLE_ORDER = ['forward', 'gradient', 'optimiser'];
 const SHARED =
   'A kernel takes one time. It is shared among the lines of its nodes by what each node does in it: the time of its ' +
   'FLOPs at the machine’s peak, and of the bytes that it loads and stores itself at the memory’s. So the lines, ' +
-  'and what has no line, add up to all kernels.';
+  'and what has no line, add up to all kernels. (Layers counts a kernel whole, for the layer that it is built around.)';
 
 /** A kernel's measured time in seconds, or the least that the ceilings allow where nothing was measured. */
 const secondsOf = kernel => kernel.time?.seconds ?? kernel.ceiling;
@@ -39,7 +39,8 @@ function lineCosts(entry) {
       if (!call) cost.calls.set(share.call, (call = { ...none(), role: share.role }));
       for (const sum of [cost, call]) {
         sum.seconds += seconds;
-        sum.ceiling += share.time * kernel.ceiling;
+        // What a launch takes is no work of the line's.
+        sum.ceiling += share.time * (kernel.ceiling - DATA.machine.launch_seconds);
         sum.flops += share.flops;
         sum.bytes += share.bytes;
       }
@@ -228,7 +229,7 @@ class SourceView {
       { profile } = entry;
     const what = profile
       ? `Measured on ${profile.device}, the mean of a typical step of ${profile.steps}`
-      : 'Predicted: the least time that the ceilings of a nominal machine allow; nothing was measured';
+      : `Predicted: the least time that the ceilings of ${CEILINGS_OF} allow; nothing was measured`;
     return html(
       'p',
       { class: 'note row source-head' },
@@ -390,7 +391,7 @@ class SourceView {
   }
 }
 
-/** The calls and updates that share a line, the dearest first. */
+/** The calls and updates that share a line, the slowest first. */
 function callsOf(entry, cost) {
   const name = ([call, { role }]) =>
     (call === null ? ROLE_WORDS[role] : entry.groups[call].label) +

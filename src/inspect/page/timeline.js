@@ -71,7 +71,7 @@ class TimelineView extends ZoomedChart {
         html(
           'span',
           {},
-          `Predicted: ${time(clock.total / 1e6)}, each kernel with the least time that the ceilings of a nominal machine `,
+          `Predicted: ${time(clock.total / 1e6)}, each kernel with the least time that the ceilings of ${CEILINGS_OF} `,
           'allow. Nothing was measured; these two commands bring times in:',
         ),
         html('span', { class: 'grow' }),

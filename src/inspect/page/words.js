@@ -24,7 +24,8 @@ function bytes(n) {
 function time(seconds) {
   if (!seconds) return '0';
   if (seconds >= 1) return seconds.toFixed(2) + ' s';
-  return seconds >= 1e-3 ? (seconds * 1e3).toFixed(2) + ' ms' : (seconds * 1e6).toFixed(1) + ' µs';
+  if (seconds >= 1e-3) return (seconds * 1e3).toFixed(2) + ' ms';
+  return seconds >= 1e-6 ? (seconds * 1e6).toFixed(1) + ' µs' : (seconds * 1e9).toFixed(0) + ' ns';
 }
 
 function percent(part) {
