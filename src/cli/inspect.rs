@@ -8,7 +8,7 @@ use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::inspect::page::{PageData, add_base, check_program, page_data, render};
+use gcc_gan::inspect::page::{PageData, add_base, arguments, check_program, page_data, render};
 use gcc_gan::inspect::profile::Profile;
 use gcc_gan::inspect::{Observed, summarise_values};
 use gcc_gan::ir::{Bindings, Value};
@@ -120,6 +120,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut data = page_data(&observed, profile.as_ref()).with_context(|| {
         args.profile.as_ref().map_or(String::new(), |file| format!("{} cannot be shown", file.display()))
     })?;
+    // As it was named here: a built-in program has no file, and a plan keeps its sizes.
+    if let Some(program) = args.program.program.to_str() {
+        data.arguments = arguments(program, &args.program.sets);
+    }
     if let Some(run) = &args.values {
         add_values(&args, run, &observed, &mut data)
             .with_context(|| format!("the values of {} cannot be shown", run.display()))?;

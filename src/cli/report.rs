@@ -84,8 +84,10 @@ fn page(runs: &[Run], samples: Option<usize>) -> Result<String> {
     for run in &data.runs {
         let note = |text: String| super::print(&format!("note: {}: {text}", run.folder));
         let shown = run.samples.len();
-        if shown < run.all_samples && samples.is_none() {
-            note(format!("{shown} of its {} sample images are shown; --samples sets another number", run.all_samples))?;
+        // Who wants none knows.
+        if shown < run.all_samples && samples != Some(0) {
+            let hint = if samples.is_none() { "; --samples sets another number" } else { "" };
+            note(format!("{shown} of its {} sample images are shown{hint}", run.all_samples))?;
         }
         if let Some(problem) = &run.problem {
             note(format!("its program is not shown: {problem}"))?;

@@ -3,7 +3,7 @@
 use super::profile::origin::{KernelOrigin, KernelRole, REST, kernel_origins};
 use super::profile::{KernelTime, Profile, median};
 use crate::ir::Graph;
-use crate::kernel::body::{Body, BufferId, Expr, Exprs, Kernel, Operand};
+use crate::kernel::body::{Body, BufferId, Expr, Kernel, Nest};
 use crate::kernel::cost::{bytes_moved, flops, multiplied};
 use crate::kernel::schedule::Schedule;
 use crate::plan::Machine;
@@ -149,7 +149,10 @@ fn parts(
         ("forward", "kernels that compute values"),
         ("backward", "kernels that compute gradients"),
         ("update", "kernels that update parameters and the optimiser's state"),
-        ("draws", "kernels that draw random numbers, with what is fused with them"),
+        (
+            "draws",
+            "kernels that draw random numbers, with what is fused with them; contractions that draw a mask are not among them",
+        ),
         ("copies", "kernels that only copy"),
     ];
     let part_of = |k: usize| match &origins[k] {
@@ -197,17 +200,11 @@ fn between_steps(profile: &Profile) -> Option<f64> {
     (!gaps.is_empty()).then(|| median(&mut gaps))
 }
 
-/// Whether a kernel draws random numbers.
+/// Whether a kernel is there to draw random numbers: a contraction or a reduction that draws its own mask is not.
 fn draws(kernel: &Kernel) -> bool {
-    let any = |exprs: &Exprs<BufferId>| exprs.iter().any(|expr| matches!(expr, Expr::Random { .. }));
-    match &kernel.body {
-        Body::Nests(nests) => nests.iter().any(|nest| any(&nest.exprs)),
-        Body::Contraction(c) => {
-            let is_drawn = |operand: &Operand<BufferId>| matches!(operand, Operand::Computed { exprs } if any(exprs));
-            any(&c.exprs) || c.operands.iter().any(is_drawn)
-        }
-        Body::Transform(t) => any(&t.exprs),
-    }
+    let is_random = |expr: &Expr<BufferId>| matches!(expr, Expr::Random { .. });
+    let draws = |nest: &Nest<BufferId>| !nest.reduced.contains(&true) && nest.exprs.iter().any(is_random);
+    matches!(&kernel.body, Body::Nests(nests) if nests.iter().any(draws))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::passes::Compared;
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
+use crate::train::starts::quoted;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,6 +27,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct PageData {
     pub program: String,
     pub file: String,
+    /// What a command takes to compile it again: the program and its `--set`s.
+    pub arguments: String,
     pub source: String,
     pub sets: Vec<String>,
     /// The ceilings behind the least times: measured where there is a profile, else nominal.
@@ -217,6 +220,7 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
     Ok(PageData {
         program: observed.plan.name.clone(),
         file: observed.file.clone(),
+        arguments: arguments(&observed.file, &observed.sets),
         source: observed.text.clone(),
         sets: observed.sets.clone(),
         machine,
@@ -224,6 +228,11 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
         entries,
         against: None,
     })
+}
+
+/// A program and its `--set`s as a shell takes them.
+pub fn arguments(program: &str, sets: &[String]) -> String {
+    quoted([program].into_iter().chain(sets.iter().flat_map(|set| ["--set", set.as_str()])))
 }
 
 /// Whether a profile is of a program, by its name and sizes.

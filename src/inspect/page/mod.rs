@@ -20,7 +20,7 @@ use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
 pub use against::{AgainstData, AgainstError, add_base};
-pub use data::{EntryData, PageData, ValuesData, check_program, page_data};
+pub use data::{EntryData, PageData, ValuesData, arguments, check_program, page_data};
 pub use lines::{LineBytes, LineShare};
 
 const PAGE: &str = include_str!("page.html");

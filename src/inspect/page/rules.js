@@ -105,7 +105,7 @@ function checkSection(app) {
     checked = entry.graphStages.filter(stage => stage.check);
   const parts = [html('h3', {}, 'Checked')];
   if (!checked.length) {
-    const command = `gcc-gan inspect ${DATA.file} --validate`;
+    const command = `gcc-gan inspect ${DATA.arguments} --validate -o ${DATA.program}.html`;
     parts.push(
       html(
         'p',

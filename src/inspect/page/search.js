@@ -134,7 +134,10 @@ class Search {
     const exact =
       words.length === 2 && words[0] === 'kernel' ? Number(words[1]) : Number((/^[#k](\d+)$/.exec(words[0]) ?? [])[1]);
     this.hits = this.corpus().filter(item => tests.every(test => test.test(item.hay)));
-    const rank = item => (item.chosen.kind === 'kernel' && item.chosen.id === exact ? -1000 : item.rank);
+    const whole = text.trim().toLowerCase(),
+      isMeant = item =>
+        item.chosen.kind === 'kernel' ? item.chosen.id === exact : item.chosen.kind === 'node' && item.name.toLowerCase() === whole;
+    const rank = item => (isMeant(item) ? -1000 : item.rank);
     this.hits.sort((a, b) => rank(a) - rank(b));
     app.setHits(this.hits.slice(0, MOST_MARKED));
     this.paint();

@@ -80,8 +80,8 @@ class TimelineView extends ZoomedChart {
       html(
         'pre',
         {},
-        `gcc-gan profile ${DATA.file} --steps 20 -o step.json\n`,
-        `gcc-gan inspect ${DATA.file} --profile step.json -o ${DATA.program}.html`,
+        `gcc-gan profile ${DATA.arguments} --entry ${this.app.entry.name} --steps 20 -o step.json\n`,
+        `gcc-gan inspect ${DATA.arguments} --profile step.json -o ${DATA.program}.html`,
       ),
     );
     this.paint();
@@ -109,7 +109,7 @@ class TimelineView extends ZoomedChart {
     chart.append(
       svg('defs', {}, svg('clipPath', { id: 'times' }, svg('rect', { x: left, y: 0, width: right - left, height: H }))),
     );
-    for (const tick of ticksBetween(now.x0, now.x1, 10)) {
+    for (const tick of ticksBetween(now.x0, now.x1, 10, (right - left) / 150)) {
       chart.append(
         svg('line', { class: 'grid', x1: this.x(tick), x2: this.x(tick), y1: 18, y2: H }),
         svg('text', { class: 'small', x: this.x(tick), y: 12, 'text-anchor': 'middle' }, time(tick / 1e6)),

@@ -87,6 +87,20 @@ function valueParts(value) {
   return parts;
 }
 
+/** The node whose value stands for a closed group: its last that something outside uses, or that is a result. */
+function resultOf(app, id) {
+  const { entry } = app,
+    stage = app.stage instanceof Stage ? app.stage : entry.last,
+    group = entry.groups.findIndex(found => found.id === id),
+    inside = new Set(),
+    isUsed = new Set(stage.results.map(([, , n]) => n));
+  for (const node of stage.nodes) if (node.groups.includes(group)) inside.add(node.name);
+  for (const node of stage.nodes) if (!inside.has(node.name)) for (const o of node.operands) isUsed.add(o);
+  const known = n => inside.has(n) && isUsed.has(n) && entry.valueOf(entry.names[n]);
+  const last = stage.nodes.map(node => node.name).findLast(known);
+  return last === undefined ? null : entry.names[last];
+}
+
 /** The parts of the side panel on a node's value; nothing without values. */
 function valueSection(entry, name) {
   const value = entry.valueOf(name);
@@ -138,7 +152,8 @@ class ValueHover {
       const { core } = entry.kernels[found.kernel];
       return core === null ? null : entry.names[core];
     }
-    const node = found.isGroup ? null : here.node?.[found.index];
+    if (found.isGroup) return app.views.graph.isOpen(found) ? null : resultOf(app, found.id);
+    const node = here.node?.[found.index];
     return node ? entry.names[node.name] : null;
   }
 

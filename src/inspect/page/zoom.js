@@ -166,9 +166,9 @@ class ZoomedChart {
   }
 }
 
-/** Round numbers between two, some six of them; `radix` is 1024 for bytes. */
-function ticksBetween(from, to, radix) {
-  const rough = (to - from) / 6,
+/** Round numbers between two, some `wanted` of them; `radix` is 1024 for bytes. */
+function ticksBetween(from, to, radix, wanted = 6) {
+  const rough = (to - from) / wanted,
     power = radix ** Math.floor(Math.log(Math.max(rough, 1e-12)) / Math.log(radix));
   let step = power;
   const factors = radix === 1024 ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512] : [1, 2, 5];
