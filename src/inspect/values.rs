@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Parts of a histogram.
+/// Parts of a histogram; the summary tells of 32.
 const PARTS: usize = 32;
 /// Pixels on a side that a picture may have, all its tiles together: hundreds of pictures are on a page.
 const SIDE: usize = 60;
@@ -26,7 +26,7 @@ pub struct ValueSummary {
     pub mean: f32,
     /// The standard deviation, of all and not of a sample.
     pub deviation: f32,
-    /// How many are in each of [`PARTS`] equal parts of the range, the fullest as 255; in base 64. Empty where all are
+    /// How many are in each of 32 equal parts of the range, the fullest as 255; in base 64. Empty where all are
     /// one number, or none is finite.
     pub histogram: String,
     #[serde(skip_serializing_if = "Option::is_none")]
