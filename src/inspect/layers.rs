@@ -84,7 +84,7 @@ pub fn costs(
         Cost {
             flops,
             bytes,
-            arithmetic: machine.seconds(flops, 0, multiplied(kernel, buffers)) - machine.launch_seconds,
+            arithmetic: flops as f64 / machine.flops_ceiling(multiplied(kernel, buffers)),
             memory: bytes as f64 / machine.bytes_per_second,
             seconds: measured.map(|(_, times)| times[k].seconds),
             draws: draws(kernel),

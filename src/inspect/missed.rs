@@ -246,8 +246,7 @@ impl Costs<'_> {
         let moved: u64 = of.iter().map(|k| bytes_moved(k, buffers)).sum();
         let bytes = moved - left;
         let machine = self.machine;
-        let work = |flops, bytes, what| machine.seconds(flops, bytes, what) - machine.launch_seconds;
-        let arithmetic = |k: &Kernel| work(flops(k), 0, multiplied(k, buffers));
+        let arithmetic = |k: &Kernel| flops(k) as f64 / machine.flops_ceiling(multiplied(k, buffers));
         let memory = |bytes: u64| bytes as f64 / machine.bytes_per_second;
         let apart: f64 = of.iter().map(|k| arithmetic(k).max(memory(bytes_moved(k, buffers)))).sum();
         let as_one = of.iter().map(|k| arithmetic(k)).sum::<f64>().max(memory(left));

@@ -29,11 +29,17 @@ impl Machine {
 
     /// The time for this work at the lower of the two ceilings.
     pub fn seconds(&self, flops: u64, bytes: u64, multiplied: Multiplied) -> f64 {
-        let flops_per_second = match multiplied {
+        let (arithmetic, memory) =
+            (flops as f64 / self.flops_ceiling(multiplied), bytes as f64 / self.bytes_per_second);
+        self.launch_seconds + arithmetic.max(memory)
+    }
+
+    /// FLOP/s at most, of kernels that multiply this.
+    pub fn flops_ceiling(&self, multiplied: Multiplied) -> f64 {
+        match multiplied {
             Multiplied::F32 => self.flops_per_second,
             Multiplied::Bf16 => self.bf16_flops_per_second.unwrap_or(self.flops_per_second),
-        };
-        self.launch_seconds + (flops as f64 / flops_per_second).max(bytes as f64 / self.bytes_per_second)
+        }
     }
 
     /// The time that a kernel takes at the ceilings: a lower bound.

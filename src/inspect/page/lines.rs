@@ -12,7 +12,7 @@ use crate::inspect::node_cost::node_flops;
 use crate::inspect::{Colour, Observed, Placement, group_path, kernel_core};
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{BufferId, Kernel};
-use crate::kernel::cost::{Machine, Multiplied, bytes_moved, flops, multiplied};
+use crate::kernel::cost::{Machine, bytes_moved, flops, multiplied};
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -98,10 +98,7 @@ impl<'a> Lines<'a> {
             work.entry(id).or_default().flops = node_flops(self.graph, id) as f64;
         }
         scale_flops(&mut work, core, flops(kernel) as f64);
-        let peak = match multiplied(kernel, &self.schedule.buffers) {
-            Multiplied::F32 => machine.flops_per_second,
-            Multiplied::Bf16 => machine.bf16_flops_per_second.unwrap_or(machine.flops_per_second),
-        };
+        let peak = machine.flops_ceiling(multiplied(kernel, &self.schedule.buffers));
         let seconds = |work: &Work| work.flops / peak + work.bytes / machine.bytes_per_second;
         let whole: f64 = work.values().map(seconds).sum();
         let mut shares: Vec<LineShare> = Vec::new();

@@ -9,6 +9,9 @@ const CEILINGS_OF = DATA.entries.some(entry => entry.profile) ? 'the measured ma
 // The stage that is not a graph's.
 const KERNELS = 'kernels';
 
+/** A kernel's measured time in seconds, or the least that the ceilings allow where nothing was measured. */
+const secondsOf = kernel => kernel.time?.seconds ?? kernel.ceiling;
+
 class Entry {
   constructor(data) {
     Object.assign(this, data);
@@ -63,6 +66,11 @@ class Entry {
   /** The number of a name; nothing where there is no such node. */
   indexOf(name) {
     return (this.nameIndex ??= new Map(this.names.map((text, i) => [text, i]))).get(name);
+  }
+
+  /** All kernels, in seconds; added up once. */
+  get kernelSeconds() {
+    return (this.cachedSeconds ??= this.kernels.reduce((sum, kernel) => sum + secondsOf(kernel), 0));
   }
 
   /** What the value of a node looks like, where values are known. */

@@ -9,9 +9,6 @@ const SHARED =
   'FLOPs at the machine’s peak, and of the bytes that it loads and stores itself at the memory’s. So the lines, ' +
   'and what has no line, add up to all kernels. (Layers counts a kernel whole, for the layer that it is built around.)';
 
-/** A kernel's measured time in seconds, or the least that the ceilings allow where nothing was measured. */
-const secondsOf = kernel => kernel.time?.seconds ?? kernel.ceiling;
-
 /** By line, what it costs; 0 is what has no line. Made once for an entry. */
 function lineCosts(entry) {
   if (entry.lineCosts) return entry.lineCosts;
@@ -292,11 +289,6 @@ class SourceView {
     return [html('span', { class: 'bar-of' }), ...cells];
   }
 
-  /** All kernels, in seconds. */
-  get whole() {
-    return this.app.entry.kernels.reduce((sum, kernel) => sum + secondsOf(kernel), 0);
-  }
-
   /** What is shown on hover. */
   hint(line, cost) {
     const { entry } = this.app,
@@ -306,7 +298,7 @@ class SourceView {
     );
     const calls = callsOf(entry, cost).map(({ name, seconds }) => `    ${time(seconds)}  ${name}`);
     return [
-      `line ${line}: ${time(cost.seconds)} ${said}, ${percent(cost.seconds / this.whole)} of all kernels`,
+      `line ${line}: ${time(cost.seconds)} ${said}, ${percent(cost.seconds / this.app.entry.kernelSeconds)} of all kernels`,
       entry.profile && cost.seconds ? `${percent(cost.ceiling / cost.seconds)} of the ceiling` : '',
       roles.join(', '),
       ...(calls.length > 12 ? [...calls.slice(0, 12), `    and ${calls.length - 12} more`] : calls),
@@ -319,7 +311,7 @@ class SourceView {
 
   blockHint(line, block) {
     return (
-      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ${percent(block.seconds / this.whole)} of all ` +
+      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ${percent(block.seconds / this.app.entry.kernelSeconds)} of all ` +
       `kernels; ${bytes(block.peak)} at the peak, ${count(block.flops)}FLOP, ${many(block.kernels.size, 'kernel')}`
     );
   }
@@ -408,7 +400,7 @@ function lineSections(panel, line) {
   const { entry } = panel.app,
     cost = lineCosts(entry).get(line);
   if (!cost) return [html('p', { class: 'hint' }, 'Nothing that runs comes from this line.')];
-  const whole = entry.kernels.reduce((sum, kernel) => sum + secondsOf(kernel), 0);
+  const whole = entry.kernelSeconds;
   const kernels = [...cost.kernels].sort((a, b) => b[1] - a[1]),
     calls = callsOf(entry, cost),
     roles = ROLE_ORDER.filter(role => cost.roles[role]).map(role => `${ROLE_WORDS[role]} ${time(cost.roles[role])}`);
