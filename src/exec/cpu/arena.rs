@@ -106,11 +106,14 @@ pub struct Location {
     /// A multiple of [`ALIGNMENT`].
     pub byte: usize,
     pub dtype: DType,
+    /// Whether what a kernel stores there is read so much later that no cache holds it until then.
+    pub is_far: bool,
 }
 
 impl Location {
+    /// Of what may well be read soon.
     pub fn new(byte: usize, dtype: DType) -> Location {
-        Location { byte, dtype }
+        Location { byte, dtype, is_far: false }
     }
 
     /// In elements of its type, as the arena's functions count.
@@ -238,6 +241,29 @@ impl Arena {
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()) };
     }
 
+    /// Writes words of a tensor from element `start` on: past the caches where it is read much later, but for lines that
+    /// are written in part.
+    ///
+    /// # Safety
+    /// As for [`Arena::store`], and as for [`Arena::stream`] where the tensor is far: `values` must not be in it then.
+    pub unsafe fn store_in(&self, to: Location, start: usize, values: &[f32]) {
+        const LINE: usize = ALIGNMENT / size_of::<f32>();
+        let start = to.first() + start;
+        if !to.is_far {
+            // SAFETY: by the caller's word.
+            return unsafe { self.store(start, values) };
+        }
+        let (head, rest) = values.split_at((start.next_multiple_of(LINE) - start).min(values.len()));
+        let (lines, tail) = rest.as_chunks::<LINE>();
+        let middle = start + head.len();
+        // SAFETY: by the caller's word; the three parts lie side by side.
+        unsafe {
+            self.store(start, head);
+            self.stream(middle, lines);
+            self.store(middle + lines.len() * LINE, tail);
+        }
+    }
+
     /// Waits until what this thread has streamed is in memory.
     #[allow(clippy::unused_self)]
     pub fn settle(&self) {
@@ -310,6 +336,26 @@ mod tests {
             unsafe { arena.stream(start, &lines) };
             arena.settle();
             assert_eq!(arena.read::<f32>(start, 32), lines.as_flattened());
+        }
+    }
+
+    #[test]
+    fn words_are_stored_near_and_far_alike() {
+        let values: Vec<f32> = (1..200).map(|i| i as f32).collect();
+        for (is_far, start, len) in [false, true].iter().flat_map(|far| {
+            [(0, 32), (0, 7), (3, 5), (3, 13), (3, 14), (15, 17), (16, 100), (21, 150)].map(|(s, l)| (*far, s, l))
+        }) {
+            let mut memory = Memory::new(1024, "a test").unwrap();
+            // SAFETY: one thread.
+            let arena = unsafe { Arena::new(memory.all()) };
+            let to = Location { is_far, ..Location::new(ALIGNMENT, DType::F32) };
+            // SAFETY: as above; no slice is in use.
+            unsafe { arena.store_in(to, start, &values[..len]) };
+            arena.settle();
+            assert_eq!(arena.read::<f32>(16 + start, len), &values[..len], "{is_far} {start} {len}");
+            let around =
+                [arena.read::<f32>(0, 16 + start), arena.read::<f32>(16 + start + len, 256 - 16 - start - len)];
+            assert!(around.concat().iter().all(|x| *x == 0.0), "{is_far} {start} {len}");
         }
     }
 

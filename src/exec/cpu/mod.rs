@@ -7,6 +7,7 @@
 mod arena;
 mod ceilings;
 mod contraction;
+mod far;
 mod fold;
 mod gemm;
 mod nest;
@@ -183,7 +184,8 @@ impl CpuExecutor {
                     let mut task = task;
                     for nest in nests {
                         if task < nest.tasks() {
-                            return nest.run(task, arena, &mut worker(index).nest);
+                            nest.run(task, arena, &mut worker(index).nest);
+                            return arena.settle();
                         }
                         task -= nest.tasks();
                     }
@@ -191,7 +193,10 @@ impl CpuExecutor {
             }
             KernelProgram::Contraction(contraction) => {
                 for phase in &contraction.phases {
-                    run(phase.tasks(), &|task, index| phase.run(task, arena, &mut worker(index)));
+                    run(phase.tasks(), &|task, index| {
+                        phase.run(task, arena, &mut worker(index));
+                        arena.settle();
+                    });
                 }
             }
             KernelProgram::Transform(transform) => {
@@ -208,7 +213,7 @@ fn place(name: &str, ty: &Type, offset: usize) -> TensorSpan {
 impl EntryProgram {
     fn new(entry: &EntryPlan, isa: Isa) -> EntryProgram {
         let buffers = &entry.schedule.buffers;
-        let place_of = |id: BufferId| Location::new(buffers[id.index()].offset, buffers[id.index()].dtype);
+        let far = far::stores(&entry.schedule);
         let of_buffer = |name: &str, b: &Buffer| TensorSpan {
             name: name.into(),
             at: Location::new(b.offset, b.dtype),
@@ -221,7 +226,15 @@ impl EntryProgram {
             })
             .collect();
         EntryProgram {
-            kernels: entry.schedule.kernels.iter().map(|k| KernelProgram::new(k, isa, &place_of)).collect(),
+            kernels: (entry.schedule.kernels.iter().zip(&far))
+                .map(|(kernel, far)| {
+                    let place = |id: BufferId| {
+                        let Buffer { offset, dtype, .. } = buffers[id.index()];
+                        Location { is_far: far.contains(&id), ..Location::new(offset, dtype) }
+                    };
+                    KernelProgram::new(kernel, isa, &place)
+                })
+                .collect(),
             inputs,
             outputs: entry.schedule.outputs.iter().map(|o| of_buffer(&o.name, &buffers[o.buffer.index()])).collect(),
         }

@@ -318,7 +318,7 @@ pub fn write(registers: &Registers, stores: &[Write], around: Surroundings, segm
             unsafe {
                 let first = store.base.first();
                 match (&store.to, store.base.dtype) {
-                    (None, DType::F32 | DType::U32) => around.arena.store(first + segment.start, head),
+                    (None, DType::F32 | DType::U32) => around.arena.store_in(store.base, segment.start, head),
                     (None, DType::Bf16) => narrow(around.arena.write(first + segment.start, head.len()), head),
                     (Some(to), DType::F32 | DType::U32) => scatter(around.arena, first, to, segment, head, |x: f32| x),
                     (Some(to), DType::Bf16) => scatter(around.arena, first, to, segment, head, Bf16::from_f32),

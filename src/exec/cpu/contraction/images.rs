@@ -299,8 +299,8 @@ impl ImageProduct {
         }
         let out = match self.results {
             // SAFETY: a task's images are its own, and lie apart from source and filter.
-            Results::Plain(base) => unsafe {
-                arena.write(base + first * g.destination.floats(), images * g.destination.floats())
+            Results::Plain(to) => unsafe {
+                arena.write(to.first() + first * g.destination.floats(), images * g.destination.floats())
             },
             Results::Through(_) => &mut out[..images * g.destination.floats()],
         };

@@ -3,7 +3,7 @@
 use super::matrix::{Matrix, Part};
 use super::patches::Patches;
 use super::{Epilogue, Needs, Worker, parts};
-use crate::exec::cpu::arena::Arena;
+use crate::exec::cpu::arena::{Arena, Location};
 use crate::exec::cpu::gemm::{self, Ahead, Isa, Product, Rows, Words};
 use crate::exec::cpu::tile::Registers;
 use crate::exec::cpu::tile_program::TileProgram;
@@ -13,8 +13,8 @@ use crate::tensor::DType;
 /// Where the sums of a product go.
 #[derive(Debug)]
 pub enum Results {
-    /// They are stored as they are, from a float of the arena on.
-    Plain(usize),
+    /// They are stored as they are.
+    Plain(Location),
     Through(Epilogue),
 }
 
@@ -30,7 +30,7 @@ impl Results {
     pub fn store(&self, start: usize, sums: &[f32], arena: Arena, registers: &mut Registers) {
         match self {
             // SAFETY: a task's points are its own, and results lie apart from the operands and from workers' memory.
-            Results::Plain(base) => unsafe { arena.store(base + start, sums) },
+            Results::Plain(to) => unsafe { arena.store_in(*to, start, sums) },
             Results::Through(epilogue) => epilogue.run(start, sums, arena, registers),
         }
     }

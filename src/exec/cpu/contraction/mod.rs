@@ -184,13 +184,13 @@ impl ContractionProgram {
         // The sums as they are: in the one result where that is all, in the workspace where an epilogue sweeps them.
         let sums = choice.buffer(Purpose::Sums);
         let plain = match sums {
-            Some(buffer) => Some(place(buffer).first()),
-            None => (c.stores.first())
-                .filter(|_| c.is_stored_plainly(|b| place(*b).dtype))
-                .map(|store| place(store.buffer).first()),
+            Some(buffer) => Some(place(buffer)),
+            None => {
+                (c.stores.first()).filter(|_| c.is_stored_plainly(|b| place(*b).dtype)).map(|store| place(store.buffer))
+            }
         };
         let results = || match plain {
-            Some(base) => Results::Plain(base),
+            Some(to) => Results::Plain(to),
             None => Results::Through(Epilogue {
                 program: TileProgram::new(&c.exprs, &roots, TileSpace { shape: &c.space, repeated: &no_repeat }, place),
                 stores: c.stores.iter().map(|s| Write::new(s, &c.space, place)).collect(),
@@ -215,17 +215,18 @@ impl ContractionProgram {
                 phases.push(Phase::InputGrad(InputGrad::new(isa, conv, *tile, operands, results())));
             }
             (Algorithm::Patches { tile }, &ContractionKind::Conv2dFilterGrad(conv)) => {
-                let (taps, pixels, parts) = (conv.taps(), conv.pixels(), workspace(Purpose::Partials));
+                let (taps, pixels) = (conv.taps(), conv.pixels());
+                let partials = Location::new(workspace(Purpose::Partials) * size_of::<f32>(), DType::F32);
                 let strides = [conv.o * pixels, pixels, 1].map(|stride| stride as isize);
                 let gradient = Matrix::new(sources[1].base, strides);
                 let patches =
                     ColumnSource::Patches { of: Patches::new(&conv), images: sources[0].base, is_turned: true };
                 let (sizes, operands) = ([conv.n, conv.o, taps, pixels], (gradient, patches));
-                let (together, plain) = (images_added(conv.n), Results::Plain(parts));
+                let (together, plain) = (images_added(conv.n), Results::Plain(partials));
                 let product = MatMul::new(isa, sizes, together, Columns::Panels, *tile, operands, plain);
                 phases.push(Phase::MatMul(product));
                 let count = conv.n.div_ceil(together);
-                phases.push(Phase::SumParts(SumParts::new(parts, count, conv.o * taps, results())));
+                phases.push(Phase::SumParts(SumParts::new(partials.first(), count, conv.o * taps, results())));
             }
             (Algorithm::Images(images), kind) => {
                 let geometry = Arc::new(Geometry::new(kind, isa, images));
@@ -238,7 +239,7 @@ impl ContractionProgram {
                 let made = [Purpose::PaddedImages, Purpose::GradientBlocks].map(workspace);
                 let gather = Arc::new(Gather::new(conv, *tile, [sources[0].base, sources[1].base], made));
                 phases.push(Phase::Gather(gather.clone()));
-                phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, plain.unwrap_or(0))));
+                phases.push(Phase::FilterGrad(FilterGrad::new(isa, gather, plain.map_or(0, Location::first))));
             }
             _ => unreachable!("a plan's verification sees that algorithms fit"),
         }
