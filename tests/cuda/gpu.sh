@@ -18,6 +18,9 @@
 #   --pack FOLDER   at the end copies table.txt, results.tsv and logs.tar.gz there
 #   --seconds N     how long the call may take: what would begin later is skipped
 #
+# Where a machine is lent for minutes, and a call has ten of them, three calls do all: `--seconds 560` with `numbers bits`, with
+# `torch`, and with `sanitizer times`.
+#
 # It needs an NVIDIA driver, NVRTC and Python. Binaries are those of target/carry, which tests/cuda/carry.sh makes: here, where
 # there is cargo, else on another machine. Or:
 #   GCC_GAN=path             the release binary
@@ -93,7 +96,7 @@ commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 if [ -z "${GCC_GAN:-}" ]; then
     if command -v cargo >/dev/null; then
         # Said before a build that takes minutes.
-        has_driver || { echo "there is no NVIDIA driver (libcuda.so.1) on this machine: nothing here can be checked" >&2; exit 2; }
+        has_driver || { echo "there is no NVIDIA driver (libcuda.so.1) here: nothing can be checked" >&2; exit 2; }
         tests/cuda/carry.sh || exit 2
     elif [ ! -x target/carry/gcc-gan ]; then
         echo "set GCC_GAN to the binary, make target/carry by tests/cuda/carry.sh on a machine with Rust, or install Rust" >&2
@@ -272,7 +275,8 @@ timed_run() {
     "$gan" train "$program" --steps $timed --log-every $between --sample-every $((timed * 2)) --device cuda --precision "$1" \
         --data "$data" --offline --out "$runs" --name timed && report step-time "$runs/timed" "$1"
 }
-export -f train on_gpu resume copy_and_resume compare same_bits two_at_once compile_kernels one_test all_tests long_data timed_run report
+export -f report train on_gpu resume copy_and_resume compare same_bits two_at_once compile_kernels one_test all_tests long_data
+export -f timed_run
 export gan tests out runs python program precisions timed between quick
 
 # --- The parts -----------------------------------------------------------------------------------
@@ -345,8 +349,8 @@ sanitized() {
     small_compiled=1
     forget
     for precision in $precisions; do
-        show=4 step "two steps, $precision" "$sanitizer" --tool "$tool" --error-exitcode 9 "$gan" train "$program" "${small[@]}" --steps 2 \
-            --device cuda --precision "$precision" --data embedded --offline --out "$runs" --name "$tool-$precision"
+        show=4 step "two steps, $precision" "$sanitizer" --tool "$tool" --error-exitcode 9 "$gan" train "$program" "${small[@]}" \
+            --steps 2 --device cuda --precision "$precision" --data embedded --offline --out "$runs" --name "$tool-$precision"
     done
     forget
 }

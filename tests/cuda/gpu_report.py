@@ -1,6 +1,6 @@
 """What tests/cuda/gpu.sh measured, in text.
 
-    python tests/cuda/gpu_report.py table FOLDER               all results; exits with 1 where one failed, else 3 where one was skipped
+    python tests/cuda/gpu_report.py table FOLDER               all results; exits with 1 where one failed, 3 where one was skipped
     python tests/cuda/gpu_report.py curves NAME=RUN...         means of losses over the same steps of each run
     python tests/cuda/gpu_report.py step-time RUN PRECISION    what a step of a long run takes
     python tests/cuda/gpu_report.py fastest FOLDER PRECISION   the options of PyTorch's fastest mode
