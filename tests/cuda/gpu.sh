@@ -423,7 +423,8 @@ part_torch() {
             call "turn $turn, ours, $precision" timed_run "$precision"
             flags=$(report fastest "$out" "$precision")
             # shellcheck disable=SC2086
-            step "turn $turn, PyTorch, $precision $flags" "$python" benches/pytorch_step.py --device cuda --precision $precision $flags
+            step "turn $turn, PyTorch, $precision${flags:+ $flags}" "$python" benches/pytorch_step.py --device cuda \
+                --precision $precision $flags
         done
     done
 }
