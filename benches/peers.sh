@@ -15,9 +15,9 @@
 # A peer whose package is missing is skipped. Progress goes to standard error. Exit status 1 where a side failed. The
 # machine should do nothing else meanwhile: what counts is the ratio, which is of two runs that follow each other.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 
-rounds=5 steps=10 commit= only=() known="fast exact bf16 torch torch-channels-last torch-compile torch-bf16 jax"
+rounds=5 steps=10 commit='' only=() known="fast exact bf16 torch torch-channels-last torch-compile torch-bf16 jax"
 python=${PYTHON:-python3} jax_python=${JAX_PYTHON:-${PYTHON:-python3}}
 threads=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 

@@ -4,15 +4,22 @@
     python benches/pytorch_step.py --threads 2 --steps 20 [--compile]
     python benches/pytorch_step.py --device cuda --precision bf16 [--channels-last] [--compile] [--graph]
     python benches/pytorch_step.py --device cuda --all      every mode of a GPU, each in a process of its own
+    python benches/pytorch_step.py --losses 200 --weights WEIGHTS --images IMAGES
 
 --precision is that of matrix products: f32 as it is, tf32, or bf16 (autocast; tf32 where that leaves f32). --graph replays the
 whole step as one CUDA graph. On a GPU a time is that of a series of steps without waiting between, divided by their number.
+
+--losses trains that many steps on a data set and prints the losses of each as a line of JSON, as they are in a run's
+metrics.jsonl. WEIGHTS is what `gcc-gan export` writes as safetensors, IMAGES an IDX file with gzip.
 """
 import argparse
+import gzip
 import itertools
 import json
+import pathlib
 import resource
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -35,11 +42,17 @@ arguments.add_argument("--channels-last", action="store_true")
 arguments.add_argument("--compile", action="store_true")
 arguments.add_argument("--graph", action="store_true", help="the step as one CUDA graph")
 arguments.add_argument("--all", action="store_true", help="every mode of a GPU at each precision")
+arguments.add_argument("--losses", type=int, metavar="STEPS", help="train, and print losses in place of times")
+arguments.add_argument("--weights", type=pathlib.Path, help="of --losses: what training begins with")
+arguments.add_argument("--images", type=pathlib.Path, help="of --losses: what is trained on")
+arguments.add_argument("--seed", type=int, default=0, help="of noise, dropout and the order of images")
 arguments.add_argument("--json", action="store_true", help="print every time as JSON")
 options = arguments.parse_args()
 on_gpu = options.device == "cuda"
 if options.graph and not on_gpu or options.precision == "tf32" and not on_gpu:
     arguments.error("--graph and tf32 are for --device cuda")
+if options.losses and (options.graph or options.all or options.json or not (options.weights and options.images)):
+    arguments.error("--losses takes --weights and --images, and neither --graph nor --all nor --json")
 if options.all and options.json:
     arguments.error("--json is for one mode")
 if options.all:
@@ -53,7 +66,7 @@ if options.all:
     sys.exit(1 if failed else 0)
 
 torch.set_num_threads(options.threads)
-torch.manual_seed(0)
+torch.manual_seed(options.seed)
 BATCH = options.batch
 device = torch.device(options.device)
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.precision != "f32"
@@ -86,20 +99,20 @@ def autocast():
     return torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.precision == "bf16")
 
 
-def noise():
-    return torch.randn(BATCH, LATENT, device=device)
+def noise(examples):
+    return torch.randn(examples, LATENT, device=device)
 
 
 def loss_d(real):
     with autocast():
         with torch.no_grad():
-            fake = generator(noise())
+            fake = generator(noise(len(real)))
         return bce(discriminator(real), 1.0) + bce(discriminator(fake), 0.0)
 
 
-def loss_g():
+def loss_g(examples):
     with autocast():
-        return bce(discriminator(generator(noise())), 1.0)
+        return bce(discriminator(generator(noise(examples))), 1.0)
 
 
 if options.compile:
@@ -110,17 +123,48 @@ def update(network, loss):
     adam[network].zero_grad(set_to_none=True)
     torch.autograd.backward(loss, inputs=list(network.parameters()))
     adam[network].step()
+    return loss
 
 
 def step(real):
-    update(discriminator, loss_d(real))
-    update(generator, loss_g())
+    return update(discriminator, loss_d(real)), update(generator, loss_g(len(real)))
 
 
 def wait():
     if on_gpu:
         torch.cuda.synchronize()
 
+
+def read_weights(path):
+    """The tensors of a safetensors file: a length, a JSON header, the bytes."""
+    data = bytearray(path.read_bytes())
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, tensor in header.items():
+        dtype = {"F32": torch.float32, "I64": torch.int64}[tensor["dtype"]]
+        begin, end = (8 + length + offset for offset in tensor["data_offsets"])
+        tensors[name] = torch.frombuffer(data[begin:end], dtype=dtype).reshape(tensor["shape"])
+    return tensors
+
+
+def batches(images):
+    """Epoch after epoch in another order, the last batch of each with what is left."""
+    while True:
+        yield from images[torch.randperm(len(images), device=images.device)].split(BATCH)
+
+
+if options.losses:
+    weights = read_weights(options.weights)
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        network.load_state_dict({key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")})
+    pixels = bytearray(gzip.decompress(options.images.read_bytes())[16:])
+    images = torch.frombuffer(pixels, dtype=torch.uint8).to(device).reshape(-1, 1, 28, 28).float() / 127.5 - 1
+    for number, real in zip(range(1, options.losses + 1), batches(images.to(memory_format=layout))):
+        of_d, of_g = step(real)
+        print(json.dumps({"step": number, "loss_d": of_d.item(), "loss_g": of_g.item()}))
+    sys.exit()
 
 real = (torch.rand(BATCH, 1, 28, 28, device=device) * 2 - 1).to(memory_format=layout)
 run = step

@@ -2,6 +2,7 @@
 //! A process opens libraries once, so each run is a process of its own.
 
 mod code;
+mod script;
 
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use safetensors::SafeTensors;
