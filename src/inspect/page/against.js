@@ -238,9 +238,12 @@ class AgainstView {
     body.append(total('A', base.to));
     const kind = base.measured
       ? 'Measured times of a typical step of each.'
-      : `Least times by the ceilings of ${CEILINGS_OF}, the same for both: measure both (--profile, --against-profile) for what they really take.`;
+      : `Least times by the ceilings of ${CEILINGS_OF}, the same for both: measure both (--profile, ` +
+        '--against-profile) for what they really take.';
     const scale = zero ? ` Bars begin at ${time(zero)}.` : '';
-    const about = `${kind} Kernels are matched by name, then by the node that they are built around; the largest change comes first${same ? `, and ${same} take as long as before` : ''}.${scale}`;
+    const about =
+      `${kind} Kernels are matched by name, then by the node that they are built around; the largest change comes ` +
+      `first${same ? `, and ${same} take as long as before` : ''}.${scale}`;
     return [
       html('h3', {}, 'From B to A, kernel by kernel'),
       html('p', { class: 'note' }, about),

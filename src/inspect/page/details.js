@@ -275,7 +275,8 @@ class Details {
     ];
     if (entry.values) {
       const result = resultOf(app, id);
-      if (result) parts.push(html('p', {}, 'Its result: ', this.nodeLink(entry.indexOf(result))), ...valueSection(entry, result));
+      if (result)
+        parts.push(html('p', {}, 'Its result: ', this.nodeLink(entry.indexOf(result))), ...valueSection(entry, result));
     }
     const lines = [...new Set(nodes.map(node => node.line).filter(Boolean))].sort((a, b) => a - b);
     if (lines.length && lines[lines.length - 1] - lines[0] < 12)

@@ -122,10 +122,11 @@ class LayersView {
       ? `A typical step takes ${time(sum)} on ${entry.profile.device}. ` +
         (between === undefined
           ? ''
-          : `From one step to the next pass ${time(between)} more: inputs are copied in, and the profiler notes its times. `) +
+          : `From one step to the next pass ${time(between)} more: inputs are copied in, ` +
+            'and the profiler notes its times. ') +
         'Reading data is not in a profile, whose inputs are made once.'
-      : `Not measured: at the ceilings of ${CEILINGS_OF} the kernels of a step take ${time(sum)}. What passes between ` +
-        'kernels and between steps is known with a profile.';
+      : `Not measured: at the ceilings of ${CEILINGS_OF} the kernels of a step take ${time(sum)}. What passes ` +
+        'between kernels and between steps is known with a profile.';
     return html('div', { class: 'whole' }, html('p', { class: 'note' }, note), bar, legend);
   }
 
@@ -172,7 +173,12 @@ class LayersView {
       row(layer, html('span', { title: layer.layer }, layerTitle(layer.layer)), 'layer');
       for (const cost of layer.roles) {
         const key = cost.layer + ' ' + cost.role,
-          name = html('span', { class: 'role' }, html('i', { class: 'dot swatch-' + cost.role }), ROLE_WORDS[cost.role]);
+          name = html(
+            'span',
+            { class: 'role' },
+            html('i', { class: 'dot swatch-' + cost.role }),
+            ROLE_WORDS[cost.role],
+          );
         const element = row(cost, name, 'part');
         element.tabIndex = 0;
         element.setAttribute('aria-expanded', this.open.has(key));

@@ -44,13 +44,17 @@ class PeakPanel {
     const { entry } = this.app,
       { peak, arena } = entry,
       over = arena - peak.bytes;
-    const together = `${many(peak.buffers.length, 'buffer')} must be there together while kernel ${peak.at} runs: ${bytes(peak.bytes)}. `;
+    const together =
+      `${many(peak.buffers.length, 'buffer')} must be there together while kernel ${peak.at} runs: ` +
+      `${bytes(peak.bytes)}. `;
     return [
       html('b', { class: over ? '' : 'proof' }, over ? 'Not tight. ' : '✓ Tight. '),
       together,
       over
-        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this schedule could be that much smaller.`
-        : 'The arena is as large, so no plan of this schedule can be smaller; only another order, or computing something again.',
+        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this schedule could be ` +
+          'that much smaller.'
+        : 'The arena is as large, so no plan of this schedule can be smaller; only another order, or computing ' +
+          'something again.',
     ];
   }
 
@@ -134,7 +138,11 @@ class PeakPanel {
       ['buffer', 'What is live at the peak', true],
       ['why it is there', 'The next kernel that needs it', true],
       ['would free', 'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead'],
-      ['falls at most', 'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, and without the room of what runs again'],
+      [
+        'falls at most',
+        'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, ' +
+          'and without the room of what runs again',
+      ],
       ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
       ['run again', 'These kernels', true],
     ];

@@ -153,7 +153,7 @@ class PlayHead {
     button.setAttribute('aria-label', what);
   }
 
-  /** The step as a strip of its kernels in the colours of their roles, without those and the gaps that are too small. */
+  /** The step as a strip of its kernels in the colours of their roles, but for kernels and gaps that are too small. */
   strip() {
     const { entry } = this.app,
       { clock } = this,

@@ -108,8 +108,10 @@ class Roofline {
         'p',
         { class: 'note' },
         entry.profile
-          ? `Measured rate of ${this.what} under the ceilings of its machine; area by share of time. ${this.lines}${busy}`
-          : `Not measured: ${this.what} at the ceiling that binds it, which is the least time it can take. ${this.lines}` +
+          ? `Measured rate of ${this.what} under the ceilings of its machine; area by share of time. ` +
+              `${this.lines}${busy}`
+          : `Not measured: ${this.what} at the ceiling that binds it, which is the least time it can take. ` +
+              this.lines +
               '`gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.',
       ),
       chart,
@@ -144,7 +146,9 @@ class Roofline {
         if (Math.log10(rate(at)) > y0)
           parts.push(svg('text', { class: 'small', x: x(at) + 6, y: y(rate(at)) + 12 }, `${bytes(moved)} a launch`));
       }
-      this.lines = `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as its launch. `;
+      this.lines =
+        `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as ` +
+        'its launch. ';
     }
     if (machine.bf16_flops_per_second) {
       const roof = machine.bf16_flops_per_second;

@@ -126,7 +126,8 @@ function checkSection(app) {
     html(
       'p',
       {},
-      `${compared.length === 1 ? '1 pass' : compared.length + ' passes'} compared with the interpreter in f64; the worst, `,
+      `${compared.length === 1 ? '1 pass' : compared.length + ' passes'} compared with the interpreter in f64; `,
+      'the worst, ',
       go(worst),
       `: ${relative(worst.check.worst_relative_error)}.`,
     ),

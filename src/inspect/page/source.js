@@ -298,7 +298,8 @@ class SourceView {
     );
     const calls = callsOf(entry, cost).map(({ name, seconds }) => `    ${time(seconds)}  ${name}`);
     return [
-      `line ${line}: ${time(cost.seconds)} ${said}, ${percent(cost.seconds / this.app.entry.kernelSeconds)} of all kernels`,
+      `line ${line}: ${time(cost.seconds)} ${said}, ` +
+        `${percent(cost.seconds / this.app.entry.kernelSeconds)} of all kernels`,
       entry.profile && cost.seconds ? `${percent(cost.ceiling / cost.seconds)} of the ceiling` : '',
       roles.join(', '),
       ...(calls.length > 12 ? [...calls.slice(0, 12), `    and ${calls.length - 12} more`] : calls),
@@ -311,7 +312,8 @@ class SourceView {
 
   blockHint(line, block) {
     return (
-      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ${percent(block.seconds / this.app.entry.kernelSeconds)} of all ` +
+      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ` +
+      `${percent(block.seconds / this.app.entry.kernelSeconds)} of all ` +
       `kernels; ${bytes(block.peak)} at the peak, ${count(block.flops)}FLOP, ${many(block.kernels.size, 'kernel')}`
     );
   }

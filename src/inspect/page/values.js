@@ -6,7 +6,12 @@ const HOVER = 180; // milliseconds until the value of what is pointed at is show
 /** Bytes of base 64. */
 const decoded = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 
-const figure = value => (value === 0 ? '0' : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+const figure = value =>
+  value === 0
+    ? '0'
+    : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3
+      ? value.toExponential(2)
+      : String(Number(value.toPrecision(4)));
 
 /** The colour of a level: 0 is not finite; of both signs blue is below 0 and orange above, else black to white. */
 function levelColour(level, isSigned) {
@@ -26,7 +31,12 @@ function valueCanvas(value) {
   const w = columns * (width + 1) - 1,
     h = rows * (height + 1) - 1,
     scale = Math.max(1, Math.floor(176 / Math.max(w, h)));
-  const canvas = html('canvas', { width: w, height: h, class: 'value-picture', style: `width:${w * scale}px;height:${h * scale}px` });
+  const canvas = html('canvas', {
+    width: w,
+    height: h,
+    class: 'value-picture',
+    style: `width:${w * scale}px;height:${h * scale}px`,
+  });
   const context = canvas.getContext('2d'),
     levels = decoded(value.picture.pixels),
     isSigned = value.low < 0 && value.high > 0;
@@ -81,7 +91,9 @@ function valueParts(value) {
         'p',
         { class: 'hint' },
         html('code', {}, value.picture.about),
-        value.low < 0 && value.high > 0 ? ', blue below 0 and orange above' : `, black ${figure(value.low)} to white ${figure(value.high)}`,
+        value.low < 0 && value.high > 0
+          ? ', blue below 0 and orange above'
+          : `, black ${figure(value.low)} to white ${figure(value.high)}`,
       ),
     );
   return parts;
