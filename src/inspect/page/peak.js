@@ -51,8 +51,8 @@ class PeakPanel {
       html('b', { class: over ? '' : 'proof' }, over ? 'Not tight. ' : '✓ Tight. '),
       together,
       over
-        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this schedule could be ` +
-          'that much smaller.'
+        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this ` +
+          'schedule could be that much smaller.'
         : 'The arena is as large, so no plan of this schedule can be smaller; only another order, or computing ' +
           'something again.',
     ];
