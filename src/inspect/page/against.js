@@ -187,18 +187,17 @@ class AgainstView {
       const label = html('td', { class: 'text name' }, base.measured ? `${name}, a step` : `${name}, all kernels`);
       return html('tr', { class: 'total' }, label, html('td'), bar(zero, seconds, 'sum'), value('B'), value('A'));
     };
-    const fate = ({ a, b }) => (a === null && b === null ? '' : a === null ? 'gone' : b === null ? 'new' : '');
+    const fate = ({ a, b }) => (a === null && b === null ? '' : a === null ? '− gone' : b === null ? '+ new' : '');
     const body = html('tbody', {}, total('B', base.from));
     for (const { change, begin, end } of steps) {
       const { a, b, from, to } = change,
         kernel = a !== null ? entry.kernels[a] : b !== null ? base.kernels[b] : null,
         kind = to < from ? 'less' : to > from ? 'more' : '';
-      const label = html('td', { class: 'text name' });
-      if (kernel) label.append(html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }));
-      if (fate(change)) label.append(html('span', { class: 'chip fate-' + fate(change) }, fate(change)), ' ');
-      label.append(
-        html('span', { title: kernel?.name ?? 'the time of a step in which no kernel runs' }, this.words(change)),
-      );
+      const before = [];
+      if (kernel) before.push(html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }));
+      if (fate(change)) before.push(html('span', { class: 'chip fate' }, fate(change)));
+      const title = kernel?.name ?? 'the time of a step in which no kernel runs',
+        label = html('td', { class: 'text name' }, endsShown(this.words(change), title, ...before));
       const row = html(
         'tr',
         { tabindex: 0 },

@@ -75,7 +75,7 @@ class PeakPanel {
         {},
         cell,
         html('td', { class: 'text name' }, name),
-        html('td', { class: 'text' }, ...why),
+        html('td', { class: 'text why' }, ...why),
         ...again,
       );
     };
@@ -84,11 +84,10 @@ class PeakPanel {
       const buffer = entry.buffers[live.buffer],
         element = row(
           live.bytes,
-          html(
-            'span',
-            { title: buffer.name },
-            html('i', { class: 'dot swatch-' + app.views.memory.roleOf(buffer) }),
+          endsShown(
             this.name(buffer),
+            buffer.name,
+            html('i', { class: 'dot swatch-' + app.views.memory.roleOf(buffer) }),
           ),
           this.why(live, kernel),
           this.again(live, kernel),
@@ -131,13 +130,18 @@ class PeakPanel {
       if (found && !event.target.closest('.link'))
         app.choose({ kind: 'buffer', id: Number(found.dataset.buffer) }, { stay: true });
     };
-    const column = ([text, title, left]) =>
-      html('th', { class: left ? 'text' : '', scope: 'col' }, html('span', { title }, text));
+    const column = ([text, title, left, spare]) =>
+      html('th', { class: columnClass({ left, spare }), scope: 'col' }, html('span', { title }, text));
     const columns = [
       ['bytes', 'Up to whole cache lines'],
       ['buffer', 'What is live at the peak', true],
       ['why it is there', 'The next kernel that needs it', true],
-      ['would free', 'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead'],
+      [
+        'would free',
+        'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead',
+        false,
+        'wide',
+      ],
       [
         'falls at most',
         'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, ' +
@@ -184,10 +188,10 @@ class PeakPanel {
           last = again.kernels[again.kernels.length - 1];
         const list = rest.length ? [kernel(last), ` and ${rest.length} before it`] : [kernel(first)];
         return [
-          html('td', {}, bytes(again.bytes)),
+          html('td', { class: 'spare-wide' }, bytes(again.bytes)),
           html('td', {}, bytes(again.falls)),
           html('td', {}, time(again.seconds)),
-          html('td', { class: 'text', title: again.kernels.join(', ') }, ...list),
+          html('td', { class: 'text why', title: again.kernels.join(', ') }, ...list),
         ];
       }
       case 'input':

@@ -103,6 +103,15 @@ function clip(text, most = MAX_LABEL) {
   return text.slice(0, head) + '…' + text.slice(text.length - (most - head - 1));
 }
 
+const MOST_TAIL = 27; // characters at a name's end that are kept where it is cut
+
+/** A name with what is told before it; where it does not fit, it is cut in the middle, as names differ at their ends. */
+function endsShown(text, title, ...before) {
+  const space = text.indexOf(' ', Math.max(text.length - MOST_TAIL, text.length * 0.4)),
+    parts = text.length > MOST_TAIL && space > 0 ? [text.slice(0, space), text.slice(space)] : [text];
+  return html('div', { class: 'ends', title }, ...before, ...parts.map(part => html('span', {}, part)));
+}
+
 /** The width of a text in the page's font, summed over its characters: thousands are measured at a time. */
 const textWidth = (() => {
   const context = document.createElement('canvas').getContext('2d'),
