@@ -220,7 +220,7 @@ class App {
       $('tab-' + name).setAttribute('aria-selected', name === this.tab);
       $('tab-' + name).tabIndex = name === this.tab ? 0 : -1;
     }
-    $('levels').style.visibility = isGraph ? 'visible' : 'hidden';
+    $('levels').classList.toggle('away', !isGraph);
     $('in-order').hidden = stage instanceof Stage;
     $('one-box').textContent = stage instanceof Stage ? 'layers' : 'kernels';
     for (const button of $('levels').children)

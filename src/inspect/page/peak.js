@@ -75,7 +75,7 @@ class PeakPanel {
         {},
         cell,
         html('td', { class: 'text name' }, name),
-        html('td', { class: 'text why' }, ...why),
+        html('td', { class: 'text' }, ...why),
         ...again,
       );
     };
@@ -148,7 +148,7 @@ class PeakPanel {
           'and without the room of what runs again',
       ],
       ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
-      ['run again', 'These kernels', true],
+      ['run again', 'These kernels', true, 'more'],
     ];
     const table = html('table', { class: 'list' }, html('thead', {}, html('tr', {}, ...columns.map(column))), body);
     table.addEventListener('click', choose);
@@ -191,7 +191,7 @@ class PeakPanel {
           html('td', { class: 'spare-wide' }, bytes(again.bytes)),
           html('td', {}, bytes(again.falls)),
           html('td', {}, time(again.seconds)),
-          html('td', { class: 'text why', title: again.kernels.join(', ') }, ...list),
+          html('td', { class: 'text spare-more', title: again.kernels.join(', ') }, ...list),
         ];
       }
       case 'input':

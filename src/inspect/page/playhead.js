@@ -186,17 +186,21 @@ class PlayHead {
   words() {
     const { entry } = this.app,
       { at, clock } = this,
+      { profile } = entry,
       n = entry.kernels.length,
-      kind = clock.measured ? 'measured' : 'predicted';
+      length = time(clock.total / 1e6);
     this.said = at;
-    const kernel = entry.kernels[at];
+    const kernel = entry.kernels[at],
+      whole = clock.measured
+        ? `step ${profile.lanes[profile.typical].step + 1} of ${profile.steps}: ${length}`
+        : `${many(n, 'kernel')}, ${length} predicted`;
     $('head-kernel').replaceChildren(
       ...(kernel
         ? [
             html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }),
             this.app.link({ kind: 'kernel', id: at }, kernel.words, kernel.name),
           ]
-        : [html('span', { class: 'hint' }, `${many(n, 'kernel')}, ${time(clock.total / 1e6)} ${kind}`)]),
+        : [html('span', { class: 'hint' }, whole)]),
     );
     $('head-at').textContent = kernel ? `kernel ${at} (${at + 1} of ${n})` : '';
     $('head-live').textContent = kernel ? `${bytes(entry.live[at])} live` : '';

@@ -128,6 +128,24 @@ const textWidth = (() => {
   };
 })();
 
+const SMALL_TEXT = 10.5 / 12; // of the size that `textWidth` is for
+const LEAST_LETTERS = 9; // of a name; with fewer it says nothing
+
+/** A name in small letters as it fits into so many pixels: without the call, then without the network; else cut. */
+function fitted(text, room) {
+  const fits = shown => textWidth(shown) * SMALL_TEXT <= room;
+  if (room < 24) return '';
+  let shown = text;
+  for (const part of [/, for [^,:]+/, / of [^,:]+/, /[,:] .*/]) {
+    if (fits(shown)) return shown;
+    shown = shown.replace(part, '');
+  }
+  if (fits(shown)) return shown;
+  let most = Math.min(shown.length - 1, Math.floor((shown.length * room) / (textWidth(shown) * SMALL_TEXT)) + 1);
+  while (most >= LEAST_LETTERS && !fits(clip(shown, most))) most--;
+  return most >= LEAST_LETTERS ? clip(shown, most) : '';
+}
+
 // Elements
 
 const $ = id => document.getElementById(id);
