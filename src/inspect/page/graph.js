@@ -379,6 +379,7 @@ class GraphView extends Canvas {
   // The window on it
 
   moved() {
+    this.app?.hover?.hide();
     if (this.painter.covers(this.region, this.view.scale)) return;
     this.paintSoon();
   }

@@ -205,6 +205,7 @@ class App {
   }
 
   refresh(how) {
+    this.hover?.hide();
     const { stage, entry } = this,
       isGraph = this.tab === 'graph';
     $('entry').value = this.entries.indexOf(entry);
@@ -232,6 +233,7 @@ class App {
   // What is chosen: { kind: 'node' | 'group' | 'kernel' | 'buffer' | 'line', id }, a node by its name
 
   choose(chosen, { stay = false } = {}) {
+    this.hover?.hide();
     this.chosen = chosen;
     if (chosen && !stay) {
       if (chosen.kind === 'node' || chosen.kind === 'group') {

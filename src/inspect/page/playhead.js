@@ -202,7 +202,7 @@ class PlayHead {
           ]
         : [html('span', { class: 'hint' }, whole)]),
     );
-    $('head-at').textContent = kernel ? `kernel ${at} (${at + 1} of ${n})` : '';
+    $('head-at').textContent = kernel ? `kernel ${at} of 0 to ${n - 1}` : '';
     $('head-live').textContent = kernel ? `${bytes(entry.live[at])} live` : '';
     this.track.setAttribute('aria-valuenow', at ?? 0);
     this.track.setAttribute('aria-valuetext', kernel ? `kernel ${at}, ${kernel.words}` : 'nowhere');

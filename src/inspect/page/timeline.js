@@ -8,6 +8,7 @@ const LANE = 20,
   MEMORY = 96,
   LANE_GAP = 6; // pixels in a low window; in a high one they are higher
 const TALLEST = 2.6; // times as high as that
+const UPRIGHT = 60; // pixels of width from which a bar's name is level
 
 class TimelineView extends ZoomedChart {
   constructor(host, app) {
@@ -118,15 +119,17 @@ class TimelineView extends ZoomedChart {
     chart.append(
       svg('defs', {}, svg('clipPath', { id: 'times' }, svg('rect', { x: left, y: 0, width: right - left, height: H }))),
     );
+    let told = -Infinity;
     for (const tick of ticksBetween(now.x0, now.x1, 10, (right - left) / 150)) {
+      const x = this.x(tick),
+        text = time(tick / 1e6),
+        half = (textWidth(text) * SMALL_TEXT) / 2,
+        middle = Math.min(x, W - half - 2);
       chart.append(
-        svg('line', { class: 'grid', x1: this.x(tick), x2: this.x(tick), y1: 18, y2: H }),
-        svg(
-          'text',
-          { class: 'small', x: this.x(tick), y: 12, 'text-anchor': this.x(tick) > right - 30 ? 'end' : 'middle' },
-          time(tick / 1e6),
-        ),
+        svg('line', { class: 'grid', x1: x, x2: x, y1: 18, y2: H }),
+        middle - half > told ? svg('text', { class: 'small', x: middle, y: 12, 'text-anchor': 'middle' }, text) : '',
       );
+      told = Math.max(told, middle - half > told ? middle + half + 4 : told);
     }
     const lines = svg('g', { 'clip-path': 'url(#times)' });
     chart.append(lines);
@@ -187,6 +190,14 @@ class TimelineView extends ZoomedChart {
       if (excess) into.append(svg('path', { class: 'late-mark', d: `M${x + width / 2 - 4},${y - 6}h8l-4,6z` }));
       const room = Math.min(end, right) - Math.max(x, left) - 8,
         fits = line => textWidth(line) * SMALL_TEXT <= room;
+      // Of a narrow bar that is high, along it.
+      if (isMain && room >= 5 && room < UPRIGHT && height > 2 * UPRIGHT) {
+        const at = Math.max(x, left) + room / 2 + 8,
+          along = fitted(kernel.words, height - 12);
+        const turned = { class: 'small', transform: `translate(${at},${y + height - 6}) rotate(-90)` };
+        into.append(svg('text', { ...turned, 'pointer-events': 'none' }, along));
+        continue;
+      }
       if (room < 20) continue;
       const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' },
         name = fitted(kernel.words, room);
