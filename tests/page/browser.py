@@ -17,6 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from against import check_rules
 from costs import check_costs
+from fit import check_fit
 from playhead import check_playhead
 from source import check_source
 from views import check_views
@@ -51,7 +52,7 @@ def check_graph(page):
     # Load: what was declared, by layers.
     expect("declared" in stage(), f"the first stage is `{stage()}`")
     expect(boxes() > 40, f"{boxes()} boxes of the declared program")
-    expect("score_real" in page.locator("#graph").inner_text(), "calls are named")
+    expect("fake_d · generator" in page.locator("#graph").inner_text(), "calls are named")
 
     # Through every stage that means something.
     seen = []
@@ -337,6 +338,7 @@ def main(files, pictures):
                 page.goto(addresses[0])
                 settle(page)
             check_graph(page)
+            check_fit(page, settle, expect)
             check_views(page, width, settle, expect)
             check_costs(page, width, settle, expect)
             check_source(page, settle, expect)
@@ -370,6 +372,7 @@ def main(files, pictures):
             took = check_selection(page)
             check_source(page, settle, expect)
             check_playhead(page, settle, expect)
+            check_fit(page, settle, expect)
             check_slow(context, address, problems)
             if pictures:
                 pictures_of(page, address, pictures, f"{Path(address).stem}-{scheme}-{width}")
