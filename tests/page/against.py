@@ -83,6 +83,8 @@ def check_against(page, width, settle, expect):
     }""")
     expect(gaps["worst"] < 0.05 and gaps["end"] < 0.5 and gaps["rows"] > 2, f"bars of the waterfall touch: {gaps}")
     expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
+    cut = page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.getElementById('against'))")
+    expect(cut <= 1, f"the waterfall is {cut} pixels too wide")
     # A row is a kernel, and from there everything else.
     page.locator("#against .falls tbody tr[tabindex]").first.click()
     settle(page)
