@@ -73,7 +73,8 @@ def check_graph(page):
     page.evaluate("app.setStage(app.entry.stages.findIndex(s => s.name === 'differentiate'))")
     settle(page)
     expect("+" in page.locator("#stage-changes").inner_text(), "differentiation adds nodes")
-    expect(page.locator("#graph tspan.added").count() > 0, "what was added is marked")
+    press(page, "0")
+    expect(page.locator("#graph tspan.added, #graph .is-added").count() > 0, "what was added is marked")
     page.evaluate("app.setStage(app.entry.stages.findIndex(s => s.name === 'cse'))")
     settle(page)
     expect(
@@ -104,6 +105,8 @@ def check_graph(page):
     expect("of ceiling" in details() and "kernels" in details(), "and has totals")
     # At the edge of a small window it would move to show what is in it.
     page.evaluate("id => { const g = app.views.graph; g.center(g.place(g.tree.byId.get(id))); }", group)
+    settle(page)
+    page.evaluate("app.views.graph.zoomBy(0.5)")
     settle(page)
     before = box(group).bounding_box()
     box(group).press(" ")
