@@ -39,6 +39,11 @@ def first_view(page, expect):
 def names(page, expect):
     numbered = page.evaluate("app.views.graph.tree.boxes.map(box => box.label).filter(label => /^\\\\d+-\\\\w/.test(label))")
     expect(not numbered, f"layers have their words in the graph: {numbered[:3]}")
+    alike = page.evaluate("""() => {
+        const words = app.entry.kernels.map(kernel => kernel.words);
+        return words.filter((text, i) => words.indexOf(text) !== i);
+    }""")
+    expect(not alike, f"kernels are called alike: {alike[:3]}")
 
 
 def tables(page, settle, expect):
