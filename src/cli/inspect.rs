@@ -8,7 +8,7 @@ use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::inspect::page::{PageData, add_base, arguments, check_program, page_data, render};
+use gcc_gan::inspect::page::{Compared, PageData, add_base, arguments, check_program, page_data, render};
 use gcc_gan::inspect::profile::Profile;
 use gcc_gan::inspect::{Observed, summarise_values};
 use gcc_gan::ir::{Bindings, Value};
@@ -133,7 +133,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let base = base.as_ref().unwrap_or(&observed);
         let base_profile = args.against_profile.as_ref().map(|file| profile_of(file, base)).transpose()?;
         let with = args.against.as_ref().or(args.against_profile.as_ref());
-        add_base(&mut data, (&observed, profile.as_ref()), (base, base_profile.as_ref())).with_context(|| {
+        let side = |observed, profile, file: &Option<PathBuf>| Compared {
+            observed,
+            profile,
+            profile_file: file.as_ref().map(|file| file.display().to_string()),
+        };
+        let ours = side(&observed, profile.as_ref(), &args.profile);
+        let theirs = side(base, base_profile.as_ref(), &args.against_profile);
+        add_base(&mut data, &ours, &theirs).with_context(|| {
             with.map_or(String::new(), |file| {
                 format!("{} cannot be compared with {}", args.program.program.display(), file.display())
             })

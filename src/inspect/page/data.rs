@@ -108,7 +108,7 @@ pub struct NodeData {
 }
 
 /// What a node or kernel is for, and of which loss or network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", content = "of", rename_all = "snake_case")]
 pub enum RoleData {
     /// Input, state or constant.
