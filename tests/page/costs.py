@@ -104,6 +104,19 @@ def peak(page, settle, expect):
     )
     expect(sizes and sizes == sorted(sizes, reverse=True), f"the largest comes first: {sizes[:5]}")
     expect(not seen["needed"] or "needed by" in panel.inner_text(), "what is needed says by which kernel")
+    again = page.evaluate("""() => {
+        const { entry } = app, rows = [...document.querySelectorAll('.peak tr[data-buffer]')];
+        return rows.map(row => [row, entry.peak.buffers.find(b => b.buffer === Number(row.dataset.buffer)).again])
+            .filter(([, again]) => again.kind === 'possible').map(([row, again]) => ({
+                shown: row.children[5].innerText, measured: Boolean(entry.profile),
+                wanted: time(again.kernels.reduce((sum, k) => sum + secondsOf(entry.kernels[k]), 0)) }));
+    }""")
+    head = panel.locator("th").nth(5).inner_text()
+    wrong = [row for row in again if row["shown"] != row["wanted"] or row["measured"] != ("measured" in head)]
+    expect(not wrong, f"what computing again costs, {head}: {wrong[:3]}")
+    names = page.evaluate("[...document.querySelectorAll('.peak tr[data-buffer] td.name')].map(cell => cell.innerText)")
+    bare = [name for name in names if name.startswith(("matmul", "conv2d", "add.", "mul.", "reduce_", "d_discriminator"))]
+    expect(not bare, f"buffers have words: {bare}")
     expect(page.locator("#memory .peak-column rect").count() == 1, "the peak is shaded in the map")
     column = page.locator("#memory .peak-column rect").bounding_box()
     inside = page.evaluate("""() => {

@@ -84,7 +84,7 @@ class PeakPanel {
             'span',
             { title: buffer.name },
             html('i', { class: 'dot swatch-' + app.views.memory.roleOf(buffer) }),
-            this.name(buffer),
+            bufferWords(entry, buffer),
           ),
           this.why(live, kernel),
           this.again(live, kernel),
@@ -135,7 +135,9 @@ class PeakPanel {
       ['why it is there', 'The next kernel that needs it', true],
       ['would free', 'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead'],
       ['falls at most', 'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, and without the room of what runs again'],
-      ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
+      entry.profile
+        ? ['costs, measured', 'What the kernels that would run again took in a typical step']
+        : ['costs at least', `The least time of the kernels that would run again, at the ceilings of ${CEILINGS_OF}`],
       ['run again', 'These kernels', true],
     ];
     const table = html('table', { class: 'list' }, html('thead', {}, html('tr', {}, ...columns.map(column))), body);
@@ -144,11 +146,6 @@ class PeakPanel {
       if (event.key === 'Enter') choose(event);
     });
     return table;
-  }
-
-  name(buffer) {
-    const words = scopeWords(buffer.name);
-    return words ? `${words}: ${buffer.name.split('/').pop()}` : buffer.name;
   }
 
   why({ why, buffer }, kernel) {
@@ -174,11 +171,12 @@ class PeakPanel {
       case 'possible': {
         const [first, ...rest] = again.kernels,
           last = again.kernels[again.kernels.length - 1];
+        const seconds = again.kernels.reduce((sum, k) => sum + secondsOf(this.app.entry.kernels[k]), 0);
         const list = rest.length ? [kernel(last), ` and ${rest.length} before it`] : [kernel(first)];
         return [
           html('td', {}, bytes(again.bytes)),
           html('td', {}, bytes(again.falls)),
-          html('td', {}, time(again.seconds)),
+          html('td', {}, time(seconds)),
           html('td', { class: 'text', title: again.kernels.join(', ') }, ...list),
         ];
       }
