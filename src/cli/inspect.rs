@@ -160,6 +160,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Evaluates the step that a run would do next, and puts its values on the page.
 fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData) -> Result<()> {
+    if !run.exists() {
+        let runs = Path::new(rundir::RUNS);
+        let like = rundir::latest(runs).unwrap_or_else(|| runs.join("dcgan-001"));
+        bail!("there is no such run: name the folder that `gcc-gan train` made, such as {}", like.display());
+    }
     let checkpoint = checkpoint::load(&rundir::checkpoint_of(run)?)?;
     let meta = &checkpoint.meta;
     if meta.text != observed.text || meta.sets != session::sets(&observed.plan) {
@@ -174,7 +179,10 @@ fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData)
     };
     let plan = observed.plan.clone();
     let source = args.data.as_ref().unwrap_or(&meta.data);
-    let mut dataset = super::data::load_for(&plan, source, args.offline, false)?;
+    let mut dataset = super::data::load_for(&plan, source, args.offline, false).with_context(|| match args.data {
+        Some(_) => "there is nothing for the step to take".to_string(),
+        None => format!("{source}, which it was trained on, is not there: name what the step takes with --data"),
+    })?;
     let digest = Meta::new(&plan, &dataset, meta.seed).digest;
     if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
         bail!(
