@@ -111,7 +111,12 @@ class Details {
       html('h3', {}, 'The whole'),
       this.table([
         ['nodes', `${entry.graphStages[0].nodes.length} declared, ${entry.last.nodes.length} optimised`],
-        ['kernels', `${entry.kernels.length}: ${[...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')}`],
+        [
+          'kernels',
+          [entry.kernels.length || 'none', [...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')]
+            .filter(Boolean)
+            .join(': '),
+        ],
         ['FLOPs', count(sum(k => k.flops))],
         ['bytes moved', bytes(sum(k => k.bytes))],
         ['arena', `${bytes(entry.arena)} (lower bound ${bytes(entry.lower_bound)})`],

@@ -116,8 +116,7 @@ class MemoryView extends ZoomedChart {
       this.elements.set(b, rect);
       clipped.append(rect);
       const shown = { x: Math.max(r.x, left), w: Math.min(r.x + r.w, right) - Math.max(r.x, left) };
-      const words = scopeWords(buffer.name),
-        name = words ? `${words}: ${buffer.name.split('/').pop()}` : buffer.name,
+      const name = bufferWords(entry, buffer),
         label = r.h > 13 ? fitted(name, shown.w - 10) : '';
       const middle = (Math.max(r.y, top) + Math.min(r.y + r.h, bottom)) / 2;
       if (label)

@@ -12,14 +12,16 @@
 mod against;
 mod data;
 mod lines;
+mod pairs;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
-pub use against::{AgainstData, AgainstError, add_base};
+pub use against::{AgainstData, AgainstError, Compared, add_base};
 pub use data::{EntryData, PageData, ValuesData, arguments, check_program, page_data};
 pub use lines::{LineBytes, LineShare};
 

@@ -85,7 +85,7 @@ class PeakPanel {
         element = row(
           live.bytes,
           endsShown(
-            this.name(buffer),
+            bufferWords(entry, buffer),
             buffer.name,
             html('i', { class: 'dot swatch-' + app.views.memory.roleOf(buffer) }),
           ),
@@ -147,7 +147,9 @@ class PeakPanel {
         'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, ' +
           'and without the room of what runs again',
       ],
-      ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
+      entry.profile
+        ? ['costs, measured', 'What the kernels that would run again took in a typical step']
+        : ['costs at least', `The least time of the kernels that would run again, at the ceilings of ${CEILINGS_OF}`],
       ['run again', 'These kernels', true, 'more'],
     ];
     const table = html('table', { class: 'list' }, html('thead', {}, html('tr', {}, ...columns.map(column))), body);
@@ -156,11 +158,6 @@ class PeakPanel {
       if (event.key === 'Enter') choose(event);
     });
     return table;
-  }
-
-  name(buffer) {
-    const words = scopeWords(buffer.name);
-    return words ? `${words}: ${buffer.name.split('/').pop()}` : buffer.name;
   }
 
   why({ why, buffer }, kernel) {
@@ -186,11 +183,12 @@ class PeakPanel {
       case 'possible': {
         const [first, ...rest] = again.kernels,
           last = again.kernels[again.kernels.length - 1];
+        const seconds = again.kernels.reduce((sum, k) => sum + secondsOf(this.app.entry.kernels[k]), 0);
         const list = rest.length ? [kernel(last), ` and ${rest.length} before it`] : [kernel(first)];
         return [
           html('td', { class: 'spare-wide' }, bytes(again.bytes)),
           html('td', {}, bytes(again.falls)),
-          html('td', {}, time(again.seconds)),
+          html('td', {}, time(seconds)),
           html('td', { class: 'text spare-more', title: again.kernels.join(', ') }, ...list),
         ];
       }

@@ -5,6 +5,9 @@
 const LAUNCH_PARTS = [1, 32];
 const LEAST_MOVED = 64; // bytes: nothing is moved in smaller pieces
 
+// Whose ceilings a machine may have, the fastest first.
+const CACHES = { second_level: 'second-level', last_level: 'last-level' };
+
 class Roofline {
   /** Of kernels, or of points that stand for several: { flops, bytes, seconds, role, title, choose }. */
   constructor(app, points = null, what = 'each kernel') {
@@ -155,22 +158,33 @@ class Roofline {
       path('bf16', i => Math.min(i * memory, roof));
       label(`bf16: ${(roof / 1e9).toFixed(0)} GFLOP/s`, right, roof);
     }
+    const dotted = (name, rate, at) => {
+      path('cache', i => Math.min(i * rate, flops));
+      // Above the line, and far enough to the right for the words.
+      const e = x0 + (at * (x1 - x0)) / (right - left);
+      label(`${(rate / 1e9).toFixed(0)} GB/s, ${name}`, x(10 ** e), rate * 10 ** e);
+    };
+    const faster = rate => rate > 1.05 * memory,
+      gigabytes = rate => `${(rate / 1e9).toFixed(0)} GB/s`;
+    const levels = Object.entries(CACHES).flatMap(([level, name]) =>
+      faster(machine.caches?.[level]) ? [{ name, rate: machine.caches[level] }] : [],
+    );
+    levels.forEach(({ name, rate }, i) => dotted(name, rate, 130 + 60 * i));
     const timed = this.app.entry.kernels.filter(k => k.time && k.bytes);
-    const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null);
-    if (fastest) {
-      const rate = fastest.bytes / fastest.time.seconds;
-      if (rate > 1.05 * memory) {
-        path('cache', i => Math.min(i * rate, flops));
-        // Above the line, and far enough to the right for the words.
-        const at = x0 + (130 * (x1 - x0)) / (right - left);
-        label(`${(rate / 1e9).toFixed(0)} GB/s, from caches`, x(10 ** at), rate * 10 ** at);
-        this.lines +=
-          `Dotted: what is in a cache is read faster than memory; kernel ${fastest.at} was the fastest, ` +
-          `with ${(rate / 1e9).toFixed(0)} GB/s. The ceilings of caches themselves are not measured. `;
-      } else {
-        this.lines += 'No kernel read faster than memory, so that nothing is known of caches. ';
-      }
+    const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null),
+      rate = fastest && fastest.bytes / fastest.time.seconds;
+    if (levels.length)
+      this.lines +=
+        `Dotted: what fits a cache is moved faster than memory allows, as measured: ` +
+        `${levels.map(({ name, rate }) => `${gigabytes(rate)} in the ${name} cache`).join(', ')}. `;
+    else if (faster(rate)) {
+      dotted('from caches', rate, 130);
+      this.lines += 'Dotted: what is in a cache is read faster than memory. The ceilings of caches are not measured. ';
     }
+    if (fastest)
+      this.lines += faster(rate)
+        ? `Kernel ${fastest.at} moved most in its time, ${gigabytes(rate)}. `
+        : 'No kernel read faster than memory. ';
     return parts;
   }
 }

@@ -78,14 +78,37 @@ function scopeWords(scope) {
   return layerWords(parts[at]) + of + call;
 }
 
+/** The layer of a value by its name, in words; a gradient is called by what it is of, with a `d_` before it. */
+function valueWords(name, isGradient) {
+  const words = scopeWords(isGradient ? name.replace(/^d_/, '') : name);
+  return words && words + (isGradient ? ', backward' : '');
+}
+
+/** What a buffer holds, in words: by its name where that says it, else by the kernel that writes it or works in it. */
+function bufferWords(entry, buffer) {
+  if (buffer.words) return buffer.words;
+  const node = entry.last.node(buffer.name),
+    last = buffer.name.split('/').pop(),
+    layer = valueWords(buffer.name, node?.role.kind === 'gradient');
+  if (layer) return (buffer.words = `${layer}: ${last}`);
+  // Passes call nodes by their operations.
+  const isNamed = node ? node.op !== buffer.name.replace(/\.\d+$/, '') : buffer.role !== 'workspace';
+  const kernel = entry.kernels[buffer.writers[0] ?? buffer.live[0]];
+  if (isNamed || !kernel) return (buffer.words = buffer.name);
+  const of = kernel.words.replace(/: [^:]*$/, ''),
+    what = buffer.role === 'workspace' ? buffer.name.split(': ').pop() : last;
+  return (buffer.words = `${of}: ${what}`);
+}
+
 /** What a kernel is for, in words, from the node that it is built around. */
 function kernelWords(kernel, core, entry) {
   if (!core) return kernel.name;
   const name = entry.names[core.name],
-    layer = scopeWords(core.scope) ?? scopeWords(name);
+    layer = scopeWords(core.scope) ?? scopeWords(kernel.role.kind === 'gradient' ? name.replace(/^d_/, '') : name);
   const last = name.split('/').pop();
   if (kernel.role.kind === 'optimiser') {
     const of = `update of ${kernel.role.of}`;
+    if (kernel.kind !== 'multi-tensor' && core.scope.endsWith('/non_finite')) return `${of}: whether all is finite`;
     return kernel.kind === 'multi-tensor'
       ? `${of}, all parameters at once`
       : layer
