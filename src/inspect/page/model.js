@@ -64,7 +64,7 @@ class Entry {
       });
   }
 
-  /** Kernels with the same words, such as those that bring a filter into order for several convolutions, say for which. */
+  /** Kernels with the same words, such as those that arrange a filter for several convolutions, say who reads them. */
   tellApart() {
     const same = new Map(),
       reader = new Map();

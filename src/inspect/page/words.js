@@ -128,7 +128,7 @@ function clip(text, most = MAX_LABEL) {
 
 const MOST_TAIL = 27; // characters at a name's end that are kept where it is cut
 
-/** A name with what is told before it; where it does not fit, it is cut in the middle, as names differ at their ends. */
+/** A name, with what is told before it. Where it does not fit it is cut in the middle: names differ at their ends. */
 function endsShown(text, title, ...before) {
   const space = text.indexOf(' ', Math.max(text.length - MOST_TAIL, text.length * 0.4)),
     parts = text.length > MOST_TAIL && space > 0 ? [text.slice(0, space), text.slice(space)] : [text];
