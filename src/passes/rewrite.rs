@@ -14,7 +14,7 @@ type Apply = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
 pub struct Rule {
     /// The name of the function behind it.
     pub name: &'static str,
-    /// What it rewrites, each as `before → after`. Of several, it says by [`Rewriter::by`] which one it applies.
+    /// What it rewrites, each as `before → after`. Of several, its function says which one it applies.
     pub rewrites: &'static [&'static str],
     pub assumes: Assumes,
     pub(super) apply: Apply,

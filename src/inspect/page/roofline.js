@@ -5,7 +5,7 @@
 const LAUNCH_PARTS = [1, 32];
 const LEAST_MOVED = 64; // bytes: nothing is moved in smaller pieces
 
-// Whose ceilings a machine may have, the fastest first.
+// Whose ceilings a machine may have.
 const CACHES = { second_level: 'second-level', last_level: 'last-level' };
 
 class Roofline {
@@ -158,33 +158,35 @@ class Roofline {
       path('bf16', i => Math.min(i * memory, roof));
       label(`bf16: ${(roof / 1e9).toFixed(0)} GFLOP/s`, right, roof);
     }
-    const dotted = (name, rate, at) => {
-      path('cache', i => Math.min(i * rate, flops));
-      // Above the line, and far enough to the right for the words.
-      const e = x0 + (at * (x1 - x0)) / (right - left);
-      label(`${(rate / 1e9).toFixed(0)} GB/s, ${name}`, x(10 ** e), rate * 10 ** e);
-    };
     const faster = rate => rate > 1.05 * memory,
       gigabytes = rate => `${(rate / 1e9).toFixed(0)} GB/s`;
-    const levels = Object.entries(CACHES).flatMap(([level, name]) =>
-      faster(machine.caches?.[level]) ? [{ name, rate: machine.caches[level] }] : [],
-    );
-    levels.forEach(({ name, rate }, i) => dotted(name, rate, 130 + 60 * i));
+    const dotted = rates => {
+      for (const rate of rates) path('cache', i => Math.min(i * rate, flops));
+      // Above the first line, and far enough to the right for the words.
+      const text = `${rates.map(rate => (rate / 1e9).toFixed(0)).join(' and ')} GB/s, from caches`,
+        at = x0 + ((textWidth(text) + 20) * (x1 - x0)) / (right - left);
+      label(text, x(10 ** at), rates[0] * 10 ** at);
+    };
+    const levels = Object.entries(CACHES)
+      .map(([level, name]) => ({ name, rate: machine.caches?.[level] }))
+      .filter(({ rate }) => faster(rate))
+      .sort((a, b) => b.rate - a.rate);
     const timed = this.app.entry.kernels.filter(k => k.time && k.bytes);
     const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null),
       rate = fastest && fastest.bytes / fastest.time.seconds;
-    if (levels.length)
+    if (levels.length) {
+      dotted(levels.map(({ rate }) => rate));
       this.lines +=
         `Dotted: what fits a cache is moved faster than memory allows, as measured: ` +
         `${levels.map(({ name, rate }) => `${gigabytes(rate)} in the ${name} cache`).join(', ')}. `;
-    else if (faster(rate)) {
-      dotted('from caches', rate, 130);
+    } else if (faster(rate)) {
+      dotted([rate]);
       this.lines += 'Dotted: what is in a cache is read faster than memory. The ceilings of caches are not measured. ';
     }
     if (fastest)
       this.lines += faster(rate)
         ? `Kernel ${fastest.at} moved most in its time, ${gigabytes(rate)}. `
-        : 'No kernel read faster than memory. ';
+        : 'No kernel moved its bytes faster than memory can. ';
     return parts;
   }
 }
