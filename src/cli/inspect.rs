@@ -8,7 +8,7 @@ use gcc_gan::atomic;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::inspect::page::{PageData, add_base, arguments, check_program, page_data, render};
+use gcc_gan::inspect::page::{Compared, PageData, add_base, arguments, check_program, page_data, render};
 use gcc_gan::inspect::profile::Profile;
 use gcc_gan::inspect::{Observed, summarise_values};
 use gcc_gan::ir::{Bindings, Value};
@@ -133,7 +133,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let base = base.as_ref().unwrap_or(&observed);
         let base_profile = args.against_profile.as_ref().map(|file| profile_of(file, base)).transpose()?;
         let with = args.against.as_ref().or(args.against_profile.as_ref());
-        add_base(&mut data, (&observed, profile.as_ref()), (base, base_profile.as_ref())).with_context(|| {
+        let side = |observed, profile, file: &Option<PathBuf>| Compared {
+            observed,
+            profile,
+            profile_file: file.as_ref().map(|file| file.display().to_string()),
+        };
+        let ours = side(&observed, profile.as_ref(), &args.profile);
+        let theirs = side(base, base_profile.as_ref(), &args.against_profile);
+        add_base(&mut data, &ours, &theirs).with_context(|| {
             with.map_or(String::new(), |file| {
                 format!("{} cannot be compared with {}", args.program.program.display(), file.display())
             })
@@ -153,6 +160,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Evaluates the step that a run would do next, and puts its values on the page.
 fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData) -> Result<()> {
+    if !run.exists() {
+        let runs = Path::new(rundir::RUNS);
+        let like = rundir::latest(runs).unwrap_or_else(|| runs.join("dcgan-001"));
+        bail!("there is no such run: name the folder that `gcc-gan train` made, such as {}", like.display());
+    }
     let checkpoint = checkpoint::load(&rundir::checkpoint_of(run)?)?;
     let meta = &checkpoint.meta;
     if meta.text != observed.text || meta.sets != session::sets(&observed.plan) {
@@ -167,7 +179,10 @@ fn add_values(args: &Args, run: &Path, observed: &Observed, data: &mut PageData)
     };
     let plan = observed.plan.clone();
     let source = args.data.as_ref().unwrap_or(&meta.data);
-    let mut dataset = super::data::load_for(&plan, source, args.offline, false)?;
+    let mut dataset = super::data::load_for(&plan, source, args.offline, false).with_context(|| match args.data {
+        Some(_) => "there is nothing for the step to take".to_string(),
+        None => format!("{source}, which it was trained on, is not there: name what the step takes with --data"),
+    })?;
     let digest = Meta::new(&plan, &dataset, meta.seed).digest;
     if args.data.is_none() && !meta.digest.is_empty() && meta.digest != digest {
         bail!(

@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
     /// The folder that holds the runs
-    #[arg(long, default_value = "runs", value_name = "DIR")]
+    #[arg(long, default_value = rundir::RUNS, value_name = "DIR")]
     out: PathBuf,
     /// The run's name [default: the program's with a number]
     #[arg(long, value_name = "NAME")]

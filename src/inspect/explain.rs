@@ -186,8 +186,8 @@ fn passes(history: &History, name: &str) -> String {
             _ => {}
         }
         if text.len() > lines {
-            for rule in history.rules(at).get(name).into_iter().flatten() {
-                let _ = writeln!(text, "  {:20} by the rule {}: {}", "", rule.name, rule.rewrites);
+            for by in history.rules(at).get(name).into_iter().flatten() {
+                let _ = writeln!(text, "  {:20} by the rule {}: {}", "", by.rule.name, by.rewrite);
             }
         }
         before = now;

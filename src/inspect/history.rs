@@ -2,7 +2,7 @@
 
 use crate::compile::{CompileError, Compiled, Options, Stage, compile};
 use crate::ir::Graph;
-use crate::passes::{Log, Rule};
+use crate::passes::{Applied, Log};
 use crate::plan::Plan;
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ impl History {
 
     /// By the names of nodes, the rules that made, replaced or removed them on the way to a stage. Nothing of a pass that
     /// is not a table of rules.
-    pub fn rules(&self, stage: usize) -> BTreeMap<String, Vec<&'static Rule>> {
+    pub fn rules(&self, stage: usize) -> BTreeMap<String, Vec<Applied>> {
         match (stage.checked_sub(1).and_then(|before| self.stages.get(before)), self.stages.get(stage)) {
             (Some((_, before)), Some((_, after))) => self.logs[stage].by_name(before, after),
             _ => BTreeMap::new(),

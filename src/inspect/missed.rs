@@ -282,7 +282,7 @@ mod tests {
     use crate::inspect::observe;
 
     const MACHINE: Machine =
-        Machine { flops_per_second: 1e12, bf16_flops_per_second: None, bytes_per_second: 1e9, launch_seconds: 1e-6 };
+        Machine { flops_per_second: 1e12, bytes_per_second: 1e9, launch_seconds: 1e-6, ..Machine::NOMINAL };
 
     /// A mean of a product's rows: on a CPU the reduction needs the whole product first.
     const PRODUCT: &str = r#"Program(

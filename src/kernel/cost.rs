@@ -17,15 +17,42 @@ pub struct Machine {
     pub bf16_flops_per_second: Option<f64>,
     /// To and from main memory.
     pub bytes_per_second: f64,
+    /// To and from caches, where that was measured.
+    #[serde(default, skip_serializing_if = "Caches::is_unknown")]
+    pub caches: Caches,
     /// Seconds that a launch takes in addition to its work.
     pub launch_seconds: f64,
+}
+
+/// Bytes a second that kernels move at most whose operands are in a cache. Estimates do not ask for it: what is in a cache
+/// when a kernel runs is known of no kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Caches {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_level: Option<f64>,
+    /// That which cores share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_level: Option<f64>,
+}
+
+impl Caches {
+    pub const UNKNOWN: Caches = Caches { second_level: None, last_level: None };
+
+    pub fn is_unknown(&self) -> bool {
+        *self == Caches::UNKNOWN
+    }
 }
 
 impl Machine {
     /// Two cores with 256-bit vectors on one memory channel: assumed where nothing was measured, so that
     /// estimates are the same on every machine.
-    pub const NOMINAL: Machine =
-        Machine { flops_per_second: 150e9, bf16_flops_per_second: None, bytes_per_second: 20e9, launch_seconds: 5e-6 };
+    pub const NOMINAL: Machine = Machine {
+        flops_per_second: 150e9,
+        bf16_flops_per_second: None,
+        bytes_per_second: 20e9,
+        caches: Caches::UNKNOWN,
+        launch_seconds: 5e-6,
+    };
 
     /// The time for this work at the lower of the two ceilings.
     pub fn seconds(&self, flops: u64, bytes: u64, multiplied: Multiplied) -> f64 {
@@ -118,6 +145,7 @@ mod tests {
             flops_per_second: 100.0,
             bf16_flops_per_second: Some(500.0),
             bytes_per_second: 10.0,
+            caches: Caches::UNKNOWN,
             launch_seconds: 1.0,
         };
         assert_eq!(machine.ridge(), 10.0);

@@ -29,7 +29,7 @@ pub(super) const RULES: &[Rule] = rules! {
     convert: Nothing, "convert c → c rounded, where a float holds it";
     movement: Nothing, "a movement of c → c";
     concat: Nothing, "concat(c, c) → c";
-    reduce: Nothing, "max(c, …, c) → c, c + … + c → n · c, where a float holds it";
+    reduce: Nothing, "max(c, …, c) → c", "deviations c → 0", "c + … + c → n · c, where a float holds it";
     iota: Nothing, "an iota along an axis of size 1 → 0";
 };
 
@@ -79,13 +79,19 @@ fn concat(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
 fn reduce(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let Op::Reduce { kind, axes } = r.root(id) else { return None };
     let x = r.operand(id);
-    let value = match kind {
-        ReduceKind::Max => r.constant(x)?,
+    let (value, rewrite) = match kind {
+        ReduceKind::Max => (r.constant(x)?, "max(c, …, c) → c"),
         // What is not finite deviates from itself.
-        ReduceKind::Deviations => r.constant(x)? - r.constant(x)?,
-        ReduceKind::Sum => r.constant(x)? * axes.iter().map(|&a| r.shape(x)[a] as f64).product::<f64>(),
+        ReduceKind::Deviations => (r.constant(x)? - r.constant(x)?, "deviations c → 0"),
+        ReduceKind::Sum => {
+            let summands: f64 = axes.iter().map(|&a| r.shape(x)[a] as f64).product();
+            (r.constant(x)? * summands, "c + … + c → n · c, where a float holds it")
+        }
     };
-    holds(value, DType::F32).then(|| r.constant_like(value, id))
+    holds(value, DType::F32).then(|| {
+        r.by(rewrite);
+        r.constant_like(value, id)
+    })
 }
 
 /// The only index along an axis of size 1 is 0.

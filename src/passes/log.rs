@@ -1,6 +1,6 @@
-//! Which rule rewrote which node, so that it can be told afterwards.
+//! Which rewrite of which rule changed which node, so that it can be told afterwards.
 
-use super::Rule;
+use super::Applied;
 use crate::ir::{Graph, NodeId};
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ pub struct Log {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Event {
-    rule: &'static Rule,
+    by: Applied,
     what: What,
 }
 
@@ -29,42 +29,42 @@ enum What {
 }
 
 impl Log {
-    pub(super) fn made(&mut self, rule: &'static Rule, node: NodeId) {
-        self.events.push(Event { rule, what: What::Made(node) });
+    pub(super) fn made(&mut self, by: Applied, node: NodeId) {
+        self.events.push(Event { by, what: What::Made(node) });
     }
 
-    pub(super) fn replaced(&mut self, rule: &'static Rule, old: NodeId, new: NodeId) {
-        self.events.push(Event { rule, what: What::Replaced { old, new } });
+    pub(super) fn replaced(&mut self, by: Applied, old: NodeId, new: NodeId) {
+        self.events.push(Event { by, what: What::Replaced { old, new } });
     }
 
-    pub(super) fn removed(&mut self, rule: &'static Rule, node: NodeId) {
-        self.events.push(Event { rule, what: What::Removed(node) });
+    pub(super) fn removed(&mut self, by: Applied, node: NodeId) {
+        self.events.push(Event { by, what: What::Removed(node) });
     }
 
-    /// By the names of nodes, the rules that made, replaced or removed them, in order. A name that a replacement took
-    /// over has the rules of both. `before` and `after` are the graph before and after the pass.
-    pub fn by_name(&self, before: &Graph, after: &Graph) -> BTreeMap<String, Vec<&'static Rule>> {
-        let mut rules: HashMap<NodeId, Vec<&'static Rule>> = HashMap::new();
+    /// By the names of nodes, the rewrites that made, replaced or removed them, in order. A name that a replacement took
+    /// over has those of both. `before` and `after` are the graph before and after the pass.
+    pub fn by_name(&self, before: &Graph, after: &Graph) -> BTreeMap<String, Vec<Applied>> {
+        let mut rules: HashMap<NodeId, Vec<Applied>> = HashMap::new();
         // A handle is used again after its node is gone: only the first to go had it before.
-        let mut gone: HashMap<NodeId, Vec<&'static Rule>> = HashMap::new();
-        let and = |mut known: Vec<&'static Rule>, rule: &'static Rule| {
-            if !known.contains(&rule) {
-                known.push(rule);
+        let mut gone: HashMap<NodeId, Vec<Applied>> = HashMap::new();
+        let and = |mut known: Vec<Applied>, by: Applied| {
+            if !known.contains(&by) {
+                known.push(by);
             }
             known
         };
-        for &Event { rule, what } in &self.events {
+        for &Event { by, what } in &self.events {
             match what {
                 What::Made(node) => {
-                    rules.insert(node, vec![rule]);
+                    rules.insert(node, vec![by]);
                 }
                 What::Replaced { old, new } => {
-                    let all = and(rules.get(&old).cloned().unwrap_or_default(), rule);
+                    let all = and(rules.get(&old).cloned().unwrap_or_default(), by);
                     rules.insert(old, all.clone());
                     rules.insert(new, all);
                 }
                 What::Removed(node) => {
-                    let all = and(rules.remove(&node).unwrap_or_default(), rule);
+                    let all = and(rules.remove(&node).unwrap_or_default(), by);
                     if before.contains(node) {
                         gone.entry(node).or_insert(all);
                     }
@@ -72,7 +72,7 @@ impl Log {
             }
         }
         let left = rules.into_iter().filter(|(node, _)| after.contains(*node));
-        let mut found: BTreeMap<String, Vec<&'static Rule>> =
+        let mut found: BTreeMap<String, Vec<Applied>> =
             left.map(|(node, rules)| (after.node(node).name.clone(), rules)).collect();
         for (node, rules) in gone {
             found.entry(before.node(node).name.clone()).or_insert(rules);
@@ -84,13 +84,13 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use crate::ir::{Graph, text};
-    use crate::passes::{PassContext, Rule, arithmetic};
+    use crate::passes::{Applied, PassContext, arithmetic};
 
     fn rules(program: &str) -> Vec<(String, Vec<&'static str>)> {
         let before: Graph = text::parse(program).unwrap();
         let mut after = before.clone();
         let report = arithmetic(&mut after, &PassContext::default());
-        let names = |rules: Vec<&'static Rule>| rules.iter().map(|rule| rule.name).collect();
+        let names = |rules: Vec<Applied>| rules.iter().map(|by| by.rewrite).collect();
         report.log.by_name(&before, &after).into_iter().map(|(name, rules)| (name, names(rules))).collect()
     }
 
@@ -105,7 +105,7 @@ mod tests {
             output y = %y
             }"#,
         );
-        assert_eq!(found, [("a".to_string(), vec!["mul"]), ("one".to_string(), vec!["mul"])]);
+        assert_eq!(found, [("a".to_string(), vec!["x · 1 → x"]), ("one".to_string(), vec!["x · 1 → x"])]);
     }
 
     #[test]
@@ -122,8 +122,8 @@ mod tests {
         );
         let of = |name: &str| found.iter().find(|(of, _)| of == name).map(|(_, rules)| rules.as_slice());
         // `3 · a → a · 3`, then `(x · 2) · 3 → x · 6`.
-        assert_eq!(of("y"), Some(&["constant_second", "mul"][..]));
-        assert_eq!(of("a"), Some(&["mul"][..]));
+        assert_eq!(of("y"), Some(&["c · x → x · c", "(x · c) · d → x · (c · d)"][..]));
+        assert_eq!(of("a"), Some(&["(x · c) · d → x · (c · d)"][..]));
         assert_eq!(of("x"), None);
     }
 }

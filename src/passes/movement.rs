@@ -21,14 +21,15 @@ pub fn movement(graph: &mut Graph, context: &PassContext) -> Report {
 pub(super) const RULES: &[Rule] = rules! {
     identity: Nothing, "a movement that moves nothing → its operand";
     convert: Nothing, "convert(convert x) → x, from bf16 to f32 and back";
-    reshape: Nothing, "reshape(reshape x) → reshape x, reshape(broadcast x) → broadcast(reshape x)";
-    transpose: Nothing, "transpose(transpose x) → transpose x, transpose(broadcast x) → broadcast(transpose x), \
-        transpose(x · y) → transpose y · transpose x, transpose x → reshape x where only dimensions of size 1 move";
+    reshape: Nothing, "reshape(reshape x) → reshape x", "reshape(broadcast x) → broadcast(reshape x)";
+    transpose: Nothing, "transpose(transpose x) → transpose x", "transpose(broadcast x) → broadcast(transpose x)",
+        "transpose(x · y) → transpose y · transpose x", "transpose x → reshape x where only dimensions of size 1 move";
     broadcast: Nothing, "broadcast(broadcast x) → broadcast x";
     pad: Nothing, "pad(pad x) → pad x";
-    slice: Nothing, "slice(slice x) → slice x, slice(pad x) → slice x or 0, slice(concat(x, y)) → slice x, \
-        slice(broadcast x) → broadcast(slice x)";
-    reverse: Nothing, "reverse(reverse x) → x or reverse x, reverse(broadcast x) → broadcast(reverse x)";
+    slice: Nothing, "slice(slice x) → slice x", "slice(pad x) → 0", "slice(pad x) → slice x",
+        "slice(concat(x, y)) → slice x", "slice(broadcast x) → broadcast(slice x)";
+    reverse: Nothing, "reverse(reverse x) → x", "reverse(reverse x) → reverse x",
+        "reverse(broadcast x) → broadcast(reverse x)";
     concat: Nothing, "concat(concat(x, y), z) → concat(x, y, z)";
     concat_of_slices: Nothing, "concat(slice x, slice x) → slice x where one goes on from the other";
     iota: Nothing, "iota → broadcast(iota)";
@@ -103,11 +104,13 @@ fn reshape(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let (to, a) = (to.clone(), r.operand(id));
     match r.op(a)? {
         Op::Reshape { .. } => {
+            r.by("reshape(reshape x) → reshape x");
             let x = r.operand(a);
             Some(r.reshape(x, &to))
         }
         Op::Broadcast { .. } => {
             let x = r.operand(a);
+            r.by("reshape(broadcast x) → broadcast(reshape x)");
             let small = reshape_before_broadcast(r.shape(x), r.shape(a), &to)?;
             let x = r.reshape(x, &small);
             Some(r.broadcast(x, &to))
@@ -124,22 +127,26 @@ fn transpose(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let (permutation, a) = (permutation.clone(), r.operand(id));
     let wide: Vec<usize> = permutation.iter().copied().filter(|&p| r.shape(a)[p] != 1).collect();
     if wide.is_sorted() {
+        r.by("transpose x → reshape x where only dimensions of size 1 move");
         let to = r.shape(id).to_vec();
         return Some(r.reshape(a, &to));
     }
     match r.op(a)? {
         Op::Transpose { permutation: inner } => {
             let composed: Vec<usize> = permutation.iter().map(|&p| inner[p]).collect();
+            r.by("transpose(transpose x) → transpose x");
             let x = r.operand(a);
             Some(r.add(Op::Transpose { permutation: composed }, &[x]))
         }
         Op::Broadcast { .. } => {
             let (x, to) = (r.operand(a), r.shape(id).to_vec());
+            r.by("transpose(broadcast x) → broadcast(transpose x)");
             let x = r.add(Op::Transpose { permutation }, &[x]);
             Some(r.broadcast(x, &to))
         }
         // The product reads its operands as they lie, so neither is moved.
         Op::MatMul if r.used_once(a) && swaps_rows_and_columns(&permutation) => {
+            r.by("transpose(x · y) → transpose y · transpose x");
             let [x, y] = [0, 1].map(|side| r.operands(a)[side]);
             let [y, x] = [y, x].map(|operand| r.add(Op::Transpose { permutation: permutation.clone() }, &[operand]));
             Some(r.add(Op::MatMul, &[y, x]))
@@ -184,6 +191,7 @@ fn slice(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         Op::Slice { start: inner, .. } => {
             start.iter_mut().zip(inner).for_each(|(s, i)| *s += i);
             end.iter_mut().zip(inner).for_each(|(e, i)| *e += i);
+            r.by("slice(slice x) → slice x");
             let x = r.operand(a);
             Some(r.add(Op::Slice { start, end }, &[x]))
         }
@@ -192,6 +200,7 @@ fn slice(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             let low = low.clone();
             let axes = 0..start.len();
             if axes.clone().any(|i| end[i] <= low[i] || start[i] >= low[i] + r.shape(x)[i]) {
+                r.by("slice(pad x) → 0");
                 return Some(r.constant_like(0.0, id));
             }
             if axes.clone().any(|i| start[i] < low[i] || end[i] > low[i] + r.shape(x)[i]) {
@@ -201,6 +210,7 @@ fn slice(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
                 start[i] -= low[i];
                 end[i] -= low[i];
             }
+            r.by("slice(pad x) → slice x");
             Some(r.add(Op::Slice { start, end }, &[x]))
         }
         Op::Concat { axis } => {
@@ -211,6 +221,7 @@ fn slice(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
                 if (offset..offset + size).contains(&start[axis]) && end[axis] <= offset + size {
                     start[axis] -= offset;
                     end[axis] -= offset;
+                    r.by("slice(concat(x, y)) → slice x");
                     return Some(r.add(Op::Slice { start, end }, &[x]));
                 }
                 offset += size;
@@ -224,6 +235,7 @@ fn slice(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
                     (start[axis], end[axis]) = (0, 1);
                 }
             }
+            r.by("slice(broadcast x) → broadcast(slice x)");
             let x = r.add(Op::Slice { start, end }, &[x]);
             Some(r.broadcast(x, &to))
         }
@@ -243,11 +255,13 @@ fn reverse(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             both.extend(inner.iter().filter(|a| !axes.contains(a)));
             both.sort_unstable();
             let x = x?;
+            r.by(if both.is_empty() { "reverse(reverse x) → x" } else { "reverse(reverse x) → reverse x" });
             Some(if both.is_empty() { x } else { r.add(Op::Reverse { axes: both }, &[x]) })
         }
         Op::Broadcast { .. } => {
             let (x, to) = (x?, r.shape(id).to_vec());
             let axes: Vec<usize> = axes.into_iter().filter(|&a| r.shape(x)[a] != 1).collect();
+            r.by("reverse(broadcast x) → broadcast(reverse x)");
             let x = if axes.is_empty() { x } else { r.add(Op::Reverse { axes }, &[x]) };
             Some(r.broadcast(x, &to))
         }

@@ -19,11 +19,11 @@ pub fn reductions(graph: &mut Graph, context: &PassContext) -> Report {
 
 pub(super) const RULES: &[Rule] = rules! {
     trim: Nothing, "a reduction along axes of size 1 → its operand";
-    merge: Nothing, "sum(sum x) → sum x, max(max x) → max x";
-    of_broadcast: Nothing, "sum(broadcast x) → broadcast(sum x · n), max(broadcast x) → broadcast(max x)";
-    of_movement: Nothing, "sum(move x) → move(sum x), max(move x) → move(max x)";
+    merge: Nothing, "sum(sum x) → sum x", "max(max x) → max x";
+    of_broadcast: Nothing, "sum(broadcast x) → broadcast(sum x · n)", "max(broadcast x) → broadcast(max x)";
+    of_movement: Nothing, "sum(move x) → move(sum x)", "max(move x) → move(max x)";
     of_centred: Alike, "sum(x + c · sum x) → sum x · (1 + n · c)";
-    factor_out: Alike, "sum(x · c) → sum x · c, sum(x / c) → sum x / c, sum(-x) → -sum x";
+    factor_out: Alike, "sum(x · c) → sum x · c", "sum(x / c) → sum x / c", "sum(-x) → -sum x";
     inner_factor: Alike, "sum(x · (y · c)) → sum(x · y) · c";
     of_summed: Alike, "sum(x + y · c) → sum x + sum y · c where sum x and sum y are there";
 };
@@ -43,6 +43,11 @@ fn reduce(r: &mut Rewriter, kind: ReduceKind, axes: Vec<usize>, x: NodeId) -> No
     if axes.is_empty() { x } else { r.add(Op::Reduce { kind, axes }, &[x]) }
 }
 
+/// Says which of two rewrites is applied.
+fn by(r: &mut Rewriter, kind: ReduceKind, of_sum: &'static str, of_max: &'static str) {
+    r.by(if kind == ReduceKind::Max { of_max } else { of_sum });
+}
+
 /// Axes of size 1 hold nothing to reduce.
 fn trim(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let (kind, mut axes, x) = root(r, id)?;
@@ -58,6 +63,7 @@ fn merge(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         Op::Reduce { kind: inner, axes: more } if *inner == kind && r.used_once(a) => {
             axes.extend(more.iter().filter(|a| !axes.contains(a)).copied().collect::<Vec<_>>());
             axes.sort_unstable();
+            by(r, kind, "sum(sum x) → sum x", "max(max x) → max x");
             let x = r.operand(a);
             Some(reduce(r, kind, axes, x))
         }
@@ -76,6 +82,7 @@ fn of_broadcast(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     if gone.is_empty() && r.shape(x) == r.shape(a) {
         return None;
     }
+    by(r, kind, "sum(broadcast x) → broadcast(sum x · n)", "max(broadcast x) → broadcast(max x)");
     // Where the broadcast is along other axes only, the reduction still is of less before it.
     let to = r.shape(id).to_vec();
     let mut result = reduce(r, kind, kept, x);
@@ -89,6 +96,7 @@ fn of_broadcast(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
 /// A reduction of a transposed, reshaped, reversed or padded value.
 fn of_movement(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let (kind, axes, a) = root(r, id)?;
+    by(r, kind, "sum(move x) → move(sum x)", "max(move x) → move(max x)");
     let to = r.shape(id).to_vec();
     match r.op(a)? {
         Op::Transpose { permutation } => {
@@ -156,6 +164,7 @@ fn factor_out(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
         return None;
     }
     if let Some(x) = r.unary(a, Neg) {
+        r.by("sum(-x) → -sum x");
         let sum = reduce(r, ReduceKind::Sum, axes, x);
         return Some(r.apply(Neg, &[sum]));
     }
@@ -166,6 +175,7 @@ fn factor_out(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     };
     let to = r.shape(id).to_vec();
     let [x, c] = pairs.into_iter().find(|&[_, c]| is_alike(r, c, &axes))?;
+    r.by(if op == Mul { "sum(x · c) → sum x · c" } else { "sum(x / c) → sum x / c" });
     let sum = reduce(r, ReduceKind::Sum, axes, x);
     let factor = alike(r, c, &to);
     Some(r.apply(op, &[sum, factor]))

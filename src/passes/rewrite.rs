@@ -14,8 +14,8 @@ type Apply = fn(&mut Rewriter<'_>, NodeId) -> Option<NodeId>;
 pub struct Rule {
     /// The name of the function behind it.
     pub name: &'static str,
-    /// What it rewrites, each as `before → after`, separated by `, `.
-    pub rewrites: &'static str,
+    /// What it rewrites, each as `before → after`. Of several, its function says which one it applies.
+    pub rewrites: &'static [&'static str],
     pub assumes: Assumes,
     pub(super) apply: Apply,
 }
@@ -29,12 +29,27 @@ impl PartialEq for Rule {
 
 impl Eq for Rule {}
 
+impl Rule {
+    /// The rewrite that the rule's function named; a rule with one need not name it.
+    fn applied(&'static self, named: Option<&'static str>) -> Applied {
+        debug_assert!(named.map_or(self.rewrites.len() == 1, |n| self.rewrites.contains(&n)), "{self:?}: {named:?}");
+        Applied { rule: self, rewrite: named.unwrap_or(self.rewrites[0]) }
+    }
+}
+
+/// One of a rule's rewrites, as it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    pub rule: &'static Rule,
+    pub rewrite: &'static str,
+}
+
 /// A table of rules: the function, what it assumes, and what it rewrites.
 macro_rules! rules {
-    ($($apply:ident: $assumes:ident, $rewrites:literal;)+) => {
+    ($($apply:ident: $assumes:ident, $($rewrite:literal),+;)+) => {
         &[$($crate::passes::rewrite::Rule {
             name: stringify!($apply),
-            rewrites: $rewrites,
+            rewrites: &[$($rewrite),+],
             assumes: $crate::passes::Assumes::$assumes,
             apply: $apply,
         }),+]
@@ -56,6 +71,8 @@ pub(super) struct Rewriter<'g> {
     created: Vec<NodeId>,
     /// The origin of the node under the current rule, which the nodes it builds inherit.
     origin: Origin,
+    /// What the current rule said that it applies.
+    rewrite: Option<&'static str>,
     log: Log,
 }
 
@@ -77,7 +94,8 @@ pub(super) fn rewrite(
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);
-    let mut rewriter = Rewriter { graph, opaque, created: Vec::new(), origin: Origin::default(), log: Log::default() };
+    let mut rewriter =
+        Rewriter { graph, opaque, created: Vec::new(), origin: Origin::default(), rewrite: None, log: Log::default() };
     // No set of rules here undoes what another does, so this is never reached; if it ever were, a
     // valid graph and an unfinished rewrite would be the result.
     let limit = 256 + 16 * nodes_before;
@@ -108,6 +126,7 @@ impl Rewriter<'_> {
     fn apply_first(&mut self, rules: &[&'static Rule], id: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
         for &rule in rules {
             self.created.clear();
+            self.rewrite = None;
             self.origin.clone_from(&self.graph.node(id).origin);
             let Some(new) = (rule.apply)(self, id).filter(|&new| new != id) else {
                 debug_assert!(self.created.is_empty(), "a rule built nodes for nothing");
@@ -126,11 +145,12 @@ impl Rewriter<'_> {
                 self.opaque.insert(new);
             }
             let name = self.graph.node(id).name.clone();
-            self.created.iter().for_each(|&node| self.log.made(rule, node));
+            let applied = rule.applied(self.rewrite);
+            self.created.iter().for_each(|&node| self.log.made(applied, node));
             if fresh {
-                self.log.replaced(rule, id, new);
+                self.log.replaced(applied, id, new);
             }
-            self.sweep(id, Some(rule));
+            self.sweep(id, Some(applied));
             if fresh && !self.graph.contains(id) {
                 self.graph.rename(new, &name);
             }
@@ -139,8 +159,8 @@ impl Rewriter<'_> {
         None
     }
 
-    /// Removes a node that nothing uses, and what only it used. That is logged where a rule is named.
-    fn sweep(&mut self, id: NodeId, rule: Option<&'static Rule>) {
+    /// Removes a node that nothing uses, and what only it used. That is logged where a rewrite is named.
+    fn sweep(&mut self, id: NodeId, by: Option<Applied>) {
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
             let probed = |graph: &Graph| graph.probes.iter().any(|p| p.node == id);
@@ -153,8 +173,8 @@ impl Rewriter<'_> {
             }
             stack.extend(self.graph.operands(id));
             self.graph.remove(id);
-            if let Some(rule) = rule {
-                self.log.removed(rule, id);
+            if let Some(by) = by {
+                self.log.removed(by, id);
             }
         }
     }
@@ -234,6 +254,11 @@ impl Rewriter<'_> {
     }
 
     // Building
+
+    /// Says which of the rule's rewrites is applied, should it be; of several calls the last counts.
+    pub fn by(&mut self, rewrite: &'static str) {
+        self.rewrite = Some(rewrite);
+    }
 
     /// Adds a node.
     pub fn add(&mut self, op: Op, operands: &[NodeId]) -> NodeId {

@@ -27,7 +27,7 @@ pub(super) const RULES: &[Rule] = rules! {
     sigmoid: Nothing, "1 / (1 + exp -x) → σ(x)";
     sigmoid_of_quotient: Finite, "exp x / (1 + exp x) → σ(x)";
     softplus: Range, "log(1 + exp x) → s(x)";
-    log_sigmoid: Range, "log σ(x) → -s(-x), log(1 - σ(x)) → -s(x)";
+    log_sigmoid: Range, "log σ(x) → -s(-x)", "log(1 - σ(x)) → -s(x)";
 };
 
 /// The `x` of `1 + exp x`.
@@ -70,10 +70,12 @@ fn log_sigmoid(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
     let Op::Scalar(Log) = r.root(id) else { return None };
     let p = r.operand(id);
     let x = if let Some(x) = r.unary(p, Sigmoid) {
+        r.by("log σ(x) → -s(-x)");
         negated(r, x)
     } else {
         let [one, p] = r.scalar(p, Sub).filter(|[one, _]| r.is(*one, 1.0))?;
         let _ = one;
+        r.by("log(1 - σ(x)) → -s(x)");
         r.unary(p, Sigmoid)?
     };
     let s = r.apply(Softplus, &[x]);

@@ -471,7 +471,7 @@ fn the_documentation_lists_what_rewrites_assume() {
     let mut rows = Vec::new();
     for (pass, rules) in tables() {
         for rule in rules.iter().filter(|rule| rule.assumes != Assumes::Nothing) {
-            rows.push(format!("{pass}` | `{}` | {} | {:?} |", rule.name, rule.rewrites, rule.assumes));
+            rows.push(format!("{pass}` | `{}` | {} | {:?} |", rule.name, rule.rewrites.join(", "), rule.assumes));
         }
     }
     assert_eq!(

@@ -9,7 +9,7 @@ pub mod overlap;
 mod verify;
 
 pub use crate::kernel::choice::TunedKernel;
-pub use crate::kernel::cost::Machine;
+pub use crate::kernel::cost::{Caches, Machine};
 pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout, Storage};
 use crate::kernel::target::{Convolutions, Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};

@@ -50,6 +50,8 @@ pub enum RunError {
     },
 }
 
+/// Where runs are, where the user names no other folder.
+pub const RUNS: &str = "runs";
 /// The name of the checkpoint in a run's folder.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// The name of the best checkpoint.

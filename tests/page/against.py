@@ -33,7 +33,9 @@ def check_rules(page, settle, expect):
     page.keyboard.press("n")
     settle(page)
     text = page.locator("#details .by-rule").first.inner_text()
-    expect("rule" in text and "→" in text, f"a change says by which rule: {text}")
+    expect("rule" in text and text.count("→") == 1, f"a change says by which rewrite of which rule: {text}")
+    rewrites = page.evaluate("app.entry.rules.map(rule => rule.rewrite)")
+    expect(all(rewrite.count("→") == 1 for rewrite in rewrites), f"each is one rewrite: {rewrites}")
     page.keyboard.press("Escape")
     is_checked = page.evaluate("app.entry.graphStages.some(s => s.check)")
     page.evaluate("app.choose(null)")
@@ -55,15 +57,11 @@ def check_checked(page, settle, expect):
     expect(page.locator("#stage .is-checked").count() == len(seen), "and on the strip")
 
 
-def check_against(page, width, settle, expect):
-    """The waterfall leads from one sum to the other, and the graph shows what is gone and new."""
-    page.keyboard.press("a")
-    settle(page)
-    expect(page.locator("#tab-against").get_attribute("aria-selected") == "true", "a shows the comparison")
+def check_waterfall(page, expect):
     sums = page.evaluate("""() => {
-        const { base } = app.entry, moved = base.changes.reduce((sum, c) => sum + c.to - c.from, 0);
+        const { sums, changes } = app.entry.base, moved = changes.reduce((sum, c) => sum + c.to - c.from, 0);
         const { step } = app.entry.profile ?? {};
-        return { from: base.from, to: base.to, moved, measured: base.measured, step: step?.seconds,
+        return { ...sums, moved, step: step?.seconds,
             ceilings: app.entry.kernels.reduce((sum, k) => sum + k.ceiling, 0) };
     }""")
     expect(abs(sums["from"] + sums["moved"] - sums["to"]) < 1e-9 * max(sums["from"], sums["to"]), f"exact sums: {sums}")
@@ -82,7 +80,46 @@ def check_against(page, width, settle, expect):
         return { worst, end: Math.abs(at - edges[edges.length - 1][1]), rows: rows.length };
     }""")
     expect(gaps["worst"] < 0.05 and gaps["end"] < 0.5 and gaps["rows"] > 2, f"bars of the waterfall touch: {gaps}")
+    # What steps of one program differ by too has no colour.
+    colours = page.evaluate("""() => [...document.querySelectorAll('#against .falls tbody tr[tabindex]')].map(row =>
+        [row.querySelector('td:nth-child(2)').className, row.querySelector('.fall i').className])""")
+    expect(all(text == bar for text, bar in colours), f"one colour for a row: {colours}")
+    spread = page.evaluate("app.entry.base.changes.slice(0, FALLS).filter(c => c.in_spread).length")
+    grey = sum(text == "spread" for text, _ in colours)
+    expect(grey == spread or not sums["measured"] and grey == 0, f"{grey} of {spread} rows are grey")
+    if sums["measured"]:
+        names = page.locator("#against .sides").inner_text()
+        files = page.evaluate("[DATA.against.a.profile, DATA.against.b.profile]")
+        expect(all(files) and all(file in names for file in files), f"files of times: {names}")
+
+
+def check_work(page, expect):
+    """Of two machines no times are compared, but what kernels compute and move is."""
+    text = page.locator("#against").inner_text()
+    expect("--against-profile" in text, "it says how times come in")
+    table = page.locator("#against .totals").inner_text()
+    expect("ceilings" not in table and "measured" not in table and "FLOPs" in table, f"no time in the sums: {table}")
+    expect(page.locator("#against .fall").count() == 0, "no waterfall")
+    rows = page.evaluate("""() => {
+        const rows = document.querySelectorAll('#against .falls tbody tr[tabindex]');
+        return [...rows].map(row => [...row.querySelectorAll('td')].map(td => td.innerText));
+    }""")
+    expect(rows and all(len(row) == 5 for row in rows), f"{len(rows)} kernels that differ")
+    expect(not any(" ms" in cell or " µs" in cell for row in rows for cell in row[1:]), "no time of a kernel")
+
+
+def check_against(page, width, settle, expect):
+    """The waterfall leads from one sum to the other, and the graph shows what is gone and new."""
+    page.keyboard.press("a")
+    settle(page)
+    expect(page.locator("#tab-against").get_attribute("aria-selected") == "true", "a shows the comparison")
+    if page.evaluate("Boolean(app.entry.base.sums)"):
+        check_waterfall(page, expect)
+    else:
+        check_work(page, expect)
     expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
+    cut = page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.getElementById('against'))")
+    expect(cut <= 1, f"the waterfall is {cut} pixels too wide")
     # A row is a kernel, and from there everything else.
     page.locator("#against .falls tbody tr[tabindex]").first.click()
     settle(page)

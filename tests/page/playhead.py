@@ -38,7 +38,7 @@ def steps(page, settle, expect):
     page.keyboard.press("]")
     expect(at(page) == last, "and there it stays")
     said = page.locator("#playhead").inner_text()
-    expect(f"({last + 1} of {last + 1})" in said and "live" in said, f"the bar says where it is: {said}")
+    expect(f"kernel {last} of 0 to {last}" in said and "live" in said, f"the bar says where it is: {said}")
     # A click in the middle of the strip is the middle of the time.
     box = page.locator("#head-track").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

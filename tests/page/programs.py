@@ -1,4 +1,4 @@
-"""Large programs for the page's tests: python programs.py layers 100 > deep.ron; python programs.py calls 12 > wide.ron
+"""Programs for the page's tests: python programs.py layers 100 > deep.ron; python programs.py calls 12 > wide.ron
 
 `layers N`: one network of N layers, trained. `calls N`: a network that is called N times, each call with its own
 loss: 12 give a graph of some 12,000 nodes.

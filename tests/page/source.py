@@ -8,6 +8,7 @@ def check_source(page, settle, expect):
     shown(page, expect)
     sums(page, expect)
     shares(page, expect)
+    traces(page, expect)
     lights(page, settle, expect)
     lit(page, settle, expect)
 
@@ -81,6 +82,29 @@ def shares(page, expect):
         expect(text.startswith("Σ"), f"and says so: {text}")
 
 
+def traces(page, expect):
+    """A kernel that is hardly a line's is not told to be its, nor the line the kernel's."""
+    told = page.evaluate("""() => {
+        const { entry } = app, wrong = [];
+        let left = 0;
+        for (const kernel of entry.kernels) {
+            const parts = new Map();
+            for (const { line, time } of kernel.lines) parts.set(line, (parts.get(line) ?? 0) + time);
+            for (const [line, part] of parts) {
+                if (!line || part >= 0.01) continue;
+                const alone = lineKernels(entry, line).every(k => entry.kernels[k].lines.reduce(
+                    (sum, share) => sum + (share.line === line ? share.time : 0), 0) < 0.01);
+                left += 1;
+                const shown = linesOf(entry, { kind: 'kernel', id: kernel.at }).has(line);
+                if (!alone && lineKernels(entry, line).includes(kernel.at)) wrong.push([line, kernel.at]);
+                if (shown && [...parts].some(([other, of]) => other && of >= 0.01)) wrong.push([kernel.at, line]);
+            }
+        }
+        return { left, wrong };
+    }""")
+    expect(not told["wrong"], f"traces of lines and kernels: {told}")
+
+
 def lights(page, settle, expect):
     """A line's kernels, buffers and nodes light up in every view."""
     line = page.evaluate("""() => {
@@ -95,8 +119,10 @@ def lights(page, settle, expect):
     made = page.evaluate("""line => {
         const { entry } = app, own = new Set(entry.last.nodes.filter(n => n.line === line).map(n => n.name));
         const kernels = entry.kernels.filter(k => k.nodes.some(n => own.has(n) &&
-            entry.last.byName.get(n).role.kind !== 'leaf')).map(k => k.at);
-        return { kernels, own: own.size };
+            entry.last.byName.get(n).role.kind !== 'leaf'));
+        // Not where all but a trace of a kernel is for other lines.
+        const part = k => k.lines.reduce((sum, share) => sum + (share.line === line ? share.time : 0), 0);
+        return { kernels: kernels.filter(k => part(k) >= 0.01).map(k => k.at), own: own.size };
     }""", line)
     expect(made["own"] and made["kernels"], f"line {line} has nodes and kernels: {made}")
     for tab, key, items in [("kernels", "k", "#kernels tr.chosen"), ("timeline", "l", "#timeline .item.chosen")]:

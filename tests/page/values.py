@@ -14,12 +14,13 @@ from playwright.sync_api import sync_playwright
 from browser import expect, settle
 
 
-def colours(page, canvas):
-    """How many different colours a canvas has."""
+def pixels(canvas):
+    """How many different colours a canvas has, and whether all of them are grey: read once, as the browser wants it."""
     return canvas.evaluate("""canvas => {
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height), seen = new Set();
-        for (let i = 0; i < data.length; i += 4) seen.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
-        return seen.size;
+        for (let i = 0; i < data.length; i += 4) if (data[i + 3]) seen.add([data[i], data[i + 1], data[i + 2]].join());
+        const greys = [...seen].filter(colour => new Set(colour.split(',')).size === 1);
+        return { colours: seen.size, isGrey: greys.length === seen.size };
     }""")
 
 
@@ -33,7 +34,9 @@ def check(page):
     page.evaluate("app.choose({ kind: 'node', id: 'real' })")
     settle(page)
     picture = details.locator("canvas.value-picture")
-    expect(picture.count() == 1 and colours(page, picture) > 30, "real images are shown")
+    expect(picture.count() == 1, "real images are shown")
+    seen = pixels(picture)
+    expect(seen["colours"] > 30 and seen["isGrey"], f"in grey, although they have values of both signs: {seen}")
     expect(details.locator(".value-histogram rect").count() == 32, "with a histogram")
     expect("[0..4, 0, :, :]" in details.inner_text(), "and which part of them it is")
 
@@ -59,6 +62,17 @@ def check(page):
     edge = tip.bounding_box()
     size = page.viewport_size
     expect(edge["x"] >= 0 and edge["x"] + edge["width"] <= size["width"], "within the window")
+    page.keyboard.press("+")
+    settle(page)
+    expect(tip.is_hidden(), "it goes when the view moves")
+    # Of what has both signs and is no image, below and above 0 are told apart.
+    page.evaluate("""() => {
+        const found = app.entry.values.nodes.find(([n, value]) => value.picture && value.low < 0 && value.high > 0
+            && !isImages(app.entry, app.entry.names[n]));
+        app.choose({ kind: 'node', id: app.entry.names[found[0]] });
+    }""")
+    settle(page)
+    expect(not pixels(picture)["isGrey"], "a gradient or a weight is blue and orange")
 
     # What is not finite is told of first.
     page.evaluate("""() => {

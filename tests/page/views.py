@@ -73,8 +73,8 @@ def kernels(page, width, settle, expect):
         f"the share of the ceiling is seen at {width}",
     )
     row = page.locator("#kernels tbody tr[data-kernel='11'] .name")
-    expect("of generator, for fake_" in row.inner_text(), f"a kernel's name is words: {row.inner_text()}")
-    full = row.locator("span").get_attribute("title")
+    expect("of generator, for fake_" in row.text_content(), f"a kernel's name is words: {row.text_content()}")
+    full = row.locator(".ends").get_attribute("title")
     expect(full == page.evaluate("app.entry.kernels[11].name"), "its full name is shown on hover")
 
 

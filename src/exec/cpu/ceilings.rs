@@ -1,6 +1,7 @@
 //! What this machine can do at most, measured.
 
 use super::Memory;
+use super::caches::caches;
 use super::gemm::{self, Isa, Product, Rows, Words};
 use super::pool::Pool;
 use crate::exec::{Ceilings, ExecError, Spread};
@@ -16,19 +17,19 @@ const STREAM: usize = 16 << 20;
 const DEPTH: usize = 256;
 const PRODUCTS: usize = 500;
 /// What the memory is for, in a message.
-const MEASURED: &str = "the measurement of ceilings";
+pub(super) const MEASURED: &str = "the measurement of ceilings";
 /// Rounds of each test at least, and for how long there are more.
 const ROUNDS: usize = 8;
 const TEST: Duration = Duration::from_millis(500);
 /// How long each thread computes in a round of the arithmetic test.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Measures the ceilings of this machine for a number of threads, in about two seconds.
+/// Measures the ceilings of this machine for a number of threads, in about three seconds.
 ///
 /// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself;
 /// `with_bf16` also those of pairs of bf16, as matrix products of bf16 do them, in half a second more.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
-/// kernel with a task for each thread and nothing in it. Each test runs several rounds, and the best counts: a
+/// kernel with a task for each thread and nothing in it. Caches: the same triad over what fits them. Each test runs several rounds, and the best counts: a
 /// ceiling is what nothing else got in the way of.
 ///
 /// # Errors
@@ -38,12 +39,14 @@ pub fn ceilings(threads: usize, isa: Isa, with_bf16: bool) -> Result<Ceilings, E
     let (flops, waiting) = arithmetic(&pool, isa, Words::F32)?;
     let bf16 = if with_bf16 { Some(arithmetic(&pool, isa, Words::Bf16Pairs)?) } else { None };
     let bytes = bandwidth(&pool)?;
+    let caches = caches(&pool)?;
     let launch = launch(&pool);
     Ok(Ceilings {
         machine: Machine {
             flops_per_second: flops.best,
             bf16_flops_per_second: bf16.as_ref().map(|(rate, _)| rate.best),
             bytes_per_second: bytes.best,
+            caches,
             launch_seconds: 1.0 / launch.best,
         },
         spread: Spread {
@@ -57,13 +60,13 @@ pub fn ceilings(threads: usize, isa: Isa, with_bf16: bool) -> Result<Ceilings, E
 }
 
 /// The rates of several rounds.
-struct Rate {
-    best: f64,
+pub(super) struct Rate {
+    pub best: f64,
     /// How far the third best is below, as a part of 1.
-    spread: f64,
+    pub spread: f64,
 }
 
-fn rounds(mut rate: impl FnMut() -> f64) -> Rate {
+pub(super) fn rounds(mut rate: impl FnMut() -> f64) -> Rate {
     let begun = Instant::now();
     let mut rates = Vec::new();
     while rates.len() < ROUNDS || begun.elapsed() < TEST {
@@ -127,6 +130,11 @@ fn arithmetic(pool: &Pool, isa: Isa, words: Words) -> Result<(Rate, f64), ExecEr
     Ok((rate, waited / all.max(f64::MIN_POSITIVE)))
 }
 
+/// `a = b + s·c`.
+pub(super) fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
+    a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (b, c))| *a = b + 0.5 * c);
+}
+
 fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
     let mut memory = Memory::new(3 * STREAM * size_of::<f32>(), MEASURED)?;
     let (a, rest) = memory.floats().split_at_mut(STREAM);
@@ -140,7 +148,7 @@ fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
         pool.run(parts.len(), &|part, _| {
             let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
             let (a, (b, c)) = &mut *part;
-            a.iter_mut().zip(b.iter().zip(c.iter())).for_each(|(a, (b, c))| *a = b + 0.5 * c);
+            triad(a, b, c);
             black_box(&part);
         });
         (3 * STREAM * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64()
@@ -164,12 +172,15 @@ fn launch(pool: &Pool) -> Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Caches;
 
     #[test]
     fn ceilings_are_those_of_a_computer() {
         let Ceilings { machine, spread } = ceilings(1, Isa::detect(), true).unwrap();
         let bf16 = machine.bf16_flops_per_second.expect("measured");
         let figures = [machine.flops_per_second, bf16, machine.bytes_per_second, machine.launch_seconds];
+        let Caches { second_level, last_level } = machine.caches;
+        assert!(second_level.into_iter().chain(last_level).all(|rate| rate.is_finite() && rate > 0.0), "{machine:?}");
         assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
         let parts = [spread.arithmetic, spread.bf16, spread.memory, spread.launch, spread.waiting];
         assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{spread:?}");

@@ -5,6 +5,7 @@
 //! divided among the threads.
 
 mod arena;
+mod caches;
 mod ceilings;
 mod contraction;
 mod far;

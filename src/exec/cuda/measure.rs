@@ -6,7 +6,7 @@ use super::driver::{Context, DriverError, Event, Function, Graph, Memory, Module
 use super::nvrtc;
 use crate::exec::{Ceilings, ExecError, Spread};
 use crate::kernel::target::Architecture;
-use crate::plan::Machine;
+use crate::plan::{Caches, Machine};
 use std::sync::Arc;
 
 const TEXT: &str = include_str!("../../../kernels/measure.cu");
@@ -133,6 +133,7 @@ pub fn ceilings(device: &str, info: &DeviceInfo, context: &Arc<Context>) -> Resu
             flops_per_second: flops / arithmetic.seconds,
             bf16_flops_per_second: None,
             bytes_per_second: f64::from(LAUNCHES) * bytes as f64 / triad.seconds,
+            caches: Caches::UNKNOWN,
             launch_seconds: launch.seconds / f64::from(NODES),
         },
         spread: Spread {

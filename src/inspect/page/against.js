@@ -1,7 +1,11 @@
 'use strict';
-// Another program, B, beside the one of the page, A: what differs in the graph, and a waterfall of milliseconds.
+// Another program, B, beside the one of the page, A: what differs in the graph, and a waterfall of milliseconds, or, where
+// times say nothing, what kernels compute and move.
 
 const FALLS = 40; // changes of kernels that are shown before one asks for more
+
+const MATCHED =
+  'Kernels are matched by name, then by the node that they are built around, then by layer, role and kind';
 
 /** Adds to an entry the last graph of B, and a stage that shows what A has made of it. */
 function addBase(entry) {
@@ -28,7 +32,7 @@ function sideWords(side, other) {
     of.program,
     ...(of.file === of.program ? [] : [of.file]),
     ...of.with,
-    ...(of.device ? [of.device] : []),
+    ...[of.device, of.profile].filter(Boolean),
   ];
   const theirs = new Set(words(other)),
     own = words(side).filter(word => !theirs.has(word));
@@ -38,6 +42,13 @@ function sideWords(side, other) {
 function signed(n, text) {
   return n === 0 ? '0' : (n > 0 ? '+' : '−') + text(Math.abs(n));
 }
+
+/** How to colour a change: not at all where it is no more than steps of one program differ by. */
+function changeKind({ from, to, in_spread }) {
+  return in_spread ? 'spread' : to < from ? 'less' : to > from ? 'more' : '';
+}
+
+const IN_SPREAD = 'no more than steps of one program differ by: each is among what the other took';
 
 class AgainstView {
   constructor(host, app) {
@@ -72,17 +83,19 @@ class AgainstView {
         ),
       );
     if (!entry.base) return this.host.replaceChildren(head, ...others, html('p', {}, `B has no entry ${entry.name}.`));
-    this.host.replaceChildren(head, ...others, this.totals(), ...this.waterfall());
+    this.host.replaceChildren(head, ...others, this.totals(), ...(entry.base.sums ? this.waterfall() : this.work()));
     this.mark();
   }
 
   totals() {
     const { entry } = this.app,
       { base } = entry,
+      { sums } = base,
       sum = (list, of) => list.reduce((total, k) => total + k[of], 0);
-    const row = (name, from, to, text, title = '') => {
+    const row = (name, from, to, text, in_spread = false) => {
       const change = from === to ? '' : from === 0 ? 'new' : signed(to / from - 1, percent);
-      const kind = to < from ? 'less' : to > from ? 'more' : '';
+      const kind = changeKind({ from, to, in_spread }),
+        title = in_spread ? IN_SPREAD : '';
       return html(
         'tr',
         { title },
@@ -116,7 +129,17 @@ class AgainstView {
         html(
           'tbody',
           {},
-          row(base.measured ? 'step, measured' : 'kernels at the ceilings', base.from, base.to, time),
+          ...(sums
+            ? [
+                row(
+                  sums.measured ? 'step, measured' : 'kernels at the ceilings',
+                  sums.from,
+                  sums.to,
+                  time,
+                  sums.in_spread,
+                ),
+              ]
+            : []),
           row('kernels', base.kernels.length, entry.kernels.length, String),
           row('nodes', base.nodes.length, entry.last.nodes.length, String),
           row('FLOPs', sum(base.kernels, 'flops'), sum(entry.kernels, 'flops'), count),
@@ -153,21 +176,111 @@ class AgainstView {
     return kernelWords(kernel, kernel.core === null ? null : entry.baseStage.byName.get(kernel.core), entry);
   }
 
+  /** The name of a change in a row: what became of the kernel, its role, and its words. */
+  label(change) {
+    const { a, b } = change,
+      { entry } = this.app,
+      kernel = a !== null ? entry.kernels[a] : b !== null ? entry.base.kernels[b] : null,
+      fate = !kernel ? '' : a === null ? '− gone' : b === null ? '+ new' : '',
+      title = kernel?.name ?? 'the time of a step in which no kernel runs',
+      before = [];
+    if (kernel) before.push(html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }));
+    if (fate) before.push(html('span', { class: 'chip fate' }, fate));
+    return html('td', { class: 'text name' }, endsShown(this.words(change), title, ...before));
+  }
+
+  /** A row that chooses what a change is of. */
+  row(change, ...cells) {
+    const row = html('tr', { tabindex: 0 }, this.label(change), ...cells),
+      choose = () => this.choose(change);
+    row.addEventListener('click', choose);
+    row.addEventListener('keydown', event => {
+      if (event.key === 'Enter') choose();
+    });
+    if (change.a !== null) this.rows.set(change.a, row);
+    return row;
+  }
+
+  /** What kernels compute and move, where no time is to be compared. */
+  work() {
+    const { entry } = this.app,
+      { base } = entry,
+      of = ({ a, b }, what) => [b === null ? null : base.kernels[b][what], a === null ? null : entry.kernels[a][what]],
+      grows = change => {
+        const [from, to] = of(change, 'bytes');
+        return Math.abs((to ?? 0) - (from ?? 0));
+      };
+    const differs = base.changes.filter(c => ['flops', 'bytes'].some(what => of(c, what)[0] !== of(c, what)[1])),
+      same = base.changes.length - differs.length;
+    differs.sort((x, y) => grows(y) - grows(x));
+    const shown = this.all ? differs : differs.slice(0, FALLS);
+    const cells = (change, what, text) =>
+      of(change, what).map(value => html('td', {}, value === null ? '–' : text(value)));
+    const rows = shown.map(c => this.row(c, ...cells(c, 'flops', count), ...cells(c, 'bytes', bytes)));
+    if (shown.length < differs.length)
+      rows.push(
+        html(
+          'tr',
+          {},
+          html(
+            'td',
+            { class: 'text name', colspan: 5 },
+            html(
+              'button',
+              { class: 'link', onclick: () => ((this.all = true), this.draw()) },
+              `and ${differs.length - shown.length} that differ less`,
+            ),
+          ),
+        ),
+      );
+    const columns = ['kernel', 'FLOPs, B', 'A', 'bytes moved, B', 'A'];
+    return [
+      html(
+        'p',
+        { class: 'note no-times' },
+        'Times are not compared: A and B are for different targets, and the ceilings of one machine say nothing of ' +
+          'another. Measure each where it runs, by ',
+        html('code', {}, 'gcc-gan profile'),
+        ', and give both: ',
+        html('code', {}, '--profile A.json --against-profile B.json'),
+        '.',
+      ),
+      html('h3', {}, 'From B to A, kernel by kernel'),
+      html(
+        'p',
+        { class: 'note' },
+        `${MATCHED}; where most more or less is moved comes first` +
+          `${same ? `, and ${same} compute and move the same` : ''}.`,
+      ),
+      html(
+        'table',
+        { class: 'list falls' },
+        html(
+          'thead',
+          {},
+          html('tr', {}, ...columns.map((name, i) => html('th', { class: i === 0 ? 'text' : '', scope: 'col' }, name))),
+        ),
+        html('tbody', {}, ...rows),
+      ),
+    ];
+  }
+
   waterfall() {
     const { entry } = this.app,
       { base } = entry,
+      { sums } = base,
       moved = base.changes.filter(c => c.from !== c.to || c.a === null || c.b === null),
       same = base.changes.length - moved.length;
     const shown = this.all ? moved : moved.slice(0, FALLS),
       rest = moved.slice(shown.length);
     // Where each bar begins and ends: they lead from B's sum to A's.
-    let at = base.from;
+    let at = sums.from;
     const steps = shown.map(change => {
       const begin = at;
       at += change.to - change.from;
       return { change, begin, end: at };
     });
-    const ends = [base.from, base.to, ...steps.map(step => step.end)],
+    const ends = [sums.from, sums.to, ...steps.map(step => step.end)],
       high = Math.max(...ends),
       low = Math.min(...ends);
     // Small changes of a large sum are seen from nearby.
@@ -184,37 +297,22 @@ class AgainstView {
     };
     const total = (name, seconds) => {
       const value = side => html('td', {}, side === name ? time(seconds) : '');
-      const label = html('td', { class: 'text name' }, base.measured ? `${name}, a step` : `${name}, all kernels`);
+      const label = html('td', { class: 'text name' }, sums.measured ? `${name}, a step` : `${name}, all kernels`);
       return html('tr', { class: 'total' }, label, html('td'), bar(zero, seconds, 'sum'), value('B'), value('A'));
     };
-    const fate = ({ a, b }) => (a === null && b === null ? '' : a === null ? 'gone' : b === null ? 'new' : '');
-    const body = html('tbody', {}, total('B', base.from));
+    const body = html('tbody', {}, total('B', sums.from));
     for (const { change, begin, end } of steps) {
-      const { a, b, from, to } = change,
-        kernel = a !== null ? entry.kernels[a] : b !== null ? base.kernels[b] : null,
-        kind = to < from ? 'less' : to > from ? 'more' : '';
-      const label = html('td', { class: 'text name' });
-      if (kernel) label.append(html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }));
-      if (fate(change)) label.append(html('span', { class: 'chip fate-' + fate(change) }, fate(change)), ' ');
-      label.append(
-        html('span', { title: kernel?.name ?? 'the time of a step in which no kernel runs' }, this.words(change)),
+      const { a, b, from, to, in_spread } = change,
+        kind = changeKind(change);
+      body.append(
+        this.row(
+          change,
+          html('td', { class: kind, title: in_spread ? IN_SPREAD : '' }, signed(to - from, time)),
+          bar(begin, end, kind),
+          html('td', {}, b === null && a !== null ? '–' : time(from)),
+          html('td', {}, a === null && b !== null ? '–' : time(to)),
+        ),
       );
-      const row = html(
-        'tr',
-        { tabindex: 0 },
-        label,
-        html('td', { class: kind }, signed(to - from, time)),
-        bar(begin, end, kind),
-        html('td', {}, b === null && a !== null ? '–' : time(from)),
-        html('td', {}, a === null && b !== null ? '–' : time(to)),
-      );
-      const choose = () => this.choose(change);
-      row.addEventListener('click', choose);
-      row.addEventListener('keydown', event => {
-        if (event.key === 'Enter') choose();
-      });
-      if (a !== null) this.rows.set(a, row);
-      body.append(row);
     }
     if (rest.length) {
       const sum = of => rest.reduce((total, change) => total + change[of], 0),
@@ -229,18 +327,24 @@ class AgainstView {
           {},
           html('td', { class: 'text name' }, more),
           html('td', {}, signed(sum('to') - sum('from'), time)),
-          bar(at, base.to, base.to < at ? 'less' : 'more'),
+          bar(at, sums.to, sums.to < at ? 'less' : 'more'),
           html('td', {}, time(sum('from'))),
           html('td', {}, time(sum('to'))),
         ),
       );
     }
-    body.append(total('A', base.to));
-    const kind = base.measured
+    body.append(total('A', sums.to));
+    const kind = sums.measured
       ? 'Measured times of a typical step of each.'
-      : `Least times by the ceilings of ${CEILINGS_OF}, the same for both: measure both (--profile, --against-profile) for what they really take.`;
+      : `Least times by the ceilings of ${CEILINGS_OF}, the same for both: measure both (--profile, ` +
+        '--against-profile) for what they really take.';
     const scale = zero ? ` Bars begin at ${time(zero)}.` : '';
-    const about = `${kind} Kernels are matched by name, then by the node that they are built around; the largest change comes first${same ? `, and ${same} take as long as before` : ''}.${scale}`;
+    const spread = base.changes.some(change => change.in_spread)
+      ? ' Grey is what steps of one program differ by too.'
+      : '';
+    const about =
+      `${kind} ${MATCHED}; the largest change comes first${same ? `, and ${same} take as long as before` : ''}.` +
+      `${spread}${scale}`;
     return [
       html('h3', {}, 'From B to A, kernel by kernel'),
       html('p', { class: 'note' }, about),

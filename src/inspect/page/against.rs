@@ -1,9 +1,12 @@
 //! Another program beside the one of the page: what its graph has that this one has not, and what its kernels take.
 //!
-//! The page's program is A, the other one B, and changes are told from B to A. Nodes are matched by their names, kernels by
-//! theirs and then by the nodes that they are built around.
+//! The page's program is A, the other one B, and changes are told from B to A. Nodes are matched by their names, kernels as
+//! `pairs.rs` has it. Times are compared where both are measured, or where both are for the same target: the ceilings of one
+//! machine say nothing of another.
 
 use super::data::{EntryData, Numbered, PageData, RoleData, check_program, kernel_role, node_data, results};
+use super::pairs::{Core, Known, Pair, pairs};
+use super::times::{FromTo, Seconds, Sums};
 use crate::inspect::diff::lines;
 use crate::inspect::profile::{Profile, ProfileError};
 use crate::inspect::{Observed, by_name, kernel_core};
@@ -35,6 +38,9 @@ pub struct Side {
     /// Where it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// What those times are from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
 }
 
 /// An entry of B.
@@ -46,13 +52,10 @@ pub struct BaseData {
     pub kernels: Vec<BaseKernel>,
     pub arena: usize,
     pub lower_bound: usize,
-    /// Whether times are measured, in both; else they are the least that the page's machine allows.
-    pub measured: bool,
-    /// What the changes add up to, in seconds: all of B's kernels, and all of A's; of measured steps with the time between
-    /// kernels.
-    pub from: f64,
-    pub to: f64,
-    /// The largest first.
+    /// What the changes of times add up to; nothing where times say nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sums: Option<Sums>,
+    /// What became of each kernel: the largest change of time first, else in A's order.
     pub changes: Vec<Change>,
 }
 
@@ -73,9 +76,17 @@ pub struct Change {
     /// The kernel of A, and that of B; neither is the time between kernels.
     pub a: Option<usize>,
     pub b: Option<usize>,
-    /// Seconds in B, and in A.
-    pub from: f64,
-    pub to: f64,
+    #[serde(flatten)]
+    pub seconds: Option<FromTo>,
+}
+
+/// One of two programs, and how it was measured.
+#[derive(Debug, Clone)]
+pub struct Compared<'c> {
+    pub observed: &'c Observed,
+    pub profile: Option<&'c Profile>,
+    /// The profile's file.
+    pub profile_file: Option<String>,
 }
 
 /// Why two programs cannot be compared.
@@ -89,53 +100,53 @@ pub enum AgainstError {
     Profile(#[from] ProfileError),
 }
 
-/// Puts another program beside the one of a page, which was made from `observed`.
+/// Puts another program beside the one of a page, which was made from `ours`.
 ///
 /// # Errors
 /// When the other one has not the entry that the page shows first, or the profile is not of it.
-pub fn add_base(
-    data: &mut PageData,
-    (observed, profile): (&Observed, Option<&Profile>),
-    (base, base_profile): (&Observed, Option<&Profile>),
-) -> Result<(), AgainstError> {
-    if let Some(profile) = base_profile {
+pub fn add_base(data: &mut PageData, ours: &Compared, theirs: &Compared) -> Result<(), AgainstError> {
+    let (observed, base) = (ours.observed, theirs.observed);
+    if let Some(profile) = theirs.profile {
         check_program(base, &profile.subject)?;
     }
     let names: BTreeSet<&str> = base.histories.iter().map(|h| h.entry.as_str()).collect();
-    let ours: BTreeSet<&str> = observed.histories.iter().map(|h| h.entry.as_str()).collect();
+    let own_names: BTreeSet<&str> = observed.histories.iter().map(|h| h.entry.as_str()).collect();
     let listed = |names: &BTreeSet<&str>| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let main = data.entries.get(data.main).map_or("", |entry| entry.name.as_str());
-    if ours.is_disjoint(&names) {
-        return Err(AgainstError::OtherEntries { ours: listed(&ours), theirs: listed(&names) });
+    if own_names.is_disjoint(&names) {
+        return Err(AgainstError::OtherEntries { ours: listed(&own_names), theirs: listed(&names) });
     }
     if !names.contains(main) {
         return Err(AgainstError::NoMain { main: main.into(), theirs: listed(&names) });
     }
     let only = |of: &BTreeSet<&str>, other: &BTreeSet<&str>| of.difference(other).map(ToString::to_string).collect();
     data.against = Some(AgainstData {
-        a: side(observed, profile),
-        b: side(base, base_profile),
-        only_a: only(&ours, &names),
-        only_b: only(&names, &ours),
+        a: side(ours),
+        b: side(theirs),
+        only_a: only(&own_names, &names),
+        only_b: only(&names, &own_names),
     });
+    let same_text = base.text == observed.text;
+    let same_target = base.plan.source.target == observed.plan.source.target;
     for entry in &mut data.entries {
         let (Some(history), Some(plan)) = (base.history(&entry.name), base.plan.entry(&entry.name)) else { continue };
         let Some(newer) = observed.history(&entry.name) else { continue };
-        let is_measured = |p: &&Profile| p.subject.entry == entry.name && entry.profile.is_some();
-        let profile = base_profile.filter(is_measured);
-        let same_text = base.text == observed.text;
-        entry.base = Some(base_data(
-            entry,
-            newer.last(),
-            &Base { observed: base, graph: history.last(), plan, same_text },
-            &data.machine,
-            profile,
-        )?);
+        let of_entry = |p: &&Profile| p.subject.entry == entry.name && entry.profile.is_some();
+        let base = Base {
+            observed: base,
+            graph: history.last(),
+            plan,
+            same_text,
+            profile: theirs.profile.filter(of_entry),
+            machine: same_target.then_some(&data.machine),
+        };
+        entry.base = Some(base_data(entry, newer.last(), &base)?);
     }
     Ok(())
 }
 
-fn side(observed: &Observed, profile: Option<&Profile>) -> Side {
+fn side(compared: &Compared) -> Side {
+    let Compared { observed, profile, profile_file } = compared;
     let source = &observed.plan.source;
     let target = match source.target {
         Target::Cpu => "cpu".to_string(),
@@ -160,6 +171,7 @@ fn side(observed: &Observed, profile: Option<&Profile>) -> Side {
         file: observed.file.clone(),
         with,
         device: profile.map(|p| p.subject.device.clone()),
+        profile: profile_file.clone(),
     }
 }
 
@@ -170,23 +182,23 @@ struct Base<'b> {
     plan: &'b EntryPlan,
     /// Whether lines of the program are lines of A's too.
     same_text: bool,
+    /// Its times, where A has some too.
+    profile: Option<&'b Profile>,
+    /// Whose ceilings hold for both.
+    machine: Option<&'b Machine>,
 }
 
-fn base_data(
-    entry: &mut EntryData,
-    newer: &Graph,
-    base: &Base,
-    machine: &Machine,
-    profile: Option<&Profile>,
-) -> Result<BaseData, ProfileError> {
+fn base_data(entry: &mut EntryData, newer: &Graph, base: &Base) -> Result<BaseData, ProfileError> {
     let mut numbered = Numbered::of(entry);
     let nodes = base_nodes(entry, newer, base, &mut numbered);
     let results = results(base.graph, &mut numbered);
     let schedule = &base.plan.schedule;
-    let by_name = by_name(base.graph);
+    let names_of_base = by_name(base.graph);
+    let mut known = Vec::new();
     let kernels: Vec<BaseKernel> = (schedule.kernels.iter())
         .map(|kernel| {
-            let core = kernel_core(base.graph, &by_name, kernel);
+            let core = kernel_core(base.graph, &names_of_base, kernel);
+            known.push(known_by(base.graph, kernel.name.clone(), kernel.kind().name(), core));
             BaseKernel {
                 name: kernel.name.clone(),
                 kind: kernel.kind().name(),
@@ -198,66 +210,41 @@ fn base_data(
         })
         .collect();
     numbered.give_back(entry);
-    let ceilings = || schedule.kernels.iter().map(|kernel| machine.kernel_seconds(kernel, &schedule.buffers)).collect();
-    let measured = profile.zip(entry.profile.as_ref());
-    let (from, to, between): (Vec<f64>, Vec<f64>, Option<[f64; 2]>) = match measured {
-        Some((profile, ours)) => {
-            let times = profile.kernels(schedule)?;
-            (
-                times.iter().map(|time| time.seconds).collect(),
-                ours.kernels.iter().map(|time| time.seconds).collect(),
-                Some([profile.step_time().between_seconds, ours.step.between_seconds]),
-            )
-        }
-        None => (ceilings(), entry.kernels.iter().map(|kernel| kernel.ceiling).collect(), None),
-    };
-    let mut changes: Vec<Change> = pairs(entry, &kernels)
-        .into_iter()
-        .map(|(a, b)| Change { a, b, from: b.map_or(0.0, |b| from[b]), to: a.map_or(0.0, |a| to[a]) })
+    let names = by_name(newer);
+    let ours: Vec<Known> = (entry.kernels.iter())
+        .map(|k| {
+            let core = k.core.and_then(|core| names.get(entry.names[core].as_str()).copied());
+            known_by(newer, k.name.clone(), k.kind, core)
+        })
         .collect();
-    changes.extend(between.map(|[from, to]| Change { a: None, b: None, from, to }));
-    let (from, to) = (changes.iter().map(|c| c.from).sum(), changes.iter().map(|c| c.to).sum());
+    let seconds = match base.profile.zip(entry.profile.as_ref()) {
+        Some((theirs, ours)) => Some(Seconds::measured(ours, theirs, base.plan)?),
+        None => base.machine.map(|machine| Seconds::least(entry, machine, base.plan)),
+    };
+    let mut changes: Vec<Change> = (pairs(&ours, &known).into_iter())
+        .map(|Pair { a, b }| Change { a, b, seconds: seconds.as_ref().map(|s| s.of_pair(Pair { a, b })) })
+        .collect();
+    let between = seconds.as_ref().and_then(Seconds::between);
+    changes.extend(between.map(|between| Change { a: None, b: None, seconds: Some(between) }));
     // Kernels are in the order of A's schedule, and stay so where changes are the same.
-    changes.sort_by(|x, y| (y.to - y.from).abs().total_cmp(&(x.to - x.from).abs()));
+    let size = |change: &Change| change.seconds.map_or(0.0, |s| (s.to - s.from).abs());
+    changes.sort_by(|x, y| size(y).total_cmp(&size(x)));
     Ok(BaseData {
         nodes,
         results,
         kernels,
         arena: schedule.arena_bytes,
         lower_bound: schedule.lower_bound,
-        measured: measured.is_some(),
-        from,
-        to,
+        sums: seconds.map(|seconds| seconds.sums()),
         changes,
     })
 }
 
-/// Which kernels of A and B are the same: of one name, else around one node. All are there once.
-fn pairs(entry: &EntryData, base: &[BaseKernel]) -> Vec<(Option<usize>, Option<usize>)> {
-    let mut left: BTreeSet<usize> = (0..base.len()).collect();
-    let mut of: Vec<Option<usize>> = vec![None; entry.kernels.len()];
-    let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut around: HashMap<usize, Vec<usize>> = HashMap::new();
-    // The last first, so that the first is taken first.
-    for (b, kernel) in base.iter().enumerate().rev() {
-        named.entry(&kernel.name).or_default().push(b);
-        if let Some(core) = kernel.core {
-            around.entry(core).or_default().push(b);
-        }
-    }
-    for (a, kernel) in entry.kernels.iter().enumerate() {
-        of[a] = named.get_mut(kernel.name.as_str()).and_then(Vec::pop).filter(|b| left.remove(b));
-    }
-    for (a, kernel) in entry.kernels.iter().enumerate() {
-        let Some(candidates) = kernel.core.filter(|_| of[a].is_none()).and_then(|core| around.get_mut(&core)) else {
-            continue;
-        };
-        while let (None, Some(b)) = (of[a], candidates.pop()) {
-            of[a] = left.remove(&b).then_some(b);
-        }
-    }
-    let ours = of.into_iter().enumerate().map(|(a, b)| (Some(a), b));
-    ours.chain(left.into_iter().map(|b| (None, Some(b)))).collect()
+fn known_by(graph: &Graph, name: String, kind: &'static str, core: Option<NodeId>) -> Known {
+    let role = kernel_role(graph, core);
+    let core = core.map(|id| graph.node(id));
+    let core = core.map(|node| Core { name: node.name.clone(), scope: node.origin.scope.clone() });
+    Known { name, kind, role, core }
 }
 
 /// The nodes of B: A's where both have the same line of text, else nodes of their own. Constants have numbers for names,

@@ -3,6 +3,8 @@
 
 const LEAST_SCALE = 0.01,
   MOST_SCALE = 4;
+const READABLE = 0.9, // the least scale at which all text can be read
+  LARGE = 1.2; // the most that something is enlarged by itself
 
 class Canvas {
   constructor(host, label) {
@@ -135,10 +137,9 @@ class Canvas {
     const { width, height } = this.size,
       { x, y, w, h } = extent,
       margin = 20;
-    let scale = Math.min(1.2, (width - 2 * margin) / w, (height - 2 * margin) / h);
-    const readable = Math.min(0.62, Math.max(0.46, (width - 2 * margin) / w));
-    const part = !whole && scale < readable;
-    if (part) scale = readable;
+    let scale = Math.min(LARGE, (width - 2 * margin) / w, (height - 2 * margin) / h);
+    const part = !whole && scale < READABLE;
+    if (part) scale = Math.min(LARGE, Math.max(READABLE, (width - 2 * margin) / w));
     this.moveTo({
       scale,
       x: part && w * scale > width - 2 * margin ? margin - x * scale : (width - w * scale) / 2 - x * scale,

@@ -47,7 +47,7 @@ pub struct EntryData {
     pub groups: Vec<Group>,
     pub nodes: Vec<NodeData>,
     pub stages: Vec<StageData>,
-    /// The rules of its passes that rewrote something.
+    /// What the rules of its passes rewrote.
     pub rules: Vec<RuleData>,
     pub kernels: Vec<KernelData>,
     pub buffers: Vec<BufferData>,
@@ -108,7 +108,7 @@ pub struct NodeData {
 }
 
 /// What a node or kernel is for, and of which loss or network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", content = "of", rename_all = "snake_case")]
 pub enum RoleData {
     /// Input, state or constant.
@@ -127,7 +127,7 @@ pub struct StageData {
     pub nodes: Vec<usize>,
     /// What leaves the graph: its kind and name, and the name of the node.
     pub results: Vec<(&'static str, String, usize)>,
-    /// By the name of a node, the rules that made, replaced or removed it, in order.
+    /// By the name of a node, the rewrites that made, replaced or removed it, in order: indices of the entry's rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<(usize, Vec<usize>)>,
     /// What was compared with the stage before, where passes were checked.

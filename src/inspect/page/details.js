@@ -111,7 +111,12 @@ class Details {
       html('h3', {}, 'The whole'),
       this.table([
         ['nodes', `${entry.graphStages[0].nodes.length} declared, ${entry.last.nodes.length} optimised`],
-        ['kernels', `${entry.kernels.length}: ${[...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')}`],
+        [
+          'kernels',
+          [entry.kernels.length || 'none', [...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')]
+            .filter(Boolean)
+            .join(': '),
+        ],
         ['FLOPs', count(sum(k => k.flops))],
         ['bytes moved', bytes(sum(k => k.bytes))],
         ['arena', `${bytes(entry.arena)} (lower bound ${bytes(entry.lower_bound)})`],
@@ -275,7 +280,8 @@ class Details {
     ];
     if (entry.values) {
       const result = resultOf(app, id);
-      if (result) parts.push(html('p', {}, 'Its result: ', this.nodeLink(entry.indexOf(result))), ...valueSection(entry, result));
+      if (result)
+        parts.push(html('p', {}, 'Its result: ', this.nodeLink(entry.indexOf(result))), ...valueSection(entry, result));
     }
     const lines = [...new Set(nodes.map(node => node.line).filter(Boolean))].sort((a, b) => a - b);
     if (lines.length && lines[lines.length - 1] - lines[0] < 12)

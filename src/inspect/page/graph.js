@@ -2,7 +2,7 @@
 // The graph at a stage: which boxes are open, where the window is, what is marked.
 
 const ORDER = 3; // the level that lists kernels in their order
-const ENOUGH = 12; // boxes in the window at the start
+const ENOUGH = 8; // boxes of a call in the window at the start
 const MARGIN = 0.4; // around the window, in windows, that is drawn besides
 
 class GraphView extends Canvas {
@@ -379,6 +379,7 @@ class GraphView extends Canvas {
   // The window on it
 
   moved() {
+    this.app?.hover?.hide();
     if (this.painter.covers(this.region, this.view.scale)) return;
     this.paintSoon();
   }
@@ -402,26 +403,53 @@ class GraphView extends Canvas {
     if (!whole && this.scene && !this.inOrder) this.fitToBest();
   }
 
-  /** Where the window holds only a part: of those that begin at a call, the one with enough in it, rather high up. */
+  /**
+   * Where the window holds only a part: of those that begin or end at a call, the one with enough in it and little cut
+   * off, rather high up; what it holds whole is in its middle, as large as it can be.
+   */
   fitToBest() {
-    const { x, y, w, h } = this.region,
-      { extent } = this;
+    const { width, height } = this.size,
+      { extent } = this,
+      { scale } = this.view,
+      margin = 16;
+    const w = (width - 2 * margin) / scale,
+      h = (height - 2 * margin) / scale;
     if (extent.w <= w && extent.h <= h) return;
-    const closed = this.drawn.map(box => this.place(box)).filter(p => !p.open);
-    const start = (at, from, size, shown) => Math.max(from, Math.min(at - shown * 0.06, from + size - shown));
+    const places = this.drawn.map(box => ({ box, ...this.place(box) })),
+      closed = places.filter(p => !p.open),
+      outer = places.filter(p => p.box.depth === 0);
+    // What is larger than the window begins in it.
+    const starts = (at, size, shown) => (size > shown ? [at] : [at, at + size - shown, at + (size - shown) / 2]);
     let best = null;
-    for (const box of this.drawn) {
-      if (box.depth > 0) continue;
-      const p = this.place(box),
-        left = w < extent.w ? start(p.x, extent.x, extent.w, w) : x;
-      const top = h < extent.h ? start(p.y, extent.y, extent.h, h) : y;
-      let count = 0;
-      for (const q of closed) if (q.x >= left && q.x + q.w <= left + w && q.y >= top && q.y + q.h <= top + h) count++;
-      const score = Math.min(count, ENOUGH) / (1 + (2 * (top - extent.y)) / extent.h);
-      if (!best || score > best.score) best = { score, left, top };
+    for (const p of outer) {
+      for (const left of starts(p.x, p.w, w)) {
+        for (const top of starts(p.y, p.h, h)) {
+          const inside = q =>
+              q.x >= left - 1 && q.x + q.w <= left + w + 1 && q.y >= top - 1 && q.y + q.h <= top + h + 1,
+            meets = q => q.x < left + w && q.x + q.w > left && q.y < top + h && q.y + q.h > top;
+          const seen = closed.filter(inside),
+            own = seen.filter(q => q.box.path[0] === p.box).length,
+            cut = outer.filter(q => q !== p && meets(q) && !inside(q)).length,
+            late = Math.max(0, p.y - extent.y) / extent.h;
+          const score = (Math.min(own, ENOUGH) + Math.min(seen.length - own, ENOUGH) / 4 - cut / 2) / (1 + 4 * late);
+          if (!best || score > best.score + 1e-9) best = { score, left, top, held: [p, ...outer.filter(inside)] };
+        }
+      }
     }
-    const { scale } = this.view;
-    const margin = 16;
-    if (best) this.moveTo({ scale, x: margin - best.left * scale, y: margin - best.top * scale });
+    if (!best) return;
+    const left = Math.min(...best.held.map(q => q.x)),
+      top = Math.min(...best.held.map(q => q.y)),
+      right = Math.min(Math.max(...best.held.map(q => q.x + q.w)), left + w),
+      bottom = Math.min(Math.max(...best.held.map(q => q.y + q.h)), top + h);
+    const larger = Math.min(
+      LARGE,
+      Math.max(scale, (w * scale) / (right - left)),
+      Math.max(scale, (h * scale) / (bottom - top)),
+    );
+    this.moveTo({
+      scale: larger,
+      x: width / 2 - ((left + right) / 2) * larger,
+      y: height / 2 - ((top + bottom) / 2) * larger,
+    });
   }
 }

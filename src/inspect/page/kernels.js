@@ -1,6 +1,9 @@
 'use strict';
 // The list of kernels, under the roofline that they lie under.
 
+/** The classes of a column's cells; one that can be spared is not there in a narrow view. */
+const columnClass = column => (column.left ? 'text' : '') + (column.spare ? ` spare-${column.spare}` : '');
+
 class KernelsView {
   constructor(host, app) {
     this.host = host;
@@ -31,17 +34,17 @@ class KernelsView {
               bar: k => k.ceiling / all,
             },
           ]),
-      { name: 'at ceiling', text: k => time(k.ceiling), value: k => k.ceiling },
+      { name: 'at ceiling', spare: measured && 'more', text: k => time(k.ceiling), value: k => k.ceiling },
       ...(measured
         ? [
-            { name: 'GFLOP/s', text: k => rate(k.flops / k.time.seconds), value: k => k.flops / k.time.seconds },
-            { name: 'GB/s', text: k => rate(k.bytes / k.time.seconds), value: k => k.bytes / k.time.seconds },
-          ]
+            { name: 'GFLOP/s', spare: 'more', value: k => k.flops / k.time.seconds },
+            { name: 'GB/s', spare: 'more', value: k => k.bytes / k.time.seconds },
+          ].map(column => ({ ...column, text: k => rate(column.value(k)) }))
         : []),
-      { name: 'FLOPs', text: k => count(k.flops), value: k => k.flops },
+      { name: 'FLOPs', spare: measured && 'more', text: k => count(k.flops), value: k => k.flops },
       { name: 'bytes', text: k => bytes(k.bytes), value: k => k.bytes },
-      { name: 'FLOP/byte', text: k => k.intensity.toFixed(2), value: k => k.intensity },
-      { name: 'kind', left: true, text: k => k.kind, value: k => k.kind },
+      { name: 'FLOP/byte', spare: 'wide', text: k => k.intensity.toFixed(2), value: k => k.intensity },
+      { name: 'kind', left: true, spare: 'wide', text: k => k.kind, value: k => k.kind },
     ];
   }
 
@@ -62,7 +65,7 @@ class KernelsView {
       ...columns.map(column => {
         const cell = html(
           'th',
-          { class: column.left ? 'text' : '', scope: 'col' },
+          { class: columnClass(column), scope: 'col' },
           html(
             'button',
             {
@@ -85,11 +88,14 @@ class KernelsView {
         'tr',
         { 'data-kernel': kernel.at, tabindex: 0 },
         ...columns.map(column => {
-          const cell = html('td', { class: column.left ? (column.name === 'kernel' ? 'text name' : 'text') : '' });
+          const cell = html('td', { class: columnClass(column) + (column.name === 'kernel' ? ' name' : '') });
           if (column.name === 'kernel')
             cell.append(
-              html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }),
-              html('span', { title: kernel.name }, column.text(kernel)),
+              endsShown(
+                column.text(kernel),
+                kernel.name,
+                html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }),
+              ),
             );
           else cell.append(column.text(kernel));
           if (column.bar) {
@@ -120,9 +126,7 @@ class KernelsView {
           measured: time(seconds),
           share: ((100 * seconds) / step.seconds).toFixed(1) + ' %',
         };
-        foot.append(
-          html('tr', {}, ...columns.map(c => html('td', { class: c.left ? 'text' : '' }, cells[c.name] ?? ''))),
-        );
+        foot.append(html('tr', {}, ...columns.map(c => html('td', { class: columnClass(c) }, cells[c.name] ?? ''))));
       }
       table.append(foot);
     }

@@ -49,18 +49,19 @@ class LayersView {
       ...(profile
         ? [
             { name: 'of ceiling', text: c => percent(part(c)), value: part },
-            { name: 'at ceiling', text: c => time(c.ceiling), value: c => c.ceiling },
+            { name: 'at ceiling', spare: 'more', text: c => time(c.ceiling), value: c => c.ceiling },
           ]
         : []),
       { name: 'bound by', left: true, text: c => c.bound ?? '', value: c => c.roles?.[0].bound ?? '' },
-      { name: 'FLOPs', text: c => count(c.flops), value: c => c.flops },
+      { name: 'FLOPs', spare: profile && 'more', text: c => count(c.flops), value: c => c.flops },
       { name: 'bytes', text: c => bytes(c.bytes), value: c => c.bytes },
       {
         name: 'FLOP/byte',
+        spare: 'more',
         text: c => (c.bytes ? (c.flops / c.bytes).toFixed(2) : ''),
         value: c => c.flops / (c.bytes || 1),
       },
-      { name: 'kernels', text: c => String(c.kernels.length), value: c => c.kernels.length },
+      { name: 'kernels', spare: 'more', text: c => String(c.kernels.length), value: c => c.kernels.length },
     ];
   }
 
@@ -122,10 +123,11 @@ class LayersView {
       ? `A typical step takes ${time(sum)} on ${entry.profile.device}. ` +
         (between === undefined
           ? ''
-          : `From one step to the next pass ${time(between)} more: inputs are copied in, and the profiler notes its times. `) +
+          : `From one step to the next pass ${time(between)} more: inputs are copied in, ` +
+            'and the profiler notes its times. ') +
         'Reading data is not in a profile, whose inputs are made once.'
-      : `Not measured: at the ceilings of ${CEILINGS_OF} the kernels of a step take ${time(sum)}. What passes between ` +
-        'kernels and between steps is known with a profile.';
+      : `Not measured: at the ceilings of ${CEILINGS_OF} the kernels of a step take ${time(sum)}. What passes ` +
+        'between kernels and between steps is known with a profile.';
     return html('div', { class: 'whole' }, html('p', { class: 'note' }, note), bar, legend);
   }
 
@@ -146,7 +148,7 @@ class LayersView {
       };
       const cell = html(
         'th',
-        { class: column.left ? 'text' : '', scope: 'col' },
+        { class: columnClass(column), scope: 'col' },
         html('button', { onclick: order }, column.name),
       );
       if (column === sorted) cell.setAttribute('aria-sort', this.sort.down ? 'descending' : 'ascending');
@@ -157,7 +159,7 @@ class LayersView {
     const row = (cost, name, kind) => {
       const element = html('tr', { class: kind });
       for (const column of columns) {
-        const cell = html('td', { class: column.left ? 'text' : '' }, column === columns[0] ? name : column.text(cost));
+        const cell = html('td', { class: columnClass(column) }, column === columns[0] ? name : column.text(cost));
         if (column.bar) {
           cell.classList.add('bar');
           cell.style.setProperty('--part', percent(Math.min(1, column.bar(cost))).replace(' ', ''));
@@ -172,7 +174,12 @@ class LayersView {
       row(layer, html('span', { title: layer.layer }, layerTitle(layer.layer)), 'layer');
       for (const cost of layer.roles) {
         const key = cost.layer + ' ' + cost.role,
-          name = html('span', { class: 'role' }, html('i', { class: 'dot swatch-' + cost.role }), ROLE_WORDS[cost.role]);
+          name = html(
+            'span',
+            { class: 'role' },
+            html('i', { class: 'dot swatch-' + cost.role }),
+            ROLE_WORDS[cost.role],
+          );
         const element = row(cost, name, 'part');
         element.tabIndex = 0;
         element.setAttribute('aria-expanded', this.open.has(key));

@@ -10,7 +10,10 @@ const PAD = 12,
 const DAGRE_MOST = 150; // nodes that dagre lays out in good time; beyond, `layered` does
 const SIMPLEX_MOST = 40; // nodes for which its slowest way of ranking is worth its while
 const LONG = 4000; // the width from which a strip is folded into several rows
+const TALL = 1800; // the height from which a narrow column is folded into several, beside each other
+const FOLD_MOST = 3; // edges that may lead from one of these columns to another
 const GAP = 14,
+  LINE_GAP = 8, // between lines, and between them and boxes
   RANK_GAP = 24,
   ROOT_RANK_GAP = 40;
 
@@ -73,7 +76,7 @@ class TreeLayout {
     const key = `${isRoot}|${w}|${h}|${between.join(';')}`;
     let at = this.known.get(key);
     if (!at) {
-      at = arrange(w, h, between, isRoot ? ROOT_RANK_GAP : RANK_GAP);
+      at = arrange(w, h, between, isRoot ? ROOT_RANK_GAP : RANK_GAP, !isRoot);
       if (!isRoot) at = shift(at, PAD, HEAD);
       this.known.set(key, at);
     }
@@ -93,7 +96,7 @@ function shift(at, dx, dy) {
 }
 
 /** Places boxes of these sizes: what hangs together by its own rules, and the parts in rows. */
-function arrange(w, h, edges, rankGap) {
+function arrange(w, h, edges, rankGap, mayFold) {
   edges = edges.map(([a, b, weight]) => (weight < 0 ? [b, a, -weight, true] : [a, b, weight, false]));
   const n = w.length,
     part = Array.from({ length: n }, (_, i) => i);
@@ -117,7 +120,9 @@ function arrange(w, h, edges, rankGap) {
     const lay = nodes.length <= DAGRE_MOST && own.length <= 4 * DAGRE_MOST ? ranked : layered;
     const at = lay(...sizes, within, rankGap),
       isStrip = lay === ranked && at.w > LONG && at.w > 4 * at.h;
-    placed.push({ nodes, own, at: isStrip ? layered(...sizes, within, rankGap) : at });
+    const flat = isStrip ? layered(...sizes, within, rankGap) : at,
+      isColumn = mayFold && flat.h > TALL && flat.h > 4 * flat.w;
+    placed.push({ nodes, own, at: isColumn ? folded(flat, ...sizes, within) : flat });
   }
   // Rows of parts, about half as wide again as high.
   const area = placed.reduce((sum, { at }) => sum + (at.w + GAP) * (at.h + rankGap), 0);
@@ -155,6 +160,87 @@ function backwards(route) {
   return found;
 }
 
+/** A tall column as several of them, cut where hardly an edge passes: each goes on at the top of the next. */
+function folded(at, w, h, edges) {
+  const top = i => at.y[i] - h[i] / 2,
+    order = w.map((_, i) => i).sort((a, b) => top(a) - top(b) || a - b);
+  const bands = [],
+    band = [];
+  for (const i of order) {
+    let last = bands[bands.length - 1];
+    if (!last || top(i) >= last.bottom) bands.push((last = { top: top(i), bottom: -Infinity, passing: 0 }));
+    last.bottom = Math.max(last.bottom, top(i) + h[i]);
+    band[i] = bands.length - 1;
+  }
+  for (const [a, b] of edges) {
+    bands[Math.min(band[a], band[b])].passing++;
+    bands[Math.max(band[a], band[b])].passing--;
+  }
+  const high = Math.max(TALL / 3, Math.sqrt((at.h * (at.w + 4 * GAP)) / 1.6)),
+    columns = [{ from: 0, top: bands[0].top }],
+    column = [0];
+  let passing = bands[0].passing;
+  for (let b = 1; b < bands.length; b++) {
+    const last = columns[columns.length - 1];
+    if (bands[b].bottom - last.top > high && passing <= FOLD_MOST) columns.push({ from: b, top: bands[b].top });
+    column[b] = columns.length - 1;
+    passing += bands[b].passing;
+  }
+  if (columns.length === 1) return at;
+  const of = i => column[band[i]],
+    isWithin = ([a, b]) => of(a) === of(b);
+  for (const c of columns) Object.assign(c, { left: Infinity, right: -Infinity, bottom: -Infinity });
+  const reach = (c, left, right) => {
+    c.left = Math.min(c.left, left);
+    c.right = Math.max(c.right, right);
+  };
+  w.forEach((width, i) => {
+    const c = columns[of(i)];
+    reach(c, at.x[i] - width / 2, at.x[i] + width / 2);
+    c.bottom = Math.max(c.bottom, top(i) + h[i] - c.top);
+  });
+  edges.forEach((edge, e) => {
+    if (!isWithin(edge)) return;
+    for (let p = 0; p < at.routes[e].length; p += 2) reach(columns[of(edge[0])], at.routes[e][p], at.routes[e][p]);
+  });
+  // Lines from column to column go below the first, up between both, and in from above.
+  const lanes = edges.filter(edge => !isWithin(edge)).length,
+    room = LINE_GAP * (1 + Math.min(lanes, FOLD_MOST)),
+    below = Math.max(...columns.map(c => c.bottom));
+  let next = 0;
+  for (const c of columns) {
+    c.dx = next - c.left;
+    c.dy = room - c.top;
+    next += c.right - c.left + 2 * room;
+  }
+  let line = 0;
+  const routes = edges.map((edge, e) => {
+    const route = at.routes[e],
+      [p, q] = [columns[of(edge[0])], columns[of(edge[1])]];
+    if (p === q) return route.map((v, k) => v + (k % 2 ? p.dy : p.dx));
+    const own = LINE_GAP * (1 + (line++ % FOLD_MOST)),
+      up = q.left + q.dx - own,
+      before = [],
+      after = [],
+      end = p.top + p.bottom;
+    for (let k = 0; k < route.length; k += 2) {
+      if (route[k + 1] <= end + 0.5) before.push(route[k] + p.dx, route[k + 1] + p.dy);
+      else if (route[k + 1] >= q.top - 0.5) after.push(route[k] + q.dx, route[k + 1] + q.dy);
+    }
+    const x = before[before.length - 2],
+      down = room + below + own,
+      above = room - own;
+    return [...before, x, down, up, down, up, above, after[0], above, ...after];
+  });
+  return {
+    x: w.map((_, i) => at.x[i] + columns[of(i)].dx),
+    y: w.map((_, i) => at.y[i] + columns[of(i)].dy),
+    routes,
+    w: next - 2 * room,
+    h: below + 2 * room,
+  };
+}
+
 /** By dagre. */
 function ranked(w, h, edges, rankGap) {
   if (w.length === 1) return { x: [w[0] / 2], y: [h[0] / 2], routes: [], w: w[0], h: h[0] };
@@ -165,14 +251,89 @@ function ranked(w, h, edges, rankGap) {
   for (const [a, b, weight] of edges) g.setEdge(String(a), String(b), { weight });
   dagre.layout(g);
   const nodes = w.map((_, i) => g.node(String(i))),
+    lines = edges.map(([a, b]) => g.edge(String(a), String(b)).points),
+    width = compacted(nodes, edges, lines),
     bands = new Map(); // by a rank's middle, half its greatest height
   for (const { y, height } of nodes) {
     const key = Math.round(y);
     bands.set(key, Math.max(bands.get(key) ?? 0, height / 2));
   }
-  const routes = edges.map(([a, b]) => route(g.edge(String(a), String(b)).points, nodes[a], nodes[b], bands));
-  const { width, height } = g.graph();
-  return { x: nodes.map(p => p.x), y: nodes.map(p => p.y), routes, w: width, h: height };
+  const routes = edges.map(([a, b], e) => route(lines[e], nodes[a], nodes[b], bands));
+  return { x: nodes.map(p => p.x), y: nodes.map(p => p.y), routes, w: width, h: g.graph().height };
+}
+
+/**
+ * Moves nodes and the points between them closer together, in the ranks and the order that they have: what stands
+ * straight above each other moves as one, first as far to the left as its neighbours let it, then towards what it is
+ * tied to. Returns the width of all.
+ */
+function compacted(nodes, edges, lines) {
+  const items = nodes.map(node => ({ at: node, half: node.width / 2, sep: GAP / 2 })),
+    ties = [];
+  lines.forEach((points, e) => {
+    let before = edges[e][0];
+    for (const at of points.slice(1, -1)) {
+      items.push({ at, half: 0, sep: LINE_GAP / 2 });
+      ties.push([before, items.length - 1]);
+      before = items.length - 1;
+    }
+    ties.push([before, edges[e][1]]);
+  });
+  const piece = items.map((_, i) => i);
+  const find = i => {
+    while (piece[i] !== i) i = piece[i] = piece[piece[i]];
+    return i;
+  };
+  for (const [a, b] of ties) if (Math.abs(items[a].at.x - items[b].at.x) < 0.01) piece[find(a)] = find(b);
+  const ranks = new Map(),
+    left = items.map(() => []),
+    right = items.map(() => []),
+    near = items.map(() => []);
+  items.forEach(({ at }, i) => {
+    const y = Math.round(at.y);
+    if (!ranks.has(y)) ranks.set(y, []);
+    ranks.get(y).push(i);
+  });
+  for (const row of ranks.values()) {
+    row.sort((a, b) => items[a].at.x - items[b].at.x || a - b);
+    for (let i = 1; i < row.length; i++) {
+      const [a, b] = [row[i - 1], row[i]],
+        apart = items[a].half + items[a].sep + items[b].half + items[b].sep;
+      left[find(b)].push([find(a), apart]);
+      right[find(a)].push([find(b), apart]);
+    }
+  }
+  for (const [a, b] of ties) {
+    const [p, q] = [find(a), find(b)];
+    if (p === q) continue;
+    near[p].push(q);
+    near[q].push(p);
+  }
+  const pieces = items.map((_, i) => i).filter(i => find(i) === i),
+    x = new Array(items.length).fill(0);
+  pieces.sort((a, b) => items[a].at.x - items[b].at.x || a - b);
+  const least = b => left[b].reduce((most, [a, apart]) => Math.max(most, x[a] + apart), -Infinity),
+    most = b => right[b].reduce((less, [a, apart]) => Math.min(less, x[a] - apart), Infinity);
+  for (const b of pieces) x[b] = Math.max(0, least(b));
+  for (let sweep = 0; sweep < 24; sweep++) {
+    for (const b of sweep % 2 ? pieces : [...pieces].reverse()) {
+      if (!near[b].length) continue;
+      const places = near[b].map(n => x[n]).sort((p, q) => p - q),
+        wish = (places[(places.length - 1) >> 1] + places[places.length >> 1]) / 2;
+      x[b] = Math.max(least(b), Math.min(most(b), wish));
+    }
+  }
+  const from = items.reduce((less, { half }, i) => Math.min(less, x[find(i)] - half), Infinity);
+  let width = 0;
+  items.forEach(({ at, half }, i) => {
+    at.x = x[find(i)] - from;
+    width = Math.max(width, at.x + half);
+  });
+  for (const points of lines) {
+    points[0].x = points[1].x;
+    points[points.length - 1].x = points[points.length - 2].x;
+  }
+  return width;
 }
 
 /**

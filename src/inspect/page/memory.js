@@ -116,14 +116,11 @@ class MemoryView extends ZoomedChart {
       this.elements.set(b, rect);
       clipped.append(rect);
       const shown = { x: Math.max(r.x, left), w: Math.min(r.x + r.w, right) - Math.max(r.x, left) };
-      const words = scopeWords(buffer.name),
-        name = words ? `${words}: ${buffer.name.split('/').pop()}` : buffer.name,
-        room = Math.floor((shown.w - 8) / 6);
+      const name = bufferWords(entry, buffer),
+        label = r.h > 13 ? fitted(name, shown.w - 10) : '';
       const middle = (Math.max(r.y, top) + Math.min(r.y + r.h, bottom)) / 2;
-      if (r.h > 13 && room > 5)
-        clipped.append(
-          svg('text', { class: 'small', x: shown.x + 5, y: middle + 4, 'pointer-events': 'none' }, clip(name, room)),
-        );
+      if (label)
+        clipped.append(svg('text', { class: 'small', x: shown.x + 5, y: middle + 4, 'pointer-events': 'none' }, label));
     });
     // Where a result is written over what its kernel reads, both are there during that kernel.
     for (const [b, r] of this.rectangles) {
@@ -171,10 +168,11 @@ class MemoryView extends ZoomedChart {
     if (at >= left && at <= right)
       chart.append(svg('line', { class: 'mark', x1: at, x2: at, y1: this.area.top, y2: base }));
     const marks = ticksBetween(this.now.x0, this.now.x1, 10).filter(tick => Number.isInteger(tick));
-    for (const tick of marks)
-      chart.append(
-        svg('text', { class: 'small', x: this.x(tick), y: base + 14, 'text-anchor': 'middle' }, String(tick)),
-      );
+    for (const tick of marks) {
+      const x = this.x(tick),
+        anchor = x > right - 8 ? 'end' : 'middle';
+      chart.append(svg('text', { class: 'small', x, y: base + 14, 'text-anchor': anchor }, String(tick)));
+    }
   }
 
   /** What was clicked: the buffer under the pointer, or the nearest within some pixels. */

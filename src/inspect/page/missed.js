@@ -78,9 +78,9 @@ class MissedView {
       html(
         'p',
         { class: 'note' },
-        `${many(entry.missed.pairs.length, 'pair')} of kernels hand a value on through memory. As one kernel each would save `,
-        `a launch, and the bytes that need not be written and read again, at the ceilings of ${CEILINGS_OF} `,
-        `machine (${ceilings}); less where arithmetic takes as long anyway. Choose a reason to see its pairs.`,
+        `${many(entry.missed.pairs.length, 'pair')} of kernels hand a value on through memory. As one kernel each `,
+        'would save a launch, and the bytes that need not be written and read again, at the ceilings of ',
+        `${CEILINGS_OF} (${ceilings}); less where arithmetic takes as long anyway. Choose a reason to see its pairs.`,
       ),
     ];
   }
@@ -215,9 +215,10 @@ class MissedView {
         row(
           missed.together_seconds,
           bytes(missed.together_bytes),
-          `all at once, at most: ${percent(missed.together_seconds / step)} ${of}. Rows overlap and do not add up: kernels ` +
-            'that several rows join save each launch and each byte once, and a value with several readers need not be ' +
-            'written only where all of them join. No kernel could do all of this; it is what fusion can never exceed.',
+          `all at once, at most: ${percent(missed.together_seconds / step)} ${of}. Rows overlap and do not add up: ` +
+            'kernels that several rows join save each launch and each byte once, and a value with several readers ' +
+            'need not be written only where all of them join. No kernel could do all of this; it is what fusion can ' +
+            'never exceed.',
         ),
       );
     return foot;

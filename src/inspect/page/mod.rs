@@ -2,8 +2,9 @@
 //!
 //! The page has no network access and needs no server: data, style and script are inside it. Graphs are laid out in the
 //! browser by dagre (`dagre.min.js`, its licence beside it), because what is laid out changes with every group that is
-//! opened; very large groups by `layout.js` alone. Boxes are those of all stages together (`tree.js`), so that one keeps
-//! its place while stages change, and they are laid out in a worker, so that the page stays alive (`layouts.js`).
+//! opened; very large groups by `layout.js` alone, which also folds tall chains into columns. Boxes are those of all
+//! stages together (`tree.js`), so that one keeps its place while stages change, and they are laid out in a worker, so
+//! that the page stays alive (`layouts.js`).
 //! What each line of the program costs is worked out here (`lines.rs`) and shown beside the program (`source.js`); one
 //! position in the step is shown in all views at once (`playhead.js`).
 //!
@@ -12,14 +13,16 @@
 mod against;
 mod data;
 mod lines;
+mod pairs;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use super::Observed;
 use super::profile::{Profile, ProfileError};
 use super::template::{self, Parts};
-pub use against::{AgainstData, AgainstError, add_base};
+pub use against::{AgainstData, AgainstError, Compared, add_base};
 pub use data::{EntryData, PageData, ValuesData, arguments, check_program, page_data};
 pub use lines::{LineBytes, LineShare};
 

@@ -51,6 +51,7 @@ class Entry {
         writer.set(b, k);
       });
     });
+    this.tellApart();
     this.kernels.forEach((kernel, k) =>
       kernel.in_place.forEach(([result, old]) => {
         this.buffers[result].over.push({ kernel: k, buffer: old });
@@ -61,6 +62,19 @@ class Entry {
       data.profile.kernels.forEach(time => {
         this.kernels[time.kernel].time = time;
       });
+  }
+
+  /** Kernels with the same words, such as those that arrange a filter for several convolutions, say who reads them. */
+  tellApart() {
+    const same = new Map(),
+      reader = new Map();
+    for (const kernel of this.kernels) push(same, kernel.words, kernel);
+    for (const { from, to } of this.flows) if (!reader.has(from)) reader.set(from, to);
+    for (const kernels of same.values()) {
+      if (kernels.length === 1) continue;
+      for (const kernel of kernels)
+        if (reader.has(kernel.at)) kernel.words += `, read by kernel ${reader.get(kernel.at)}`;
+    }
   }
 
   /** The number of a name; nothing where there is no such node. */

@@ -43,6 +43,13 @@ class App {
     return this.views[this.tab];
   }
 
+  /** Whether what is to be shown is about kernels, or nodes, and there are none. */
+  get isIdle() {
+    const { entry, tab } = this;
+    if (entry.kernels.length || tab === 'source' || tab === 'against') return false;
+    return tab !== 'graph' || !(this.stage instanceof Stage) || !this.stage.nodes.length;
+  }
+
   listen() {
     $('entry').addEventListener('change', () => this.setEntry(Number($('entry').value)));
     $('before').addEventListener('click', () => this.step(-1));
@@ -177,7 +184,7 @@ class App {
   setTab(name) {
     this.tab = name;
     this.refresh();
-    this.view.reveal?.(this.chosen);
+    if (!this.isIdle) this.view.reveal?.(this.chosen);
     if (!this.chosen) {
       this.playHead.show(true);
       this.panel.draw();
@@ -205,6 +212,7 @@ class App {
   }
 
   refresh(how) {
+    this.hover?.hide();
     const { stage, entry } = this,
       isGraph = this.tab === 'graph';
     $('entry').value = this.entries.indexOf(entry);
@@ -215,23 +223,27 @@ class App {
     $('scheduled').textContent =
       `What was scheduled after ${many(entry.graphStages.length, 'stage')}: ` +
       `${many(entry.kernels.length, 'kernel')}, ${many(entry.buffers.length, 'buffer')}.`;
+    const idle = this.isIdle;
+    $('nothing').hidden = !idle;
+    $('nothing').textContent = `${entry.name} has no kernels: there is nothing to run.`;
     for (const name of Object.keys(this.views)) {
-      $(name).hidden = name !== this.tab;
+      $(name).hidden = idle || name !== this.tab;
       $('tab-' + name).setAttribute('aria-selected', name === this.tab);
       $('tab-' + name).tabIndex = name === this.tab ? 0 : -1;
     }
-    $('levels').style.visibility = isGraph ? 'visible' : 'hidden';
+    $('levels').classList.toggle('away', !isGraph);
     $('in-order').hidden = stage instanceof Stage;
     $('one-box').textContent = stage instanceof Stage ? 'layers' : 'kernels';
     for (const button of $('levels').children)
       button.setAttribute('aria-pressed', Number(button.dataset.level) === this.views.graph.level);
-    if (this.stale.delete(this.tab)) this.view.draw(how);
+    if (!idle && this.stale.delete(this.tab)) this.view.draw(how);
     this.playHead.show();
   }
 
   // What is chosen: { kind: 'node' | 'group' | 'kernel' | 'buffer' | 'line', id }, a node by its name
 
   choose(chosen, { stay = false } = {}) {
+    this.hover?.hide();
     this.chosen = chosen;
     if (chosen && !stay) {
       if (chosen.kind === 'node' || chosen.kind === 'group') {
@@ -256,7 +268,7 @@ class App {
     }
     if (!stay) this.refresh();
     this.mark();
-    if (chosen && !stay) this.view.reveal?.(chosen);
+    if (chosen && !stay && !this.isIdle) this.view.reveal?.(chosen);
     this.panel.draw();
     this.remember();
   }
@@ -325,7 +337,7 @@ class App {
     this.playHead.reset(wanted.has('at') ? valid.kernel(wanted.get('at')) : null);
     this.changed(true);
     this.playHead.show(true);
-    if (this.chosen) this.view.reveal?.(this.chosen);
+    if (this.chosen && !this.isIdle) this.view.reveal?.(this.chosen);
   }
 }
 

@@ -44,13 +44,17 @@ class PeakPanel {
     const { entry } = this.app,
       { peak, arena } = entry,
       over = arena - peak.bytes;
-    const together = `${many(peak.buffers.length, 'buffer')} must be there together while kernel ${peak.at} runs: ${bytes(peak.bytes)}. `;
+    const together =
+      `${many(peak.buffers.length, 'buffer')} must be there together while kernel ${peak.at} runs: ` +
+      `${bytes(peak.bytes)}. `;
     return [
       html('b', { class: over ? '' : 'proof' }, over ? 'Not tight. ' : '✓ Tight. '),
       together,
       over
-        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this schedule could be that much smaller.`
-        : 'The arena is as large, so no plan of this schedule can be smaller; only another order, or computing something again.',
+        ? `The arena has ${bytes(over)} more (${percent(over / peak.bytes)}): a better plan of this ` +
+          'schedule could be that much smaller.'
+        : 'The arena is as large, so no plan of this schedule can be smaller; only another order, or computing ' +
+          'something again.',
     ];
   }
 
@@ -80,11 +84,10 @@ class PeakPanel {
       const buffer = entry.buffers[live.buffer],
         element = row(
           live.bytes,
-          html(
-            'span',
-            { title: buffer.name },
+          endsShown(
+            bufferWords(entry, buffer),
+            buffer.name,
             html('i', { class: 'dot swatch-' + app.views.memory.roleOf(buffer) }),
-            this.name(buffer),
           ),
           this.why(live, kernel),
           this.again(live, kernel),
@@ -127,16 +130,27 @@ class PeakPanel {
       if (found && !event.target.closest('.link'))
         app.choose({ kind: 'buffer', id: Number(found.dataset.buffer) }, { stay: true });
     };
-    const column = ([text, title, left]) =>
-      html('th', { class: left ? 'text' : '', scope: 'col' }, html('span', { title }, text));
+    const column = ([text, title, left, spare]) =>
+      html('th', { class: columnClass({ left, spare }), scope: 'col' }, html('span', { title }, text));
     const columns = [
       ['bytes', 'Up to whole cache lines'],
       ['buffer', 'What is live at the peak', true],
       ['why it is there', 'The next kernel that needs it', true],
-      ['would free', 'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead'],
-      ['falls at most', 'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, and without the room of what runs again'],
-      ['costs', 'The least time, at the ceilings, of the kernels that would run again'],
-      ['run again', 'These kernels', true],
+      [
+        'would free',
+        'Bytes at the peak, were it computed again when it is needed; what that needs is kept instead',
+        false,
+        'wide',
+      ],
+      [
+        'falls at most',
+        'By how much the peak would fall at most: less than what is freed where as much is live at another kernel, ' +
+          'and without the room of what runs again',
+      ],
+      entry.profile
+        ? ['costs, measured', 'What the kernels that would run again took in a typical step']
+        : ['costs at least', `The least time of the kernels that would run again, at the ceilings of ${CEILINGS_OF}`],
+      ['run again', 'These kernels', true, 'more'],
     ];
     const table = html('table', { class: 'list' }, html('thead', {}, html('tr', {}, ...columns.map(column))), body);
     table.addEventListener('click', choose);
@@ -144,11 +158,6 @@ class PeakPanel {
       if (event.key === 'Enter') choose(event);
     });
     return table;
-  }
-
-  name(buffer) {
-    const words = scopeWords(buffer.name);
-    return words ? `${words}: ${buffer.name.split('/').pop()}` : buffer.name;
   }
 
   why({ why, buffer }, kernel) {
@@ -174,12 +183,13 @@ class PeakPanel {
       case 'possible': {
         const [first, ...rest] = again.kernels,
           last = again.kernels[again.kernels.length - 1];
+        const seconds = again.kernels.reduce((sum, k) => sum + secondsOf(this.app.entry.kernels[k]), 0);
         const list = rest.length ? [kernel(last), ` and ${rest.length} before it`] : [kernel(first)];
         return [
-          html('td', {}, bytes(again.bytes)),
+          html('td', { class: 'spare-wide' }, bytes(again.bytes)),
           html('td', {}, bytes(again.falls)),
-          html('td', {}, time(again.seconds)),
-          html('td', { class: 'text', title: again.kernels.join(', ') }, ...list),
+          html('td', {}, time(seconds)),
+          html('td', { class: 'text spare-more', title: again.kernels.join(', ') }, ...list),
         ];
       }
       case 'input':

@@ -153,7 +153,7 @@ class PlayHead {
     button.setAttribute('aria-label', what);
   }
 
-  /** The step as a strip of its kernels in the colours of their roles, without those and the gaps that are too small. */
+  /** The step as a strip of its kernels in the colours of their roles, but for kernels and gaps that are too small. */
   strip() {
     const { entry } = this.app,
       { clock } = this,
@@ -186,19 +186,23 @@ class PlayHead {
   words() {
     const { entry } = this.app,
       { at, clock } = this,
+      { profile } = entry,
       n = entry.kernels.length,
-      kind = clock.measured ? 'measured' : 'predicted';
+      length = time(clock.total / 1e6);
     this.said = at;
-    const kernel = entry.kernels[at];
+    const kernel = entry.kernels[at],
+      whole = clock.measured
+        ? `step ${profile.lanes[profile.typical].step + 1} of ${profile.steps}: ${length}`
+        : `${many(n, 'kernel')}, ${length} predicted`;
     $('head-kernel').replaceChildren(
       ...(kernel
         ? [
             html('i', { class: 'dot swatch-' + kernel.role.kind, title: roleName(kernel.role) }),
             this.app.link({ kind: 'kernel', id: at }, kernel.words, kernel.name),
           ]
-        : [html('span', { class: 'hint' }, `${many(n, 'kernel')}, ${time(clock.total / 1e6)} ${kind}`)]),
+        : [html('span', { class: 'hint' }, whole)]),
     );
-    $('head-at').textContent = kernel ? `kernel ${at} (${at + 1} of ${n})` : '';
+    $('head-at').textContent = kernel ? `kernel ${at} of 0 to ${n - 1}` : '';
     $('head-live').textContent = kernel ? `${bytes(entry.live[at])} live` : '';
     this.track.setAttribute('aria-valuenow', at ?? 0);
     this.track.setAttribute('aria-valuetext', kernel ? `kernel ${at}, ${kernel.words}` : 'nowhere');

@@ -5,6 +5,9 @@
 const LAUNCH_PARTS = [1, 32];
 const LEAST_MOVED = 64; // bytes: nothing is moved in smaller pieces
 
+// Whose ceilings a machine may have.
+const CACHES = { second_level: 'second-level', last_level: 'last-level' };
+
 class Roofline {
   /** Of kernels, or of points that stand for several: { flops, bytes, seconds, role, title, choose }. */
   constructor(app, points = null, what = 'each kernel') {
@@ -108,8 +111,10 @@ class Roofline {
         'p',
         { class: 'note' },
         entry.profile
-          ? `Measured rate of ${this.what} under the ceilings of its machine; area by share of time. ${this.lines}${busy}`
-          : `Not measured: ${this.what} at the ceiling that binds it, which is the least time it can take. ${this.lines}` +
+          ? `Measured rate of ${this.what} under the ceilings of its machine; area by share of time. ` +
+              `${this.lines}${busy}`
+          : `Not measured: ${this.what} at the ceiling that binds it, which is the least time it can take. ` +
+              this.lines +
               '`gcc-gan profile` measures; `gcc-gan inspect --profile` shows it here.',
       ),
       chart,
@@ -144,29 +149,44 @@ class Roofline {
         if (Math.log10(rate(at)) > y0)
           parts.push(svg('text', { class: 'small', x: x(at) + 6, y: y(rate(at)) + 12 }, `${bytes(moved)} a launch`));
       }
-      this.lines = `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as its launch. `;
+      this.lines =
+        `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as ` +
+        'its launch. ';
     }
     if (machine.bf16_flops_per_second) {
       const roof = machine.bf16_flops_per_second;
       path('bf16', i => Math.min(i * memory, roof));
       label(`bf16: ${(roof / 1e9).toFixed(0)} GFLOP/s`, right, roof);
     }
+    const faster = rate => rate > 1.05 * memory,
+      gigabytes = rate => `${(rate / 1e9).toFixed(0)} GB/s`;
+    const dotted = rates => {
+      for (const rate of rates) path('cache', i => Math.min(i * rate, flops));
+      // Above the first line, and far enough to the right for the words.
+      const text = `${rates.map(rate => (rate / 1e9).toFixed(0)).join(' and ')} GB/s, from caches`,
+        at = x0 + ((textWidth(text) + 20) * (x1 - x0)) / (right - left);
+      label(text, x(10 ** at), rates[0] * 10 ** at);
+    };
+    const levels = Object.entries(CACHES)
+      .map(([level, name]) => ({ name, rate: machine.caches?.[level] }))
+      .filter(({ rate }) => faster(rate))
+      .sort((a, b) => b.rate - a.rate);
     const timed = this.app.entry.kernels.filter(k => k.time && k.bytes);
-    const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null);
-    if (fastest) {
-      const rate = fastest.bytes / fastest.time.seconds;
-      if (rate > 1.05 * memory) {
-        path('cache', i => Math.min(i * rate, flops));
-        // Above the line, and far enough to the right for the words.
-        const at = x0 + (130 * (x1 - x0)) / (right - left);
-        label(`${(rate / 1e9).toFixed(0)} GB/s, from caches`, x(10 ** at), rate * 10 ** at);
-        this.lines +=
-          `Dotted: what is in a cache is read faster than memory; kernel ${fastest.at} was the fastest, ` +
-          `with ${(rate / 1e9).toFixed(0)} GB/s. The ceilings of caches themselves are not measured. `;
-      } else {
-        this.lines += 'No kernel read faster than memory, so that nothing is known of caches. ';
-      }
+    const fastest = timed.reduce((a, b) => (a && a.bytes / a.time.seconds >= b.bytes / b.time.seconds ? a : b), null),
+      rate = fastest && fastest.bytes / fastest.time.seconds;
+    if (levels.length) {
+      dotted(levels.map(({ rate }) => rate));
+      this.lines +=
+        `Dotted: what fits a cache is moved faster than memory allows, as measured: ` +
+        `${levels.map(({ name, rate }) => `${gigabytes(rate)} in the ${name} cache`).join(', ')}. `;
+    } else if (faster(rate)) {
+      dotted([rate]);
+      this.lines += 'Dotted: what is in a cache is read faster than memory. The ceilings of caches are not measured. ';
     }
+    if (fastest)
+      this.lines += faster(rate)
+        ? `Kernel ${fastest.at} moved most in its time, ${gigabytes(rate)}. `
+        : 'No kernel moved its bytes faster than memory can. ';
     return parts;
   }
 }

@@ -7,9 +7,9 @@ function rulesOf(stage, name) {
   return (stage.byRule.get(name) ?? []).map(r => stage.entry.rules[r]);
 }
 
-/** A rule with what it rewrites. */
+/** A rule with the one of its rewrites that was applied. */
 function ruleText(rule) {
-  return [html('b', {}, rule.name), ' ', html('code', { class: 'rule' }, rule.rewrites)];
+  return [html('b', {}, rule.name), ' ', html('code', { class: 'rule' }, rule.rewrite)];
 }
 
 /** Who made a change: the rule, or the pass where it is no table of rules. */
@@ -60,7 +60,7 @@ function ruleCounts(stage) {
   const details = html(
     'details',
     {},
-    html('summary', {}, `by ${many(items.length, 'rule')}, with the nodes each touched`),
+    html('summary', {}, `by ${many(items.length, 'rewrite')}, with the nodes each touched`),
     html('ul', { class: 'rules' }, ...items.map(row)),
   );
   details.open = items.length <= 6;
@@ -126,7 +126,8 @@ function checkSection(app) {
     html(
       'p',
       {},
-      `${compared.length === 1 ? '1 pass' : compared.length + ' passes'} compared with the interpreter in f64; the worst, `,
+      `${compared.length === 1 ? '1 pass' : compared.length + ' passes'} compared with the interpreter in f64; `,
+      'the worst, ',
       go(worst),
       `: ${relative(worst.check.worst_relative_error)}.`,
     ),

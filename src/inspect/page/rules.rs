@@ -2,43 +2,43 @@
 
 use super::data::Numbered;
 use crate::inspect::{History, Observed};
-use crate::passes::{Compared, Rule};
+use crate::passes::{Applied, Compared};
 use serde::Serialize;
 
-/// A rule of a pass.
+/// One of the rewrites of a pass's rule.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct RuleData {
     pub name: &'static str,
-    /// What it rewrites, each as `before → after`.
-    pub rewrites: &'static str,
+    /// As `before → after`.
+    pub rewrite: &'static str,
 }
 
-/// The rules of all stages, each once.
+/// What rules did in all stages, each rewrite once.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    rules: Vec<&'static Rule>,
+    rules: Vec<Applied>,
 }
 
 impl Rules {
-    /// For a stage, by the index of a node's name the rules that made, replaced or removed it, in order.
+    /// For a stage, by the index of a node's name the rewrites that made, replaced or removed it, in order.
     pub fn of_stage(&mut self, history: &History, stage: usize, numbered: &mut Numbered) -> Vec<(usize, Vec<usize>)> {
         let by_name = history.rules(stage);
         by_name
             .into_iter()
-            .map(|(name, rules)| (numbered.name(&name), rules.into_iter().map(|rule| self.index(rule)).collect()))
+            .map(|(name, rules)| (numbered.name(&name), rules.into_iter().map(|by| self.index(by)).collect()))
             .collect()
     }
 
-    /// A program's passes have some sixty rules in all.
-    fn index(&mut self, rule: &'static Rule) -> usize {
-        self.rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
-            self.rules.push(rule);
+    /// Passes have some hundred rewrites in all.
+    fn index(&mut self, by: Applied) -> usize {
+        self.rules.iter().position(|known| *known == by).unwrap_or_else(|| {
+            self.rules.push(by);
             self.rules.len() - 1
         })
     }
 
     pub fn data(self) -> Vec<RuleData> {
-        self.rules.into_iter().map(|rule| RuleData { name: rule.name, rewrites: rule.rewrites }).collect()
+        self.rules.into_iter().map(|by| RuleData { name: by.rule.name, rewrite: by.rewrite }).collect()
     }
 }
 

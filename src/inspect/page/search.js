@@ -136,7 +136,9 @@ class Search {
     this.hits = this.corpus().filter(item => tests.every(test => test.test(item.hay)));
     const whole = text.trim().toLowerCase(),
       isMeant = item =>
-        item.chosen.kind === 'kernel' ? item.chosen.id === exact : item.chosen.kind === 'node' && item.name.toLowerCase() === whole;
+        item.chosen.kind === 'kernel'
+          ? item.chosen.id === exact
+          : item.chosen.kind === 'node' && item.name.toLowerCase() === whole;
     const rank = item => (isMeant(item) ? -1000 : item.rank);
     this.hits.sort((a, b) => rank(a) - rank(b));
     app.setHits(this.hits.slice(0, MOST_MARKED));

@@ -3,6 +3,8 @@
 
 const ROLE_ORDER = ['forward', 'gradient', 'optimiser'];
 
+const PART_OF = 0.01; // of a kernel, below which it is not told to be a line's
+
 // What a line is told to cost, where a kernel computes for several.
 const SHARED =
   'A kernel takes one time. It is shared among the lines of its nodes by what each node does in it: the time of its ' +
@@ -46,7 +48,14 @@ function lineCosts(entry) {
     }
   }
   for (const { line, bytes: size } of entry.line_peak) of(line).peak = size;
+  for (const cost of found.values()) cost.kernels = withoutTraces(cost.kernels, k => secondsOf(entry.kernels[k]));
   return found;
+}
+
+/** Parts without those that are hardly any of their whole; all where there are no others. */
+function withoutTraces(parts, whole) {
+  const kept = new Map([...parts].filter(([key, part]) => part >= PART_OF * whole(key)));
+  return kept.size ? kept : parts;
 }
 
 /** The lines of something chosen, with how much of it each is, from 0 to 1. */
@@ -59,7 +68,7 @@ function linesOf(entry, chosen) {
     case 'kernel':
       for (const { line, time: part } of entry.kernels[chosen.id].lines)
         if (line) found.set(line, (found.get(line) ?? 0) + part);
-      return found;
+      return withoutTraces(found, () => 1);
     case 'buffer':
       return only(entry.buffers[chosen.id].line);
     case 'node': {
@@ -242,7 +251,7 @@ class SourceView {
       time: profile ? 'measured time' : 'least time by the ceilings',
       'at peak': 'bytes in use at the peak whose values come from this line',
       FLOPs: 'floating-point operations',
-      kernels: 'kernels that compute something of this line',
+      kernels: 'kernels of which a hundredth or more is this line’s',
     };
     return html(
       'div',
@@ -298,7 +307,8 @@ class SourceView {
     );
     const calls = callsOf(entry, cost).map(({ name, seconds }) => `    ${time(seconds)}  ${name}`);
     return [
-      `line ${line}: ${time(cost.seconds)} ${said}, ${percent(cost.seconds / this.app.entry.kernelSeconds)} of all kernels`,
+      `line ${line}: ${time(cost.seconds)} ${said}, ` +
+        `${percent(cost.seconds / this.app.entry.kernelSeconds)} of all kernels`,
       entry.profile && cost.seconds ? `${percent(cost.ceiling / cost.seconds)} of the ceiling` : '',
       roles.join(', '),
       ...(calls.length > 12 ? [...calls.slice(0, 12), `    and ${calls.length - 12} more`] : calls),
@@ -311,7 +321,8 @@ class SourceView {
 
   blockHint(line, block) {
     return (
-      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ${percent(block.seconds / this.app.entry.kernelSeconds)} of all ` +
+      `lines ${line} to ${block.to} together: ${time(block.seconds)}, ` +
+      `${percent(block.seconds / this.app.entry.kernelSeconds)} of all ` +
       `kernels; ${bytes(block.peak)} at the peak, ${count(block.flops)}FLOP, ${many(block.kernels.size, 'kernel')}`
     );
   }

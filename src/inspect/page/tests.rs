@@ -1,5 +1,6 @@
 use super::*;
-use crate::inspect::observe;
+use crate::inspect::{observe, observe_with};
+use crate::kernel::target::{Architecture, Target};
 use insta::assert_json_snapshot;
 
 const SMALL: &str = r#"Program(
@@ -163,11 +164,15 @@ fn lines_have_what_their_layers_do() {
     assert!(at(5) >= least, "{:?}", entry.line_peak);
 }
 
+fn unmeasured(observed: &Observed) -> Compared<'_> {
+    Compared { observed, profile: None, profile_file: None }
+}
+
 fn compared(a: &str, b: &str, sets: &[&str]) -> PageData {
     let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
     let (a, b) = (observe("a.ron", a, &[], None).unwrap(), observe("b.ron", b, &sets, None).unwrap());
     let mut data = page_data(&a, None).unwrap();
-    add_base(&mut data, (&a, None), (&b, None)).unwrap();
+    add_base(&mut data, &unmeasured(&a), &unmeasured(&b)).unwrap();
     data
 }
 
@@ -179,7 +184,7 @@ fn a_program_is_like_itself() {
         let sorted = |nodes: &[usize]| nodes.iter().copied().collect::<std::collections::BTreeSet<_>>();
         assert_eq!(sorted(&base.nodes), sorted(&entry.stages.last().unwrap().nodes), "{}", entry.name);
         assert_eq!(base.changes.len(), entry.kernels.len());
-        assert!(base.changes.iter().all(|c| c.a.is_some() && c.a == c.b && c.from == c.to));
+        assert!(base.changes.iter().all(|c| c.a.is_some() && c.a == c.b && c.seconds.is_some_and(|s| s.from == s.to)));
     }
     let against = data.against.unwrap();
     assert_eq!(against.a.with, against.b.with);
@@ -199,9 +204,11 @@ fn changes_lead_from_one_program_to_the_other() {
         };
         once(&|c| c.a, entry.kernels.len());
         once(&|c| c.b, base.kernels.len());
-        let moved: f64 = base.changes.iter().map(|c| c.to - c.from).sum();
-        assert!((base.from + moved - base.to).abs() < 1e-12 && moved != 0.0);
-        let sizes: Vec<f64> = base.changes.iter().map(|c| (c.to - c.from).abs()).collect();
+        let differences: Vec<f64> = base.changes.iter().filter_map(|c| c.seconds).map(|s| s.to - s.from).collect();
+        let moved: f64 = differences.iter().sum();
+        let sums = base.sums.as_ref().unwrap();
+        assert!((sums.seconds.from + moved - sums.seconds.to).abs() < 1e-12 && moved != 0.0 && !sums.measured);
+        let sizes: Vec<f64> = differences.iter().map(|difference| difference.abs()).collect();
         assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
         // Its graph is whole: every operand is there, each name once.
         let names: std::collections::BTreeSet<usize> = base.nodes.iter().map(|&n| entry.nodes[n].name).collect();
@@ -210,19 +217,40 @@ fn changes_lead_from_one_program_to_the_other() {
     }
 }
 
+/// One machine's ceilings say nothing of another's kernels: only what does not depend on it is compared.
+#[test]
+fn times_of_two_targets_are_not_compared() {
+    let target = Target::Cuda(Architecture(90));
+    let options = crate::compile::Options { target, ..Default::default() };
+    let a = observe_with("a.ron", SMALL, &options, None).unwrap();
+    let b = observe("a.ron", SMALL, &[], None).unwrap();
+    let mut data = page_data(&a, None).unwrap();
+    add_base(&mut data, &unmeasured(&a), &unmeasured(&b)).unwrap();
+    for entry in &data.entries {
+        let base = entry.base.as_ref().unwrap();
+        assert!(base.sums.is_none() && base.changes.iter().all(|change| change.seconds.is_none()));
+        assert_eq!(base.changes.iter().filter(|change| change.a.is_some()).count(), entry.kernels.len());
+        let json = serde_json::to_value(base).unwrap();
+        assert!(json.get("sums").is_none() && json["changes"][0].get("from").is_none(), "{json}");
+    }
+    // For one target they are.
+    add_base(&mut data, &unmeasured(&a), &unmeasured(&a)).unwrap();
+    assert!(data.entries.iter().all(|entry| entry.base.as_ref().unwrap().sums.is_some()));
+}
+
 #[test]
 fn programs_without_a_common_entry_are_not_compared() {
     let other = SMALL.replace("train_step", "another");
     let (a, b) = (observe("a", SMALL, &[], None).unwrap(), observe("b", &other, &[], None).unwrap());
     let mut data = page_data(&a, None).unwrap();
-    let error = add_base(&mut data, (&a, None), (&b, None)).unwrap_err().to_string();
+    let error = add_base(&mut data, &unmeasured(&a), &unmeasured(&b)).unwrap_err().to_string();
     assert!(error.contains("`train_step`") && error.contains("`another`"), "{error}");
 }
 
 #[test]
 fn changes_have_their_rules_and_passes_their_checks() {
     let options = crate::compile::Options { validate: Some(0), ..Default::default() };
-    let observed = crate::inspect::observe_with("small.ron", SMALL, &options, None).unwrap();
+    let observed = observe_with("small.ron", SMALL, &options, None).unwrap();
     let data = page_data(&observed, None).unwrap();
     let entry = &data.entries[data.main];
     assert!(!entry.rules.is_empty());

@@ -3,7 +3,12 @@
 
 const LONGER = 1.5; // times its median, from which a launch is an outlier
 const WORTH = 0.001; // of the step, below which it does not matter
-const LANE = 20;
+const LANE = 20,
+  MAIN = 76,
+  MEMORY = 96,
+  LANE_GAP = 6; // pixels in a low window; in a high one they are higher
+const TALLEST = 2.6; // times as high as that
+const UPRIGHT = 60; // pixels of width from which a bar's name is level
 
 class TimelineView extends ZoomedChart {
   constructor(host, app) {
@@ -99,9 +104,14 @@ class TimelineView extends ZoomedChart {
     const { entry } = this.app;
     if (!this.lanes[0]?.launches.length) return this.sheet.replaceChildren();
     const W = Math.max(300, this.sheet.clientWidth),
-      main = 76,
-      memory = 96,
-      H = 30 + main + memory + 24 + this.lanes.length * (LANE + 6);
+      others = this.lanes.length - 1,
+      least = MAIN + MEMORY + others * (LANE + LANE_GAP),
+      room = this.sheet.clientHeight - 46,
+      by = Math.max(1, Math.min(TALLEST, room / least));
+    const main = Math.round(MAIN * by),
+      lane = Math.round((LANE + LANE_GAP) * by),
+      memory = Math.max(MEMORY, room - main - others * lane),
+      H = 38 + main + memory + others * lane;
     this.area = { left: 84, right: W - 10, top: 26, bottom: 26 + main };
     const { left, right } = this.area,
       { now } = this;
@@ -109,28 +119,34 @@ class TimelineView extends ZoomedChart {
     chart.append(
       svg('defs', {}, svg('clipPath', { id: 'times' }, svg('rect', { x: left, y: 0, width: right - left, height: H }))),
     );
+    let told = -Infinity;
     for (const tick of ticksBetween(now.x0, now.x1, 10, (right - left) / 150)) {
+      const x = this.x(tick),
+        text = time(tick / 1e6),
+        half = (textWidth(text) * SMALL_TEXT) / 2,
+        middle = Math.min(x, W - half - 2);
       chart.append(
-        svg('line', { class: 'grid', x1: this.x(tick), x2: this.x(tick), y1: 18, y2: H }),
-        svg('text', { class: 'small', x: this.x(tick), y: 12, 'text-anchor': 'middle' }, time(tick / 1e6)),
+        svg('line', { class: 'grid', x1: x, x2: x, y1: 18, y2: H }),
+        middle - half > told ? svg('text', { class: 'small', x: middle, y: 12, 'text-anchor': 'middle' }, text) : '',
       );
+      told = Math.max(told, middle - half > told ? middle + half + 4 : told);
     }
     const lines = svg('g', { 'clip-path': 'url(#times)' });
     chart.append(lines);
     this.elements = new Map();
-    const [typical, ...others] = this.lanes;
+    const [typical, ...rest] = this.lanes;
     const label = (text, y, small) =>
       chart.append(svg('text', { class: 'small' + (small ? ' dim' : ''), x: left - 8, y, 'text-anchor': 'end' }, text));
     this.lane(lines, typical, 26, main, true);
-    label(typical.step === null ? 'predicted' : `step ${typical.step}`, 26 + main / 2, false);
+    label(typical.step === null ? 'predicted' : `step ${typical.step + 1}`, 26 + main / 2, false);
     label(time(typical.length / 1e6), 26 + main / 2 + 14, false);
     this.memory(lines, typical, 26 + main + 10, memory - 20);
     label('live bytes', 26 + main + memory - 10, false);
     label(bytes(Math.max(...entry.live)), 26 + main + 18, false);
-    others.forEach((lane, i) => {
-      const y = 26 + main + memory + 12 + i * (LANE + 6);
-      this.lane(lines, lane, y, LANE, false);
-      label(`${lane.step}  ${time(lane.length / 1e6)}`, y + 14, true);
+    rest.forEach((other, i) => {
+      const y = 26 + main + memory + 12 + i * lane;
+      this.lane(lines, other, y, lane - LANE_GAP, false);
+      label(`${other.step + 1}  ${time(other.length / 1e6)}`, y + (lane - LANE_GAP) / 2 + 4, true);
     });
     this.sheet.replaceChildren(chart);
     this.mark();
@@ -172,16 +188,25 @@ class TimelineView extends ZoomedChart {
       push(this.elements, k, bar);
       into.append(bar);
       if (excess) into.append(svg('path', { class: 'late-mark', d: `M${x + width / 2 - 4},${y - 6}h8l-4,6z` }));
-      const shown = Math.min(end, right) - Math.max(x, left),
-        room = Math.floor((shown - 8) / 6);
-      if (room <= 3) continue;
-      const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' };
-      into.append(svg('text', { ...text, y: y + (isMain ? 18 : 14) }, clip(kernel.words, room)));
+      const room = Math.min(end, right) - Math.max(x, left) - 8,
+        fits = line => textWidth(line) * SMALL_TEXT <= room;
+      // Of a narrow bar that is high, along it.
+      if (isMain && room >= 5 && room < UPRIGHT && height > 2 * UPRIGHT) {
+        const at = Math.max(x, left) + room / 2 + 8,
+          along = fitted(kernel.words, height - 12);
+        const turned = { class: 'small', transform: `translate(${at},${y + height - 6}) rotate(-90)` };
+        into.append(svg('text', { ...turned, 'pointer-events': 'none' }, along));
+        continue;
+      }
+      if (room < 20) continue;
+      const text = { class: 'small', x: Math.max(x, left) + 4, 'pointer-events': 'none' },
+        name = fitted(kernel.words, room);
+      if (name) into.append(svg('text', { ...text, y: isMain ? y + 18 : y + height / 2 + 4 }, name));
       if (!isMain) continue;
       const part = kernel.time ? percent(kernel.time.of_ceiling) : '',
         whole = part && `${part} of ceiling`;
-      [time(length / 1e6), whole.length <= room ? whole : part].forEach((line, i) => {
-        if (line.length <= room) into.append(svg('text', { ...text, y: y + 34 + 16 * i }, line));
+      [time(length / 1e6), fits(whole) ? whole : part].forEach((line, i) => {
+        if (fits(line)) into.append(svg('text', { ...text, y: y + 34 + 16 * i }, line));
       });
     }
   }

@@ -44,7 +44,12 @@ class Tree {
   }
 
   group(parent, { id, label }, role, more) {
-    return this.box(parent, id, { isGroup: true, label, role, ...more });
+    return this.box(parent, id, {
+      isGroup: true,
+      label: label.split(' · ').map(layerWords).join(' · '),
+      role,
+      ...more,
+    });
   }
 
   /** The edge between the boxes in the innermost group around both ends that hold them; nothing inside one box. */
@@ -123,6 +128,8 @@ class Tree {
       width = Math.max(width, ...lines.map(textWidth), textWidth(lines[0]) + badge);
       if (lines.length > 1) high = 38;
     }
+    // Beside the arrow that opens it.
+    if (box.isGroup) width += 16;
     return { w: Math.ceil((Math.max(24, width) + 20) / 8) * 8, h: high };
   }
 }
@@ -294,7 +301,7 @@ class GraphTree extends Tree {
   nodeLines(node) {
     const isLeaf = node.role.kind === 'leaf',
       isFed = node.op === 'input' || node.op === 'state';
-    const first = clip(isLeaf && !isFed ? node.op : this.entry.names[node.name].split('/').pop());
+    const first = clip(isLeaf && !isFed ? node.op : layerWords(this.entry.names[node.name].split('/').pop()));
     if (isLeaf) return isFed ? [first, `${node.op} ${node.ty}`] : [first];
     return [first.startsWith(node.op) ? first : `${first} = ${node.op}`, node.ty];
   }

@@ -6,7 +6,12 @@ const HOVER = 180; // milliseconds until the value of what is pointed at is show
 /** Bytes of base 64. */
 const decoded = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
 
-const figure = value => (value === 0 ? '0' : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4))));
+const figure = value =>
+  value === 0
+    ? '0'
+    : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3
+      ? value.toExponential(2)
+      : String(Number(value.toPrecision(4)));
 
 /** The colour of a level: 0 is not finite; of both signs blue is below 0 and orange above, else black to white. */
 function levelColour(level, isSigned) {
@@ -18,7 +23,7 @@ function levelColour(level, isSigned) {
 }
 
 /** A node's picture, its tiles side by side with a pixel between them. */
-function valueCanvas(value) {
+function valueCanvas(value, isSigned) {
   const { tiles, width, height } = value.picture,
     across = Math.ceil(Math.sqrt((tiles * height) / width)) || 1,
     columns = Math.min(tiles, across),
@@ -26,10 +31,14 @@ function valueCanvas(value) {
   const w = columns * (width + 1) - 1,
     h = rows * (height + 1) - 1,
     scale = Math.max(1, Math.floor(176 / Math.max(w, h)));
-  const canvas = html('canvas', { width: w, height: h, class: 'value-picture', style: `width:${w * scale}px;height:${h * scale}px` });
+  const canvas = html('canvas', {
+    width: w,
+    height: h,
+    class: 'value-picture',
+    style: `width:${w * scale}px;height:${h * scale}px`,
+  });
   const context = canvas.getContext('2d'),
-    levels = decoded(value.picture.pixels),
-    isSigned = value.low < 0 && value.high > 0;
+    levels = decoded(value.picture.pixels);
   const colours = Array.from({ length: 256 }, (_, level) => levelColour(level, isSigned));
   for (let t = 0; t < tiles; t++) {
     const image = context.createImageData(width, height);
@@ -58,8 +67,27 @@ function valueHistogram(value) {
   return chart;
 }
 
-/** All about a value: what is wrong with it first. */
-function valueParts(value) {
+// Of a tensor of images: channels, rows and columns.
+const imageSize = ty => /^f\d+\[\d+,([123],\d+,\d+)\]$/.exec(ty)?.[1];
+
+/** Whether a value is of images, of the size of those that the program is fed with, and no gradient. */
+function isImages(entry, name) {
+  entry.imageSizes ??= new Set(
+    DATA.entries.flatMap(({ nodes }) => nodes.filter(node => node.op === 'input').map(node => imageSize(node.ty))),
+  );
+  const at = entry.stageWith(name, entry.last.index),
+    node = at < 0 ? undefined : entry.graphStages[at].node(name),
+    size = node && node.role.kind !== 'gradient' ? imageSize(node.ty) : undefined;
+  return size !== undefined && entry.imageSizes.has(size);
+}
+
+/** All about the value of a node: what is wrong with it first. */
+function valueParts(entry, name) {
+  const value = entry.valueOf(name),
+    most = Math.max(Math.abs(value.low), Math.abs(value.high)),
+    hasBothSigns = value.low < 0 && value.high > 0,
+    isSigned = hasBothSigns && !isImages(entry, name),
+    [black, white] = hasBothSigns ? [-most, most] : [value.low, value.high];
   const lost = [
     value.nan && `${value.nan.toLocaleString('en')} NaN`,
     value.infinite && `${value.infinite.toLocaleString('en')} infinite`,
@@ -67,7 +95,7 @@ function valueParts(value) {
   const parts = [];
   if (lost.length)
     parts.push(html('p', { class: 'value-lost' }, `${lost.join(', ')} of ${many(value.elements, 'element')}`));
-  if (value.picture) parts.push(valueCanvas(value));
+  if (value.picture) parts.push(valueCanvas(value, isSigned));
   if (value.histogram) parts.push(valueHistogram(value));
   const words =
     value.elements === 1 && !lost.length
@@ -81,7 +109,7 @@ function valueParts(value) {
         'p',
         { class: 'hint' },
         html('code', {}, value.picture.about),
-        value.low < 0 && value.high > 0 ? ', blue below 0 and orange above' : `, black ${figure(value.low)} to white ${figure(value.high)}`,
+        isSigned ? ', blue below 0 and orange above' : `, black ${figure(black)} to white ${figure(white)}`,
       ),
     );
   return parts;
@@ -104,7 +132,7 @@ function resultOf(app, id) {
 /** The parts of the side panel on a node's value; nothing without values. */
 function valueSection(entry, name) {
   const value = entry.valueOf(name);
-  return value ? [html('h3', {}, 'Value'), html('div', { class: 'value' }, ...valueParts(value))] : [];
+  return value ? [html('h3', {}, 'Value'), html('div', { class: 'value' }, ...valueParts(entry, name))] : [];
 }
 
 /** What values there are, and where they are not finite. */
@@ -162,14 +190,13 @@ class ValueHover {
     const name = this.named(event.target);
     if (name === this.name) return;
     this.hide();
-    const value = name && this.app.entry.valueOf(name);
-    if (!value) return;
+    if (!name || !this.app.entry.valueOf(name)) return;
     this.name = name;
-    this.waiting = setTimeout(() => this.show(value, event.clientX, event.clientY), HOVER);
+    this.waiting = setTimeout(() => this.show(event.clientX, event.clientY), HOVER);
   }
 
-  show(value, x, y) {
-    this.tip.replaceChildren(html('p', {}, html('b', {}, this.name)), ...valueParts(value));
+  show(x, y) {
+    this.tip.replaceChildren(html('p', {}, html('b', {}, this.name)), ...valueParts(this.app.entry, this.name));
     this.tip.hidden = false;
     const { offsetWidth: w, offsetHeight: h } = this.tip;
     this.tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - w - 4)) + 'px';

@@ -78,14 +78,37 @@ function scopeWords(scope) {
   return layerWords(parts[at]) + of + call;
 }
 
+/** The layer of a value by its name, in words; a gradient is called by what it is of, with a `d_` before it. */
+function valueWords(name, isGradient) {
+  const words = scopeWords(isGradient ? name.replace(/^d_/, '') : name);
+  return words && words + (isGradient ? ', backward' : '');
+}
+
+/** What a buffer holds, in words: by its name where that says it, else by the kernel that writes it or works in it. */
+function bufferWords(entry, buffer) {
+  if (buffer.words) return buffer.words;
+  const node = entry.last.node(buffer.name),
+    last = buffer.name.split('/').pop(),
+    layer = valueWords(buffer.name, node?.role.kind === 'gradient');
+  if (layer) return (buffer.words = `${layer}: ${last}`);
+  // Passes call nodes by their operations.
+  const isNamed = node ? node.op !== buffer.name.replace(/\.\d+$/, '') : buffer.role !== 'workspace';
+  const kernel = entry.kernels[buffer.writers[0] ?? buffer.live[0]];
+  if (isNamed || !kernel) return (buffer.words = buffer.name);
+  const of = kernel.words.replace(/: [^:]*$/, ''),
+    what = buffer.role === 'workspace' ? buffer.name.split(': ').pop() : last;
+  return (buffer.words = `${of}: ${what}`);
+}
+
 /** What a kernel is for, in words, from the node that it is built around. */
 function kernelWords(kernel, core, entry) {
   if (!core) return kernel.name;
   const name = entry.names[core.name],
-    layer = scopeWords(core.scope) ?? scopeWords(name);
+    layer = scopeWords(core.scope) ?? scopeWords(kernel.role.kind === 'gradient' ? name.replace(/^d_/, '') : name);
   const last = name.split('/').pop();
   if (kernel.role.kind === 'optimiser') {
     const of = `update of ${kernel.role.of}`;
+    if (kernel.kind !== 'multi-tensor' && core.scope.endsWith('/non_finite')) return `${of}: whether all is finite`;
     return kernel.kind === 'multi-tensor'
       ? `${of}, all parameters at once`
       : layer
@@ -103,6 +126,15 @@ function clip(text, most = MAX_LABEL) {
   return text.slice(0, head) + '…' + text.slice(text.length - (most - head - 1));
 }
 
+const MOST_TAIL = 27; // characters at a name's end that are kept where it is cut
+
+/** A name, with what is told before it. Where it does not fit it is cut in the middle: names differ at their ends. */
+function endsShown(text, title, ...before) {
+  const space = text.indexOf(' ', Math.max(text.length - MOST_TAIL, text.length * 0.4)),
+    parts = text.length > MOST_TAIL && space > 0 ? [text.slice(0, space), text.slice(space)] : [text];
+  return html('div', { class: 'ends', title }, ...before, ...parts.map(part => html('span', {}, part)));
+}
+
 /** The width of a text in the page's font, summed over its characters: thousands are measured at a time. */
 const textWidth = (() => {
   const context = document.createElement('canvas').getContext('2d'),
@@ -118,6 +150,24 @@ const textWidth = (() => {
     return sum;
   };
 })();
+
+const SMALL_TEXT = 10.5 / 12; // of the size that `textWidth` is for
+const LEAST_LETTERS = 9; // of a name; with fewer it says nothing
+
+/** A name in small letters as it fits into so many pixels: without the call, then without the network; else cut. */
+function fitted(text, room) {
+  const fits = shown => textWidth(shown) * SMALL_TEXT <= room;
+  if (room < 24) return '';
+  let shown = text;
+  for (const part of [/, for [^,:]+/, / of [^,:]+/, /[,:] .*/]) {
+    if (fits(shown)) return shown;
+    shown = shown.replace(part, '');
+  }
+  if (fits(shown)) return shown;
+  let most = Math.min(shown.length - 1, Math.floor((shown.length * room) / (textWidth(shown) * SMALL_TEXT)) + 1);
+  while (most >= LEAST_LETTERS && !fits(clip(shown, most))) most--;
+  return most >= LEAST_LETTERS ? clip(shown, most) : '';
+}
 
 // Elements
 

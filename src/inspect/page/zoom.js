@@ -132,6 +132,7 @@ class ZoomedChart {
   }
 
   soon() {
+    this.app.hover?.hide();
     this.drawing ??= requestAnimationFrame(() => {
       this.drawing = null;
       this.paint();

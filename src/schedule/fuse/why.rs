@@ -12,25 +12,25 @@ use std::collections::HashSet;
 /// Why two groups of nodes are not one kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFused {
-    #[error("one draws bits, as a kernel does that draws all of them")]
+    #[error("one draws random bits, and a kernel of its own draws all of them")]
     Bits,
     #[error("they update different networks, or only one of them updates parameters")]
     Optimiser,
-    #[error("one computes a number that every parameter's update needs first")]
+    #[error("one computes a scalar that the updates of all parameters wait for")]
     SharedScalar,
     #[error("both are contractions, and a kernel holds one")]
     TwoContractions,
-    #[error("one is a transform of a convolution, which at most rounds what it computes")]
+    #[error("one is a convolution's transform, a kernel that can round its result but compute nothing else")]
     Transform,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
     #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
     Full(usize),
-    #[error("their index spaces differ in size, and neither is what the other keeps of a reduction")]
+    #[error("their index spaces differ in size, and neither is the other's reduced shape")]
     Spaces,
-    #[error("one kernel would do much elementwise work for few kept points, and leave cores idle")]
+    #[error("one kernel would spread much work over too few outputs, and leave cores idle")]
     Serial,
-    #[error("both go through much memory, and hardly through the same")]
+    #[error("both read and write much memory, and little of it is the same")]
     LittleInCommon,
     #[error("the larger would have to wait for a third kernel, which only the smaller one needs")]
     Waits,
@@ -58,19 +58,19 @@ impl NotFused {
     /// The reason in a few words, without names and numbers.
     pub fn title(&self) -> &'static str {
         match self {
-            NotFused::Bits => "draws of bits",
+            NotFused::Bits => "random bits",
             NotFused::Optimiser => "different updates",
-            NotFused::SharedScalar => "a number for all updates",
+            NotFused::SharedScalar => "a scalar for all updates",
             NotFused::TwoContractions => "two contractions",
             NotFused::Transform => "a transform of a convolution",
             NotFused::ReductionOfContraction => "a reduction of a contraction",
             NotFused::Full(_) => "a full kernel",
             NotFused::Spaces => "different index spaces",
             NotFused::Serial => "idle cores",
-            NotFused::LittleInCommon => "little memory in common",
+            NotFused::LittleInCommon => "little shared memory traffic",
             NotFused::Waits => "a wait for a third kernel",
             NotFused::PathThrough(_) => "a path through a third kernel",
-            NotFused::Misaligned => "different points",
+            NotFused::Misaligned => "different indexing",
             NotFused::NeedsBuffer(_) => "a value that must be in memory",
             NotFused::Unrelated | NotFused::Apart => "nothing in common",
             NotFused::Order => "the order of fusion",
