@@ -1,6 +1,7 @@
 //! What the report shows, as data: the same for its page and for `--json`.
 
-use super::read::{Line, ReportError, Run};
+use super::read::{ReportError, Run};
+use crate::train::metrics::Line;
 use crate::train::starts::Start;
 use crate::train::thousands;
 use base64::Engine as _;

@@ -1,6 +1,7 @@
 use super::data::report_data;
 use super::*;
 use crate::train::checkpoint::Meta;
+use crate::train::metrics::Line;
 use crate::train::starts::{Data, Machine, Start};
 use insta::{assert_json_snapshot, assert_snapshot};
 use std::collections::BTreeMap;
@@ -8,9 +9,9 @@ use std::path::PathBuf;
 
 const HOSTILE: &str = "a\"</script><!--<b>,\n";
 
-fn line(step: u64, values: &[(&str, Option<f64>)]) -> read::Line {
+fn line(step: u64, values: &[(&str, Option<f64>)]) -> Line {
     let values = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-    read::Line { step, epoch: Some(step as f64 / 4.0), seconds: Some(step as f64 * 0.5), values }
+    Line { step, epoch: Some(step as f64 / 4.0), seconds: Some(step as f64 * 0.5), values }
 }
 
 fn meta(text: &str) -> Meta {
