@@ -63,6 +63,37 @@ fn every_start_is_recorded() {
     assert_eq!(first["plan"], header.as_str());
 }
 
+/// What a resume does not name holds as before, and what it names holds from then on.
+#[test]
+fn a_resumed_run_keeps_its_habits() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let train = |more: &[&str]| succeed(dir, &[&["train", "--offline"], more].concat()).0;
+    let kept = || {
+        let files = fs::read_dir(dir.join("runs/a/checkpoints")).unwrap();
+        let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let out =
+        succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "4", "--sample-every", "2", "--keep", "2"]].concat()).0;
+    assert!(!out.contains("as before"), "{out}");
+    let out = train(&["--resume", "--steps", "6"]);
+    assert!(out.contains("\nas before: --sample-every 2 --log-every 1 --keep 2 (another value changes it)\n"), "{out}");
+    assert_eq!(kept(), ["step-00000004.safetensors", "step-00000006.safetensors"]);
+    let out = train(&["--resume", "--steps", "7", "--keep", "1", "--log-every", "5"]);
+    assert!(out.contains("as before: --sample-every 2 (another"), "{out}");
+    let out = train(&["--resume", "--steps", "8"]);
+    assert!(out.contains("as before: --sample-every 2 --log-every 5 --keep 1 (another"), "{out}");
+    assert_eq!(kept(), ["step-00000008.safetensors"]);
+    let metrics = fs::read_to_string(dir.join("runs/a/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 8, "{metrics}");
+    assert_eq!(starts(dir, "a")[3]["habits"], serde_json::json!({"sample_every": 2, "log_every": 5, "keep": 1}));
+    // Who resumes a run without a record is told nothing and has the defaults.
+    fs::remove_file(dir.join("runs/a/run.json")).unwrap();
+    assert!(!train(&["--resume", "--steps", "9"]).contains("as before"));
+}
+
 #[test]
 fn a_damaged_record_stops_no_run() {
     let dir = TempDir::new().unwrap();

@@ -39,6 +39,7 @@ fn start(step: u64, lr: &str, device: &str) -> Start {
         sets: [("lr".to_string(), lr.to_string())].into(),
         data: Data { name: "embedded".into(), images: 10_000, digest: "12ab".into() },
         plan: "34cd".into(),
+        habits: None,
     }
 }
 
