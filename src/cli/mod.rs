@@ -235,6 +235,11 @@ fn note(text: &str) {
     }
 }
 
+/// Says on standard error what is missing from a result.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "warning: {}", visible(text));
+}
+
 /// Prints text for programs on standard output: as it is, unless it goes to a terminal.
 fn print_exact(text: &str) -> Result<()> {
     if io::stdout().is_terminal() { print_bytes(&visible(text)) } else { print_bytes(text) }

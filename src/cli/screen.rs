@@ -11,7 +11,7 @@ use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -194,9 +194,7 @@ impl Observer for Screen {
 
     fn warning(&mut self, message: &str) {
         self.event(|| json!({ "event": "warning", "message": message }));
-        self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "warning: {}", visible(message));
-        });
+        self.bar.suspend(|| super::warn(message));
     }
 }
 

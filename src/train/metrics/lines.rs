@@ -25,7 +25,11 @@ impl Line {
     /// What is wrong with it.
     fn parse(bytes: &[u8]) -> Result<Line, String> {
         let fields: Result<Map<String, Value>, _> = serde_json::from_slice(bytes);
-        let mut fields = fields.map_err(|error| format!("a JSON object was expected ({error})"))?;
+        let mut fields = fields.map_err(|error| {
+            // The parser knows of one line alone.
+            let reason = error.to_string().replace(" at line 1 column ", " at column ");
+            format!("a JSON object was expected ({reason})")
+        })?;
         let step = fields.remove("step").and_then(|step| step.as_u64());
         let step = step.ok_or("a whole number \"step\" was expected")?;
         let mut number = |name: &str| fields.remove(name).and_then(|value| value.as_f64());
@@ -76,7 +80,7 @@ impl<R: BufRead> Iterator for Lines<R> {
         }
         self.number += 1;
         self.end += self.bytes.len() as u64;
-        Some(Ok(Placed { number: self.number, end: self.end, line: Line::parse(&self.bytes) }))
+        Some(Ok(Placed { number: self.number, end: self.end, line: Line::parse(self.bytes.trim_ascii_end()) }))
     }
 }
 
@@ -110,6 +114,7 @@ mod tests {
         for (text, expected) in [
             ("my notes\n", "a JSON object was expected (expected value"),
             ("\n", "a JSON object was expected"),
+            ("{\"step\":1,\"lo\n", "a JSON object was expected (EOF while parsing a string at column 13)"),
             ("[1]\n", "a JSON object was expected"),
             ("{\"loss\":1}\n", "a whole number \"step\" was expected"),
             ("{\"step\":-1}\n", "a whole number \"step\" was expected"),
