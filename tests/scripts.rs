@@ -47,6 +47,38 @@ fn a_script_can_follow_a_training_run() {
     assert!(!dir.path().join("runs/lenet-001").exists());
 }
 
+/// What commands that write files print for a script.
+#[test]
+fn what_was_written_is_told_as_json() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let small = ["--set", "batch=8", "--set", "noise_batch=8", "--data", "embedded", "--offline"];
+    let steps = ["--steps", "2", "--sample-every", "1", "--name", "r"];
+    succeed(dir, &[&["train", "mlp-gan"][..], &small, &steps].concat());
+    let told = |args: &[&str]| -> Value { serde_json::from_str(&succeed(dir, args)).unwrap() };
+    let found = told(&["sample", "--checkpoint", "runs/r", "--grid", "2x3", "-o", "a.png", "--json"]);
+    let expected = serde_json::json!({
+        "file": "a.png", "pictures": 1, "height": 62, "width": 92, "images": 6, "program": "mlp-gan", "step": 2
+    });
+    assert_eq!(found, expected);
+    let moving = ["--interpolate", "1,2", "--frames", "2", "--grid", "1x1", "-o", "a.gif", "--json", "-q"];
+    let found = told(&[&["sample", "--checkpoint", "runs/r"][..], &moving].concat());
+    assert_eq!((&found["pictures"], &found["height"], &found["images"]), (&4.into(), &32.into(), &1.into()));
+    let found = told(&["animate", "runs/r", "-o", "b.gif", "--json"]);
+    assert_eq!(found, serde_json::json!({"file": "b.gif", "pictures": 3, "first_step": 0, "last_step": 2}));
+    let found = told(&["run", "mlp-gan", "init", "--outputs", "p.safetensors", "--f64-reference", "--json"]);
+    assert_eq!((&found["file"], &found["name"], &found["steps"]), (&"p.safetensors".into(), &"init".into(), &1.into()));
+    let weight = found["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "generator/0-dense/weight").unwrap();
+    assert!(weight["type"] == "f64" && weight["shape"].as_array().unwrap().len() == 2, "{weight}");
+
+    // The answer is there where the check fails, too.
+    let output = run(dir, &["data", "verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(found["set"] == "mnist" && found["is_good"] == false, "{found}");
+    assert!(found["files"].as_array().unwrap().len() == 4 && found["files"][0]["state"] == "missing", "{found}");
+}
+
 /// A path need not be text.
 #[cfg(unix)]
 #[test]

@@ -1,6 +1,7 @@
 //! `gcc-gan export`.
 
 use super::output::check_output;
+use super::screen::shown;
 use anyhow::{Result, anyhow, bail};
 use gcc_gan::declare;
 use gcc_gan::export::onnx::{self, Callee, ExportError, Facts, Program};
@@ -122,7 +123,7 @@ fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<
     super::output::write(output, &bytes)?;
     if args.json {
         super::print_json(&serde_json::json!({
-            "file": output, "format": "safetensors", "bytes": bytes.len(), "step": meta.step,
+            "file": shown(output), "format": "safetensors", "bytes": bytes.len(), "step": meta.step,
             "tensors": named.iter().map(|n| (n.theirs.clone(), n.ours.clone())).collect::<BTreeMap<_, _>>(),
         }))?;
     } else {
@@ -164,7 +165,7 @@ fn write_onnx(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<Exi
     let names = |values: &[onnx::proto::ValueInfo]| values.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
     if args.json {
         super::print_json(&serde_json::json!({
-            "file": output, "format": "onnx", "opset": opset, "bytes": bytes.len(), "nodes": graph.node.len(),
+            "file": shown(output), "format": "onnx", "opset": opset, "bytes": bytes.len(), "nodes": graph.node.len(),
             "inputs": names(&graph.input), "outputs": names(&graph.output), "step": meta.step,
             "any_number_of_examples": exported.fixed.is_none(),
         }))?;

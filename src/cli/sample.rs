@@ -2,6 +2,7 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::output::check_output;
+use super::screen::shown;
 use anyhow::{Context, Result, bail};
 use gcc_gan::exec::Executor;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
@@ -12,6 +13,7 @@ use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::sampling::{self, Images, Noise, Wanted};
 use gcc_gan::train::{rundir, session};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +78,9 @@ pub struct Args {
     /// Never use the network
     #[arg(long, requires = "reconstruct")]
     offline: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -119,9 +124,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let opened = args.device.open()?;
     let mut executor = load(&checkpoint, &opened)?;
     let meta = &checkpoint.meta;
-    let what = if moves {
-        let frames = write_moving(&args, executor.as_mut(), &meta.program)?;
-        format!("{frames} pictures of {} images", args.grid.cells())
+    let (pictures, size) = if moves {
+        write_moving(&args, executor.as_mut(), &meta.program)?
     } else {
         let images = if args.reconstruct {
             let data =
@@ -138,9 +142,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let made = made(&args, executor.as_mut(), noise, &meta.program)?;
             if args.sort { sorted(made, args.device.thread_count())? } else { made }
         };
-        picture(&args, &images)?.write(&args.output)?;
-        let one = args.grid.cells() == 1;
-        format!("{} image{}", args.grid.cells(), if one { "" } else { "s" })
+        let picture = picture(&args, &images)?;
+        picture.write(&args.output)?;
+        (1, [picture.height, picture.width])
+    };
+    let images = args.grid.cells();
+    if args.json {
+        super::print_json(&json!({
+            "file": shown(&args.output), "pictures": pictures, "height": size[0], "width": size[1], "images": images,
+            "program": meta.program, "step": meta.step,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = match (moves, images) {
+        (true, _) => format!("{pictures} pictures of {images} images"),
+        (false, 1) => "1 image".into(),
+        (false, _) => format!("{images} images"),
     };
     super::print(&format!("wrote {}: {what} by `{}` after {} steps", args.output.display(), meta.program, meta.step))?;
     Ok(ExitCode::SUCCESS)
@@ -174,22 +191,25 @@ fn picture(args: &Args, images: &Images) -> Result<picture::Picture> {
     Ok(sample_grid::lay_out(&images.values, &images.shape, args.grid)?.scaled(args.scale)?)
 }
 
-/// The grid on its way from seed to seed and back to the first; gives the number of pictures.
-fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Result<u64> {
+/// The grid on its way from seed to seed and back to the first; gives the number of pictures, and their height and width.
+fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Result<(u64, [usize; 2])> {
     let mut seeds = args.interpolate.clone();
     seeds.extend(args.interpolate.first());
     let each = args.frames.unwrap_or(FRAMES);
     let count = args.interpolate.len() as u64 * u64::from(each);
     let shown = Duration::from_millis(1000 / u64::from(args.fps.unwrap_or(FPS)));
     let bar = bar(count, "pictures");
+    let mut size = [0; 2];
     let pictures = (0..count).map(|frame| {
         bar.set_position(frame);
         let noise = Noise::At(seeds.clone(), frame as f64 / f64::from(each));
-        Ok((picture(args, &made(args, executor, noise, program)?)?, shown))
+        let picture = picture(args, &made(args, executor, noise, program)?)?;
+        size = [picture.height, picture.width];
+        Ok((picture, shown))
     });
     picture::write_moving::<anyhow::Error>(&args.output, pictures)?;
     bar.finish_and_clear();
-    Ok(count)
+    Ok((count, size))
 }
 
 /// A bar that counts things of a name; nothing where standard error is no terminal.

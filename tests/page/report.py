@@ -1,8 +1,8 @@
 """The page of `gcc-gan report` in a real browser: python report.py REPORT.html [FOLDER for pictures]
 
 REPORT is of two runs: the first was resumed with another value, both have samples of several steps, the second has a
-damaged line of metrics, and a third is not there. Uses the system's
-Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong where something is.
+damaged line of metrics, and a third is not there. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and
+says what is wrong where something is.
 """
 
 import os
