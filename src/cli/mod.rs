@@ -20,6 +20,7 @@ mod import;
 mod inputs;
 mod inspect;
 mod man;
+mod memory;
 mod ops;
 mod output;
 mod profile;
@@ -53,7 +54,7 @@ Examples:
   gcc-gan train                                  learn to draw digits
   gcc-gan compile graphs/dcgan.ron               check and compile a program, print its figures
   gcc-gan compile dcgan --emit dot -o dcgan.dot  draw it
-  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+  gcc-gan sample runs/dcgan-001 -o digits.png
   gcc-gan eval runs/dcgan-001                    how good its samples are
   gcc-gan devices                                what there is to run on
 

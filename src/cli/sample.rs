@@ -5,6 +5,8 @@ use super::output::check_output;
 use super::screen::shown;
 use anyhow::{Context, Result, bail};
 use gcc_gan::exec::Executor;
+use gcc_gan::inspect::bytes;
+use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
 use gcc_gan::train::picture::{self, Format};
 use gcc_gan::train::quality::classifier::Classifier;
@@ -14,6 +16,7 @@ use gcc_gan::train::sampling::{self, Images, Noise, Wanted};
 use gcc_gan::train::{rundir, session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,18 +26,22 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
-  gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
-  gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --sort --grid 10x20 -o sorted.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
-  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
-  gcc-gan sample --checkpoint runs/vae-001 --reconstruct -o before-and-after.png")]
+  gcc-gan sample runs/dcgan-001 -o digits.png
+  gcc-gan sample runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
+  gcc-gan sample runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
+  gcc-gan sample runs/cgan-001 --label 7 -o sevens.png
+  gcc-gan sample runs/cgan-001 --label 3-5 --grid 3x10 -o threes-to-fives.png
+  gcc-gan sample runs/dcgan-001 --sort --grid 10x20 -o sorted.png
+  gcc-gan sample runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
+  gcc-gan sample runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
+  gcc-gan sample runs/vae-001 --reconstruct -o before-and-after.png")]
 pub struct Args {
     /// A run's folder, or a checkpoint file
+    #[arg(value_name = "RUN", required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    run: Option<PathBuf>,
+    /// The same, as `run` has it
     #[arg(long, value_name = "RUN")]
-    checkpoint: PathBuf,
+    checkpoint: Option<PathBuf>,
     /// The file to write; its name ends in the format: .png, .jpg, .gif or .webp
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -44,9 +51,10 @@ pub struct Args {
     /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The classes of the rows, of a program that takes labels [each row of the grid has the next class]
-    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
-    label: Vec<u32>,
+    /// The classes of the rows, of a program that takes labels: 7, or 0-4, or 1,3,5-9 [each row of the grid has the next
+    /// class]
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',', value_parser = labels, allow_negative_numbers = true)]
+    label: Vec<Labels>,
     /// With the moving averages of the weights, of a program that keeps them by `Average`
     #[arg(long)]
     ema: bool,
@@ -88,6 +96,27 @@ pub struct Args {
 const FRAMES: u32 = 24;
 const FPS: u32 = 12;
 
+/// A part of `--label`: a class, or those from one to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Labels(RangeInclusive<u32>);
+
+/// More than any data set has, and few enough to be listed.
+const MOST_LABELS: u32 = 10_000;
+
+fn labels(text: &str) -> Result<Labels, String> {
+    let class = |text: &str| match text.trim().parse() {
+        Ok(class) if class < MOST_LABELS => Ok(class),
+        Ok(_) => Err(format!("classes are below {MOST_LABELS}")),
+        Err(_) => Err("a class such as 7, or a range such as 0-9, was expected".to_string()),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = class(first)?..=class(last)?;
+    if range.is_empty() {
+        return Err(format!("a range goes up: {last}-{first}"));
+    }
+    Ok(Labels(range))
+}
+
 /// `--truncation`.
 fn limit(text: &str) -> Result<f32, String> {
     match text.parse() {
@@ -105,7 +134,8 @@ pub fn scale(text: &str) -> Result<usize, String> {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let file = rundir::checkpoint_of(&args.checkpoint)?;
+    let run = args.run.as_ref().or(args.checkpoint.as_ref()).context("a run was expected")?;
+    let file = rundir::checkpoint_of(run)?;
     check_output(&args.output, &[&file])?;
     let moves = Format::of(&args.output)? == Format::Gif && !args.interpolate.is_empty();
     if args.interpolate.len() == 1 {
@@ -124,7 +154,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let opened = args.device.open()?;
     let mut executor = load(&checkpoint, &opened)?;
     let meta = &checkpoint.meta;
-    let (pictures, size) = if moves {
+    let size = check_room(&args, executor.plan(), super::memory::free())?;
+    let pictures = if moves {
         write_moving(&args, executor.as_mut(), &meta.program)?
     } else {
         let images = if args.reconstruct {
@@ -139,12 +170,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 [] => Noise::Seed(args.seed),
                 seeds => Noise::Across(seeds.to_vec()),
             };
-            let made = made(&args, executor.as_mut(), noise, &meta.program)?;
+            let bar = bar(args.grid.cells() as u64, "images");
+            let made = made(&args, executor.as_mut(), noise, &meta.program, &mut |done| bar.set_position(done as u64))?;
+            bar.finish_and_clear();
             if args.sort { sorted(made, args.device.thread_count())? } else { made }
         };
-        let picture = picture(&args, &images)?;
-        picture.write(&args.output)?;
-        (1, [picture.height, picture.width])
+        picture(&args, &images)?.write(&args.output)?;
+        1
     };
     let images = args.grid.cells();
     if args.json {
@@ -163,6 +195,41 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Height and width of the picture, which the file's format and the memory can hold: so large a one would take its time
+/// before that is found.
+fn check_room(args: &Args, plan: &Plan, free: Option<u64>) -> Result<[usize; 2]> {
+    let name = if args.reconstruct { session::entry::RECONSTRUCT } else { session::entry::SAMPLE };
+    let entry = plan.entries.iter().find(|entry| entry.name == name && entry.sizes.is_empty());
+    // What has no images at all is told of by who makes them.
+    let Some([_, channels, height, width]) = entry.and_then(|entry| sampling::image_shape(entry).ok()) else {
+        return Ok([0, 0]);
+    };
+    let format = Format::of(&args.output)?;
+    let single = sample_grid::size(args.grid, height, width)?;
+    let scaled = picture::scaled_size(single, args.scale)?;
+    format.check_size(scaled)?;
+    let needed = needed(args.grid.cells() * channels * height * width, channels, single, scaled);
+    if let Some(free) = free.filter(|&free| needed > free) {
+        bail!(
+            "a {} grid of {height}×{width} images with --scale {} takes {} of memory, and {} are free: make fewer, or \
+             smaller ones",
+            args.grid,
+            args.scale,
+            bytes(needed as usize),
+            bytes(free as usize)
+        );
+    }
+    Ok(scaled)
+}
+
+/// Bytes of all values, of the grid of them, of its larger copy, and of what an encoder has of that.
+fn needed(values: usize, channels: usize, single: [usize; 2], scaled: [usize; 2]) -> u64 {
+    let pixels = |[height, width]: [usize; 2]| (height * width) as u64;
+    let copy = if scaled == single { 0 } else { pixels(scaled) * channels as u64 };
+    // At most four bytes a pixel, and the file.
+    values as u64 * 4 + pixels(single) * channels as u64 + copy + pixels(scaled) * 5
+}
+
 /// A checkpoint's program with its state, on a device.
 fn load(checkpoint: &Checkpoint, opened: &Opened) -> Result<Box<dyn Executor>> {
     let plan = super::program_text::plan_again(checkpoint, &[], opened, false)?;
@@ -172,9 +239,16 @@ fn load(checkpoint: &Checkpoint, opened: &Opened) -> Result<Box<dyn Executor>> {
     Ok(executor)
 }
 
-fn made(args: &Args, executor: &mut dyn Executor, noise: Noise, program: &str) -> Result<Images> {
-    let wanted = Wanted { grid: args.grid, noise, labels: args.label.clone(), truncation: args.truncation };
-    let images = sampling::sample(executor, &wanted)?;
+fn made(
+    args: &Args,
+    executor: &mut dyn Executor,
+    noise: Noise,
+    program: &str,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Images> {
+    let labels = args.label.iter().flat_map(|labels| labels.0.clone()).collect();
+    let wanted = Wanted { grid: args.grid, noise, labels, truncation: args.truncation };
+    let images = sampling::sample_with(executor, &wanted, progress)?;
     images.with_context(|| format!("`{program}` has no entry `sample`: it makes no images"))
 }
 
@@ -191,25 +265,22 @@ fn picture(args: &Args, images: &Images) -> Result<picture::Picture> {
     Ok(sample_grid::lay_out(&images.values, &images.shape, args.grid)?.scaled(args.scale)?)
 }
 
-/// The grid on its way from seed to seed and back to the first; gives the number of pictures, and their height and width.
-fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Result<(u64, [usize; 2])> {
+/// The grid on its way from seed to seed and back to the first; gives the number of pictures.
+fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Result<u64> {
     let mut seeds = args.interpolate.clone();
     seeds.extend(args.interpolate.first());
     let each = args.frames.unwrap_or(FRAMES);
     let count = args.interpolate.len() as u64 * u64::from(each);
     let shown = Duration::from_millis(1000 / u64::from(args.fps.unwrap_or(FPS)));
     let bar = bar(count, "pictures");
-    let mut size = [0; 2];
     let pictures = (0..count).map(|frame| {
         bar.set_position(frame);
         let noise = Noise::At(seeds.clone(), frame as f64 / f64::from(each));
-        let picture = picture(args, &made(args, executor, noise, program)?)?;
-        size = [picture.height, picture.width];
-        Ok((picture, shown))
+        Ok((picture(args, &made(args, executor, noise, program, &mut |_| {})?)?, shown))
     });
     picture::write_moving::<anyhow::Error>(&args.output, pictures)?;
     bar.finish_and_clear();
-    Ok((count, size))
+    Ok(count)
 }
 
 /// A bar that counts things of a name; nothing where standard error is no terminal.
@@ -220,4 +291,33 @@ pub fn bar(count: u64, what: &str) -> ProgressBar {
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_ranges_are_read() {
+        let read = |text: &str| labels(text).map(|labels| labels.0);
+        assert_eq!((read("7"), read("0-9"), read(" 3 - 3 ")), (Ok(7..=7), Ok(0..=9), Ok(3..=3)));
+        for (text, told) in [
+            ("seven", "a class such as 7, or a range such as 0-9, was expected"),
+            ("-1", "a class such as 7, or a range such as 0-9, was expected"),
+            ("1-2-3", "a class such as 7, or a range such as 0-9, was expected"),
+            ("", "a class such as 7, or a range such as 0-9, was expected"),
+            ("9-0", "a range goes up: 0-9"),
+            ("0-4000000000", "classes are below 10000"),
+        ] {
+            assert_eq!(read(text), Err(told.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_grid_needs_is_counted() {
+        // A thousand million values, and five pictures of 900 MB.
+        let side = [30_002, 30_002];
+        assert_eq!(needed(784_000_000, 1, side, side), 784_000_000 * 4 + 6 * 30_002 * 30_002);
+        assert_eq!(needed(12, 3, [8, 8], [16, 16]), 48 + 3 * 64 + 3 * 256 + 5 * 256);
+    }
 }
