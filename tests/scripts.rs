@@ -4,7 +4,9 @@ mod common;
 
 use common::{fail, run, succeed, text, train};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -164,4 +166,35 @@ fn there_is_a_manual_page_for_every_command() {
     fs::write(dir.path().join("file"), "").unwrap();
     let output = run(dir.path(), &["man", "file"]);
     assert!(!output.status.success() && text(&output.stderr).contains("file cannot be made"));
+}
+
+/// `share/` holds what the program prints, for packages. UPDATE_SHARE=1 renews it.
+#[test]
+fn the_files_for_packages_are_what_the_program_prints() {
+    let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("share");
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["man", "man/man1"]);
+    fs::create_dir(dir.path().join("completions")).unwrap();
+    for (shell, file) in [("bash", "gcc-gan.bash"), ("zsh", "_gcc-gan"), ("fish", "gcc-gan.fish")] {
+        fs::write(dir.path().join("completions").join(file), succeed(dir.path(), &["completions", shell])).unwrap();
+    }
+    let is_renewed = std::env::var_os("UPDATE_SHARE").is_some();
+    for folder in ["completions", "man/man1"] {
+        let (made, kept) = (dir.path().join(folder), share.join(folder));
+        if is_renewed {
+            let _ = fs::remove_dir_all(&kept);
+            fs::create_dir_all(&kept).unwrap();
+        }
+        let names = |dir: &Path| -> BTreeSet<_> {
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        for name in names(&made) {
+            if is_renewed {
+                fs::copy(made.join(&name), kept.join(&name)).unwrap();
+            }
+            let same = fs::read(made.join(&name)).ok() == fs::read(kept.join(&name)).ok();
+            assert!(same, "{folder}/{} in share/ is old: UPDATE_SHARE=1 cargo test --test scripts", name.display());
+        }
+        assert_eq!(names(&made), names(&kept), "of commands that are no more");
+    }
 }
