@@ -209,17 +209,21 @@ fn check_room(args: &Args, plan: &Plan, free: Option<u64>) -> Result<[usize; 2]>
     let scaled = picture::scaled_size(single, args.scale)?;
     format.check_size(scaled)?;
     let needed = needed(args.grid.cells() * channels * height * width, channels, single, scaled);
+    check_memory(needed, free).with_context(|| {
+        format!("a {} grid of {height}×{width} images with --scale {} cannot be made", args.grid, args.scale)
+    })?;
+    Ok(scaled)
+}
+
+fn check_memory(needed: u64, free: Option<u64>) -> Result<()> {
     if let Some(free) = free.filter(|&free| needed > free) {
         bail!(
-            "a {} grid of {height}×{width} images with --scale {} takes {} of memory, and {} are free: make fewer, or \
-             smaller ones",
-            args.grid,
-            args.scale,
+            "it takes {} of memory, and {} are free: make fewer, or smaller ones",
             bytes(needed as usize),
             bytes(free as usize)
         );
     }
-    Ok(scaled)
+    Ok(())
 }
 
 /// Bytes of all values, of the grid of them, of its larger copy, and of what an encoder has of that.
@@ -311,6 +315,14 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(told.to_string()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_memory_cannot_hold_is_refused() {
+        check_memory(100, None).unwrap();
+        check_memory(100, Some(100)).unwrap();
+        let error = check_memory(3 << 30, Some(1 << 29)).unwrap_err().to_string();
+        assert_eq!(error, "it takes 3.0 GiB of memory, and 512 MiB are free: make fewer, or smaller ones");
     }
 
     #[test]

@@ -173,8 +173,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => session.initialise()?,
     }
     drop(job.resumed);
+    let target = target(&args, &job.meta);
+    job.meta.target = Some(target);
     let habits = args.habits().or(job.before);
-    if habits.examines() {
+    let pace = habits.pace(target.last_step(&session));
+    if habits.examines() && session.step_count() < pace.until {
         let threads = args.device.thread_count();
         let examiner = Examiner::new(session.plan(), session.data(), habits.eval_samples, threads);
         session.examine_by(examiner.context("the samples cannot be measured: see --eval-every and --eval-samples")?);
@@ -184,9 +187,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
     };
-    let target = target(&args, &job.meta);
-    job.meta.target = Some(target);
-    let pace = habits.pace(target.last_step(&session));
     if job.is_other && session.step_count() < pace.until {
         // What is done again from the checkpoint, here or by another process, must begin at the same images.
         let meta = Meta { step: session.step_count(), position: session.position(), ..job.meta.clone() };

@@ -180,7 +180,8 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> RunData {
     let samples = run.samples.iter().filter(|(step, _)| shown.contains(step) || Some(*step) == end);
     let (mut shown_samples, mut damaged) = (Vec::new(), Vec::new());
     for (step, file) in samples {
-        match if limits.with_images { png(file).map(Some) } else { Ok(None) } {
+        let found = if limits.with_images { png(file).map(Some) } else { Ok(None) };
+        match found {
             Ok(png) => shown_samples.push(Sample { step: *step, file: file.display().to_string(), png }),
             Err(error) => damaged.push(error.to_string()),
         }
