@@ -280,6 +280,13 @@ fn pictures_are_made_of_a_run() {
             "an even number",
         ),
         (&["sample", "--checkpoint", "runs/cgan-001", "--reconstruct", "-o", "x.png"], "has no entry `reconstruct`"),
+        (
+            &["sample", "runs/vae-001", "-o", "x"],
+            "x names no format by its end: .png, .jpg, .gif or .webp was expected",
+        ),
+        (&["sample", "runs/cgan-001", "--label", "8-10", "-o", "x.png"], "has no class 10: labels are from 0 to 9"),
+        (&["sample", "runs/vae-001", "--grid", "1000x1000", "--scale", "2", "-o", "x.png"], "60004×60004 pixels"),
+        (&["sample", "runs/vae-001", "--grid", "1000x2", "-o", "x.webp"], "a WebP file can have"),
         (&["animate", "runs/vae-001", "-o", "x.webp"], "x.webp cannot hold a moving picture: end it in .gif"),
         (&["animate", "runs", "-o", "x.gif"], "there is no run in runs"),
         (&["animate", "runs/vae-001", "-o", "no/folder/x.gif"], "x.gif cannot be written"),
@@ -287,6 +294,21 @@ fn pictures_are_made_of_a_run() {
         let error = fail(dir.path(), 1, args);
         assert!(error.contains(told), "{error}");
     }
+    let label = |classes: &str| {
+        let args = ["sample", "runs/cgan-001", "--grid", "4x2", "--label", classes, "-o", "h.png"];
+        succeed(dir.path(), &args);
+        fs::read(at("h.png")).unwrap()
+    };
+    assert_eq!(label("2-4,7"), label("2,3,4,7"));
+    for (args, told) in [
+        (&["--label", "seven"][..], "a class such as 7, or a range such as 0-9, was expected"),
+        (&["--label", "-1"], "a class such as 7, or a range such as 0-9, was expected"),
+        (&["--checkpoint", "runs/cgan-001"], "cannot be used with"),
+    ] {
+        let error = fail(dir.path(), 2, &[&["sample", "runs/cgan-001", "-o", "x.png"][..], args].concat());
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(fail(dir.path(), 2, &["sample", "-o", "x.png"]).contains("RUN"));
     fs::write(at("runs/vae-001/samples/step-00000002.png"), b"not a picture").unwrap();
     let error = fail(dir.path(), 1, &["animate", "runs/vae-001", "-o", "x.gif"]);
     assert!(error.contains("step-00000002.png cannot be read"), "{error}");
@@ -1249,6 +1271,13 @@ fn models_go_elsewhere_and_come_back() {
     ] {
         let err = fail(path, 1, &[&["export", "runs/a", "-o", "b.onnx"][..], args].concat());
         assert!(err.contains(told), "{err}");
+    }
+    for name in ["own.pt", "own"] {
+        let err = fail(path, 1, &["export", "runs/a", "-o", name]);
+        assert!(
+            err.contains(&format!("{name} names no format by its end: .onnx or .safetensors was expected")),
+            "{err}"
+        );
     }
     fail(path, 2, &["export", "runs/a", "--opset", "3"]);
     let err = fail(path, 1, &["export", "runs/a", "-o", "runs/a/checkpoint.safetensors"]);

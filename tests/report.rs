@@ -63,6 +63,37 @@ fn every_start_is_recorded() {
     assert_eq!(first["plan"], header.as_str());
 }
 
+/// What a resume does not name holds as before, and what it names holds from then on.
+#[test]
+fn a_resumed_run_keeps_its_habits() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let train = |more: &[&str]| succeed(dir, &[&["train", "--offline"], more].concat()).0;
+    let kept = || {
+        let files = fs::read_dir(dir.join("runs/a/checkpoints")).unwrap();
+        let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let out =
+        succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "4", "--sample-every", "2", "--keep", "2"]].concat()).0;
+    assert!(!out.contains("as before"), "{out}");
+    let out = train(&["--resume", "--steps", "6"]);
+    assert!(out.contains("\nas before: --sample-every 2 --log-every 1 --keep 2 (another value changes it)\n"), "{out}");
+    assert_eq!(kept(), ["step-00000004.safetensors", "step-00000006.safetensors"]);
+    let out = train(&["--resume", "--steps", "7", "--keep", "1", "--log-every", "5"]);
+    assert!(out.contains("as before: --sample-every 2 (another"), "{out}");
+    let out = train(&["--resume", "--steps", "8"]);
+    assert!(out.contains("as before: --sample-every 2 --log-every 5 --keep 1 (another"), "{out}");
+    assert_eq!(kept(), ["step-00000008.safetensors"]);
+    let metrics = fs::read_to_string(dir.join("runs/a/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 8, "{metrics}");
+    assert_eq!(starts(dir, "a")[3]["habits"], serde_json::json!({"sample_every": 2, "log_every": 5, "keep": 1}));
+    // Who resumes a run without a record is told nothing and has the defaults.
+    fs::remove_file(dir.join("runs/a/run.json")).unwrap();
+    assert!(!train(&["--resume", "--steps", "9"]).contains("as before"));
+}
+
 #[test]
 fn a_damaged_record_stops_no_run() {
     let dir = TempDir::new().unwrap();
@@ -70,9 +101,9 @@ fn a_damaged_record_stops_no_run() {
     succeed(dir, &[&TRAIN[..], &["--name", "a", "--steps", "1"]].concat());
     let file = dir.join("runs/a/run.json");
     fs::write(&file, "{\"format\": \"gcc-gan run 1\",\n\"sta").unwrap();
-    let (out, _) = succeed(dir, &["report", "runs/a"]);
-    let told = "note: runs/a: how it was started is not shown: runs/a/run.json, line 2: ";
-    assert!(out.contains(told) && out.contains("correct it or remove the file") && out.contains("wrote"), "{out}");
+    let (out, err) = succeed(dir, &["report", "runs/a"]);
+    let told = "warning: runs/a: how it was started is not shown: runs/a/run.json, line 2: ";
+    assert!(err.contains(told) && err.contains("correct it or remove the file") && out.contains("wrote"), "{err}");
     let (out, err) = succeed(dir, &["train", "--resume", "--offline", "--steps", "2"]);
     assert!(out.contains("2 steps complete"), "{out}");
     assert!(err.contains("how the run was started until now is lost: runs/a/run.json, line 2: "), "{err}");
@@ -96,10 +127,14 @@ fn runs_are_reported_on() {
     let page = fs::read(dir.join("report.html")).unwrap();
     succeed(dir, &["report", "runs/a", "runs/b", "-o", "again.html"]);
     assert!(page == fs::read(dir.join("again.html")).unwrap(), "equal runs give equal bytes");
-    let (out, _) = succeed(dir, &["report", "runs/a", "--samples", "2"]);
-    assert!(out.contains("note: runs/a: 2 of its 4 sample images are shown"), "{out}");
+    let (_, err) = succeed(dir, &["report", "runs/a", "--samples", "2"]);
+    assert!(err.contains("note: runs/a: 2 of its 4 sample images are shown"), "{err}");
 
     let (out, _) = succeed(dir, &["report", "runs/a", "runs/b", "--json"]);
+    for json in [&["--json"][..], &[]] {
+        succeed(dir, &[&["report", "runs/a", "runs/b", "-o", "r.json"], json].concat());
+        assert_eq!(fs::read_to_string(dir.join("r.json")).unwrap(), out);
+    }
     let data: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(data["runs"].as_array().unwrap().len(), 2);
     assert_eq!(data["runs"][0]["steps"], serde_json::json!([1, 2, 3]));
@@ -129,24 +164,68 @@ fn what_cannot_be_reported_is_told() {
     mistake(&["runs/a/metrics.jsonl"], "there is no run in runs/a/metrics.jsonl");
     mistake(
         &["runs/a", "-o", "report.txt"],
-        "report.txt says no format: a name that ends in .html or .csv was expected",
+        "report.txt says no format: a name that ends in .html, .csv or .json was expected",
     );
     mistake(&["runs/a", "-o", "m.csv", "--samples", "2"], "--samples is for the page");
     mistake(&["runs/a", "-o", "nowhere/r.html"], "nowhere/r.html cannot be written");
-    mistake(&["runs/a", "--json", "-o", "x.html"], "error: the argument '--json' cannot be used with");
+    mistake(&["runs/a", "--json", "-o", "x.html"], "--json is for JSON, and x.html names another format");
+    mistake(&["runs/a", "--json", "--samples", "2"], "error: the argument '--json' cannot be used with");
+    mistake(&["runs/none", "."], "no run could be read: there is no run in runs/none");
     let metrics = dir.join("runs/a/metrics.jsonl");
     let whole = fs::read_to_string(&metrics).unwrap();
-    fs::write(&metrics, format!("{whole}my notes\n")).unwrap();
-    mistake(&["runs/a"], "runs/a/metrics.jsonl, line 3: a JSON object was expected");
     // What is being written is not yet there.
     fs::write(&metrics, format!("{whole}{{\"step\":3,\"lo")).unwrap();
-    succeed(dir, &["report", "runs/a"]);
+    let (_, err) = succeed(dir, &["report", "runs/a"]);
+    assert_eq!(err, "");
     // Without its checkpoint's content all else is shown.
     for name in ["checkpoint.safetensors", "checkpoint.safetensors.prev"] {
         let _ = fs::write(dir.join("runs/a").join(name), "damaged");
     }
-    let (out, _) = succeed(dir, &["report", "runs/a"]);
-    assert!(out.contains("note: runs/a: its program is not shown: checkpoint runs/a/checkpoint"), "{out}");
+    let (_, err) = succeed(dir, &["report", "runs/a"]);
+    assert!(err.contains("warning: runs/a: its program is not shown: checkpoint runs/a/checkpoint"), "{err}");
+}
+
+/// One bad line, picture or folder hides nothing else, and is told of wherever the report is.
+#[test]
+fn what_is_damaged_is_told_and_the_rest_shown() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    for name in ["a", "b"] {
+        succeed(dir, &[&TRAIN[..], &["--name", name, "--steps", "4", "--sample-every", "2"]].concat());
+    }
+    let metrics = dir.join("runs/b/metrics.jsonl");
+    let whole = fs::read_to_string(&metrics).unwrap();
+    let mut lines: Vec<&str> = whole.lines().collect();
+    lines[2] = &lines[2][..20];
+    fs::write(&metrics, lines.join("\n") + "\n").unwrap();
+    let sample = dir.join("runs/a/samples/step-00000002.png");
+    let bytes = fs::read(&sample).unwrap();
+    fs::write(&sample, &bytes[..bytes.len() / 2]).unwrap();
+    fs::create_dir(dir.join("runs/empty")).unwrap();
+    let told = [
+        "left out: there is no run in runs/gone",
+        "left out: there is no run in runs/empty",
+        "runs/b: runs/b/metrics.jsonl, line 3, is left out: a JSON object was expected",
+        "runs/a: a sample image is left out: runs/a/samples/step-00000002.png cannot be read: ",
+    ];
+    let runs = ["report", "runs/gone", "runs/a", "runs/empty", "runs/b"];
+    let (out, err) = succeed(dir, &runs);
+    assert!(out.starts_with("wrote report.html"), "{out}");
+    for told in told {
+        assert!(err.contains(&format!("warning: {told}")), "{told}: {err}");
+    }
+    let page = fs::read_to_string(dir.join("report.html")).unwrap();
+    for told in ["there is no run in runs/gone", "line 3, is left out: ", "a sample image is left out: "] {
+        assert!(page.contains(told), "{told}");
+    }
+    let (out, err) = succeed(dir, &[&runs[..], &["--json", "-q"]].concat());
+    assert!(err.contains(told[2]), "{err}");
+    let data: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(data["left_out"][0]["folder"], "runs/gone");
+    assert_eq!(data["runs"][1]["steps"], serde_json::json!([1, 2, 4]));
+    let (_, err) = succeed(dir, &[&runs[..], &["-o", "m.csv"]].concat());
+    assert!(err.contains(told[0]) && err.contains(told[2]), "{err}");
+    assert_eq!(fs::read_to_string(dir.join("m.csv")).unwrap().lines().count(), 1 + 4 + 3);
 }
 
 /// The interpreter's values of the step after the checkpoint are those that the run logs when it goes on.

@@ -4,7 +4,9 @@ mod common;
 
 use common::{fail, run, succeed, text, train};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -45,6 +47,38 @@ fn a_script_can_follow_a_training_run() {
     let err = fail(dir.path(), 1, &["train", "lenet", "--offline", "--data", "embedded", "--eval-every", "5"]);
     assert!(err.contains("`sample` of `lenet` is not there"), "{err}");
     assert!(!dir.path().join("runs/lenet-001").exists());
+}
+
+/// What commands that write files print for a script.
+#[test]
+fn what_was_written_is_told_as_json() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let small = ["--set", "batch=8", "--set", "noise_batch=8", "--data", "embedded", "--offline"];
+    let steps = ["--steps", "2", "--sample-every", "1", "--name", "r"];
+    succeed(dir, &[&["train", "mlp-gan"][..], &small, &steps].concat());
+    let told = |args: &[&str]| -> Value { serde_json::from_str(&succeed(dir, args)).unwrap() };
+    let found = told(&["sample", "--checkpoint", "runs/r", "--grid", "2x3", "-o", "a.png", "--json"]);
+    let expected = serde_json::json!({
+        "file": "a.png", "pictures": 1, "height": 62, "width": 92, "images": 6, "program": "mlp-gan", "step": 2
+    });
+    assert_eq!(found, expected);
+    let moving = ["--interpolate", "1,2", "--frames", "2", "--grid", "1x1", "-o", "a.gif", "--json", "-q"];
+    let found = told(&[&["sample", "--checkpoint", "runs/r"][..], &moving].concat());
+    assert_eq!((&found["pictures"], &found["height"], &found["images"]), (&4.into(), &32.into(), &1.into()));
+    let found = told(&["animate", "runs/r", "-o", "b.gif", "--json"]);
+    assert_eq!(found, serde_json::json!({"file": "b.gif", "pictures": 3, "first_step": 0, "last_step": 2}));
+    let found = told(&["run", "mlp-gan", "init", "--outputs", "p.safetensors", "--f64-reference", "--json"]);
+    assert_eq!((&found["file"], &found["name"], &found["steps"]), (&"p.safetensors".into(), &"init".into(), &1.into()));
+    let weight = found["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "generator/0-dense/weight").unwrap();
+    assert!(weight["type"] == "f64" && weight["shape"].as_array().unwrap().len() == 2, "{weight}");
+
+    // The answer is there where the check fails, too.
+    let output = run(dir, &["data", "verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(found["set"] == "mnist" && found["is_good"] == false, "{found}");
+    assert!(found["files"].as_array().unwrap().len() == 4 && found["files"][0]["state"] == "missing", "{found}");
 }
 
 /// A path need not be text.
@@ -132,4 +166,35 @@ fn there_is_a_manual_page_for_every_command() {
     fs::write(dir.path().join("file"), "").unwrap();
     let output = run(dir.path(), &["man", "file"]);
     assert!(!output.status.success() && text(&output.stderr).contains("file cannot be made"));
+}
+
+/// `share/` holds what the program prints, for packages. UPDATE_SHARE=1 renews it.
+#[test]
+fn the_files_for_packages_are_what_the_program_prints() {
+    let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("share");
+    let dir = TempDir::new().unwrap();
+    succeed(dir.path(), &["man", "man/man1"]);
+    fs::create_dir(dir.path().join("completions")).unwrap();
+    for (shell, file) in [("bash", "gcc-gan.bash"), ("zsh", "_gcc-gan"), ("fish", "gcc-gan.fish")] {
+        fs::write(dir.path().join("completions").join(file), succeed(dir.path(), &["completions", shell])).unwrap();
+    }
+    let is_renewed = std::env::var_os("UPDATE_SHARE").is_some();
+    for folder in ["completions", "man/man1"] {
+        let (made, kept) = (dir.path().join(folder), share.join(folder));
+        if is_renewed {
+            let _ = fs::remove_dir_all(&kept);
+            fs::create_dir_all(&kept).unwrap();
+        }
+        let names = |dir: &Path| -> BTreeSet<_> {
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        for name in names(&made) {
+            if is_renewed {
+                fs::copy(made.join(&name), kept.join(&name)).unwrap();
+            }
+            let same = fs::read(made.join(&name)).ok() == fs::read(kept.join(&name)).ok();
+            assert!(same, "{folder}/{} in share/ is old: UPDATE_SHARE=1 cargo test --test scripts", name.display());
+        }
+        assert_eq!(names(&made), names(&kept), "of commands that are no more");
+    }
 }

@@ -2,9 +2,11 @@
 
 use super::output::check_output;
 use super::sample::{bar, scale};
+use super::screen::shown;
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::train::picture::{self, Format, Picture};
 use gcc_gan::train::rundir;
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +34,9 @@ pub struct Args {
     /// Pixels on a side for each of the images' pixels
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = scale)]
     scale: usize,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// `--hold`.
@@ -54,13 +59,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let each = Duration::from_millis(1000 / u64::from(args.fps));
     let pictures = samples.iter().map(|(step, file)| {
         bar.inc(1);
-        let shown = if *step == last { each.max(Duration::from_secs_f64(args.hold)) } else { each };
+        let time = if *step == last { each.max(Duration::from_secs_f64(args.hold)) } else { each };
         let picture = Picture::read(file).map_err(|error| anyhow!("{error}; remove the file to show the others"))?;
-        Ok((picture.scaled(args.scale).with_context(|| file.display().to_string())?, shown))
+        Ok((picture.scaled(args.scale).with_context(|| file.display().to_string())?, time))
     });
     picture::write_moving::<anyhow::Error>(&args.output, pictures)
         .with_context(|| format!("{} cannot be shown", args.run.display()))?;
     bar.finish_and_clear();
+    if args.json {
+        let (file, count) = (shown(&args.output), samples.len());
+        super::print_json(&json!({ "file": file, "pictures": count, "first_step": first, "last_step": last }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     super::print(&format!(
         "wrote {}: {} pictures, from step {first} to step {last}",
         args.output.display(),

@@ -11,6 +11,7 @@ use gcc_gan::train::{session, thousands};
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,12 +40,18 @@ enum Action {
         /// mnist or fashion-mnist
         #[arg(default_value = "mnist", value_parser = known)]
         set: Known,
+        /// Print the files that are there then as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Compare a set's files, in $GCC_GAN_DATA or else the cache folder, with what they should be
     Verify {
         /// mnist or fashion-mnist
         #[arg(default_value = "mnist", value_parser = known)]
         set: Known,
+        /// Print what was found as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -158,16 +165,20 @@ struct ShownPictures {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.action.unwrap_or(Action::Show(ShowArgs { offline: true, ..ShowArgs::default() })) {
         Action::Show(args) => show(&args),
-        Action::Fetch { set } => {
+        Action::Fetch { set, json } => {
             let dir = Locations::of_user().cache_of(set).context("the system names no cache folder: set HOME")?;
             let mut bar = Bar::default();
             let fetched = data::download::fetch(set, &dir, &mut |progress| bar.show(Stage::Fetch(progress)));
             bar.finish();
             fetched?;
+            if json {
+                super::print_json(&Verified::of(set, &dir))?;
+                return Ok(ExitCode::SUCCESS);
+            }
             super::print(&format!("{} is in {}", set.name(), dir.display()))?;
             Ok(ExitCode::SUCCESS)
         }
-        Action::Verify { set } => verify(set),
+        Action::Verify { set, json } => verify(set, json),
     }
 }
 
@@ -275,35 +286,66 @@ fn show_pictures(path: &Path, survey: Survey, args: &ShowArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(set: Known) -> Result<ExitCode> {
+/// The files of a known set.
+#[derive(Serialize)]
+struct Verified {
+    set: &'static str,
+    folder: String,
+    is_good: bool,
+    files: Vec<VerifiedFile>,
+}
+
+#[derive(Serialize)]
+struct VerifiedFile {
+    name: String,
+    /// What the whole file has.
+    bytes: u64,
+    /// good, missing or damaged.
+    state: &'static str,
+    /// What is wrong with a damaged one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+impl Verified {
+    fn of(set: Known, dir: &Path) -> Verified {
+        let file = |(name, bytes, state)| {
+            let (state, problem) = match state {
+                FileState::Good => ("good", None),
+                FileState::Missing => ("missing", None),
+                FileState::Damaged(how) => ("damaged", Some(how)),
+            };
+            VerifiedFile { name, bytes, state, problem }
+        };
+        let files: Vec<VerifiedFile> = data::download::verify_folder(set, dir).into_iter().map(file).collect();
+        let is_good = files.iter().all(|file| file.state == "good");
+        Verified { set: set.name(), folder: dir.display().to_string(), is_good, files }
+    }
+}
+
+fn verify(set: Known, json: bool) -> Result<ExitCode> {
     let locations = Locations::of_user();
     let (dir, is_ours) = match locations.environment_of(set)? {
         Some(dir) => (dir, false),
         None => (locations.cache_of(set).context("the system names no cache folder: set HOME")?, true),
     };
-    let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
-    let mut problems = Vec::new();
-    for (name, size, state) in data::download::verify_folder(set, &dir) {
-        let state = match state {
-            FileState::Good => "good".to_string(),
-            FileState::Missing => {
-                problems.push("missing");
-                "missing".to_string()
-            }
-            FileState::Damaged(how) => {
-                problems.push("damaged");
-                format!("damaged: {how}")
-            }
-        };
-        table.row([name, bytes(size as usize), state]);
+    let verified = Verified::of(set, &dir);
+    if json {
+        super::print_json(&verified)?;
+    } else {
+        let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
+        for VerifiedFile { name, bytes: size, state, problem } in &verified.files {
+            let state = problem.as_ref().map_or(state.to_string(), |problem| format!("{state}: {problem}"));
+            table.row([name.clone(), bytes(*size as usize), state]);
+        }
+        super::print(&format!("{}\n{}", dir.display(), table.render("  ")))?;
     }
-    super::print(&format!("{}\n{}", dir.display(), table.render("  ")))?;
-    problems.sort();
-    problems.dedup();
-    if problems.is_empty() {
+    if verified.is_good {
         return Ok(ExitCode::SUCCESS);
     }
-    let problem = problems.join(" or ");
+    let states: BTreeSet<&str> =
+        verified.files.iter().map(|file| file.state).filter(|state| *state != "good").collect();
+    let problem = states.into_iter().collect::<Vec<_>>().join(" or ");
     if is_ours {
         bail!("{}: files are {problem}; `gcc-gan data fetch {}` fetches them again", dir.display(), set.name());
     }

@@ -1,7 +1,8 @@
 //! `gcc-gan export`.
 
 use super::output::check_output;
-use anyhow::{Result, anyhow, bail};
+use super::screen::shown;
+use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::declare;
 use gcc_gan::export::onnx::{self, Callee, ExportError, Facts, Program};
 use gcc_gan::export::{self, weights};
@@ -33,7 +34,7 @@ pub struct Args {
     /// A run's folder, or a checkpoint file
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// What to write [default: what the name of the file ends in, else onnx]
+    /// What to write [default: what the name of --output ends in, and onnx without one]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The file to write [default: the program's name with the format's]
@@ -76,13 +77,22 @@ impl Format {
     /// By the name of a file.
     fn of(file: &Path) -> Option<Format> {
         let extension = file.extension()?.to_str()?;
-        [Format::Onnx, Format::Safetensors].into_iter().find(|format| format.extension() == extension)
+        [Format::Onnx, Format::Safetensors]
+            .into_iter()
+            .find(|format| extension.eq_ignore_ascii_case(format.extension()))
     }
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let file = rundir::checkpoint_of(&args.run)?;
-    let format = args.format.or_else(|| Format::of(args.output.as_deref()?)).unwrap_or(Format::Onnx);
+    let format = match (args.format, &args.output) {
+        (Some(format), _) => format,
+        (None, Some(output)) => Format::of(output).with_context(|| {
+            let output = output.display();
+            format!("{output} names no format by its end: .onnx or .safetensors was expected, or --format beside it")
+        })?,
+        (None, None) => Format::Onnx,
+    };
     let mut checkpoint = checkpoint::load(&file)?;
     let output = match &args.output {
         Some(output) => output.clone(),
@@ -122,7 +132,7 @@ fn write_weights(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<
     super::output::write(output, &bytes)?;
     if args.json {
         super::print_json(&serde_json::json!({
-            "file": output, "format": "safetensors", "bytes": bytes.len(), "step": meta.step,
+            "file": shown(output), "format": "safetensors", "bytes": bytes.len(), "step": meta.step,
             "tensors": named.iter().map(|n| (n.theirs.clone(), n.ours.clone())).collect::<BTreeMap<_, _>>(),
         }))?;
     } else {
@@ -164,7 +174,7 @@ fn write_onnx(args: &Args, checkpoint: &Checkpoint, output: &Path) -> Result<Exi
     let names = |values: &[onnx::proto::ValueInfo]| values.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
     if args.json {
         super::print_json(&serde_json::json!({
-            "file": output, "format": "onnx", "opset": opset, "bytes": bytes.len(), "nodes": graph.node.len(),
+            "file": shown(output), "format": "onnx", "opset": opset, "bytes": bytes.len(), "nodes": graph.node.len(),
             "inputs": names(&graph.input), "outputs": names(&graph.output), "step": meta.step,
             "any_number_of_examples": exported.fixed.is_none(),
         }))?;

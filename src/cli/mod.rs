@@ -20,6 +20,7 @@ mod import;
 mod inputs;
 mod inspect;
 mod man;
+mod memory;
 mod ops;
 mod output;
 mod profile;
@@ -53,7 +54,7 @@ Examples:
   gcc-gan train                                  learn to draw digits
   gcc-gan compile graphs/dcgan.ron               check and compile a program, print its figures
   gcc-gan compile dcgan --emit dot -o dcgan.dot  draw it
-  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
+  gcc-gan sample runs/dcgan-001 -o digits.png
   gcc-gan eval runs/dcgan-001                    how good its samples are
   gcc-gan devices                                what there is to run on
 
@@ -233,6 +234,11 @@ fn note(text: &str) {
     if !is_quiet() {
         let _ = writeln!(io::stderr(), "note: {}", visible(text));
     }
+}
+
+/// Says on standard error what is missing from a result.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "warning: {}", visible(text));
 }
 
 /// Prints text for programs on standard output: as it is, unless it goes to a terminal.

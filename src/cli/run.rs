@@ -3,6 +3,7 @@
 use super::device::DeviceArgs;
 use super::output::check_output;
 use super::program_text::{MathArgs, source};
+use super::screen::shown;
 use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::atomic;
 use gcc_gan::compile::Options;
@@ -13,6 +14,7 @@ use gcc_gan::replay::{NameKind, Replay, Tensors, decode_tensors, names};
 use gcc_gan::train::checkpoint;
 use gcc_gan::train::rundir;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,6 +58,9 @@ pub struct Args {
     /// Evaluate the declared graph by the reference interpreter in f64 (slow) instead of compiling it
     #[arg(long)]
     f64_reference: bool,
+    /// Print what was written as JSON: the file, and the tensors in it
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -131,6 +136,21 @@ pub fn run(args: Args) -> Result<ExitCode> {
         replay.run_on(options.source(&program.name, &program.text), opened.device.as_ref())?
     };
     write(&args.outputs, &results, args.f64_reference)?;
+    if args.json {
+        let tensors = results.iter().map(|(name, value)| {
+            let dtype = match &value.data {
+                Data::Real(_) if args.f64_reference => "f64",
+                Data::Real(_) => "f32",
+                Data::U32(_) => "u32",
+            };
+            json!({ "name": name, "type": dtype, "shape": value.shape })
+        });
+        super::print_json(&json!({
+            "file": shown(&args.outputs), "program": program.name, "name": args.entry, "steps": args.steps,
+            "tensors": tensors.collect::<Vec<_>>(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     super::print(&format!("wrote {}: {} tensors", args.outputs.display(), results.len()))?;
     Ok(ExitCode::SUCCESS)
 }

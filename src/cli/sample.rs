@@ -2,8 +2,11 @@
 
 use super::device::{DeviceArgs, Opened};
 use super::output::check_output;
+use super::screen::shown;
 use anyhow::{Context, Result, bail};
 use gcc_gan::exec::Executor;
+use gcc_gan::inspect::bytes;
+use gcc_gan::plan::Plan;
 use gcc_gan::train::checkpoint::{self, Checkpoint};
 use gcc_gan::train::picture::{self, Format};
 use gcc_gan::train::quality::classifier::Classifier;
@@ -12,6 +15,8 @@ use gcc_gan::train::sample_grid::{self, Grid};
 use gcc_gan::train::sampling::{self, Images, Noise, Wanted};
 use gcc_gan::train::{rundir, session};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,18 +26,22 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  gcc-gan sample --checkpoint runs/dcgan-001 -o digits.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
-  gcc-gan sample --checkpoint runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
-  gcc-gan sample --checkpoint runs/cgan-001 --label 7 -o sevens.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --sort --grid 10x20 -o sorted.png
-  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
-  gcc-gan sample --checkpoint runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
-  gcc-gan sample --checkpoint runs/vae-001 --reconstruct -o before-and-after.png")]
+  gcc-gan sample runs/dcgan-001 -o digits.png
+  gcc-gan sample runs/dcgan-001 --seed 7 --grid 12x20 --scale 4 -o digits.webp
+  gcc-gan sample runs/dcgan-paper-001 --ema --truncation 1.5 -o digits.png
+  gcc-gan sample runs/cgan-001 --label 7 -o sevens.png
+  gcc-gan sample runs/cgan-001 --label 3-5 --grid 3x10 -o threes-to-fives.png
+  gcc-gan sample runs/dcgan-001 --sort --grid 10x20 -o sorted.png
+  gcc-gan sample runs/dcgan-001 --interpolate 1,2 -o between.png    each row leads from 1 to 2
+  gcc-gan sample runs/dcgan-001 --interpolate 1,2,3 -o between.gif  the grid moves, round and round
+  gcc-gan sample runs/vae-001 --reconstruct -o before-and-after.png")]
 pub struct Args {
     /// A run's folder, or a checkpoint file
+    #[arg(value_name = "RUN", required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    run: Option<PathBuf>,
+    /// The same, as `run` has it
     #[arg(long, value_name = "RUN")]
-    checkpoint: PathBuf,
+    checkpoint: Option<PathBuf>,
     /// The file to write; its name ends in the format: .png, .jpg, .gif or .webp
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -42,9 +51,10 @@ pub struct Args {
     /// Another seed gives other images [training uses its own seed for its samples]
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The classes of the rows, of a program that takes labels [each row of the grid has the next class]
-    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
-    label: Vec<u32>,
+    /// The classes of the rows, of a program that takes labels: 7, or 0-4, or 1,3,5-9 [each row of the grid has the next
+    /// class]
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',', value_parser = labels, allow_negative_numbers = true)]
+    label: Vec<Labels>,
     /// With the moving averages of the weights, of a program that keeps them by `Average`
     #[arg(long)]
     ema: bool,
@@ -76,12 +86,36 @@ pub struct Args {
     /// Never use the network
     #[arg(long, requires = "reconstruct")]
     offline: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 const FRAMES: u32 = 24;
 const FPS: u32 = 12;
+
+/// A part of `--label`: a class, or those from one to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Labels(RangeInclusive<u32>);
+
+/// More than any data set has, and few enough to be listed.
+const MOST_LABELS: u32 = 10_000;
+
+fn labels(text: &str) -> Result<Labels, String> {
+    let class = |text: &str| match text.trim().parse() {
+        Ok(class) if class < MOST_LABELS => Ok(class),
+        Ok(_) => Err(format!("classes are below {MOST_LABELS}")),
+        Err(_) => Err("a class such as 7, or a range such as 0-9, was expected".to_string()),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = class(first)?..=class(last)?;
+    if range.is_empty() {
+        return Err(format!("a range goes up: {last}-{first}"));
+    }
+    Ok(Labels(range))
+}
 
 /// `--truncation`.
 fn limit(text: &str) -> Result<f32, String> {
@@ -100,7 +134,8 @@ pub fn scale(text: &str) -> Result<usize, String> {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    let file = rundir::checkpoint_of(&args.checkpoint)?;
+    let run = args.run.as_ref().or(args.checkpoint.as_ref()).context("a run was expected")?;
+    let file = rundir::checkpoint_of(run)?;
     check_output(&args.output, &[&file])?;
     let moves = Format::of(&args.output)? == Format::Gif && !args.interpolate.is_empty();
     if args.interpolate.len() == 1 {
@@ -119,9 +154,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let opened = args.device.open()?;
     let mut executor = load(&checkpoint, &opened)?;
     let meta = &checkpoint.meta;
-    let what = if moves {
-        let frames = write_moving(&args, executor.as_mut(), &meta.program)?;
-        format!("{frames} pictures of {} images", args.grid.cells())
+    let size = check_room(&args, executor.plan(), super::memory::free())?;
+    let pictures = if moves {
+        write_moving(&args, executor.as_mut(), &meta.program)?
     } else {
         let images = if args.reconstruct {
             let data =
@@ -135,15 +170,68 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 [] => Noise::Seed(args.seed),
                 seeds => Noise::Across(seeds.to_vec()),
             };
-            let made = made(&args, executor.as_mut(), noise, &meta.program)?;
+            let bar = bar(args.grid.cells() as u64, "images");
+            let made = made(&args, executor.as_mut(), noise, &meta.program, &mut |done| bar.set_position(done as u64))?;
+            bar.finish_and_clear();
             if args.sort { sorted(made, args.device.thread_count())? } else { made }
         };
         picture(&args, &images)?.write(&args.output)?;
-        let one = args.grid.cells() == 1;
-        format!("{} image{}", args.grid.cells(), if one { "" } else { "s" })
+        1
+    };
+    let images = args.grid.cells();
+    if args.json {
+        super::print_json(&json!({
+            "file": shown(&args.output), "pictures": pictures, "height": size[0], "width": size[1], "images": images,
+            "program": meta.program, "step": meta.step,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = match (moves, images) {
+        (true, _) => format!("{pictures} pictures of {images} images"),
+        (false, 1) => "1 image".into(),
+        (false, _) => format!("{images} images"),
     };
     super::print(&format!("wrote {}: {what} by `{}` after {} steps", args.output.display(), meta.program, meta.step))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Height and width of the picture, which the file's format and the memory can hold: so large a one would take its time
+/// before that is found.
+fn check_room(args: &Args, plan: &Plan, free: Option<u64>) -> Result<[usize; 2]> {
+    let name = if args.reconstruct { session::entry::RECONSTRUCT } else { session::entry::SAMPLE };
+    let entry = plan.entries.iter().find(|entry| entry.name == name && entry.sizes.is_empty());
+    // What has no images at all is told of by who makes them.
+    let Some([_, channels, height, width]) = entry.and_then(|entry| sampling::image_shape(entry).ok()) else {
+        return Ok([0, 0]);
+    };
+    let format = Format::of(&args.output)?;
+    let single = sample_grid::size(args.grid, height, width)?;
+    let scaled = picture::scaled_size(single, args.scale)?;
+    format.check_size(scaled)?;
+    let needed = needed(args.grid.cells() * channels * height * width, channels, single, scaled);
+    check_memory(needed, free).with_context(|| {
+        format!("a {} grid of {height}×{width} images with --scale {} cannot be made", args.grid, args.scale)
+    })?;
+    Ok(scaled)
+}
+
+fn check_memory(needed: u64, free: Option<u64>) -> Result<()> {
+    if let Some(free) = free.filter(|&free| needed > free) {
+        bail!(
+            "it takes {} of memory, and {} are free: make fewer, or smaller ones",
+            bytes(needed as usize),
+            bytes(free as usize)
+        );
+    }
+    Ok(())
+}
+
+/// Bytes of all values, of the grid of them, of its larger copy, and of what an encoder has of that.
+fn needed(values: usize, channels: usize, single: [usize; 2], scaled: [usize; 2]) -> u64 {
+    let pixels = |[height, width]: [usize; 2]| (height * width) as u64;
+    let copy = if scaled == single { 0 } else { pixels(scaled) * channels as u64 };
+    // At most four bytes a pixel, and the file.
+    values as u64 * 4 + pixels(single) * channels as u64 + copy + pixels(scaled) * 5
 }
 
 /// A checkpoint's program with its state, on a device.
@@ -155,9 +243,16 @@ fn load(checkpoint: &Checkpoint, opened: &Opened) -> Result<Box<dyn Executor>> {
     Ok(executor)
 }
 
-fn made(args: &Args, executor: &mut dyn Executor, noise: Noise, program: &str) -> Result<Images> {
-    let wanted = Wanted { grid: args.grid, noise, labels: args.label.clone(), truncation: args.truncation };
-    let images = sampling::sample(executor, &wanted)?;
+fn made(
+    args: &Args,
+    executor: &mut dyn Executor,
+    noise: Noise,
+    program: &str,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Images> {
+    let labels = args.label.iter().flat_map(|labels| labels.0.clone()).collect();
+    let wanted = Wanted { grid: args.grid, noise, labels, truncation: args.truncation };
+    let images = sampling::sample_with(executor, &wanted, progress)?;
     images.with_context(|| format!("`{program}` has no entry `sample`: it makes no images"))
 }
 
@@ -185,7 +280,7 @@ fn write_moving(args: &Args, executor: &mut dyn Executor, program: &str) -> Resu
     let pictures = (0..count).map(|frame| {
         bar.set_position(frame);
         let noise = Noise::At(seeds.clone(), frame as f64 / f64::from(each));
-        Ok((picture(args, &made(args, executor, noise, program)?)?, shown))
+        Ok((picture(args, &made(args, executor, noise, program, &mut |_| {})?)?, shown))
     });
     picture::write_moving::<anyhow::Error>(&args.output, pictures)?;
     bar.finish_and_clear();
@@ -200,4 +295,41 @@ pub fn bar(count: u64, what: &str) -> ProgressBar {
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_and_ranges_are_read() {
+        let read = |text: &str| labels(text).map(|labels| labels.0);
+        assert_eq!((read("7"), read("0-9"), read(" 3 - 3 ")), (Ok(7..=7), Ok(0..=9), Ok(3..=3)));
+        for (text, told) in [
+            ("seven", "a class such as 7, or a range such as 0-9, was expected"),
+            ("-1", "a class such as 7, or a range such as 0-9, was expected"),
+            ("1-2-3", "a class such as 7, or a range such as 0-9, was expected"),
+            ("", "a class such as 7, or a range such as 0-9, was expected"),
+            ("9-0", "a range goes up: 0-9"),
+            ("0-4000000000", "classes are below 10000"),
+        ] {
+            assert_eq!(read(text), Err(told.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_memory_cannot_hold_is_refused() {
+        check_memory(100, None).unwrap();
+        check_memory(100, Some(100)).unwrap();
+        let error = check_memory(3 << 30, Some(1 << 29)).unwrap_err().to_string();
+        assert_eq!(error, "it takes 3.0 GiB of memory, and 512 MiB are free: make fewer, or smaller ones");
+    }
+
+    #[test]
+    fn what_a_grid_needs_is_counted() {
+        // A thousand million values, and five pictures of 900 MB.
+        let side = [30_002, 30_002];
+        assert_eq!(needed(784_000_000, 1, side, side), 784_000_000 * 4 + 6 * 30_002 * 30_002);
+        assert_eq!(needed(12, 3, [8, 8], [16, 16]), 48 + 3 * 64 + 3 * 256 + 5 * 256);
+    }
 }

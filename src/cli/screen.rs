@@ -4,13 +4,14 @@ use gcc_gan::kernel::target::Precision;
 use gcc_gan::train::checkpoint::Meta;
 use gcc_gan::train::data::Split;
 use gcc_gan::train::observer::{Observer, Progress};
+use gcc_gan::train::pace::Pace;
 use gcc_gan::train::session::Session;
 use gcc_gan::train::thousands;
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,13 +46,15 @@ pub fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> Stri
 }
 
 /// The same for a script.
-pub fn beginning(session: &Session, meta: &Meta, device: &str, run: &Path, until: u64) -> Value {
+pub fn beginning(session: &Session, meta: &Meta, device: &str, run: &Path, pace: &Pace) -> Value {
     let data = session.data();
     let test = data.test.as_ref().map_or(0, Split::len);
     json!({
         "event": "begin", "run": shown(run), "program": meta.program, "set": meta.sets, "seed": meta.seed, "device": device,
         "precision": meta.precision.name(), "batch": session.batch(), "steps_per_epoch": session.steps_per_epoch(),
-        "data": data.why, "images": data.train.len(), "test_images": test, "step": session.step_count(), "until": until,
+        "data": data.why, "images": data.train.len(), "test_images": test, "step": session.step_count(), "until": pace.until,
+        "sample_every": pace.sample_every, "log_every": pace.metrics_every, "keep": pace.keep,
+        "eval_every": session.examiner().map(|_| pace.examine_every),
     })
 }
 
@@ -191,9 +194,7 @@ impl Observer for Screen {
 
     fn warning(&mut self, message: &str) {
         self.event(|| json!({ "event": "warning", "message": message }));
-        self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "warning: {}", visible(message));
-        });
+        self.bar.suspend(|| super::warn(message));
     }
 }
 

@@ -12,7 +12,7 @@ use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
 use gcc_gan::train::examiner::Examiner;
 use gcc_gan::train::observer::Observer;
-use gcc_gan::train::pace::{Pace, Target};
+use gcc_gan::train::pace::{Habits, Target};
 use gcc_gan::train::rundir::{self, RunDir};
 use gcc_gan::train::session::{self, Session, SessionError};
 use gcc_gan::train::starts::{self, Start};
@@ -83,24 +83,26 @@ pub struct Args {
     /// The run's name [default: the program's with a number]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Steps between sample images, and between checkpoints within an epoch
-    #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
-    sample_every: u64,
+    /// Steps between sample images, and between checkpoints within an epoch [default: 1000]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    sample_every: Option<u64>,
     /// Steps between lines of metrics.jsonl and points in TensorBoard, and between printed lines [default: 50, and 1000
     /// between printed lines]
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     log_every: Option<u64>,
     /// Measure the samples of the run's seed every N steps as `eval` does, by moving averages of the weights where the
-    /// program keeps them. The figures are in the metrics, and the best checkpoint so far is kept as best.safetensors
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// program keeps them; 0 is never. The figures are in the metrics, and the best checkpoint so far is kept as
+    /// best.safetensors
+    #[arg(long, value_name = "STEPS")]
     eval_every: Option<u64>,
     /// Samples to measure each time [default: 2,000, or as many as can be compared with the real images]
     #[arg(long, value_name = "N", requires = "eval_every")]
     eval_samples: Option<usize>,
-    /// Keep the last N checkpoints, in the run's folder checkpoints/ by their steps
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    keep: usize,
-    /// Resume a run: its folder, or the one under --out that was saved last
+    /// Keep the last N checkpoints, in the run's folder checkpoints/ by their steps [default: 0]
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Resume a run: its folder, or the one under --out that was saved last. What it was told by --sample-every,
+    /// --log-every, --eval-every, --eval-samples and --keep still holds, unless another value is given
     #[arg(long, value_name = "RUN", num_args = 0..=1, conflicts_with_all = ["program", "seed", "name", "fast_math", "math"])]
     resume: Option<Option<PathBuf>>,
     /// Print JSON in place of text, an object a line: the run's beginning, reports, what was measured and saved, and its end
@@ -112,24 +114,15 @@ pub struct Args {
 }
 
 impl Args {
-    /// The options that a resumed run has to be told again to go on in the same way, with a space in front of each.
-    fn to_continue(&self) -> String {
-        let default = Pace::default();
-        let mut text = String::new();
-        let mut add = |name: &str, value: Option<u64>| {
-            if let Some(value) = value {
-                text += &format!(" --{name} {value}");
-            }
-        };
-        add("sample-every", Some(self.sample_every).filter(|&every| every != default.sample_every));
-        add("log-every", self.log_every);
-        add("eval-every", self.eval_every);
-        add("eval-samples", self.eval_samples.map(|samples| samples as u64));
-        add("keep", Some(self.keep as u64).filter(|&keep| keep != default.keep as u64));
-        if self.offline {
-            text += " --offline";
+    /// What these say of how often to leave something behind.
+    fn habits(&self) -> Habits {
+        Habits {
+            sample_every: self.sample_every,
+            log_every: self.log_every,
+            eval_every: self.eval_every,
+            eval_samples: self.eval_samples,
+            keep: self.keep,
         }
-        text
     }
 }
 
@@ -149,6 +142,8 @@ struct Job {
     is_other: bool,
     /// The folder of a run that is resumed. That of a new one is made when nothing else can fail.
     run: Option<RunDir>,
+    /// What a run that is resumed was told when it was started last.
+    before: Habits,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -178,9 +173,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => session.initialise()?,
     }
     drop(job.resumed);
-    if args.eval_every.is_some() {
+    let target = target(&args, &job.meta);
+    job.meta.target = Some(target);
+    let habits = args.habits().or(job.before);
+    let pace = habits.pace(target.last_step(&session));
+    if habits.examines() && session.step_count() < pace.until {
         let threads = args.device.thread_count();
-        let examiner = Examiner::new(session.plan(), session.data(), args.eval_samples, threads);
+        let examiner = Examiner::new(session.plan(), session.data(), habits.eval_samples, threads);
         session.examine_by(examiner.context("the samples cannot be measured: see --eval-every and --eval-samples")?);
     }
     let is_new = job.run.is_none();
@@ -188,28 +187,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(run) => run,
         None => RunDir::create(&args.out, args.name.as_deref(), &program)?,
     };
-    let target = target(&args, &job.meta);
-    job.meta.target = Some(target);
-    let pace = Pace {
-        until: target.last_step(&session),
-        sample_every: args.sample_every,
-        examine_every: args.eval_every.unwrap_or(Pace::default().examine_every),
-        keep: args.keep,
-        ..pace(args.log_every)
-    };
     if job.is_other && session.step_count() < pace.until {
         // What is done again from the checkpoint, here or by another process, must begin at the same images.
         let meta = Meta { step: session.step_count(), position: session.position(), ..job.meta.clone() };
         checkpoint::save(&run.checkpoint(), &meta, &mut session.state())?;
     }
     let device = opened.device.name();
+    let mut is_recorded = false;
     if session.step_count() < pace.until {
         let machine =
             starts::Machine { cpu: starts::cpu_model(), device: device.clone(), threads: args.device.thread_count() };
-        record(run.path(), is_new, &Start { machine, plan: digest, ..begun(&session, &job.meta) }, &mut screen);
+        let start = Start { machine, plan: digest, habits: Some(habits), ..begun(&session, &job.meta) };
+        is_recorded = record(run.path(), is_new, &start, &mut screen);
     }
     screen.print(&heading(&session, &job.meta, &device, run.path()));
-    screen.event(|| beginning(&session, &job.meta, &device, run.path(), pace.until));
+    let taken_over = job.before.without(args.habits()).arguments().join(" ");
+    if !taken_over.is_empty() && session.step_count() < pace.until {
+        screen.print(&format!("as before: {taken_over} (another value changes it)"));
+    }
+    screen.event(|| beginning(&session, &job.meta, &device, run.path(), &pace));
     let ended = trainer::train(&mut session, &run, job.meta, &pace, &mut screen);
     screen.clear();
     if let Err(TrainError::NonFinite(found)) = &ended
@@ -219,7 +215,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let (step, path) = (session.step_count(), run.path().display());
     let resume = starts::quoted([run.path()]);
-    let resume = format!("gcc-gan train --resume {resume}{}{}", args.device.to_continue(), args.to_continue());
+    let mut resume = format!("gcc-gan train --resume {resume}{}", args.device.to_continue());
+    // What is recorded need not be said again.
+    let habits = if is_recorded { Vec::new() } else { habits.arguments() };
+    habits.iter().map(String::as_str).chain(args.offline.then_some("--offline")).for_each(|option| {
+        resume += " ";
+        resume += option;
+    });
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
         TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
@@ -301,7 +303,7 @@ fn start(args: &Args, opened: &Opened) -> Result<Job> {
     let meta = Meta { ran_on: Some(opened.target), ..meta };
     hold_out(&plan, &mut dataset);
     session::check_data(&plan, &dataset)?;
-    Ok(Job { plan, dataset, meta, resumed: None, is_other: false, run: None })
+    Ok(Job { plan, dataset, meta, resumed: None, is_other: false, run: None, before: Habits::default() })
 }
 
 fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen) -> Result<Job> {
@@ -360,7 +362,10 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         // A place in an epoch of other images means nothing: the epoch begins anew.
         checkpoint.meta.position.batch = 0;
     }
-    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), is_other, run: Some(run) })
+    // One that cannot be read is told of when this start is added to it.
+    let starts = starts::read(run.path()).unwrap_or_default();
+    let before = starts.last().and_then(|start| start.habits).unwrap_or_default();
+    Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), is_other, run: Some(run), before })
 }
 
 /// Keeps back a tenth of the images, and no more than [`HELD_OUT`], for a program that measures itself on a set without
@@ -386,22 +391,24 @@ fn begun(session: &Session, meta: &Meta) -> Start {
     }
 }
 
-/// Adds a start to the run's record. To train is worth more than the record: what goes wrong is a warning.
-fn record(run: &Path, is_new: bool, start: &Start, screen: &mut Screen) {
+/// Adds a start to the run's record; gives whether it could. To train is worth more than the record: what goes wrong is a
+/// warning.
+fn record(run: &Path, is_new: bool, start: &Start, screen: &mut Screen) -> bool {
     match starts::add(run, start, is_new) {
-        Ok(None) => {}
-        Ok(Some(damage)) => screen.warning(&format!(
-            "how the run was started until now is lost: {damage} (it is kept as {}.damaged)",
-            starts::FILE
-        )),
-        Err(error) => screen.warning(&format!("how the run was started is not recorded: {error}")),
+        Ok(None) => true,
+        Ok(Some(damage)) => {
+            screen.warning(&format!(
+                "how the run was started until now is lost: {damage} (it is kept as {}.damaged); options such as --keep \
+                 have to be given again",
+                starts::FILE
+            ));
+            true
+        }
+        Err(error) => {
+            screen.warning(&format!("how the run was started is not recorded: {error}"));
+            false
+        }
     }
-}
-
-/// How often a run is logged.
-fn pace(log_every: Option<u64>) -> Pace {
-    let Some(every) = log_every else { return Pace::default() };
-    Pace { metrics_every: every, report_every: every, ..Pace::default() }
 }
 
 /// How far to train: what the arguments say, else what the run was to reach when it was last begun or resumed.

@@ -4,15 +4,18 @@
 //! loses at most the line being written. When a run is resumed at a step, what was logged after that step is removed,
 //! because those steps are about to be done again.
 
+mod lines;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::atomic;
+pub use lines::{Line, Lines, Placed, read};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -42,14 +45,14 @@ pub enum MetricsError {
         error: io::Error,
     },
     /// A line before the last that is not a record, which no kill of ours leaves behind.
-    #[error("{file}, line {line}: a JSON object with a number \"step\" was expected ({reason}); correct or remove the line", file = .file.display())]
+    #[error("{file}, line {line}: {problem}; correct or remove the line", file = .file.display())]
     Line {
         /// The file.
         file: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What the parser said.
-        reason: String,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -117,9 +120,8 @@ impl Metrics {
 /// # Errors
 /// When the file cannot be read. Lines that are no records are passed over.
 pub fn values(path: &Path, name: &str) -> io::Result<Vec<(u64, f64)>> {
-    let text = atomic::read(path)?;
-    let records = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Record>(line).ok());
-    Ok(records.filter_map(|record| Some((record.step, (*record.values.get(name)?)?))).collect())
+    let lines = read(path)?.into_iter().filter_map(|placed| placed.line.ok());
+    Ok(lines.filter_map(|line| Some((line.step, (*line.values.get(name)?)?))).collect())
 }
 
 /// The part of a file that stays: its length, and the seconds in its last line.
@@ -131,35 +133,16 @@ struct Kept {
 
 /// What stays are the complete lines up to `step`.
 fn keep(file: &mut File, path: &Path, step: u64) -> Result<Kept, MetricsError> {
-    /// Only what is needed: other programs may have added fields, or taken some away.
-    #[derive(Deserialize)]
-    struct Line {
-        step: u64,
-        #[serde(default)]
-        seconds: f64,
-    }
-    let mut reader = BufReader::new(file);
-    let (mut kept, mut number, mut line) = (Kept::default(), 0, Vec::new());
-    loop {
-        line.clear();
-        number += 1;
-        let read = reader.read_until(b'\n', &mut line);
-        read.map_err(|error| MetricsError::Io { file: path.to_owned(), error })?;
-        // The end of the file, or a line that has none.
-        if line.last() != Some(&b'\n') {
-            return Ok(kept);
+    let mut kept = Kept::default();
+    for placed in Lines::new(BufReader::new(file)) {
+        let Placed { number, end, line } = placed.map_err(|error| MetricsError::Io { file: path.to_owned(), error })?;
+        let line = line.map_err(|problem| MetricsError::Line { file: path.to_owned(), line: number, problem })?;
+        if line.step > step {
+            break;
         }
-        match serde_json::from_slice::<Line>(&line) {
-            Ok(found) if found.step > step => return Ok(kept),
-            Ok(found) => {
-                kept.bytes += line.len() as u64;
-                kept.seconds = found.seconds;
-            }
-            Err(error) => {
-                return Err(MetricsError::Line { file: path.to_owned(), line: number, reason: error.to_string() });
-            }
-        }
+        kept = Kept { bytes: end, seconds: line.seconds.unwrap_or_default() };
     }
+    Ok(kept)
 }
 
 #[cfg(test)]

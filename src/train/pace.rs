@@ -47,6 +47,87 @@ pub struct Pace {
     pub grid: Grid,
 }
 
+/// How often a run was asked to leave something behind; the default where nothing was said. A run that is resumed keeps its
+/// habits: each start records them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Habits {
+    /// [`Pace::sample_every`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_every: Option<u64>,
+    /// [`Pace::metrics_every`] and [`Pace::report_every`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_every: Option<u64>,
+    /// [`Pace::examine_every`]; 0 is never, as where nothing was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<u64>,
+    /// Samples that are measured each time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_samples: Option<usize>,
+    /// [`Pace::keep`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+}
+
+impl Habits {
+    /// These, and where they say nothing, those of before.
+    #[must_use]
+    pub fn or(self, before: Habits) -> Habits {
+        let eval_every = self.eval_every.or(before.eval_every);
+        Habits {
+            sample_every: self.sample_every.or(before.sample_every),
+            log_every: self.log_every.or(before.log_every),
+            eval_every,
+            eval_samples: self.eval_samples.or(before.eval_samples).filter(|_| eval_every != Some(0)),
+            keep: self.keep.or(before.keep),
+        }
+    }
+
+    /// Those about which `others` say nothing.
+    #[must_use]
+    pub fn without(self, others: Habits) -> Habits {
+        Habits {
+            sample_every: self.sample_every.filter(|_| others.sample_every.is_none()),
+            log_every: self.log_every.filter(|_| others.log_every.is_none()),
+            eval_every: self.eval_every.filter(|_| others.eval_every.is_none()),
+            eval_samples: self.eval_samples.filter(|_| others.eval_samples.is_none()),
+            keep: self.keep.filter(|_| others.keep.is_none()),
+        }
+    }
+
+    /// As options of `gcc-gan train`.
+    pub fn arguments(self) -> Vec<String> {
+        let count = |count: Option<usize>| count.map(|count| count as u64);
+        let options = [
+            ("sample-every", self.sample_every),
+            ("log-every", self.log_every),
+            ("eval-every", self.eval_every),
+            ("eval-samples", count(self.eval_samples)),
+            ("keep", count(self.keep)),
+        ];
+        options.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect()
+    }
+
+    /// Whether the samples are measured.
+    pub fn examines(self) -> bool {
+        self.eval_every.is_some_and(|every| every > 0)
+    }
+
+    /// The pace of a run with these habits.
+    pub fn pace(self, until: u64) -> Pace {
+        let default = Pace::default();
+        Pace {
+            until,
+            sample_every: self.sample_every.unwrap_or(default.sample_every),
+            metrics_every: self.log_every.unwrap_or(default.metrics_every),
+            report_every: self.log_every.unwrap_or(default.report_every),
+            examine_every: self.eval_every.filter(|&every| every > 0).unwrap_or(default.examine_every),
+            keep: self.keep.unwrap_or(default.keep),
+            grid: default.grid,
+        }
+    }
+}
+
 impl Default for Pace {
     fn default() -> Pace {
         Pace {
@@ -58,5 +139,24 @@ impl Default for Pace {
             keep: 0,
             grid: Grid { rows: 6, columns: 6 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_takes_the_place_of_what_was() {
+        let (eval_every, eval_samples) = (Some(10), Some(20));
+        let before = Habits { log_every: Some(5), eval_every, eval_samples, keep: Some(2), ..Habits::default() };
+        let now = Habits { keep: Some(0), eval_every: Some(0), ..Habits::default() };
+        let both = now.or(before);
+        assert_eq!(both, Habits { log_every: Some(5), ..now });
+        assert_eq!(both.without(now).arguments(), ["--log-every 5"]);
+        assert!(before.examines() && !both.examines());
+        let pace = both.pace(7);
+        assert_eq!((pace.until, pace.metrics_every, pace.report_every, pace.keep), (7, 5, 5, 0));
+        assert_eq!(Habits::default().pace(u64::MAX), Pace::default());
     }
 }

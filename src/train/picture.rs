@@ -111,17 +111,17 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name ends in; PNG where it has no ending.
+    /// The format that a file's name ends in.
     ///
     /// # Errors
-    /// Where the ending is another.
+    /// Where it has no ending, or another.
     pub fn of(path: &Path) -> Result<Format, ImageError> {
-        let Some(ending) = path.extension() else { return Ok(Format::Png) };
-        match ending.to_string_lossy().to_ascii_lowercase().as_str() {
-            "png" => Ok(Format::Png),
-            "jpg" | "jpeg" => Ok(Format::Jpeg),
-            "gif" => Ok(Format::Gif),
-            "webp" => Ok(Format::WebP),
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("png") => Ok(Format::Png),
+            Some("jpg" | "jpeg") => Ok(Format::Jpeg),
+            Some("gif") => Ok(Format::Gif),
+            Some("webp") => Ok(Format::WebP),
             _ => Err(ImageError::Format(path.to_owned())),
         }
     }
@@ -137,8 +137,16 @@ impl Format {
         }
     }
 
-    fn most_side(self) -> usize {
-        if self == Format::WebP { MAX_WEBP_SIDE - 1 } else { MAX_SIDE }
+    /// That its files can hold a picture of a size in pixels.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn check_size(self, [height, width]: [usize; 2]) -> Result<(), ImageError> {
+        let most = if self == Format::WebP { MAX_WEBP_SIDE - 1 } else { MAX_SIDE };
+        if height.max(width) > most {
+            return Err(ImageError::Side { height, width, most, what: self.to_string() });
+        }
+        Ok(())
     }
 }
 
@@ -151,6 +159,18 @@ impl fmt::Display for Format {
             Format::WebP => "a WebP file",
         })
     }
+}
+
+/// A size with `factor` × `factor` pixels for each.
+///
+/// # Errors
+/// When a picture cannot be so large.
+pub fn scaled_size([height, width]: [usize; 2], factor: usize) -> Result<[usize; 2], ImageError> {
+    let (height, width) = (height.saturating_mul(factor), width.saturating_mul(factor));
+    if height.max(width) > MAX_SIDE {
+        return Err(ImageError::Side { height, width, most: MAX_SIDE, what: "a picture".into() });
+    }
+    Ok([height, width])
 }
 
 /// A picture of 8 bits a channel.
@@ -172,10 +192,7 @@ impl Picture {
     /// # Errors
     /// When that has too many pixels.
     pub fn scaled(&self, factor: usize) -> Result<Picture, ImageError> {
-        let (height, width) = (self.height.saturating_mul(factor), self.width.saturating_mul(factor));
-        if height.max(width) > MAX_SIDE {
-            return Err(ImageError::Side { height, width, most: MAX_SIDE, what: "a picture".into() });
-        }
+        let [height, width] = scaled_size([self.height, self.width], factor)?;
         let mut data = Vec::with_capacity(height * width * self.channels);
         for row in self.data.chunks_exact((self.width * self.channels).max(1)) {
             let start = data.len();
@@ -216,12 +233,9 @@ impl Picture {
     /// When the name ends in no format, the picture is too large for it, or the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
         let format = Format::of(path)?;
-        let (height, width, most) = (self.height, self.width, format.most_side());
-        if height.max(width) > most {
-            return Err(ImageError::Side { height, width, most, what: format.to_string() });
-        }
+        format.check_size([self.height, self.width])?;
         let colour = if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-        let (across, down) = (width as u32, height as u32);
+        let (across, down) = (self.width as u32, self.height as u32);
         let mut bytes = Vec::new();
         let encoded = match format {
             Format::Png => PngEncoder::new(&mut bytes).write_image(&self.data, across, down, colour),
@@ -317,7 +331,7 @@ mod tests {
     #[test]
     fn every_format_reads_back_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a.png", "a", "a.GIF", "a.webp", "a.jpg", "a.jpeg"] {
+        for name in ["a.png", "a.GIF", "a.webp", "a.jpg", "a.jpeg"] {
             for channels in [1, 3] {
                 let (path, made) = (dir.path().join(name), picture(channels));
                 made.write(&path).unwrap();
@@ -330,8 +344,11 @@ mod tests {
                 assert!(furthest == 0 || (lossy && (channels == 3 || furthest < 16)), "{name}: {furthest}");
             }
         }
-        let error = picture(1).write(&dir.path().join("a.bmp")).unwrap_err().to_string();
-        assert!(error.ends_with("a.bmp names no format by its end: .png, .jpg, .gif or .webp was expected"), "{error}");
+        for name in ["a.bmp", "a", "png"] {
+            let error = picture(1).write(&dir.path().join(name)).unwrap_err().to_string();
+            let told = format!("{name} names no format by its end: .png, .jpg, .gif or .webp was expected");
+            assert!(error.ends_with(&told), "{error}");
+        }
         let error = picture(1).write(&dir.path().join("no/folder.png")).unwrap_err().to_string();
         assert!(error.contains("folder.png cannot be written: "), "{error}");
     }

@@ -41,6 +41,19 @@ impl FromStr for Grid {
     }
 }
 
+/// Height and width of a grid of images of a size, in pixels.
+///
+/// # Errors
+/// When a picture cannot be so large.
+pub fn size(grid: Grid, height: usize, width: usize) -> Result<[usize; 2], ImageError> {
+    let side = |cells: usize, size: usize| {
+        let total = size.checked_add(PADDING)?.checked_mul(cells)?.checked_add(PADDING)?;
+        (total <= MAX_SIDE).then_some(total)
+    };
+    let sides = side(grid.rows, height).zip(side(grid.columns, width));
+    sides.map(|(height, width)| [height, width]).ok_or(ImageError::TooLarge { grid, height, width })
+}
+
 /// Lays images side by side. `values` are in [-1, 1] (what is outside is cut off, and NaN is black), `shape` is
 /// `[n, 1 or 3, height, width]`. Images are placed row by row; those that the grid has no room for are left out, and
 /// cells that are left stay black.
@@ -51,13 +64,7 @@ pub fn lay_out(values: &[f32], shape: &[usize], grid: Grid) -> Result<Picture, I
     if product != Some(values.len()) || values.is_empty() {
         return Err(wrong());
     }
-    let side = |cells: usize, size: usize| {
-        let total = size.checked_add(PADDING)?.checked_mul(cells)?.checked_add(PADDING)?;
-        (total <= MAX_SIDE).then_some(total)
-    };
-    let (Some(picture_height), Some(picture_width)) = (side(grid.rows, height), side(grid.columns, width)) else {
-        return Err(ImageError::TooLarge { grid, height, width });
-    };
+    let [picture_height, picture_width] = size(grid, height, width)?;
 
     let mut data = vec![0; picture_height * picture_width * channels];
     let images = values.chunks_exact(channels * height * width);

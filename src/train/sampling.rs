@@ -133,6 +133,18 @@ impl Noise {
 /// When the entry takes other inputs than noise and labels, or gives no images; when there are labels and it takes none, or
 /// has no such class; when the noise is chosen and the program draws its own.
 pub fn sample(executor: &mut dyn Executor, wanted: &Wanted) -> Result<Option<Images>, SessionError> {
+    sample_with(executor, wanted, &mut |_| {})
+}
+
+/// As [`sample`]; `progress` is told how many images there are already, now and then.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_with(
+    executor: &mut dyn Executor,
+    wanted: &Wanted,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Option<Images>, SessionError> {
     let (grid, count) = (wanted.grid, wanted.grid.cells());
     let plan = executor.plan();
     let Some(index) = plan.entries.iter().position(|e| e.name == entry::SAMPLE && e.sizes.is_empty()) else {
@@ -178,6 +190,7 @@ pub fn sample(executor: &mut dyn Executor, wanted: &Wanted) -> Result<Option<Ima
     let mut made = vec![0.0; at_once * image];
     for run in 0.. {
         let first = values.len() / image;
+        progress(first);
         if first >= count {
             break;
         }

@@ -51,6 +51,9 @@ fn noise_depends_on_the_seed_alone() {
     let seven = made(executor.as_mut(), &wanted(1, 7, Noise::Seed(3)));
     assert_eq!(made(executor.as_mut(), &wanted(4, 3, Noise::Seed(3)))[..14], seven);
     assert_ne!(made(executor.as_mut(), &wanted(1, 7, Noise::Seed(4))), seven);
+    let mut told = Vec::new();
+    sample_with(executor.as_mut(), &wanted(4, 3, Noise::Seed(3)), &mut |done| told.push(done)).unwrap();
+    assert_eq!(told, [0, 5, 10, 12], "five at a time");
 }
 
 #[test]

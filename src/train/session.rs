@@ -1,7 +1,11 @@
 //! One program in training: a plan's executor fed from a data set.
 
-use super::batches::{Batches, Position, fill_images, fill_labels};
-use super::checkpoint::{Checkpoint, CheckpointError, Tensors};
+mod feeds;
+mod plans;
+mod state;
+
+use super::batches::{Batches, Position};
+use super::checkpoint::{Checkpoint, CheckpointError};
 use super::data::{Dataset, ImageSize, Split, Wanted};
 use super::examiner::Examiner;
 use super::metrics;
@@ -9,13 +13,15 @@ use super::quality::QualityError;
 use super::sample_grid::Grid;
 use super::sampling::{self, Images};
 use super::thousands;
-use crate::compile::{self, CompileError, Compiled, Options};
-use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, TensorRef, flags, scalar_outputs, watched};
-use crate::kernel::target::{Precision, Target};
-use crate::plan::{EntryPlan, Feed, Plan, StateRole, Type};
-use crate::tensor::{Bf16, Tensor};
-use crate::types::StateDecl;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::exec::{Examples, ExecError, Executor, MOST_RUNS, TensorMut, flags, scalar_outputs, watched};
+use crate::plan::{EntryPlan, Feed, Plan};
+use crate::tensor::Tensor;
+use feeds::MAX_INPUTS;
+pub use feeds::examples;
+pub(super) use feeds::{Feeds, seed_words};
+pub use plans::{compile_again, leftovers, sets, specialise};
+pub use state::{State, initialise, restore};
+pub(super) use state::{copy_state, network_of};
 
 /// The entries that the trainer knows by name; what they compute is the program's own affair.
 pub mod entry {
@@ -50,59 +56,6 @@ pub enum SessionError {
     Quality(#[from] QualityError),
 }
 
-/// Most inputs of an entry that is trained with.
-const MAX_INPUTS: usize = 16;
-
-/// Where an entry's inputs come from, with room for each.
-#[derive(Debug)]
-pub(super) struct Feeds {
-    entry: usize,
-    /// Examples in one run; 0 where no input comes from the data set.
-    examples: usize,
-    pub(super) buffers: Vec<(Feed, Tensor)>,
-}
-
-impl Feeds {
-    pub(super) fn new(index: usize, entry: &EntryPlan) -> Feeds {
-        let buffers = entry.inputs.iter().map(|input| (input.feed, Tensor::zeros(input.ty.clone()))).collect();
-        Feeds { entry: index, examples: examples(entry), buffers }
-    }
-
-    /// Fills the inputs from a batch; `false` where labels are wanted and there are none.
-    pub(super) fn fill(&mut self, split: &Split, indices: &[u32], seed: u64) -> bool {
-        let mut filled = true;
-        for (feed, buffer) in &mut self.buffers {
-            filled &= match feed {
-                Feed::Images => buffer.values_mut().map(|values| fill_images(split, indices, values)).is_some(),
-                Feed::Labels => buffer.values_mut().is_some_and(|values| fill_labels(split, indices, values)),
-                Feed::Seed => buffer.values_mut().map(|values| values.copy_from_slice(&seed_words(seed))).is_some(),
-                Feed::Caller => false,
-            };
-        }
-        filled
-    }
-
-    /// Runs the entry. An entry has few inputs, so their list is on the stack: a step allocates
-    /// nothing.
-    pub(super) fn run(&self, executor: &mut dyn Executor) -> Result<(), ExecError> {
-        let mut list = [TensorRef::f32(&[]); MAX_INPUTS];
-        for (slot, (_, buffer)) in list.iter_mut().zip(&self.buffers) {
-            *slot = buffer.view();
-        }
-        executor.submit(self.entry, &list[..self.buffers.len().min(MAX_INPUTS)])
-    }
-}
-
-/// How many examples of the data set an entry takes.
-pub fn examples(entry: &EntryPlan) -> usize {
-    let data = entry.inputs.iter().find(|i| matches!(i.feed, Feed::Images | Feed::Labels));
-    data.and_then(|input| input.ty.shape.first().copied()).unwrap_or(0)
-}
-
-pub(super) fn seed_words(seed: u64) -> [u32; 2] {
-    [seed as u32, (seed >> 32) as u32]
-}
-
 /// The scalar outputs of an entry that was just run.
 fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, SessionError> {
     let plan = &executor.plan().entries[entry];
@@ -115,11 +68,6 @@ fn read_scalars(executor: &mut dyn Executor, entry: usize) -> Result<Scalars, Se
         scalars.push((output, value[0]));
     }
     Ok(scalars)
-}
-
-/// The network that a state tensor belongs to: the first part of its name.
-pub(super) fn network_of(state: &str) -> &str {
-    state.split('/').next().unwrap_or(state)
 }
 
 /// A named scalar that an entry gives.
@@ -539,94 +487,6 @@ impl Session {
     }
 }
 
-/// All state tensors of an executor, as a checkpoint takes them: one by one.
-pub struct State<'e> {
-    executor: &'e mut dyn Executor,
-    /// For a tensor that is not in the host's memory.
-    room: Tensor,
-}
-
-impl<'e> State<'e> {
-    pub fn of(executor: &'e mut dyn Executor) -> State<'e> {
-        State { executor, room: Tensor::zeros(Type::f32([0])) }
-    }
-
-    /// The networks with an element that is infinite or NaN.
-    ///
-    /// # Errors
-    /// When the executor fails.
-    pub fn non_finite(&mut self) -> Result<Vec<String>, ExecError> {
-        let mut found = BTreeSet::new();
-        for (i, (name, _)) in self.types().iter().enumerate() {
-            let tensor = self.view(i)?;
-            let singles = tensor.values::<f32>().into_iter().flatten().copied();
-            let halves = tensor.values::<Bf16>().into_iter().flatten().map(|v| v.to_f32());
-            if !singles.chain(halves).all(f32::is_finite) {
-                found.insert(network_of(name).to_string());
-            }
-        }
-        Ok(found.into_iter().collect())
-    }
-}
-
-impl Tensors for State<'_> {
-    fn types(&self) -> Vec<(String, Type)> {
-        self.executor.plan().states.iter().map(|state| (state.name.clone(), state.ty.clone())).collect()
-    }
-
-    fn view(&mut self, index: usize) -> Result<TensorRef<'_>, ExecError> {
-        self.executor.view_state(index, &mut self.room)
-    }
-}
-
-/// A copy of a state tensor, by its index in the executor's plan.
-pub(super) fn copy_state(executor: &mut dyn Executor, index: usize) -> Result<Tensor, ExecError> {
-    let mut tensor = Tensor::zeros(executor.plan().states[index].ty.clone());
-    executor.read_state(index, tensor.view_mut())?;
-    Ok(tensor)
-}
-
-/// Runs the `init` entry of an executor's plan.
-///
-/// # Errors
-/// When there is none.
-pub fn initialise(executor: &mut dyn Executor, seed: u64) -> Result<(), SessionError> {
-    let plan = executor.plan();
-    let index = plan.entries.iter().position(|e| e.name == entry::INIT && e.sizes.is_empty());
-    let Some(index) = index else {
-        return Err(ExecError::Unknown { what: "entry", name: entry::INIT.into() }.into());
-    };
-    let mut feeds = Feeds::new(index, &plan.entries[index]);
-    for (feed, buffer) in &mut feeds.buffers {
-        if let (Feed::Seed, Some(values)) = (feed, buffer.values_mut()) {
-            values.copy_from_slice(&seed_words(seed));
-        }
-    }
-    Ok(feeds.run(executor)?)
-}
-
-/// Gives an executor the state of a checkpoint.
-///
-/// # Errors
-/// When a state tensor is missing or of another type or shape.
-pub fn restore(executor: &mut dyn Executor, checkpoint: &Checkpoint) -> Result<(), SessionError> {
-    let declared = executor.plan().states.clone();
-    // Checkpoints of older versions have no flags, and only finite state was saved since.
-    let is_there =
-        |state: &StateDecl| state.role != StateRole::NonFinite || checkpoint.tensors.contains_key(&state.name);
-    let expected: Vec<(&str, &Type)> =
-        declared.iter().filter(|state| is_there(state)).map(|state| (state.name.as_str(), &state.ty)).collect();
-    checkpoint.check(&expected)?;
-    for (i, state) in declared.iter().enumerate() {
-        if !is_there(state) {
-            executor.write_state(i, TensorRef::f32(&[0.0]))?;
-            continue;
-        }
-        executor.write_state(i, checkpoint.tensors[&state.name].view())?;
-    }
-    Ok(())
-}
-
 fn find(plan: &Plan, name: &str, wanted: usize) -> Option<usize> {
     plan.entries.iter().position(|e| e.name == name && examples(e) == wanted)
 }
@@ -739,72 +599,4 @@ pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String>
         }
     }
     Ok(())
-}
-
-/// The entries that a data set needs besides those for whole batches, and the plan lacks, with their numbers of
-/// examples: the last batch of an epoch, and the last of the test set.
-pub fn leftovers(plan: &Plan, data: &Dataset) -> Vec<(&'static str, usize)> {
-    let test = data.test.as_ref().map_or(0, Split::len);
-    let needed = [(entry::TRAIN, data.train.len()), (entry::EVALUATE, test)].into_iter().filter_map(|(name, count)| {
-        let left = plan.entry(name).map_or(0, |e| count.checked_rem(examples(e)).unwrap_or(0));
-        (left > 0 && find(plan, name, left).is_none()).then_some((name, left))
-    });
-    needed.collect()
-}
-
-/// Adds the entries that a data set needs besides those for whole batches to a plan, as far as the program can be
-/// compiled for so few examples. What is still missing then, a [`Session`] leaves out and says so:
-/// [`Session::left_out`].
-pub fn specialise(plan: &mut Plan, data: &Dataset) {
-    for (entry, examples) in leftovers(plan, data) {
-        if let Err(error) = compile::specialise(plan, entry, examples) {
-            tracing::debug!("`{entry}` for {examples} examples: {error}");
-        }
-    }
-}
-
-/// A checkpoint's program, compiled as it was for the run but for the target and the precision, with `sets` on top of the
-/// run's own.
-///
-/// # Errors
-/// When the program cannot be compiled by this version, a `set` does not fit it, or it has warnings and they are
-/// denied.
-pub fn compile_again(
-    checkpoint: &Checkpoint,
-    sets: &[String],
-    (target, precision): (Target, Precision),
-    deny_warnings: bool,
-) -> Result<Compiled, CompileError> {
-    let meta = &checkpoint.meta;
-    let mut all = meta.sets.clone();
-    let mut odd = Vec::new();
-    for set in sets {
-        match set.split_once('=') {
-            Some((name, value)) => drop(all.insert(name.trim().to_string(), value.trim().to_string())),
-            // The compiler says what is wrong with it.
-            None => odd.push(set.clone()),
-        }
-    }
-    let sets = all.iter().map(|(name, value)| format!("{name}={value}")).chain(odd).collect();
-    let options = Options {
-        sets,
-        optional: meta.optional.clone(),
-        tuned: meta.tuned.clone(),
-        fusion: meta.fusion,
-        fast_math: meta.fast_math,
-        convolutions: meta.convolutions,
-        target,
-        precision,
-        deny_warnings,
-        ..Options::default()
-    };
-    let name = format!("{} (in {})", meta.program, checkpoint.file.display());
-    compile::compile(&name, &meta.text, &options, &mut |_| {})
-}
-
-/// The sizes and values that a plan was compiled with, as a checkpoint keeps them.
-pub fn sets(plan: &Plan) -> BTreeMap<String, String> {
-    let pairs = plan.source.overrides.iter().filter_map(|set| set.split_once('='));
-    // As spaces around them mean nothing, they must not make two values of one name.
-    pairs.map(|(name, value)| (name.trim().to_string(), value.trim().to_string())).collect()
 }

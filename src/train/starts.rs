@@ -1,7 +1,8 @@
 //! How a run was begun and resumed: `run.json` in its folder, for whoever wants to know later what made it.
 //!
-//! Nothing depends on the file: a run without one, of an older version or by the library alone, resumes and samples as
-//! any other. So it is written before the first step of every start, and what goes wrong with it ends no run.
+//! No result depends on the file: a run without one, of an older version or by the library alone, resumes to the same bits
+//! and samples as any other. Only how often something is left behind is taken from it. So it is written before the first
+//! step of every start, and what goes wrong with it ends no run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::pace::Habits;
 use crate::atomic;
 
 /// The file's name in a run's folder.
@@ -46,6 +48,9 @@ pub struct Start {
     pub data: Data,
     /// SHA-256 of the plan as `gcc-gan compile -o` writes it, before the entries for smaller batches are added.
     pub plan: String,
+    /// How often something was to be left behind, by this start or one before it. Older versions did not record it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub habits: Option<Habits>,
 }
 
 /// What a start ran on.
@@ -204,7 +209,8 @@ mod tests {
     use super::*;
 
     fn start(step: u64) -> Start {
-        Start { command: "gcc-gan train".into(), step, seed: u64::MAX, ..Start::default() }
+        let habits = Some(Habits { keep: Some(3), ..Habits::default() });
+        Start { command: "gcc-gan train".into(), step, seed: u64::MAX, habits, ..Start::default() }
     }
 
     #[test]

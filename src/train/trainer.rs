@@ -260,9 +260,14 @@ impl Training<'_> {
         }
         if self.saved != Some(self.session.step_count()) {
             let step = self.session.step_count();
-            let values = self.session.scalars()?.into_iter().collect();
+            let moment = Instant::now();
+            let mut values = self.session.scalars()?.into_iter().collect();
             let networks = self.session.non_finite()?;
             self.check_finite(step, networks, &values)?;
+            // Else the time since the last line would be missing from all that follow.
+            if self.recent.images > 0 {
+                self.measure(step, self.session.epoch(), &mut values, &[], (false, moment))?;
+            }
             self.save(&values)?;
             self.keep(step, None);
         }

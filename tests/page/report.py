@@ -1,7 +1,8 @@
 """The page of `gcc-gan report` in a real browser: python report.py REPORT.html [FOLDER for pictures]
 
-REPORT is of two runs: the first was resumed with another value, and both have samples of several steps. Uses the system's
-Chromium (or $CHROMIUM), headless. Exits with 1 and says what is wrong where something is.
+REPORT is of two runs: the first was resumed with another value, both have samples of several steps, the second has a
+damaged line of metrics, and a third is not there. Uses the system's Chromium (or $CHROMIUM), headless. Exits with 1 and
+says what is wrong where something is.
 """
 
 import os
@@ -137,6 +138,13 @@ def check_tables(page):
     page.keyboard.press("Escape")
 
 
+def check_notes(page):
+    notes = page.locator("#notes li")
+    expect(page.locator("#notes").is_visible() and notes.count() == 2, "what is not shown is told")
+    expect("there is no run in" in notes.nth(0).inner_text(), "a run that is not there")
+    expect("is left out: a JSON object was expected" in notes.nth(1).inner_text(), "a line that is damaged")
+
+
 def main(file, pictures):
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     expect(chromium, "Chromium is not installed")
@@ -156,6 +164,7 @@ def main(file, pictures):
             expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
             if pictures:
                 page.screenshot(path=str(Path(pictures) / f"report-{scheme}-{width}.png"), full_page=True)
+            check_notes(page)
             check_curves(page)
             check_samples(page)
             check_tables(page)

@@ -1,8 +1,8 @@
 """Runs the README's loader of exported weights in PyTorch, and compares its images with `gcc-gan run`'s; then back again.
 
-    python tests/pytorch/loader.py target/debug/gcc-gan
+    python tests/pytorch/loader.py target/debug/gcc-gan [--without-torch]
 
-Needs torch, numpy and safetensors.
+Needs numpy, safetensors and torch, or --without-torch: then the layers are those of torch_by_numpy.py.
 """
 
 import re
@@ -10,6 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+if "--without-torch" in sys.argv:
+    import torch_by_numpy
+
+    torch_by_numpy.install()
 
 import torch
 from safetensors.torch import load_file, save_file

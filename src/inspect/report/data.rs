@@ -1,6 +1,8 @@
 //! What the report shows, as data: the same for its page and for `--json`.
 
-use super::read::{Line, ReportError, Run};
+use super::read::{LeftOut, Run};
+use crate::train::metrics::Line;
+use crate::train::picture::{ImageError, Picture};
 use crate::train::starts::Start;
 use crate::train::thousands;
 use base64::Engine as _;
@@ -8,11 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 /// Everything in a report.
 #[derive(Debug, Serialize)]
 pub struct ReportData {
     pub runs: Vec<RunData>,
+    /// Folders that are not shown.
+    pub left_out: Vec<LeftOut>,
     /// How the runs were made, side by side.
     pub settings: Vec<Setting>,
 }
@@ -32,6 +37,8 @@ pub struct RunData {
     /// Why the record of its starts cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
+    /// What else of its files could not be read and is not shown.
+    pub notes: Vec<String>,
     /// Where it was resumed, and what that changed.
     pub resumes: Vec<Resume>,
     /// Lines of the metrics, and how many of them are below: one of each `every`.
@@ -44,7 +51,7 @@ pub struct RunData {
     pub series: Vec<Series>,
     /// Of all lines.
     pub figures: Vec<Figure>,
-    /// How many sample grids there are, and those that are shown.
+    /// How many sample grids there are, but for damaged ones, and those that are shown.
     pub all_samples: usize,
     pub samples: Vec<Sample>,
 }
@@ -119,23 +126,20 @@ impl Limits {
     pub const PAGE: Limits = Limits { lines: 10_000, samples: 100, bytes: 16 << 20, with_images: true };
 }
 
-/// The report on some runs.
-///
-/// # Errors
-/// When a sample grid cannot be read.
-pub fn report_data(runs: &[Run], limits: Limits) -> Result<ReportData, ReportError> {
-    let shown = shown_steps(runs, limits)?;
-    let data: Result<Vec<RunData>, ReportError> = runs.iter().map(|run| run_data(run, &shown, limits)).collect();
-    Ok(ReportData { runs: data?, settings: settings(runs) })
+/// The report on some runs, without what could not be read of them.
+pub fn report_data(runs: &[Run], left_out: &[LeftOut], limits: Limits) -> ReportData {
+    let shown = shown_steps(runs, limits);
+    let data = runs.iter().map(|run| run_data(run, &shown, limits)).collect();
+    ReportData { runs: data, left_out: left_out.to_vec(), settings: settings(runs) }
 }
 
 /// The steps whose sample grids are shown: as many as the limits allow, evenly among all steps at which any run has
 /// one, so that the runs are seen at the same steps.
-fn shown_steps(runs: &[Run], limits: Limits) -> Result<BTreeSet<u64>, ReportError> {
+fn shown_steps(runs: &[Run], limits: Limits) -> BTreeSet<u64> {
     let mut bytes_at: BTreeMap<u64, u64> = BTreeMap::new();
     for (step, file) in runs.iter().flat_map(|run| &run.samples) {
-        let metadata = fs::metadata(file).map_err(|error| ReportError::Io { file: file.clone(), error })?;
-        *bytes_at.entry(*step).or_default() += metadata.len();
+        // One that is gone is told of when it is to be shown.
+        *bytes_at.entry(*step).or_default() += fs::metadata(file).map_or(0, |metadata| metadata.len());
     }
     let all: Vec<(u64, u64)> = bytes_at.into_iter().collect();
     let mut count = limits.samples.min(all.len());
@@ -144,7 +148,7 @@ fn shown_steps(runs: &[Run], limits: Limits) -> Result<BTreeSet<u64>, ReportErro
         let chosen = (0..count).map(|i| all[if count == 1 { last } else { i * last / (count - 1) }]);
         let bytes: u64 = chosen.clone().map(|(_, bytes)| bytes).sum();
         if bytes <= limits.bytes || count <= 2 {
-            return Ok(chosen.map(|(step, _)| step).collect());
+            return chosen.map(|(step, _)| step).collect();
         }
         // In proportion; and fewer each time, so that it ends.
         let fitting = (count as f64 * limits.bytes as f64 / bytes as f64) as usize;
@@ -152,7 +156,7 @@ fn shown_steps(runs: &[Run], limits: Limits) -> Result<BTreeSet<u64>, ReportErro
     }
 }
 
-fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData, ReportError> {
+fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> RunData {
     let every = run.lines.len().div_ceil(limits.lines).max(1);
     // The last line is always there: what came out in the end is what is looked for.
     let last = run.lines.len().saturating_sub(1);
@@ -174,13 +178,21 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
     // The last grid too, wherever the steps of other runs lie.
     let end = run.samples.last().map(|(step, _)| *step).filter(|_| limits.samples > 0);
     let samples = run.samples.iter().filter(|(step, _)| shown.contains(step) || Some(*step) == end);
-    let sample = |(step, file): &(u64, std::path::PathBuf)| {
-        let read = || crate::atomic::read(file).map_err(|error| ReportError::Io { file: file.clone(), error });
-        let png = if limits.with_images { Some(STANDARD.encode(read()?)) } else { None };
-        Ok(Sample { step: *step, file: file.display().to_string(), png })
-    };
+    let (mut shown_samples, mut damaged) = (Vec::new(), Vec::new());
+    for (step, file) in samples {
+        let found = if limits.with_images { png(file).map(Some) } else { Ok(None) };
+        match found {
+            Ok(png) => shown_samples.push(Sample { step: *step, file: file.display().to_string(), png }),
+            Err(error) => damaged.push(error.to_string()),
+        }
+    }
+    let mut notes = run.notes.clone();
+    notes.extend(damaged.first().map(|first| match damaged.len() {
+        1 => format!("a sample image is left out: {first}"),
+        count => format!("{count} sample images are left out, the first of them because {first}"),
+    }));
     let meta = run.meta.as_ref();
-    Ok(RunData {
+    RunData {
         name: run.name.clone(),
         folder: run.folder.display().to_string(),
         program: meta.ok().map(|meta| meta.program.clone()),
@@ -188,6 +200,7 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
         problem: meta.err().cloned(),
         starts: run.starts.clone(),
         unread: run.unread.clone(),
+        notes,
         resumes: resumes(run),
         lines: run.lines.len(),
         every,
@@ -196,9 +209,17 @@ fn run_data(run: &Run, shown: &BTreeSet<u64>, limits: Limits) -> Result<RunData,
         seconds: lines.iter().map(|line| line.seconds.map(short)).collect(),
         series: names(&run.lines).into_iter().map(|name| series(name, &lines)).collect(),
         figures: names(&run.lines).into_iter().map(|name| figure(name, &run.lines)).collect(),
-        all_samples: run.samples.len(),
-        samples: samples.map(sample).collect::<Result<_, ReportError>>()?,
-    })
+        all_samples: run.samples.len() - damaged.len(),
+        samples: shown_samples,
+    }
+}
+
+/// A picture in base 64. A browser would show nothing of one that is damaged, and not say so.
+fn png(file: &Path) -> Result<String, ImageError> {
+    Picture::read(file)?;
+    let bytes = crate::atomic::read(file);
+    let failed = |error: std::io::Error| ImageError::Read { path: file.to_owned(), reason: error.to_string() };
+    bytes.map(|bytes| STANDARD.encode(bytes)).map_err(failed)
 }
 
 /// The metrics of a run, in alphabetical order, the rate at the end.

@@ -11,7 +11,7 @@ mod tests;
 use super::template::{self, Parts};
 pub use csv::csv;
 pub use data::{Limits, ReportData, RunData, Sample, report_data};
-pub use read::{ReportError, Run, read_runs};
+pub use read::{Found, LeftOut, NoRun, Run, read_runs};
 
 const PAGE: &str = include_str!("report.html");
 const STYLE: &str = include_str!("report.css");

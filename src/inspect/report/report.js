@@ -15,6 +15,7 @@ class App {
       return chip;
     });
     $('runs').append(...this.chips);
+    notesList($('notes'), this.runs);
     this.drawSettings = settingsTable($('settings'), this.runs);
     new Programs($('programs'), this.runs);
     this.restore();

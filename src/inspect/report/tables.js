@@ -21,6 +21,17 @@ function figuresTable(root, runs) {
     html('table', { class: 'list' }, html('thead', {}, html('tr', {}, heads.map(([text, kind]) => html('th', { class: kind, scope: 'col' }, text)))), html('tbody', {}, rows))));
 }
 
+// What could not be read, above all else: whoever compares runs must know what is missing.
+function notesList(root, runs) {
+  const notes = [
+    ...DATA.left_out.map(each => ['left out', each.problem]),
+    ...runs.flatMap(run => run.notes.map(note => [run.name, note])),
+  ];
+  root.hidden = !notes.length;
+  if (!notes.length) return;
+  root.append(html('h2', {}, 'Not shown'), html('ul', {}, notes.map(([of, note]) => html('li', {}, html('b', {}, of), ': ', note))));
+}
+
 function command(text) {
   const button = html('button', { title: 'Copy the command', onclick: () => {
     const done = () => { button.textContent = 'copied'; setTimeout(() => { button.textContent = 'copy'; }, 1200); };

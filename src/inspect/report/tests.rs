@@ -1,6 +1,8 @@
 use super::data::report_data;
 use super::*;
 use crate::train::checkpoint::Meta;
+use crate::train::metrics::Line;
+use crate::train::picture::Picture;
 use crate::train::starts::{Data, Machine, Start};
 use insta::{assert_json_snapshot, assert_snapshot};
 use std::collections::BTreeMap;
@@ -8,9 +10,9 @@ use std::path::PathBuf;
 
 const HOSTILE: &str = "a\"</script><!--<b>,\n";
 
-fn line(step: u64, values: &[(&str, Option<f64>)]) -> read::Line {
+fn line(step: u64, values: &[(&str, Option<f64>)]) -> Line {
     let values = values.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-    read::Line { step, epoch: Some(step as f64 / 4.0), seconds: Some(step as f64 * 0.5), values }
+    Line { step, epoch: Some(step as f64 / 4.0), seconds: Some(step as f64 * 0.5), values }
 }
 
 fn meta(text: &str) -> Meta {
@@ -38,6 +40,7 @@ fn start(step: u64, lr: &str, device: &str) -> Start {
         sets: [("lr".to_string(), lr.to_string())].into(),
         data: Data { name: "embedded".into(), images: 10_000, digest: "12ab".into() },
         plan: "34cd".into(),
+        habits: None,
     }
 }
 
@@ -54,6 +57,7 @@ fn runs() -> Vec<Run> {
         folder: "runs/new".into(),
         resumed: vec![2],
         unread: None,
+        notes: Vec::new(),
         samples: Vec::new(),
         meta: Ok(meta("one\ntwo\n")),
         starts,
@@ -65,6 +69,7 @@ fn runs() -> Vec<Run> {
         starts: Vec::new(),
         resumed: vec![5],
         unread: Some("run.json was written by a newer gcc-gan".into()),
+        notes: vec!["line 3 of its metrics is left out".into()],
         lines: vec![line(5, &[(HOSTILE, Some(-1e-9))])],
         samples: Vec::new(),
         meta: Err("is damaged".into()),
@@ -74,7 +79,8 @@ fn runs() -> Vec<Run> {
 
 #[test]
 fn data_of_two_runs() {
-    assert_json_snapshot!(report_data(&runs(), Limits::PAGE).unwrap());
+    let gone = LeftOut { folder: "runs/gone".into(), problem: "there is no run in runs/gone".into() };
+    assert_json_snapshot!(report_data(&runs(), &[gone], Limits::PAGE));
 }
 
 #[test]
@@ -100,7 +106,7 @@ fn metrics_as_csv() {
 /// Names are the user's: none of them ends the data or begins an element.
 #[test]
 fn names_stay_within_the_page() {
-    let page = render(&report_data(&runs(), Limits::PAGE).unwrap());
+    let page = render(&report_data(&runs(), &[], Limits::PAGE));
     let (_, data) = page.split_once(r#"<script id="data" type="application/json">"#).unwrap();
     let (data, _) = data.split_once("</script>").unwrap();
     let read: serde_json::Value = serde_json::from_str(data).unwrap();
@@ -109,7 +115,7 @@ fn names_stay_within_the_page() {
     assert_eq!(page.matches("</script>").count(), 1 + SCRIPTS.len());
     assert!(!page.contains("{{"));
     assert!(!page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org/").count());
-    assert_eq!(page, render(&report_data(&self::runs(), Limits::PAGE).unwrap()));
+    assert_eq!(page, render(&report_data(&self::runs(), &[], Limits::PAGE)));
 }
 
 #[test]
@@ -117,7 +123,7 @@ fn long_runs_are_thinned_and_keep_their_ends() {
     let mut run = runs().remove(0);
     run.lines = (1..=1001).map(|step| line(step, &[("loss", Some(step as f64))])).collect();
     let limits = Limits { lines: 100, ..Limits::PAGE };
-    let data = report_data(&[run], limits).unwrap();
+    let data = report_data(&[run], &[], limits);
     let data = &data.runs[0];
     assert_eq!((data.lines, data.every), (1001, 11));
     assert_eq!((data.steps.len(), data.steps.last()), (91, Some(&1001)));
@@ -133,7 +139,7 @@ fn what_few_lines_have_is_not_thinned() {
     }
     run.lines[122] = line(123, &[("loss", None)]);
     let limits = Limits { lines: 100, ..Limits::PAGE };
-    let data = report_data(&[run], limits).unwrap();
+    let data = report_data(&[run], &[], limits);
     let series = |name: &str| data.runs[0].series.iter().find(|series| series.name == name).unwrap();
     assert_eq!(series("eval").values, [Some(50.0), Some(400.0), Some(777.0)]);
     assert_eq!(series("loss").values.iter().filter(|value| value.is_none()).count(), 1);
@@ -146,7 +152,10 @@ fn samples_are_thinned_together() {
     let samples = |name: &str, every: u64, until: u64| -> Vec<(u64, PathBuf)> {
         let file = |step| {
             let path = dir.path().join(format!("{name}-{step}.png"));
-            std::fs::write(&path, [0; 1000]).unwrap();
+            let mut bytes = Picture { width: 20, height: 20, channels: 1, data: vec![0; 400] }.write(&path).unwrap();
+            // What follows the picture is not looked at.
+            bytes.resize(1000, 0);
+            std::fs::write(&path, bytes).unwrap();
             (step, path)
         };
         (0..=until).step_by(every as usize).map(file).collect()
@@ -155,7 +164,7 @@ fn samples_are_thinned_together() {
     runs[0].samples = samples("a", 10, 100);
     runs[1].samples = samples("b", 5, 75);
     let steps = |limits: Limits| -> Vec<Vec<u64>> {
-        let data = report_data(&runs, limits).unwrap();
+        let data = report_data(&runs, &[], limits);
         data.runs.iter().map(|run| run.samples.iter().map(|sample| sample.step).collect()).collect()
     };
     assert_eq!(steps(Limits::ALL)[1].len(), 16);
@@ -165,4 +174,29 @@ fn samples_are_thinned_together() {
     assert_eq!(steps(Limits { samples: 0, ..Limits::PAGE }), [Vec::<u64>::new(), Vec::new()]);
     let few = steps(Limits { bytes: 9000, ..Limits::PAGE });
     assert!(few.iter().flatten().count() <= 10 && few[0].len() >= 3 && few[0].last() == Some(&100), "{few:?}");
+}
+
+/// What cannot be shown is told, and the other images are there.
+#[test]
+fn damaged_samples_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = runs().remove(0);
+    for step in 0..4 {
+        let file = dir.path().join(format!("{step}.png"));
+        let bytes = Picture { width: 40, height: 40, channels: 1, data: vec![9; 1600] }.write(&file).unwrap();
+        if step == 2 {
+            std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        }
+        run.samples.push((step, file));
+    }
+    let runs = [run];
+    let data = &report_data(&runs, &[], Limits::PAGE).runs[0];
+    assert_eq!(data.samples.iter().map(|sample| sample.step).collect::<Vec<_>>(), [0, 1, 3]);
+    assert_eq!(data.all_samples, 3);
+    let [note] = &data.notes[..] else { panic!("{:?}", data.notes) };
+    assert!(note.starts_with("a sample image is left out: ") && note.contains("2.png cannot be read: "), "{note}");
+    std::fs::remove_file(dir.path().join("3.png")).unwrap();
+    let data = &report_data(&runs, &[], Limits::PAGE).runs[0];
+    assert!(data.notes[0].starts_with("2 sample images are left out, the first of them because "), "{:?}", data.notes);
+    assert_eq!(report_data(&runs, &[], Limits::ALL).runs[0].samples.len(), 4, "names alone");
 }
