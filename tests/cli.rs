@@ -685,7 +685,92 @@ fn labels_out_of_range_are_refused() {
     safetensors::serialize_to_file(tensors, None, &dir.path().join("in")).unwrap();
     let args = ["run", "lenet", "evaluate", "--set", "batch=2", "--inputs", "in", "--outputs", "out"];
     let err = fail(dir.path(), 1, &args);
-    assert!(err.contains("`labels` has an element 10: all must be below 10"), "{err}");
+    assert!(err.contains("`labels` has 10 at [1]: its elements are indices, whole numbers from 0 to 9"), "{err}");
+}
+
+/// Images by class, where a class is a row of a table.
+const BY_CLASS: &str = r#"Program(
+    name: "by-class",
+    sizes: { "batch": 2, "classes": 10 },
+    networks: {
+        "embedding": Network(input: [], layers: [Embedding("classes", 4)]),
+        "generator": Network(input: [4], layers: [Dense(4), Tanh(), Reshape([1, 2, 2])]),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "real": Images(["batch", 1, 2, 2]), "labels": Labels(["batch"]) },
+            steps: [
+                Let("fake", Call("generator", Call("embedding", "labels", Training), Training)),
+                Let("loss", Mean(Abs(Sub("real", "fake")))),
+                Minimise("loss", ["generator", "embedding"], Adam(lr: 1e-2)),
+                Average("generator", 0.9),
+            ],
+            outputs: ["loss"],
+        ),
+        "sample": Entry(
+            inputs: { "noise": Tensor([4]), "labels": Labels([4]) },
+            steps: [
+                Let("class", Add(Call("embedding", ToReal("labels"), Inference), Reshape("noise", [4, 1]))),
+                Let("images", Call("generator", "class", Inference)),
+            ],
+            outputs: ["images"],
+        ),
+        "rows": Entry(
+            inputs: { "table": Tensor([3, 2]), "i": Tensor([2, 2]), "j": Tensor([2]) },
+            steps: [Let("of_i", Gather("table", "i")), Let("of_j", Call("embedding", "j", Inference))],
+            outputs: ["of_i", "of_j"],
+        ),
+    },
+)"#;
+
+fn npy(of_type: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{of_type}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+/// A class that a table has no row for would be a row of zeros, without a word.
+#[test]
+fn classes_out_of_a_table_are_refused() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.ron"), BY_CLASS).unwrap();
+    fs::write(dir.path().join("x_train.npy"), npy("|u1", "False", "(4, 2, 2)", &[9; 16])).unwrap();
+    let train = |labels: &[u8]| {
+        fs::write(dir.path().join("y_train.npy"), npy("|u1", "False", "(4,)", labels)).unwrap();
+        run(dir.path(), &["train", "p.ron", "--data", "x_train.npy", "--steps", "2"])
+    };
+    let err = text(&train(&[0, 9, 13, 1]).stderr);
+    assert!(err.contains("it has labels up to 13, the program expects `labels` below 10"), "{err}");
+    let trained = train(&[0, 9, 3, 1]);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let sample = |label| ["sample", "--checkpoint", "runs/by-class-001", "--label", label, "-o", "a.png"];
+    succeed(dir.path(), &sample("9"));
+    let err = fail(dir.path(), 1, &sample("10"));
+    assert!(err.contains("has no class 10: labels are from 0 to 9"), "{err}");
+
+    let rows = |i: [f32; 4], j: [f32; 2]| {
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let [table, i, j] = [bytes(&[0.5; 6]), bytes(&i), bytes(&j)];
+        let view = |shape: &[usize], bytes| {
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap()
+        };
+        let tensors = [("table", view(&[3, 2], &table)), ("i", view(&[2, 2], &i)), ("j", view(&[2], &j))];
+        safetensors::serialize_to_file(tensors, None, &dir.path().join("in")).unwrap();
+        text(&run(dir.path(), &["run", "p.ron", "rows", "--inputs", "in", "--outputs", "out"]).stderr)
+    };
+    assert_eq!(rows([-3.0, 2.0, 0.0, 1.0], [0.0, 9.0]), "");
+    for (i, j, told) in [
+        ([0.0, 1.0, 3.0, 0.0], [0.0; 2], "`i` has 3 at [1, 0]: its elements are indices, whole numbers from -3 to 2"),
+        ([0.0, -4.0, 0.0, 0.0], [0.0; 2], "`i` has -4 at [0, 1]"),
+        ([0.0, 0.0, 0.0, 1.5], [0.0; 2], "`i` has 1.5 at [1, 1]"),
+        ([f32::NAN, 0.0, 0.0, 0.0], [0.0; 2], "`i` has NaN at [0, 0]"),
+        ([0.0; 4], [0.0, -1.0], "`j` has -1 at [1]: its elements are indices, whole numbers from 0 to 9"),
+    ] {
+        let err = rows(i, j);
+        assert!(err.contains(told), "{err}");
+    }
+    succeed(dir.path(), &["inputs", "p.ron", "rows", "--example", "example"]);
+    succeed(dir.path(), &["run", "p.ron", "rows", "--inputs", "example", "--outputs", "out"]);
+    succeed(dir.path(), &["profile", "p.ron", "--steps", "1"]);
 }
 
 /// The state of a run instead of the initial one, also for a network by itself.

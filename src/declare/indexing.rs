@@ -1,6 +1,7 @@
 //! Operations by index: one-hot vectors, the places of the largest, gathering and scattering. Indices are labels, or
 //! whole numbers in f32; what is chosen is a selection under a mask, so that a chosen element keeps its bits and passes
-//! its gradient on, and others, also infinite ones, play no part.
+//! its gradient on, and others, also infinite ones, play no part. An index that no place has chooses nothing, which is 0;
+//! where it comes from an input it is refused before the entry runs ([`super::limits`]).
 //!
 //! Every index is compared with every place, in one sweep that keeps nothing: the work grows with their product. For large tables
 //! networks have `Embedding`, a matrix product.
@@ -9,7 +10,7 @@ use super::diagnostic::Span;
 use super::nodes::Nodes;
 use super::ops::Expand;
 use super::rows::{Arg, Kind, Param, Row, rows};
-use crate::ir::{DType, NodeId, Op, ReduceKind, Type};
+use crate::ir::{NodeId, Op, ReduceKind, Type};
 use crate::scalar::ScalarOp;
 
 rows! {
@@ -25,7 +26,7 @@ rows! {
     /// The index of the smallest element along a dimension, as a number; of several the first, or the `last`.
     ArgMin(x: Value, axis: Dimension = 0, keepdims: Flag = true, last: Flag = false), r#"ArgMin("x", -1, false)"# =>
         n.arg_extreme(x, axis, (false, keepdims, last), at.span);
-    /// The slices of x that have these indices along a dimension, which the dimensions of `indices` replace.
+    /// Slices of x by index, whose dimensions replace that of x; zeros where a computed index is out of range.
     Gather(x: Value, indices: Value, axis: Dimension = 0), r#"Gather("x", "labels", 1)"# =>
         n.gather(x, indices, axis, at.span);
     /// For each index the element of x in the same place in all dimensions but one, where the index says which.
@@ -52,8 +53,9 @@ const REDUCTIONS: &[&str] = &["None", "Add", "Mul", "Max", "Min"];
 impl Nodes<'_> {
     /// Indices as real numbers; negative ones count from the end.
     fn indices(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
-        if self.ty(x).dtype == DType::U32 {
-            self.limit_labels(x, size);
+        let is_real = self.ty(x).dtype.is_real();
+        self.limit_indices(x, size, is_real);
+        if !is_real {
             return self.apply(ScalarOp::ToReal, &[x], span);
         }
         let is_negative = self.with(ScalarOp::Lt, x, 0.0, span)?;
