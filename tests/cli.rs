@@ -773,6 +773,17 @@ fn classes_out_of_a_table_are_refused() {
     succeed(dir.path(), &["profile", "p.ron", "--steps", "1"]);
 }
 
+/// One mistake in a network is one error, whatever uses the network after it.
+#[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let dir = TempDir::new().unwrap();
+    let odd = BY_CLASS.replace("Embedding(\"classes\", 4)", "Embedding(\"classes\", 4), Dense(\"none\")");
+    let odd = odd.replace("Average(\"generator\"", "Average(\"embedding\"");
+    fs::write(dir.path().join("p.ron"), odd).unwrap();
+    let err = fail(dir.path(), 1, &["compile", "p.ron"]);
+    assert!(err.contains("none") && !err.contains("to average") && !err.contains("does not depend"), "{err}");
+}
+
 /// The state of a run instead of the initial one, also for a network by itself.
 #[test]
 fn entries_and_networks_run_on_the_state_of_a_run() {

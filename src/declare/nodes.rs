@@ -49,6 +49,8 @@ pub struct Nodes<'l> {
     streams: BTreeSet<String>,
     /// What groups of probes are called.
     probes: BTreeSet<String>,
+    /// Networks that were called and could not be expanded: what misses them then is no mistake of its own.
+    pub(super) broken: BTreeSet<String>,
     /// How many weights are normalised.
     pub(super) normalised: usize,
     /// See [`Nodes::descend`].
@@ -77,6 +79,7 @@ impl<'l> Nodes<'l> {
             scopes: BTreeSet::new(),
             streams: BTreeSet::new(),
             probes: BTreeSet::new(),
+            broken: BTreeSet::new(),
             normalised: 0,
             expansions: 0,
             added: 0,
