@@ -1376,6 +1376,24 @@ fn models_go_elsewhere_and_come_back() {
     assert!(err.contains("cut.safetensors") && err.contains("truncated"), "{err}");
     fail(path, 2, &["import", "a.safetensors", "-o", "runs/v"]);
     assert!(!path.join("runs/v").exists());
+
+    // One network, into a run that differs in all.
+    succeed(
+        path,
+        &["train", "mlp-gan", "--seed", "9", "--steps", "2", "--set", "batch=8", "--data", "embedded", "--name", "z"],
+    );
+    succeed(path, &["export", "runs/a", "--network", "generator", "-o", "g.safetensors"]);
+    let err = fail(path, 1, &["import", "g.safetensors", "--into", "runs/z", "-o", "runs/v"]);
+    assert!(err.contains("say which by --network generator"), "{err}");
+    let import = ["import", "g.safetensors", "--network", "generator", "--into", "runs/z", "-o", "runs/mixed"];
+    assert!(succeed(path, &import).contains("all of the other networks is as in runs/z"));
+    for (of, network) in [("a", "generator"), ("z", "discriminator")] {
+        for (run, file) in [(of, "x.safetensors"), ("mixed", "y.safetensors")] {
+            succeed(path, &["export", &format!("runs/{run}"), "--network", network, "-o", file]);
+        }
+        assert_eq!(fs::read(path.join("x.safetensors")).unwrap(), fs::read(path.join("y.safetensors")).unwrap());
+    }
+    succeed(path, &["train", "--offline", "--resume", "runs/mixed", "--steps", "1"]);
 }
 
 #[test]
