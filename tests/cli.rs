@@ -231,6 +231,37 @@ fn arrays_and_cifar_10_are_trained_on() {
     assert!(error.contains("images.npy: ") && error.contains("numpy.save"), "{error}");
 }
 
+/// Of any type, order and rank; what is something else is called by its name.
+#[test]
+fn arrays_of_every_kind_are_data() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let doubles: Vec<u8> = (0..2 * 784).flat_map(|i| (f64::from(i % 7) / 6.0).to_le_bytes()).collect();
+    fs::write(at("d.npy"), npy("<f8", "True", "(2, 28, 28)", &doubles)).unwrap();
+    let out = succeed(dir.path(), &["data", "show", "d.npy"]);
+    assert!(out.contains("28×28 pixels, grey") && out.contains("are read as from 0 to 1"), "{out}");
+    let idx = |code: u8, dims: &[u32], data: &[u8]| {
+        let dims: Vec<u8> = dims.iter().flat_map(|d| d.to_be_bytes()).collect();
+        [&[0, 0, code, (dims.len() / 4) as u8], &dims[..], data].concat()
+    };
+    fs::write(at("rows"), idx(0x0b, &[16, 784], &[0, 7].repeat(16 * 784))).unwrap();
+    assert!(succeed(dir.path(), &["data", "show", "rows"]).contains("28×28 pixels, grey"));
+    succeed(dir.path(), &["train", "mlp-gan", "--data", "rows", "--offline", "--steps", "1", "--set", "batch=8"]);
+    fs::write(at("five"), idx(8, &[2, 1, 9, 8, 3], &[0; 2 * 9 * 8 * 3])).unwrap();
+    assert!(succeed(dir.path(), &["data", "show", "five"]).contains("9×8 pixels, RGB"));
+    image::GrayImage::new(4, 4).save(at("one.png")).unwrap();
+    fs::write(at("a.npz"), b"PK\x03\x04 and so on").unwrap();
+    for (data, told) in [
+        ("one.png", "one.png is one picture: give the folder that holds the pictures, as in --data ."),
+        ("a.npz", "a.npz is a ZIP archive, of NumPy arrays: unpack it"),
+    ] {
+        for args in [&["data", "show", data][..], &["train", "--data", data, "--offline"]] {
+            let err = fail(dir.path(), 1, args);
+            assert!(err.contains(told), "{err}");
+        }
+    }
+}
+
 /// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.
 #[test]
 fn pictures_are_made_of_a_run() {
