@@ -262,6 +262,17 @@ fn arrays_of_every_kind_are_data() {
     }
 }
 
+/// What keeps a folder of pictures from being of use is named.
+#[test]
+fn folders_of_no_use_say_why() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir_all(at("broken")).unwrap();
+    fs::write(at("broken/x.png"), "no picture").unwrap();
+    let err = fail(dir.path(), 1, &["data", "show", "broken"]);
+    assert!(err.contains("has no picture that can be used: 1 of 1 files cannot be used: x.png ("), "{err}");
+}
+
 /// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.
 #[test]
 fn pictures_are_made_of_a_run() {

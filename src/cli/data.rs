@@ -239,6 +239,9 @@ fn show_pictures(path: &Path, survey: Survey, args: &ShowArgs) -> Result<ExitCod
     if let (true, Some(skipped)) = (args.strict, &survey.skipped) {
         bail!("{}: {skipped}; without --strict they are skipped", path.display());
     }
+    if let (0, Some(skipped)) = (survey.train, &survey.skipped) {
+        bail!("{} has no picture that can be used: {skipped}", path.display());
+    }
     let summary = survey.summary;
     let (names, counts): (Vec<String>, Vec<usize>) = survey.classes.iter().flatten().cloned().unzip();
     let has_classes = survey.classes.is_some();
