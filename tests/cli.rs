@@ -267,10 +267,20 @@ fn arrays_of_every_kind_are_data() {
 fn folders_of_no_use_say_why() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
-    fs::create_dir_all(at("broken")).unwrap();
+    for folder in ["broken", "photos/a", "photos/b"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
     fs::write(at("broken/x.png"), "no picture").unwrap();
     let err = fail(dir.path(), 1, &["data", "show", "broken"]);
     assert!(err.contains("has no picture that can be used: 1 of 1 files cannot be used: x.png ("), "{err}");
+    for name in ["photos/a/1.png", "photos/b/2.png", "photos/stray.png"] {
+        image::GrayImage::new(28, 28).save(at(name)).unwrap();
+    }
+    let told = "stray.png lies beside sub-folders, so these are not taken for classes: move it into one, or away";
+    assert!(succeed(dir.path(), &["data", "show", "photos"]).contains(told));
+    // Three pictures are fewer than a batch of 64, which is not what is wrong here.
+    let err = fail(dir.path(), 1, &["train", "cgan", "--data", "photos", "--offline"]);
+    assert!(err.contains(&format!("it has no labels, which `labels` takes ({told})")), "{err}");
 }
 
 /// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.

@@ -88,6 +88,8 @@ pub struct Dataset {
     pub classes: Option<Vec<String>>,
     /// What was done to the images and what was left out: sentences without a full stop.
     pub notes: Vec<String>,
+    /// Why there are no labels, where something that could be changed is the cause.
+    pub unlabelled: Option<String>,
     /// The training images.
     pub train: Split,
     /// The test images, of the same size.
@@ -471,7 +473,7 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
         other_format(path)?;
         let mut notes = Vec::new();
         let (train, _) = images(path, fit.wanted, &mut notes)?;
-        Ok(Dataset { name, source, why, classes: None, notes, train, test: None })
+        Ok(Dataset { name, source, why, classes: None, notes, unlabelled: None, train, test: None })
     } else {
         Err(DataError::NotFound(path.to_owned()))
     }
@@ -541,7 +543,7 @@ fn folder(dir: &Path, name: String, source: Source, why: String, wanted: Option<
     };
     let test = split(dir, [STEMS[2], STEMS[3]], wanted, &mut notes)?;
     notes.dedup();
-    Ok(Dataset { name, source, why, classes: None, notes, train, test })
+    Ok(Dataset { name, source, why, classes: None, notes, unlabelled: None, train, test })
 }
 
 /// Reads images and, where they are there, their labels.
