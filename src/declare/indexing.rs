@@ -16,7 +16,7 @@ use crate::scalar::ScalarOp;
 rows! {
     /// Operations by index.
     INDEXING: Expand; |n, at|
-    /// Labels as vectors along a new dimension, of `classes` elements: `on` at the label, else `off`.
+    /// Labels or numbers as vectors along a new dimension, of `classes` elements: `on` at the label, else `off`.
     OneHot(labels: Value, classes: Size, axis: Dimension = -1, off: Number = 0.0, on: Number = 1.0),
         r#"OneHot("labels", 10)"# =>
         n.one_hot(labels, classes, (axis, off, on), at.span);
@@ -53,9 +53,13 @@ const REDUCTIONS: &[&str] = &["None", "Add", "Mul", "Max", "Min"];
 impl Nodes<'_> {
     /// Indices as real numbers; negative ones count from the end.
     fn indices(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
-        let is_real = self.ty(x).dtype.is_real();
-        self.limit_indices(x, size, is_real);
-        if !is_real {
+        self.limit_indices(x, size, true);
+        self.from_the_start(x, size, span)
+    }
+
+    /// As real numbers, those that count from the end by what they are from the start.
+    fn from_the_start(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
+        if !self.ty(x).dtype.is_real() {
             return self.apply(ScalarOp::ToReal, &[x], span);
         }
         let is_negative = self.with(ScalarOp::Lt, x, 0.0, span)?;
@@ -93,7 +97,8 @@ impl Nodes<'_> {
         let mut shape = self.shape(labels).to_vec();
         let axis = self.axis(axis, shape.len() + 1, span)?;
         shape.insert(axis, 1);
-        let labels = self.indices(labels, classes, span)?;
+        self.limit_labels(labels, classes);
+        let labels = self.from_the_start(labels, classes, span)?;
         let labels = self.add(Op::Reshape { to: shape }, &[labels], "labels", span)?;
         let mask = self.is_index(labels, classes, axis, span)?;
         if (off, on) == (0.0, 1.0) {

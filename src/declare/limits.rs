@@ -2,7 +2,7 @@
 //! the inputs, through all that only moves or converts values. An index that is computed has no bound.
 
 use super::nodes::Nodes;
-use crate::ir::{Graph, NodeId, Op};
+use crate::ir::{Graph, NodeId, Op, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,17 +25,33 @@ impl Bound {
     }
 }
 
-/// The bounds that were found so far.
+/// The bounds of labels, and those of numbers, which may mean something out of range too.
 #[derive(Debug, Default)]
 pub struct Limits {
+    labels: Found,
+    numbers: Found,
+}
+
+impl Limits {
+    /// The bound of each input.
+    pub fn of_inputs(self, graph: &Graph) -> BTreeMap<String, Bound> {
+        let mut bounds = self.numbers.of_inputs(graph, |ty| ty.dtype.is_real());
+        bounds.extend(self.labels.of_inputs(graph, |ty| !ty.dtype.is_real()));
+        bounds
+    }
+}
+
+/// The bounds that were found so far.
+#[derive(Debug, Default)]
+struct Found {
     bounds: BTreeMap<NodeId, Bound>,
     /// Slices that have a bound, by what they are taken of.
     slices: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
 
-impl Limits {
+impl Found {
     /// Says that the values of `x` are indices within a bound.
-    pub fn add(&mut self, graph: &Graph, x: NodeId, bound: Bound) {
+    fn add(&mut self, graph: &Graph, x: NodeId, bound: Bound) {
         let mut stack = vec![(x, bound)];
         while let Some((x, mut bound)) = stack.pop() {
             if let Some(&other) = self.bounds.get(&x) {
@@ -65,9 +81,9 @@ impl Limits {
         }
     }
 
-    /// The bound of each input: where all of a value is taken in slices, each of which has a bound, it has the widest of
+    /// The bound of each input of some types: where all of a value is taken in slices, each of which has a bound, it has the widest of
     /// them.
-    pub fn of_inputs(mut self, graph: &Graph) -> BTreeMap<String, Bound> {
+    fn of_inputs(mut self, graph: &Graph, is_wanted: fn(&Type) -> bool) -> BTreeMap<String, Bound> {
         // Operands come before what is made of them, so the slices of what comes last are all known.
         while let Some((whole, slices)) = self.slices.pop_last() {
             if let Some(bound) = self.bound_of_whole(graph, whole, &slices) {
@@ -75,7 +91,7 @@ impl Limits {
             }
         }
         let named = self.bounds.iter().filter_map(|(&node, &bound)| match graph.op(node) {
-            Op::Input { name, .. } => Some((name.clone(), bound)),
+            Op::Input { name, ty } if is_wanted(ty) => Some((name.clone(), bound)),
             _ => None,
         });
         named.collect()
@@ -113,7 +129,13 @@ impl Limits {
 impl Nodes<'_> {
     /// Says that values of `x` are taken for indices of `places` places; `from_end`: or for negative ones, from the end.
     pub fn limit_indices(&mut self, x: NodeId, places: usize, from_end: bool) {
-        self.limits.add(&self.graph, x, Bound { below: places, from_end });
+        self.limits.numbers.add(&self.graph, x, Bound { below: places, from_end });
+        self.limit_labels(x, places);
+    }
+
+    /// Says that labels in `x` are below `classes`, where numbers may be something else.
+    pub fn limit_labels(&mut self, x: NodeId, classes: usize) {
+        self.limits.labels.add(&self.graph, x, Bound { below: classes, from_end: false });
     }
 }
 
@@ -181,13 +203,20 @@ mod tests {
         }
     }
 
+    /// ONNX has vectors without a 1 for them.
+    #[test]
+    fn numbers_that_are_no_class_have_vectors_too() {
+        assert_eq!(bound("Tensor([4])", r#"OneHot("x", 5)"#), None);
+        assert_eq!(bound("Tensor([4])", r#"Add(Sum(Gather("table", "x")), OneHot("x", 5))"#), Some((7, true)));
+    }
+
     /// The other numbers of an input may be something else.
     #[test]
     fn slices_bind_the_whole_only_together() {
         let first = r#"Gather("table", Slice("x", [0], [2]))"#;
-        let second = r#"OneHot(Slice("x", [2], [4]), 3)"#;
+        let second = r#"Gather(Slice("table", [0], [3]), Slice("x", [2], [4]))"#;
         assert_eq!(bound("Tensor([4])", first), None);
-        assert_eq!(bound("Tensor([4])", &format!("Add(Sum({first}), {second})")), Some((7, true)));
+        assert_eq!(bound("Tensor([4])", &format!("Add({first}, {second})")), Some((7, true)));
         let (a, b) = (r#"Slice("x", [0, 0], [4, 1])"#, r#"Slice("x", [0, 1], [2, 2])"#);
         let both = format!(r#"Add(Sum(Gather("table", {a})), Sum(Gather("table", {b})))"#);
         assert_eq!(bound("Tensor([4, 2])", &both), None);
