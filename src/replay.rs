@@ -60,8 +60,8 @@ pub enum ReplayError {
     UnknownName { entry: String, name: String, hint: String },
     #[error("`{name}` must be {expected}, got {found}")]
     WrongType { name: String, expected: Type, found: Type },
-    #[error("`{name}` has an element {found}: all must be below {below}, the number of classes")]
-    OutOfRange { name: String, found: u32, below: usize },
+    #[error("`{name}` has {found} at {place:?}: its elements are indices, whole numbers from {least} to {most}")]
+    OutOfRange { name: String, found: f64, place: Vec<usize>, least: i64, most: i64 },
     #[error("{} must be given: `{entry}` has no other source for {}", names.join(", "), if names.len() == 1 { "it" } else { "them" })]
     Missing { entry: String, names: Vec<String> },
     #[error("`{name}` is given for some steps only: {missing} is missing")]
@@ -162,6 +162,24 @@ fn without_step(name: &str) -> &str {
     }
 }
 
+/// Refuses what is no index where an input takes indices: it would choose nothing, without a word.
+fn check_indices(name: &str, input: &InputDecl, value: &Value<f64>) -> Result<(), ReplayError> {
+    let Some(below) = input.below.and_then(|below| i64::try_from(below).ok()) else { return Ok(()) };
+    let (least, most) = (if input.from_end { -below } else { 0 }, below - 1);
+    let is_index = |&x: &f64| x.fract() == 0.0 && least as f64 <= x && x <= most as f64;
+    let wrong = match &value.data {
+        Data::U32(values) => values.iter().map(|&x| f64::from(x)).enumerate().find(|(_, x)| !is_index(x)),
+        Data::Real(values) => values.iter().copied().enumerate().find(|(_, x)| !is_index(x)),
+    };
+    let Some((mut element, found)) = wrong else { return Ok(()) };
+    let mut place = Vec::new();
+    for &size in value.ty().shape.iter().rev() {
+        place.insert(0, element % size);
+        element /= size;
+    }
+    Err(ReplayError::OutOfRange { name: name.to_string(), found, place, least, most })
+}
+
 impl Replay {
     /// Checks what is given against what the entry takes. A tensor called `name@2` is `name` in the third step
     /// only.
@@ -176,11 +194,8 @@ impl Replay {
         let takes = |n: &&Name| matches!(n.kind, NameKind::Input | NameKind::State | NameKind::Draw);
         for (name, value) in &given {
             let base = without_step(name);
-            let below = found.inputs.iter().find(|i| i.name == base || i.name == *name).and_then(|i| i.below);
-            if let (Some(below), Data::U32(values)) = (below, &value.data)
-                && let Some(&found) = values.iter().find(|&&v| v as usize >= below)
-            {
-                return Err(ReplayError::OutOfRange { name: name.clone(), found, below });
+            if let Some(input) = found.inputs.iter().find(|i| i.name == base || i.name == *name) {
+                check_indices(name, input, value)?;
             }
             let Some(expected) = names.iter().filter(takes).find(|n| n.name == base || n.name == *name) else {
                 let candidates = names.iter().filter(takes).map(|n| n.name.as_str());
@@ -239,6 +254,7 @@ impl Replay {
                     ty: ty.clone(),
                     feed: Feed::Caller,
                     below: None,
+                    from_end: false,
                     meaning,
                 });
             }

@@ -159,6 +159,18 @@ impl Bf16 {
     }
 }
 
+/// The number that 16 bits are in IEEE 754's binary16.
+pub fn half_to_f32(bits: u16) -> f32 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
 /// [`Bf16::from_f32`] as the f32 of the same value.
 #[inline(always)]
 pub fn round_to_bf16(value: f32) -> f32 {
@@ -395,6 +407,17 @@ impl<'t> TensorMut<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_are_read_exactly() {
+        for (bits, value) in
+            [(0x3c00, 1.0), (0xc000, -2.0), (1, 2f32.powi(-24)), (0x7bff, 65504.0), (0x3555, 0.333_251_95)]
+        {
+            assert_eq!(half_to_f32(bits), value, "{bits:04x}");
+        }
+        assert_eq!(half_to_f32(0xfc00), f32::NEG_INFINITY);
+        assert!(half_to_f32(0x7c01).is_nan());
+    }
 
     #[test]
     fn elements_are_read_as_their_type_only() {

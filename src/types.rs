@@ -107,8 +107,11 @@ pub struct InputDecl {
     pub name: String,
     pub ty: Type,
     pub feed: Feed,
-    /// Integers must be below this, where the entry takes them for class numbers.
+    /// Where the entry takes it for indices, such as class numbers: the number of places. They are whole numbers from 0
+    /// on, below this.
     pub below: Option<usize>,
+    /// Whether its indices may be negative too, which count from the end.
+    pub from_end: bool,
     /// A human-readable sentence.
     pub meaning: String,
 }

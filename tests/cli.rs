@@ -231,6 +231,58 @@ fn arrays_and_cifar_10_are_trained_on() {
     assert!(error.contains("images.npy: ") && error.contains("numpy.save"), "{error}");
 }
 
+/// Of any type, order and rank; what is something else is called by its name.
+#[test]
+fn arrays_of_every_kind_are_data() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let doubles: Vec<u8> = (0..2 * 784).flat_map(|i| (f64::from(i % 7) / 6.0).to_le_bytes()).collect();
+    fs::write(at("d.npy"), npy("<f8", "True", "(2, 28, 28)", &doubles)).unwrap();
+    let out = succeed(dir.path(), &["data", "show", "d.npy"]);
+    assert!(out.contains("28×28 pixels, grey") && out.contains("are read as from 0 to 1"), "{out}");
+    let idx = |code: u8, dims: &[u32], data: &[u8]| {
+        let dims: Vec<u8> = dims.iter().flat_map(|d| d.to_be_bytes()).collect();
+        [&[0, 0, code, (dims.len() / 4) as u8], &dims[..], data].concat()
+    };
+    fs::write(at("rows"), idx(0x0b, &[16, 784], &[0, 7].repeat(16 * 784))).unwrap();
+    assert!(succeed(dir.path(), &["data", "show", "rows"]).contains("28×28 pixels, grey"));
+    succeed(dir.path(), &["train", "mlp-gan", "--data", "rows", "--offline", "--steps", "1", "--set", "batch=8"]);
+    fs::write(at("five"), idx(8, &[2, 1, 9, 8, 3], &[0; 2 * 9 * 8 * 3])).unwrap();
+    assert!(succeed(dir.path(), &["data", "show", "five"]).contains("9×8 pixels, RGB"));
+    image::GrayImage::new(4, 4).save(at("one.png")).unwrap();
+    fs::write(at("a.npz"), b"PK\x03\x04 and so on").unwrap();
+    for (data, told) in [
+        ("one.png", "one.png is one picture: give the folder that holds the pictures, as in --data ."),
+        ("a.npz", "a.npz is a ZIP archive, of NumPy arrays: unpack it"),
+    ] {
+        for args in [&["data", "show", data][..], &["train", "--data", data, "--offline"]] {
+            let err = fail(dir.path(), 1, args);
+            assert!(err.contains(told), "{err}");
+        }
+    }
+}
+
+/// What keeps a folder of pictures from being of use is named.
+#[test]
+fn folders_of_no_use_say_why() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["broken", "photos/a", "photos/b"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    fs::write(at("broken/x.png"), "no picture").unwrap();
+    let err = fail(dir.path(), 1, &["data", "show", "broken"]);
+    assert!(err.contains("has no picture that can be used: 1 of 1 files cannot be used: x.png ("), "{err}");
+    for name in ["photos/a/1.png", "photos/b/2.png", "photos/stray.png"] {
+        image::GrayImage::new(28, 28).save(at(name)).unwrap();
+    }
+    let told = "stray.png lies beside sub-folders, so these are not taken for classes: move it into one, or away";
+    assert!(succeed(dir.path(), &["data", "show", "photos"]).contains(told));
+    // Three pictures are fewer than a batch of 64, which is not what is wrong here.
+    let err = fail(dir.path(), 1, &["train", "cgan", "--data", "photos", "--offline"]);
+    assert!(err.contains(&format!("it has no labels, which `labels` takes ({told})")), "{err}");
+}
+
 /// Between seeds, larger, of the data and over the training: in each format, and never of what a program has not.
 #[test]
 fn pictures_are_made_of_a_run() {
@@ -707,7 +759,103 @@ fn labels_out_of_range_are_refused() {
     safetensors::serialize_to_file(tensors, None, &dir.path().join("in")).unwrap();
     let args = ["run", "lenet", "evaluate", "--set", "batch=2", "--inputs", "in", "--outputs", "out"];
     let err = fail(dir.path(), 1, &args);
-    assert!(err.contains("`labels` has an element 10: all must be below 10"), "{err}");
+    assert!(err.contains("`labels` has 10 at [1]: its elements are indices, whole numbers from 0 to 9"), "{err}");
+}
+
+/// Images by class, where a class is a row of a table.
+const BY_CLASS: &str = r#"Program(
+    name: "by-class",
+    sizes: { "batch": 2, "classes": 10 },
+    networks: {
+        "embedding": Network(input: [], layers: [Embedding("classes", 4)]),
+        "generator": Network(input: [4], layers: [Dense(4), Tanh(), Reshape([1, 2, 2])]),
+    },
+    entries: {
+        "train_step": Entry(
+            inputs: { "real": Images(["batch", 1, 2, 2]), "labels": Labels(["batch"]) },
+            steps: [
+                Let("fake", Call("generator", Call("embedding", "labels", Training), Training)),
+                Let("loss", Mean(Abs(Sub("real", "fake")))),
+                Minimise("loss", ["generator", "embedding"], Adam(lr: 1e-2)),
+                Average("generator", 0.9),
+            ],
+            outputs: ["loss"],
+        ),
+        "sample": Entry(
+            inputs: { "noise": Tensor([4]), "labels": Labels([4]) },
+            steps: [
+                Let("class", Add(Call("embedding", ToReal("labels"), Inference), Reshape("noise", [4, 1]))),
+                Let("images", Call("generator", "class", Inference)),
+            ],
+            outputs: ["images"],
+        ),
+        "rows": Entry(
+            inputs: { "table": Tensor([3, 2]), "i": Tensor([2, 2]), "j": Tensor([2]) },
+            steps: [Let("of_i", Gather("table", "i")), Let("of_j", Call("embedding", "j", Inference))],
+            outputs: ["of_i", "of_j"],
+        ),
+    },
+)"#;
+
+fn npy(of_type: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{of_type}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+/// A class that a table has no row for would be a row of zeros, without a word.
+#[test]
+fn classes_out_of_a_table_are_refused() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("p.ron"), BY_CLASS).unwrap();
+    fs::write(dir.path().join("x_train.npy"), npy("|u1", "False", "(4, 2, 2)", &[9; 16])).unwrap();
+    let train = |labels: &[u8]| {
+        fs::write(dir.path().join("y_train.npy"), npy("|u1", "False", "(4,)", labels)).unwrap();
+        run(dir.path(), &["train", "p.ron", "--data", "x_train.npy", "--steps", "2"])
+    };
+    let err = text(&train(&[0, 9, 13, 1]).stderr);
+    assert!(err.contains("it has labels up to 13, the program expects `labels` below 10"), "{err}");
+    let trained = train(&[0, 9, 3, 1]);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let sample = |label| ["sample", "--checkpoint", "runs/by-class-001", "--label", label, "-o", "a.png"];
+    succeed(dir.path(), &sample("9"));
+    let err = fail(dir.path(), 1, &sample("10"));
+    assert!(err.contains("has no class 10: labels are from 0 to 9"), "{err}");
+
+    let rows = |i: [f32; 4], j: [f32; 2]| {
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let [table, i, j] = [bytes(&[0.5; 6]), bytes(&i), bytes(&j)];
+        let view = |shape: &[usize], bytes| {
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap()
+        };
+        let tensors = [("table", view(&[3, 2], &table)), ("i", view(&[2, 2], &i)), ("j", view(&[2], &j))];
+        safetensors::serialize_to_file(tensors, None, &dir.path().join("in")).unwrap();
+        text(&run(dir.path(), &["run", "p.ron", "rows", "--inputs", "in", "--outputs", "out"]).stderr)
+    };
+    assert_eq!(rows([-3.0, 2.0, 0.0, 1.0], [0.0, 9.0]), "");
+    for (i, j, told) in [
+        ([0.0, 1.0, 3.0, 0.0], [0.0; 2], "`i` has 3 at [1, 0]: its elements are indices, whole numbers from -3 to 2"),
+        ([0.0, -4.0, 0.0, 0.0], [0.0; 2], "`i` has -4 at [0, 1]"),
+        ([0.0, 0.0, 0.0, 1.5], [0.0; 2], "`i` has 1.5 at [1, 1]"),
+        ([f32::NAN, 0.0, 0.0, 0.0], [0.0; 2], "`i` has NaN at [0, 0]"),
+        ([0.0; 4], [0.0, -1.0], "`j` has -1 at [1]: its elements are indices, whole numbers from 0 to 9"),
+    ] {
+        let err = rows(i, j);
+        assert!(err.contains(told), "{err}");
+    }
+    succeed(dir.path(), &["inputs", "p.ron", "rows", "--example", "example"]);
+    succeed(dir.path(), &["run", "p.ron", "rows", "--inputs", "example", "--outputs", "out"]);
+    succeed(dir.path(), &["profile", "p.ron", "--steps", "1"]);
+}
+
+/// One mistake in a network is one error, whatever uses the network after it.
+#[test]
+fn what_follows_from_a_mistake_is_not_told() {
+    let dir = TempDir::new().unwrap();
+    let odd = BY_CLASS.replace("Embedding(\"classes\", 4)", "Embedding(\"classes\", 4), Dense(\"none\")");
+    let odd = odd.replace("Average(\"generator\"", "Average(\"embedding\"");
+    fs::write(dir.path().join("p.ron"), odd).unwrap();
+    let err = fail(dir.path(), 1, &["compile", "p.ron"]);
+    assert!(err.contains("none") && !err.contains("to average") && !err.contains("does not depend"), "{err}");
 }
 
 /// The state of a run instead of the initial one, also for a network by itself.
@@ -1309,6 +1457,24 @@ fn models_go_elsewhere_and_come_back() {
     assert!(err.contains("cut.safetensors") && err.contains("truncated"), "{err}");
     fail(path, 2, &["import", "a.safetensors", "-o", "runs/v"]);
     assert!(!path.join("runs/v").exists());
+
+    // One network, into a run that differs in all.
+    succeed(
+        path,
+        &["train", "mlp-gan", "--seed", "9", "--steps", "2", "--set", "batch=8", "--data", "embedded", "--name", "z"],
+    );
+    succeed(path, &["export", "runs/a", "--network", "generator", "-o", "g.safetensors"]);
+    let err = fail(path, 1, &["import", "g.safetensors", "--into", "runs/z", "-o", "runs/v"]);
+    assert!(err.contains("say which by --network generator"), "{err}");
+    let import = ["import", "g.safetensors", "--network", "generator", "--into", "runs/z", "-o", "runs/mixed"];
+    assert!(succeed(path, &import).contains("all of the other networks is as in runs/z"));
+    for (of, network) in [("a", "generator"), ("z", "discriminator")] {
+        for (run, file) in [(of, "x.safetensors"), ("mixed", "y.safetensors")] {
+            succeed(path, &["export", &format!("runs/{run}"), "--network", network, "-o", file]);
+        }
+        assert_eq!(fs::read(path.join("x.safetensors")).unwrap(), fs::read(path.join("y.safetensors")).unwrap());
+    }
+    succeed(path, &["train", "--offline", "--resume", "runs/mixed", "--steps", "1"]);
 }
 
 #[test]

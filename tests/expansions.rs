@@ -336,7 +336,10 @@ fn an_embedding_gives_the_row_of_each_class_and_learns_it_alone() {
         ("labels".to_string(), Value::u32([4], labels.to_vec())),
         ("net/0-embedding/weight".to_string(), table.clone()),
     ];
-    let found = run(text, &given.into());
+    let given = given.into();
+    let found = run(text, &given);
+    // Labels are taken as they are, too.
+    assert_eq!(run(&text.replace("ToReal(\"labels\")", "\"labels\""), &given), found);
     let rows: Vec<f64> =
         labels.iter().flat_map(|&l| (0..3).map(move |i| (l as usize, i))).map(|(l, i)| at(&table, &[l, i])).collect();
     assert_eq!(found["result"].to_f64(), rows);

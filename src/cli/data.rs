@@ -18,6 +18,10 @@ use std::process::ExitCode;
 /// Show, fetch and verify data sets
 ///
 /// Sets are looked for in the folder that $GCC_GAN_DATA names, then in the user's cache folder.
+///
+/// Arrays (NPY, IDX) are [count, height, width], with 1 or 3 channels before or behind height and width, or [count, pixels].
+/// Their elements are whole numbers from 0 to 255, or floats: from 0 to 1 where all are, else from -1 to 1 where all are, else
+/// from 0 to 255. Labels are whole numbers from 0 to 255, one for each image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -245,6 +249,9 @@ fn classes(counts: &[usize], names: Option<&[String]>) -> String {
 fn show_pictures(path: &Path, survey: Survey, args: &ShowArgs) -> Result<ExitCode> {
     if let (true, Some(skipped)) = (args.strict, &survey.skipped) {
         bail!("{}: {skipped}; without --strict they are skipped", path.display());
+    }
+    if let (0, Some(skipped)) = (survey.train, &survey.skipped) {
+        bail!("{} has no picture that can be used: {skipped}", path.display());
     }
     let summary = survey.summary;
     let (names, counts): (Vec<String>, Vec<usize>) = survey.classes.iter().flatten().cloned().unzip();

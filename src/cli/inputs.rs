@@ -97,10 +97,10 @@ fn example(module: &Module, entry: &str) -> Tensors {
     inputs
         .map(|input| {
             let (stream, count, shape) = (stream_hash(&input.name), input.ty.elements(), input.ty.shape.clone());
+            let index = |i| i % input.below.unwrap_or(1);
             let value = match (input.ty.dtype, input.feed) {
-                (DType::U32, _) => {
-                    Value::u32(shape, (0..count).map(|i| (i % input.below.unwrap_or(1)) as u32).collect())
-                }
+                (DType::U32, _) => Value::u32(shape, (0..count).map(|i| index(i) as u32).collect()),
+                (_, _) if input.below.is_some() => Value::real(shape, (0..count).map(|i| index(i) as f64).collect()),
                 (_, Feed::Images) => {
                     let uniform = |i| 2.0 * philox::uniform([0, 0], 0, stream, i as u64) - 1.0;
                     Value::real(shape, (0..count).map(uniform).collect())

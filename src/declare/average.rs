@@ -13,6 +13,9 @@ impl Nodes<'_> {
     /// `ExponentialMovingAverage` has it: else what a network was at first outlives some thousand steps.
     pub fn average_network(&mut self, network: &str, decay: (f64, bool), span: Span, at: Span) -> Option<()> {
         let parameters = self.parameters_of(network);
+        if parameters.is_empty() && self.broken.contains(network) {
+            return None;
+        }
         if parameters.is_empty() {
             let diagnostic =
                 Diagnostic::new("no-parameters", format!("no parameters of `{network}` are there to average"))

@@ -158,7 +158,7 @@ impl<'l, 'n> EntryLowering<'l, 'n> {
             return None;
         }
         let meaning = input.meaning.unwrap_or(meaning).to_string();
-        let decl = InputDecl { name, ty: Type::new(dtype, shape), feed, below: None, meaning };
+        let decl = InputDecl { name, ty: Type::new(dtype, shape), feed, below: None, from_end: false, meaning };
         self.expressions.nodes().input(decl, input.span)
     }
 

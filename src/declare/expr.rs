@@ -529,7 +529,11 @@ impl<'l, 'n> Expressions<'l, 'n> {
         let x = self.expr(x);
         let (name, _) = self.network_name(network)?;
         let network = self.program.network(name)?;
-        self.network(network, x?, mode?, span)
+        let value = x.zip(mode).and_then(|(x, mode)| self.network(network, x, mode, span));
+        if value.is_none() {
+            self.nodes().broken.insert(name.to_string());
+        }
+        value
     }
 
     /// The name of a network that there is, and its place.

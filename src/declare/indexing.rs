@@ -1,6 +1,7 @@
 //! Operations by index: one-hot vectors, the places of the largest, gathering and scattering. Indices are labels, or
 //! whole numbers in f32; what is chosen is a selection under a mask, so that a chosen element keeps its bits and passes
-//! its gradient on, and others, also infinite ones, play no part.
+//! its gradient on, and others, also infinite ones, play no part. An index that no place has chooses nothing, which is 0;
+//! where it comes from an input it is refused before the entry runs ([`super::limits`]).
 //!
 //! Every index is compared with every place, in one sweep that keeps nothing: the work grows with their product. For large tables
 //! networks have `Embedding`, a matrix product.
@@ -9,13 +10,13 @@ use super::diagnostic::Span;
 use super::nodes::Nodes;
 use super::ops::Expand;
 use super::rows::{Arg, Kind, Param, Row, rows};
-use crate::ir::{DType, NodeId, Op, ReduceKind, Type};
+use crate::ir::{NodeId, Op, ReduceKind, Type};
 use crate::scalar::ScalarOp;
 
 rows! {
     /// Operations by index.
     INDEXING: Expand; |n, at|
-    /// Labels as vectors along a new dimension, of `classes` elements: `on` at the label, else `off`.
+    /// Labels or numbers as vectors along a new dimension, of `classes` elements: `on` at the label, else `off`.
     OneHot(labels: Value, classes: Size, axis: Dimension = -1, off: Number = 0.0, on: Number = 1.0),
         r#"OneHot("labels", 10)"# =>
         n.one_hot(labels, classes, (axis, off, on), at.span);
@@ -25,7 +26,7 @@ rows! {
     /// The index of the smallest element along a dimension, as a number; of several the first, or the `last`.
     ArgMin(x: Value, axis: Dimension = 0, keepdims: Flag = true, last: Flag = false), r#"ArgMin("x", -1, false)"# =>
         n.arg_extreme(x, axis, (false, keepdims, last), at.span);
-    /// The slices of x that have these indices along a dimension, which the dimensions of `indices` replace.
+    /// Slices of x by index, whose dimensions replace that of x; zeros where a computed index is out of range.
     Gather(x: Value, indices: Value, axis: Dimension = 0), r#"Gather("x", "labels", 1)"# =>
         n.gather(x, indices, axis, at.span);
     /// For each index the element of x in the same place in all dimensions but one, where the index says which.
@@ -52,8 +53,13 @@ const REDUCTIONS: &[&str] = &["None", "Add", "Mul", "Max", "Min"];
 impl Nodes<'_> {
     /// Indices as real numbers; negative ones count from the end.
     fn indices(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
-        if self.ty(x).dtype == DType::U32 {
-            self.limit_labels(x, size);
+        self.limit_indices(x, size, true);
+        self.from_the_start(x, size, span)
+    }
+
+    /// As real numbers, those that count from the end by what they are from the start.
+    fn from_the_start(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
+        if !self.ty(x).dtype.is_real() {
             return self.apply(ScalarOp::ToReal, &[x], span);
         }
         let is_negative = self.with(ScalarOp::Lt, x, 0.0, span)?;
@@ -91,7 +97,8 @@ impl Nodes<'_> {
         let mut shape = self.shape(labels).to_vec();
         let axis = self.axis(axis, shape.len() + 1, span)?;
         shape.insert(axis, 1);
-        let labels = self.indices(labels, classes, span)?;
+        self.limit_labels(labels, classes);
+        let labels = self.from_the_start(labels, classes, span)?;
         let labels = self.add(Op::Reshape { to: shape }, &[labels], "labels", span)?;
         let mask = self.is_index(labels, classes, axis, span)?;
         if (off, on) == (0.0, 1.0) {

@@ -28,6 +28,7 @@ pub fn entry(states: &[StateDecl]) -> Entry {
                         ty: ty.clone(),
                         feed: Feed::Seed,
                         below: None,
+                        from_end: false,
                         meaning,
                     });
                     let seed = b.named(SEED, Op::Input { name: SEED.into(), ty }, &[]);

@@ -74,7 +74,7 @@ rows! {
         if layer.mode == Mode::Inference { Some(layer.input) } else { n.dropout(layer.input, rate, layer.span) };
     /// Negative numbers are multiplied by a learned slope: one for all, or one for each channel.
     PRelu(start: Number = 0.25, per_channel: Flag = false), "PRelu()" => n.learned_slope(layer, start, per_channel);
-    /// Class numbers as learned vectors of `size`, which are a new last dimension.
+    /// Class numbers (also labels, as a first layer) as learned vectors of `size`; zeros for a computed one out of range.
     Embedding(classes: Size, size: Size), "Embedding(10, 16)" => n.embedding(layer, classes, size);
     /// [batch, ...] as [batch, all the rest].
     Flatten(), "Flatten()" => n.flatten(layer.input, layer.span);
@@ -331,11 +331,13 @@ impl Nodes<'_> {
         self.p_relu(x, slope, span)
     }
 
-    /// Vectors of mean 0 and variance 1, chosen by a product with one-hot rows: whole numbers below `classes` are
-    /// given.
+    /// Vectors of mean 0 and variance 1, chosen by a product with one-hot rows: labels or whole numbers below `classes`
+    /// are given.
     fn embedding(&mut self, layer: &Layer, classes: usize, size: usize) -> Option<NodeId> {
         let (x, span) = (layer.input, layer.span);
         let shape = self.shape(x).to_vec();
+        self.limit_indices(x, classes, false);
+        let x = if self.ty(x).dtype.is_real() { x } else { self.apply(ScalarOp::ToReal, &[x], span)? };
         let table =
             self.parameter(layer, "weight", vec![classes, size], Initialiser::Uniform { limit: 3f64.sqrt() })?;
         let x = self.reshaped(x, vec![shape.iter().product(), 1], span)?;

@@ -15,6 +15,7 @@ mod images;
 mod indexing;
 mod init;
 mod layers;
+mod limits;
 mod lowering;
 mod movement;
 mod networks;

@@ -7,11 +7,11 @@ use super::foreign;
 use super::layers::{Expand, LAYERS, Layer, Mode};
 use super::nodes::{scalar_named, written};
 use super::program::Network;
-use super::ron::Node;
 use super::ron::decode::Args;
+use super::ron::{Node, Value};
 use super::rows::{Arg, At, Kind, Param, Row, find, names};
 use super::weights::{STARTS, Start, Weights};
-use crate::ir::{NodeId, Type};
+use crate::ir::{DType, NodeId, Type};
 use crate::scalar::{Lane, ScalarOp};
 
 /// Adds the nodes of layers that are made of layers. Arguments are in the order of the row.
@@ -78,6 +78,16 @@ enum Known {
     Activation(ScalarOp),
 }
 
+/// Whether a layer is the one of this name.
+fn is_written(layer: &Node, wanted: &str) -> bool {
+    match &layer.value {
+        Value::Struct { name, .. } | Value::Tuple { name, .. } | Value::Unit { name } => {
+            name.as_ref().is_some_and(|name| name.text == wanted)
+        }
+        _ => false,
+    }
+}
+
 /// `ConvTranspose` as `conv_transpose`.
 fn snake(name: &str) -> String {
     let mut snake = String::new();
@@ -96,7 +106,9 @@ impl<'n> Expressions<'_, 'n> {
         let expected = self.shape(network.input, "`input`")?;
         let found = self.nodes().shape(x).to_vec();
         let fits = found.split_first().map(|(_, rest)| rest) == Some(&expected[..]);
-        if !fits || *self.nodes().ty(x) != Type::f32(found) {
+        let takes_labels = network.layers.first().is_some_and(|layer| is_written(layer, "Embedding"));
+        let dtype = if takes_labels { self.nodes().ty(x).dtype } else { DType::F32 };
+        if !fits || *self.nodes().ty(x) != Type::new(dtype, found) {
             let sizes: Vec<String> =
                 ["batch".to_string()].into_iter().chain(expected.iter().map(usize::to_string)).collect();
             let message = format!("`{}` can't take this input", network.name.text);
@@ -104,7 +116,9 @@ impl<'n> Expressions<'_, 'n> {
                 .label(span, format!("the input is {}", self.nodes().ty(x)))
                 .label(network.input.span, format!("expected f32[{}]", sizes.join(",")));
             if !self.nodes().ty(x).dtype.is_real() {
-                diagnostic = diagnostic.help("a network takes real numbers: `ToReal` makes them of labels");
+                diagnostic = diagnostic.help(
+                    "a network takes labels where its first layer is `Embedding`, else real numbers: `ToReal` makes them",
+                );
             }
             self.d().report(diagnostic);
             return None;

@@ -1,6 +1,7 @@
 //! Adding nodes to an entry's graph: names, origins, state and random draws.
 
 use super::diagnostic::{Diagnostic, Span};
+use super::limits::Limits;
 use super::ron::decode::Decoder;
 use crate::ir::{
     DType, Distribution, Entry, Feed, Graph, Initialiser, InputDecl, NodeId, Op, Origin, Role, StateDecl, StateRole,
@@ -32,6 +33,8 @@ pub struct Nodes<'l> {
     declared: HashSet<String>,
     pub(super) graph: Graph,
     inputs: Vec<InputDecl>,
+    /// What those may hold that are indices.
+    pub(super) limits: Limits,
     /// The present value of each state tensor.
     pub(super) current: BTreeMap<String, NodeId>,
     /// The leaf of each state tensor.
@@ -46,6 +49,8 @@ pub struct Nodes<'l> {
     streams: BTreeSet<String>,
     /// What groups of probes are called.
     probes: BTreeSet<String>,
+    /// Networks that were called and could not be expanded: what misses them then is no mistake of its own.
+    pub(super) broken: BTreeSet<String>,
     /// How many weights are normalised.
     pub(super) normalised: usize,
     /// See [`Nodes::descend`].
@@ -65,6 +70,7 @@ impl<'l> Nodes<'l> {
             declared,
             graph: Graph::new(name),
             inputs: Vec::new(),
+            limits: Limits::default(),
             current: BTreeMap::new(),
             leaves: BTreeMap::new(),
             seed: None,
@@ -73,6 +79,7 @@ impl<'l> Nodes<'l> {
             scopes: BTreeSet::new(),
             streams: BTreeSet::new(),
             probes: BTreeSet::new(),
+            broken: BTreeSet::new(),
             normalised: 0,
             expansions: 0,
             added: 0,
@@ -91,6 +98,12 @@ impl<'l> Nodes<'l> {
         for (name, node) in &self.current {
             if self.leaves.get(name) != Some(node) {
                 self.graph.updates.push(Update { state: name.clone(), node: *node });
+            }
+        }
+        let limits = std::mem::take(&mut self.limits).of_inputs(&self.graph);
+        for input in &mut self.inputs {
+            if let Some(bound) = limits.get(&input.name) {
+                (input.below, input.from_end) = (Some(bound.below), bound.from_end);
             }
         }
         // Constants that were given another shape where they are used.
@@ -112,15 +125,6 @@ impl<'l> Nodes<'l> {
         let node = self.add(op, &[], &decl.name, span)?;
         self.inputs.push(decl);
         Some(node)
-    }
-
-    /// Says that values of `x` are used as class labels below `classes`, where it is an input.
-    pub fn limit_labels(&mut self, x: NodeId, classes: usize) {
-        if let Op::Input { name, .. } = self.graph.op(x)
-            && let Some(input) = self.inputs.iter_mut().find(|i| i.name == *name)
-        {
-            input.below = Some(input.below.map_or(classes, |other| other.min(classes)));
-        }
     }
 
     /// What nodes are for from here on.
@@ -401,7 +405,14 @@ impl<'l> Nodes<'l> {
                 let seed = self.add(Op::Input { name: SEED.into(), ty: ty.clone() }, &[], SEED, span);
                 self.scope = scope;
                 let meaning = "the seed of all randomness".to_string();
-                self.inputs.push(InputDecl { name: SEED.into(), ty, feed: Feed::Seed, below: None, meaning });
+                self.inputs.push(InputDecl {
+                    name: SEED.into(),
+                    ty,
+                    feed: Feed::Seed,
+                    below: None,
+                    from_end: false,
+                    meaning,
+                });
                 self.seed = seed;
                 seed?
             }

@@ -228,16 +228,13 @@ impl Nodes<'_> {
             return None;
         }
         let classes = shape[1];
+        if ignored.is_none() {
+            self.limit_indices(target, classes, false);
+        }
         let mut to = wanted.clone();
         to.insert(1, 1);
-        let labels = if self.ty(target).dtype == DType::U32 {
-            if ignored.is_none() {
-                self.limit_labels(target, classes);
-            }
-            self.apply(ScalarOp::ToReal, &[target], span)?
-        } else {
-            target
-        };
+        let labels =
+            if self.ty(target).dtype == DType::U32 { self.apply(ScalarOp::ToReal, &[target], span)? } else { target };
         let labels = self.reshaped(labels, to, span)?;
         let mask = self.is_index(labels, classes, 1, span)?;
         // What is not under the mask plays no part, also where it is infinite.

@@ -270,6 +270,9 @@ impl<'n> Expressions<'_, 'n> {
     fn parameters(&mut self, network: &str, loss: NodeId, span: Span, at: Span) -> Option<Vec<String>> {
         let nodes = self.nodes();
         let all = nodes.parameters_of(network);
+        if all.is_empty() && nodes.broken.contains(network) {
+            return None;
+        }
         let reached = nodes.reached_from(loss);
         let was_reached = all.iter().any(|p| reached.contains(&nodes.leaf(p)));
         let found: Vec<String> = all.into_iter().filter(|p| reached.contains(&nodes.current[p])).collect();

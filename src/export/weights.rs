@@ -4,7 +4,7 @@
 //! `generator.4.weight`. Layers within `Residual` and `Repeat` have their places behind one another in the name.
 
 use crate::declare::diagnostic::closest;
-use crate::tensor::{Bf16, DType, Tensor, Type};
+use crate::tensor::{Bf16, DType, Tensor, Type, half_to_f32};
 use crate::types::{StateDecl, StateRole};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -161,24 +161,37 @@ pub struct Imported {
 pub enum ImportError {
     #[error("it is truncated, damaged or no safetensors file ({0})")]
     File(String),
-    #[error("its tensors are not those of the program:\n  {}", .0.join("\n  "))]
-    Tensors(Vec<String>),
+    #[error("its tensors are not those of {of}:\n  {}", problems.join("\n  "))]
+    Tensors { of: String, problems: Vec<String> },
+    #[error(
+        "its tensors are those of one network, without the network's name: say which by {}",
+        .0.iter().map(|network| format!("--network {network}")).collect::<Vec<_>>().join(" or ")
+    )]
+    OneNetwork(Vec<String>),
+    #[error("the program has no parameters of a network `{network}`; it has those of {known}")]
+    NoNetwork { network: String, known: String },
 }
 
 /// Reads state tensors from the bytes of a safetensors file: every parameter and running statistic by PyTorch's name or
-/// ours, and any other state by ours. Counts of steps, and PyTorch's of
-/// batches, are passed over.
+/// ours, and any other state by ours; or those of one network, whose name PyTorch's names do not begin with. Counts of
+/// steps, and PyTorch's of batches, are passed over.
 ///
 /// # Errors
 /// When it is no such file, or everything that is missing, unknown or of another shape.
-pub fn decode(bytes: &[u8], states: &[StateDecl]) -> Result<Imported, ImportError> {
+pub fn decode(bytes: &[u8], states: &[StateDecl], network: Option<&str>) -> Result<Imported, ImportError> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| ImportError::File(error.to_string()))?;
-    let named = names(states, None);
+    let named = names(states, network);
+    if let (Some(network), true) = (network, named.is_empty()) {
+        let known = super::networks(states).join(", ");
+        return Err(ImportError::NoNetwork { network: network.to_string(), known });
+    }
+    let of = network.map_or("the program".to_string(), |network| format!("the network `{network}`"));
+    let is_inside = |name: &str| network.is_none_or(|n| name.strip_prefix(n).is_some_and(|rest| rest.starts_with('/')));
     let (mut tensors, mut converted) = (BTreeMap::new(), BTreeMap::new());
     let mut problems = Vec::new();
     for (name, view) in file.iter().collect::<BTreeMap<_, _>>() {
         let by_theirs = named.iter().find(|n| n.theirs == name);
-        let by_ours = states.iter().find(|s| s.name == name);
+        let by_ours = states.iter().find(|s| s.name == name && is_inside(name));
         if by_ours.is_some_and(|state| state.role == StateRole::Counter) {
             continue;
         }
@@ -189,7 +202,7 @@ pub fn decode(bytes: &[u8], states: &[StateDecl]) -> Result<Imported, ImportErro
                 if !name.ends_with(".num_batches_tracked") {
                     let known = named.iter().map(|n| n.theirs.as_str());
                     let hint = closest(name, known).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-                    problems.push(format!("`{name}` is not in the program{hint}"));
+                    problems.push(format!("`{name}` is not in {of}{hint}"));
                 }
                 continue;
             }
@@ -222,7 +235,25 @@ pub fn decode(bytes: &[u8], states: &[StateDecl]) -> Result<Imported, ImportErro
     for name in named.iter().filter(|n| !tensors.contains_key(&n.ours)) {
         problems.push(format!("`{}` {:?} is missing", name.theirs, name.shape()));
     }
-    if problems.is_empty() { Ok(Imported { tensors, converted }) } else { Err(ImportError::Tensors(problems)) }
+    if problems.is_empty() {
+        return Ok(Imported { tensors, converted });
+    }
+    let fitting = if network.is_none() { fitting_networks(&file, states) } else { Vec::new() };
+    Err(if fitting.is_empty() { ImportError::Tensors { of, problems } } else { ImportError::OneNetwork(fitting) })
+}
+
+/// The networks that have all tensors of a file, without the network's name, and no others.
+fn fitting_networks(file: &SafeTensors, states: &[StateDecl]) -> Vec<String> {
+    let given: BTreeMap<String, Vec<usize>> = (file.iter())
+        .filter(|(name, _)| !name.ends_with(".num_batches_tracked"))
+        .map(|(name, view)| (name.to_string(), view.shape().to_vec()))
+        .collect();
+    let fits = |network: &&str| {
+        let own: BTreeMap<String, Vec<usize>> =
+            names(states, Some(network)).into_iter().map(|n| (n.theirs.clone(), n.shape())).collect();
+        !own.is_empty() && own == given
+    };
+    super::networks(states).into_iter().filter(fits).map(String::from).collect()
 }
 
 /// Elements as little-endian bytes of one of our types; `None` where numbers of that kind are not expected.
@@ -234,25 +265,13 @@ fn read(view: &TensorView, dtype: DType) -> Option<Vec<u8>> {
         (Dtype::F32, _) => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         (Dtype::F64, _) => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
         (Dtype::BF16, _) => data.as_chunks().0.iter().map(|b| Bf16(u16::from_le_bytes(*b)).to_f32()).collect(),
-        (Dtype::F16, _) => data.as_chunks().0.iter().map(|b| from_half(u16::from_le_bytes(*b))).collect(),
+        (Dtype::F16, _) => data.as_chunks().0.iter().map(|b| half_to_f32(u16::from_le_bytes(*b))).collect(),
         _ => return None,
     };
     Some(match dtype {
         DType::Bf16 => reals.into_iter().flat_map(|v| Bf16::from_f32(v).0.to_le_bytes()).collect(),
         DType::F32 | DType::U32 => reals.into_iter().flat_map(f32::to_le_bytes).collect(),
     })
-}
-
-/// The number that 16 bits are in IEEE 754's binary16.
-fn from_half(bits: u16) -> f32 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1024.0 + fraction) * 2f32.powi(exponent - 25),
-    };
-    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 #[cfg(test)]
@@ -337,7 +356,22 @@ mod tests {
         let first = f32::from_le_bytes(dense.data()[..4].try_into().unwrap());
         let second = f32::from_le_bytes(dense.data()[4..8].try_into().unwrap());
         assert_eq!(second - first, 2.0);
-        assert_eq!(decode(&bytes, &states).unwrap(), Imported { tensors, converted: BTreeMap::new() });
+        assert_eq!(decode(&bytes, &states, None).unwrap(), Imported { tensors, converted: BTreeMap::new() });
+    }
+
+    #[test]
+    fn one_network_comes_back_without_its_name() {
+        let (states, tensors) = (states(), counted(&states()));
+        let bytes = encode(&names(&states, Some("net")), &tensors).unwrap();
+        assert_eq!(decode(&bytes, &states, Some("net")).unwrap().tensors, tensors);
+        let error = decode(&bytes, &states, None).unwrap_err();
+        assert!(matches!(&error, ImportError::OneNetwork(of) if of[..] == ["net"]), "{error}");
+        assert!(error.to_string().ends_with("say which by --network net"), "{error}");
+        let error = decode(&bytes, &states, Some("ne")).unwrap_err().to_string();
+        assert!(error.ends_with("no parameters of a network `ne`; it has those of net"), "{error}");
+        let whole = encode(&names(&states, None), &tensors).unwrap();
+        let error = decode(&whole, &states, Some("net")).unwrap_err().to_string();
+        assert!(error.contains("`net.0.bias` is not in the network `net`"), "{error}");
     }
 
     #[test]
@@ -355,7 +389,7 @@ mod tests {
             ("net.1.num_batches_tracked", view(Dtype::I32, &[])),
         ];
         let bytes = safetensors::serialize(tensors, None).unwrap();
-        let error = decode(&bytes, &states).unwrap_err().to_string();
+        let error = decode(&bytes, &states, None).unwrap_err().to_string();
         for part in [
             "`net.5.bias` must be [2], and is [1]",
             "`net.5.weigth` is not in the program; did you mean `net.5.weight`?",
@@ -365,18 +399,7 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(!error.contains("num_batches") && !error.contains("`net.5.bias` [2] is missing"), "{error}");
-        let cut = decode(&bytes[..bytes.len() - 1], &states).unwrap_err();
+        let cut = decode(&bytes[..bytes.len() - 1], &states, None).unwrap_err();
         assert!(matches!(cut, ImportError::File(_)), "{cut}");
-    }
-
-    #[test]
-    fn halves_are_read_exactly() {
-        for (bits, value) in
-            [(0x3c00, 1.0), (0xc000, -2.0), (1, 2f32.powi(-24)), (0x7bff, 65504.0), (0x3555, 0.333_251_95)]
-        {
-            assert_eq!(from_half(bits), value, "{bits:04x}");
-        }
-        assert_eq!(from_half(0xfc00), f32::NEG_INFINITY);
-        assert!(from_half(0x7c01).is_nan());
     }
 }

@@ -188,14 +188,15 @@ fn inputs(entry: &EntryPlan, seed: u64) -> Vec<Tensor> {
     (entry.inputs.iter())
         .map(|i| {
             let (shape, elements) = (i.ty.shape.clone(), 0..i.ty.elements());
+            let below = i.below.unwrap_or(1 << 24) as u32;
             match (i.feed, i.ty.dtype) {
                 (Feed::Seed, _) => Tensor::new([2], &words),
+                (_, DType::F32) if i.below.is_some() => {
+                    Tensor::new(shape, &elements.map(|e| (mixed(e) % below) as f32).collect::<Vec<_>>())
+                }
                 (_, DType::F32) => Tensor::new(shape, &elements.map(real).collect::<Vec<_>>()),
                 (_, DType::Bf16) => Tensor::new(shape, &elements.map(|e| Bf16::from_f32(real(e))).collect::<Vec<_>>()),
-                (_, DType::U32) => {
-                    let below = i.below.unwrap_or(1 << 24) as u32;
-                    Tensor::new(shape, &elements.map(|e| mixed(e) % below).collect::<Vec<_>>())
-                }
+                (_, DType::U32) => Tensor::new(shape, &elements.map(|e| mixed(e) % below).collect::<Vec<_>>()),
             }
         })
         .collect()

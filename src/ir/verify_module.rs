@@ -94,6 +94,7 @@ mod tests {
             ty: Type::f32([2]),
             feed: Feed::Caller,
             below: None,
+            from_end: false,
             meaning: "Anything.".into(),
         };
         Module {

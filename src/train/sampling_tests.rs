@@ -160,6 +160,7 @@ fn data() -> Dataset {
         test: None,
         classes: None,
         notes: Vec::new(),
+        unlabelled: None,
     }
 }
 

@@ -521,6 +521,8 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
         return Err(SessionError::Entry { program, entry: entry::TRAIN.into(), problem });
     }
     let misfit = |problem: String| SessionError::Data { data: data.name.clone(), program: program.clone(), problem };
+    // First: no number of examples helps then.
+    plan.entries.iter().try_for_each(|entry| check_labels(entry, data).map_err(misfit))?;
     let count = data.train.len();
     if count < batch {
         let size = crate::declare::data_size(&plan.source.name, &plan.source.text, Some(entry::TRAIN)).ok().flatten();
@@ -542,6 +544,17 @@ pub fn check_data(plan: &Plan, data: &Dataset) -> Result<(), SessionError> {
     plan.entries.iter().try_for_each(|entry| check_fit(entry, data).map_err(misfit))
 }
 
+/// Whether the data set has labels where an entry takes them.
+fn check_labels(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
+    match entry.inputs.iter().find(|input| input.feed == Feed::Labels) {
+        Some(input) if data.train.labels.is_none() => {
+            let why = data.unlabelled.as_deref().unwrap_or("in a folder of pictures, sub-folders are the classes");
+            Err(format!("it has no labels, which `{}` takes ({why})", input.name))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the data set has what an entry takes from it.
 pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String> {
     if entry.inputs.len() > MAX_INPUTS {
@@ -551,6 +564,7 @@ pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String>
             entry.inputs.len()
         ));
     }
+    check_labels(entry, data)?;
     let batch = examples(entry);
     for input in &entry.inputs {
         if matches!(input.feed, Feed::Images | Feed::Labels) && input.ty.shape.first() != Some(&batch) {
@@ -577,12 +591,6 @@ pub(super) fn check_fit(entry: &EntryPlan, data: &Dataset) -> Result<(), String>
                         input.name, input.ty
                     ));
                 }
-            }
-            Feed::Labels if data.train.labels.is_none() => {
-                return Err(format!(
-                    "it has no labels, which `{}` takes (in a folder of pictures, sub-folders are the classes)",
-                    input.name
-                ));
             }
             Feed::Labels if data.largest_label().zip(input.below).is_some_and(|(found, b)| usize::from(found) >= b) => {
                 return Err(format!(

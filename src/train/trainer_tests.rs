@@ -26,7 +26,7 @@ fn data(count: usize) -> Dataset {
     let train = Split { images, labels, channels: 1, rows: 4, columns: 4 };
     let (classes, notes) = (None, Vec::new());
     let (name, why) = ("small".into(), "small images".into());
-    Dataset { name, source: Source::Embedded, why, classes, notes, train, test: None }
+    Dataset { name, source: Source::Embedded, why, classes, notes, unlabelled: None, train, test: None }
 }
 
 fn plan(text: &str) -> Plan {

@@ -186,6 +186,7 @@ fn a_module_prints_its_states_inputs_and_graphs() {
                 ty: Type::f32([2, 3]),
                 feed: Feed::Caller,
                 below: None,
+                from_end: false,
                 meaning: "Anything.".into(),
             }],
         }],

@@ -66,6 +66,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
                 ty: ty.clone(),
                 feed: Feed::Caller,
                 below: None,
+                from_end: false,
                 meaning: String::new(),
             };
             let inputs = (graph.topological().into_iter())

@@ -57,7 +57,16 @@ pub fn load(path: &Path, files: &[PathBuf], name: String) -> Result<Dataset, Cif
     let names = names.map(|text| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect());
     let classes = names.filter(|names: &Vec<String>| names.len() == usize::from(CLASSES));
     let why = format!("CIFAR-10 images in {}", path.display());
-    Ok(Dataset { name, source: Source::Given(path.to_owned()), why, classes, notes: Vec::new(), train, test })
+    Ok(Dataset {
+        name,
+        source: Source::Given(path.to_owned()),
+        why,
+        classes,
+        notes: Vec::new(),
+        unlabelled: None,
+        train,
+        test,
+    })
 }
 
 fn split(files: &[PathBuf]) -> Result<Split, CifarError> {

@@ -22,6 +22,7 @@ pub fn load() -> Dataset {
         why: "built-in MNIST digits".into(),
         classes: None,
         notes: Vec::new(),
+        unlabelled: None,
         train: Split {
             channels: 1,
             rows: images.dims[1],

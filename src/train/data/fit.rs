@@ -307,6 +307,7 @@ mod tests {
             why: String::new(),
             classes: None,
             notes: Vec::new(),
+            unlabelled: None,
             train: split(3),
             test: Some(split(2)),
         };

@@ -2,7 +2,7 @@
 //!
 //! A file is: two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as a
 //! big-endian u32, then the elements in row-major order (described on the MNIST page,
-//! <http://yann.lecun.com/exdb/mnist/>). Only unsigned bytes (type 0x08) are read: the MNIST family has no other.
+//! <http://yann.lecun.com/exdb/mnist/>). The MNIST family has unsigned bytes (type 0x08); every other type is read too.
 //!
 //! The header is untrusted. Nothing is allocated by what it says: elements are read as they come, at most one more
 //! than it promises, so a file of a few bytes cannot claim a terabyte, and a gzip file cannot expand past its header.
@@ -15,27 +15,29 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
-/// The most elements a file may announce: 1 GiB, twenty times the MNIST training images.
-pub const MAX_ELEMENTS: u64 = 1 << 30;
+use super::elements::{Elements, Kind};
 
-/// The element type "unsigned byte".
-const UNSIGNED_BYTE: u8 = 0x08;
+/// The most bytes of elements that a file may announce: 1 GiB, twenty times the MNIST training images.
+pub const MAX_BYTES: u64 = 1 << 30;
 
-/// The content of an IDX file of unsigned bytes.
+/// The content of an IDX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idx {
     /// Sizes, outermost first: `[n]` for labels, `[n, rows, columns]` for images. None is zero.
     pub dims: Vec<usize>,
-    /// The elements in row-major order, exactly as many as the product of `dims`.
+    /// The elements in row-major order, exactly as many as the product of `dims`: pixels or labels.
     pub data: Vec<u8>,
+    /// The range that pixels which are no whole numbers are read as.
+    pub range: Option<&'static str>,
 }
 
 /// What a file is supposed to hold, which decides how many dimensions it must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// `[n, rows, columns]`, or with channels `[n, channels, rows, columns]` or `[n, rows, columns, channels]`.
+    /// `[n, rows, columns]`, or with channels `[n, channels, rows, columns]` or `[n, rows, columns, channels]`, or
+    /// `[n, pixels]`; any number of other sizes that are 1.
     Images,
-    /// `[n]`.
+    /// `[n]`, also followed by sizes that are 1.
     Labels,
 }
 
@@ -43,8 +45,8 @@ impl Content {
     /// Whether it may have so many dimensions.
     pub fn has_rank(self, rank: u8) -> bool {
         match self {
-            Content::Images => matches!(rank, 3 | 4),
-            Content::Labels => rank == 1,
+            Content::Images => rank >= 2,
+            Content::Labels => rank >= 1,
         }
     }
 }
@@ -52,7 +54,7 @@ impl Content {
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Content::Images => "images (3 dimensions, or 4 with channels)",
+            Content::Images => "images (2 dimensions or more)",
             Content::Labels => "labels (1 dimension)",
         })
     }
@@ -93,12 +95,9 @@ pub enum Problem {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// An IDX file of another element type.
-    #[error("holds elements of type 0x{found:02x} ({}): only unsigned bytes (0x08) are supported", type_name(*.found))]
-    ElementType {
-        /// The type byte.
-        found: u8,
-    },
+    /// Elements that are no pixels or no labels.
+    #[error("cannot be used: {0}")]
+    Elements(String),
     /// An IDX file of something else, for instance labels where images belong.
     #[error("has {found} dimension(s), but {expected} were expected")]
     Rank {
@@ -108,7 +107,9 @@ pub enum Problem {
         found: u8,
     },
     /// Images of other than 1 or 3 channels.
-    #[error("has images of the sizes {dims:?}: 1 or 3 channels were expected, before or behind rows and columns")]
+    #[error(
+        "has images of the sizes {dims:?}: [count, rows, columns], with 1 or 3 channels before or behind these, or [count, pixels] were expected"
+    )]
     Channels {
         /// The sizes.
         dims: Vec<usize>,
@@ -120,7 +121,7 @@ pub enum Problem {
         dims: Vec<u32>,
     },
     /// The announced size is absurd.
-    #[error("announces the sizes {dims:?}, more than the {MAX_ELEMENTS} bytes supported")]
+    #[error("announces the sizes {dims:?}, more than the {MAX_BYTES} bytes supported")]
     TooLarge {
         /// The announced sizes.
         dims: Vec<u32>,
@@ -168,12 +169,7 @@ pub fn parse(mut source: impl io::BufRead, content: Content, file: &str) -> Resu
 fn decode(mut source: impl Read, content: Content, failed: fn(io::Error) -> Problem) -> Result<Idx, Problem> {
     let magic: [u8; 4] = header(&mut source, 0, failed)?;
     let [0, 0, element, rank] = magic else { return Err(Problem::Magic { found: magic }) };
-    if type_name(element) == "unknown" {
-        return Err(Problem::Magic { found: magic });
-    }
-    if element != UNSIGNED_BYTE {
-        return Err(Problem::ElementType { found: element });
-    }
+    let (kind, width) = element_type(element).ok_or(Problem::Magic { found: magic })?;
     if !content.has_rank(rank) {
         return Err(Problem::Rank { expected: content, found: rank });
     }
@@ -183,7 +179,11 @@ fn decode(mut source: impl Read, content: Content, failed: fn(io::Error) -> Prob
     if dims.contains(&0) {
         return Err(Problem::Empty { dims });
     }
-    let total = dims.iter().try_fold(1u64, |total, &dim| total.checked_mul(dim.into()).filter(|&t| t <= MAX_ELEMENTS));
+    if content == Content::Labels && dims[1..].iter().any(|&dim| dim != 1) {
+        return Err(Problem::Rank { expected: content, found: rank });
+    }
+    let total =
+        (dims.iter()).try_fold(width as u64, |total, &dim| total.checked_mul(dim.into()).filter(|&t| t <= MAX_BYTES));
     let Some(total) = total else { return Err(Problem::TooLarge { dims }) };
     // At most 2^30, so it fits everywhere.
     let expected = total as usize;
@@ -196,8 +196,18 @@ fn decode(mut source: impl Read, content: Content, failed: fn(io::Error) -> Prob
         found if found < expected => Err(Problem::Truncated { dims, expected, found }),
         found if found > expected => Err(Problem::Trailing { dims, expected }),
         _ => {
-            data.shrink_to_fit();
-            Ok(Idx { dims: dims.into_iter().map(|d| d as usize).collect(), data })
+            let dims = dims.into_iter().map(|d| d as usize).collect();
+            if (kind, width) == (Kind::Unsigned, 1) {
+                data.shrink_to_fit();
+                return Ok(Idx { dims, data, range: None });
+            }
+            let elements = Elements::new(kind, width, true, &data).ok_or(Problem::Magic { found: magic })?;
+            let (data, range) = match content {
+                Content::Images => elements.pixels(),
+                Content::Labels => elements.labels().map(|labels| (labels, None)),
+            }
+            .map_err(Problem::Elements)?;
+            Ok(Idx { dims, data, range })
         }
     }
 }
@@ -217,17 +227,17 @@ fn header(source: &mut impl Read, offset: usize, failed: fn(io::Error) -> Proble
     Ok(bytes)
 }
 
-/// The element types of the format.
-fn type_name(element: u8) -> &'static str {
-    match element {
-        0x08 => "unsigned byte",
-        0x09 => "signed byte",
-        0x0b => "16-bit integer",
-        0x0c => "32-bit integer",
-        0x0d => "32-bit float",
-        0x0e => "64-bit float",
-        _ => "unknown",
-    }
+/// The element types of the format, with their bytes.
+fn element_type(code: u8) -> Option<(Kind, usize)> {
+    Some(match code {
+        0x08 => (Kind::Unsigned, 1),
+        0x09 => (Kind::Signed, 1),
+        0x0b => (Kind::Signed, 2),
+        0x0c => (Kind::Signed, 4),
+        0x0d => (Kind::Float, 4),
+        0x0e => (Kind::Float, 8),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -260,11 +270,30 @@ mod tests {
 
     #[test]
     fn reads_plain_and_compressed() {
-        let expected = Idx { dims: vec![2, 3, 4], data: (0..24).collect() };
+        let expected = Idx { dims: vec![2, 3, 4], data: (0..24).collect(), range: None };
         assert_eq!(parse(&images()[..], Content::Images, "f").unwrap(), expected);
         assert_eq!(parse(&gzip(&images())[..], Content::Images, "f").unwrap(), expected);
         let labels = file([0, 0, 8, 1], &[3], &[7, 0, 9]);
-        assert_eq!(parse(&labels[..], Content::Labels, "f").unwrap(), Idx { dims: vec![3], data: vec![7, 0, 9] });
+        assert_eq!(parse(&labels[..], Content::Labels, "f").unwrap().data, [7, 0, 9]);
+    }
+
+    #[test]
+    fn every_type_and_rank_is_read() {
+        let of = |code: u8, dims: &[u32], data: &[u8], content| {
+            let read = parse(&file([0, 0, code, dims.len() as u8], dims, data)[..], content, "f").unwrap();
+            (read.dims, read.data, read.range)
+        };
+        let bytes = |words: &[i16]| words.iter().flat_map(|w| w.to_be_bytes()).collect::<Vec<u8>>();
+        assert_eq!(of(0x09, &[1, 2], &[0, 127], Content::Images), (vec![1, 2], vec![0, 127], None));
+        assert_eq!(of(0x0b, &[1, 1, 2, 1, 1], &bytes(&[0, 255]), Content::Images).1, [0, 255]);
+        assert_eq!(of(0x0c, &[2, 1], &[0, 0, 0, 3, 0, 0, 0, 250], Content::Labels).1, [3, 250]);
+        let floats: Vec<u8> = [0.0f32, 1.0].iter().flat_map(|x| x.to_be_bytes()).collect();
+        assert_eq!(of(0x0d, &[1, 1, 2], &floats, Content::Images).1, [0, 255]);
+        let doubles: Vec<u8> = [-1.0f64, 1.0].iter().flat_map(|x| x.to_be_bytes()).collect();
+        assert_eq!(of(0x0e, &[1, 1, 2], &doubles, Content::Images).2, Some("from -1 to 1"));
+        let table = file([0, 0, 8, 2], &[2, 2], &[0; 4]);
+        let error = parse(&table[..], Content::Labels, "f").unwrap_err().to_string();
+        assert!(error.contains("has 2 dimension(s), but labels"), "{error}");
     }
 
     #[test]
@@ -275,7 +304,9 @@ mod tests {
             ("short sizes", images()[..14].to_vec()),
             ("text", b"<html>".to_vec()),
             ("unknown type", file([0, 0, 7, 3], &[1, 1, 1], &[0])),
-            ("floats", file([0, 0, 0x0d, 3], &[1, 1, 1], &[0; 4])),
+            ("floats", file([0, 0, 0x0d, 3], &[1, 1, 1], &[0xff; 4])),
+            ("whole numbers", file([0, 0, 0x0b, 3], &[1, 1, 1], &[1, 0])),
+            ("floats truncated", file([0, 0, 0x0d, 3], &[1, 1, 1], &[0; 3])),
             ("labels", file([0, 0, 8, 1], &[1], &[0])),
             ("zero size", file([0, 0, 8, 3], &[0, 28, 28], &[])),
             ("absurd sizes", file([0, 0, 8, 3], &[u32::MAX; 3], &[0])),

@@ -13,12 +13,13 @@ use thiserror::Error;
 
 pub mod cifar;
 pub mod download;
+mod elements;
 pub mod embedded;
 pub mod fit;
 pub mod idx;
 pub mod npy;
 pub mod pictures;
-mod planes;
+pub(crate) mod planes;
 
 pub use download::{DownloadError, FileState, Known, KnownFile, Progress};
 pub use fit::{ImageSize, Wanted};
@@ -87,6 +88,8 @@ pub struct Dataset {
     pub classes: Option<Vec<String>>,
     /// What was done to the images and what was left out: sentences without a full stop.
     pub notes: Vec<String>,
+    /// Why there are no labels, where something that could be changed is the cause.
+    pub unlabelled: Option<String>,
     /// The training images.
     pub train: Split,
     /// The test images, of the same size.
@@ -262,6 +265,22 @@ pub enum DataError {
     /// A `--data` argument that means nothing.
     #[error("there is no folder or file {path}: give a folder of PNG or JPEG files, a folder with IDX files, NPY arrays or CIFAR-10's binary files, one such file of images, or one of the names auto, mnist, fashion-mnist, embedded", path = .0.display())]
     NotFound(PathBuf),
+    /// A picture where a folder of them is wanted.
+    #[error("{file} is one picture: give the folder that holds the pictures, as in --data {dir}", file = .file.display(), dir = .dir.display())]
+    OnePicture {
+        /// The picture.
+        file: PathBuf,
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// An archive of files.
+    #[error("{file} is a ZIP archive, {}", if *.is_npz { "of NumPy arrays: unpack it, or save each array by numpy.save, images as x_train.npy and labels as y_train.npy, and give their folder" } else { "which must be unpacked: give the folder" }, file = .file.display())]
+    Archive {
+        /// The archive.
+        file: PathBuf,
+        /// Whether it is one that numpy.savez wrote, by its name.
+        is_npz: bool,
+    },
     /// A folder without training images.
     #[error("{dir} holds no PNG or JPEG files, no {} (nor the same with .gz), no x_train.npy and no data_batch_1.bin{}", STEMS[0], contents(.names), dir = .dir.display())]
     NoImages {
@@ -433,9 +452,9 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
     let why = format!("images in {}", path.display());
     if path.is_dir() {
         if is_idx_folder(path) {
-            folder(path, name, source, why)
+            folder(path, name, source, why, fit.wanted)
         } else if let Some(array) = npy::in_folder(path) {
-            Ok(npy::load(&array, name)?)
+            Ok(npy::load(&array, name, fit.wanted)?)
         } else if let batches @ [_, ..] = &cifar::batches(path)[..] {
             Ok(cifar::load(path, batches, name)?)
         } else if let Some(pictures) = pictures::Folder::open(path)? {
@@ -444,18 +463,43 @@ fn given(path: &Path, locations: &Locations, fit: Fit, stage: &mut dyn FnMut(Sta
             Ok(pictures.load(fit.wanted, fit.strict, locations.cache.as_deref(), &mut decoded)?)
         } else {
             // Which says what is missing.
-            folder(path, name, source, why)
+            folder(path, name, source, why, fit.wanted)
         }
     } else if npy::is_npy(path) {
-        Ok(npy::load(path, name)?)
+        Ok(npy::load(path, name, fit.wanted)?)
     } else if cifar::is_batch(path) && path.is_file() {
         Ok(cifar::load(path, &[path.to_owned()], name)?)
     } else if path.exists() {
-        let (train, _) = images(path)?;
-        Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test: None })
+        other_format(path)?;
+        let mut notes = Vec::new();
+        let (train, _) = images(path, fit.wanted, &mut notes)?;
+        Ok(Dataset { name, source, why, classes: None, notes, unlabelled: None, train, test: None })
     } else {
         Err(DataError::NotFound(path.to_owned()))
     }
+}
+
+/// Refuses a file that is no array of images but begins as another format does that data come in.
+fn other_format(path: &Path) -> Result<(), DataError> {
+    let mut first = Vec::new();
+    if crate::atomic::check_ordinary(path).is_ok()
+        && let Ok(file) = fs::File::open(path)
+    {
+        // What cannot be read is told of by what reads it next.
+        let _ = io::Read::read_to_end(&mut io::Read::take(file, 12), &mut first);
+    }
+    let file = path.to_owned();
+    match &first[..] {
+        [0x89, b'P', b'N', b'G', ..] | [0xff, 0xd8, 0xff, ..] | [b'G', b'I', b'F', b'8', ..] | [b'B', b'M', ..] => (),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => (),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+            let is_npz = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"));
+            return Err(DataError::Archive { file, is_npz });
+        }
+        _ => return Ok(()),
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    Err(DataError::OnePicture { file, dir })
 }
 
 /// Whether a folder has training images as MNIST's come.
@@ -472,38 +516,45 @@ fn holds_sets(dir: &Path) -> bool {
 fn known(set: Known, locations: &Locations, progress: &mut dyn FnMut(Progress)) -> Result<Dataset, DataError> {
     if let Some(dir) = locations.environment_of(set)? {
         let why = format!("{} images in {} (from ${ENV})", set.name(), dir.display());
-        return folder(&dir, set.name().into(), Source::Environment(dir.clone()), why);
+        return folder(&dir, set.name().into(), Source::Environment(dir.clone()), why, None);
     }
     let dir = locations.cache_of(set).ok_or(DataError::NoCache(set))?;
     if download::verify(set, &dir).iter().all(|(_, state)| *state == FileState::Good) {
         let why = format!("{} images in {}", set.name(), dir.display());
-        return folder(&dir, set.name().into(), Source::Cache(dir.clone()), why);
+        return folder(&dir, set.name().into(), Source::Cache(dir.clone()), why, None);
     }
     if locations.offline {
         return Err(DataError::Offline(set));
     }
     download::fetch(set, &dir, progress).map_err(|error| DataError::Download { set, error })?;
     let why = format!("{} images, fetched into {}", set.name(), dir.display());
-    folder(&dir, set.name().into(), Source::Downloaded(dir.clone()), why)
+    folder(&dir, set.name().into(), Source::Downloaded(dir.clone()), why, None)
 }
 
 /// Reads the usual files of `dir`. Training images must be there; labels and test images need not.
-fn folder(dir: &Path, name: String, source: Source, why: String) -> Result<Dataset, DataError> {
-    let Some(train) = split(dir, STEMS[0], STEMS[1])? else {
+fn folder(dir: &Path, name: String, source: Source, why: String, wanted: Option<Wanted>) -> Result<Dataset, DataError> {
+    let mut notes = Vec::new();
+    let Some(train) = split(dir, [STEMS[0], STEMS[1]], wanted, &mut notes)? else {
         let entries = fs::read_dir(dir).map_err(|error| DataError::Folder { dir: dir.to_owned(), error })?;
         let mut names: Vec<String> =
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         return Err(DataError::NoImages { dir: dir.to_owned(), names });
     };
-    let test = split(dir, STEMS[2], STEMS[3])?;
-    Ok(Dataset { name, source, why, classes: None, notes: Vec::new(), train, test })
+    let test = split(dir, [STEMS[2], STEMS[3]], wanted, &mut notes)?;
+    notes.dedup();
+    Ok(Dataset { name, source, why, classes: None, notes, unlabelled: None, train, test })
 }
 
 /// Reads images and, where they are there, their labels.
-fn split(dir: &Path, image_stem: &str, label_stem: &str) -> Result<Option<Split>, DataError> {
+fn split(
+    dir: &Path,
+    [image_stem, label_stem]: [&str; 2],
+    wanted: Option<Wanted>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Split>, DataError> {
     let Some(path) = find(dir, image_stem) else { return Ok(None) };
-    let (mut split, image_count) = images(&path)?;
+    let (mut split, image_count) = images(&path, wanted, notes)?;
     if let Some(label_path) = find(dir, label_stem) {
         let labels = idx::read(&label_path, Content::Labels)?.data;
         if labels.len() != image_count {
@@ -520,10 +571,13 @@ fn split(dir: &Path, image_stem: &str, label_stem: &str) -> Result<Option<Split>
 }
 
 /// The images of one file, without labels, and their number.
-fn images(path: &Path) -> Result<(Split, usize), DataError> {
+fn images(path: &Path, wanted: Option<Wanted>, notes: &mut Vec<String>) -> Result<(Split, usize), DataError> {
     let idx = idx::read(path, Content::Images)?;
     let (dims, file) = (idx.dims.clone(), path.display().to_string());
-    let of_images = planes::channels_first(&idx.dims, idx.data);
+    if let Some(range) = idx.range {
+        notes.push(format!("the pixels of {dims:?} are read as {range}"));
+    }
+    let of_images = planes::channels_first(&idx.dims, idx.data, wanted);
     let (count, size, images) = of_images.ok_or(IdxError { file, problem: idx::Problem::Channels { dims } })?;
     Ok((Split { images, labels: None, channels: size.channels, rows: size.rows, columns: size.columns }, count))
 }

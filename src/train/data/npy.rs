@@ -2,8 +2,9 @@
 //!
 //! Nothing is allocated by what a header says: the elements are what follows it in the file, and must be as many.
 
+use super::elements::{Elements, Kind};
 use super::planes::channels_first;
-use super::{Dataset, Source, Split};
+use super::{Dataset, Source, Split, Wanted};
 use crate::atomic;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ pub enum NpyError {
 }
 
 const IMAGES: &str = "an array of images [count, height, width], with 1 or 3 channels before or behind the height and the \
-                      width, that numpy.save wrote, of uint8 or of float32";
+                      width, or [count, pixels], that numpy.save wrote, of whole numbers from 0 to 255, or of floats \
+                      from 0 or -1 to 1, or to 255";
 const LABELS: &str = "an array [count] of whole numbers from 0 to 255 that numpy.save wrote, one for each image";
 
 /// An array in a file's bytes.
@@ -31,14 +33,51 @@ pub struct Array<'b> {
     pub sizes: Vec<usize>,
     /// As numpy writes it: `<f4` are float32, least significant byte first.
     pub of_type: &'b str,
-    /// The elements, the last index fastest.
+    /// Whether the first index is the fastest, not the last.
+    pub is_fortran: bool,
+    /// The elements.
     pub data: &'b [u8],
 }
 
-impl Array<'_> {
-    /// The elements of an array of float32.
-    pub fn floats(&self) -> Vec<f32> {
-        self.data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+impl<'b> Array<'b> {
+    /// The elements, in the order of the file.
+    ///
+    /// # Errors
+    /// When they are of a type that no pixels or labels have.
+    pub fn elements(&self) -> Result<Elements<'b>, String> {
+        let kind = match self.of_type.get(1..2) {
+            Some("u") => Some(Kind::Unsigned),
+            Some("i") => Some(Kind::Signed),
+            Some("f") => Some(Kind::Float),
+            _ => None,
+        };
+        let width = self.of_type.get(2..).and_then(|width| width.parse().ok());
+        let of = |(kind, width)| Elements::new(kind, width, self.of_type.starts_with('>'), self.data);
+        kind.zip(width).and_then(of).ok_or_else(|| format!("its elements are of the type {}", self.of_type))
+    }
+
+    /// Values that are in the order of the file, one for each element, with the last index the fastest.
+    pub fn in_order(&self, values: Vec<u8>) -> Vec<u8> {
+        if !self.is_fortran {
+            return values;
+        }
+        let step = |d: usize| self.sizes[..d].iter().product();
+        let steps: Vec<usize> = (0..self.sizes.len()).map(step).collect();
+        let (mut index, mut at) = (vec![0; self.sizes.len()], 0);
+        let mut turned = Vec::with_capacity(values.len());
+        for _ in 0..values.len() {
+            turned.push(values[at]);
+            for d in (0..index.len()).rev() {
+                index[d] += 1;
+                at += steps[d];
+                if index[d] < self.sizes[d] {
+                    break;
+                }
+                at -= steps[d] * self.sizes[d];
+                index[d] = 0;
+            }
+        }
+        turned
     }
 }
 
@@ -63,9 +102,11 @@ pub fn parse(bytes: &[u8]) -> Result<Array<'_>, String> {
     };
     let of_type = field("descr").and_then(|value| value.strip_prefix('\'')?.split('\'').next());
     let of_type = of_type.ok_or("its elements are of several types")?;
-    if field("fortran_order").is_none_or(|value| !value.starts_with("False")) {
-        return Err("its array is in Fortran's order".into());
-    }
+    let is_fortran = match field("fortran_order") {
+        Some(value) if value.starts_with("False") => false,
+        Some(value) if value.starts_with("True") => true,
+        _ => return Err("its header does not say in which order its elements are".into()),
+    };
     let sizes = field("shape").and_then(|value| value.strip_prefix('(')?.split(')').next());
     let sizes: Option<Vec<usize>> = sizes.and_then(|list| {
         let sizes = list.split(',').map(str::trim).filter(|size| !size.is_empty());
@@ -78,7 +119,7 @@ pub fn parse(bytes: &[u8]) -> Result<Array<'_>, String> {
     if expected != Some(data.len()) {
         return Err(format!("it has {} bytes of elements where {sizes:?} of them were announced", data.len()));
     }
-    Ok(Array { sizes, of_type, data })
+    Ok(Array { sizes, of_type, is_fortran, data })
 }
 
 /// Whether a file begins as an NPY file does.
@@ -92,16 +133,27 @@ pub fn is_npy(path: &Path) -> bool {
 /// The data set of a file of images: its labels are beside it, in the file of its name with `y` or `labels` in the place of
 /// `x` or `images`, and so are test images, with `test` in the place of `train`.
 ///
+/// `wanted` is what a program takes, which decides how pixels in a row lie.
+///
 /// # Errors
 /// When a file cannot be read, or does not hold what it should.
-pub fn load(path: &Path, name: String) -> Result<Dataset, NpyError> {
+pub fn load(path: &Path, name: String, wanted: Option<Wanted>) -> Result<Dataset, NpyError> {
     let mut notes = Vec::new();
-    let train = split(path, &mut notes)?;
+    let train = split(path, wanted, &mut notes)?;
     let test = beside(path, &[("train", "test"), ("train", "val")]);
-    let test = test.map(|file| split(&file, &mut notes)).transpose()?;
+    let test = test.map(|file| split(&file, wanted, &mut notes)).transpose()?;
     notes.dedup();
     let why = format!("images in {}", path.display());
-    Ok(Dataset { name, source: Source::Given(path.to_owned()), why, classes: None, notes, train, test })
+    Ok(Dataset {
+        name,
+        source: Source::Given(path.to_owned()),
+        why,
+        classes: None,
+        notes,
+        unlabelled: None,
+        train,
+        test,
+    })
 }
 
 /// The training images of a folder: `x_train.npy`, `train_images.npy` and the like.
@@ -117,13 +169,13 @@ fn beside(path: &Path, parts: &[(&str, &str)]) -> Option<PathBuf> {
     named.map(|stem| path.with_file_name(format!("{stem}.npy"))).find(|path| path.is_file())
 }
 
-fn split(path: &Path, notes: &mut Vec<String>) -> Result<Split, NpyError> {
+fn split(path: &Path, wanted: Option<Wanted>, notes: &mut Vec<String>) -> Result<Split, NpyError> {
     let read = |file: &Path| atomic::read(file).map_err(|error| NpyError::Read { file: file.to_owned(), error });
     let bytes = read(path)?;
     let wrong = |problem| NpyError::Content { file: path.to_owned(), problem, expected: IMAGES };
     let (sizes, pixels) = images(&bytes, notes).map_err(wrong)?;
     let (count, size, images) =
-        channels_first(&sizes, pixels).ok_or_else(|| wrong(format!("its array has the shape {sizes:?}")))?;
+        channels_first(&sizes, pixels, wanted).ok_or_else(|| wrong(format!("its array has the shape {sizes:?}")))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let parts: &[(&str, &str)] = match &*stem {
         stem if stem.starts_with(['x', 'X']) => &[("x", "y"), ("X", "y"), ("X", "Y")],
@@ -145,30 +197,12 @@ fn split(path: &Path, notes: &mut Vec<String>) -> Result<Split, NpyError> {
 /// What is wrong with it, as "its array …".
 pub fn images(bytes: &[u8], notes: &mut Vec<String>) -> Result<(Vec<usize>, Vec<u8>), String> {
     let array = parse(bytes)?;
-    match array.of_type {
-        "|u1" => Ok((array.sizes, array.data.to_vec())),
-        "<f4" => {
-            let (values, sizes) = (array.floats(), array.sizes);
-            let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
-            let (scale, shift) = match () {
-                () if values.iter().any(|x| !x.is_finite()) => return Err("some of its elements are not finite".into()),
-                () if least >= 0.0 && most <= 1.0 => (255.0, 0.0),
-                () if least >= -1.0 && most <= 1.0 => (127.5, 127.5),
-                () if least >= 0.0 && most <= 255.0 => (1.0, 0.0),
-                () => return Err(format!("its elements are from {least} to {most}, not from 0 or -1 to 1, or to 255")),
-            };
-            let range = if shift > 0.0 {
-                "from -1 to 1"
-            } else if scale > 1.0 {
-                "from 0 to 1"
-            } else {
-                "from 0 to 255"
-            };
-            notes.push(format!("the pixels of {sizes:?} are read as {range}"));
-            Ok((sizes, values.into_iter().map(|x| (x * scale + shift).round() as u8).collect()))
-        }
-        other => Err(format!("its elements are of the type {other}")),
+    let (pixels, range) = array.elements()?.pixels()?;
+    let pixels = array.in_order(pixels);
+    if let Some(range) = range {
+        notes.push(format!("the pixels of {:?} are read as {range}", array.sizes));
     }
+    Ok((array.sizes, pixels))
 }
 
 /// One class for each of `count` images, of an NPY file.
@@ -176,21 +210,11 @@ pub fn images(bytes: &[u8], notes: &mut Vec<String>) -> Result<(Vec<usize>, Vec<
 /// # Errors
 /// As [`images`].
 pub fn labels(bytes: &[u8], count: usize) -> Result<Vec<u8>, String> {
-    let Array { sizes, of_type, data } = parse(bytes)?;
-    if !matches!(sizes[..], [found] | [found, 1] if found == count) {
-        return Err(format!("its array has the shape {sizes:?}, and there are {count} images"));
+    let array = parse(bytes)?;
+    if !matches!(array.sizes[..], [found] | [found, 1] if found == count) {
+        return Err(format!("its array has the shape {:?}, and there are {count} images", array.sizes));
     }
-    let width = match of_type {
-        "|u1" | "|i1" => 1,
-        "<u2" | "<i2" => 2,
-        "<u4" | "<i4" => 4,
-        "<u8" | "<i8" => 8,
-        other => return Err(format!("its elements are of the type {other}")),
-    };
-    let is_small = |label: &[u8]| label[1..].iter().all(|byte| *byte == 0) && (of_type != "|i1" || label[0] < 128);
-    let label =
-        |label: &[u8]| is_small(label).then_some(label[0]).ok_or_else(|| "a label is not from 0 to 255".to_string());
-    data.chunks_exact(width).map(label).collect()
+    array.elements()?.labels()
 }
 
 #[cfg(test)]
@@ -217,7 +241,7 @@ pub(crate) mod tests {
         fs::write(at("x_test.npy"), file("<f4", "(1, 2, 1, 3)", &floats(&[0.0, 1.0, 0.5, 0.0, 0.0, 1.0]))).unwrap();
         let path = in_folder(dir.path()).unwrap();
         assert_eq!(path, at("x_train.npy"));
-        let data = load(&path, "mine".into()).unwrap();
+        let data = load(&path, "mine".into(), None).unwrap();
         // Channels stand behind the pixels in the file.
         assert_eq!(data.train.images, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
         assert_eq!(data.train.labels, Some(vec![7, 1]));
@@ -228,7 +252,7 @@ pub(crate) mod tests {
         let error = crate::train::data::load(&request, &Default::default(), &mut |_| {}).unwrap_err().to_string();
         assert!(error.ends_with("the training images are 2×1 RGB, but the test images are 2×1 grey"), "{error}");
         fs::write(at("y_train.npy"), file("|u1", "(3,)", &[1, 2, 3])).unwrap();
-        let error = load(&path, "mine".into()).unwrap_err().to_string();
+        let error = load(&path, "mine".into(), None).unwrap_err().to_string();
         assert!(error.contains("y_train.npy: its array has the shape [3], and there are 2 images; "), "{error}");
     }
 
@@ -245,13 +269,29 @@ pub(crate) mod tests {
         assert!(of(&[0.0, f32::NAN]).unwrap_err().contains("not finite"));
     }
 
+    /// What `numpy.save(file, numpy.asfortranarray(x))` writes is read as `x`.
+    #[test]
+    fn other_types_and_orders_are_read() {
+        let of = |bytes: &[u8]| images(bytes, &mut Vec::new()).unwrap();
+        assert_eq!(of(&file(">i2", "(1, 1, 2)", &[0, 7, 0, 255])), (vec![1, 1, 2], vec![7, 255]));
+        let doubles: Vec<u8> = [0.0f64, 1.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        assert_eq!(of(&file("<f8", "(1, 1, 2)", &doubles)).1, [0, 255]);
+        // Two images of two rows and three columns, from 0 to 11 in the order of C.
+        let turned = [0, 6, 3, 9, 1, 7, 4, 10, 2, 8, 5, 11];
+        let bytes = file("|u1", "(2, 2, 3)", &turned);
+        let at = bytes.windows(5).position(|w| w == b"False").unwrap();
+        let fortran = [&bytes[..at], b"True ", &bytes[at + 5..]].concat();
+        assert_eq!(of(&fortran), (vec![2, 2, 3], (0..12).collect::<Vec<u8>>()));
+    }
+
     #[test]
     fn what_is_wrong_is_told() {
         let cases = [
             (file("|u1", "(2, 1, 3)", &[0; 5]), "5 bytes of elements"),
             (file("|u1", "(99999999999, 99999999999, 3)", &[0; 5]), "5 bytes of elements"),
             (file("|u1", "(2, x)", &[0; 5]), "names no shape"),
-            (file("<f8", "(1, 1, 1)", &[0; 8]), "the type <f8"),
+            (file("<f16", "(1, 1, 1)", &[0; 16]), "the type <f16"),
+            (file("<c8", "(1, 1, 1)", &[0; 8]), "the type <c8"),
             (file("|O", "(1, 1, 1)", &[0; 8]), "the type |O"),
             (file("|u1", "(2, 1, 1)", &[0; 2])[..20].to_vec(), "ends within its header"),
             (MAGIC.to_vec(), "not known"),
@@ -262,7 +302,7 @@ pub(crate) mod tests {
             assert!(error.contains(problem), "{error}");
         }
         let wide = file("<i4", "(2,)", &[1, 0, 0, 0, 0, 1, 0, 0]);
-        assert!(labels(&wide, 2).unwrap_err().contains("0 to 255"));
+        assert!(labels(&wide, 2).unwrap_err().contains("a label is 256, not"));
         assert!(labels(&file("|i1", "(1, 1)", &[255]), 1).is_err());
         assert_eq!(labels(&file("<u2", "(1, 1)", &[255, 0]), 1).unwrap(), [255]);
     }

@@ -3,8 +3,9 @@
 
 use super::{Images, QualityError};
 use crate::atomic;
-use crate::train::data::idx::{self, Content, IdxError};
+use crate::train::data::idx::{self, Content, IdxError, Problem};
 use crate::train::data::npy;
+use crate::train::data::planes::channels_first;
 use crate::train::sample_grid::to_byte;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub enum ImageFileError {
     Idx(#[from] IdxError),
     #[error(
         "{file}: {problem}; an IDX file, or an array of images [count, 1, 28, 28] or [count, 28, 28] that numpy.save wrote, of \
-         bytes (uint8) or of float32 from -1 (black) to 1, was expected", file = .file.display()
+         bytes (uint8) or of floats from -1 (black) to 1, was expected", file = .file.display()
     )]
     Npy { file: PathBuf, problem: String },
     #[error("{file}: {error}", file = .file.display())]
@@ -41,12 +42,13 @@ pub fn read(file: &Path) -> Result<Images, ImageFileError> {
         return npy_images(&array, shape).map_err(wrong);
     }
     let idx = idx::read(file, Content::Images)?;
-    let shape = match idx.dims[..] {
-        [_, channels, height, width] => [channels, height, width],
-        _ => [1, idx.dims[1], idx.dims[2]],
+    let dims = idx.dims.clone();
+    let Some((_, size, bytes)) = channels_first(&idx.dims, idx.data, None) else {
+        return Err(IdxError { file: file.display().to_string(), problem: Problem::Channels { dims } }.into());
     };
+    let shape = [size.channels, size.rows, size.columns];
     check(shape)?;
-    Ok(Images { bytes: idx.data, shape })
+    Ok(Images { bytes, shape })
 }
 
 /// Channels, height and width of the images in an array, or what is wrong with it.
@@ -64,18 +66,18 @@ fn npy_shape(array: &npy::Array) -> Result<[usize; 3], String> {
 
 /// The images in an array, or what is wrong with it.
 fn npy_images(array: &npy::Array, shape: [usize; 3]) -> Result<Images, String> {
-    let values = match array.of_type {
-        "|u1" => return Ok(Images { bytes: array.data.to_vec(), shape }),
-        "<f4" => array.floats(),
-        other => return Err(format!("its elements are of the type {other}")),
-    };
+    let elements = array.elements()?;
+    if let Some(bytes) = elements.bytes() {
+        return Ok(Images { bytes: array.in_order(bytes.to_vec()), shape });
+    }
+    let values = elements.floats().ok_or_else(|| format!("its elements are of the type {}", array.of_type))?;
     if let Some(value) = values.iter().find(|value| !(-1.001..=1.001).contains(*value)) {
         return Err(format!("its elements are not from -1 to 1: {value} is among them"));
     }
     if values.iter().all(|&value| value >= 0.0) {
         return Err("none of its elements is below 0, where -1 is black".into());
     }
-    Ok(Images { bytes: values.into_iter().map(to_byte).collect(), shape })
+    Ok(Images { bytes: array.in_order(values.into_iter().map(to_byte).collect()), shape })
 }
 
 #[cfg(test)]
@@ -115,7 +117,7 @@ mod tests {
             (file("|u1", "(0, 1, 1)", &[]), "shape [0, 1, 1]"),
             (file("|u1", "(2, 1, 3)", &[0; 5]), "5 bytes of elements"),
             (file("|u1", "(99999999999, 99999999999, 3)", &[0; 5]), "5 bytes of elements"),
-            (file("<f8", "(1, 1, 1)", &[0; 8]), "the type <f8"),
+            (file("<i4", "(1, 1, 1)", &[0; 4]), "the type <i4"),
             (file("<f4", "(2, 1, 1)", &ones), "none of its elements is below 0"),
             (file("<f4", "(2, 1, 1)", &large), "-7 is among them"),
             (file("|u1", "(2, 1, 1)", &[0; 2])[..20].to_vec(), "ends within its header"),

@@ -215,7 +215,7 @@ impl Folder {
         let paths: Vec<&PathBuf> = self.paths().collect();
         let (found, _) = decode_all(&paths, None, &mut [], decoded);
         let skipped = self.skipped(&found);
-        let Scan { mut train, test, classes, notes } = self.scan;
+        let Scan { mut train, test, classes, notes, unlabelled: _ } = self.scan;
         let of_train = train.files.len();
         let test = test.map(|part| part.files.len() - found.failures.iter().filter(|(i, _)| *i >= of_train).count());
         train.drop_failed(&found.failures, 0);
@@ -259,7 +259,7 @@ impl Folder {
         if let (true, Some(skipped)) = (strict, &skipped) {
             return Err(PictureError::Strict { dir: self.dir, skipped: skipped.clone() });
         }
-        let Folder { dir, scan: Scan { mut train, mut test, classes, mut notes } } = self;
+        let Folder { dir, scan: Scan { mut train, mut test, classes, mut notes, unlabelled } } = self;
         train.drop_failed(&found.failures, 0);
         test.iter_mut().for_each(|test| test.drop_failed(&found.failures, of_train));
         notes.insert(0, found.summary.fitted(size, found.images.len() / size.bytes()));
@@ -285,6 +285,7 @@ impl Folder {
             source: Source::Given(dir),
             classes,
             notes,
+            unlabelled,
             train: split(images, train.labels),
             test: test.filter(|test| !test.files.is_empty()).map(|test| split(of_test, test.labels)),
         })

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::PictureError;
+use super::{LISTED, PictureError};
 
 /// How deep folders are looked into.
 const MOST_DEEP: usize = 16;
@@ -25,6 +25,8 @@ pub(super) struct Scan {
     pub classes: Option<Vec<String>>,
     /// What is to be told, as sentences without a full stop.
     pub notes: Vec<String>,
+    /// Why sub-folders are not taken for classes, where there are some.
+    pub unlabelled: Option<String>,
 }
 
 /// The files of one split.
@@ -76,12 +78,8 @@ pub(super) fn scan(root: &Path) -> Result<Option<Scan>, PictureError> {
     }
     others.tell(&mut notes);
     let is_mixed = !train.folders.is_empty() && !train.beside.is_empty();
-    if is_mixed {
-        notes.push(format!(
-            "there are {} pictures beside sub-folders, so sub-folders are not taken for classes",
-            train.beside.len()
-        ));
-    }
+    let unlabelled = is_mixed.then(|| stray(&train.beside, root));
+    notes.extend(unlabelled.clone());
     let has_classes = !train.folders.is_empty() && !is_mixed;
     let classes: Option<Vec<OsString>> = has_classes.then(|| train.folders.keys().cloned().collect());
     let count = train.folders.len();
@@ -100,7 +98,24 @@ pub(super) fn scan(root: &Path) -> Result<Option<Scan>, PictureError> {
         None => None,
     };
     let classes = classes.map(|names| names.iter().map(|name| name.to_string_lossy().into_owned()).collect());
-    Ok(Some(Scan { train, test, classes, notes }))
+    Ok(Some(Scan { train, test, classes, notes, unlabelled }))
+}
+
+/// Which pictures beside sub-folders keep these from being classes, and what to do about it.
+fn stray(beside: &[PathBuf], root: &Path) -> String {
+    let name = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let mut names: Vec<String> = beside.iter().take(LISTED).map(name).collect();
+    if beside.len() > LISTED {
+        names.push(format!("{} more", beside.len() - LISTED));
+    }
+    let them = if beside.len() == 1 { "it" } else { "them" };
+    let names = match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    };
+    let verb = if beside.len() == 1 { "lies" } else { "lie" };
+    format!("{names} {verb} beside sub-folders, so these are not taken for classes: move {them} into one, or away")
 }
 
 /// The names of the folders of training and test pictures, if that is what the folders are: `train` may be a class too,
@@ -270,7 +285,27 @@ mod tests {
         assert_eq!((found.train.labels, found.classes, found.notes.len()), (None, None, 0));
         let dir = folder(&["1.png", "a/2.png"]);
         let found = scan(dir.path()).unwrap().unwrap();
-        assert_eq!((found.train.files.len(), found.train.labels, found.notes.len()), (2, None, 1));
+        assert_eq!(
+            (found.train.files.len(), found.train.labels, &found.notes),
+            (
+                2,
+                None,
+                &vec![
+                    "1.png lies beside sub-folders, so these are not taken for classes: move it into one, or away"
+                        .to_string()
+                ]
+            )
+        );
+        assert_eq!(found.unlabelled.as_ref(), found.notes.first());
+        let many: Vec<String> =
+            (1..8).map(|i| format!("train/{i}.png")).chain(["train/a/x.png".into(), "test/y.png".into()]).collect();
+        let dir = folder(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let unlabelled = scan(dir.path()).unwrap().unwrap().unlabelled.unwrap().replace('\\', "/");
+        assert!(
+            unlabelled
+                .starts_with("train/1.png, train/2.png, train/3.png, train/4.png, train/5.png and 2 more lie beside"),
+            "{unlabelled}"
+        );
         assert_eq!(scan(folder(&["a.txt"]).path()).unwrap(), None);
     }
 
