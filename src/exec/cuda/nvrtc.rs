@@ -86,7 +86,8 @@ pub fn find() -> Result<&'static Nvrtc, NvrtcMissing> {
 }
 
 fn search() -> Result<Nvrtc, NvrtcMissing> {
-    if let Some(path) = std::env::var_os(ENV).map(PathBuf::from) {
+    // An empty value is none, as of other programs' variables.
+    if let Some(path) = std::env::var_os(ENV).filter(|value| !value.is_empty()).map(PathBuf::from) {
         let file = if path.is_dir() { library_in(&path) } else { path.is_file().then(|| path.clone()) };
         return load(&file.ok_or_else(|| NvrtcMissing::NotThere { path: path.display().to_string() })?);
     }

@@ -175,6 +175,9 @@ fn the_gpu_is_listed_and_one_that_is_not_there_is_refused() {
     for part in ["cuda:0   Mock GPU, sm_80, 1.0 GiB", "driver for CUDA 12.8", "NVRTC 12.8"] {
         assert!(out.contains(part), "{out}");
     }
+    // A variable that is empty is as one that is not set: the system's loader finds the library.
+    let (out, _) = succeed(mock, dir.path(), &["devices"], &[("GCC_GAN_NVRTC", "")]);
+    assert!(out.contains("NVRTC 12.8"), "{out}");
     let err = fail(mock, dir.path(), &train(&["--device", "cuda:1"]), NO_FAULT);
     assert!(err.contains("there is no GPU 1: there is 1, counted from 0"), "{err}");
 }
