@@ -20,6 +20,7 @@ mod import;
 mod inputs;
 mod inspect;
 mod man;
+mod memory;
 mod ops;
 mod output;
 mod profile;
