@@ -7,5 +7,6 @@ mod emulated;
 mod graphs;
 mod host;
 mod statistics;
+mod steps;
 mod tensor;
 mod text;
