@@ -298,11 +298,7 @@ impl FromStr for CompileFor {
         }
         let mut all: Vec<Architecture> = Vec::new();
         for name in text.strip_prefix("cuda:").ok_or_else(unknown)?.split(',') {
-            let number = name.trim().strip_prefix("sm_").ok_or_else(unknown)?;
-            let architecture = Architecture(number.trim_end_matches('a').parse().map_err(|_| unknown())?);
-            if !(Architecture::OLDEST..=Architecture(999)).contains(&architecture) {
-                return Err(format!("kernels are written for {} and newer", Architecture::OLDEST));
-            }
+            let architecture = architecture(name.trim()).unwrap_or_else(|| Err(unknown()))?;
             if let Some(&first) = all.first().filter(|first| !architecture.runs(**first)) {
                 return Err(format!(
                     "kernels are chosen for the first, and {architecture} can't run those of {first}: name the oldest first, \
@@ -317,8 +313,29 @@ impl FromStr for CompileFor {
     }
 }
 
+/// A kind of GPU by its name, such as sm_80 or sm_90a; `None` where that is not the form of one.
+fn architecture(name: &str) -> Option<Result<Architecture, String>> {
+    let number = name.strip_prefix("sm_")?;
+    let (number, is_own) = number.strip_suffix('a').map_or((number, false), |number| (number, true));
+    let architecture = Architecture(number.parse().ok()?);
+    let is_known = Architecture::KNOWN.contains(&architecture);
+    let known = || Architecture::KNOWN.map(|known| known.to_string()).join(", ");
+    Some(if architecture < Architecture::OLDEST {
+        Err(format!("kernels are written for {} and newer", Architecture::OLDEST))
+    } else if !is_known && architecture <= Architecture::NEWEST {
+        Err(format!("there are no GPUs of {architecture}: known are {}", known()))
+    } else if architecture > Architecture(999) {
+        Err(format!("there are no GPUs of {architecture} yet: known are {}", known()))
+    } else if is_own && !architecture.has_own() {
+        Err(format!("there is no {name}, as its instructions are those of newer GPUs too: write {architecture}"))
+    } else {
+        Ok(architecture)
+    })
+}
+
 impl CompileFor {
-    /// The target, and all architectures that code is made for: that of the first GPU where none was named.
+    /// The target, and all architectures that code is made for: that of the first GPU where none was named. Warns of those
+    /// that are too new to be known.
     ///
     /// # Errors
     /// When there is no GPU whose kind could be taken.
@@ -332,7 +349,43 @@ impl CompileFor {
                 vec![device.info().architecture]
             }
         };
+        for new in all.iter().filter(|architecture| **architecture > Architecture::NEWEST) {
+            let newest = Architecture::NEWEST;
+            eprintln!("warning: {new} is newer than all that is known here: kernels are chosen as for {newest}");
+        }
         Ok((all.first().map_or(Target::Cpu, |&first| Target::Cuda(first)), all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<CompileFor, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn kinds_of_gpu_are_known_by_name() {
+        let of = |numbers: &[u32]| Ok(CompileFor::Cuda(numbers.iter().map(|&n| Architecture(n)).collect()));
+        assert_eq!(parsed("cuda:sm_80"), of(&[80]));
+        assert_eq!(parsed("cuda:sm_90a"), parsed("cuda:sm_90"));
+        assert_eq!(parsed("cuda:sm_80, sm_90a,sm_121,sm_80"), of(&[80, 90, 121]));
+        // Newer than all that is known: there may be such GPUs by now.
+        assert_eq!(parsed("cuda:sm_130a"), of(&[130]));
+    }
+
+    #[test]
+    fn a_kind_that_does_not_exist_is_refused_with_those_that_do() {
+        for text in ["cuda:sm_99", "cuda:sm_80,sm_91", "cuda:sm_102a", "cuda:sm_4294967295"] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.starts_with("there are no GPUs of sm_") && error.ends_with("sm_120, sm_121"), "{error}");
+        }
+        assert!(parsed("cuda:sm_70").unwrap_err().contains("written for sm_75 and newer"));
+        assert!(parsed("cuda:sm_80a").unwrap_err().contains("there is no sm_80a"));
+        for text in ["cuda:sm_", "cuda:sm_x", "cuda:sm_90aa", "cuda:80", "cuda:", "gpu", "cuda:sm_99999999999"] {
+            assert!(parsed(text).unwrap_err().contains("is nothing to compile for"), "{text}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod devices;
 mod diff;
 mod eval;
 mod explain;
+mod fitting;
 mod export;
 mod graphs;
 mod import;

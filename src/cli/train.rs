@@ -1,6 +1,7 @@
 //! `gcc-gan train`.
 
 use super::device::{DeviceArgs, Opened};
+use super::fitting::{Sizes, explained};
 use super::program_text::{Found, MathArgs, ProgramText, find};
 use super::screen::{Screen, beginning, heading, shown};
 use anyhow::{Context, Result, anyhow, bail};
@@ -167,7 +168,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     })?;
     let program = job.plan.name.clone();
-    let mut session = Session::new(opened.device.load(Arc::new(job.plan))?, job.dataset, job.meta.seed)?;
+    let plan = Arc::new(job.plan);
+    let sizes = if job.resumed.is_some() { Sizes::Kept } else { Sizes::Free };
+    let executor = opened.device.load(plan.clone()).map_err(|e| explained(e.into(), &plan.source, sizes))?;
+    drop(plan);
+    let mut session = Session::new(executor, job.dataset, job.meta.seed)?;
     match &job.resumed {
         Some(checkpoint) => session.restore(checkpoint)?,
         None => session.initialise()?,

@@ -31,6 +31,13 @@ pub enum ExecError {
          that use memory"
     )]
     OutOfMemory { bytes: usize, what: String },
+    /// The device has memory of its own, of which too little is free.
+    #[error(
+        "{device} can't be used: {what} takes {}, and {} of {} are free: make the batch smaller (`--set batch=`), or end \
+         what else uses its memory",
+        mebibytes(*bytes), mebibytes(*free), mebibytes(*total)
+    )]
+    DeviceFull { device: String, what: String, bytes: usize, free: usize, total: usize },
     /// What running on the device needs is not there.
     #[error("{device} can't be used: {what}")]
     Unavailable { device: String, what: String },
@@ -42,6 +49,11 @@ pub enum ExecError {
     Unsupported { device: String, what: String },
     #[error("entry `{entry}` can't be run on kept examples: {problem}")]
     Series { entry: String, problem: String },
+}
+
+/// Bytes as people read them.
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// Item number `index` of a plan's entries, outputs or states.

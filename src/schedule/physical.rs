@@ -40,10 +40,11 @@ pub fn state_orders<'g>(policy: &Policy, graphs: impl IntoIterator<Item = &'g Gr
     found.difference(&refused).map(|name| (name.clone(), PIXEL_MAJOR.to_vec())).collect()
 }
 
-/// Whether a value has four dimensions, and nobody reads it by a reshape, which no view of another order expresses.
+/// Whether a value has four dimensions, and nobody reads it by a reshape, which no view of another order expresses, or by a
+/// transform of minimal filtering, which reads rows of images.
 fn can_move(graph: &Graph, id: NodeId) -> bool {
-    let is_reshaped = graph.users(id).into_iter().any(|user| matches!(graph.op(user), Op::Reshape { .. }));
-    graph.shape(id).len() == 4 && !is_reshaped
+    let needs_rows = |user| matches!(graph.op(user), Op::Reshape { .. } | Op::Winograd(_));
+    graph.shape(id).len() == 4 && !graph.users(id).into_iter().any(needs_rows)
 }
 
 /// Whether what a state tensor is updated to can be written in another order.

@@ -2,6 +2,7 @@
 //! interpreter.
 
 use crate::graphs;
+use crate::host::Program;
 use gcc_gan::compile::rounding;
 use gcc_gan::exec::cuda::{Launch, prelude, render};
 use gcc_gan::ir::text::parse;
@@ -17,8 +18,6 @@ use gcc_gan::schedule::{Fusion, Strategy, schedule_tuned};
 use gcc_gan::testing::{GraphOptions, random_bindings, random_graph, special_bindings};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 /// A graph with everything that a run needs.
 pub struct Case {
@@ -120,36 +119,7 @@ pub fn run_program(text: &str, input: &[u8]) -> Option<[Vec<u8>; 2]> {
 
 /// The same, or what the program says when it ends early.
 pub fn try_program(text: &str, input: &[u8]) -> Option<[Result<Vec<u8>, String>; 2]> {
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
-    if Command::new(&compiler).arg("--version").output().is_err() {
-        eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("kernels.cpp"), text).unwrap();
-    std::fs::write(at("in"), input).unwrap();
-    let compiled = Command::new(&compiler)
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra"])
-        .args(["-Werror=unused-variable", "-Wno-unused-function", "-Wno-unknown-pragmas", "-o"])
-        .arg(at("kernels"))
-        .arg("-I")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda"))
-        .arg(at("kernels.cpp"))
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&compiled.stderr);
-    if !compiled.status.success() {
-        let kept = folder.keep();
-        panic!("{} does not compile:\n{log}", kept.join("kernels.cpp").display());
-    }
-    Some(["forwards", "backwards"].map(|order| {
-        let output = Command::new(at("kernels")).arg(at("in")).arg(at(order)).arg(order).output().unwrap();
-        if output.status.success() {
-            return Ok(std::fs::read(at(order)).unwrap());
-        }
-        Err(format!("the program ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
-    }))
+    Program::new(text).map(|program| program.run(input, &[]))
 }
 
 /// The bits of each element: of bf16, those of the f32 of the same value.

@@ -2,12 +2,13 @@
 
     pip install -r tests/cuda/requirements.txt
     python tests/cuda/nvrtc_compile.py kernels.cu=sm_80,sm_90a [other.cu=sm_75 ...]
-        [--figures FILE] [--cubin-dir DIR] [--jobs N]
+        [--brief more.cu=sm_80 ...] [--figures FILE] [--cubin-dir DIR] [--jobs N]
 
 Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
 functions of the prelude), where registers are spilled to memory (on sm_100 and sm_120 the table lists them), or where a kernel
 has local memory for anything else. --figures compares registers, shared memory and tensor-core instructions of every kernel of a
-`train_step` that has any of the last with a file; UPDATE_FIGURES=1 writes the file instead.
+`train_step` that has any of the last with a file, and of the texts after --brief a line each; the file's head says which texts and
+architectures it covers. UPDATE_FIGURES=1 writes the file instead.
 """
 
 import argparse
@@ -102,7 +103,8 @@ def figures_of(log: str) -> tuple[dict[str, Figures], str]:
     return found, "\n".join(rest)
 
 
-# For these the assembler takes 80 registers, where 255 are allowed, and spills a few bytes; the table says where.
+# For these the assembler takes 128 or 96 registers, where 255 are allowed, and spills a few bytes; the table says where.
+# --maxrregcount changes nothing; with __launch_bounds__(128, 1) it takes 150 or 110 and spills none.
 MAY_SPILL = {"sm_100", "sm_120"}
 DETAILED = {"sm_80", "sm_90a"}  # with a line for each kernel that has tensor-core instructions
 # The low 12 bits of tensor-core instructions, as of each of 16 bytes: mma.sync of sm_75 and newer, and wgmma of sm_90a.
@@ -129,7 +131,16 @@ def launches_of(source: str) -> dict[str, str]:
     return {name: launch for launch, name in re.findall(pattern, source, re.MULTILINE)}
 
 
-def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> tuple[bool, str, list[str]]:
+def header(wanted: list[tuple[pathlib.Path, str]]) -> str:
+    """Which texts are compiled for which architectures."""
+    covered: dict[str, list[str]] = {}
+    for path, arch in wanted:
+        covered.setdefault(path.stem, []).append(arch)
+    lines = [f"#   {text}: {', '.join(archs)}" for text, archs in covered.items()]
+    return "\n".join(["# Covered are these texts (program, GPU that it is for if not sm_80, precision), and no others:", *lines, ""])
+
+
+def compile_one(path: pathlib.Path, arch: str, is_brief: bool, cubins: pathlib.Path | None) -> tuple[bool, str, list[str]]:
     """Whether it is as it should be, what to print, and the lines of the table of figures."""
     nvrtc = Nvrtc(find_package_folder())
     source = path.read_bytes()
@@ -163,7 +174,8 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
         f"{len(spilling) or 'no'} spills"
     ]
     table += [f"  {kernels[name].spilled} bytes spilled by {name}" for name in spilling]
-    for name in (name for name in by_tensor if name.startswith("train_step_") and arch in DETAILED):
+    is_detailed = arch in DETAILED and not is_brief
+    for name in (name for name in by_tensor if name.startswith("train_step_") and is_detailed):
         kernel = kernels[name]
         static = f"{kernel.static_shared} bytes of static shared memory, " if kernel.static_shared else ""
         count, what = (by_warpgroups[name], "HGMMA") if by_warpgroups[name] else (by_warps[name], "HMMA")
@@ -174,14 +186,16 @@ def compile_one(path: pathlib.Path, arch: str, cubins: pathlib.Path | None) -> t
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="+", metavar="FILE[=ARCH,...]", help="for sm_90a where none is named")
+    parser.add_argument("--brief", nargs="+", default=[], metavar="FILE[=ARCH,...]", help="the same, with a line each in the table")
     parser.add_argument("--figures", type=pathlib.Path, help="the table to compare with")
     parser.add_argument("--cubin-dir", type=pathlib.Path, help="also write the cubins into this folder")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     arguments = parser.parse_args()
     wanted = []
-    for text in arguments.texts:
+    for text in arguments.texts + arguments.brief:
         path, _, archs = text.partition("=")
-        wanted += [(pathlib.Path(path), arch, arguments.cubin_dir) for arch in (archs or "sm_90a").split(",")]
+        is_brief = text in arguments.brief
+        wanted += [(pathlib.Path(path), arch, is_brief, arguments.cubin_dir) for arch in (archs or "sm_90a").split(",")]
     print(f"NVRTC {Nvrtc(find_package_folder()).version()}")
     failed, table = False, []
     # The compiler runs in processes of its own: as a library it uses one core. Long texts first.
@@ -194,7 +208,7 @@ def main() -> int:
             failed |= not good
             table += lines
     if arguments.figures and not failed:
-        found = "".join(f"{line}\n" for line in table)
+        found = header([(path, arch) for path, arch, *_ in wanted]) + "".join(f"{line}\n" for line in table)
         if os.environ.get("UPDATE_FIGURES"):
             arguments.figures.write_text(found)
         kept = arguments.figures.read_text() if arguments.figures.exists() else ""

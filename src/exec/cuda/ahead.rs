@@ -117,7 +117,7 @@ pub fn compile_ahead(
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
     let (unique, which) = code::unique(&named);
     // The PTX that comes with the cubin of an architecture without anything of its own is what others take too.
-    let portable = architectures.first().filter(|first| nvrtc::has_own(**first) && !first.has_warpgroups());
+    let portable = architectures.first().filter(|first| first.has_own() && !first.has_warpgroups());
     let portable = portable.map(|&a| nvrtc::portable_options(a));
     let options: Vec<Vec<String>> =
         architectures.iter().map(|&a| nvrtc::exact_options(a)).chain(portable.clone()).collect();
@@ -179,7 +179,7 @@ impl Ahead {
             .map(|(architecture, codes)| {
                 let options = nvrtc::exact_options(*architecture);
                 let bytes = &mut |i: usize| Some(codes[i].cubin.clone()).filter(|cubin| !cubin.is_empty());
-                set(CodeKind::Cubin, *architecture, nvrtc::has_own(*architecture), options, bytes)
+                set(CodeKind::Cubin, *architecture, architecture.has_own(), options, bytes)
             })
             .collect();
         if let Some(&(architecture, _)) = self.exact.first() {

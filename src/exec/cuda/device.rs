@@ -6,6 +6,7 @@ use super::driver::{self, Context, DriverError, Kind, Properties};
 use super::executor::CudaExecutor;
 use super::measure;
 use super::nvrtc::NvrtcMissing;
+use super::series::Desk;
 use crate::exec::{Ceilings, Device, ExecError, Executor};
 use crate::kernel::target::{Architecture, Target};
 use crate::plan::{self, DeviceCode, Plan};
@@ -146,6 +147,11 @@ impl CudaDevice {
     }
 }
 
+/// Bytes of a GPU's memory that a plan's arena takes there.
+pub fn arena_bytes(plan: &Plan) -> usize {
+    Desk::of(plan).end()
+}
+
 /// What an error of the driver is to whoever makes something ready.
 pub fn refusal(device: &str, error: DriverError) -> ExecError {
     let device = device.to_string();
@@ -169,11 +175,10 @@ pub fn no_memory(device: &str, context: &Context, bytes: usize, what: &str, erro
     if error.kind != Kind::OutOfMemory {
         return refusal(device, error);
     }
-    let free = context.memory().map_or(String::new(), |(free, total)| format!(", and {free} of {total} are free"));
-    let what = format!(
-        "{what} takes {bytes} bytes{free}: make the batch smaller (`--set batch=`), or end what else uses its memory"
-    );
-    ExecError::Unavailable { device: device.into(), what }
+    match context.memory() {
+        Ok((free, total)) => ExecError::DeviceFull { device: device.into(), what: what.into(), bytes, free, total },
+        Err(_) => refusal(device, error),
+    }
 }
 
 /// What an error of the driver is in a run: nothing but a loss is expected then.

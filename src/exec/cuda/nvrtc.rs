@@ -86,7 +86,8 @@ pub fn find() -> Result<&'static Nvrtc, NvrtcMissing> {
 }
 
 fn search() -> Result<Nvrtc, NvrtcMissing> {
-    if let Some(path) = std::env::var_os(ENV).map(PathBuf::from) {
+    // An empty value is none, as of other programs' variables.
+    if let Some(path) = std::env::var_os(ENV).filter(|value| !value.is_empty()).map(PathBuf::from) {
         let file = if path.is_dir() { library_in(&path) } else { path.is_file().then(|| path.clone()) };
         return load(&file.ok_or_else(|| NvrtcMissing::NotThere { path: path.display().to_string() })?);
     }
@@ -232,11 +233,6 @@ impl std::fmt::Debug for Nvrtc {
     }
 }
 
-/// Whether an architecture has instructions that later ones don't have: they came with 9.0.
-pub fn has_own(architecture: Architecture) -> bool {
-    architecture.0 >= 90
-}
-
 /// The value of `--gpu-architecture` for a device: itself with all that it alone has, or the nearest older virtual one.
 fn architecture_option(device: Architecture, known: &[Architecture]) -> Option<String> {
     if known.contains(&device) {
@@ -247,7 +243,7 @@ fn architecture_option(device: Architecture, known: &[Architecture]) -> Option<S
 }
 
 fn exact_option(device: Architecture) -> String {
-    format!("{device}{}", if has_own(device) { "a" } else { "" })
+    format!("{device}{}", if device.has_own() { "a" } else { "" })
 }
 
 fn with_architecture(architecture: &str) -> Vec<String> {
@@ -262,7 +258,7 @@ pub fn exact_options(architecture: Architecture) -> Vec<String> {
 
 /// The options with which a text is compiled to PTX that this architecture and all newer ones take.
 pub fn portable_options(architecture: Architecture) -> Vec<String> {
-    match has_own(architecture) {
+    match architecture.has_own() {
         // The PTX that comes with the cubin is that.
         false => exact_options(architecture),
         true => with_architecture(&format!("compute_{}", architecture.0)),

@@ -199,6 +199,7 @@ fn code_that_is_damaged_or_not_there_is_told() {
     assert!(
         refused("cuda:sm_80,sm_130", NO_FAULT).contains("does not compile for sm_130 (it knows sm_75, sm_80, sm_90)")
     );
+    assert!(refused("cuda:sm_130", NO_FAULT).starts_with("warning: sm_130 is newer than all that is known here"));
     assert!(refused("cpu", NO_FAULT).contains("--device-code always is for GPUs"));
     assert!(!plan.dir.path().join("none.plan").exists());
     let older = gcc_gan(mock, plan.dir.path(), &["compile", "layers.ron", "--device", "cuda:sm_90,sm_80"], NO_FAULT);

@@ -442,19 +442,24 @@ API(cuCtxSetCurrent)(void* context) {
     return entered = true, SUCCESS;
 }
 
+static size_t memory_bytes() {
+    const std::string most = setting("GCC_GAN_MOCK_MEMORY");
+    return most.empty() ? (size_t)1 << 30 : (size_t)atoll(most.c_str());
+}
+static size_t taken() {
+    size_t all = 0;
+    for (const auto& mapping : memory) all += mapping.second.bytes;
+    return all;
+}
 API(cuMemGetInfo_v2)(size_t* free, size_t* total) {
     ENTERED;
-    return *free = has_fault("out_of_memory") ? 4096 : (size_t)1 << 30, *total = (size_t)1 << 30, SUCCESS;
+    const size_t all = memory_bytes(), used = taken();
+    return *free = has_fault("out_of_memory") ? 4096 : used < all ? all - used : 0, *total = all, SUCCESS;
 }
 API(cuMemAlloc_v2)(unsigned char** base, size_t bytes) {
     ENTERED;
     if (bytes == 0) return INVALID_VALUE;
-    size_t all = bytes;
-    for (const auto& mapping : memory) all += mapping.second.bytes;
-    const std::string most = setting("GCC_GAN_MOCK_MEMORY");
-    if (has_fault("out_of_memory") || all > (most.empty() ? (size_t)1 << 30 : (size_t)atoll(most.c_str()))) {
-        return OUT_OF_MEMORY;
-    }
+    if (has_fault("out_of_memory") || taken() + bytes > memory_bytes()) return OUT_OF_MEMORY;
     *base = map(bytes);
     return *base ? SUCCESS : OUT_OF_MEMORY;
 }

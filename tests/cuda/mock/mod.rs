@@ -176,6 +176,9 @@ fn the_gpu_is_listed_and_one_that_is_not_there_is_refused() {
     for part in ["cuda:0   Mock GPU, sm_80, 1.0 GiB", "driver for CUDA 12.8", "NVRTC 12.8"] {
         assert!(out.contains(part), "{out}");
     }
+    // A variable that is empty is as one that is not set: the system's loader finds the library.
+    let (out, _) = succeed(mock, dir.path(), &["devices"], &[("GCC_GAN_NVRTC", "")]);
+    assert!(out.contains("NVRTC 12.8"), "{out}");
     let err = fail(mock, dir.path(), &train(&["--device", "cuda:1"]), NO_FAULT);
     assert!(err.contains("there is no GPU 1: there is 1, counted from 0"), "{err}");
 }
@@ -249,7 +252,10 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
     let faults: [(&str, &[&str]); 7] = [
         ("no_device", &["the NVIDIA driver sees no GPU", "CUDA_VISIBLE_DEVICES"]),
         ("old_driver", &["the NVIDIA driver is too old (it is for CUDA 11.4)", "install one for CUDA 12.0 or newer"]),
-        ("out_of_memory", &["Mock GPU", "the plan's arena takes", "and 4096 of 1073741824 are free", "--set batch="]),
+        (
+            "out_of_memory",
+            &["Mock GPU", "the plan's arena takes", "and 0.0 MiB of 1024.0 MiB are free", "--set batch="],
+        ),
         ("no_binary", &["Mock GPU", "its driver does not take the kernels' code", "install a newer driver"]),
         ("illegal_address:3", &["Mock GPU (GPU 0, sm_80) was lost", "illegal memory access", RESUME]),
         ("lost:9", &["Mock GPU (GPU 0, sm_80) was lost", "ECC", RESUME]),
@@ -270,6 +276,35 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
     assert_eq!(killed.status.code(), None, "{}", text(&killed.stderr));
     succeed(mock, dir.path(), &resume("runs/run", &["--device", "cuda"]), NO_FAULT);
     assert!(left(dir.path(), "run") == *whole);
+}
+
+/// What a smaller batch would take is compiled, and that it fits is true.
+#[test]
+fn where_memory_is_too_small_a_batch_that_fits_is_named() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("layers.ron"), LAYERS).unwrap();
+    let args = ["train", "layers.ron", "--offline", "--data", "embedded", "--steps", "1", "--device", "cuda"];
+    let large = [&args[..], &["--set", "batch=256", "--name", "large"]].concat();
+    let little = ("GCC_GAN_MOCK_MEMORY", "1000000");
+    let err = fail(mock, dir.path(), &large, &[little]);
+    assert!(err.contains(" MiB, and 1.0 MiB of 1.0 MiB are free"), "{err}");
+    let (_, named) = err.split_once("; with `--set batch=").unwrap_or_else(|| panic!("{err}"));
+    let (batch, rest) = named.split_once('`').unwrap();
+    assert!(rest.contains("it takes ") && rest.contains(", which fits"), "{err}");
+    // Half of it or more would have been named if it fitted.
+    let batch: usize = batch.parse().unwrap();
+    assert!((16..256).contains(&batch), "{err}");
+    let set = format!("batch={batch}");
+    succeed(mock, dir.path(), &[&args[..], &["--set", &set, "--name", "small"]].concat(), &[little]);
+    // The state alone takes more than this.
+    let err = fail(mock, dir.path(), &large, &[("GCC_GAN_MOCK_MEMORY", "1000")]);
+    assert!(err.contains("; no smaller batch was found that fits"), "{err}");
+    // A run keeps its sizes.
+    succeed(mock, dir.path(), &large, NO_FAULT);
+    let again = resume("runs/large", &["--device", "cuda"]);
+    let err = fail(mock, dir.path(), &again, &[little]);
+    assert!(err.contains(&format!("; a run keeps its sizes, but a new one with `--set {set}` takes ")), "{err}");
 }
 
 /// Launches of a training step, which is the first thing that a resumed run does.
