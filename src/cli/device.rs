@@ -357,6 +357,13 @@ impl CompileFor {
     }
 }
 
+/// Says which device was chosen, unless people want to hear nothing.
+fn say(text: &str) {
+    if !super::is_quiet() {
+        eprintln!("{text}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,12 +393,5 @@ mod tests {
         for text in ["cuda:sm_", "cuda:sm_x", "cuda:sm_90aa", "cuda:80", "cuda:", "gpu", "cuda:sm_99999999999"] {
             assert!(parsed(text).unwrap_err().contains("is nothing to compile for"), "{text}");
         }
-    }
-}
-
-/// Says which device was chosen, unless people want to hear nothing.
-fn say(text: &str) {
-    if !super::is_quiet() {
-        eprintln!("{text}");
     }
 }

@@ -54,11 +54,11 @@ impl Nodes<'_> {
     /// Indices as real numbers; negative ones count from the end.
     fn indices(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
         self.limit_indices(x, size, true);
-        self.from_the_start(x, size, span)
+        self.counted_from_start(x, size, span)
     }
 
     /// As real numbers, those that count from the end by what they are from the start.
-    fn from_the_start(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
+    fn counted_from_start(&mut self, x: NodeId, size: usize, span: Span) -> Option<NodeId> {
         if !self.ty(x).dtype.is_real() {
             return self.apply(ScalarOp::ToReal, &[x], span);
         }
@@ -98,7 +98,7 @@ impl Nodes<'_> {
         let axis = self.axis(axis, shape.len() + 1, span)?;
         shape.insert(axis, 1);
         self.limit_labels(labels, classes);
-        let labels = self.from_the_start(labels, classes, span)?;
+        let labels = self.counted_from_start(labels, classes, span)?;
         let labels = self.add(Op::Reshape { to: shape }, &[labels], "labels", span)?;
         let mask = self.is_index(labels, classes, axis, span)?;
         if (off, on) == (0.0, 1.0) {
