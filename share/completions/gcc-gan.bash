@@ -1010,7 +1010,7 @@ _gcc__gan() {
             return 0
             ;;
         gcc__subcmd__gan__subcmd__import)
-            opts="-o -q -h --into --program --set --data --seed --output --json --quiet --help"
+            opts="-o -q -h --into --program --network --set --data --seed --output --json --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1021,6 +1021,10 @@ _gcc__gan() {
                     return 0
                     ;;
                 --program)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -295,6 +295,7 @@ complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand export" -s q -l quiet -d
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l into -d 'A run whose program, sizes and data the new one has; it is not changed' -r -F
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l program -d 'A graph in RON, a plan, or a built-in program: see `gcc-gan graphs`' -r -F
+complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l network -d 'The network whose weights the file has, by names that do not begin with the network\'s' -r
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l set -d 'Another value for one of the program\'s sizes or values; may be given several times' -r
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l data -d 'What `train --resume` trains on [default: that of the other run, else auto]' -r
 complete -c gcc-gan -n "__fish_gcc_gan_using_subcommand import" -l seed -d 'The seed of what is not in the file, and of training' -r
