@@ -18,6 +18,15 @@ extern "C" __global__ void kernels_await_predecessors(unsigned char*) {}
 #endif
 #endif
 
+// --- Registers --------------------------------------------------------------------------------
+// For sm_100 and sm_120 the assembler gives a product 96 or 128 registers where it needs up to 152, and spills the rest,
+// unless it is told that one block a multiprocessor is enough.
+#if __CUDA_ARCH__ >= 1000
+#define PRODUCT_BOUNDS(threads) __launch_bounds__(threads, 1)
+#else
+#define PRODUCT_BOUNDS(threads) __launch_bounds__(threads)
+#endif
+
 // --- Random draws -----------------------------------------------------------------------------
 // Counter-based: element i of a draw is word i % 4 of the Philox4x32-10 block (Salmon et al., SC 2011)
 // with the counter (i / 4, step, stream) and the seed as key. So a draw has the same values on every

@@ -141,8 +141,9 @@ impl KernelText {
         let Launch { function, grid, block, shared_bytes } = &launch;
         let shared = if *shared_bytes > 0 { format!(", {shared_bytes} bytes of shared memory") } else { String::new() };
         self.source += &format!("// launch: {grid} x {block} threads{shared}\n");
-        self.source +=
-            &format!("extern \"C\" __global__ void __launch_bounds__({block}) {function}(unsigned char* arena) {{\n");
+        // Products that share memory need most registers: see `kernels/prelude.cuh`.
+        let bounds = if *shared_bytes > 0 { "PRODUCT_BOUNDS" } else { "__launch_bounds__" };
+        self.source += &format!("extern \"C\" __global__ void {bounds}({block}) {function}(unsigned char* arena) {{\n");
         // Before anything else, in all threads: see `Graph`.
         for line in indented(std::iter::once("await_predecessors();".to_string()).chain(body)) {
             self.source += &line;
