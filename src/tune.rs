@@ -197,16 +197,21 @@ fn number(element: usize, salt: usize) -> f32 {
     (mixed + 1) as f32 / (1 << 24) as f32
 }
 
-fn numbers(ty: &Type, salt: usize, below: u32) -> Tensor {
+/// Such numbers, or whole numbers below a bound.
+fn numbers(ty: &Type, salt: usize, below: Option<u32>) -> Tensor {
     let elements = 0..ty.elements();
-    match ty.dtype {
-        DType::F32 => Tensor::new(ty.shape.clone(), &elements.map(|e| number(e, salt)).collect::<Vec<_>>()),
-        DType::Bf16 => {
+    let whole = |e, below: u32| (number(e, salt) * (below - 1) as f32) as u32;
+    match (ty.dtype, below) {
+        (DType::F32, Some(below)) => {
+            Tensor::new(ty.shape.clone(), &elements.map(|e| whole(e, below) as f32).collect::<Vec<_>>())
+        }
+        (DType::F32, None) => Tensor::new(ty.shape.clone(), &elements.map(|e| number(e, salt)).collect::<Vec<_>>()),
+        (DType::Bf16, _) => {
             Tensor::new(ty.shape.clone(), &elements.map(|e| Bf16::from_f32(number(e, salt))).collect::<Vec<_>>())
         }
-        DType::U32 => {
-            let word = |e| (number(e, salt) * (below - 1) as f32) as u32;
-            Tensor::new(ty.shape.clone(), &elements.map(word).collect::<Vec<_>>())
+        (DType::U32, _) => {
+            let below = below.unwrap_or(1 << 24);
+            Tensor::new(ty.shape.clone(), &elements.map(|e| whole(e, below)).collect::<Vec<_>>())
         }
     }
 }
@@ -214,7 +219,7 @@ fn numbers(ty: &Type, salt: usize, below: u32) -> Tensor {
 fn inputs(entry: &EntryPlan) -> Vec<Tensor> {
     let given = |(number, input): (usize, &crate::types::InputDecl)| match input.feed {
         Feed::Seed => Tensor::new([2], &[1u32, 0]),
-        _ => numbers(&input.ty, number, input.below.map_or(1 << 24, |below| below as u32)),
+        _ => numbers(&input.ty, number, input.below.map(|below| below as u32)),
     };
     entry.inputs.iter().enumerate().map(given).collect()
 }
@@ -231,7 +236,7 @@ fn alone(
     let mut executor = device.load(Arc::new(plan))?;
     let types: Vec<Type> = executor.plan().states.iter().map(|state| state.ty.clone()).collect();
     for (number, ty) in types.iter().enumerate() {
-        executor.write_state(number, numbers(ty, number, 2).view())?;
+        executor.write_state(number, numbers(ty, number, (ty.dtype == DType::U32).then_some(2)).view())?;
     }
     executor.run(0, &[])?;
     let mut results = Vec::with_capacity(written.len());

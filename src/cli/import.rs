@@ -27,7 +27,7 @@ Examples:
   gcc-gan import weights.safetensors --program dcgan -o runs/theirs
   gcc-gan import weights.safetensors --into runs/dcgan-001 -o runs/theirs   the program and sizes of that run
   gcc-gan import generator.safetensors --network generator --into runs/dcgan-001 -o runs/theirs   one network
-  gcc-gan sample --checkpoint runs/theirs -o digits.png
+  gcc-gan sample runs/theirs -o digits.png
   gcc-gan train --resume runs/theirs --epochs 2")]
 #[command(group = clap::ArgGroup::new("whose").required(true))]
 pub struct Args {

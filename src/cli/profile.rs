@@ -150,6 +150,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     opened.check(&plan)?;
     let plan = Arc::new(plan);
     let entry = entry_of(&plan, args.entry.as_deref())?;
+    if entry.schedule.kernels.is_empty() {
+        bail!("`{}` has no kernels: there is nothing to measure; --entry names another", entry.name);
+    }
     let style = ProgressStyle::with_template("measuring {bar:30} {pos}/{len} steps  {eta} left")?;
     // Hidden where standard error is no terminal.
     let bar = ProgressBar::with_draw_target(Some(args.steps.into()), super::bar_target()).with_style(style);

@@ -34,6 +34,7 @@ use std::time::SystemTime;
 /// Ctrl-C finishes the step, saves, and says how to resume. A run whose parameters become infinite or NaN ends with an
 /// error, and its last good checkpoint stays.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("measured").args(["eval_every", "resume"]).multiple(true)))]
 #[command(after_help = "\
 Examples:
   gcc-gan train
@@ -97,7 +98,7 @@ pub struct Args {
     #[arg(long, value_name = "STEPS")]
     eval_every: Option<u64>,
     /// Samples to measure each time [default: 2,000, or as many as can be compared with the real images]
-    #[arg(long, value_name = "N", requires = "eval_every")]
+    #[arg(long, value_name = "N", requires = "measured")]
     eval_samples: Option<usize>,
     /// Keep the last N checkpoints, in the run's folder checkpoints/ by their steps [default: 0]
     #[arg(long, value_name = "N")]
@@ -181,6 +182,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let target = target(&args, &job.meta);
     job.meta.target = Some(target);
     let habits = args.habits().or(job.before);
+    if args.eval_samples.is_some() && !habits.examines() {
+        bail!("--eval-samples is how many samples are measured: say how often by --eval-every");
+    }
     let pace = habits.pace(target.last_step(&session));
     if habits.examines() && session.step_count() < pace.until {
         let threads = args.device.thread_count();
@@ -369,7 +373,7 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
     }
     // One that cannot be read is told of when this start is added to it.
     let starts = starts::read(run.path()).unwrap_or_default();
-    let before = starts.last().and_then(|start| start.habits).unwrap_or_default();
+    let before = starts.iter().rev().find_map(|start| start.habits).unwrap_or_default();
     Ok(Job { plan, dataset, meta: now, resumed: Some(checkpoint), is_other, run: Some(run), before })
 }
 

@@ -218,6 +218,11 @@ pub fn decode(bytes: &[u8], states: &[StateDecl], network: Option<&str>) -> Resu
             tensors.insert(ours.clone(), Tensor::zeros(ty.clone()));
             continue;
         };
+        let infinite = not_finite(&values, ty.dtype);
+        if infinite > 0 {
+            let place = if view.dtype() == Dtype::F64 { " (as f32)" } else { "" };
+            problems.push(format!("`{name}` has {infinite} numbers that are NaN or infinite{place}"));
+        }
         let from = view.dtype().to_string();
         if from.to_lowercase() != ty.dtype.to_string() {
             *converted.entry(from).or_default() += 1;
@@ -254,6 +259,17 @@ fn fitting_networks(file: &SafeTensors, states: &[StateDecl]) -> Vec<String> {
         !own.is_empty() && own == given
     };
     super::networks(states).into_iter().filter(fits).map(String::from).collect()
+}
+
+/// How many of some little-endian numbers are NaN or infinite.
+fn not_finite(values: &[u8], dtype: DType) -> usize {
+    match dtype {
+        DType::F32 => values.as_chunks().0.iter().filter(|b| !f32::from_le_bytes(**b).is_finite()).count(),
+        DType::Bf16 => {
+            values.as_chunks().0.iter().filter(|b| !Bf16(u16::from_le_bytes(**b)).to_f32().is_finite()).count()
+        }
+        DType::U32 => 0,
+    }
 }
 
 /// Elements as little-endian bytes of one of our types; `None` where numbers of that kind are not expected.
@@ -344,6 +360,16 @@ mod tests {
         );
         assert!(names(&states(), Some("net")).iter().any(|n| n.theirs == "5.weight"));
         assert!(names(&states(), Some("ne")).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        let (states, mut tensors) = (states(), counted(&states()));
+        let name = names(&states, None).iter().find(|n| n.theirs == "net.5.bias").unwrap().ours.clone();
+        tensors.insert(name, Tensor::new([2], &[f32::NAN, f32::INFINITY]));
+        let bytes = encode(&names(&states, None), &tensors).unwrap();
+        let error = decode(&bytes, &states, None).unwrap_err().to_string();
+        assert!(error.contains("`net.5.bias` has 2 numbers that are NaN or infinite"), "{error}");
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub fn program_inputs(module: &Module, entry: &str, steps: usize) -> Tensors {
             let mut choices = Choices::new(crate::scalar::stream_hash(&input.name) ^ step as u64);
             let elements = 0..input.ty.elements();
             let value = match input.ty.dtype {
+                DType::F32 | DType::Bf16 if input.below.is_some() => {
+                    let below = input.below.unwrap_or(1);
+                    Value::real(input.ty.shape.clone(), elements.map(|_| choices.below(below) as f64).collect())
+                }
                 DType::F32 | DType::Bf16 => {
                     Value::real(input.ty.shape.clone(), elements.map(|_| choices.real()).collect())
                 }

@@ -73,12 +73,11 @@ impl Habits {
     /// These, and where they say nothing, those of before.
     #[must_use]
     pub fn or(self, before: Habits) -> Habits {
-        let eval_every = self.eval_every.or(before.eval_every);
         Habits {
             sample_every: self.sample_every.or(before.sample_every),
             log_every: self.log_every.or(before.log_every),
-            eval_every,
-            eval_samples: self.eval_samples.or(before.eval_samples).filter(|_| eval_every != Some(0)),
+            eval_every: self.eval_every.or(before.eval_every),
+            eval_samples: self.eval_samples.or(before.eval_samples),
             keep: self.keep.or(before.keep),
         }
     }
@@ -152,8 +151,8 @@ mod tests {
         let before = Habits { log_every: Some(5), eval_every, eval_samples, keep: Some(2), ..Habits::default() };
         let now = Habits { keep: Some(0), eval_every: Some(0), ..Habits::default() };
         let both = now.or(before);
-        assert_eq!(both, Habits { log_every: Some(5), ..now });
-        assert_eq!(both.without(now).arguments(), ["--log-every 5"]);
+        assert_eq!(both, Habits { log_every: Some(5), eval_samples, ..now }, "for when it is measured again");
+        assert_eq!(both.without(now).arguments(), ["--log-every 5", "--eval-samples 20"]);
         assert!(before.examines() && !both.examines());
         let pace = both.pace(7);
         assert_eq!((pace.until, pace.metrics_every, pace.report_every, pace.keep), (7, 5, 5, 0));

@@ -18,7 +18,7 @@
 #   --pack FOLDER   at the end copies table.txt, results.tsv and logs.tar.gz there
 #   --seconds N     how long the call may take: what would begin later is skipped
 #
-# Where a machine is lent for minutes, and a call has ten of them, three calls do all: `--seconds 560` with `numbers bits`, with
+# In pieces of ten minutes, three calls do all: `--seconds 560` with `numbers bits`, with
 # `torch`, and with `sanitizer times`.
 #
 # It needs an NVIDIA driver, NVRTC and Python. Binaries are those of target/carry, which tests/cuda/carry.sh makes: here, where
@@ -249,6 +249,7 @@ all_tests() {
     # The mocked GPU's tests are no business of a real one.
     names=$("$tests" --list | sed -n 's/: test$//p' | grep -v '^mock::')
     [ -z "$quick" ] || names=$(grep -xE 'ceilings_are_positive_numbers|steps_are_those_of_the_interpreter' <<<"$names")
+    [ -n "$names" ] || { echo "$tests lists no tests"; return 1; }
     # Into the log as they end: of what is killed one knows how far it came.
     xargs -P "$(nproc)" -I NAME bash -uc 'one_test NAME' <<<"$names" | tee "$runs/tests"
     [ "${PIPESTATUS[0]}" = 0 ] || status=1

@@ -48,7 +48,8 @@ fn difference(found: &Tensors, expected: &Tensors, name: &str) -> f64 {
     let (found, expected) = (found[name].to_f64(), expected[name].to_f64());
     // What is nearly zero has no digits.
     let floor = 1e-3 * (expected.len() as f64).sqrt();
-    norm(found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(expected.iter().copied()).max(floor)
+    let part = norm(found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(expected.iter().copied()).max(floor);
+    if part.is_nan() { f64::INFINITY } else { part }
 }
 
 /// The tensor of these that is off most, and how far.

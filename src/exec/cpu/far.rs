@@ -27,8 +27,8 @@ fn further_than(far: usize, schedule: &Schedule) -> Vec<HashSet<BufferId>> {
             let is_far = |id: &BufferId| {
                 let between = after_reader.get(id).map(|reader| after - reader);
                 // What the kernel has just read is in a cache already, and may be the value itself.
-                let is_fresh = !kernel.body.reads().any(|read| overlap(buffer(read), buffer(id)));
-                is_fresh && between.is_none_or(|between| between >= far)
+                between.is_none_or(|between| between >= far)
+                    && !kernel.body.reads().any(|read| overlap(buffer(read), buffer(id)))
             };
             let stores = kernel.body.stores().map(|store| store.buffer).filter(is_far).collect();
             after += buffers(kernel).iter().map(|id| buffer(id).bytes()).sum::<usize>();

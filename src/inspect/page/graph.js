@@ -3,6 +3,7 @@
 
 const ORDER = 3; // the level that lists kernels in their order
 const ENOUGH = 8; // boxes of a call in the window at the start
+const CANDIDATES = 50; // calls at which the window may begin at the start, the highest
 const MARGIN = 0.4; // around the window, in windows, that is drawn besides
 
 class GraphView extends Canvas {
@@ -417,11 +418,12 @@ class GraphView extends Canvas {
     if (extent.w <= w && extent.h <= h) return;
     const places = this.drawn.map(box => ({ box, ...this.place(box) })),
       closed = places.filter(p => !p.open),
-      outer = places.filter(p => p.box.depth === 0);
+      outer = places.filter(p => p.box.depth === 0),
+      first = [...outer].sort((p, q) => p.y - q.y).slice(0, CANDIDATES);
     // What is larger than the window begins in it.
     const starts = (at, size, shown) => (size > shown ? [at] : [at, at + size - shown, at + (size - shown) / 2]);
     let best = null;
-    for (const p of outer) {
+    for (const p of first) {
       for (const left of starts(p.x, p.w, w)) {
         for (const top of starts(p.y, p.h, h)) {
           const inside = q =>

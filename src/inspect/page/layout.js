@@ -297,8 +297,9 @@ function compacted(nodes, edges, lines) {
   for (const row of ranks.values()) {
     row.sort((a, b) => items[a].at.x - items[b].at.x || a - b);
     for (let i = 1; i < row.length; i++) {
-      const [a, b] = [row[i - 1], row[i]],
-        apart = items[a].half + items[a].sep + items[b].half + items[b].sep;
+      const [a, b] = [row[i - 1], row[i]];
+      if (find(a) === find(b)) continue;
+      const apart = items[a].half + items[a].sep + items[b].half + items[b].sep;
       left[find(b)].push([find(a), apart]);
       right[find(a)].push([find(b), apart]);
     }

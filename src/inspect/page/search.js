@@ -127,9 +127,17 @@ class Search {
       this.clear();
       return this.close();
     }
-    // A number stands for itself: `kernel 1` is not kernel 12.
-    const tests = words.map(word =>
-      /^(#|k|line:)?\d+$/.test(word) ? new RegExp(`(^|[^\\w])${word}($|[^\\w])`) : { test: hay => hay.includes(word) },
+    // A number stands for itself: `kernel 1` is not kernel 12. One behind a word belongs to it: `ConvT 4` is that layer.
+    const phrases = [];
+    for (const word of words) {
+      const before = phrases[phrases.length - 1];
+      if (/^\d+$/.test(word) && /^[a-z]+$/.test(before ?? '')) phrases[phrases.length - 1] = `${before} ${word}`;
+      else phrases.push(word);
+    }
+    const tests = phrases.map(phrase =>
+      /^([a-z]+ |#|k|line:)?\d+$/.test(phrase)
+        ? new RegExp(`(^|[^\\w])${phrase}($|[^\\w])`)
+        : { test: hay => hay.includes(phrase) },
     );
     const exact =
       words.length === 2 && words[0] === 'kernel' ? Number(words[1]) : Number((/^[#k](\d+)$/.exec(words[0]) ?? [])[1]);

@@ -5,8 +5,8 @@ use super::{ImageSize, Wanted};
 /// Brings images of the sizes `[count, rows, columns]`, `[count, channels, rows, columns]` or `[count, rows, columns,
 /// channels]`, with 1 or 3 channels, to channels that stand one after the other; gives their number and size. Where both
 /// ends could be the channels, the first are. Of more dimensions those of the size 1 are left out. `[count, pixels]` are
-/// images as a program wants them, where these have as many pixels, else square ones, grey or of three planes, else one
-/// row. `None` where they are of other sizes, or none.
+/// images as a program wants them, where these have as many pixels, else square ones, grey or of three planes. `None`
+/// where they are of other sizes, or none.
 pub fn channels_first(sizes: &[usize], data: Vec<u8>, wanted: Option<Wanted>) -> Option<(usize, ImageSize, Vec<u8>)> {
     let squeezed = match sizes {
         [count, each @ ..] if each.len() > 3 => {
@@ -17,7 +17,7 @@ pub fn channels_first(sizes: &[usize], data: Vec<u8>, wanted: Option<Wanted>) ->
     let sizes = &squeezed[..];
     let is_last = |sizes: &[usize]| matches!(sizes, [_, rows, _, 1 | 3] if !matches!(rows, 1 | 3));
     let (count, size) = match *sizes {
-        [count, pixels] => (count, in_a_row(pixels, wanted)),
+        [count, pixels] => (count, in_a_row(pixels, wanted)?),
         [count, rows, columns] => (count, ImageSize { channels: 1, rows, columns }),
         [count, rows, columns, channels] if is_last(sizes) => (count, ImageSize { channels, rows, columns }),
         [count, channels @ (1 | 3), rows, columns] => (count, ImageSize { channels, rows, columns }),
@@ -39,10 +39,10 @@ pub fn channels_first(sizes: &[usize], data: Vec<u8>, wanted: Option<Wanted>) ->
 }
 
 /// The size of an image of so many pixels, those of each channel counted.
-fn in_a_row(pixels: usize, wanted: Option<Wanted>) -> ImageSize {
+fn in_a_row(pixels: usize, wanted: Option<Wanted>) -> Option<ImageSize> {
     match wanted {
-        Some(Wanted::Size(size)) if size.bytes() == pixels && matches!(size.channels, 1 | 3) => size,
-        _ => Wanted::Values(pixels).size(None).unwrap_or(ImageSize { channels: 1, rows: 1, columns: pixels }),
+        Some(Wanted::Size(size)) if size.bytes() == pixels && matches!(size.channels, 1 | 3) => Some(size),
+        _ => Wanted::Values(pixels).size(None),
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(of(&[2, 784], size(1, 32, 32)), Some((2, [1, 28, 28])));
         assert_eq!(of(&[2, 784], size(4, 14, 14)), Some((2, [1, 28, 28])));
         assert_eq!(of(&[2, 3072], None), Some((2, [3, 32, 32])));
-        assert_eq!(of(&[2, 2], None), Some((2, [1, 1, 2])));
+        assert_eq!(of(&[2, 2], None), None);
         assert_eq!(of(&[2, 1, 28, 28, 1], None), Some((2, [1, 28, 28])));
         assert_eq!(of(&[2, 1, 3, 8, 8], None), Some((2, [3, 8, 8])));
         assert_eq!(of(&[1, 1, 8, 9, 1, 3], None), Some((1, [3, 8, 9])));
