@@ -1,15 +1,11 @@
 //! What the caches of this machine can move at most, measured.
 
-use super::Memory;
-use super::ceilings::{MEASURED, Rate, rounds, triad};
+use super::ceilings::{Rate, moved};
 use super::pool::Pool;
 use crate::exec::ExecError;
 use crate::plan::Caches;
 use std::fs;
-use std::hint::black_box;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 /// Where Linux describes the caches of the first core.
 const DESCRIBED: &str = "/sys/devices/system/cpu/cpu0/cache";
@@ -71,33 +67,15 @@ fn working_sets(caches: &[Cache], threads: usize) -> [Option<usize>; 2] {
 pub(super) fn caches(pool: &Pool) -> Result<Caches, ExecError> {
     let folders = fs::read_dir(DESCRIBED).into_iter().flatten().flatten();
     let described: Vec<Cache> = folders.filter_map(|folder| Cache::described(&folder.path())).collect();
-    let rate = |bytes: Option<usize>| bytes.map(|bytes| moved(pool, bytes)).transpose();
+    let rate = |bytes: Option<usize>| bytes.map(|bytes| within(pool, bytes)).transpose();
     let [second_level, last_level] = working_sets(&described, pool.threads());
     Ok(Caches { second_level: rate(second_level)?.map(|r| r.best), last_level: rate(last_level)?.map(|r| r.best) })
 }
 
-/// Bytes a second of all threads together, each over arrays of its own of so many bytes together.
-fn moved(pool: &Pool, bytes: usize) -> Result<Rate, ExecError> {
+/// The rate of the triad where each thread's arrays take so many bytes together.
+fn within(pool: &Pool, bytes: usize) -> Result<Rate, ExecError> {
     let floats = (bytes / 3 / size_of::<f32>()).max(1);
-    let of_thread = 3 * floats;
-    let mut memory = Memory::new(pool.threads() * of_thread * size_of::<f32>(), MEASURED)?;
-    // Pages that nobody has written would all be read from one.
-    memory.floats().fill(1.0);
-    let parts: Vec<_> = memory.floats().chunks_mut(of_thread).map(Mutex::new).collect();
-    let moved = of_thread * size_of::<f32>();
-    let passes = MOVED.div_ceil(moved);
-    Ok(rounds(|| {
-        let started = Instant::now();
-        pool.run(parts.len(), &|part, _| {
-            let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
-            let (a, rest) = part.split_at_mut(floats);
-            let (b, c) = rest.split_at(floats);
-            for _ in 0..passes {
-                triad(black_box(&mut *a), black_box(b), black_box(c));
-            }
-        });
-        (parts.len() * passes * moved) as f64 / started.elapsed().as_secs_f64().max(1e-9)
-    }))
+    moved(pool, floats, MOVED.div_ceil(3 * floats * size_of::<f32>()))
 }
 
 #[cfg(test)]
@@ -139,7 +117,7 @@ mod tests {
 
     #[test]
     fn moving_in_a_cache_has_a_rate() {
-        let rate = moved(&Pool::new(2), 64 << 10).unwrap();
+        let rate = within(&Pool::new(2), 64 << 10).unwrap();
         assert!(rate.best.is_finite() && rate.best > 0.0 && (0.0..=1.0).contains(&rate.spread));
     }
 }

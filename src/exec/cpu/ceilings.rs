@@ -17,7 +17,7 @@ const STREAM: usize = 16 << 20;
 const DEPTH: usize = 256;
 const PRODUCTS: usize = 500;
 /// What the memory is for, in a message.
-pub(super) const MEASURED: &str = "the measurement of ceilings";
+const MEASURED: &str = "the measurement of ceilings";
 /// Rounds of each test at least, and for how long there are more.
 const ROUNDS: usize = 8;
 const TEST: Duration = Duration::from_millis(500);
@@ -29,8 +29,8 @@ const ROUND: Duration = Duration::from_millis(50);
 /// Arithmetic: multiply-adds of the widest vectors of `isa` on operands in the nearest cache, each thread timed by itself;
 /// `with_bf16` also those of pairs of bf16, as matrix products of bf16 do them, in half a second more.
 /// Memory: the triad `a = b + s·c` of the STREAM benchmark (McCalpin, 1995), counted as two reads and one write. Launch: a
-/// kernel with a task for each thread and nothing in it. Caches: the same triad over what fits them. Each test runs several rounds, and the best counts: a
-/// ceiling is what nothing else got in the way of.
+/// kernel with a task for each thread and nothing in it. Caches: the same triad over what fits them. Each test runs
+/// several rounds, and the best counts: a ceiling is what nothing else got in the way of.
 ///
 /// # Errors
 /// When there is no memory for the arrays.
@@ -66,7 +66,7 @@ pub(super) struct Rate {
     pub spread: f64,
 }
 
-pub(super) fn rounds(mut rate: impl FnMut() -> f64) -> Rate {
+fn rounds(mut rate: impl FnMut() -> f64) -> Rate {
     let begun = Instant::now();
     let mut rates = Vec::new();
     while rates.len() < ROUNDS || begun.elapsed() < TEST {
@@ -130,28 +130,30 @@ fn arithmetic(pool: &Pool, isa: Isa, words: Words) -> Result<(Rate, f64), ExecEr
     Ok((rate, waited / all.max(f64::MIN_POSITIVE)))
 }
 
-/// `a = b + s·c`.
-pub(super) fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
-    a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (b, c))| *a = b + 0.5 * c);
+fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
+    moved(pool, STREAM.div_ceil(pool.threads()), 1)
 }
 
-fn bandwidth(pool: &Pool) -> Result<Rate, ExecError> {
-    let mut memory = Memory::new(3 * STREAM * size_of::<f32>(), MEASURED)?;
-    let (a, rest) = memory.floats().split_at_mut(STREAM);
-    let (b, c) = rest.split_at_mut(STREAM);
-    b.fill(1.0);
-    c.fill(2.0);
-    let share = STREAM.div_ceil(pool.threads());
-    let parts: Vec<_> = a.chunks_mut(share).zip(b.chunks(share).zip(c.chunks(share))).map(Mutex::new).collect();
+/// Bytes a second of all threads together in the triad `a = b + s·c`, each so many times over three arrays of its own, of
+/// so many floats.
+pub(super) fn moved(pool: &Pool, floats: usize, passes: usize) -> Result<Rate, ExecError> {
+    let of_thread = 3 * floats;
+    let mut memory = Memory::new(pool.threads() * of_thread * size_of::<f32>(), MEASURED)?;
+    // Pages that nobody has written would all be read from one.
+    memory.floats().fill(1.0);
+    let parts: Vec<_> = memory.floats().chunks_mut(of_thread).map(Mutex::new).collect();
     Ok(rounds(|| {
         let started = Instant::now();
         pool.run(parts.len(), &|part, _| {
             let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
-            let (a, (b, c)) = &mut *part;
-            triad(a, b, c);
-            black_box(&part);
+            let (a, rest) = part.split_at_mut(floats);
+            let (b, c) = rest.split_at(floats);
+            for _ in 0..passes {
+                let (a, b, c) = (black_box(&mut *a), black_box(b), black_box(c));
+                a.iter_mut().zip(b.iter().zip(c)).for_each(|(a, (b, c))| *a = b + 0.5 * c);
+            }
         });
-        (3 * STREAM * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64()
+        (parts.len() * passes * of_thread * size_of::<f32>()) as f64 / started.elapsed().as_secs_f64().max(1e-9)
     }))
 }
 
