@@ -7,8 +7,8 @@ use super::foreign;
 use super::layers::{Expand, LAYERS, Layer, Mode};
 use super::nodes::{scalar_named, written};
 use super::program::Network;
+use super::ron::Node;
 use super::ron::decode::Args;
-use super::ron::{Node, Value};
 use super::rows::{Arg, At, Kind, Param, Row, find, names};
 use super::weights::{STARTS, Start, Weights};
 use crate::ir::{DType, NodeId, Type};
@@ -78,16 +78,6 @@ enum Known {
     Activation(ScalarOp),
 }
 
-/// Whether a layer is the one of this name.
-fn is_written(layer: &Node, wanted: &str) -> bool {
-    match &layer.value {
-        Value::Struct { name, .. } | Value::Tuple { name, .. } | Value::Unit { name } => {
-            name.as_ref().is_some_and(|name| name.text == wanted)
-        }
-        _ => false,
-    }
-}
-
 /// `ConvTranspose` as `conv_transpose`.
 fn snake(name: &str) -> String {
     let mut snake = String::new();
@@ -106,7 +96,7 @@ impl<'n> Expressions<'_, 'n> {
         let expected = self.shape(network.input, "`input`")?;
         let found = self.nodes().shape(x).to_vec();
         let fits = found.split_first().map(|(_, rest)| rest) == Some(&expected[..]);
-        let takes_labels = network.layers.first().is_some_and(|layer| is_written(layer, "Embedding"));
+        let takes_labels = network.layers.first().and_then(Node::name).is_some_and(|name| name.text == "Embedding");
         let dtype = if takes_labels { self.nodes().ty(x).dtype } else { DType::F32 };
         if !fits || *self.nodes().ty(x) != Type::new(dtype, found) {
             let sizes: Vec<String> =

@@ -242,15 +242,11 @@ impl Decoder {
 
     /// Something with a name: `Name`, `Name(...)` by position or by field.
     pub fn call<'n>(&mut self, node: &'n Node, what: &str) -> Option<(&'n Name, Args<'n>)> {
-        match &node.value {
-            Value::Unit { name: Some(name) }
-            | Value::Tuple { name: Some(name), .. }
-            | Value::Struct { name: Some(name), .. } => Some((name, Args::new(format!("`{}`", name.text), node))),
-            _ => {
-                self.wrong_type(node, what, "written `Name(...)`");
-                None
-            }
-        }
+        let Some(name) = node.name() else {
+            self.wrong_type(node, what, "written `Name(...)`");
+            return None;
+        };
+        Some((name, Args::new(format!("`{}`", name.text), node)))
     }
 
     /// A struct with named fields, with or without a name in front. `()` has no fields.

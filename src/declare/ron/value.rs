@@ -52,6 +52,14 @@ pub enum Value {
 }
 
 impl Node {
+    /// What stands before its brackets, or alone: of `Name(...)` and `Name`.
+    pub fn name(&self) -> Option<&Name> {
+        match &self.value {
+            Value::Struct { name, .. } | Value::Tuple { name, .. } | Value::Unit { name } => name.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The same value, all of it at one place: for what is not in the user's text but there because of a part
     /// of it.
     pub fn at(self, span: Span) -> Node {
