@@ -1,18 +1,9 @@
-//! The host's C++ compiler, and the programs that it makes of kernels and emulate.h.
+//! The programs that the host's C++ compiler makes of kernels and emulate.h.
 
+use crate::compiler::compiler;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-
-/// The name of the compiler; `None`, and a line that says why, where there is none.
-pub fn compiler() -> Option<String> {
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
-    if Command::new(&compiler).arg("--version").output().is_err() {
-        eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
-        return None;
-    }
-    Some(compiler)
-}
 
 /// A program that changes what is in a file.
 pub struct Program(TempDir);

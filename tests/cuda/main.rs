@@ -1,5 +1,6 @@
 //! Kernels as CUDA C++: the text itself, and that it computes what the interpreter computes.
 
+mod compiler;
 mod conformance;
 mod contractions;
 mod emulate;

@@ -1,8 +1,8 @@
 //! Steps of training at each precision, by kernels as the host runs them: three against the interpreter, and the losses of
 //! twenty beside the CPU's.
 
+use crate::compiler::compiler;
 use crate::emulated::Emulated;
-use crate::host;
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::Module;
@@ -59,7 +59,7 @@ fn worst<'n>(found: &Tensors, expected: &Tensors, names: impl Iterator<Item = &'
 }
 
 fn check(precision: Precision, tolerances: &Tolerances) {
-    if host::compiler().is_none() {
+    if compiler().is_none() {
         return;
     }
     let (cpu, module) = compiled(Target::Cpu, Precision::F32);

@@ -2,8 +2,11 @@
 //! A process opens libraries once, so each run is a process of its own.
 
 mod code;
+#[path = "../compiler.rs"]
+mod compiler;
 mod script;
 
+use compiler::compiler;
 use gcc_gan::exec::cuda::{CudaDevice, Missing};
 use safetensors::SafeTensors;
 use std::fs;
@@ -22,11 +25,8 @@ const FLAGS: [&str; 6] = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-f
 fn mock() -> Option<&'static Path> {
     static MOCK: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = MOCK.get_or_init(|| {
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
-        let Ok(version) = Command::new(&compiler).arg("--version").output() else {
-            eprintln!("skipped: no C++ compiler `{compiler}` (set CXX)");
-            return None;
-        };
+        let compiler = compiler()?;
+        let version = Command::new(&compiler).arg("--version").output().unwrap();
         let sources = [include_str!("mock.cpp"), include_str!("../emulate.h")];
         let mut hash = DefaultHasher::new();
         (&compiler, version.stdout, sources, FLAGS).hash(&mut hash);
@@ -590,7 +590,7 @@ fn without_a_driver_or_a_compiler_it_is_said_what_to_install() {
         return;
     }
     // A library without the functions that are called.
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_string());
+    let compiler = compiler().unwrap();
     fs::write(dir.path().join("old.cpp"), "extern \"C\" unsigned cuInit(unsigned) { return 0; }").unwrap();
     let built = Command::new(compiler)
         .args(["-shared", "-fPIC", "old.cpp", "-o", "libcuda.so"])
