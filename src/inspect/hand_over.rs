@@ -17,18 +17,11 @@ pub struct HandOver {
 /// Every hand-over of a schedule, in the order of its kernels. State that is updated where it is stays the same buffer
 /// and is not among them.
 pub fn hand_overs(schedule: &Schedule) -> Vec<HandOver> {
-    let range = |b: BufferId| {
-        let buffer = &schedule.buffers[b.index()];
-        (buffer.offset, buffer.offset + buffer.bytes())
-    };
-    let overlap = |a: BufferId, b: BufferId| {
-        let (a, b) = (range(a), range(b));
-        a.0 < b.1 && b.0 < a.1
-    };
+    let buffer = |b: BufferId| &schedule.buffers[b.index()];
     let mut found = Vec::new();
     for (kernel, k) in schedule.kernels.iter().enumerate() {
         for &new in &k.writes {
-            let old = k.reads.iter().filter(|&&old| old != new && overlap(old, new));
+            let old = k.reads.iter().filter(|&&old| old != new && buffer(old).overlaps(buffer(new)));
             found.extend(old.map(|&old| HandOver { kernel, old, new }));
         }
     }

@@ -4,6 +4,7 @@ use super::body::{BufferId, Kernel};
 use crate::tensor::{DType, Shape, Type};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Bytes to which every buffer is aligned: a cache line, and the widest vector.
 pub const ALIGNMENT: usize = 64;
@@ -67,6 +68,17 @@ impl Buffer {
             Storage::Elements => self.elements() * self.dtype.size(),
             Storage::Bits => self.elements().div_ceil(WORD_BITS) * size_of::<u32>(),
         }
+    }
+
+    /// The bytes of the arena that it takes.
+    pub fn span(&self) -> Range<usize> {
+        self.offset..self.offset + self.bytes()
+    }
+
+    /// Whether both take some byte of the arena.
+    pub fn overlaps(&self, other: &Buffer) -> bool {
+        let (own, other) = (self.span(), other.span());
+        own.start < other.end && other.start < own.end
     }
 
     /// What it holds as text, such as `f32[128,64]` or `bits[128,64]`.

@@ -347,14 +347,12 @@ fn check_kernel(schedule: &Schedule, target: Target, position: usize, kernel: &K
     }
     check_choice(schedule, target, kernel)?;
     let buffer = |b: BufferId| &schedule.buffers[b.index()];
-    let range = |b: BufferId| (buffer(b).offset, buffer(b).offset + buffer(b).bytes());
+    let range = |b: BufferId| (buffer(b).span().start, buffer(b).span().end);
     let size = |b: BufferId| buffer(b).dtype.size();
     let has_elements = |b: BufferId| buffer(b).storage == Storage::Elements;
     for w in kernel.choice.workspace.iter().map(|w| w.buffer) {
-        let (start, end) = range(w);
         for &other in reads.iter().chain(&writes) {
-            let (s, e) = range(other);
-            ensure!(end <= s || e <= start, "`{}` lies in the workspace", buffer(other).name);
+            ensure!(!buffer(other).overlaps(buffer(w)), "`{}` lies in the workspace", buffer(other).name);
         }
     }
     let reading = nests_reading(&kernel.body);

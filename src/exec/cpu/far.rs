@@ -4,8 +4,8 @@
 //! else is read and written before the line is read again that no cache holds it then: activations that are kept for the
 //! backward pass, and most of what a step leaves behind.
 
-use crate::kernel::body::{BufferId, Kernel};
-use crate::plan::{Buffer, Schedule};
+use crate::kernel::body::BufferId;
+use crate::plan::Schedule;
 use std::collections::{HashMap, HashSet};
 
 /// So many bytes that kernels touch between a store and its first reader drive it out of the caches of a few cores.
@@ -28,25 +28,17 @@ fn further_than(far: usize, schedule: &Schedule) -> Vec<HashSet<BufferId>> {
                 let between = after_reader.get(id).map(|reader| after - reader);
                 // What the kernel has just read is in a cache already, and may be the value itself.
                 between.is_none_or(|between| between >= far)
-                    && !kernel.body.reads().any(|read| overlap(buffer(read), buffer(id)))
+                    && !kernel.reads.iter().any(|read| buffer(read).overlaps(buffer(id)))
             };
-            let stores = kernel.body.stores().map(|store| store.buffer).filter(is_far).collect();
-            after += buffers(kernel).iter().map(|id| buffer(id).bytes()).sum::<usize>();
-            after_reader.extend(kernel.body.reads().map(|read| (*read, after)));
+            let stores = kernel.writes.iter().copied().filter(is_far).collect();
+            let written = kernel.writes.iter().filter(|id| !kernel.reads.contains(id));
+            after += kernel.reads.iter().chain(written).map(|id| buffer(id).bytes()).sum::<usize>();
+            after_reader.extend(kernel.reads.iter().map(|read| (*read, after)));
             stores
         })
         .collect();
     stores.reverse();
     stores
-}
-
-/// What a kernel reads and stores.
-fn buffers(kernel: &Kernel) -> HashSet<BufferId> {
-    kernel.body.reads().copied().chain(kernel.body.stores().map(|store| store.buffer)).collect()
-}
-
-fn overlap(a: &Buffer, b: &Buffer) -> bool {
-    a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
 }
 
 #[cfg(test)]

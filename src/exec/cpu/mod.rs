@@ -178,6 +178,13 @@ impl CpuExecutor {
         run: &mut dyn FnMut(usize, &pool::Task<'_>),
     ) {
         let worker = |index: usize| workers[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut run = |tasks: usize, body: &pool::Task<'_>| {
+            run(tasks, &|task, index| {
+                body(task, index);
+                // What it stored past the caches.
+                arena.settle();
+            });
+        };
         match kernel {
             KernelProgram::Nests(nests) => {
                 let tasks = nests.iter().map(NestProgram::tasks).sum();
@@ -185,8 +192,7 @@ impl CpuExecutor {
                     let mut task = task;
                     for nest in nests {
                         if task < nest.tasks() {
-                            nest.run(task, arena, &mut worker(index).nest);
-                            return arena.settle();
+                            return nest.run(task, arena, &mut worker(index).nest);
                         }
                         task -= nest.tasks();
                     }
@@ -194,10 +200,7 @@ impl CpuExecutor {
             }
             KernelProgram::Contraction(contraction) => {
                 for phase in &contraction.phases {
-                    run(phase.tasks(), &|task, index| {
-                        phase.run(task, arena, &mut worker(index));
-                        arena.settle();
-                    });
+                    run(phase.tasks(), &|task, index| phase.run(task, arena, &mut worker(index)));
                 }
             }
             KernelProgram::Transform(transform) => {

@@ -144,9 +144,6 @@ impl TransformProgram {
             transformed(self, self.from + from, self.to + to, lanes, arena, memory);
             first += lanes;
         }
-        if self.is_to_points && self.is_large {
-            arena.settle();
-        }
     }
 }
 

@@ -19,10 +19,7 @@ pub struct Touched {
 impl Touched {
     /// What a kernel touches, its workspace included.
     pub fn by(kernel: &Kernel, buffers: &[Buffer]) -> Touched {
-        let bytes = |id: &BufferId| {
-            let buffer = &buffers[id.index()];
-            buffer.offset..buffer.offset + buffer.bytes()
-        };
+        let bytes = |id: &BufferId| buffers[id.index()].span();
         let workspace = kernel.choice.workspace.iter().map(|w| &w.buffer);
         Touched {
             reads: kernel.reads.iter().map(bytes).collect(),

@@ -244,12 +244,8 @@ impl Writer<'_> {
     /// Whether some of the stores are over memory that the nest reads, which every thread of a block does.
     fn overwrites_what_it_reads(&self, stores: &[Store<BufferId>]) -> bool {
         let buffers = self.expressions.buffers;
-        let range = |b: BufferId| (buffers[b.index()].offset, buffers[b.index()].offset + buffers[b.index()].bytes());
         let (reads, _) = touched(self.expressions.nest);
-        stores.iter().any(|store| {
-            let (start, end) = range(store.buffer);
-            reads.iter().map(|&b| range(b)).any(|(s, e)| s < end && start < e)
-        })
+        stores.iter().any(|store| reads.iter().any(|b| buffers[b.index()].overlaps(&buffers[store.buffer.index()])))
     }
 }
 

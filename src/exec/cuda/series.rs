@@ -133,7 +133,7 @@ fn gather(text: &mut KernelText, entry: &EntryPlan, desk: Desk) -> Vec<Range<usi
         let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::Input(name) if *name == input.name);
         let Some(buffer) = buffers.iter().find(is_it) else { continue };
         let (elements, offset) = (buffer.elements(), buffer.offset);
-        written.push(offset..offset + buffer.bytes());
+        written.push(buffer.span());
         most = most.max(elements);
         let name = format!("{}_{number}", names::identifier(&input.name));
         let (ty, value) = match input.feed {
