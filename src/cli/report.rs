@@ -33,7 +33,8 @@ pub struct Args {
     /// At most N sample images of each run on the page [default: 100, fewer where they are large]
     #[arg(long, value_name = "N", conflicts_with = "json")]
     samples: Option<usize>,
-    /// The data behind the page as JSON, on standard output without -o, with all lines of the metrics and the names of all images
+    /// The data behind the page as JSON, on standard output without -o, with all lines of the metrics and the names of all
+    /// images
     #[arg(long)]
     json: bool,
 }

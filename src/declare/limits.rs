@@ -81,8 +81,8 @@ impl Found {
         }
     }
 
-    /// The bound of each input of some types: where all of a value is taken in slices, each of which has a bound, it has the widest of
-    /// them.
+    /// The bound of each input of some types: where all of a value is taken in slices, each of which has a bound, it has
+    /// the widest of them.
     fn of_inputs(mut self, graph: &Graph, is_wanted: fn(&Type) -> bool) -> BTreeMap<String, Bound> {
         // Operands come before what is made of them, so the slices of what comes last are all known.
         while let Some((whole, slices)) = self.slices.pop_last() {

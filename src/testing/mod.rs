@@ -29,16 +29,15 @@ pub fn program_inputs(module: &Module, entry: &str, steps: usize) -> Tensors {
         for step in 0..steps {
             let mut choices = Choices::new(crate::scalar::stream_hash(&input.name) ^ step as u64);
             let elements = 0..input.ty.elements();
-            let value = match input.ty.dtype {
-                DType::F32 | DType::Bf16 if input.below.is_some() => {
-                    let below = input.below.unwrap_or(1);
+            let value = match (input.ty.dtype, input.below) {
+                (DType::F32 | DType::Bf16, Some(below)) => {
                     Value::real(input.ty.shape.clone(), elements.map(|_| choices.below(below) as f64).collect())
                 }
-                DType::F32 | DType::Bf16 => {
+                (DType::F32 | DType::Bf16, None) => {
                     Value::real(input.ty.shape.clone(), elements.map(|_| choices.real()).collect())
                 }
-                DType::U32 => {
-                    let below = input.below.unwrap_or(2);
+                (DType::U32, below) => {
+                    let below = below.unwrap_or(2);
                     Value::u32(input.ty.shape.clone(), elements.map(|_| choices.below(below) as u32).collect())
                 }
             };
