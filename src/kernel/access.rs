@@ -109,6 +109,18 @@ impl Access {
         self.each_map(|strides, offset| (permutation.iter().map(|&p| strides[p]).collect(), offset))
     }
 
+    /// With dimension `d`, of `size` points, as two: the number of a run of `run` points, and that of a point of the run.
+    pub fn cut(&self, d: usize, size: usize, run: usize) -> Access {
+        self.each_map(|strides, offset| {
+            let mut strides = strides.to_vec();
+            let step = strides[d];
+            strides.insert(d + 1, step);
+            // A dimension of size 1 has stride 0.
+            strides[d] = if size == run { 0 } else { step * run as isize };
+            (strides, offset)
+        })
+    }
+
     /// With dimensions of size 1 of `shape` repeated to the sizes of `to`.
     pub fn broadcast(&self, shape: &[usize], to: &[usize]) -> Access {
         let repeated = |d: usize| shape[d] != to[d];

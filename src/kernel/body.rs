@@ -213,11 +213,13 @@ impl<B> Nest<B> {
     pub fn stores(&self) -> impl Iterator<Item = &Store<B>> {
         self.sweeps.iter().flat_map(|p| p.stores.iter().chain(&p.kept_stores))
     }
+}
 
+impl<B: Clone> Nest<B> {
     /// The nest with its dimensions in the order in which they lie in memory, so that neighbouring points are neighbours
     /// there: by what the first store of the most elements writes, or where that writes less than the whole space, by what
     /// the widest load reads.
-    pub fn in_memory_order(mut self) -> Nest<B> {
+    pub fn in_memory_order(self) -> Nest<B> {
         let spanned = |access: &Access| access.strides.iter().filter(|stride| **stride != 0).count();
         let stores = self.sweeps.iter().flat_map(|sweep| &sweep.stores).map(|store| &store.access);
         let loads = self.exprs.iter().filter_map(|expr| match expr {
@@ -228,22 +230,37 @@ impl<B> Nest<B> {
         let Some(leading) = stores.chain(loads).min_by_key(|access| Reverse(spanned(access))) else { return self };
         let mut permutation: Vec<usize> = (0..self.space.len()).collect();
         permutation.sort_by_key(|&d| Reverse(leading.strides[d].unsigned_abs()));
-        if permutation.is_sorted() {
-            return self;
-        }
-        let permute_stores = |stores: &mut Vec<Store<B>>| {
-            stores.iter_mut().for_each(|store| store.access = store.access.permuted(&permutation));
+        if permutation.is_sorted() { self } else { self.permuted(&permutation) }
+    }
+
+    /// With its dimensions in another order: dimension `d` of the result is `permutation[d]`.
+    pub fn permuted(&self, permutation: &[usize]) -> Nest<B> {
+        let space = permutation.iter().map(|&d| self.space[d]).collect();
+        let reduced = permutation.iter().map(|&d| self.reduced[d]).collect();
+        self.with_accesses(space, reduced, |access| access.permuted(permutation))
+    }
+
+    /// With dimension `d` as two: the number of a run of `run` points, which divide it, and that of a point of the run.
+    pub fn cut(&self, d: usize, run: usize) -> Nest<B> {
+        let (mut space, mut reduced) = (self.space.clone(), self.reduced.clone());
+        space[d] /= run;
+        space.insert(d + 1, run);
+        reduced.insert(d + 1, reduced[d]);
+        self.with_accesses(space, reduced, |access| access.cut(d, self.space[d], run))
+    }
+
+    /// Over another space, whose points each access of the nest's is taken to.
+    fn with_accesses(&self, space: Shape, reduced: Vec<bool>, map: impl Fn(&Access) -> Access) -> Nest<B> {
+        let mapped = |stores: &[Store<B>]| -> Vec<Store<B>> {
+            stores.iter().map(|store| Store { access: map(&store.access), ..store.clone() }).collect()
         };
-        for sweep in &mut self.sweeps {
-            permute_stores(&mut sweep.stores);
-            permute_stores(&mut sweep.kept_stores);
-        }
-        Nest {
-            space: permutation.iter().map(|&d| self.space[d]).collect(),
-            reduced: permutation.iter().map(|&d| self.reduced[d]).collect(),
-            exprs: self.exprs.with_accesses(|access| access.permuted(&permutation)),
-            ..self
-        }
+        let sweep = |sweep: &Sweep<B>| Sweep {
+            stores: mapped(&sweep.stores),
+            kept_stores: mapped(&sweep.kept_stores),
+            ..sweep.clone()
+        };
+        let sweeps = self.sweeps.iter().map(sweep).collect();
+        Nest { space, reduced, exprs: self.exprs.clone().with_accesses(&map), slots: self.slots, sweeps }
     }
 }
 

@@ -37,6 +37,7 @@ mod sass;
 mod series;
 mod tensor;
 mod transform;
+mod walk;
 
 use crate::kernel::body::{Body, BufferId, Kernel, Nest};
 use crate::kernel::choice::{Algorithm, Purpose};
@@ -48,6 +49,7 @@ pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
 pub use resources::Resources;
 pub use sass::{DisassemblerMissing, disassemble};
+use walk::by_sectors;
 
 /// What every kernel's text relies on: the wait that it begins with, random draws and block-wide reductions.
 pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
@@ -100,7 +102,7 @@ fn render_named(kernel: &Kernel, buffers: &[Buffer], prefix: &str) -> KernelText
         Body::Nests(nests) => {
             match (nests.as_slice(), &kernel.choice.algorithm, kernel.choice.buffer(Purpose::Partials)) {
                 ([nest], &Algorithm::SplitSweeps { parts }, Some(partials)) => {
-                    parts::render(&mut text, &name, nest, parts, partials, buffers);
+                    parts::render(&mut text, &name, &by_sectors(nest, buffers), parts, partials, buffers);
                 }
                 _ => text.add_nests(&name, nests, buffers),
             }

@@ -4,6 +4,7 @@ use super::bits;
 use super::expr::{Expressions, Scope, c_type};
 use super::index::{KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
+use super::walk::by_sectors;
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, Nest, Store, Sweep};
 use crate::plan::{Buffer, BufferRole, ReduceKind, Storage};
@@ -62,6 +63,7 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     if let Some(code) = bits::render(nest, buffers, block, blocks) {
         return code;
     }
+    let nest = &by_sectors(nest, buffers);
     let space = space_of(nest);
     let walk = walk_of(nest, &space);
     let mut names = Names::default();
