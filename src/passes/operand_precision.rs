@@ -52,7 +52,7 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
         rounded.round(graph, id);
     }
     let mut changed = 0;
-    for id in large {
+    for &id in &large {
         for operand in graph.operands(id) {
             let new = rounded.widened(graph, operand);
             if new != operand {
@@ -69,7 +69,37 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     for id in left {
         changed += rounded.share(graph, id, &in_f32, context);
     }
+    if rounding == Rounding::Tf32 {
+        changed += filters_of_input_gradients(graph, &large);
+    }
     Report::new(changed, nodes_before, graph)
+}
+
+/// Gives input gradients rounded filters of their own where these are states that other convolutions read too, and returns how
+/// many changed. A convolution adds up over a filter's inputs, and an input gradient over its outputs: each wants what it adds
+/// up to be neighbours in memory. A state lies in one order; what it is rounded to is a copy of it in any case.
+fn filters_of_input_gradients(graph: &mut Graph, contractions: &[NodeId]) -> usize {
+    let is_gradient = |graph: &Graph, id: NodeId| matches!(graph.op(id), Op::Conv2dInputGrad { .. });
+    let mut own: HashMap<NodeId, NodeId> = HashMap::new();
+    let mut changed = 0;
+    for &id in contractions {
+        if !graph.contains(id) || !is_gradient(graph, id) {
+            continue;
+        }
+        let filter = graph.operands(id)[1];
+        let is_rounded = *graph.op(filter) == Op::Scalar(ScalarOp::RoundTf32);
+        let Some(&state) = graph.operands(filter).first().filter(|_| is_rounded) else { continue };
+        let is_shared =
+            own.contains_key(&filter) || !graph.users(filter).into_iter().all(|user| is_gradient(graph, user));
+        if !matches!(graph.op(state), Op::State { .. }) || !is_shared {
+            continue;
+        }
+        let rounding = graph.op(filter).clone();
+        let copy = *own.entry(filter).or_insert_with(|| added(graph, state, rounding, &[state], "tf32_by_output"));
+        graph.replace_operand(id, filter, copy);
+        changed += 1;
+    }
+    changed
 }
 
 /// Whether it is a contraction that is worth it.

@@ -4,9 +4,12 @@ use super::fuse::{Group, base};
 use super::lower::Lowering;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Update};
-use crate::kernel::body::{Body, Nest};
+use crate::kernel::body::{Body, Nest, Operand};
 use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::{Layout, Policy};
+use crate::kernel::tiling::tilings;
+use crate::scalar::ScalarOp;
+use crate::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// By node, the dimensions of its value from the outermost in memory to the innermost, where that is not the shape's
@@ -83,7 +86,7 @@ pub(super) fn of_states(graph: &Graph, states: &StateLayout) -> Orders {
 }
 
 /// Loop nests walked in the order of memory: see [`Nest::in_memory_order`].
-pub(super) fn walked_in_memory_order<B>(body: Body<B>) -> Body<B> {
+pub(super) fn walked_in_memory_order<B: Clone>(body: Body<B>) -> Body<B> {
     match body {
         Body::Nests(nests) => Body::Nests(nests.into_iter().map(Nest::in_memory_order).collect()),
         body @ (Body::Contraction(_) | Body::Transform(_)) => body,
@@ -104,8 +107,8 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
         }
         values.into_iter().for_each(|value| touching.entry(value).or_default().push(group));
     }
-    let images = groups.iter().flat_map(|group| &group.members).copied();
-    for image in images.filter(|&id| between(id) && graph.shape(id).len() == 4) {
+    let members = || groups.iter().flat_map(|group| &group.members).copied().filter(|&id| between(id));
+    for image in members().filter(|&id| graph.shape(id).len() == 4) {
         orders.insert(image, PIXEL_MAJOR.to_vec());
         let lowering = Lowering { orders: &orders, ..*lowering };
         let lowers = |group: &&Group| lowering.body(&group.core, &group.members, &|_| true).is_ok();
@@ -113,5 +116,59 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
             orders.remove(&image);
         }
     }
+    for weight in members().filter(|&id| is_rounded_state(graph, id)) {
+        put_along_depth(lowering, &mut orders, weight, &touching[&ValueId::of(weight)]);
+    }
     orders
+}
+
+/// Whether a value is a copy of a state in fewer bits, which is for contractions alone.
+pub(super) fn is_rounded_state(graph: &Graph, id: NodeId) -> bool {
+    let is_state = |&operand: &NodeId| matches!(graph.op(operand), Op::State { .. });
+    let rounds = matches!(graph.op(id), Op::Scalar(ScalarOp::RoundTf32) | Op::Convert { to: DType::Bf16 });
+    rounds && graph.operands(id).iter().all(is_state)
+}
+
+/// Gives a matrix or filter the order in which most contractions that read it have the terms of a sum beside each other: so
+/// tensor cores read them fastest, and some no other way.
+fn put_along_depth(lowering: &Lowering, orders: &mut Orders, weight: NodeId, touching: &[&Group]) {
+    let rank = lowering.graph.shape(weight).len();
+    let present = orders.get(&weight).cloned().unwrap_or_else(|| (0..rank).collect());
+    let turned = |mut order: Vec<usize>| {
+        order.swap(rank - 2, rank - 1);
+        order
+    };
+    if rank < 2 {
+        return;
+    }
+    let mut best = None;
+    for order in [turned(present.clone()), present] {
+        orders.insert(weight, order.clone());
+        let lowering = Lowering { orders, ..*lowering };
+        let bodies: Result<Vec<Body<ValueId>>, _> =
+            touching.iter().map(|group| lowering.body(&group.core, &group.members, &|_| true)).collect();
+        let Ok(bodies) = bodies else { continue };
+        let readers = bodies.iter().filter(|body| reads_along_depth(body, ValueId::of(weight))).count();
+        if best.as_ref().is_none_or(|(most, _)| readers >= *most) {
+            best = Some((readers, order));
+        }
+    }
+    if let Some((_, order)) = best {
+        orders.insert(weight, order);
+    }
+    if orders[&weight].is_sorted() {
+        orders.remove(&weight);
+    }
+}
+
+/// Whether a contraction by tensor cores has a value as an operand, and the terms of a sum beside each other in it.
+fn reads_along_depth(body: &Body<ValueId>, value: ValueId) -> bool {
+    let Body::Contraction(contraction) = body else { return false };
+    let is_along = |side: usize| match &contraction.operands[side] {
+        Operand::Buffer { buffer, .. } if *buffer == value => {
+            tilings(contraction).is_some_and(|tilings| tilings.iter().all(|tiling| tiling.lines(side).0))
+        }
+        _ => false,
+    };
+    is_along(0) || is_along(1)
 }
