@@ -312,6 +312,11 @@ impl Tiling {
         (taps * self.depth.div_ceil(step)).div_ceil(self.points().max(1))
     }
 
+    /// How many pieces of operands the block with the most taps goes through.
+    pub fn most_steps(&self, step: usize) -> usize {
+        self.taps().max().unwrap_or(0) * self.depth.div_ceil(step)
+    }
+
     /// The points, those with the most taps first, where they do not all have as many: started in this order, the last
     /// blocks to end are short ones. `None` too where a table of them would be long.
     pub fn longest_first(&self) -> Option<Vec<usize>> {
@@ -565,6 +570,7 @@ mod tests {
         assert_eq!([tiling.lines(0), tiling.lines(1)], [(true, 32), (true, 32)]);
         // Of 25 taps of 49 pixels 31% are on padding.
         assert_eq!(tiling.mean_steps(step(Math::Tf32)), (29 * 29usize).div_ceil(49));
+        assert_eq!(tiling.most_steps(step(Math::Tf32)), 25);
     }
 
     #[test]

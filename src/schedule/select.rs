@@ -6,7 +6,7 @@ use super::assemble::Assembled;
 use super::fuse::FusedKernel;
 use super::value::ValueId;
 use crate::kernel::access::kept_shape;
-use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Operand, Store};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Kernel, Operand, ReduceKind, Store};
 use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
@@ -226,7 +226,8 @@ fn on_cuda<B: Clone>(
     let math = math(precision, stored_operands(contraction, stored)).filter(|_| architecture.has_tensor_cores());
     let products = math.and_then(|math| Some((math, tilings(contraction)?)));
     let Some((math, products)) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
-    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups(&products, math, architecture)))
+    let by_warpgroups = by_warpgroups(&products, math, architecture);
+    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups, has_statistics(contraction)))
 }
 
 fn stored_operands<B>(contraction: &Contraction<B>, stored: &dyn Fn(&B) -> Stored) -> [Stored; 2] {
@@ -300,11 +301,11 @@ const MOST_PARTS: usize = 8;
 const LEAST_PIECES: usize = 8;
 
 /// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
-/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow; parts are added by one more
-/// kernel. Among them are those of warpgroups where these may multiply the products.
-fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool) -> ThreadBlocks {
+/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow, and none done before the block
+/// with the most taps; parts are added by one more kernel. Among them are those of warpgroups where these may multiply the products.
+fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool, has_statistics: bool) -> ThreadBlocks {
     let usable = tensor_choices(products, math, by_warpgroups);
-    usable.min_by_key(|blocks| cycles(products, blocks)).unwrap_or_else(|| by_warps(math, (64, 64), 1))
+    usable.min_by_key(|blocks| cycles(products, blocks, has_statistics)).unwrap_or_else(|| by_warps(math, (64, 64), 1))
 }
 
 /// The tiles and numbers of parts that products can be computed with by tensor cores.
@@ -355,7 +356,7 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
                     };
                     let all = tensor_choices(&products, blocks.math, by_warpgroups);
                     let mut all: Vec<ThreadBlocks> = all.filter(is_alike).collect();
-                    all.sort_by_key(|blocks| cycles(&products, blocks));
+                    all.sort_by_key(|blocks| cycles(&products, blocks, has_statistics(contraction)));
                     all.into_iter().map(Algorithm::ThreadBlocks).collect()
                 }
                 None => {
@@ -386,8 +387,15 @@ pub fn plainest(body: &Body<BufferId>) -> Algorithm {
     }
 }
 
-/// How long products take by the model.
-fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
+/// Whether an epilogue has sums, such as those of a batch's statistics. What an update looks for, a largest value, the launch
+/// finds that adds parts of sums.
+fn has_statistics<B>(contraction: &Contraction<B>) -> bool {
+    contraction.reductions.iter().any(|reduction| reduction.kind != ReduceKind::Max)
+}
+
+/// How long products take by the model. Where sums are in parts, their statistics are not made by the products, but by a
+/// reduction of three launches, which reads all once more.
+fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics: bool) -> usize {
     let ThreadBlocks { math, tile: Tile { rows, columns, depth }, splits, .. } = *blocks;
     let area = rows * columns;
     let multiplications = match math {
@@ -407,13 +415,16 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks) -> usize {
     for product in products {
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
-        total += LAUNCH_CYCLES + waves * (product.mean_steps(depth).div_ceil(splits) * piece + BLOCK_CYCLES);
+        let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES;
+        total += LAUNCH_CYCLES + (waves * block(product.mean_steps(depth))).max(block(product.most_steps(depth)));
         if splits > 1 {
-            let sums = product.points() * product.rows * product.columns * splits;
-            total += 2 * sums * size_of::<f32>() / CACHE_RATE;
+            let sums = product.points() * product.rows * product.columns;
+            let passes = 2 * splits + usize::from(has_statistics);
+            total += passes * sums * size_of::<f32>() / CACHE_RATE;
         }
     }
-    if splits > 1 { total + LAUNCH_CYCLES } else { total }
+    let more = if has_statistics { 4 } else { 1 };
+    if splits > 1 { total + more * LAUNCH_CYCLES } else { total }
 }
 
 /// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not. Rows that
@@ -451,8 +462,8 @@ mod tests {
         let (shapes, _) = kind.shapes();
         let [a, b] = shapes.map(|shape| Access::ordered(&shape, &[2, 3, 0, 1]));
         let products: Vec<Tiling> = kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect();
-        let chosen = on_tensor_cores(&products, math, by_warpgroups);
-        (chosen, cycles(&products, &chosen))
+        let chosen = on_tensor_cores(&products, math, by_warpgroups, false);
+        (chosen, cycles(&products, &chosen, false))
     }
 
     /// A kernel that stores what it reads of buffer 0, rounded to tf32, in another.
@@ -492,15 +503,39 @@ mod tests {
         assert_eq!(found, [1, 3].map(BufferId::new).into());
     }
 
+    /// Parts of sums cost a batch's statistics a pass of their own, but not an update's look at its largest values.
+    #[test]
+    fn statistics_are_worth_a_longer_product() {
+        let products = |n: usize| {
+            let window = Window { stride: [1; 2], pad: [2; 2] };
+            let conv = ConvShape { n, c: 256, o: 128, input: [7; 2], output: [7; 2], kernel: [5; 2], window };
+            let kind = ContractionKind::Conv2d(conv);
+            let (shapes, _) = kind.shapes();
+            let [a, b] = shapes.map(|shape| Access::ordered(&shape, &[2, 3, 0, 1]));
+            kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect::<Vec<Tiling>>()
+        };
+        let products = products(256);
+        let whole = by_warps(Math::Tf32Stored, (128, 128), 1);
+        let parts = ThreadBlocks { splits: 2, ..whole };
+        let cost = |blocks: &ThreadBlocks, has_statistics: bool| cycles(&products, blocks, has_statistics);
+        assert_eq!(cost(&whole, true), cost(&whole, false));
+        assert!(cost(&parts, true) > cost(&parts, false) + 3 * LAUNCH_CYCLES);
+    }
+
     #[test]
     fn warpgroups_are_chosen_where_they_are_faster() {
         for math in [Math::Tf32, Math::Bf16Stored] {
             let (by_warps, cycles_of_warps) = choice(256, [256, 128], math, false);
             let (chosen, cycles) = choice(256, [256, 128], math, true);
             assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");
-            assert_eq!((chosen.tile.rows, chosen.tile.columns), (128, 128));
             assert!(cycles < cycles_of_warps, "{cycles} and {cycles_of_warps}");
         }
+        // Of large tiles there is less than one for each multiprocessor, and that of a pixel inside has nine taps more than
+        // the mean.
+        let (chosen, cycles) = choice(256, [256, 128], Math::Tf32, false);
+        assert!(chosen.splits > 1 || chosen.tile.rows < 128, "{chosen:?}");
+        let longest = 25 * (256 / 32) / chosen.splits * chosen.tile.rows * chosen.tile.columns * 32 / WARP_RATE;
+        assert!(cycles > longest, "{cycles} and {longest}");
         // A batch of 36 fills one warpgroup, and one half of two.
         let (small, _) = choice(36, [256, 64], Math::Tf32, true);
         assert!(warpgroup::is_kernel(&small), "{small:?}");
