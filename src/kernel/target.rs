@@ -148,6 +148,9 @@ pub struct Policy {
     /// An elementwise expression of at most this weight that reads at most one large buffer is computed
     /// again by each user: that costs less than a write and a read of memory.
     pub recompute_weight: usize,
+    /// The same for what is repeated along other dimensions, such as a batch's mean: computed again at every element, it
+    /// needs no kernel that others wait for.
+    pub repeated_weight: usize,
     /// A contraction's operand of at most this many elements is computed by its prologue; a larger one beforehand,
     /// since a contraction reads its operands many times.
     pub prologue_elements: usize,
@@ -232,6 +235,7 @@ impl Target {
         match self {
             Target::Cpu => Policy {
                 recompute_weight: 8,
+                repeated_weight: 0,
                 prologue_elements: 4096,
                 epilogue_reductions: EpilogueReductions::Never,
                 updates_in_epilogues: false,
@@ -248,7 +252,10 @@ impl Target {
                 recompute_percent: Some(2),
             },
             Target::Cuda(_) => Policy {
-                recompute_weight: 12,
+                recompute_weight: 16,
+                // A root and a quotient take some twenty instructions each, those at every element of an activation longer
+                // than a small kernel.
+                repeated_weight: 3,
                 // Not even normalisation and activation. A 5 x 5 convolution reads each element 25 times: at every load of
                 // a fragment two more instructions, beside the one that rounds it, would save one write and one read of
                 // an activation, some 5 of its 70 us on an H100, and add about as much to its main loop. The gradient of

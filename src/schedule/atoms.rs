@@ -54,12 +54,14 @@ pub(super) fn choose_atoms(
         if let Op::Broadcast { to } = op {
             // Computed once per repeated element, not once per copy.
             let operand = source(graph, id);
-            let repeated = graph.ty(operand).elements() < to.iter().product();
-            atoms[operand.index()] |= repeated && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
+            let elements = to.iter().product();
+            let is_repeated = graph.ty(operand).elements() < elements;
+            let is_kept = is_repeated && !is_cheap(graph, operand, elements, policy.repeated_weight, &atoms);
+            atoms[operand.index()] |= is_kept && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
         }
         if matches!(op, Op::Scalar(_) | Op::Convert { .. } | Op::Random { .. })
             && is_shared(graph, id)
-            && !is_cheap(graph, id, policy, &atoms)
+            && !is_cheap(graph, id, graph.ty(id).elements(), policy.recompute_weight, &atoms)
         {
             // What contractions read as bf16 is not stored in f32 beside that.
             let kept = widened(graph, id).filter(|_| policy.half_operands != HalfOperands::None).unwrap_or(id);
@@ -168,12 +170,12 @@ fn is_shared(graph: &Graph, id: NodeId) -> bool {
     false
 }
 
-/// Whether computing the value again costs less than keeping it in memory.
-fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool {
+/// Whether computing the value again, at so many elements, costs less than keeping it in memory: operations of at most so much
+/// weight.
+fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atoms: &[bool]) -> bool {
     let (mut weight, mut large_reads) = (0, HashSet::new());
     let mut seen = HashSet::new();
     let mut stack = vec![id];
-    let elements = graph.ty(id).elements();
     while let Some(node) = stack.pop() {
         if !seen.insert(node) {
             continue;
@@ -213,7 +215,7 @@ fn is_cheap(graph: &Graph, id: NodeId, policy: &Policy, atoms: &[bool]) -> bool 
             | Op::Detach
             | Op::Gradient => 0,
         };
-        if weight > policy.recompute_weight || large_reads.len() > 1 {
+        if weight > most_weight || large_reads.len() > 1 {
             return false;
         }
         stack.extend(graph.operands(node));

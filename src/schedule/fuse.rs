@@ -10,7 +10,7 @@
 //!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
 //!    reductions of what a contraction computes, where its algorithm can reduce tile by tile.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
-//!    draws of bits, each of which is a group of its own.
+//!    draws of bits, each of which is a group of its own, and those that round states.
 
 mod why;
 
@@ -19,7 +19,7 @@ use super::dimensions::same_reduction;
 use super::draws::kept_as_bits;
 use super::lower::{Core, Lowering, Refusal};
 use super::multi_tensor::multi_tensor;
-use super::physical::{Orders, pixel_major, walked_in_memory_order};
+use super::physical::{Orders, is_rounded_state, pixel_major, walked_in_memory_order};
 use super::topological::Topological;
 use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Role};
@@ -35,6 +35,8 @@ enum Together {
     Optimiser(String),
     /// They draw bits.
     Bits,
+    /// They round states, which no kernel needs to wait for.
+    Rounded,
 }
 
 /// The nodes of one kernel.
@@ -174,6 +176,7 @@ fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet
         let nests = matches!(&body, Body::Nests(_));
         let together = match group.optimiser.clone() {
             _ if group.members.iter().any(|member| bits.contains(member)) => Some(Together::Bits),
+            _ if group.members.iter().all(|&member| is_rounded_state(graph, member)) => Some(Together::Rounded),
             network => network.map(Together::Optimiser),
         };
         let key = together.filter(|_| nests && fusion == Fusion::On);
@@ -311,6 +314,8 @@ impl<'l> Groups<'l> {
                 return;
             }
             let mut producers: Vec<GroupId> = self.producers(group).into_iter().collect();
+            // A group can need a later atom by way of a sibling.
+            producers.retain(|&producer| !(self.is_later(producer, atom) && self.may_be_in_epilogue(producer)));
             // The latest producer first: its value is the freshest.
             producers.sort_by_key(|&g| std::cmp::Reverse(self.groups[g].members.last().map(|m| self.rank[m.index()])));
             let full = self.graph().ty(atom).elements().max(self.space_elements(group));
@@ -358,6 +363,11 @@ impl<'l> Groups<'l> {
             }
             _ => false,
         }
+    }
+
+    /// Whether a group has not had its turn when an atom has.
+    fn is_later(&self, group: GroupId, atom: NodeId) -> bool {
+        self.groups[group].members.first().is_some_and(|first| self.rank[first.index()] > self.rank[atom.index()])
     }
 
     /// A third group through which a path leads from one to the other, where that is known without a walk: what the later

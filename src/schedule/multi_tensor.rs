@@ -1,4 +1,5 @@
-//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, or all draws of bits, in one launch.
+//! Multi-tensor kernels: the updates of all parameters of a network by one optimiser, all draws of bits, or all states that
+//! are rounded, in one launch.
 
 use super::fuse::FusedKernel;
 use super::value::ValueId;

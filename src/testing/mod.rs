@@ -66,6 +66,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
     let not_fused = Policy { recompute_percent, ..fused.policy };
     let policy = Policy {
         recompute_weight: 1000,
+        repeated_weight: 1000,
         prologue_elements: usize::MAX,
         epilogue_reductions: EpilogueReductions::Always,
         updates_in_epilogues: true,
