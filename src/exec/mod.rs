@@ -7,6 +7,7 @@ mod ceilings;
 pub mod cpu;
 pub mod cuda;
 
+use crate::kernel::body::BufferId;
 use crate::plan::{DType, EntryPlan, Plan, StateRole, Type};
 use crate::tensor::Tensor;
 pub use crate::tensor::{TensorMut, TensorRef};
@@ -164,6 +165,16 @@ pub struct KernelTiming {
     pub length: Duration,
 }
 
+/// A moment of a run that goes kernel by kernel: see [`Executor::step_through`].
+pub struct Moment<'m> {
+    /// An index into the entry's kernels.
+    pub kernel: usize,
+    /// Whether it is complete; else it has not begun.
+    pub is_done: bool,
+    /// Copies a buffer of the entry's schedule as it is now: in the order of its shape, and bits as numbers that are 0 or 1.
+    pub read: &'m mut dyn FnMut(BufferId) -> Result<Tensor, ExecError>,
+}
+
 /// Runs the entries of one plan on one device. The state stays on the device from run to run.
 pub trait Executor: Send {
     /// The plan that is run.
@@ -198,6 +209,22 @@ pub trait Executor: Send {
     /// # Errors
     /// As [`Executor::run`].
     fn profile(&mut self, entry: usize, inputs: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError>;
+
+    /// As [`Executor::run`], but one kernel after the other: `look` sees the memory before and after each. By default a device
+    /// can't do that.
+    ///
+    /// # Errors
+    /// As [`Executor::run`], and the first of `look`, with which the run ends.
+    fn step_through(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef],
+        look: &mut dyn FnMut(Moment) -> Result<(), ExecError>,
+    ) -> Result<(), ExecError> {
+        let (_, _) = (inputs, look);
+        let device = format!("the device of `{}`", nth(&self.plan().entries, entry, "entry")?.name);
+        Err(ExecError::Unsupported { device, what: "nothing can look between its kernels".into() })
+    }
 
     /// Copies output `output` of the last run, which was of entry `entry`, once it is complete.
     ///

@@ -11,9 +11,14 @@ use super::graph::{Touched, dependencies};
 use super::measure::Pause;
 use super::order;
 use super::series::{self, Desk, Runs, Series};
-use crate::exec::{Examples, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth};
+use crate::exec::{
+    Examples, ExecError, Executor, KernelTiming, Moment, TensorMut, TensorRef, check_count, check_tensor, nth,
+};
+use crate::kernel::body::BufferId;
+use crate::kernel::schedule::WORD_BITS;
 use crate::kernel::target::Architecture;
-use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
+use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Storage, Type};
+use crate::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -213,13 +218,18 @@ impl CudaExecutor {
         clock.pause.launch(&self.stream, &self.arena)?;
         for (kernel, event) in kernels.iter().zip(&clock.events) {
             event.record(&self.stream)?;
-            for launch in kernel {
-                // SAFETY: the kernels of a verified plan stay inside the arena, whose place and size they were made for.
-                unsafe { self.stream.launch(&launch.function, launch.shape, &self.arena) }?;
-            }
+            self.launch(kernel)?;
         }
         clock.events[kernels.len()].record(&self.stream)?;
         self.stream.wait()
+    }
+
+    fn launch(&self, kernel: &[Launch]) -> Result<(), DriverError> {
+        for launch in kernel {
+            // SAFETY: the kernels of a verified plan stay inside the arena, whose place and size they were made for.
+            unsafe { self.stream.launch(&launch.function, launch.shape, &self.arena) }?;
+        }
+        Ok(())
     }
 
     fn timings(&self, entry: usize) -> Result<Vec<KernelTiming>, DriverError> {
@@ -298,6 +308,25 @@ impl CudaExecutor {
             read
         };
         read.map_err(|error| self.note(error))
+    }
+
+    /// What a buffer holds now, in the order of its shape.
+    fn read_buffer(&mut self, buffer: &Buffer) -> Result<Tensor, ExecError> {
+        let place = Place::of(&buffer.name, buffer);
+        let mut tensor = Tensor::zeros(place.ty.clone());
+        if buffer.storage == Storage::Elements {
+            self.read("buffer", &place, tensor.view_mut())?;
+            return Ok(tensor);
+        }
+        let mut words = Tensor::zeros(Type::u32([buffer.elements().div_ceil(WORD_BITS)]));
+        let packed = Place { ty: words.ty().clone(), order: Vec::new(), ..place.clone() };
+        self.read("buffer", &packed, words.view_mut())?;
+        let words = words.values::<u32>().unwrap_or_default();
+        let bit = |i: usize| f32::from(words[i / WORD_BITS] >> (i % WORD_BITS) & 1 != 0);
+        let there: Vec<f32> = (0..buffer.elements()).map(bit).collect();
+        let (there, into) = (TensorRef::f32(&there).bytes(), tensor.view_mut().into_bytes());
+        order::from_device(there, into, &place.ty.shape, &place.order, place.ty.dtype.size());
+        Ok(tensor)
     }
 }
 
@@ -452,6 +481,29 @@ impl Executor for CudaExecutor {
         self.write_inputs(entry, inputs)?;
         self.launch_timed(entry).map_err(|error| self.note(error))?;
         self.timings(entry).map_err(|error| self.note(error))
+    }
+
+    fn step_through(
+        &mut self,
+        entry: usize,
+        inputs: &[TensorRef],
+        look: &mut dyn FnMut(Moment) -> Result<(), ExecError>,
+    ) -> Result<(), ExecError> {
+        self.enter()?;
+        self.write_inputs(entry, inputs)?;
+        let plan = self.plan.clone();
+        let buffers = &plan.entries[entry].schedule.buffers;
+        for kernel in 0..self.entries[entry].kernels.len() {
+            for is_done in [false, true] {
+                if is_done {
+                    let done = self.launch(&self.entries[entry].kernels[kernel]).and_then(|()| self.stream.wait());
+                    done.map_err(|error| self.note(error))?;
+                }
+                let mut read = |id: BufferId| self.read_buffer(nth(buffers, id.index(), "buffer")?);
+                look(Moment { kernel, is_done, read: &mut read })?;
+            }
+        }
+        self.wait()
     }
 
     fn read_output(&mut self, entry: usize, output: usize, into: TensorMut) -> Result<(), ExecError> {
