@@ -5,6 +5,9 @@
 #[path = "cuda/mock/mod.rs"]
 mod mock;
 
+#[path = "cuda/kernels_alone.rs"]
+mod kernels_alone;
+
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
@@ -105,8 +108,12 @@ fn program(target: Target) -> Program {
 type Program = (Arc<Plan>, Module);
 
 fn compiled(target: Target, text: &str, sets: &[&str]) -> Program {
+    compiled_at(target, Precision::F32, text, sets)
+}
+
+fn compiled_at(target: Target, precision: Precision, text: &str, sets: &[&str]) -> Program {
     let sets = sets.iter().map(|set| set.to_string()).collect();
-    let options = Options { target, sets, ..Options::default() };
+    let options = Options { target, precision, sets, ..Options::default() };
     let compiled = compile("test.ron", text, &options, &mut |_| {}).unwrap();
     (compiled.plan.unwrap().into(), compiled.module)
 }

@@ -7,6 +7,7 @@ mod choices;
 pub mod conformance;
 pub mod formats;
 mod graphs;
+pub mod kernels;
 mod ops;
 pub mod products;
 pub mod programs;

@@ -31,7 +31,7 @@ pub use case::{Agreement, Case, Expected, Tolerances, Trial};
 pub(crate) use fixture::{Fixture, noise};
 #[cfg(test)]
 pub(crate) use half::bf16_specials;
-pub use reference::{Results, plan_of};
+pub use reference::{Results, plan_of, plan_of_all};
 pub use report::{Exceptions, Outcome, Prepared, Report, prepare, report};
 pub use run::{Mismatch, run};
 

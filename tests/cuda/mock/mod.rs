@@ -316,7 +316,7 @@ fn before_step_four(mock: &Path, dir: &Path) -> usize {
 }
 
 /// Few kernels, of which those of products are large enough for tensor cores.
-const LAYERS: &str = r#"Program(
+pub const LAYERS: &str = r#"Program(
     name: "layers",
     sizes: { "batch": 16 },
     networks: {
@@ -623,6 +623,10 @@ fn what_holds_for_a_gpu_holds_here() {
         "series_on_kept_examples_give_the_bits_of_single_runs",
         "five_hundred_steps_by_graphs_give_the_bits_of_single_launches",
         "what_is_no_series_is_refused",
+        "kernels_alone::in_f32",
+        "kernels_alone::products_of_tensor_cores",
+        "kernels_alone::products_of_too_few_bits_are_found",
+        "kernels_alone::wrong_kernels_are_found_and_no_others",
     ];
     let mut command = on_mock(mock, &std::env::current_exe().unwrap(), dir.path());
     let output = command.env(super::FEW_KERNELS, "1").args(["--exact", "--nocapture"]).args(tests).output().unwrap();
