@@ -5,7 +5,8 @@
 #   tests/cuda/gpu.sh [--out FOLDER] [--pack FOLDER] [--seconds N] [PART...]
 #
 # Parts; without one all of them, in this order:
-#   numbers     kernels and steps against the interpreter, 3 steps and 200 steps against the CPU
+#   numbers     every kernel of the DCGAN at its full size against the CPU, each by itself; kernels and steps of small programs
+#               against the interpreter; 3 steps and 200 steps against the CPU
 #   bits        a run again, resumed, and beside another on the same GPU: the same bits; resumed on the other device
 #   sanitizer   two steps under each tool of compute-sanitizer; one tool alone by its name:
 #               memcheck racecheck initcheck synccheck
@@ -244,10 +245,17 @@ one_test() {
         return 1
     fi
 }
+# Of every kernel the buffer that is off most, and a line for each entry.
+kernels_alone() {
+    local found status=0
+    found=$("$tests" --exact "kernels_alone::in_$1" --nocapture --test-threads 1 2>&1) || status=$?
+    grep -vE '^(running |test |ok$|$)' <<<"$found"
+    [ $status = 0 ] && grep -q '1 passed' <<<"$found" && ! grep -q 'skipped: ' <<<"$found"
+}
 all_tests() {
     local names status=0
-    # The mocked GPU's tests are no business of a real one.
-    names=$("$tests" --list | sed -n 's/: test$//p' | grep -v '^mock::')
+    # The mocked GPU's tests are no business of a real one; those at full size have steps of their own.
+    names=$("$tests" --list | sed -n 's/: test$//p' | grep -vE '^(mock::|kernels_alone::in_)')
     [ -z "$quick" ] || names=$(grep -xE 'ceilings_are_positive_numbers|steps_are_those_of_the_interpreter' <<<"$names")
     [ -n "$names" ] || { echo "$tests lists no tests"; return 1; }
     # Into the log as they end: of what is killed one knows how far it came.
@@ -277,16 +285,23 @@ timed_run() {
     "$gan" train "$program" --steps $timed --log-every $between --sample-every $((timed * 2)) --device cuda --precision "$1" \
         --data "$data" --offline --out "$runs" --name timed && report step-time "$runs/timed" "$1"
 }
-export -f report train on_gpu resume copy_and_resume compare same_bits two_at_once compile_kernels one_test all_tests long_data
-export -f timed_run
+export -f report train on_gpu resume copy_and_resume compare same_bits two_at_once compile_kernels one_test kernels_alone
+export -f all_tests long_data timed_run
 export gan tests out runs python program precisions timed between quick
 
 # --- The parts -----------------------------------------------------------------------------------
 part_numbers() {
     compile_once
+    local precision state losses curves=("CPU=$runs/cpu-many")
+    for precision in $precisions; do
+        if [ -n "$tests" ]; then
+            call "each kernel by itself, $precision" kernels_alone "$precision"
+        else
+            skip "each kernel by itself, $precision" "GCC_GAN_TESTS is not set"
+        fi
+    done
     call "CPU, $few steps" train cpu-few --steps $few --log-every 1 --device cpu
     call "CPU, $many steps" train cpu-many --steps $many --log-every 1 --device cpu
-    local precision state losses curves=("CPU=$runs/cpu-many")
     for precision in $precisions; do
         # Adam's first steps are the signs of gradients: where one is nearly 0, rounding turns it, and a bias that began at 0
         # is far off. So the state may be a good deal, and the losses, which are what is learnt, little.

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 PARTS = ["numbers", "bits", "memcheck", "racecheck", "initcheck", "synccheck", "times", "torch"]
 PRECISIONS = ["f32", "tf32", "bf16"]
+# What tests/cuda/kernels_alone.rs says of an entry.
+ENTRY = re.compile(r"^\w+: [0-9]+ of the [0-9]+ buffers that ")
 MILLISECONDS = re.compile(r"^(gcc-gan|PyTorch)[^,]*, (f32|tf32|bf16)([^,:]*).*: median ([0-9.]+) ms a step", re.MULTILINE)
 
 
@@ -94,6 +96,11 @@ def table(folder: pathlib.Path) -> int:
         print("\nBeside the CPU's runs")
         for result, line in apart:
             print(f"  {result.name.split(':')[0]:20} {line}")
+    alone = [(r, line) for r in shown for line in log(folder, r).splitlines() if ENTRY.match(line)]
+    if alone:
+        print("\nKernels by themselves, from what each read")
+        for result, line in alone:
+            print(f"  {result.name.split(', ')[-1]:5} {line}")
     # What ran beside others has no times.
     timed = [r for r in shown if r.word == "ok" and "at once" not in r.name]
     lines = [line for r in timed for line in log(folder, r).splitlines() if MILLISECONDS.match(line)]
