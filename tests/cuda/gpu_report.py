@@ -100,7 +100,7 @@ def table(folder: pathlib.Path) -> int:
     if alone:
         print("\nKernels by themselves, from what each read")
         for result, line in alone:
-            print(f"  {result.name.split(', ')[-1]:5} {line}")
+            print(f"  {result.name.split(', ')[-1]:5} " + line.replace("; off most is ", "\n          off most: "))
     # What ran beside others has no times.
     timed = [r for r in shown if r.word == "ok" and "at once" not in r.name]
     lines = [line for r in timed for line in log(folder, r).splitlines() if MILLISECONDS.match(line)]
