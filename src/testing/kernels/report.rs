@@ -20,7 +20,7 @@ impl Difference {
     /// sum so far. Products of operands with fewer bits than their precision says are off by more, 2e-4 and up.
     pub(super) const F32: Difference = Difference { norm: 1e-4, most: 1e-3 };
     /// Where a kernel rounds to 11 significant bits, a number between two of them may go to the other one, which is 2^-10 away.
-    /// Few do: with all of them cut off the norm would be 3e-4.
+    /// Few do: with all of them cut off the norm would be 5e-4.
     pub(super) const TF32: Difference = Difference { norm: 2e-4, most: 2e-3 };
     /// The same of 8 significant bits.
     pub(super) const BF16: Difference = Difference { norm: 1e-3, most: 1e-2 };
