@@ -54,3 +54,38 @@ static __device__ void product_fma(unsigned char* arena, unsigned block) {
         }
     }
 }
+
+// A product of few columns: a block of 128 threads has 128 rows, each of its warps 32 of them, one after the other. The lanes
+// have the terms of a row, 32 apart, and keep those of all columns in registers.
+template <class Product>
+static __device__ void product_few_columns(unsigned char* arena, unsigned block) {
+    const unsigned WARP = 32, TERMS = (Product::DEPTH + WARP - 1) / WARP;
+    const unsigned lane = threadIdx.x % WARP;
+    const unsigned first = block * blockDim.x + threadIdx.x / WARP * WARP;
+    float columns[Product::COLUMNS][TERMS], sums[Product::COLUMNS] = {};
+#pragma unroll
+    for (unsigned t = 0; t < TERMS; ++t) {
+        const unsigned depth = WARP * t + lane;
+        for (unsigned c = 0; c < Product::COLUMNS; ++c) {
+            columns[c][t] = depth < Product::DEPTH ? Product::b(arena, c, depth) : 0.0f;
+        }
+    }
+#pragma unroll 2
+    for (unsigned i = 0; i < WARP; ++i) {
+        const unsigned row = min(first + i, Product::ROWS - 1);
+        float parts[Product::COLUMNS] = {};
+#pragma unroll
+        for (unsigned t = 0; t < TERMS; ++t) {
+            const unsigned depth = WARP * t + lane;
+            const float a = depth < Product::DEPTH ? Product::a(arena, row, depth) : 0.0f;
+            for (unsigned c = 0; c < Product::COLUMNS; ++c) parts[c] = fmaf(a, columns[c][t], parts[c]);
+        }
+        for (unsigned c = 0; c < Product::COLUMNS; ++c) {
+            const float sum = warp_reduce<Sum>(parts[c]);
+            if (lane == i) sums[c] = sum;
+        }
+    }
+    if (first + lane < Product::ROWS) {
+        for (unsigned c = 0; c < Product::COLUMNS; ++c) Product::store(arena, 0, first + lane, c, sums[c]);
+    }
+}

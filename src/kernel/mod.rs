@@ -8,6 +8,7 @@ pub mod choice;
 pub mod contraction;
 pub mod cost;
 pub mod expr;
+pub mod few_columns;
 pub mod gemm;
 pub mod schedule;
 pub mod target;

@@ -11,6 +11,7 @@
 use super::access::{Access, Bound};
 use super::body::{Body, Contraction, Operand};
 use super::choice::{Math, ThreadBlocks, Tile};
+use super::few_columns;
 use super::gemm::Gemm;
 use super::warpgroup;
 use crate::tensor::DType;
@@ -89,6 +90,9 @@ pub fn suits<B>(blocks: &ThreadBlocks, body: &Body<B>) -> bool {
     let Body::Contraction(c) = body else { return false };
     if warpgroup::is_kernel(blocks) {
         return tilings(c).is_some_and(|tilings| tilings.iter().all(|tiling| warpgroup::is_read(tiling, blocks.math)));
+    }
+    if few_columns::is_choice(blocks) {
+        return few_columns::of(c).as_ref() == Some(blocks);
     }
     blocks.math == Math::Fma || (is_kernel(blocks) && tilings(c).is_some())
 }

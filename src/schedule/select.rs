@@ -11,6 +11,7 @@ use crate::kernel::choice::{
     Algorithm, Choice, Columns, ImageChoice, MAX_SPLITS, Math, RowSource, ThreadBlocks, Tile, WIDEST_PANEL, Workspace,
 };
 use crate::kernel::contraction::ContractionKind;
+use crate::kernel::few_columns;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole, Storage};
 use crate::kernel::target::{Architecture, Precision, Strategy, Target};
@@ -225,7 +226,10 @@ fn on_cuda<B: Clone>(
     let Body::Contraction(contraction) = body else { return nests_on_cuda(body) };
     let math = math(precision, stored_operands(contraction, stored)).filter(|_| architecture.has_tensor_cores());
     let products = math.and_then(|math| Some((math, tilings(contraction)?)));
-    let Some((math, products)) = products else { return Algorithm::ThreadBlocks(one_by_one(contraction)) };
+    let Some((math, products)) = products else {
+        let few = few_columns::worthwhile(contraction);
+        return Algorithm::ThreadBlocks(few.unwrap_or_else(|| one_by_one(contraction)));
+    };
     let by_warpgroups = by_warpgroups(&products, math, architecture);
     Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups, has_statistics(contraction)))
 }

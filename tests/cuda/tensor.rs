@@ -7,6 +7,7 @@ use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
 use gcc_gan::kernel::choice::{Algorithm, Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
+use gcc_gan::kernel::few_columns;
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::kernel::tiling::step;
 use gcc_gan::kernel::warpgroup;
@@ -195,6 +196,57 @@ fn convolutions_of_pixel_major_images_are_right() {
     let sparse = conv(16, [16, 16], [2, 2], 1, 1, 2);
     cases.push(case(ContractionKind::Conv2d(sparse), [PIXELS, PIXELS, PIXELS], 1));
     check(&cases);
+}
+
+/// By a warp for every 32 rows: of a batch that fills no block, of depths that fill no warp's last turn, and of each residue.
+#[test]
+fn products_of_few_columns_are_right() {
+    let case = |kind, orders, columns| Case { kind, orders, blocks: few_columns::blocks(columns) };
+    let images = conv(5, [1, 40], [10, 12], 4, 2, 1);
+    let odd = conv(3, [3, 36], [7, 7], 3, 1, 1);
+    let depth = |depth: usize, columns: usize| ContractionKind::MatMul { batch: 1, m: 150, n: columns, k: depth };
+    let turned: &[usize] = &[0, 2, 1];
+    let cases = [
+        case(ContractionKind::Conv2dInputGrad(images), [PIXELS, PIXELS, PIXELS], 1),
+        case(ContractionKind::Conv2dInputGrad(odd), [PIXELS, TURNED, PIXELS], 3),
+        case(ContractionKind::Conv2d(conv(4, [33, 2], [6, 5], 3, 1, 1)), [PIXELS, PIXELS, TURNED], 2),
+        case(depth(32, 4), [PLAIN, PLAIN, PLAIN], 4),
+        case(depth(1000, 1), [PLAIN, turned, PLAIN], 1),
+    ];
+    check(&cases);
+    let fits = |kind: ContractionKind, orders: [&[usize]; 3], blocks: ThreadBlocks| {
+        Algorithm::ThreadBlocks(blocks).fits(&single(kind, orders, blocks).kernel.body)
+    };
+    let plain = [PLAIN, PLAIN, PLAIN];
+    assert!(fits(depth(64, 4), plain, few_columns::blocks(4)));
+    // Too many columns, too deep for the registers, not along the depth, in parts, and another's columns.
+    assert!(!fits(depth(64, 5), plain, few_columns::blocks(5)));
+    assert!(!fits(depth(300, 4), plain, few_columns::blocks(4)));
+    assert!(!fits(depth(64, 4), [turned, PLAIN, PLAIN], few_columns::blocks(4)));
+    assert!(!fits(depth(64, 4), plain, ThreadBlocks { splits: 2, ..few_columns::blocks(4) }));
+    assert!(!fits(depth(64, 4), plain, few_columns::blocks(3)));
+}
+
+/// In tf32 all that is stored rounded and added up along a weight is multiplied by warpgroups, and grey images by warps.
+#[test]
+fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
+    let options = Options { target: Target::Cuda(Architecture(90)), precision: Precision::Tf32, ..Options::default() };
+    let text = include_str!("../../graphs/dcgan.ron");
+    let plan = compile("dcgan.ron", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    let step = plan.entries.iter().find(|entry| entry.name == "train_step").unwrap();
+    let of = |is: &dyn Fn(&ThreadBlocks) -> bool| {
+        let kernels = step.schedule.kernels.iter().filter(|kernel| match &kernel.choice.algorithm {
+            Algorithm::ThreadBlocks(blocks) => is(blocks),
+            _ => false,
+        });
+        kernels.map(|kernel| kernel.name.as_str()).collect::<Vec<_>>()
+    };
+    let by_warpgroups = of(&warpgroup::is_choice);
+    let is_forward = |name: &str| by_warpgroups.iter().any(|found| found.contains(name));
+    assert!(is_forward("generator_0_dense_matmul") && is_forward("generator_4_conv_transpose_conv_transpose"));
+    assert!(by_warpgroups.len() >= 8, "{by_warpgroups:?}");
+    let grey = ["conv2d_input_grad_fake_d_generator_10_conv_transpose_conv_transpose", "conv2d_input_grad_d_fake_g"];
+    assert_eq!(of(&few_columns::is_choice), grey);
 }
 
 /// In the DCGAN's step what suits tensor cores is multiplied as it is stored, but for one product of noise, and nothing is stored in f32 only to be

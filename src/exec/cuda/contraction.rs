@@ -10,6 +10,7 @@ use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Store};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
+use crate::kernel::few_columns;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::tilings;
@@ -70,7 +71,7 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
             for (number, gemm) in products.iter().enumerate() {
                 let function = function(number, products.len());
                 let product = Product { gemm, operands: [a, b], contraction: c, sums };
-                product.render(text, &function, choice.algorithm.splits(), buffers);
+                product.render(text, &function, &choice.algorithm, buffers);
             }
         }
     }
@@ -94,8 +95,8 @@ struct Product<'p> {
 
 impl Product<'_> {
     /// Adds the product's constants and functions, and its launch.
-    fn render(&self, text: &mut KernelText, function: &str, parts: usize, buffers: &[Buffer]) {
-        let gemm = self.gemm;
+    fn render(&self, text: &mut KernelText, function: &str, algorithm: &Algorithm, buffers: &[Buffer]) {
+        let (gemm, parts) = (self.gemm, algorithm.splits());
         let [batch, rows, columns, depth] =
             [&gemm.batch, &gemm.m, &gemm.n, &gemm.k].map(|dims| dims.iter().product::<usize>());
         let (a_space, b_space) = (gemm.space([&gemm.m, &gemm.k]), gemm.space([&gemm.k, &gemm.n]));
@@ -118,9 +119,14 @@ impl Product<'_> {
         lines.extend(element("b", b, &gemm.b, &b_space, b_depth, buffers));
         lines.extend(store(gemm, self.contraction, self.sums, buffers));
         text.add_struct(&format!("{function}_product"), lines);
-        let blocks = batch * rows.div_ceil(TILE) * columns.div_ceil(TILE) * parts;
-        let launch = Launch { function: function.to_string(), grid: blocks as u32, block: THREADS, shared_bytes: 0 };
-        text.add_function(launch, [format!("product_fma<{function}_product>(arena, blockIdx.x);")]);
+        let (product, blocks, block) = match algorithm {
+            Algorithm::ThreadBlocks(blocks) if few_columns::is_choice(blocks) => {
+                ("product_few_columns", rows.div_ceil(few_columns::ROWS), few_columns::THREADS as u32)
+            }
+            _ => ("product_fma", batch * rows.div_ceil(TILE) * columns.div_ceil(TILE) * parts, THREADS),
+        };
+        let launch = Launch { function: function.to_string(), grid: blocks as u32, block, shared_bytes: 0 };
+        text.add_function(launch, [format!("{product}<{function}_product>(arena, blockIdx.x);")]);
     }
 }
 
