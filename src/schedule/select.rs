@@ -293,9 +293,13 @@ const MULTIPROCESSORS: usize = 132;
 /// 96% by warpgroups (`wgmma`), as arXiv 2501.12084 measures them on an H800 in bf16, of which there are twice as many.
 const WARP_RATE: usize = 644;
 const WARPGROUP_RATE: usize = 983;
-/// Bytes of a multiprocessor's shared memory in one cycle, and of the GPU's second-level cache.
+/// Bytes of a multiprocessor's shared memory in one cycle, and of the GPU's second-level cache: what is written there and
+/// read again, and what is read only (5.5 TB/s at 1755 MHz).
 const SHARED_RATE: usize = 128;
 const CACHE_RATE: usize = 1700;
+const CACHE_READ_RATE: usize = 3100;
+/// Blocks multiply while they wait for the cache, but not all the time: of the shorter of both, one part in so many shows.
+const UNHIDDEN: usize = 8;
 /// Cycles until a block multiplies, from its last product to its end, and until a kernel's blocks run.
 const BLOCK_CYCLES: usize = 2000;
 const LAUNCH_CYCLES: usize = 2500;
@@ -305,8 +309,9 @@ const MOST_PARTS: usize = 8;
 const LEAST_PIECES: usize = 8;
 
 /// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
-/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow, and none done before the block
-/// with the most taps; parts are added by one more kernel. Among them are those of warpgroups where these may multiply the products.
+/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow, none done before the block with
+/// the most taps, and all together no faster than the cache gives them their operands; parts are added by one more kernel.
+/// Among them are those of warpgroups where these may multiply the products.
 fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool, has_statistics: bool) -> ThreadBlocks {
     let usable = tensor_choices(products, math, by_warpgroups);
     usable.min_by_key(|blocks| cycles(products, blocks, has_statistics)).unwrap_or_else(|| by_warps(math, (64, 64), 1))
@@ -413,14 +418,17 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics: bool) -> u
     } else {
         (WARP_RATE, 2 * (rows + columns))
     };
-    let bytes = (rows + columns + lines_read) * depth * math.operands().map_or(size_of::<f32>(), DType::size);
-    let piece = (multiplications / rate).max(bytes / SHARED_RATE);
+    let line = depth * math.operands().map_or(size_of::<f32>(), DType::size);
+    let piece = (multiplications / rate).max((rows + columns + lines_read) * line / SHARED_RATE);
     let mut total = 0;
     for product in products {
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
         let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES;
-        total += LAUNCH_CYCLES + (waves * block(product.mean_steps(depth))).max(block(product.most_steps(depth)));
+        let by_blocks = (waves * block(product.mean_steps(depth))).max(block(product.most_steps(depth)));
+        let read = tiles * product.mean_steps(depth) * (rows + columns) * line;
+        let by_cache = read / CACHE_READ_RATE;
+        total += LAUNCH_CYCLES + by_blocks.max(by_cache) + by_blocks.min(by_cache) / UNHIDDEN;
         if splits > 1 {
             let sums = product.points() * product.rows * product.columns;
             let passes = 2 * splits + usize::from(has_statistics);
