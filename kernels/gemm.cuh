@@ -1,13 +1,13 @@
-// Matrix products by multiplications and additions in f32, one output tile for each block of 256 threads: for GPUs older
-// than sm_80, and where an operand is not contiguous enough for `tensor.cuh`. Slabs of both operands, 16 deep, are copied to
-// shared memory, and each thread adds to its 16 results from there.
+// Matrix products by multiplications and additions in f32: for GPUs older than sm_80, where an operand is not contiguous
+// enough for `tensor.cuh`, and of few columns.
 //
 // `Product` is written for each kernel. It has the sizes BATCH, ROWS, COLUMNS and DEPTH, the number of PARTS in which sums are
 // added, whether an operand's elements are next to each other along the depth (A_ALONG_DEPTH, B_ALONG_DEPTH), and functions:
 //   a(arena, batch * ROWS + row, depth), b(arena, batch * COLUMNS + column, depth): an element of an operand, 0 on padding;
 //   store(arena, part, batch * ROWS + row, column, sum): what is done with a sum.
 
-// A tile of 64 x 64 results; each thread has 4 x 4 of them, 16 apart, so that neighbours write neighbours.
+// A block of 256 threads has a tile of 64 x 64 results. Slabs of both operands, 16 deep, are copied to shared memory, and each
+// thread adds from there to its 4 x 4 results, 16 apart, so that neighbours write neighbours.
 template <class Product>
 static __device__ void product_fma(unsigned char* arena, unsigned block) {
     const unsigned TILE = 64, STEP = 16;

@@ -6,6 +6,7 @@
 use super::access::kept_shape;
 use super::body::{Body, BufferId, Contraction, Expr, Nest, Operand, Sweep};
 use super::contraction::{ContractionKind, ConvShape};
+use super::few_columns;
 use super::gemm::Gemm;
 use super::target::Target;
 use super::tile_reduction::TileReduction;
@@ -201,6 +202,7 @@ impl Algorithm {
                 Math::Tf32Stored => "warpgroups, stored tf32",
                 Math::Tf32 | Math::Fma | Math::Tf32x3 => "warpgroups, tf32",
             },
+            Algorithm::ThreadBlocks(blocks) if few_columns::is_choice(blocks) => "few columns, fma",
             Algorithm::ThreadBlocks(blocks) => match blocks.math {
                 Math::Fma => "thread blocks, fma",
                 Math::Tf32 => "thread blocks, tf32",

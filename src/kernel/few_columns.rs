@@ -1,9 +1,10 @@
-//! Matrix products of few columns (`product_few_columns` in `kernels/gemm.cuh`), such as the convolution that makes grey
-//! images: which there are kernels for. Of a square tile most columns would be empty.
+//! Which matrix products of few columns have a kernel of their own (`product_few_columns` in `kernels/gemm.cuh`), such as
+//! the convolution that makes grey images. Of a square tile most columns would be empty.
 
 use super::access::Access;
 use super::body::{Contraction, Operand};
 use super::choice::{Math, ThreadBlocks, Tile};
+use super::target::MULTIPROCESSORS;
 
 /// Rows of a block: 32 for each warp.
 pub const ROWS: usize = 128;
@@ -12,10 +13,10 @@ pub const THREADS: usize = 128;
 /// Terms of a sum that a warp adds at a time.
 const STEP: usize = 32;
 const MOST_COLUMNS: usize = 4;
-/// Elements of all columns, which the registers of a warp hold.
+/// Most elements of all columns together: a warp keeps them in registers.
 const MOST_HELD: usize = 1024;
 /// Rows that give a warp to each scheduler of an H100. Of fewer, sums in parts keep more of it busy.
-const WORTHWHILE: usize = 132 * 4 * 32;
+const WORTHWHILE: usize = MULTIPROCESSORS * 4 * 32;
 
 /// A choice of such a kernel.
 pub fn blocks(columns: usize) -> ThreadBlocks {
@@ -23,7 +24,7 @@ pub fn blocks(columns: usize) -> ThreadBlocks {
     ThreadBlocks { math: Math::Fma, tile, warps: [ROWS / 32, 1], stages: 1, splits: 1 }
 }
 
-/// Whether a choice is meant to be one.
+/// Whether a choice is of this kernel.
 pub fn is_choice(choice: &ThreadBlocks) -> bool {
     choice.math == Math::Fma && choice.tile.rows == ROWS
 }

@@ -142,6 +142,9 @@ impl Convolutions {
     }
 }
 
+/// Multiprocessors of the GPU that choices are made for, an H100.
+pub const MULTIPROCESSORS: usize = 132;
+
 /// What fusion may do and what it takes to be worth it: a target's, unless somebody wants another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -166,6 +169,8 @@ pub struct Policy {
     pub merge_calls: bool,
     /// Whether a kernel of their own makes all draws of 0 or 1, and keeps them as bits.
     pub draws_as_bits: bool,
+    /// Whether all states that are rounded are in one launch, not each when it is wanted first.
+    pub rounds_together: bool,
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
@@ -245,6 +250,7 @@ impl Target {
                 // tiles already: the DCGAN's arena would grow from 129 to 168 MiB, and 1.6 GiB be moved in place of 1.5.
                 merge_calls: false,
                 draws_as_bits: false,
+                rounds_together: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
                 minimal_filtering: Some(8),
@@ -270,6 +276,7 @@ impl Target {
                 parallel_points: 16,
                 merge_calls: true,
                 draws_as_bits: true,
+                rounds_together: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
                 // Tensor cores multiply faster than memory gives them transformed operands.

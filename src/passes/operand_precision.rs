@@ -75,8 +75,8 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     Report::new(changed, nodes_before, graph)
 }
 
-/// Gives input gradients rounded filters of their own where these are states that other convolutions read too, and returns how
-/// many changed. A convolution adds up over a filter's inputs, and an input gradient over its outputs: each wants what it adds
+/// Gives input gradients a rounded copy of their own of filters that are states and that others read too, and returns how many
+/// changed. A convolution adds up over a filter's inputs, and an input gradient over its outputs: each wants what it adds
 /// up to be neighbours in memory. A state lies in one order; what it is rounded to is a copy of it in any case.
 fn filters_of_input_gradients(graph: &mut Graph, contractions: &[NodeId]) -> usize {
     let is_gradient = |graph: &Graph, id: NodeId| matches!(graph.op(id), Op::Conv2dInputGrad { .. });

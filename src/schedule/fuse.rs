@@ -10,7 +10,7 @@
 //!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
 //!    reductions of what a contraction computes, where its algorithm can reduce tile by tile.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
-//!    draws of bits, each of which is a group of its own, and those that round states.
+//!    draws of bits, each of which is a group of its own, and where the target wants that, those that round states.
 
 mod why;
 
@@ -35,7 +35,7 @@ enum Together {
     Optimiser(String),
     /// They draw bits.
     Bits,
-    /// They round states, which no kernel needs to wait for.
+    /// They round states, and so wait for no other kernel.
     Rounded,
 }
 
@@ -176,7 +176,11 @@ fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet
         let nests = matches!(&body, Body::Nests(_));
         let together = match group.optimiser.clone() {
             _ if group.members.iter().any(|member| bits.contains(member)) => Some(Together::Bits),
-            _ if group.members.iter().all(|&member| is_rounded_state(graph, member)) => Some(Together::Rounded),
+            _ if strategy.policy.rounds_together
+                && group.members.iter().all(|&member| is_rounded_state(graph, member)) =>
+            {
+                Some(Together::Rounded)
+            }
             network => network.map(Together::Optimiser),
         };
         let key = together.filter(|_| nests && fusion == Fusion::On);

@@ -94,7 +94,7 @@ pub(super) fn walked_in_memory_order<B: Clone>(body: Body<B>) -> Body<B> {
 }
 
 /// Gives pixel-major order to every image that goes from kernel to kernel (which `between` tells), where the kernels
-/// that touch it can still be lowered.
+/// that touch it can still be lowered, and to states in fewer bits the order in which contractions read them best.
 pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn Fn(NodeId) -> bool) -> Orders {
     let graph = lowering.graph;
     let mut orders = lowering.orders.clone();
@@ -122,7 +122,7 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
     orders
 }
 
-/// Whether a value is a copy of a state in fewer bits, which is for contractions alone.
+/// Whether a value is a state in fewer bits.
 pub(super) fn is_rounded_state(graph: &Graph, id: NodeId) -> bool {
     let is_state = |&operand: &NodeId| matches!(graph.op(operand), Op::State { .. });
     let rounds = matches!(graph.op(id), Op::Scalar(ScalarOp::RoundTf32) | Op::Convert { to: DType::Bf16 });
@@ -164,7 +164,9 @@ fn put_along_depth(lowering: &Lowering, orders: &mut Orders, weight: NodeId, tou
 /// Whether a contraction by tensor cores has a value as an operand, and the terms of a sum beside each other in it.
 fn reads_along_depth(body: &Body<ValueId>, value: ValueId) -> bool {
     let Body::Contraction(contraction) = body else { return false };
-    let is_along = |side: usize| match &contraction.operands[side] {
+    let [first, second] = &contraction.operands;
+    let operands = contraction.kind.in_product_order([first, second]);
+    let is_along = |side: usize| match operands[side] {
         Operand::Buffer { buffer, .. } if *buffer == value => {
             tilings(contraction).is_some_and(|tilings| tilings.iter().all(|tiling| tiling.lines(side).0))
         }

@@ -14,7 +14,8 @@ use crate::kernel::contraction::ContractionKind;
 use crate::kernel::few_columns;
 use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole, Storage};
-use crate::kernel::target::{Architecture, Precision, Strategy, Target};
+use crate::kernel::target::{Architecture, MULTIPROCESSORS, Precision, Strategy, Target};
+use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::{self, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
 use crate::scalar::ScalarOp;
@@ -231,7 +232,8 @@ fn on_cuda<B: Clone>(
         return Algorithm::ThreadBlocks(few.unwrap_or_else(|| one_by_one(contraction)));
     };
     let by_warpgroups = by_warpgroups(&products, math, architecture);
-    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups, has_statistics(contraction)))
+    let are_apart = |blocks: &ThreadBlocks| has_statistics_apart(contraction, blocks);
+    Algorithm::ThreadBlocks(on_tensor_cores(&products, math, by_warpgroups, &are_apart))
 }
 
 fn stored_operands<B>(contraction: &Contraction<B>, stored: &dyn Fn(&B) -> Stored) -> [Stored; 2] {
@@ -287,8 +289,6 @@ fn one_by_one<B>(contraction: &Contraction<B>) -> ThreadBlocks {
     ThreadBlocks { math: Math::Fma, tile, warps: [4, 2], stages: 1, splits }
 }
 
-/// Multiprocessors of the GPU that choices are made for, an H100.
-const MULTIPROCESSORS: usize = 132;
 /// Multiplications of a multiprocessor in one cycle, in tf32: of the 1024 in the data sheet 62.9% by warps (`mma.sync`), and
 /// 96% by warpgroups (`wgmma`), as arXiv 2501.12084 measures them on an H800 in bf16, of which there are twice as many.
 const WARP_RATE: usize = 644;
@@ -309,12 +309,19 @@ const MOST_PARTS: usize = 8;
 const LEAST_PIECES: usize = 8;
 
 /// The tile and the number of parts that take the fewest cycles by a simple model: waves of blocks, one for each
-/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow, none done before the block with
-/// the most taps, and all together no faster than the cache gives them their operands; parts are added by one more kernel.
-/// Among them are those of warpgroups where these may multiply the products.
-fn on_tensor_cores(products: &[Tiling], math: Math, by_warpgroups: bool, has_statistics: bool) -> ThreadBlocks {
+/// multiprocessor, each of which is as fast as its tensor cores or its shared memory allow, and as long as the block with
+/// the most taps, and all together no faster than the cache gives them their operands; parts are added by one more kernel,
+/// and statistics that are apart made by another. Among them are those of warpgroups where these may multiply the products.
+fn on_tensor_cores(
+    products: &[Tiling],
+    math: Math,
+    by_warpgroups: bool,
+    are_apart: &dyn Fn(&ThreadBlocks) -> bool,
+) -> ThreadBlocks {
     let usable = tensor_choices(products, math, by_warpgroups);
-    usable.min_by_key(|blocks| cycles(products, blocks, has_statistics)).unwrap_or_else(|| by_warps(math, (64, 64), 1))
+    usable
+        .min_by_key(|blocks| cycles(products, blocks, are_apart(blocks)))
+        .unwrap_or_else(|| by_warps(math, (64, 64), 1))
 }
 
 /// The tiles and numbers of parts that products can be computed with by tensor cores.
@@ -365,13 +372,17 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
                     };
                     let all = tensor_choices(&products, blocks.math, by_warpgroups);
                     let mut all: Vec<ThreadBlocks> = all.filter(is_alike).collect();
-                    all.sort_by_key(|blocks| cycles(&products, blocks, has_statistics(contraction)));
+                    all.sort_by_cached_key(|blocks| {
+                        cycles(&products, blocks, has_statistics_apart(contraction, blocks))
+                    });
                     all.into_iter().map(Algorithm::ThreadBlocks).collect()
                 }
                 None => {
                     let near = [blocks.splits / 2, blocks.splits * 2, 1, blocks.splits / 4, blocks.splits * 4];
                     let split = near.into_iter().filter(|splits| (1..=MAX_SPLITS).contains(splits));
-                    split.map(|splits| Algorithm::ThreadBlocks(ThreadBlocks { splits, ..blocks })).collect()
+                    let split = split.map(|splits| ThreadBlocks { splits, ..blocks });
+                    let others = few_columns::of(contraction).into_iter().chain([one_by_one(contraction)]);
+                    others.chain(split).map(Algorithm::ThreadBlocks).collect()
                 }
             }
         }
@@ -396,15 +407,16 @@ pub fn plainest(body: &Body<BufferId>) -> Algorithm {
     }
 }
 
-/// Whether an epilogue has sums, such as those of a batch's statistics. What an update looks for, a largest value, the launch
-/// finds that adds parts of sums.
-fn has_statistics<B>(contraction: &Contraction<B>) -> bool {
-    contraction.reductions.iter().any(|reduction| reduction.kind != ReduceKind::Max)
+/// Whether a choice leaves an epilogue's sums, such as a batch's statistics, to a reduction of their own. A maximum, as
+/// updates need it, is found by the launch that adds parts.
+fn has_statistics_apart<B: Clone>(contraction: &Contraction<B>, blocks: &ThreadBlocks) -> bool {
+    let has_statistics = contraction.reductions.iter().any(|reduction| reduction.kind != ReduceKind::Max);
+    has_statistics && TileReduction::of(contraction, blocks).is_none()
 }
 
-/// How long products take by the model. Where sums are in parts, their statistics are not made by the products, but by a
-/// reduction of three launches, which reads all once more.
-fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics: bool) -> usize {
+/// How long products take by the model. Statistics that are apart are made by a reduction of three launches, which reads all
+/// results.
+fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics_apart: bool) -> usize {
     let ThreadBlocks { math, tile: Tile { rows, columns, depth }, splits, .. } = *blocks;
     let area = rows * columns;
     let multiplications = match math {
@@ -425,18 +437,20 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics: bool) -> u
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
         let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES;
-        let by_blocks = (waves * block(product.mean_steps(depth))).max(block(product.most_steps(depth)));
-        let read = tiles * product.mean_steps(depth) * (rows + columns) * line;
-        let by_cache = read / CACHE_READ_RATE;
+        let mean = product.mean_steps(depth);
+        let by_blocks = (waves * block(mean)).max(block(product.most_steps(depth)));
+        let by_cache = tiles * mean * (rows + columns) * line / CACHE_READ_RATE;
         total += LAUNCH_CYCLES + by_blocks.max(by_cache) + by_blocks.min(by_cache) / UNHIDDEN;
+        let results = product.points() * product.rows * product.columns * size_of::<f32>();
         if splits > 1 {
-            let sums = product.points() * product.rows * product.columns;
-            let passes = 2 * splits + usize::from(has_statistics);
-            total += passes * sums * size_of::<f32>() / CACHE_RATE;
+            total += 2 * splits * results / CACHE_RATE;
+        }
+        if has_statistics_apart {
+            total += results / CACHE_READ_RATE;
         }
     }
-    let more = if has_statistics { 4 } else { 1 };
-    if splits > 1 { total + more * LAUNCH_CYCLES } else { total }
+    let launches = usize::from(splits > 1) + if has_statistics_apart { 3 } else { 0 };
+    total + launches * LAUNCH_CYCLES
 }
 
 /// The taps of one row of a filter are consecutive floats of the padded image, those of several rows are not. Rows that
@@ -466,15 +480,20 @@ mod tests {
     use crate::tensor::Lane;
     use crate::types::Window;
 
-    /// The choice for a convolution of pixel-major images of 7 x 7 with a filter of 5 x 5.
-    fn choice(n: usize, [c, o]: [usize; 2], math: Math, by_warpgroups: bool) -> (ThreadBlocks, usize) {
+    /// A convolution of pixel-major images of 7 x 7 with a filter of 5 x 5.
+    fn products(n: usize, [c, o]: [usize; 2]) -> Vec<Tiling> {
         let window = Window { stride: [1; 2], pad: [2; 2] };
         let conv = ConvShape { n, c, o, input: [7; 2], output: [7; 2], kernel: [5; 2], window };
         let kind = ContractionKind::Conv2d(conv);
         let (shapes, _) = kind.shapes();
         let [a, b] = shapes.map(|shape| Access::ordered(&shape, &[2, 3, 0, 1]));
-        let products: Vec<Tiling> = kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect();
-        let chosen = on_tensor_cores(&products, math, by_warpgroups, false);
+        kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect()
+    }
+
+    /// The choice for one.
+    fn choice(n: usize, channels: [usize; 2], math: Math, by_warpgroups: bool) -> (ThreadBlocks, usize) {
+        let products = products(n, channels);
+        let chosen = on_tensor_cores(&products, math, by_warpgroups, &|_| false);
         (chosen, cycles(&products, &chosen, false))
     }
 
@@ -515,23 +534,33 @@ mod tests {
         assert_eq!(found, [1, 3].map(BufferId::new).into());
     }
 
-    /// Parts of sums cost a batch's statistics a pass of their own, but not an update's look at its largest values.
+    /// Parts of sums leave a batch's statistics to a pass of their own, so that fewer parts are worth it.
     #[test]
     fn statistics_are_worth_a_longer_product() {
-        let products = |n: usize| {
-            let window = Window { stride: [1; 2], pad: [2; 2] };
-            let conv = ConvShape { n, c: 256, o: 128, input: [7; 2], output: [7; 2], kernel: [5; 2], window };
-            let kind = ContractionKind::Conv2d(conv);
-            let (shapes, _) = kind.shapes();
-            let [a, b] = shapes.map(|shape| Access::ordered(&shape, &[2, 3, 0, 1]));
-            kind.gemms_of([&a, &b]).iter().map(|gemm| Tiling::new(gemm).unwrap()).collect::<Vec<Tiling>>()
-        };
-        let products = products(256);
-        let whole = by_warps(Math::Tf32Stored, (128, 128), 1);
+        let products = products(256, [256, 128]);
+        let whole = by_warps(Math::Tf32x3, (128, 64), 1);
         let parts = ThreadBlocks { splits: 2, ..whole };
-        let cost = |blocks: &ThreadBlocks, has_statistics: bool| cycles(&products, blocks, has_statistics);
-        assert_eq!(cost(&whole, true), cost(&whole, false));
+        let cost = |blocks: &ThreadBlocks, is_apart: bool| cycles(&products, blocks, is_apart);
+        assert_eq!(cost(&whole, true) - cost(&whole, false), cost(&parts, true) - cost(&parts, false));
         assert!(cost(&parts, true) > cost(&parts, false) + 3 * LAUNCH_CYCLES);
+        // A batch of 64 fills one of two tiles; parts of sums would keep more multiprocessors busy.
+        let small = self::products(64, [256, 128]);
+        let in_parts = |blocks: &ThreadBlocks| blocks.splits > 1;
+        let splits = |are_apart: &dyn Fn(&ThreadBlocks) -> bool| {
+            on_tensor_cores(&small, Math::Tf32Stored, false, are_apart).splits
+        };
+        assert!(splits(&|_| false) > splits(&in_parts), "{} and {}", splits(&|_| false), splits(&in_parts));
+    }
+
+    /// Of as many taps in all, uneven ones take longer where every block runs at once.
+    #[test]
+    fn the_block_with_the_most_taps_ends_last() {
+        let products = products(128, [256, 128]);
+        let blocks = by_warps(Math::Tf32, (128, 128), 1);
+        let piece = 128 * 128 * 32 / WARP_RATE;
+        // 25 taps of the pixels inside, of 8 pieces each.
+        assert!(cycles(&products, &blocks, false) >= LAUNCH_CYCLES + 25 * 8 * piece + BLOCK_CYCLES);
+        assert!(products[0].mean_steps(32) < 18 * 8);
     }
 
     #[test]
@@ -542,12 +571,6 @@ mod tests {
             assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");
             assert!(cycles < cycles_of_warps, "{cycles} and {cycles_of_warps}");
         }
-        // Of large tiles there is less than one for each multiprocessor, and that of a pixel inside has nine taps more than
-        // the mean.
-        let (chosen, cycles) = choice(256, [256, 128], Math::Tf32, false);
-        assert!(chosen.splits > 1 || chosen.tile.rows < 128, "{chosen:?}");
-        let longest = 25 * (256 / 32) / chosen.splits * chosen.tile.rows * chosen.tile.columns * 32 / WARP_RATE;
-        assert!(cycles > longest, "{cycles} and {longest}");
         // A batch of 36 fills one warpgroup, and one half of two.
         let (small, _) = choice(36, [256, 64], Math::Tf32, true);
         assert!(warpgroup::is_kernel(&small), "{small:?}");

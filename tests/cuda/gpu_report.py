@@ -96,7 +96,8 @@ def table(folder: pathlib.Path) -> int:
         print("\nBeside the CPU's runs")
         for result, line in apart:
             print(f"  {result.name.split(':')[0]:20} {line}")
-    alone = [(r, line) for r in shown for line in log(folder, r).splitlines() if ENTRY.match(line)]
+    each = [r for r in shown if r.name.startswith("each kernel by itself")]
+    alone = [(r, line) for r in each for line in log(folder, r).splitlines() if ENTRY.match(line)]
     if alone:
         print("\nKernels by themselves, from what each read")
         for result, line in alone:

@@ -181,7 +181,7 @@ impl CpuExecutor {
         let mut run = |tasks: usize, body: &pool::Task<'_>| {
             run(tasks, &|task, index| {
                 body(task, index);
-                // What it stored past the caches.
+                // Its stores past the caches become visible.
                 arena.settle();
             });
         };

@@ -1,8 +1,8 @@
-//! The order in which threads walk a nest that has one tensor along another dimension than the next: a transposition, on
-//! the way to something else.
+//! Nests that read one tensor along one dimension and write, or read, another along a different one: transpositions, on the
+//! way to something else.
 //!
 //! Neighbouring threads then are neighbours in one of the tensors only, and each of the other's elements costs a sector of
-//! 32 bytes, of which eight of ten would be fetched for nothing: the other elements in it are wanted by blocks that run much
+//! 32 bytes, of which seven eighths would be fetched for nothing: the other elements in it are wanted by blocks that run much
 //! later. So points are taken in small tiles, of as many along the one dimension as fill a sector, and as many along the
 //! other as a block has threads for the rest: every sector that a block fetches it uses whole, from the L1 cache.
 
