@@ -94,7 +94,7 @@ pub(super) fn walked_in_memory_order<B: Clone>(body: Body<B>) -> Body<B> {
 }
 
 /// Gives pixel-major order to every image that goes from kernel to kernel (which `between` tells), where the kernels
-/// that touch it can still be lowered, and to states in fewer bits the order in which contractions read them best.
+/// that touch it can still be lowered, and to states in tf32 the order in which contractions read them best.
 pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn Fn(NodeId) -> bool) -> Orders {
     let graph = lowering.graph;
     let mut orders = lowering.orders.clone();
@@ -116,7 +116,9 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
             orders.remove(&image);
         }
     }
-    for weight in members().filter(|&id| is_rounded_state(graph, id)) {
+    // Of bf16 tensor cores read both orders.
+    let is_tf32 = |&id: &NodeId| *graph.op(id) == Op::Scalar(ScalarOp::RoundTf32) && is_rounded_state(graph, id);
+    for weight in members().filter(is_tf32) {
         put_along_depth(lowering, &mut orders, weight, &touching[&ValueId::of(weight)]);
     }
     orders
