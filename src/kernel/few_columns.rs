@@ -1,8 +1,7 @@
 //! Which matrix products of few columns have a kernel of their own (`product_few_columns` in `kernels/gemm.cuh`), such as
 //! the convolution that makes grey images. Of a square tile most columns would be empty.
 
-use super::access::Access;
-use super::body::{Contraction, Operand};
+use super::body::Contraction;
 use super::choice::{Math, ThreadBlocks, Tile};
 use super::target::MULTIPROCESSORS;
 
@@ -31,12 +30,7 @@ pub fn is_choice(choice: &ThreadBlocks) -> bool {
 
 /// The choice that computes a contraction, whose first operand lies in memory along the terms of a sum.
 pub fn of<B>(c: &Contraction<B>) -> Option<ThreadBlocks> {
-    let (shapes, _) = c.kind.shapes();
-    let access = |side: usize| match &c.operands[side] {
-        Operand::Buffer { access, .. } => access.clone(),
-        Operand::Computed { .. } => Access::contiguous(&shapes[side]),
-    };
-    let gemms = c.kind.gemms_of([&access(0), &access(1)]);
+    let gemms = c.gemms();
     let columns: usize = gemms.first().map(|gemm| gemm.n.iter().product())?;
     let suits = gemms.iter().all(|gemm| {
         let [batch, across] = [&gemm.batch, &gemm.n].map(|dims| dims.iter().product::<usize>());

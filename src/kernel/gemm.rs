@@ -4,6 +4,7 @@
 //! it, and the verifier takes the elements that are touched.
 
 use super::access::{Access, Bound};
+use super::body::{Contraction, Operand};
 use super::contraction::{ContractionKind, ConvShape};
 use crate::tensor::Shape;
 
@@ -46,6 +47,18 @@ impl Gemm {
     /// How many terms each has.
     pub fn depth(&self) -> usize {
         self.k.iter().product()
+    }
+}
+
+impl<B> Contraction<B> {
+    /// The matrix products of its operands as they lie in memory, those of prologues row-major.
+    pub fn gemms(&self) -> Vec<Gemm> {
+        let (shapes, _) = self.kind.shapes();
+        let access = |side: usize| match &self.operands[side] {
+            Operand::Buffer { access, .. } => access.clone(),
+            Operand::Computed { .. } => Access::contiguous(&shapes[side]),
+        };
+        self.kind.gemms_of([&access(0), &access(1)])
     }
 }
 

@@ -9,7 +9,7 @@
 //! the images.
 
 use super::access::{Access, Bound};
-use super::body::{Body, Contraction, Operand};
+use super::body::{Body, Contraction};
 use super::choice::{Math, ThreadBlocks, Tile};
 use super::few_columns;
 use super::gemm::Gemm;
@@ -64,13 +64,7 @@ pub struct LoopBound {
 /// How a contraction is computed by tiles: its products, each a launch. `None` where operands do not lie in memory so
 /// that whole runs can be copied, or where it is too small.
 pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
-    let (shapes, _) = c.kind.shapes();
-    let access = |side: usize| match &c.operands[side] {
-        Operand::Buffer { access, .. } => access.clone(),
-        Operand::Computed { .. } => Access::contiguous(&shapes[side]),
-    };
-    let tilings: Option<Vec<Tiling>> =
-        merged(c.kind.gemms_of([&access(0), &access(1)])).iter().map(Tiling::new).collect();
+    let tilings: Option<Vec<Tiling>> = merged(c.gemms()).iter().map(Tiling::new).collect();
     // What the epilogue's space cuts, such as images of several calls, tiles don't straddle.
     tilings.map(|tilings| tilings.into_iter().map(|tiling| tiling.within(&c.space)).collect())
 }

@@ -135,31 +135,26 @@ pub(super) fn is_rounded_state(graph: &Graph, id: NodeId) -> bool {
 /// tensor cores read them fastest, and some no other way.
 fn put_along_depth(lowering: &Lowering, orders: &mut Orders, weight: NodeId, touching: &[&Group]) {
     let rank = lowering.graph.shape(weight).len();
-    let present = orders.get(&weight).cloned().unwrap_or_else(|| (0..rank).collect());
-    let turned = |mut order: Vec<usize>| {
-        order.swap(rank - 2, rank - 1);
-        order
-    };
     if rank < 2 {
         return;
     }
-    let mut best = None;
-    for order in [turned(present.clone()), present] {
-        orders.insert(weight, order.clone());
+    let present = orders.get(&weight).cloned();
+    let mut turned = present.clone().unwrap_or_else(|| (0..rank).collect());
+    turned.swap(rank - 2, rank - 1);
+    // How many read it so; none where a kernel that touches it can't be lowered.
+    let readers = |orders: &Orders| {
         let lowering = Lowering { orders, ..*lowering };
         let bodies: Result<Vec<Body<ValueId>>, _> =
             touching.iter().map(|group| lowering.body(&group.core, &group.members, &|_| true)).collect();
-        let Ok(bodies) = bodies else { continue };
-        let readers = bodies.iter().filter(|body| reads_along_depth(body, ValueId::of(weight))).count();
-        if best.as_ref().is_none_or(|(most, _)| readers >= *most) {
-            best = Some((readers, order));
-        }
-    }
-    if let Some((_, order)) = best {
-        orders.insert(weight, order);
-    }
-    if orders[&weight].is_sorted() {
-        orders.remove(&weight);
+        Some(bodies.ok()?.iter().filter(|body| reads_along_depth(body, ValueId::of(weight))).count())
+    };
+    let before = readers(orders);
+    orders.insert(weight, turned);
+    if readers(orders) <= before {
+        match present {
+            Some(present) => orders.insert(weight, present),
+            None => orders.remove(&weight),
+        };
     }
 }
 

@@ -569,6 +569,7 @@ mod tests {
             let (by_warps, cycles_of_warps) = choice(256, [256, 128], math, false);
             let (chosen, cycles) = choice(256, [256, 128], math, true);
             assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");
+            assert_eq!((chosen.tile.rows, chosen.tile.columns), (128, 128));
             assert!(cycles < cycles_of_warps, "{cycles} and {cycles_of_warps}");
         }
         // A batch of 36 fills one warpgroup, and one half of two.
