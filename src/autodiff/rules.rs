@@ -145,7 +145,19 @@ pub(super) fn vjp(b: &mut Builder<'_>, id: NodeId, dy: NodeId, needed: &[bool]) 
             ]
         }
 
-        // Linear.
+        // Linear, and each other's adjoint. Images whose sizes are no multiples of the strides have some more rows and columns
+        // meanwhile, and windows that have no element are not there.
+        Op::Im2col { window, kernel } => {
+            let from = shape(b, 0);
+            let size = [0, 1].map(|d| from[d + 2].next_multiple_of(window.stride[d]));
+            let images = b.op(Op::Col2im { window, kernel, size }, &[dy]);
+            vec![Some(b.op(Op::Slice { start: vec![0; 4], end: from }, &[images]))]
+        }
+        Op::Col2im { window, kernel, .. } => {
+            let to = shape(b, 0);
+            let windows = b.op(Op::Im2col { window, kernel }, &[dy]);
+            vec![Some(b.op(Op::Slice { start: vec![0; 4], end: to }, &[windows]))]
+        }
         Op::Winograd(transform) => vec![Some(b.op(Op::Winograd(transform.adjoint()), &[dy]))],
 
         Op::Gradient => unreachable!("gradients are expanded operands first"),

@@ -11,7 +11,7 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
     match graph.op(id) {
         Op::Scalar(_) | Op::Convert { to: DType::Bf16 } => own,
         Op::Convert { to: DType::F32 | DType::U32 } => 0,
-        Op::Reduce { .. } => size(shape(0)),
+        Op::Reduce { .. } | Op::Col2im { .. } => size(shape(0)),
         Op::MatMul => 2 * own * shape(0).last().map_or(0, |&k| k as u64),
         // Every element of the convolution's output is a sum over the filter of one output channel.
         Op::Conv2d { .. } => 2 * own * size(shape(1).get(1..).unwrap_or_default()),
@@ -33,6 +33,7 @@ pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
         | Op::Slice { .. }
         | Op::Concat { .. }
         | Op::Reverse { .. }
+        | Op::Im2col { .. }
         | Op::Detach
         | Op::Gradient => 0,
     }

@@ -215,6 +215,29 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
             padded_fits(window, [n, c], hw, *kernel).map_err(err)?;
             Type::f32([o, c, kernel[0], kernel[1]])
         }
+        Op::Im2col { window, kernel } => {
+            let (n, c, hw) = image("input", operands[0]).map_err(err)?;
+            let out = conv_output(window, hw, *kernel).map_err(err)?;
+            padded_fits(window, [n, c], hw, *kernel).map_err(err)?;
+            let taps =
+                checked_elements(&[c, kernel[0], kernel[1]]).ok_or_else(|| err("the kernel is too large".into()))?;
+            Type::f32([n, taps, out[0], out[1]])
+        }
+        Op::Col2im { window, kernel, size } => {
+            let (n, channels, windows) = image("operand", operands[0]).map_err(err)?;
+            let taps = checked_elements(kernel).filter(|&taps| taps > 0 && channels.is_multiple_of(taps));
+            let taps =
+                taps.ok_or_else(|| err(format!("{channels} channels are no multiple of a kernel {kernel:?}")))?;
+            let most = conv_output(window, *size, *kernel).map_err(err)?;
+            if (0..2).any(|d| windows[d] > most[d] || !size[d].is_multiple_of(window.stride[d])) {
+                let stride = window.stride;
+                return Err(err(format!(
+                    "{size:?} must be multiples of the strides {stride:?} with room for {windows:?} windows"
+                )));
+            }
+            padded_fits(window, [n, channels / taps], *size, *kernel).map_err(err)?;
+            Type::f32([n, channels / taps, size[0], size[1]])
+        }
         Op::Winograd(transform) => {
             if !transform.is_sound() {
                 return Err(err("its sizes are those of no convolution, or ask for more points than are known".into()));
@@ -258,6 +281,8 @@ fn arity(op: &Op) -> Option<usize> {
         | Op::Reverse { .. }
         | Op::Convert { .. }
         | Op::Reduce { .. }
+        | Op::Im2col { .. }
+        | Op::Col2im { .. }
         | Op::Winograd(_)
         | Op::Detach => 1,
         Op::Random { .. }

@@ -316,6 +316,20 @@ fn node_value<T: Element>(
             let sizes = Conv::new(&operands[0].shape, &ty.shape, &operands[1].shape, window);
             Data::Real(sizes.filter_grad(operands[0].reals(), operands[1].reals()))
         }
+        Op::Im2col { window, kernel } => {
+            let x = operands[0].reals();
+            let mut result = vec![T::from_f64(0.0); elements];
+            on_windows(&operands[0].shape, &ty.shape, window, *kernel, |pixel, element| result[element] = x[pixel]);
+            Data::Real(result)
+        }
+        Op::Col2im { window, kernel, .. } => {
+            let elements_of_windows = operands[0].reals();
+            let mut result = vec![T::from_f64(0.0); elements];
+            on_windows(&ty.shape, &operands[0].shape, window, *kernel, |pixel, element| {
+                result[pixel] = result[pixel].add(elements_of_windows[element]);
+            });
+            Data::Real(result)
+        }
         Op::Winograd(transform) => Data::Real(winograd(transform, operands[0], ty)),
     };
     Ok(Value { shape: ty.shape.clone(), data })
@@ -481,6 +495,29 @@ fn matmul<T: Element>(a: &Value<T>, b: &Value<T>, ty: &Type) -> Vec<T> {
             axpy(a[row * k + i], &b[(batch * k + i) * n..][..n], out);
         }
     })
+}
+
+/// Calls `f` with each pixel of images `[N,C,H,W]` and where it is in the windows `[N,C·KH·KW,OH,OW]` that read it.
+fn on_windows(
+    images: &[usize],
+    windows: &[usize],
+    window: &Window,
+    kernel: [usize; 2],
+    mut f: impl FnMut(usize, usize),
+) {
+    let (channels, [rows, columns]) = (images[1], [images[2], images[3]]);
+    for element in 0..windows.iter().product() {
+        let (column, rest) = (element % windows[3], element / windows[3]);
+        let (row, rest) = (rest % windows[2], rest / windows[2]);
+        let (right, rest) = (rest % kernel[1], rest / kernel[1]);
+        let (down, rest) = (rest % kernel[0], rest / kernel[0]);
+        let (channel, image) = (rest % channels, rest / channels);
+        let y = (row * window.stride[0] + down).checked_sub(window.pad[0]).filter(|&y| y < rows);
+        let x = (column * window.stride[1] + right).checked_sub(window.pad[1]).filter(|&x| x < columns);
+        if let (Some(y), Some(x)) = (y, x) {
+            f(((image * channels + channel) * rows + y) * columns + x, element);
+        }
+    }
 }
 
 /// The matrices of a transform applied to every plane, down and then across.

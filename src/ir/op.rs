@@ -68,6 +68,16 @@ pub enum Op {
     /// `[N,O,OH,OW]` → `[O,C,KH,KW]` with `[KH,KW] = kernel`.
     Conv2dFilterGrad { window: Window, kernel: [usize; 2] },
 
+    /// The pixels that the windows of a convolution read, as the channels of images of its output's size: `[N,C,H,W]` →
+    /// `[N,C·KH·KW,OH,OW]`, where channel `(c·KH + i)·KW + j` of a pixel is channel `c` of what tap `(i, j)` of its window
+    /// reads, and 0 on padding. A convolution is the 1x1 convolution of it (Chellapilla, Puri & Simard, "High Performance
+    /// Convolutional Neural Networks for Document Processing", IWFHR 2006).
+    Im2col { window: Window, kernel: [usize; 2] },
+    /// The vector–Jacobian product of `Im2col`: `[N,C·KH·KW,OH,OW]` → `[N,C,H,W]` with `[H,W] = size`, multiples of the
+    /// strides. Each pixel is the sum of all windows' elements that lie on it. There may be fewer windows than the image
+    /// has room for.
+    Col2im { window: Window, kernel: [usize; 2], size: [usize; 2] },
+
     /// Constant matrices along the rows and columns of a convolution's input, filter or output, to the points of Winograd's
     /// minimal filtering or from there: see [`Transform`] for the shapes. A convolution is the transform of a product of
     /// transforms.
@@ -107,6 +117,8 @@ impl Op {
             Op::Conv2d { .. } => "conv2d",
             Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
             Op::Conv2dFilterGrad { .. } => "conv2d_filter_grad",
+            Op::Im2col { .. } => "im2col",
+            Op::Col2im { .. } => "col2im",
             Op::Winograd(transform) => transform.name(),
             Op::Detach => "detach",
             Op::Gradient => "gradient",

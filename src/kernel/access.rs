@@ -5,6 +5,7 @@
 //! numbers alone.
 
 use crate::tensor::Shape;
+use crate::types::Window;
 use serde::{Deserialize, Serialize};
 
 /// An affine map from the points of an index space to the elements of a buffer.
@@ -153,6 +154,21 @@ impl Access {
             let mut strides = vec![0; to.len()];
             strides[d] = 1;
             access.bounds.push(Bound { offset: by(d), strides, below: shape[d] });
+        }
+        access.normalised(to)
+    }
+
+    /// What windows of a convolution read of images `[n,c,h,w]`, over `[n,c,kh,kw,oh,ow]`; padding is outside the bounds.
+    pub fn windows(&self, shape: &[usize], to: &[usize], window: &Window) -> Access {
+        let [stride, pad] = [window.stride, window.pad].map(|pair| pair.map(|size| size as isize));
+        let mut access = self.each_map(|s, offset| {
+            let strides = vec![s[0], s[1], s[2], s[3], s[2] * stride[0], s[3] * stride[1]];
+            (strides, offset - pad[0] * s[2] - pad[1] * s[3])
+        });
+        for d in 0..2 {
+            let mut strides = vec![0; 6];
+            (strides[d + 2], strides[d + 4]) = (1, stride[d]);
+            access.bounds.push(Bound { offset: -pad[d], strides, below: shape[d + 2] });
         }
         access.normalised(to)
     }

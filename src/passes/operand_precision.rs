@@ -144,7 +144,10 @@ fn matters(graph: &Graph, user: NodeId, needed: &[bool], context: &PassContext) 
         Op::MatMul | Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. } => {
             !is_large(graph, user, context)
         }
+        // Rounded pixels are pixels of what is rounded, but the rounding is after it.
+        Op::Im2col { .. } => needed[user.index()],
         Op::Reduce { .. }
+        | Op::Col2im { .. }
         | Op::Winograd(_)
         | Op::Input { .. }
         | Op::State { .. }

@@ -32,7 +32,7 @@ pub(super) fn choose_atoms(
     let mut depth = vec![0; graph.bound()];
     for &id in order {
         let op = graph.op(id);
-        if op.is_contraction() || matches!(op, Op::Reduce { .. } | Op::Winograd(_)) {
+        if op.is_contraction() || matches!(op, Op::Reduce { .. } | Op::Col2im { .. } | Op::Winograd(_)) {
             atoms[id.index()] = true;
         }
         if fusion == Fusion::Off
@@ -45,16 +45,21 @@ pub(super) fn choose_atoms(
                 force_operand(graph, id, operand, policy, &mut atoms);
             }
         }
+        if let Op::Col2im { .. } = op {
+            // Each element is read at several places.
+            let operand = source(graph, graph.operands(id)[0]);
+            atoms[operand.index()] |= !leaf(operand);
+        }
         if let Op::Random { .. } = op {
             for operand in graph.operands(id) {
                 let constant = matches!(graph.op(operand), Op::Constant { .. });
                 atoms[operand.index()] |= !leaf(operand) && !constant;
             }
         }
-        if let Op::Broadcast { to } = op {
+        if let Op::Broadcast { .. } | Op::Im2col { .. } = op {
             // Computed once per repeated element, not once per copy.
-            let operand = source(graph, id);
-            let elements = to.iter().product();
+            let operand = source(graph, graph.operands(id)[0]);
+            let elements = graph.ty(id).elements();
             let is_repeated = graph.ty(operand).elements() < elements;
             let is_kept = is_repeated && !is_cheap(graph, operand, elements, policy.repeated_weight, &atoms);
             atoms[operand.index()] |= is_kept && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
@@ -211,6 +216,8 @@ fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atom
             | Op::Conv2d { .. }
             | Op::Conv2dInputGrad { .. }
             | Op::Conv2dFilterGrad { .. }
+            | Op::Im2col { .. }
+            | Op::Col2im { .. }
             | Op::Winograd(_)
             | Op::Detach
             | Op::Gradient => 0,

@@ -22,6 +22,7 @@ use super::multi_tensor::multi_tensor;
 use super::physical::{Orders, is_rounded_state, pixel_major, walked_in_memory_order};
 use super::topological::Topological;
 use super::value::ValueId;
+use super::windows::{residues_apart, taps_apart};
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::{EpilogueReductions, Fusion, Layout, Policy, Strategy};
@@ -206,8 +207,12 @@ pub(super) fn core_of(graph: &Graph, id: NodeId) -> Core {
             let reduced = (0..space.len()).map(|d| axes.contains(&d)).collect();
             Core::Nest { space, reduced }
         }
-        _ => {
-            let space = graph.shape(id).to_vec();
+        op => {
+            let space = match op {
+                Op::Im2col { .. } => taps_apart(op, graph.shape(graph.operands(id)[0]), graph.shape(id)),
+                Op::Col2im { window, .. } => residues_apart(window, graph.shape(id)),
+                _ => graph.shape(id).to_vec(),
+            };
             let reduced = vec![false; space.len()];
             Core::Nest { space, reduced }
         }
@@ -605,7 +610,10 @@ impl<'l> Groups<'l> {
                     }
                     (true, false) => (nb == na || nb == kept(sa, ra)).then(|| a.core.clone()),
                     (false, true) => (na == nb || na == kept(sb, rb)).then(|| b.core.clone()),
-                    (false, false) => (na == nb).then(|| a.core.clone()),
+                    // Windows need the space that keeps their dimensions apart.
+                    (false, false) => {
+                        (na == nb).then(|| if has_windows(graph, b) { b.core.clone() } else { a.core.clone() })
+                    }
                 };
                 core.ok_or(NotFused::Spaces)
             }
@@ -757,6 +765,11 @@ fn moved(body: &Body<ValueId>) -> BTreeSet<NodeId> {
         }
     }
     moved
+}
+
+/// Whether a group's space is that of windows.
+fn has_windows(graph: &Graph, group: &Group) -> bool {
+    group.members.iter().any(|&member| matches!(graph.op(member), Op::Im2col { .. } | Op::Col2im { .. }))
 }
 
 /// Whether some nodes are one that rounds a transform to bf16, which nobody wants in f32.

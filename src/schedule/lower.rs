@@ -8,6 +8,7 @@ use super::dimensions::{cut, reduced_dimensions, same_reduction};
 use super::movement::through;
 use super::physical::Orders;
 use super::value::ValueId;
+use super::windows::{tap_moves, taps_apart};
 use crate::ir::{DType, Graph, NodeId, Op, Real, Role, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
@@ -482,12 +483,18 @@ impl BodyBuilder<'_> {
     /// An access of a value through a chain.
     fn through(&self, mut access: Access, mut chain: ChainId) -> Result<Access, Refusal> {
         while chain != 0 {
-            let (parent, step) = &self.chains[chain];
-            access = match through(&access, &step.op, &step.from, &step.to) {
+            let &(mut parent, ref step) = &self.chains[chain];
+            let (mut op, mut to) = (&step.op, &step.to);
+            // What one reshape merges, the next may split again.
+            while let (Op::Reshape { .. }, Op::Reshape { .. }) = (op, &self.chains[parent].1.op) {
+                (op, to) = (&self.chains[parent].1.op, &self.chains[parent].1.to);
+                parent = self.chains[parent].0;
+            }
+            access = match through(&access, op, &step.from, to) {
                 Some(access) => access,
                 None => return Err(step.operand.map_or(Refusal::Misaligned, Refusal::NeedsBuffer)),
             };
-            chain = *parent;
+            chain = parent;
         }
         Ok(access)
     }
@@ -559,13 +566,42 @@ impl BodyBuilder<'_> {
             op @ Op::Pad { .. } => {
                 let operand = graph.operands(node)[0];
                 let inner = self.push(chain, node, operand, op.clone());
-                let value = self.value(operand, inner, points)?;
-                // A leaf's own access is bounded already.
-                if matches!(self.exprs[value], Expr::Scalar { .. } | Expr::Slot(_) | Expr::Accumulator) {
-                    let shape = graph.shape(operand).to_vec();
-                    self.inside_only(value, &shape, inner)
-                } else {
-                    Ok(value)
+                self.padded(operand, inner, points)
+            }
+            op @ Op::Im2col { .. } => {
+                let operand = graph.operands(node)[0];
+                let taps = taps_apart(op, graph.shape(operand), &ty.shape);
+                let whole = Move {
+                    op: Op::Reshape { to: ty.shape.clone() },
+                    from: taps.clone(),
+                    to: ty.shape.clone(),
+                    operand: Some(node),
+                };
+                let chain = self.chain(chain, Some(node), node, whole);
+                let from = graph.shape(operand).to_vec();
+                let step = Move { op: op.clone(), from, to: taps, operand: Some(operand) };
+                let inner = self.chain(chain, Some(node), operand, step);
+                self.padded(operand, inner, points)
+            }
+            op @ Op::Col2im { .. } => {
+                let operand = graph.operands(node)[0];
+                let mut sum = None;
+                for steps in tap_moves(op, graph.shape(operand), &ty.shape) {
+                    let mut inner = chain;
+                    let mut to = ty.shape.clone();
+                    for (op, from) in steps {
+                        self.chains.push((inner, Move { op, from: from.clone(), to, operand: Some(operand) }));
+                        (inner, to) = (self.chains.len() - 1, from);
+                    }
+                    let value = self.padded(operand, inner, points)?;
+                    sum = Some(match sum {
+                        None => value,
+                        Some(sum) => self.expr(Expr::Scalar { op: ScalarOp::Add, args: vec![sum, value] }),
+                    });
+                }
+                match sum {
+                    Some(sum) => Ok(sum),
+                    None => Ok(self.expr(Expr::Constant { value: Real(0.0), dtype: DType::F32 })),
                 }
             }
             Op::Concat { axis } => {
@@ -615,6 +651,18 @@ impl BodyBuilder<'_> {
         self.chain(chain, Some(mover), operand, Move { op, from, to, operand: Some(operand) })
     }
 
+    /// A value through a chain that ends in padding: 0 outside.
+    fn padded(&mut self, operand: NodeId, chain: ChainId, points: Points) -> Result<ExprId, Refusal> {
+        let value = self.value(operand, chain, points)?;
+        // A leaf's own access is bounded already.
+        if matches!(self.exprs[value], Expr::Scalar { .. } | Expr::Slot(_) | Expr::Accumulator) {
+            let shape = self.graph().shape(operand).to_vec();
+            self.inside_only(value, &shape, chain)
+        } else {
+            Ok(value)
+        }
+    }
+
     /// A member's value can be used only at the point that computes it.
     fn member_value(
         &mut self,
@@ -657,7 +705,7 @@ impl BodyBuilder<'_> {
     fn is_padded(&self, mut chain: ChainId) -> bool {
         while chain != 0 {
             let (parent, step) = &self.chains[chain];
-            if matches!(step.op, Op::Pad { .. }) {
+            if matches!(step.op, Op::Pad { .. } | Op::Im2col { .. }) {
                 return true;
             }
             chain = *parent;

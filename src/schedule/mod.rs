@@ -26,6 +26,7 @@ pub mod select;
 mod topological;
 pub mod turn;
 pub mod value;
+mod windows;
 
 use crate::ir::{Graph, NodeId, Op, Origin};
 use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};

@@ -15,6 +15,8 @@ pub fn through(access: &Access, op: &Op, shape: &[usize], to: &[usize]) -> Optio
         Op::Pad { low, .. } => Some(access.shifted(shape, to, |d| -(low[d] as isize))),
         Op::Slice { start, .. } => Some(access.shifted(shape, to, |d| start[d] as isize)),
         Op::Reverse { axes } => Some(access.reversed(shape, axes)),
+        // With the taps as dimensions of their own.
+        Op::Im2col { window, .. } => Some(access.windows(shape, to, window)),
         _ => None,
     }
 }

@@ -321,7 +321,7 @@ impl Grower {
         self.scale(product, 1.0 / k as f64)
     }
 
-    /// One of the three convolutions on a value of rank 4.
+    /// One of the three convolutions on a value of rank 4, or its windows.
     fn convolution(&mut self) -> Known {
         let images: Vec<Known> = self.reals.iter().copied().filter(|x| self.graph.shape(x.id).len() == 4).collect();
         let x = if images.is_empty() { self.real_leaf(vec![2, 3, 5, 4]) } else { self.choices.pick(&images) };
@@ -335,7 +335,7 @@ impl Grower {
             kernel[i] = 1 + self.choices.below((size[i] + 2 * window.pad[i]).min(4));
         }
         let channels = self.choices.pick(&[1, 2, 3]);
-        match self.choices.below(3) {
+        match self.choices.below(4) {
             0 => {
                 let filter = self.real_leaf(vec![channels, c, kernel[0], kernel[1]]);
                 let id = self.op(Op::Conv2d { window }, &[x.id, filter.id]);
@@ -352,6 +352,15 @@ impl Grower {
                 let filter = self.real_leaf(vec![c, channels, kernel[0], kernel[1]]);
                 let id = self.op(Op::Conv2dInputGrad { window, size: wanted }, &[x.id, filter.id]);
                 self.averaged(id, x, c * kernel[0] * kernel[1])
+            }
+            2 => {
+                let columns = self.op(Op::Im2col { window, kernel }, &[x.id]);
+                if self.choices.one_in(2) {
+                    return Known { id: columns, ..x };
+                }
+                let size = [0, 1].map(|i| size[i].next_multiple_of(window.stride[i]));
+                let id = self.op(Op::Col2im { window, kernel, size }, &[columns]);
+                self.averaged(id, x, kernel[0] * kernel[1])
             }
             _ => {
                 let out = |i: usize| (size[i] + 2 * window.pad[i] - kernel[i]) / window.stride[i] + 1;

@@ -37,6 +37,8 @@ fn every_operation_occurs() {
         "conv2d",
         "conv2d_input_grad",
         "conv2d_filter_grad",
+        "im2col",
+        "col2im",
         "gradient",
     ];
     let all: BTreeSet<&str> = scalars.chain(others).collect();

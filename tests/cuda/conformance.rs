@@ -37,8 +37,8 @@ macro_rules! groups {
 
 // The others have hundreds of kernels, or large programs.
 groups!(
-    quick: scalars special_values elementwise multi_tensor matrix_products convolutions transforms layouts sliced_operands draws bf16 states
-        odd_sizes;
+    quick: scalars special_values elementwise multi_tensor matrix_products convolutions transforms windows layouts sliced_operands draws bf16
+        states odd_sizes;
     long: reductions contraction_fusion random_graphs training_steps
 );
 

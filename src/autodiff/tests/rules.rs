@@ -114,6 +114,24 @@ fn transform() -> impl Strategy<Value = Application> {
     })
 }
 
+/// Windows of images, or what they add up to.
+fn windows() -> impl Strategy<Value = Application> {
+    let pair = |low: usize, high: usize| [low..high, low..high];
+    let geometry = (pair(1, 4), pair(1, 4), pair(0, 3), pair(0, 5));
+    (1usize..3, 1usize..3, geometry, any::<bool>()).prop_map(|(n, c, (kernel, stride, pad, extra), is_back)| {
+        let window = Window { stride, pad };
+        let size = [0, 1].map(|i| (kernel[i] + extra[i]).saturating_sub(2 * pad[i]).max(1));
+        let out = [0, 1].map(|i| (size[i] + 2 * pad[i] - kernel[i]) / stride[i] + 1);
+        if is_back {
+            let size = [0, 1].map(|i| size[i].next_multiple_of(stride[i]));
+            let windows = vec![n, c * kernel[0] * kernel[1], out[0], out[1]];
+            (Op::Col2im { window, kernel, size }, vec![windows])
+        } else {
+            (Op::Im2col { window, kernel }, vec![vec![n, c, size[0], size[1]]])
+        }
+    })
+}
+
 fn check((op, operands): Application, seed: u64) {
     let build = |problem: &mut Problem| {
         let operands: Vec<_> = operands.iter().map(|shape| problem.variable(shape, [-1.0, 1.0])).collect();
@@ -140,6 +158,11 @@ proptest! {
 
     #[test]
     fn matmul_agrees_with_differences(application in matmul(), seed: u64) {
+        check(application, seed);
+    }
+
+    #[test]
+    fn windows_agree_with_differences(application in windows(), seed: u64) {
         check(application, seed);
     }
 

@@ -224,7 +224,9 @@ impl Export<'_> {
                 return Err(self.cannot(id, "ONNX has no gradient of a convolution in its filter"));
             }
             Op::Random { .. } => return Err(self.cannot(id, "ONNX cannot draw the same random numbers")),
-            Op::Winograd(_) => return Err(self.cannot(id, "it belongs to a way to compute convolutions")),
+            Op::Winograd(_) | Op::Im2col { .. } | Op::Col2im { .. } => {
+                return Err(self.cannot(id, "it belongs to a way to compute convolutions"));
+            }
             Op::Gradient => return Err(self.cannot(id, "it was not differentiated")),
         };
         Ok(Value { name: written, dims: whole })

@@ -432,6 +432,8 @@ pub(super) fn node_data(observed: &Observed, graph: &Graph, id: NodeId, numbered
         | Op::Conv2d { .. }
         | Op::Conv2dInputGrad { .. }
         | Op::Conv2dFilterGrad { .. }
+        | Op::Im2col { .. }
+        | Op::Col2im { .. }
         | Op::Winograd(_)
         | Op::Detach
         | Op::Gradient => node.op.name().to_string(),

@@ -255,6 +255,8 @@ impl Arguments {
             "conv2d" => Op::Conv2d { window: self.window()? },
             "conv2d_input_grad" => Op::Conv2dInputGrad { window: self.window()?, size: self.pair("size")? },
             "conv2d_filter_grad" => Op::Conv2dFilterGrad { window: self.window()?, kernel: self.pair("kernel")? },
+            "im2col" => Op::Im2col { window: self.window()?, kernel: self.pair("kernel")? },
+            "col2im" => Op::Col2im { window: self.window()?, kernel: self.pair("kernel")?, size: self.pair("size")? },
             "detach" => Op::Detach,
             "gradient" => Op::Gradient,
             _ => match (ScalarOp::ALL.iter().find(|op| op.name() == name), self.transform(name)?) {

@@ -157,6 +157,13 @@ fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
         Op::Conv2dInputGrad { window, size } => {
             write!(out, " stride={} pad={} size={}", List(&window.stride), List(&window.pad), List(size))
         }
+        Op::Im2col { window, kernel } => {
+            write!(out, " stride={} pad={} kernel={}", List(&window.stride), List(&window.pad), List(kernel))
+        }
+        Op::Col2im { window, kernel, size } => {
+            write!(out, " stride={} pad={} kernel={}", List(&window.stride), List(&window.pad), List(kernel))?;
+            write!(out, " size={}", List(size))
+        }
         Op::Winograd(transform) => {
             let of = |size: fn(&Axis) -> usize| transform.axes.map(|axis| size(&axis));
             write!(out, " input={} kernel={}", List(&of(|a| a.input)), List(&of(|a| a.kernel)))?;

@@ -39,7 +39,7 @@ pub use run::{Mismatch, run};
 type Group = (&'static str, fn() -> Vec<Case>);
 
 /// Every group by name, with what makes its cases.
-const ALL: [Group; 17] = [
+const ALL: [Group; 18] = [
     ("scalars", scalars::ordinary),
     ("special_values", special::special_values),
     ("elementwise", nests::elementwise),
@@ -49,6 +49,7 @@ const ALL: [Group; 17] = [
     ("convolutions", contractions::convolutions),
     ("contraction_fusion", contractions::fusion),
     ("transforms", transforms::transforms),
+    ("windows", transforms::windows),
     ("layouts", movement::layouts),
     ("sliced_operands", movement::sliced_operands),
     ("draws", draws::draws),
