@@ -224,6 +224,7 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
             .map(|(flops_per_byte, most_points)| MinimalFiltering { flops_per_byte, most_points }),
         images: policy.layout == Layout::PixelMajor,
         merge_calls: policy.merge_calls,
+        im2col: policy.im2col,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,
         operands: rounding(strategy),
         matrices_alone: strategy.target == Target::Cpu,

@@ -167,6 +167,8 @@ pub struct Policy {
     pub parallel_points: usize,
     /// Whether calls of the same layers become one of both batches.
     pub merge_calls: bool,
+    /// Whether convolutions of images of few channels are convolutions of their windows, so that tensor cores compute them.
+    pub im2col: bool,
     /// Whether a kernel of their own makes all draws of 0 or 1, and keeps them as bits.
     pub draws_as_bits: bool,
     /// Whether all states that are rounded are in one launch, not each when it is wanted first.
@@ -249,6 +251,7 @@ impl Target {
                 // A merged call keeps the activations of both calls until the backward pass, and products of one batch fill
                 // tiles already: the DCGAN's arena would grow from 129 to 168 MiB, and 1.6 GiB be moved in place of 1.5.
                 merge_calls: false,
+                im2col: false,
                 draws_as_bits: false,
                 rounds_together: false,
                 layout: Layout::RowMajor,
@@ -257,7 +260,7 @@ impl Target {
                 half_operands: HalfOperands::None,
                 recompute_percent: Some(2),
             },
-            Target::Cuda(_) => Policy {
+            Target::Cuda(architecture) => Policy {
                 recompute_weight: 16,
                 // A root and a quotient take some twenty instructions each, those at every element of an activation longer
                 // than a small kernel.
@@ -275,6 +278,7 @@ impl Target {
                 serial_elements: 1 << 18,
                 parallel_points: 16,
                 merge_calls: true,
+                im2col: architecture.has_tensor_cores(),
                 draws_as_bits: true,
                 rounds_together: true,
                 layout: Layout::PixelMajor,

@@ -14,6 +14,7 @@ const IMAGES: PassContext = PassContext {
     fast_math: false,
     images: true,
     merge_calls: false,
+    im2col: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -23,6 +24,7 @@ const MERGED: PassContext = PassContext {
     fast_math: false,
     images: false,
     merge_calls: true,
+    im2col: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -282,6 +284,52 @@ fn input_gradients_have_filters_of_their_own() {
     let mut twice = once.clone();
     assert_eq!(operand_precision(&mut twice, &TF32).changed, 0);
     assert_eq!(once, twice);
+}
+
+const WINDOWS: PassContext = PassContext { im2col: true, ..IMAGES };
+
+/// A layer of images of one channel with its two gradients, and one of as many channels as a tile takes.
+#[test]
+fn convolutions_of_grey_images_become_those_of_their_windows() {
+    let lines = r#"
+        %x: f32[4,1,8,8] = input "x"
+        %y: f32[4,16,8,8] = input "y"
+        %w: f32[24,1,4,4] = state "w"
+        %v: f32[24,16,4,4] = state "v"
+        %a: f32[4,24,4,4] = conv2d %x %w stride=[2,2] pad=[1,1]
+        %b: f32[4,24,4,4] = conv2d %y %v stride=[2,2] pad=[1,1]
+        %dw: f32[24,1,4,4] = conv2d_filter_grad %x %b stride=[2,2] pad=[1,1] kernel=[4,4]
+        %dx: f32[4,1,8,8] = conv2d_input_grad %b %w stride=[2,2] pad=[1,1] size=[8,8]
+        output a = %a
+        output dw = %dw
+        output dx = %dx"#;
+    assert_snapshot!(through_passes(&[im2col], &WINDOWS, lines));
+    let mut same = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    assert_eq!(im2col(&mut same, &IMAGES).changed, 0, "it is not asked for");
+    im2col(&mut same, &WINDOWS);
+    assert_eq!(im2col(&mut same, &WINDOWS).changed, 0, "windows have no windows");
+}
+
+/// Too few taps, taps that are not copied 16 bytes at a time, few channels out, and an image that strides do not cut evenly.
+#[test]
+fn convolutions_that_tiles_do_not_suit_stay() {
+    let lines = r#"
+        %x: f32[4,1,9,9] = input "x"
+        %y: f32[4,24,4,4] = input "y"
+        %two: f32[24,1,2,2] = state "two"
+        %five: f32[24,1,5,5] = state "five"
+        %four: f32[24,1,4,4] = state "four"
+        %thin: f32[8,1,4,4] = state "thin"
+        %a: f32[4,24,8,8] = conv2d %x %two stride=[1,1] pad=[0,0]
+        %b: f32[4,24,5,5] = conv2d %x %five stride=[1,1] pad=[0,0]
+        %c: f32[4,8,6,6] = conv2d %x %thin stride=[1,1] pad=[0,0]
+        %d: f32[4,1,9,9] = conv2d_input_grad %y %four stride=[2,2] pad=[1,1] size=[9,9]
+        output a = %a
+        output b = %b
+        output c = %c
+        output d = %d"#;
+    let mut same = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    assert_eq!(im2col(&mut same, &WINDOWS).changed, 0);
 }
 
 /// What is bf16 already stays as it is, read by a transposition too.

@@ -11,7 +11,8 @@
 //! NaN, infinities and numbers as they are. The sign of a zero is not kept (`x + 0 → x`), nor is the rounding of sums
 //! and products whose constants are joined. `operand-precision` rounds, and is all that does. `winograd` multiplies and
 //! adds in another way, with errors of up to 1e-5 of the norm of what it computes (1e-4 with `--math fast`), and what is
-//! not finite there spreads to the other results of its tile (`--math exact` leaves it out).
+//! not finite there spreads to the other results of its tile (`--math exact` leaves it out). `im2col` multiplies padding: what
+//! is not finite in a filter spreads to there.
 //!
 //! | pass | rule | rewrites | assumes |
 //! |---|---|---|---|
@@ -37,6 +38,7 @@ mod dead;
 mod deviations;
 mod drop_biases;
 mod fold;
+mod im2col;
 mod log;
 mod merge_calls;
 mod movement;
@@ -56,6 +58,7 @@ pub use dead::dead;
 pub use deviations::deviations;
 pub use drop_biases::drop_biases;
 pub use fold::fold;
+pub use im2col::im2col;
 pub use log::Log;
 pub use merge_calls::merge_calls;
 pub use movement::movement;
@@ -95,6 +98,8 @@ pub struct PassContext {
     pub images: bool,
     /// Whether calls of the same layers are to be one of both batches.
     pub merge_calls: bool,
+    /// Whether convolutions of images of few channels are to be convolutions of their windows.
+    pub im2col: bool,
     /// Where convolutions may be computed by minimal filtering.
     pub minimal_filtering: Option<MinimalFiltering>,
     /// Whether sums of squared deviations are to be reductions of their own, and statistics of several calls one reduction.
@@ -117,7 +122,7 @@ pub struct MinimalFiltering {
 impl PassContext {
     /// Whether [`DEVICE`] is to run.
     pub fn is_for_device(&self) -> bool {
-        self.images || self.merge_calls || self.deviations || self.operands.is_some()
+        self.images || self.merge_calls || self.im2col || self.deviations || self.operands.is_some()
     }
 }
 
@@ -172,6 +177,7 @@ mod about {
     pub const WINOGRAD: &str = "Convolutions become matrix products between transforms, where that is faster.";
     pub const DEVIATIONS: &str = "Sums of squared deviations from a mean become reductions of their own.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
+    pub const IM2COL: &str = "Convolutions of images of few channels become convolutions of their windows.";
     pub const OPERAND_PRECISION: &str =
         "What large contractions multiply is rounded once, to what the target's matrix units take.";
     pub const DROP_BIASES: &str =
@@ -212,6 +218,7 @@ pub const DEVICE: &[Pass] = &[
     Pass { name: "movement-3", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
     Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },
     Pass { name: "dead-4", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
+    Pass { name: "im2col", about: about::IM2COL, assumes: Assumes::Alike, run: im2col },
     Pass {
         name: "operand-precision",
         about: about::OPERAND_PRECISION,

@@ -17,6 +17,7 @@ const FAST: PassContext = PassContext {
     fast_math: true,
     images: false,
     merge_calls: false,
+    im2col: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -26,6 +27,7 @@ const DEVICE_CONTEXT: PassContext = PassContext {
     fast_math: false,
     images: true,
     merge_calls: true,
+    im2col: true,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -491,8 +493,8 @@ fn passes_assume_what_their_rules_do() {
         let is_asked_for = OPTIONAL.iter().any(|p| p.name == pass.name);
         let rules = tables().into_iter().filter(|(name, _)| *name == of(pass)).flat_map(|(_, rules)| rules);
         let applied = rules.map(|rule| rule.assumes).filter(|&a| is_asked_for || a != Assumes::Finite);
-        // One is no table of rules: what is not finite spreads over a tile of a convolution.
-        let own = (pass.name == "winograd").then_some(Assumes::Alike);
+        // Some are no tables of rules: what is not finite spreads over a tile of a convolution, or from a filter to padding.
+        let own = ["winograd", "im2col"].contains(&pass.name).then_some(Assumes::Alike);
         assert_eq!(pass.assumes, applied.max().or(own).unwrap_or(Assumes::Nothing), "{}", pass.name);
     }
 }

@@ -12,6 +12,7 @@ const CONTEXT: PassContext = PassContext {
     fast_math: false,
     images: false,
     merge_calls: false,
+    im2col: false,
     deviations: false,
     minimal_filtering: Some(MinimalFiltering { flops_per_byte: 8, most_points: 8 }),
     operands: None,

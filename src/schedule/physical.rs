@@ -19,6 +19,10 @@ pub type Orders = HashMap<NodeId, Vec<usize>>;
 /// `[n][c][h][w]` as `[h][w][n][c]`, and `[o][c][kh][kw]` as `[kh][kw][o][c]`.
 const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
 
+/// What is only summed by windows, as `[h][w][c][n]`: each tap of a window is a channel, and one thread adds up all taps for
+/// a pixel of one image, so images are next to each other.
+const WINDOWS: [usize; 4] = [2, 3, 1, 0];
+
 /// The orders of a program's state tensors: pixel-major for what has four dimensions, wherever every graph of the program
 /// can read and write it so.
 pub fn state_orders<'g>(policy: &Policy, graphs: impl IntoIterator<Item = &'g Graph>) -> BTreeMap<String, Vec<usize>> {
@@ -109,7 +113,8 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
     }
     let members = || groups.iter().flat_map(|group| &group.members).copied().filter(|&id| between(id));
     for image in members().filter(|&id| graph.shape(id).len() == 4) {
-        orders.insert(image, PIXEL_MAJOR.to_vec());
+        let is_summed = graph.users(image).into_iter().all(|user| matches!(graph.op(user), Op::Col2im { .. }));
+        orders.insert(image, if is_summed { WINDOWS } else { PIXEL_MAJOR }.to_vec());
         let lowering = Lowering { orders: &orders, ..*lowering };
         let lowers = |group: &&Group| lowering.body(&group.core, &group.members, &|_| true).is_ok();
         if !touching[&ValueId::of(image)].iter().all(lowers) {

@@ -74,6 +74,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
         serial_elements: usize::MAX,
         parallel_points: 0,
         merge_calls: true,
+        im2col: true,
         layout: Layout::PixelMajor,
         recompute_percent,
         ..fused.policy

@@ -102,7 +102,8 @@ fn steps_in_f32_are_those_of_the_interpreter_and_the_cpu() {
 #[test]
 fn steps_in_tf32_are_those_of_the_interpreter_and_the_cpu() {
     let maths = &[Math::Tf32, Math::Tf32Stored];
-    check(Precision::Tf32, &Tolerances { maths, first: [5e-5, 1e-2], later: 4e-1, state: 1e-1, losses: 5e-3 });
+    // The first layer's images are nearly -1 all over, so most of its filters' gradients cancels.
+    check(Precision::Tf32, &Tolerances { maths, first: [5e-5, 3e-2], later: 4e-1, state: 1e-1, losses: 5e-3 });
 }
 
 #[test]
