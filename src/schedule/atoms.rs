@@ -58,11 +58,18 @@ pub(super) fn choose_atoms(
         }
         if let Op::Broadcast { .. } | Op::Im2col { .. } = op {
             // Computed once per repeated element, not once per copy.
-            let operand = source(graph, graph.operands(id)[0]);
             let elements = graph.ty(id).elements();
-            let is_repeated = graph.ty(operand).elements() < elements;
-            let is_kept = is_repeated && !is_cheap(graph, operand, elements, policy.repeated_weight, &atoms);
-            atoms[operand.index()] |= is_kept && matches!(graph.op(operand), Op::Scalar(_) | Op::Convert { .. });
+            let mut values = graph.operands(id);
+            while let Some(value) = values.pop() {
+                let value = source(graph, value);
+                if let Op::Concat { .. } = graph.op(value) {
+                    values.extend(graph.operands(value));
+                    continue;
+                }
+                let is_repeated = graph.ty(value).elements() < elements;
+                let is_kept = is_repeated && !is_cheap(graph, value, elements, policy.repeated_weight, &atoms);
+                atoms[value.index()] |= is_kept && matches!(graph.op(value), Op::Scalar(_) | Op::Convert { .. });
+            }
         }
         if matches!(op, Op::Scalar(_) | Op::Convert { .. } | Op::Random { .. })
             && is_shared(graph, id)
