@@ -223,6 +223,7 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         minimal_filtering: (policy.minimal_filtering.zip(most_points))
             .map(|(flops_per_byte, most_points)| MinimalFiltering { flops_per_byte, most_points }),
         images: policy.layout == Layout::PixelMajor,
+        thin_products: policy.thin_products,
         merge_calls: policy.merge_calls,
         im2col: policy.im2col,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,

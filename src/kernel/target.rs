@@ -165,6 +165,8 @@ pub struct Policy {
     /// A sweep of more elements than the first for fewer kept points than the second would leave cores idle.
     pub serial_elements: usize,
     pub parallel_points: usize,
+    /// Whether matrix products of vectors are elementwise products and their sums.
+    pub thin_products: bool,
     /// Whether calls of the same layers become one of both batches.
     pub merge_calls: bool,
     /// Whether convolutions of images of few channels are convolutions of their windows, so that tensor cores compute them.
@@ -248,6 +250,7 @@ impl Target {
                 updates_in_epilogues: false,
                 serial_elements: 1 << 16,
                 parallel_points: 32,
+                thin_products: false,
                 // A merged call keeps the activations of both calls until the backward pass, and products of one batch fill
                 // tiles already: the DCGAN's arena would grow from 129 to 168 MiB, and 1.6 GiB be moved in place of 1.5.
                 merge_calls: false,
@@ -277,6 +280,7 @@ impl Target {
                 // Blocks share a sweep among their threads.
                 serial_elements: 1 << 18,
                 parallel_points: 16,
+                thin_products: true,
                 merge_calls: true,
                 im2col: architecture.has_tensor_cores(),
                 draws_as_bits: true,

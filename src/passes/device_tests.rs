@@ -13,6 +13,7 @@ use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_
 const IMAGES: PassContext = PassContext {
     fast_math: false,
     images: true,
+    thin_products: false,
     merge_calls: false,
     im2col: false,
     deviations: false,
@@ -23,6 +24,7 @@ const IMAGES: PassContext = PassContext {
 const MERGED: PassContext = PassContext {
     fast_math: false,
     images: false,
+    thin_products: false,
     merge_calls: true,
     im2col: false,
     deviations: false,
@@ -286,6 +288,36 @@ fn input_gradients_have_filters_of_their_own() {
     assert_eq!(once, twice);
 }
 
+const THIN: PassContext = PassContext { thin_products: true, ..IMAGES };
+
+/// A dense layer of one unit with its gradients, a batch of rows, and a product that is none of vectors.
+#[test]
+fn products_of_vectors_become_sums() {
+    let lines = r#"
+        %x: f32[4,6] = input "x"
+        %w: f32[6,1] = state "w"
+        %rows: f32[2,1,6] = input "rows"
+        %m: f32[2,6,3] = input "m"
+        %n: f32[6,5] = input "n"
+        %y: f32[4,1] = matmul %x %w
+        %wt: f32[1,6] = transpose %w permutation=[1,0]
+        %dx: f32[4,6] = matmul %y %wt
+        %xt: f32[6,4] = transpose %x permutation=[1,0]
+        %dw: f32[6,1] = matmul %xt %y
+        %r: f32[2,1,3] = matmul %rows %m
+        %o: f32[4,5] = matmul %x %n
+        output y = %y
+        output dx = %dx
+        output dw = %dw
+        output r = %r
+        output o = %o"#;
+    assert_snapshot!(through_passes(&[thin_products], &THIN, lines));
+    let mut same = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    assert_eq!(thin_products(&mut same, &IMAGES).changed, 0, "it is not asked for");
+    thin_products(&mut same, &THIN);
+    assert_eq!(thin_products(&mut same, &THIN).changed, 0);
+}
+
 const WINDOWS: PassContext = PassContext { im2col: true, ..IMAGES };
 
 /// A layer of images of one channel with its two gradients, and one of as many channels as a tile takes.
@@ -483,10 +515,12 @@ fn contractions(graph: &Graph) -> usize {
 #[test]
 fn the_dcgan_runs_each_network_once_where_it_can() {
     let (before, after) = (dcgan(GPU, "unflatten"), dcgan(GPU, "dead-4"));
-    let (one, two) = (contractions(&before), contractions(&after));
+    let (one, two) = (contractions(&before), contractions(&dcgan(GPU, "merge-calls")));
     // Four layers of the generator; of the discriminator three, the two that give gradients to what is before them,
     // and its three filters' gradients.
     assert_eq!((one, two), (37, 25));
+    // The discriminator's last layer has one unit: both of its calls, and what they pass back.
+    assert_eq!(contractions(&after), 20);
     validate(&dcgan(GPU, "dead-3"), &after, Assumes::Nothing, 0).unwrap();
 }
 
@@ -694,6 +728,34 @@ proptest! {
         let mut again = after.clone();
         unflatten(&mut again, &IMAGES);
         prop_assert!(again.len() <= after.len());
+    }
+
+    #[test]
+    fn products_of_all_sizes_compute_the_same(
+        batch in proptest::collection::vec(1usize..3, 0..3), m in 1usize..4, k in 1usize..4, n in 1usize..4,
+        transposed: [bool; 2], seed: u64,
+    ) {
+        let mut graph = Graph::new("products");
+        let mut b = Builder::new(&mut graph, Origin::default());
+        let operands = [[m, k], [k, n]].into_iter().zip(transposed).enumerate().map(|(i, ([rows, columns], transposed))| {
+            let last = if transposed { [columns, rows] } else { [rows, columns] };
+            let ty = Type::f32([&batch[..], &last].concat());
+            let x = b.op(Op::Input { name: format!("x{i}"), ty }, &[]);
+            let rank = batch.len() + 2;
+            let mut permutation: Vec<usize> = (0..rank).collect();
+            permutation.swap(rank - 2, rank - 1);
+            if transposed { b.transpose(x, &permutation) } else { x }
+        });
+        let operands: Vec<NodeId> = operands.collect();
+        let node = b.op(Op::MatMul, &operands);
+        graph.outputs = vec![Output { name: "y".into(), node }];
+        let mut after = graph.clone();
+        let report = thin_products(&mut after, &THIN);
+        prop_assert_eq!(report.changed > 0, [m, k, n].contains(&1));
+        prop_assert_eq!(verify(&after), Ok(()));
+        if let Err(error) = validate(&graph, &after, Assumes::Nothing, seed) {
+            return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
+        }
     }
 
     #[test]

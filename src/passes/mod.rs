@@ -46,6 +46,7 @@ mod operand_precision;
 mod reductions;
 mod rewrite;
 mod stable;
+mod thin_products;
 mod through;
 mod unflatten;
 mod validate;
@@ -66,6 +67,7 @@ pub use operand_precision::{Rounding, operand_precision};
 pub use reductions::reductions;
 pub use rewrite::{Applied, Rule};
 pub use stable::stable;
+pub use thin_products::thin_products;
 pub use through::through;
 pub use unflatten::unflatten;
 pub use validate::{Compared, Mismatch, validate};
@@ -96,6 +98,8 @@ pub struct PassContext {
     pub fast_math: bool,
     /// Whether images are to have four dimensions wherever they can, because the target lays them out pixel by pixel.
     pub images: bool,
+    /// Whether matrix products of vectors are to be elementwise products and their sums.
+    pub thin_products: bool,
     /// Whether calls of the same layers are to be one of both batches.
     pub merge_calls: bool,
     /// Whether convolutions of images of few channels are to be convolutions of their windows.
@@ -122,7 +126,12 @@ pub struct MinimalFiltering {
 impl PassContext {
     /// Whether [`DEVICE`] is to run.
     pub fn is_for_device(&self) -> bool {
-        self.images || self.merge_calls || self.im2col || self.deviations || self.operands.is_some()
+        self.images
+            || self.thin_products
+            || self.merge_calls
+            || self.im2col
+            || self.deviations
+            || self.operands.is_some()
     }
 }
 
@@ -172,6 +181,7 @@ mod about {
         "Movements are moved through elementwise operations, to where they help fusion or vanish.";
     pub const REDUCTIONS: &str = "Reductions of broadcasts and of other reductions become smaller ones.";
     pub const CSE: &str = "Nodes that compute the same become one.";
+    pub const THIN_PRODUCTS: &str = "Matrix products of vectors become elementwise products and their sums.";
     pub const UNFLATTEN: &str =
         "What a layer has flattened between a matrix product and a convolution has the shape of images.";
     pub const WINOGRAD: &str = "Convolutions become matrix products between transforms, where that is faster.";
@@ -215,6 +225,8 @@ pub const DEVICE: &[Pass] = &[
     Pass { name: "unflatten", about: about::UNFLATTEN, assumes: Assumes::Nothing, run: unflatten },
     Pass { name: "deviations", about: about::DEVIATIONS, assumes: Assumes::Nothing, run: deviations },
     Pass { name: "merge-calls", about: about::MERGE_CALLS, assumes: Assumes::Nothing, run: merge_calls },
+    Pass { name: "thin-products", about: about::THIN_PRODUCTS, assumes: Assumes::Nothing, run: thin_products },
+    Pass { name: "unflatten-2", about: about::UNFLATTEN, assumes: Assumes::Nothing, run: unflatten },
     Pass { name: "movement-3", about: about::MOVEMENT, assumes: Assumes::Nothing, run: movement },
     Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },
     Pass { name: "dead-4", about: about::DEAD, assumes: Assumes::Nothing, run: dead },

@@ -16,6 +16,7 @@ fn rewritten(run: fn(&mut Graph, &PassContext) -> Report, lines: &str) -> String
 const FAST: PassContext = PassContext {
     fast_math: true,
     images: false,
+    thin_products: false,
     merge_calls: false,
     im2col: false,
     deviations: false,
@@ -26,6 +27,7 @@ const FAST: PassContext = PassContext {
 const DEVICE_CONTEXT: PassContext = PassContext {
     fast_math: false,
     images: true,
+    thin_products: true,
     merge_calls: true,
     im2col: true,
     deviations: false,

@@ -11,6 +11,7 @@ use insta::assert_snapshot;
 const CONTEXT: PassContext = PassContext {
     fast_math: false,
     images: false,
+    thin_products: false,
     merge_calls: false,
     im2col: false,
     deviations: false,

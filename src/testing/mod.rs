@@ -73,6 +73,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
         updates_in_epilogues: true,
         serial_elements: usize::MAX,
         parallel_points: 0,
+        thin_products: true,
         merge_calls: true,
         im2col: true,
         layout: Layout::PixelMajor,

@@ -260,7 +260,7 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
     assert_eq!((by_warpgroups.len(), by_warps.len()), (10, 10), "{by_warpgroups:?}, {by_warps:?}");
     assert_eq!(of(&few_columns::is_choice), Vec::<&str>::new());
     // Running statistics beside a later kernel, states rounded together, means where they are used.
-    assert_eq!(step.schedule.kernels.len(), 59);
+    assert_eq!(step.schedule.kernels.len(), 55);
 }
 
 /// In the DCGAN's step what suits tensor cores is multiplied as it is stored, but for one product of noise, and nothing is stored in f32 only to be
