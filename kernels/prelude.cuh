@@ -174,6 +174,33 @@ static __device__ float round_tf32(float x) {
     return is_finite ? __int_as_float((int)((bits + 0x1000u) & 0xffffe000u)) : x;
 }
 
+// --- Four neighbours in memory ----------------------------------------------------------------
+// Read and written at once: 16 bytes of floats, 8 of bf16.
+
+struct Four {
+    float of[4];
+};
+
+static __device__ __forceinline__ Four load_four(const float* at) {
+    const float4 x = *(const float4*)at;
+    return {{x.x, x.y, x.z, x.w}};
+}
+
+static __device__ __forceinline__ Four load_four(const unsigned short* at) {
+    const uint2 x = *(const uint2*)at;
+    return {{from_bf16((unsigned short)x.x), from_bf16((unsigned short)(x.x >> 16)), from_bf16((unsigned short)x.y),
+             from_bf16((unsigned short)(x.y >> 16))}};
+}
+
+static __device__ __forceinline__ void store_four(float* at, const Four& x) {
+    *(float4*)at = make_float4(x.of[0], x.of[1], x.of[2], x.of[3]);
+}
+
+static __device__ __forceinline__ void store_four(unsigned short* at, const Four& x) {
+    *(uint2*)at = make_uint2(to_bf16(x.of[0]) | (unsigned)to_bf16(x.of[1]) << 16,
+                             to_bf16(x.of[2]) | (unsigned)to_bf16(x.of[3]) << 16);
+}
+
 // --- Reductions -------------------------------------------------------------------------------
 // Every sum is a tree of one shape, so a run gives the same bits each time. All threads of the block
 // take part, and blocks are whole warps.

@@ -1,5 +1,6 @@
 //! Expressions as statements: one line of C++ for each value, in single-assignment form.
 
+use super::fours::{first_of_four, is_four};
 use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
@@ -33,6 +34,8 @@ pub struct Expressions<'n> {
     pub slots: BTreeMap<SlotId, String>,
     /// What values that go to memory are called.
     wanted: HashMap<ExprId, String>,
+    /// The dimension of the four points that a thread has, where it has as many.
+    pub fours: Option<usize>,
     /// By index, whether a value at full points changes along the variable that inner scopes run over: what does not is
     /// computed outside.
     varies: Vec<bool>,
@@ -61,7 +64,7 @@ impl<'n> Expressions<'n> {
             }
         }
         let varies = varying(&nest.exprs, &space, inner);
-        Expressions { nest, buffers, pointers, space, names, slots: BTreeMap::new(), wanted, varies }
+        Expressions { nest, buffers, pointers, space, names, slots: BTreeMap::new(), wanted, fours: None, varies }
     }
 
     /// A name for a kept value, after the buffer that it is written to where there is one.
@@ -130,6 +133,19 @@ impl<'n> Expressions<'n> {
             Expr::Constant { value, dtype } => return literal(value.0, *dtype),
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => return "accumulator".to_string(),
+            Expr::Load { buffer, access, .. } if self.is_four(*buffer, access) && outer.is_some() => {
+                let first = first_of_four(access, self.fours.unwrap_or_default());
+                let element = self.space.element(&first, points);
+                let pointer = &self.pointers[buffer];
+                let load = match self.space.condition(&first, points) {
+                    None => format!("load_four({pointer} + {element})"),
+                    Some(condition) => format!("{condition} ? load_four({pointer} + {element}) : Four()"),
+                };
+                let hint = format!("{pointer}_i");
+                let four = self.names.fresh(&format!("{hint}_4"));
+                outer.as_deref_mut().unwrap_or(scope).lines.push(format!("const Four {four} = {load};"));
+                (hint, format!("{four}.of[v]"))
+            }
             Expr::Load { buffer, access, .. } => {
                 let element = self.space.element(access, points);
                 let pointer = &self.pointers[buffer];
@@ -198,6 +214,11 @@ impl<'n> Expressions<'n> {
         let (low, high) = (stream as u32, stream >> 32);
         let line = format!("const Draw {draw} = {{{{{seed0}, {seed1}}}, {step}, {{0x{low:08x}u, 0x{high:08x}u}}}};");
         (draw, line)
+    }
+
+    /// Whether an access reads or writes four neighbours at the points of one thread.
+    pub fn is_four(&self, buffer: BufferId, access: &Access) -> bool {
+        self.fours.is_some_and(|lane| is_four(access, lane, &self.buffers[buffer.index()]))
     }
 
     /// `text` inside the access's bounds, else 0.

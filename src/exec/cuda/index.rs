@@ -49,6 +49,9 @@ struct Affine {
 
 /// The variable over all points of an elementwise nest.
 pub const POINT: usize = 0;
+/// The variables of an elementwise nest whose threads have four points each: fours, and the points of one.
+pub const BY_FOURS: [&str; 2] = ["i", "v"];
+pub const LANE: usize = 1;
 /// The variables of a matrix product in tiles: what is fixed for a block, a row, and a column.
 pub const TILED: [&str; 3] = ["p", "k", "r"];
 /// The variables of a nest that reduces.

@@ -23,6 +23,7 @@ mod device;
 mod driver;
 mod executor;
 mod expr;
+mod fours;
 mod graph;
 mod index;
 mod measure;

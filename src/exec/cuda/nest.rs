@@ -2,7 +2,8 @@
 
 use super::bits;
 use super::expr::{Expressions, Scope, c_type};
-use super::index::{KEPT, POINT, Points, REDUCED, Space};
+use super::fours::{FOUR, by_fours, first_of_four};
+use super::index::{BY_FOURS, KEPT, LANE, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use super::walk::by_sectors;
 use crate::kernel::access::Access;
@@ -24,6 +25,8 @@ const MOST_THREADS: usize = 1024;
 pub enum Walk {
     /// One thread for each point.
     Elementwise,
+    /// One thread for each four points.
+    Fours,
     /// The innermost dimension is reduced: a block for each kept point, whose threads sweep together.
     Rows,
     /// The innermost dimension is kept: a block for 32 kept points, one for each lane of a warp, so that
@@ -58,14 +61,31 @@ pub fn space_of(nest: &Nest<BufferId>) -> Space {
     Space::new(&nest.space, &nest.reduced, &accesses)
 }
 
+/// The space of a nest whose dimension `lane` has the four points of one thread.
+fn space_by_fours(nest: &Nest<BufferId>, lane: usize) -> Space {
+    let variables: Vec<usize> = (0..nest.space.len()).map(|d| if d == lane { LANE } else { POINT }).collect();
+    let reads = nest.exprs.iter().filter_map(Expr::access);
+    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
+    Space::over(&nest.space, &variables, &BY_FOURS, &accesses)
+}
+
 /// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
 pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, blocks: &str) -> NestCode {
     if let Some(code) = bits::render(nest, buffers, block, blocks) {
         return code;
     }
-    let nest = &by_sectors(nest, buffers);
-    let space = space_of(nest);
-    let walk = walk_of(nest, &space);
+    let nest = by_sectors(nest, buffers);
+    let fours = by_fours(&nest, buffers);
+    let nest = fours.as_ref().map_or(&*nest, |(nest, _)| nest);
+    let lane = fours.as_ref().map(|(_, lane)| *lane);
+    let (space, walk) = match lane {
+        Some(lane) => (space_by_fours(nest, lane), Walk::Fours),
+        None => {
+            let space = space_of(nest);
+            let walk = walk_of(nest, &space);
+            (space, walk)
+        }
+    };
     let mut names = Names::default();
     let (reads, writes) = touched(nest);
     let pointers = pointers_of(&mut names, &reads, &writes, buffers);
@@ -73,11 +93,20 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     for (&b, name) in &pointers {
         lines.push(declaration(&buffers[b.index()], name, writes.contains(&b)));
     }
-    let inner = if walk == Walk::Elementwise { POINT } else { REDUCED };
-    let expressions = Expressions::new(nest, buffers, &pointers, space, names, inner);
+    let inner = match walk {
+        Walk::Elementwise => POINT,
+        Walk::Fours => LANE,
+        Walk::Rows | Walk::Columns => REDUCED,
+    };
+    let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, inner);
+    expressions.fours = lane;
     let writer = Writer { expressions, walk, block, blocks };
     let (blocks, threads) = writer.launch();
-    lines.extend(if walk == Walk::Elementwise { writer.elementwise() } else { writer.reducing() });
+    lines.extend(match walk {
+        Walk::Elementwise => writer.elementwise(),
+        Walk::Fours => writer.by_fours(),
+        Walk::Rows | Walk::Columns => writer.reducing(),
+    });
     NestCode { lines, blocks, threads }
 }
 
@@ -94,7 +123,7 @@ impl Writer<'_> {
     pub fn launch(&self) -> (usize, usize) {
         let space = &self.expressions.space;
         match self.walk {
-            Walk::Elementwise => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
+            Walk::Elementwise | Walk::Fours => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
             Walk::Rows => {
                 let threads = space.points(REDUCED).div_ceil(POINTS_PER_THREAD).next_multiple_of(WARP);
                 (space.points(KEPT), threads.min(MOST_THREADS))
@@ -123,6 +152,44 @@ impl Writer<'_> {
         lines
     }
 
+    /// Four points a thread: what is the same for all of them, and what is read of them at once, is before the loop over them.
+    fn by_fours(mut self) -> Vec<String> {
+        let points = self.expressions.space.points(POINT);
+        let lane = self.expressions.fours.unwrap_or_default();
+        let (mut outer, mut inner) = (Scope::default(), Scope::default());
+        let mut after = Vec::new();
+        for sweep in &self.expressions.nest.sweeps {
+            for store in &sweep.stores {
+                let value = self.expressions.full(store.value, &mut outer, &mut inner);
+                let pointer = self.expressions.pointers[&store.buffer].clone();
+                if self.expressions.is_four(store.buffer, &store.access) {
+                    let element = self.expressions.space.element(&first_of_four(&store.access, lane), Points::Full);
+                    let four = self.expressions.names.fresh(&format!("{pointer}_4"));
+                    outer.lines.push(format!("Four {four};"));
+                    inner.lines.push(format!("{four}.of[v] = {value};"));
+                    after.push(format!("store_four({pointer} + {element}, {four});"));
+                } else {
+                    let element = self.expressions.space.element(&store.access, Points::Full);
+                    let value = self.expressions.stored(store.buffer, value);
+                    inner.lines.push(format!("{pointer}[{element}] = {value};"));
+                }
+            }
+        }
+        let Writer { expressions, block, blocks, .. } = self;
+        let mut lines = vec![format!(
+            "for (unsigned i = {block} * blockDim.x + threadIdx.x; i < {points}; i += {blocks} * blockDim.x) {{"
+        )];
+        lines.extend(indented(expressions.space.declarations(POINT)));
+        lines.extend(indented(outer.lines));
+        lines.push("#pragma unroll".to_string());
+        lines.push(format!("    for (unsigned v = 0; v < {FOUR}; ++v) {{"));
+        lines.extend(indented(indented(inner.lines)));
+        lines.push("    }".to_string());
+        lines.extend(indented(after));
+        lines.push("}".to_string());
+        lines
+    }
+
     fn reducing(mut self) -> Vec<String> {
         let mut outer = Scope::default();
         let sweeps = &self.expressions.nest.sweeps;
@@ -143,7 +210,7 @@ impl Writer<'_> {
         let mut lines = Vec::new();
         match self.walk {
             Walk::Rows if kept == 1 => {}
-            Walk::Rows | Walk::Elementwise => lines.push(format!("const unsigned k = {};", self.block)),
+            Walk::Rows | Walk::Elementwise | Walk::Fours => lines.push(format!("const unsigned k = {};", self.block)),
             Walk::Columns if self.has_idle_lanes() => {
                 lines.push(format!("const unsigned column = {} * 32 + threadIdx.x % 32;", self.block));
                 lines.push(format!("const bool active = column < {kept};"));
@@ -190,7 +257,7 @@ impl Writer<'_> {
             }
             let (first, step) = match self.walk {
                 Walk::Columns => ("threadIdx.x / 32", "blockDim.x / 32"),
-                Walk::Rows | Walk::Elementwise => ("threadIdx.x", "blockDim.x"),
+                Walk::Rows | Walk::Elementwise | Walk::Fours => ("threadIdx.x", "blockDim.x"),
             };
             let first = if begin == "0" { first.to_string() } else { format!("{begin} + {first}") };
             outer.lines.push(format!("for (unsigned r = {first}; r < {end}; r += {step}) {{"));
@@ -239,7 +306,7 @@ impl Writer<'_> {
         match self.walk {
             Walk::Columns if self.has_idle_lanes() => "active && threadIdx.x < 32",
             Walk::Columns => "threadIdx.x < 32",
-            Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
+            Walk::Rows | Walk::Elementwise | Walk::Fours => "threadIdx.x == 0",
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::case::{Agreement, Case};
 use super::fixture::{Fixture, noise};
-use crate::ir::{Data, NodeId, Op, ReduceKind, Value};
+use crate::ir::{Data, Distribution, NodeId, Op, Real, ReduceKind, Value};
 use crate::scalar::ScalarOp;
 use crate::tensor::{DType, Type};
 
@@ -63,7 +63,42 @@ pub fn elementwise() -> Vec<Case> {
     f.output("constant", constant);
     cases.push(f.case("an input and a constant as outputs", Agreement::Exact));
     cases.push(indices());
+    cases.push(many_points());
     cases
+}
+
+/// So many points that a thread of a GPU has several: beside each other in memory, repeated, bounded, not aligned, across, as
+/// bf16, and as bits.
+fn many_points() -> Case {
+    let shape = [64, 64, 72];
+    let mut f = Fixture::new();
+    let (x, row, turned) = (f.input("x", &shape), f.input("row", &[1, 1, 72]), f.input("turned", &[64, 72, 64]));
+    let (small, shifted) = (f.input("small", &[61, 64, 72]), f.input("shifted", &[64, 64, 73]));
+    let seed = f.input_of("seed", DType::U32, Value::u32([2], vec![5, 9]));
+    let step = f.state_of("step", DType::U32, Value::u32([], vec![3]));
+    let op =
+        Op::Random { distribution: Distribution::Bernoulli(Real(0.5)), stream: "mask".into(), shape: shape.to_vec() };
+    let draw = f.op(op, &[seed, step]);
+    let narrow = f.state("narrow", &shape);
+    let mut b = f.builder();
+    let row = b.broadcast(row, &shape);
+    let turned = b.transpose(turned, &[0, 2, 1]);
+    let padded = b.op(Op::Pad { low: vec![1, 0, 0], high: vec![2, 0, 0] }, &[small]);
+    let shifted = b.op(Op::Slice { start: vec![0, 0, 1], end: vec![64, 64, 73] }, &[shifted]);
+    let mut sum = b.mul(x, row);
+    for term in [turned, padded, shifted, draw] {
+        sum = b.add(sum, term);
+    }
+    let index = b.op(Op::Iota { axis: 2, ty: Type::f32(shape) }, &[]);
+    let indexed = b.mul(sum, index);
+    let half = b.op(Op::Convert { to: DType::Bf16 }, &[sum]);
+    let wide = b.op(Op::Convert { to: DType::F32 }, &[half]);
+    let next = b.add(narrow, wide);
+    for (name, node) in [("sum", sum), ("indexed", indexed), ("half", half)] {
+        f.output(name, node);
+    }
+    f.update("narrow", next);
+    f.case("many points", Agreement::Exact)
 }
 
 /// Indices along each axis, as both types, plain and moved.
