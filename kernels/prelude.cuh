@@ -19,9 +19,9 @@ extern "C" __global__ void kernels_await_predecessors(unsigned char*) {}
 #endif
 
 // --- Registers --------------------------------------------------------------------------------
-// For sm_100 and sm_120 the assembler gives a product 96 or 128 registers where it needs up to 152, and spills the rest,
-// unless it is told that one block a multiprocessor is enough.
-#if __CUDA_ARCH__ >= 1000
+// From sm_90 on the assembler gives some products 96 or 128 registers where they need up to 212, and spills the rest, unless
+// it is told that one block a multiprocessor is enough.
+#if __CUDA_ARCH__ >= 900
 #define PRODUCT_BOUNDS(threads) __launch_bounds__(threads, 1)
 #else
 #define PRODUCT_BOUNDS(threads) __launch_bounds__(threads)

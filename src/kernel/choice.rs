@@ -183,7 +183,7 @@ pub const WIDEST_PANEL: usize = 32;
 /// Most rows, columns and terms of a [`Tile`].
 pub const MAX_TILE: usize = 4096;
 /// Most parts of a sum.
-pub const MAX_SPLITS: usize = 64;
+pub const MAX_SPLITS: usize = 128;
 
 impl Algorithm {
     pub fn name(&self) -> &'static str {

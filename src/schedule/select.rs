@@ -303,8 +303,9 @@ const UNHIDDEN: usize = 8;
 /// Cycles until a block multiplies, from its last product to its end, and until a kernel's blocks run.
 const BLOCK_CYCLES: usize = 2000;
 const LAUNCH_CYCLES: usize = 2500;
-/// Most parts of a sum: each is written and read once more.
-const MOST_PARTS: usize = 8;
+/// The parts of a sum that are tried: each is written and read once more. Many are for few results of many terms, such as the
+/// gradient of a first layer's filters.
+const PARTS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, MAX_SPLITS];
 /// Pieces of operands that a part should have at least.
 const LEAST_PIECES: usize = 8;
 
@@ -331,7 +332,7 @@ fn tensor_choices(products: &[Tiling], math: Math, by_warpgroups: bool) -> impl 
         let stages = if rows * columns < 128 * 128 { 4 } else { 3 };
         by_warpgroups.then(|| warpgroup::blocks(math, (rows, columns), stages, splits))
     };
-    let with_parts = TILES.into_iter().flat_map(|tile| (1..=MOST_PARTS).map(move |parts| (tile, parts)));
+    let with_parts = TILES.into_iter().flat_map(|tile| PARTS.map(move |parts| (tile, parts)));
     let choices = with_parts.flat_map(move |(tile, parts)| {
         let own = by_warps(math, tile, parts);
         tiling::is_kernel(&own).then_some(own).into_iter().chain(by_warpgroups_if(tile, parts))

@@ -1,6 +1,6 @@
 //! Expressions as statements: one line of C++ for each value, in single-assignment form.
 
-use super::fours::{first_of_four, is_four};
+use super::fours::first_of_four;
 use super::index::{Points, Space};
 use super::names::Names;
 use crate::kernel::access::Access;
@@ -133,8 +133,9 @@ impl<'n> Expressions<'n> {
             Expr::Constant { value, dtype } => return literal(value.0, *dtype),
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => return "accumulator".to_string(),
-            Expr::Load { buffer, access, .. } if self.is_four(*buffer, access) && outer.is_some() => {
-                let first = first_of_four(access, self.fours.unwrap_or_default());
+            Expr::Load { buffer, access, .. }
+                if let (Some(first), Some(outer)) = (self.four(*buffer, access), &mut outer) =>
+            {
                 let element = self.space.element(&first, points);
                 let pointer = &self.pointers[buffer];
                 let load = match self.space.condition(&first, points) {
@@ -143,7 +144,7 @@ impl<'n> Expressions<'n> {
                 };
                 let hint = format!("{pointer}_i");
                 let four = self.names.fresh(&format!("{hint}_4"));
-                outer.as_deref_mut().unwrap_or(scope).lines.push(format!("const Four {four} = {load};"));
+                outer.lines.push(format!("const Four {four} = {load};"));
                 (hint, format!("{four}.of[v]"))
             }
             Expr::Load { buffer, access, .. } => {
@@ -216,9 +217,9 @@ impl<'n> Expressions<'n> {
         (draw, line)
     }
 
-    /// Whether an access reads or writes four neighbours at the points of one thread.
-    pub fn is_four(&self, buffer: BufferId, access: &Access) -> bool {
-        self.fours.is_some_and(|lane| is_four(access, lane, &self.buffers[buffer.index()]))
+    /// Where the first of four neighbours is that an access reads or writes at the points of one thread, where it does.
+    pub fn four(&self, buffer: BufferId, access: &Access) -> Option<Access> {
+        first_of_four(access, self.fours?, &self.buffers[buffer.index()])
     }
 
     /// `text` inside the access's bounds, else 0.

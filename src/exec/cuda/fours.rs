@@ -1,5 +1,5 @@
-//! Nests that reduce nothing, four neighbouring points a thread: what lies in memory as the points do is read and written 16
-//! bytes at a time, and where it lies is computed once for all four.
+//! Vectorised loads and stores (`float4`) of nests that reduce nothing: a thread has four neighbouring points. What lies in
+//! memory as the points do is read and written 16 bytes at a time, and where it lies is computed once for all four.
 
 use super::nest::{Walk, space_of, walk_of};
 use crate::kernel::access::Access;
@@ -9,7 +9,8 @@ use crate::plan::{Buffer, DType, Storage};
 /// Points of a thread.
 pub const FOUR: usize = 4;
 
-/// Fewer points keep more of a GPU busy one by one: a thread of these for each that an H100 runs at once.
+/// Points that are as many as an H100 has threads (132 multiprocessors of 2048), rounded: with fewer, threads of four points
+/// would leave more of it idle.
 const LEAST: usize = 1 << 18;
 
 /// The nest with its innermost dimension in two, of which the second has four points, where that reads or writes any of its
@@ -24,7 +25,7 @@ pub fn by_fours(nest: &Nest<BufferId>, buffers: &[Buffer]) -> Option<(Nest<Buffe
         return None;
     }
     let (cut, lane) = (nest.cut(last, FOUR), last + 1);
-    let are_four = |buffer: &BufferId, access: &Access| is_four(access, lane, &buffers[buffer.index()]);
+    let are_four = |buffer: &BufferId, access: &Access| first_of_four(access, lane, &buffers[buffer.index()]).is_some();
     let reads_fours = cut.exprs.iter().any(|expr| match expr {
         Expr::Load { buffer, access, .. } => are_four(buffer, access),
         _ => false,
@@ -33,20 +34,16 @@ pub fn by_fours(nest: &Nest<BufferId>, buffers: &[Buffer]) -> Option<(Nest<Buffe
     (reads_fours || writes_fours).then_some((cut, lane))
 }
 
-/// Whether the four points of dimension `lane` are four aligned neighbours of a buffer, all of them inside the access's bounds
-/// or none.
-pub fn is_four(access: &Access, lane: usize, buffer: &Buffer) -> bool {
+/// The access of the first of four points along dimension `lane`, where the four are aligned neighbours of a buffer, and all of
+/// them inside the access's bounds or none.
+pub fn first_of_four(access: &Access, lane: usize, buffer: &Buffer) -> Option<Access> {
     let is_aligned = |step: isize| step.unsigned_abs().is_multiple_of(FOUR);
     let others = || access.strides.iter().enumerate().filter(|(d, _)| *d != lane).all(|(_, &step)| is_aligned(step));
     let is_float = matches!(buffer.dtype, DType::F32 | DType::Bf16) && buffer.storage == Storage::Elements;
-    is_float && access.strides[lane] == 1 && !access.is_bounded(lane) && is_aligned(access.offset) && others()
-}
-
-/// The access of the first of the four.
-pub fn first_of_four(access: &Access, lane: usize) -> Access {
+    let are_four = access.strides[lane] == 1 && !access.is_bounded(lane) && is_aligned(access.offset) && others();
     let mut first = access.clone();
     first.strides[lane] = 0;
-    first
+    (is_float && are_four).then_some(first)
 }
 
 #[cfg(test)]
@@ -99,6 +96,29 @@ mod tests {
         for (by, from) in [(1, 0), (0, 2)] {
             let text = render_nest(&copied(64, by, from), &buffers(), "blockIdx.x", "gridDim.x").lines.join("\n");
             assert!(!text.contains("load_four") && text.contains("store_four(y + 4 * i, y_4);"), "{text}");
+        }
+    }
+
+    /// Not four neighbours are read one by one and written over, and another value is computed from what was there.
+    #[test]
+    fn all_values_are_computed_before_any_is_written() {
+        let space = vec![1 << 12, 64];
+        let mut exprs = Exprs::default();
+        let shifted = Access { offset: 1, ..Access::contiguous(&space) };
+        let load = |access: &Access| Expr::Load { buffer: BufferId::new(0), access: access.clone(), lane: Lane::Real };
+        let value = exprs.push(load(&shifted));
+        let other = exprs.push(Expr::Scalar { op: crate::scalar::ScalarOp::Neg, args: vec![value] });
+        let over = Store { value: other, buffer: BufferId::new(0), access: shifted };
+        let beside = Store { value, buffer: BufferId::new(1), access: Access::contiguous(&space) };
+        let text = |stores| {
+            let nest = Nest::elementwise(space.clone(), exprs.clone(), stores);
+            render_nest(&nest, &buffers(), "blockIdx.x", "gridDim.x").lines
+        };
+        for stores in [vec![over.clone(), beside.clone()], vec![beside, over]] {
+            let lines = text(stores);
+            let last_value = lines.iter().rposition(|line| line.contains("const float")).unwrap();
+            let first_store = lines.iter().position(|line| line.contains("] = ")).unwrap();
+            assert!(last_value < first_store, "{}", lines.join("\n"));
         }
     }
 

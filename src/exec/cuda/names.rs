@@ -155,7 +155,7 @@ pub fn identifier(name: &str) -> String {
     result
 }
 
-/// Whether it looks like a loop variable or a coordinate of one: `i`, `k0`, `r12`, `p1`.
+/// Whether it looks like a loop variable or a coordinate of one: `i`, `k0`, `r12`, `p1`, `v`.
 fn is_index(name: &str) -> bool {
-    name.strip_prefix(['i', 'k', 'r', 'p']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+    name.strip_prefix(['i', 'k', 'r', 'p', 'v']).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -2,7 +2,7 @@
 
 use super::bits;
 use super::expr::{Expressions, Scope, c_type};
-use super::fours::{FOUR, by_fours, first_of_four};
+use super::fours::{FOUR, by_fours};
 use super::index::{BY_FOURS, KEPT, LANE, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use super::walk::by_sectors;
@@ -155,15 +155,16 @@ impl Writer<'_> {
     /// Four points a thread: what is the same for all of them, and what is read of them at once, is before the loop over them.
     fn by_fours(mut self) -> Vec<String> {
         let points = self.expressions.space.points(POINT);
-        let lane = self.expressions.fours.unwrap_or_default();
         let (mut outer, mut inner) = (Scope::default(), Scope::default());
         let mut after = Vec::new();
         for sweep in &self.expressions.nest.sweeps {
-            for store in &sweep.stores {
-                let value = self.expressions.full(store.value, &mut outer, &mut inner);
+            // All values first: a store may be over what another value is computed from.
+            let values: Vec<String> =
+                sweep.stores.iter().map(|s| self.expressions.full(s.value, &mut outer, &mut inner)).collect();
+            for (store, value) in sweep.stores.iter().zip(values) {
                 let pointer = self.expressions.pointers[&store.buffer].clone();
-                if self.expressions.is_four(store.buffer, &store.access) {
-                    let element = self.expressions.space.element(&first_of_four(&store.access, lane), Points::Full);
+                if let Some(first) = self.expressions.four(store.buffer, &store.access) {
+                    let element = self.expressions.space.element(&first, Points::Full);
                     let four = self.expressions.names.fresh(&format!("{pointer}_4"));
                     outer.lines.push(format!("Four {four};"));
                     inner.lines.push(format!("{four}.of[v] = {value};"));
