@@ -55,6 +55,8 @@ pub const MAX_PADDED: usize = 1 << 15;
 /// Most matrix products that the gradient of a convolution in its input comes to: one for each residue of the image's
 /// coordinates by the stride.
 pub const MAX_RESIDUES: usize = 1 << 16;
+/// Most elements of a window whose elements are added up one by one.
+pub const MAX_WINDOW: usize = 1 << 10;
 /// Elements that a thread may always hold by itself, whatever the tensors' sizes: 64 MiB of f32.
 pub const MAX_BLOCK: usize = 1 << 24;
 

@@ -4,7 +4,7 @@ use super::Window;
 use super::{DType, Op, Shape, Type};
 use crate::scalar::Lane;
 use crate::tensor::round_to_bf16;
-use crate::types::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK};
+use crate::types::{MAX_ELEMENTS, MAX_PADDED, MAX_RANK, MAX_WINDOW};
 
 /// Operands that do not fit an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,16 +218,17 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
         Op::Im2col { window, kernel } => {
             let (n, c, hw) = image("input", operands[0]).map_err(err)?;
             let out = conv_output(window, hw, *kernel).map_err(err)?;
-            padded_fits(window, [n, c], hw, *kernel).map_err(err)?;
-            let taps =
-                checked_elements(&[c, kernel[0], kernel[1]]).ok_or_else(|| err("the kernel is too large".into()))?;
-            Type::f32([n, taps, out[0], out[1]])
+            // Its adjoint gives images whose sizes are multiples of the strides.
+            let whole = [0, 1].map(|d| hw[d].next_multiple_of(window.stride[d]));
+            windows_fit(window, [n, c], whole, *kernel).map_err(err)?;
+            Type::f32([n, c * kernel[0] * kernel[1], out[0], out[1]])
         }
         Op::Col2im { window, kernel, size } => {
             let (n, channels, windows) = image("operand", operands[0]).map_err(err)?;
             let taps = checked_elements(kernel).filter(|&taps| taps > 0 && channels.is_multiple_of(taps));
-            let taps =
-                taps.ok_or_else(|| err(format!("{channels} channels are no multiple of a kernel {kernel:?}")))?;
+            let taps = taps.ok_or_else(|| {
+                err(format!("{channels} channels are not a multiple of the elements of a kernel {kernel:?}"))
+            })?;
             let most = conv_output(window, *size, *kernel).map_err(err)?;
             if (0..2).any(|d| windows[d] > most[d] || !size[d].is_multiple_of(window.stride[d])) {
                 let stride = window.stride;
@@ -235,7 +236,7 @@ pub fn infer(op: &Op, operands: &[&Type]) -> Result<Type, TypeError> {
                     "{size:?} must be multiples of the strides {stride:?} with room for {windows:?} windows"
                 )));
             }
-            padded_fits(window, [n, channels / taps], *size, *kernel).map_err(err)?;
+            windows_fit(window, [n, channels / taps], *size, *kernel).map_err(err)?;
             Type::f32([n, channels / taps, size[0], size[1]])
         }
         Op::Winograd(transform) => {
@@ -319,6 +320,20 @@ fn padded_fits(window: &Window, [n, c]: [usize; 2], size: [usize; 2], kernel: [u
     match checked_elements(&padded) {
         Some(elements) if elements <= MAX_ELEMENTS => window.check_room(c, size, kernel),
         _ => Err(format!("images with their padding, {padded:?}, have more than {MAX_ELEMENTS} elements")),
+    }
+}
+
+/// Whether images whose windows are added up are not too large, nor all their windows, nor the taps: each is an expression.
+fn windows_fit(window: &Window, [n, c]: [usize; 2], size: [usize; 2], kernel: [usize; 2]) -> Result<(), String> {
+    padded_fits(window, [n, c], size, kernel)?;
+    let taps = kernel[0].saturating_mul(kernel[1]);
+    if taps > MAX_WINDOW {
+        return Err(format!("a kernel {kernel:?} has more than {MAX_WINDOW} elements"));
+    }
+    let [rows, columns] = conv_output(window, size, kernel)?;
+    match checked_elements(&[n, c, taps, rows, columns]) {
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
+        _ => Err(format!("its windows have more than {MAX_ELEMENTS} elements")),
     }
 }
 

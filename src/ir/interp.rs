@@ -717,6 +717,25 @@ mod tests {
     }
 
     #[test]
+    fn windows() {
+        let mut graph = Graph::new("g");
+        let x = input(&mut graph, "x", &[1, 2, 2, 3]);
+        let mut b = Builder::new(&mut graph, Origin::default());
+        let window = Window { stride: [1, 2], pad: [0, 1] };
+        let columns = b.op(Op::Im2col { window, kernel: [2, 2] }, &[x]);
+        let images = b.op(Op::Slice { start: vec![0; 4], end: vec![1, 8, 1, 1] }, &[columns]);
+        let images = b.op(Op::Col2im { window, kernel: [2, 2], size: [2, 4] }, &[images]);
+        let given = [("x", count(&[1, 2, 2, 3]))];
+        // Rows 0 1 2 and 3 4 5 of the first channel: columns -1 0 and 1 2 for each tap; then those of the second, 6 more.
+        let first = [0., 1., 0., 2., 0., 4., 3., 5.];
+        assert_eq!(run(&graph, columns, &given)[..8], first);
+        assert_eq!(run(&graph, columns, &given)[8..], [0., 7., 6., 8., 0., 10., 9., 11.]);
+        // Of the first window alone, whose left half is on padding.
+        let back = [0., 0., 0., 0., 3., 0., 0., 0., 6., 0., 0., 0., 9., 0., 0., 0.];
+        assert_eq!(run(&graph, images, &given), back);
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let mut graph = Graph::new("g");
         let x = input(&mut graph, "x", &[2]);

@@ -244,3 +244,31 @@ proptest! {
         }
     }
 }
+
+/// What neither they nor their gradients could be computed for, however large the numbers.
+#[test]
+fn windows_that_do_not_fit_are_refused() {
+    let complaint = |operand: &str, line: &str| {
+        let text = format!("graph g {{\n%x: {operand} = input \"x\"\n%y: {line}\noutput y = %y\n}}");
+        parse(&text).and_then(|graph| verify(&graph).map_err(|e| panic!("{e}"))).unwrap_err().to_string()
+    };
+    let image = "f32[1,1,4,4]";
+    for (operand, line, expected) in [
+        (image, "f32[1,4,3,3] = im2col %x stride=[0,1] pad=[0,0] kernel=[2,2]", "stride"),
+        (image, "f32[1,0,5,5] = im2col %x stride=[1,1] pad=[0,0] kernel=[0,0]", "kernel"),
+        (image, "f32[1,36,1,1] = im2col %x stride=[1,1] pad=[0,0] kernel=[6,6]", "kernel"),
+        ("f32[1,1,1,1]", "f32[1,1,1,1] = im2col %x stride=[300,300] pad=[0,0] kernel=[1,1]", "90000 kinds of pixels"),
+        ("f32[1,1,64,64]", "f32[1,4096,1,1] = im2col %x stride=[1,1] pad=[0,0] kernel=[64,64]", "more than 1024"),
+        ("f32[1,3,2,2]", "f32[1,1,4,4] = col2im %x stride=[2,2] pad=[0,0] kernel=[2,2] size=[4,4]", "not a multiple"),
+        ("f32[1,4,2,2]", "f32[1,1,5,4] = col2im %x stride=[2,2] pad=[0,0] kernel=[2,2] size=[5,4]", "multiples of the"),
+        ("f32[1,4,3,2]", "f32[1,1,4,4] = col2im %x stride=[2,2] pad=[0,0] kernel=[2,2] size=[4,4]", "with room for"),
+        (
+            "f32[1,1024,1,1]",
+            "f32[1,1,4000,4000] = col2im %x stride=[1,1] pad=[0,0] kernel=[32,32] size=[4000,4000]",
+            "its windows have more than",
+        ),
+    ] {
+        let found = complaint(operand, line);
+        assert!(found.contains(expected), "{line}: {found}");
+    }
+}

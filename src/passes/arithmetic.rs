@@ -228,7 +228,8 @@ fn absorb(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
             (any(), "a contraction with zeros → 0")
         }
         Op::Scalar(Div) => (r.is(operands[0], 0.0), "0 / x → 0"),
-        Op::Winograd(_) | Op::Im2col { .. } | Op::Col2im { .. } => (r.is(operands[0], 0.0), "a transform of zeros → 0"),
+        Op::Winograd(_) => (r.is(operands[0], 0.0), "a transform of zeros → 0"),
+        Op::Im2col { .. } | Op::Col2im { .. } => (r.is(operands[0], 0.0), "windows of zeros → 0"),
         _ => return None,
     };
     zero.then(|| {

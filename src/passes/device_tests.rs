@@ -730,6 +730,40 @@ proptest! {
         prop_assert!(again.len() <= after.len());
     }
 
+    /// Kernels and strides of all sizes, with padding, gaps between windows and pixels left over.
+    #[test]
+    fn layers_of_few_channels_compute_the_same(
+        c in 1usize..9, kernel in [1usize..6, 1usize..6], stride in [1usize..4, 1usize..4], pad in [0usize..3, 0usize..3],
+        extra in [0usize..6, 0usize..6], seed: u64,
+    ) {
+        let window = Window { stride, pad };
+        let size = [0, 1].map(|d| (kernel[d] + extra[d]).saturating_sub(2 * pad[d]).max(1));
+        let out = [0, 1].map(|d| (size[d] + 2 * pad[d] - kernel[d]) / stride[d] + 1);
+        let mut graph = Graph::new("layer");
+        let mut b = Builder::new(&mut graph, Origin::default());
+        let mut leaf = |name: &str, shape: [usize; 4]| {
+            b.op(Op::Input { name: name.into(), ty: Type::f32(shape) }, &[])
+        };
+        let x = leaf("x", [2, c, size[0], size[1]]);
+        let w = leaf("w", [16, c, kernel[0], kernel[1]]);
+        let g = leaf("g", [2, 16, out[0], out[1]]);
+        let y = b.op(Op::Conv2d { window }, &[x, w]);
+        let dx = b.op(Op::Conv2dInputGrad { window, size }, &[g, w]);
+        let dw = b.op(Op::Conv2dFilterGrad { window, kernel }, &[x, g]);
+        let named = [("y", y), ("dx", dx), ("dw", dw)];
+        graph.outputs = named.map(|(name, node)| Output { name: name.into(), node }).to_vec();
+        let mut after = graph.clone();
+        let changed = im2col(&mut after, &WINDOWS).changed;
+        let taps = c * kernel[0] * kernel[1];
+        let suits = taps >= 16 && taps.is_multiple_of(8) && kernel[0] * kernel[1] <= 16 * stride[0] * stride[1];
+        let cuts_evenly = (0..2).all(|d| size[d].is_multiple_of(stride[d]));
+        prop_assert_eq!(changed, if suits { 2 + usize::from(cuts_evenly) } else { 0 });
+        prop_assert_eq!(verify(&after), Ok(()));
+        if let Err(error) = validate(&graph, &after, Assumes::Alike, seed) {
+            return Err(TestCaseError::fail(format!("{error}\n{graph}\n{after}")));
+        }
+    }
+
     #[test]
     fn products_of_all_sizes_compute_the_same(
         batch in proptest::collection::vec(1usize..3, 0..3), m in 1usize..4, k in 1usize..4, n in 1usize..4,

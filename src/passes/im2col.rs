@@ -1,12 +1,17 @@
 //! Convolutions of images of few channels as convolutions of their windows.
 
 use super::{PassContext, Report};
-use crate::ir::{Graph, NodeId, Op, Origin, Window};
+use crate::ir::{Builder, Graph, NodeId, Op, Type, Window, infer};
 
 /// Channels that tensor cores take at once, at least: with fewer in a tile most of it would be empty.
 const LEAST: usize = 16;
-/// Taps come in multiples of this many, so that each pixel's windows can be copied 16 bytes at a time, also as bf16.
+/// Taps come in multiples of this many, so that a pixel's windows can be copied 16 bytes at a time, also as bf16.
 const RUN: usize = 8;
+/// Windows may have a pixel in common as often as those of a 4x4 kernel do: more would take much memory, and the sum of so many
+/// taps long.
+const MOST_TIMES: usize = 16;
+/// Most taps.
+const MOST_TAPS: usize = 256;
 
 /// Computes convolutions of images of few channels, such as grey ones, as 1x1 convolutions of their windows
 /// ([`Op::Im2col`]), whose channels are the taps, where [`PassContext::im2col`] asks for it. So the three products of such
@@ -24,7 +29,7 @@ const RUN: usize = 8;
 /// ```
 ///
 /// Windows take more memory than images, as many times as windows have a pixel in common. Images of many channels stay
-/// as they are.
+/// as they are, and so do large kernels.
 pub fn im2col(graph: &mut Graph, context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut changed = 0;
@@ -36,14 +41,14 @@ pub fn im2col(graph: &mut Graph, context: &PassContext) -> Report {
     Report::new(changed, nodes_before, graph)
 }
 
-/// Of pixels that are multiplied each by itself.
-const PLAIN: Window = Window { stride: [1; 2], pad: [0; 2] };
+/// Of 1x1 convolutions.
+const POINTWISE: Window = Window { stride: [1; 2], pad: [0; 2] };
 
 fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     let op = graph.op(id).clone();
-    if !op.is_contraction() || op == Op::MatMul {
+    let (Op::Conv2d { window } | Op::Conv2dInputGrad { window, .. } | Op::Conv2dFilterGrad { window, .. }) = op else {
         return None;
-    }
+    };
     let [first, second] = <[NodeId; 2]>::try_from(graph.operands(id)).ok()?;
     let shape = |graph: &Graph, id: NodeId| <[usize; 4]>::try_from(graph.shape(id)).ok();
     // Images, the filter's size, and channels of the output.
@@ -55,35 +60,38 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     let [o, c, down, across] = filter;
     let kernel = [down, across];
     let taps = c * down * across;
-    if c >= LEAST || o < LEAST || taps < LEAST || !taps.is_multiple_of(RUN) {
+    let size = [images[2], images[3]];
+    let is_small = c < LEAST && o >= LEAST && (LEAST..=MOST_TAPS).contains(&taps) && taps.is_multiple_of(RUN);
+    let [times, strides] = [kernel, window.stride].map(|[down, across]| down * across);
+    if !is_small || times > MOST_TIMES * strides {
         return None;
     }
-    let flat = vec![o, taps, 1, 1];
+    // What is too large is not: see `infer`.
+    let columns_op = Op::Im2col { window, kernel };
+    infer(&columns_op, &[&Type::f32(images)]).ok()?;
     let new = match op {
-        Op::Conv2d { window } => {
-            let columns = beside(graph, first, Op::Im2col { window, kernel }, "im2col")?;
-            let filter = beside(graph, second, Op::Reshape { to: flat }, "taps")?;
-            added(graph, id, Op::Conv2d { window: PLAIN }, &[columns, filter], "product")?
+        Op::Conv2d { .. } => {
+            let columns = existing_or_added(graph, first, columns_op, "im2col");
+            let filter = existing_or_added(graph, second, Op::Reshape { to: vec![o, taps, 1, 1] }, "taps");
+            added(graph, id, Op::Conv2d { window: POINTWISE }, &[columns, filter], "product")
         }
-        Op::Conv2dInputGrad { window, size } => {
+        Op::Conv2dInputGrad { .. } => {
             if (0..2).any(|d| !size[d].is_multiple_of(window.stride[d])) {
                 return None;
             }
-            let filter = beside(graph, second, Op::Reshape { to: flat }, "taps")?;
+            let filter = existing_or_added(graph, second, Op::Reshape { to: vec![o, taps, 1, 1] }, "taps");
             let windows = [graph.shape(first)[2], graph.shape(first)[3]];
-            let product = Op::Conv2dInputGrad { window: PLAIN, size: windows };
-            let product = added(graph, id, product, &[first, filter], "product")?;
-            added(graph, id, Op::Col2im { window, kernel, size }, &[product], "col2im")?
+            let product = Op::Conv2dInputGrad { window: POINTWISE, size: windows };
+            let product = added(graph, id, product, &[first, filter], "product");
+            added(graph, id, Op::Col2im { window, kernel, size }, &[product], "col2im")
         }
-        Op::Conv2dFilterGrad { window, .. } => {
-            let columns = beside(graph, first, Op::Im2col { window, kernel }, "im2col")?;
-            let product = Op::Conv2dFilterGrad { window: PLAIN, kernel: [1; 2] };
-            let product = added(graph, id, product, &[columns, second], "product")?;
-            added(graph, id, Op::Reshape { to: filter.to_vec() }, &[product], "taps")?
+        _ => {
+            let columns = existing_or_added(graph, first, columns_op, "im2col");
+            let product = Op::Conv2dFilterGrad { window: POINTWISE, kernel: [1; 2] };
+            let product = added(graph, id, product, &[columns, second], "product");
+            added(graph, id, Op::Reshape { to: filter.to_vec() }, &[product], "taps")
         }
-        _ => return None,
     };
-    debug_assert_eq!(shape(graph, new)?[0], if matches!(op, Op::Conv2dFilterGrad { .. }) { o } else { images[0] });
     let name = graph.node(id).name.clone();
     graph.replace_uses(id, new);
     graph.remove(id);
@@ -91,15 +99,16 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     Some(())
 }
 
-/// What an operation makes of a value: the node that is there, or a new one. None where there can be none.
-fn beside(graph: &mut Graph, operand: NodeId, op: Op, suffix: &str) -> Option<NodeId> {
+/// What an operation makes of a value: the node that is there, or a new one.
+fn existing_or_added(graph: &mut Graph, operand: NodeId, op: Op, suffix: &str) -> NodeId {
     let found = graph.users(operand).into_iter().find(|&user| *graph.op(user) == op);
-    found.or_else(|| added(graph, operand, op, &[operand], suffix))
+    found.unwrap_or_else(|| added(graph, operand, op, &[operand], suffix))
 }
 
 /// A new node named after another.
-fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> Option<NodeId> {
+fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> NodeId {
     let name = format!("{}_{suffix}", graph.node(id).name);
-    let origin: Origin = graph.node(id).origin.clone();
-    graph.add(op, operands, &name, origin).ok()
+    let origin = graph.node(id).origin.clone();
+    let mut builder = Builder::new(graph, origin);
+    builder.named(&name, op, operands)
 }

@@ -156,7 +156,7 @@ fn transpose(r: &mut Rewriter, id: NodeId) -> Option<NodeId> {
 }
 
 /// Whether a permutation exchanges the last two dimensions alone.
-fn swaps_rows_and_columns(permutation: &[usize]) -> bool {
+pub(super) fn swaps_rows_and_columns(permutation: &[usize]) -> bool {
     let rank = permutation.len();
     let leading = permutation.iter().take_while(|&&d| d + 2 < rank);
     rank >= 2 && permutation[rank - 2..] == [rank - 1, rank - 2] && leading.enumerate().all(|(i, &d)| i == d)

@@ -1,5 +1,6 @@
-//! Matrix products of vectors as elementwise products and their sums.
+//! Matrix-vector and outer products as elementwise products and their sums.
 
+use super::movement::swaps_rows_and_columns;
 use super::{PassContext, Report};
 use crate::ir::{Builder, Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
@@ -74,8 +75,5 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
 /// What a node transposes the last two dimensions of, where that is what it does.
 fn untransposed(graph: &Graph, id: NodeId) -> Option<NodeId> {
     let Op::Transpose { permutation } = graph.op(id) else { return None };
-    let mut swapped: Vec<usize> = (0..permutation.len()).collect();
-    let rank = swapped.len();
-    swapped.swap(rank - 2, rank - 1);
-    (*permutation == swapped).then(|| graph.operands(id)[0])
+    swaps_rows_and_columns(permutation).then(|| graph.operands(id)[0])
 }

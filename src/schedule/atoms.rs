@@ -59,15 +59,21 @@ pub(super) fn choose_atoms(
         if let Op::Broadcast { .. } | Op::Im2col { .. } = op {
             // Computed once per repeated element, not once per copy.
             let elements = graph.ty(id).elements();
-            let mut values = graph.operands(id);
+            let operand = graph.operands(id)[0];
+            let is_repeated = graph.ty(source(graph, operand)).elements() < elements;
+            // Also what is put together first.
+            let mut values = if is_repeated { vec![operand] } else { Vec::new() };
+            let mut seen = HashSet::new();
             while let Some(value) = values.pop() {
                 let value = source(graph, value);
+                if !seen.insert(value) {
+                    continue;
+                }
                 if let Op::Concat { .. } = graph.op(value) {
                     values.extend(graph.operands(value));
                     continue;
                 }
-                let is_repeated = graph.ty(value).elements() < elements;
-                let is_kept = is_repeated && !is_cheap(graph, value, elements, policy.repeated_weight, &atoms);
+                let is_kept = !is_cheap(graph, value, elements, policy.repeated_weight, &atoms);
                 atoms[value.index()] |= is_kept && matches!(graph.op(value), Op::Scalar(_) | Op::Convert { .. });
             }
         }
@@ -235,4 +241,40 @@ fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atom
         stack.extend(graph.operands(node));
     }
     large_reads.len() <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::text::parse;
+    use crate::kernel::target::{Architecture, Precision, Target};
+
+    fn stored(lines: &str) -> Vec<String> {
+        let graph = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+        let strategy = Strategy::new(Fusion::On, Target::Cuda(Architecture(90)), Precision::F32);
+        let (atoms, _) = choose_atoms(&graph, &graph.topological(), &strategy, &Orders::new());
+        let mut names: Vec<String> =
+            graph.ids().into_iter().filter(|id| atoms[id.index()]).map(|id| graph.node(id).name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Each part of what is repeated, also where the parts are put together first; what is put together as it is goes on.
+    #[test]
+    fn what_is_repeated_is_computed_once() {
+        let repeated = r#"
+            %x: f32[4,1] = input "x"
+            %y: f32[4,1] = input "y"
+            %a: f32[4,1] = sigmoid %x
+            %b: f32[4,1] = sigmoid %y
+            %ab: f32[8,1] = concat %a %b axis=0
+            %wide: f32[8,64] = broadcast %ab
+            %z: f32[8,64] = sin %wide
+            output z = %z"#;
+        assert_eq!(stored(repeated), ["a", "b", "z"]);
+        let once = repeated
+            .replace("%wide: f32[8,64] = broadcast %ab\n", "")
+            .replace("f32[8,64] = sin %wide", "f32[8,1] = sin %ab");
+        assert_eq!(stored(&once), ["z"]);
+    }
 }

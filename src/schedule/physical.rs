@@ -19,8 +19,8 @@ pub type Orders = HashMap<NodeId, Vec<usize>>;
 /// `[n][c][h][w]` as `[h][w][n][c]`, and `[o][c][kh][kw]` as `[kh][kw][o][c]`.
 const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
 
-/// What is only summed by windows, as `[h][w][c][n]`: each tap of a window is a channel, and one thread adds up all taps for
-/// a pixel of one image, so images are next to each other.
+/// What only `col2im` reads, as `[h][w][c][n]`: each tap of a window is a channel, and a thread adds up all taps for a pixel of
+/// one image, so images are next to each other.
 const WINDOWS: [usize; 4] = [2, 3, 1, 0];
 
 /// The orders of a program's state tensors: pixel-major for what has four dimensions, wherever every graph of the program
@@ -114,10 +114,13 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
     let members = || groups.iter().flat_map(|group| &group.members).copied().filter(|&id| between(id));
     for image in members().filter(|&id| graph.shape(id).len() == 4) {
         let is_summed = graph.users(image).into_iter().all(|user| matches!(graph.op(user), Op::Col2im { .. }));
-        orders.insert(image, if is_summed { WINDOWS } else { PIXEL_MAJOR }.to_vec());
-        let lowering = Lowering { orders: &orders, ..*lowering };
-        let lowers = |group: &&Group| lowering.body(&group.core, &group.members, &|_| true).is_ok();
-        if !touching[&ValueId::of(image)].iter().all(lowers) {
+        for order in [WINDOWS, PIXEL_MAJOR].into_iter().skip(usize::from(!is_summed)) {
+            orders.insert(image, order.to_vec());
+            let lowering = Lowering { orders: &orders, ..*lowering };
+            let lowers = |group: &&Group| lowering.body(&group.core, &group.members, &|_| true).is_ok();
+            if touching[&ValueId::of(image)].iter().all(lowers) {
+                break;
+            }
             orders.remove(&image);
         }
     }
