@@ -26,6 +26,7 @@ use super::windows::{residues_apart, taps_apart};
 use crate::ir::{Graph, NodeId, Op, Role};
 use crate::kernel::body::{Body, Expr};
 use crate::kernel::target::{EpilogueReductions, Fusion, Layout, Policy, Strategy};
+use crate::scalar::ScalarOp;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 pub use why::{NotFused, why_not_fused};
 
@@ -595,6 +596,14 @@ impl<'l> Groups<'l> {
                 if reduced.contains(&true) && !may_reduce && !updates {
                     return Err(NotFused::ReductionOfContraction);
                 }
+                let nest = if matches!(a.core, Core::Contraction(_)) { b } else { a };
+                let is_image = |&member: &NodeId| is_convolved_image(graph, member);
+                if self.policy.layout == Layout::PixelMajor
+                    && *graph.op(*main) == Op::MatMul
+                    && nest.members.iter().any(is_image)
+                {
+                    return Err(NotFused::ImageOfProduct);
+                }
                 let fits = space.iter().product::<usize>() == graph.ty(*main).elements();
                 fits.then_some(Core::Contraction(*main)).ok_or(NotFused::Spaces)
             }
@@ -765,6 +774,23 @@ fn moved(body: &Body<ValueId>) -> BTreeSet<NodeId> {
         }
     }
     moved
+}
+
+/// Whether a value is an image of several pixels that a convolution reads, perhaps rounded. The epilogue of a matrix product
+/// would write it row by row, where convolutions want it pixel by pixel.
+fn is_convolved_image(graph: &Graph, id: NodeId) -> bool {
+    let is_image = matches!(graph.shape(id), [_, _, h, w] if h * w > 1);
+    let mut stack = if is_image { vec![id] } else { Vec::new() };
+    while let Some(value) = stack.pop() {
+        for user in graph.users(value) {
+            match graph.op(user) {
+                Op::Conv2d { .. } | Op::Conv2dInputGrad { .. } | Op::Conv2dFilterGrad { .. } => return true,
+                Op::Convert { .. } | Op::Scalar(ScalarOp::RoundTf32) => stack.push(user),
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 /// Whether a group's space is that of windows.

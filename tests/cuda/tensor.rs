@@ -263,6 +263,24 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
     assert_eq!(step.schedule.kernels.len(), 55);
 }
 
+/// What a dense layer gives lies pixel by pixel, also where nothing but an activation is between it and a convolution, so that
+/// tensor cores multiply it in all of the DCGAN's layers.
+#[test]
+fn the_dcgan_s_samples_are_multiplied_by_tensor_cores() {
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let options = Options { target: Target::Cuda(Architecture(90)), precision, ..Options::default() };
+        let text = include_str!("../../graphs/dcgan.ron");
+        let plan = compile("dcgan.ron", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+        let sample = plan.entries.iter().find(|entry| entry.name == "sample").unwrap();
+        let maths = sample.schedule.kernels.iter().filter_map(|kernel| match &kernel.choice.algorithm {
+            Algorithm::ThreadBlocks(blocks) => Some(blocks.math),
+            _ => None,
+        });
+        let maths: Vec<Math> = maths.collect();
+        assert!(maths.len() == 4 && !maths.contains(&Math::Fma), "{precision:?}: {maths:?}");
+    }
+}
+
 /// In the DCGAN's step what suits tensor cores is multiplied as it is stored, but for one product of noise, and nothing is stored in f32 only to be
 /// widened bf16.
 #[test]

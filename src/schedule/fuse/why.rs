@@ -22,6 +22,8 @@ pub enum NotFused {
     TwoContractions,
     #[error("one is a convolution's transform, a kernel that can round its result but compute nothing else")]
     Transform,
+    #[error("a matrix product would write an image row by row, and convolutions read it pixel by pixel")]
+    ImageOfProduct,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
     #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
@@ -63,6 +65,7 @@ impl NotFused {
             NotFused::SharedScalar => "a scalar for all updates",
             NotFused::TwoContractions => "two contractions",
             NotFused::Transform => "a transform of a convolution",
+            NotFused::ImageOfProduct => "an image that a matrix product makes",
             NotFused::ReductionOfContraction => "a reduction of a contraction",
             NotFused::Full(_) => "a full kernel",
             NotFused::Spaces => "different index spaces",
