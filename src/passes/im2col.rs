@@ -41,7 +41,7 @@ pub fn im2col(graph: &mut Graph, context: &PassContext) -> Report {
     Report::new(changed, nodes_before, graph)
 }
 
-/// Of 1x1 convolutions.
+/// That of a 1x1 convolution.
 const POINTWISE: Window = Window { stride: [1; 2], pad: [0; 2] };
 
 fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
@@ -66,7 +66,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     if !is_small || times > MOST_TIMES * strides {
         return None;
     }
-    // What is too large is not: see `infer`.
+    // Where there would be too many windows for a tensor, it stays as it is.
     let columns_op = Op::Im2col { window, kernel };
     infer(&columns_op, &[&Type::f32(images)]).ok()?;
     let new = match op {

@@ -133,33 +133,10 @@ impl<'n> Expressions<'n> {
             Expr::Constant { value, dtype } => return literal(value.0, *dtype),
             Expr::Slot(slot) => return self.slots[slot].clone(),
             Expr::Accumulator => return "accumulator".to_string(),
-            Expr::Load { buffer, access, .. }
-                if let (Some(first), Some(outer)) = (self.four(*buffer, access), &mut outer) =>
-            {
-                let element = self.space.element(&first, points);
-                let pointer = &self.pointers[buffer];
-                let load = match self.space.condition(&first, points) {
-                    None => format!("load_four({pointer} + {element})"),
-                    Some(condition) => format!("{condition} ? load_four({pointer} + {element}) : Four()"),
-                };
-                let hint = format!("{pointer}_i");
-                let four = self.names.fresh(&format!("{hint}_4"));
-                outer.lines.push(format!("const Four {four} = {load};"));
-                (hint, format!("{four}.of[v]"))
-            }
-            Expr::Load { buffer, access, .. } => {
-                let element = self.space.element(access, points);
-                let pointer = &self.pointers[buffer];
-                let at = if points == Points::Full && outer.is_some() { "i" } else { "k" };
-                let hint = format!("{pointer}_{at}");
-                let buffer = &self.buffers[buffer.index()];
-                let load = match (buffer.storage, buffer.dtype) {
-                    (Storage::Bits, _) => format!("bit({pointer}, {element})"),
-                    (Storage::Elements, DType::F32 | DType::U32) => format!("{pointer}[{element}]"),
-                    (Storage::Elements, DType::Bf16) => format!("from_bf16({pointer}[{element}])"),
-                };
-                (hint, self.inside(access, points, load, dtype))
-            }
+            Expr::Load { buffer, access, .. } => match (self.four(*buffer, access), outer.as_deref_mut()) {
+                (Some(first), Some(outer)) => self.load_of_four(*buffer, &first, points, outer),
+                _ => self.load(*buffer, access, points, outer.is_some()),
+            },
             Expr::Inside { access } => {
                 let text = self.inside(access, points, literal(1.0, dtype), dtype);
                 ("inside".to_string(), text)
@@ -206,6 +183,41 @@ impl<'n> Expressions<'n> {
         scope.lines.push(format!("const {} {name} = {text};", c_type(dtype)));
         scope.values.insert(id, name.clone());
         name
+    }
+
+    /// What a load may be called, and its text.
+    fn load(&mut self, buffer: BufferId, access: &Access, points: Points, is_inner: bool) -> (String, String) {
+        let element = self.space.element(access, points);
+        let pointer = &self.pointers[&buffer];
+        let at = if points == Points::Full && is_inner { "i" } else { "k" };
+        let hint = format!("{pointer}_{at}");
+        let buffer = &self.buffers[buffer.index()];
+        let (load, dtype) = match (buffer.storage, buffer.dtype) {
+            (Storage::Bits, _) => (format!("bit({pointer}, {element})"), DType::F32),
+            (Storage::Elements, dtype @ (DType::F32 | DType::U32)) => (format!("{pointer}[{element}]"), dtype),
+            (Storage::Elements, DType::Bf16) => (format!("from_bf16({pointer}[{element}])"), DType::F32),
+        };
+        (hint, self.inside(access, points, load, dtype))
+    }
+
+    /// The same for one of four neighbours, which are loaded at once outside.
+    fn load_of_four(
+        &mut self,
+        buffer: BufferId,
+        first: &Access,
+        points: Points,
+        outer: &mut Scope,
+    ) -> (String, String) {
+        let element = self.space.element(first, points);
+        let pointer = &self.pointers[&buffer];
+        let load = match self.space.condition(first, points) {
+            None => format!("load_four({pointer} + {element})"),
+            Some(condition) => format!("{condition} ? load_four({pointer} + {element}) : Four()"),
+        };
+        let hint = format!("{pointer}_i");
+        let four = self.names.fresh(&format!("{hint}_4"));
+        outer.lines.push(format!("const Four {four} = {load};"));
+        (hint, format!("{four}.of[v]"))
     }
 
     /// A name for what keys a draw, and the line that declares it.
