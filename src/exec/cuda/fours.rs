@@ -1,7 +1,6 @@
 //! Vectorised loads and stores (`float4`) of nests that reduce nothing: a thread has four neighbouring points. What lies in
 //! memory as the points do is read and written 16 bytes at a time, and where it lies is computed once for all four.
 
-use super::nest::{Walk, space_of, walk_of};
 use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Expr, Nest};
 use crate::plan::{Buffer, DType, Storage};
@@ -20,8 +19,7 @@ pub fn by_fours(nest: &Nest<BufferId>, buffers: &[Buffer]) -> Option<(Nest<Buffe
     // A block of Philox makes four draws, but not of any four neighbours.
     let draws = nest.exprs.iter().any(|expr| matches!(expr, Expr::Random { .. }));
     let is_large = nest.space.iter().product::<usize>() >= LEAST;
-    let is_elementwise = walk_of(nest, &space_of(nest)) == Walk::Elementwise;
-    if draws || !is_large || !is_elementwise || !nest.space[last].is_multiple_of(FOUR) {
+    if draws || !is_large || nest.reduced.contains(&true) || !nest.space[last].is_multiple_of(FOUR) {
         return None;
     }
     let (cut, lane) = (nest.cut(last, FOUR), last + 1);

@@ -23,10 +23,8 @@ const MOST_THREADS: usize = 1024;
 /// How the threads of a block share a nest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
-    /// One thread for each point.
+    /// One thread for each point, or for each four: see [`by_fours`].
     Elementwise,
-    /// One thread for each four points.
-    Fours,
     /// The innermost dimension is reduced: a block for each kept point, whose threads sweep together.
     Rows,
     /// The innermost dimension is kept: a block for 32 kept points, one for each lane of a warp, so that
@@ -56,17 +54,19 @@ pub fn walk_of(nest: &Nest<BufferId>, space: &Space) -> Walk {
 
 /// The space of a nest, with dimensions merged where all that it touches allows it.
 pub fn space_of(nest: &Nest<BufferId>) -> Space {
+    Space::new(&nest.space, &nest.reduced, &accesses(nest))
+}
+
+/// How a nest reads and writes.
+fn accesses(nest: &Nest<BufferId>) -> Vec<&Access> {
     let reads = nest.exprs.iter().filter_map(Expr::access);
-    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
-    Space::new(&nest.space, &nest.reduced, &accesses)
+    reads.chain(nest.stores().map(|store| &store.access)).collect()
 }
 
 /// The space of a nest whose dimension `lane` has the four points of one thread.
 fn space_by_fours(nest: &Nest<BufferId>, lane: usize) -> Space {
     let variables: Vec<usize> = (0..nest.space.len()).map(|d| if d == lane { LANE } else { POINT }).collect();
-    let reads = nest.exprs.iter().filter_map(Expr::access);
-    let accesses: Vec<&Access> = reads.chain(nest.stores().map(|store| &store.access)).collect();
-    Space::over(&nest.space, &variables, &BY_FOURS, &accesses)
+    Space::over(&nest.space, &variables, &BY_FOURS, &accesses(nest))
 }
 
 /// Renders a nest. `block` and `blocks` are how the text finds the block's number and their count.
@@ -78,14 +78,8 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     let fours = by_fours(&nest, buffers);
     let nest = fours.as_ref().map_or(&*nest, |(nest, _)| nest);
     let lane = fours.as_ref().map(|(_, lane)| *lane);
-    let (space, walk) = match lane {
-        Some(lane) => (space_by_fours(nest, lane), Walk::Fours),
-        None => {
-            let space = space_of(nest);
-            let walk = walk_of(nest, &space);
-            (space, walk)
-        }
-    };
+    let space = lane.map_or_else(|| space_of(nest), |lane| space_by_fours(nest, lane));
+    let walk = walk_of(nest, &space);
     let mut names = Names::default();
     let (reads, writes) = touched(nest);
     let pointers = pointers_of(&mut names, &reads, &writes, buffers);
@@ -93,19 +87,19 @@ pub fn render_nest(nest: &Nest<BufferId>, buffers: &[Buffer], block: &str, block
     for (&b, name) in &pointers {
         lines.push(declaration(&buffers[b.index()], name, writes.contains(&b)));
     }
-    let inner = match walk {
-        Walk::Elementwise => POINT,
-        Walk::Fours => LANE,
-        Walk::Rows | Walk::Columns => REDUCED,
+    let inner = match (walk, lane) {
+        (Walk::Elementwise, None) => POINT,
+        (Walk::Elementwise, Some(_)) => LANE,
+        (Walk::Rows | Walk::Columns, _) => REDUCED,
     };
     let mut expressions = Expressions::new(nest, buffers, &pointers, space, names, inner);
     expressions.fours = lane;
     let writer = Writer { expressions, walk, block, blocks };
     let (blocks, threads) = writer.launch();
-    lines.extend(match walk {
-        Walk::Elementwise => writer.elementwise(),
-        Walk::Fours => writer.by_fours(),
-        Walk::Rows | Walk::Columns => writer.reducing(),
+    lines.extend(match (walk, lane) {
+        (Walk::Elementwise, None) => writer.elementwise(),
+        (Walk::Elementwise, Some(_)) => writer.by_fours(),
+        (Walk::Rows | Walk::Columns, _) => writer.reducing(),
     });
     NestCode { lines, blocks, threads }
 }
@@ -123,7 +117,7 @@ impl Writer<'_> {
     pub fn launch(&self) -> (usize, usize) {
         let space = &self.expressions.space;
         match self.walk {
-            Walk::Elementwise | Walk::Fours => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
+            Walk::Elementwise => (space.points(POINT).div_ceil(THREADS).min(MOST_BLOCKS), THREADS),
             Walk::Rows => {
                 let threads = space.points(REDUCED).div_ceil(POINTS_PER_THREAD).next_multiple_of(WARP);
                 (space.points(KEPT), threads.min(MOST_THREADS))
@@ -143,9 +137,7 @@ impl Writer<'_> {
         }
         let Writer { expressions, block, blocks, .. } = self;
         let mut lines = outer.lines;
-        lines.push(format!(
-            "for (unsigned i = {block} * blockDim.x + threadIdx.x; i < {points}; i += {blocks} * blockDim.x) {{"
-        ));
+        lines.push(loop_over(points, block, blocks));
         lines.extend(indented(expressions.space.declarations(POINT)));
         lines.extend(indented(inner.lines));
         lines.push("}".to_string());
@@ -177,9 +169,7 @@ impl Writer<'_> {
             }
         }
         let Writer { expressions, block, blocks, .. } = self;
-        let mut lines = vec![format!(
-            "for (unsigned i = {block} * blockDim.x + threadIdx.x; i < {points}; i += {blocks} * blockDim.x) {{"
-        )];
+        let mut lines = vec![loop_over(points, block, blocks)];
         lines.extend(indented(expressions.space.declarations(POINT)));
         lines.extend(indented(outer.lines));
         lines.push("#pragma unroll".to_string());
@@ -211,7 +201,7 @@ impl Writer<'_> {
         let mut lines = Vec::new();
         match self.walk {
             Walk::Rows if kept == 1 => {}
-            Walk::Rows | Walk::Elementwise | Walk::Fours => lines.push(format!("const unsigned k = {};", self.block)),
+            Walk::Rows | Walk::Elementwise => lines.push(format!("const unsigned k = {};", self.block)),
             Walk::Columns if self.has_idle_lanes() => {
                 lines.push(format!("const unsigned column = {} * 32 + threadIdx.x % 32;", self.block));
                 lines.push(format!("const bool active = column < {kept};"));
@@ -258,7 +248,7 @@ impl Writer<'_> {
             }
             let (first, step) = match self.walk {
                 Walk::Columns => ("threadIdx.x / 32", "blockDim.x / 32"),
-                Walk::Rows | Walk::Elementwise | Walk::Fours => ("threadIdx.x", "blockDim.x"),
+                Walk::Rows | Walk::Elementwise => ("threadIdx.x", "blockDim.x"),
             };
             let first = if begin == "0" { first.to_string() } else { format!("{begin} + {first}") };
             outer.lines.push(format!("for (unsigned r = {first}; r < {end}; r += {step}) {{"));
@@ -307,7 +297,7 @@ impl Writer<'_> {
         match self.walk {
             Walk::Columns if self.has_idle_lanes() => "active && threadIdx.x < 32",
             Walk::Columns => "threadIdx.x < 32",
-            Walk::Rows | Walk::Elementwise | Walk::Fours => "threadIdx.x == 0",
+            Walk::Rows | Walk::Elementwise => "threadIdx.x == 0",
         }
     }
 
@@ -317,6 +307,11 @@ impl Writer<'_> {
         let (reads, _) = touched(self.expressions.nest);
         stores.iter().any(|store| reads.iter().any(|b| buffers[b.index()].overlaps(&buffers[store.buffer.index()])))
     }
+}
+
+/// The head of the loop that gives a thread of an elementwise nest its points, or its fours.
+fn loop_over(points: usize, block: &str, blocks: &str) -> String {
+    format!("for (unsigned i = {block} * blockDim.x + threadIdx.x; i < {points}; i += {blocks} * blockDim.x) {{")
 }
 
 /// The type that combines the values of a reduction, and what its result may be called.

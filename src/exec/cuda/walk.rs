@@ -21,7 +21,7 @@ pub fn by_sectors<'n>(nest: &'n Nest<BufferId>, buffers: &[Buffer]) -> Cow<'n, N
     let walked = match walk_of(nest, &space_of(nest)) {
         Walk::Elementwise => in_tiles(nest, buffers),
         Walk::Columns => along_rows(nest, buffers),
-        Walk::Rows | Walk::Fours => None,
+        Walk::Rows => None,
     };
     walked.map_or(Cow::Borrowed(nest), Cow::Owned)
 }
