@@ -158,8 +158,9 @@ impl Access {
         access.normalised(to)
     }
 
-    /// What windows of a convolution read of images `[n,c,h,w]`, over `[n,c,kh,kw,oh,ow]`; padding is outside the bounds.
-    pub fn windows(&self, shape: &[usize], to: &[usize], window: &Window) -> Access {
+    /// What windows of a convolution read of images of `shape`, `[n,c,h,w]`, over `[n,c,kh,kw,oh,ow]`. Padding is outside the
+    /// last two bounds, on the row and the column of the pixel, which are there also where they always hold.
+    pub fn windows(&self, shape: &[usize], window: &Window) -> Access {
         let [stride, pad] = [window.stride, window.pad].map(|pair| pair.map(|size| size as isize));
         let mut access = self.each_map(|s, offset| {
             let strides = vec![s[0], s[1], s[2], s[3], s[2] * stride[0], s[3] * stride[1]];
@@ -170,7 +171,7 @@ impl Access {
             (strides[d + 2], strides[d + 4]) = (1, stride[d]);
             access.bounds.push(Bound { offset: -pad[d], strides, below: shape[d + 2] });
         }
-        access.normalised(to)
+        access
     }
 
     /// Under another shape of as many elements, where runs of dimensions of `shape` and of `to` with equal products
@@ -213,7 +214,7 @@ impl Access {
 
     /// Equal accesses of `shape` made equal: a dimension of size 1 has stride 0, bounds on one dimension are one range
     /// of it, bounds that always hold are dropped, and where no point is inside there is one bound that never holds.
-    fn normalised(mut self, shape: &[usize]) -> Access {
+    pub fn normalised(mut self, shape: &[usize]) -> Access {
         let rank = shape.len();
         let drop_ones = |strides: &mut [isize]| {
             strides.iter_mut().zip(shape).filter(|(_, size)| **size == 1).for_each(|(stride, _)| *stride = 0);

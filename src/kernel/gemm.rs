@@ -146,10 +146,7 @@ fn image(of: Strided, bounds: [Bound; 2], rest: Vec<isize>) -> Access {
 
 /// The input under the filter, over images, output rows and columns, tap rows and columns, and channels.
 fn patches(c: &ConvShape, x: Strided) -> Access {
-    let [stride, pad] = [c.window.stride, c.window.pad].map(|pair| pair.map(|size| size as isize));
-    let row = (-pad[0], vec![0, stride[0], 0, 1, 0, 0]);
-    let column = (-pad[1], vec![0, 0, stride[1], 0, 1, 0]);
-    image(x, pixel(c.input, row, column), vec![x.strides[0], 0, 0, 0, 0, x.strides[1]])
+    unbounded(x.offset, x.strides.to_vec()).windows(&c.input_shape(), &c.window).permuted(&[0, 4, 5, 2, 3, 1])
 }
 
 fn unbounded(offset: isize, strides: Vec<isize>) -> Access {

@@ -1,7 +1,8 @@
 //! Convolutions of images of few channels as convolutions of their windows.
 
+use super::rewrite::{added, replace};
 use super::{PassContext, Report};
-use crate::ir::{Builder, Graph, NodeId, Op, Type, Window, infer};
+use crate::ir::{Graph, NodeId, Op, Type, Window, infer};
 
 /// Channels that tensor cores take at once, at least: with fewer in a tile most of it would be empty.
 const LEAST: usize = 16;
@@ -92,10 +93,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
             added(graph, id, Op::Reshape { to: filter.to_vec() }, &[product], "taps")
         }
     };
-    let name = graph.node(id).name.clone();
-    graph.replace_uses(id, new);
-    graph.remove(id);
-    graph.rename(new, &name);
+    replace(graph, id, new);
     Some(())
 }
 
@@ -103,12 +101,4 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
 fn existing_or_added(graph: &mut Graph, operand: NodeId, op: Op, suffix: &str) -> NodeId {
     let found = graph.users(operand).into_iter().find(|&user| *graph.op(user) == op);
     found.unwrap_or_else(|| added(graph, operand, op, &[operand], suffix))
-}
-
-/// A new node named after another.
-fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> NodeId {
-    let name = format!("{}_{suffix}", graph.node(id).name);
-    let origin = graph.node(id).origin.clone();
-    let mut builder = Builder::new(graph, origin);
-    builder.named(&name, op, operands)
 }

@@ -1,7 +1,8 @@
 //! Operands of contractions in fewer bits.
 
+use super::rewrite::added;
 use super::{PassContext, Report};
-use crate::ir::{DType, Graph, NodeId, Op, Origin};
+use crate::ir::{DType, Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
 use std::collections::{HashMap, HashSet};
 
@@ -254,14 +255,4 @@ fn is_half(graph: &Graph, id: NodeId) -> bool {
 /// Whether a node converts bf16 to f32.
 fn is_widening(graph: &Graph, id: NodeId) -> bool {
     *graph.op(id) == Op::Convert { to: DType::F32 } && is_half(graph, graph.operands(id)[0])
-}
-
-/// A new node beside `id`, named after it.
-fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> NodeId {
-    let name = format!("{}_{suffix}", graph.node(id).name);
-    let origin: Origin = graph.node(id).origin.clone();
-    match graph.add(op, operands, &name, origin) {
-        Ok(new) => new,
-        Err(error) => panic!("what is rounded is ill-typed: {error}"),
-    }
 }

@@ -1,6 +1,7 @@
 //! Matrix-vector and outer products as elementwise products and their sums.
 
 use super::movement::swaps_rows_and_columns;
+use super::rewrite::replace;
 use super::{PassContext, Report};
 use crate::ir::{Builder, Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
@@ -41,7 +42,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
     let of = |rows: usize, columns: usize| [&batch[..], &[rows, columns]].concat();
     let rank = batch.len() + 2;
     let [rows, columns] = [rank - 2, rank - 1];
-    let (name, origin) = (graph.node(id).name.clone(), graph.node(id).origin.clone());
+    let origin = graph.node(id).origin.clone();
     let mut builder = Builder::new(graph, origin);
     let new = if k == 1 {
         let (a, b) = (builder.broadcast(a, &of(m, n)), builder.broadcast(b, &of(m, n)));
@@ -66,9 +67,7 @@ fn rewrite(graph: &mut Graph, id: NodeId) -> Option<()> {
         let sums = builder.sum(product, &[axis]);
         builder.reshape(sums, &of(m, n))
     };
-    graph.replace_uses(id, new);
-    graph.remove(id);
-    graph.rename(new, &name);
+    replace(graph, id, new);
     Some(())
 }
 

@@ -1,5 +1,6 @@
 //! Convolutions by Winograd's minimal filtering.
 
+use super::rewrite::replace;
 use super::{MinimalFiltering, PassContext, Report};
 use crate::ir::{Builder, Graph, NodeId, Op, Window};
 use crate::winograd::{Part, Transform};
@@ -53,9 +54,7 @@ pub fn winograd(graph: &mut Graph, context: &PassContext) -> Report {
             let product = builder.named(&format!("{name}/product"), Op::MatMul, &[input, filter]);
             builder.op(part(Part::Output), &[product])
         };
-        graph.replace_uses(id, new);
-        graph.remove(id);
-        graph.rename(new, &name);
+        replace(graph, id, new);
         changed += 1;
     }
     Report::new(changed, nodes_before, graph)

@@ -210,7 +210,7 @@ pub(super) fn core_of(graph: &Graph, id: NodeId) -> Core {
         }
         op => {
             let space = match op {
-                Op::Im2col { .. } => taps_apart(op, graph.shape(graph.operands(id)[0]), graph.shape(id)),
+                Op::Im2col { kernel, .. } => taps_apart(*kernel, graph.shape(graph.operands(id)[0]), graph.shape(id)),
                 Op::Col2im { window, .. } => residues_apart(window, graph.shape(id)),
                 _ => graph.shape(id).to_vec(),
             };

@@ -568,9 +568,9 @@ impl BodyBuilder<'_> {
                 let inner = self.push(chain, node, operand, op.clone());
                 self.padded(operand, inner, points)
             }
-            op @ Op::Im2col { .. } => {
+            op @ Op::Im2col { kernel, .. } => {
                 let operand = graph.operands(node)[0];
-                let taps = taps_apart(op, graph.shape(operand), &ty.shape);
+                let taps = taps_apart(*kernel, graph.shape(operand), &ty.shape);
                 let whole = Move {
                     op: Op::Reshape { to: ty.shape.clone() },
                     from: taps.clone(),
@@ -583,10 +583,10 @@ impl BodyBuilder<'_> {
                 let inner = self.chain(chain, Some(node), operand, step);
                 self.padded(operand, inner, points)
             }
-            op @ Op::Col2im { .. } => {
+            Op::Col2im { window, kernel, .. } => {
                 let operand = graph.operands(node)[0];
                 let mut sum = None;
-                for steps in tap_moves(op, graph.shape(operand), &ty.shape) {
+                for steps in tap_moves(window, *kernel, graph.shape(operand), &ty.shape) {
                     let mut inner = chain;
                     let mut to = ty.shape.clone();
                     for (op, from) in steps {

@@ -16,7 +16,7 @@ pub fn through(access: &Access, op: &Op, shape: &[usize], to: &[usize]) -> Optio
         Op::Slice { start, .. } => Some(access.shifted(shape, to, |d| start[d] as isize)),
         Op::Reverse { axes } => Some(access.reversed(shape, axes)),
         // With the taps as dimensions of their own.
-        Op::Im2col { window, .. } => Some(access.windows(shape, to, window)),
+        Op::Im2col { window, .. } => Some(access.windows(shape, window).normalised(to)),
         _ => None,
     }
 }

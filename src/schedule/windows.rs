@@ -5,8 +5,7 @@ use crate::ir::{Op, Shape};
 use crate::types::Window;
 
 /// The result of `Im2col` of images `from` with its taps as dimensions of their own: `[n,c,kh,kw,oh,ow]`.
-pub fn taps_apart(op: &Op, from: &[usize], to: &[usize]) -> Shape {
-    let Op::Im2col { kernel, .. } = op else { unreachable!("{} has no taps", op.name()) };
+pub fn taps_apart(kernel: [usize; 2], from: &[usize], to: &[usize]) -> Shape {
     vec![from[0], from[1], kernel[0], kernel[1], to[2], to[3]]
 }
 
@@ -19,8 +18,7 @@ pub fn residues_apart(window: &Window, images: &[usize]) -> Shape {
 
 /// How each tap of `Col2im` reads the windows `from` for the images `to`: movements, the last one first, each with the shape
 /// that it moves. Taps that lie on no pixel are left out.
-pub fn tap_moves(op: &Op, from: &[usize], to: &[usize]) -> Vec<Vec<(Op, Shape)>> {
-    let Op::Col2im { window, kernel, .. } = op else { unreachable!("{} has no taps", op.name()) };
+pub fn tap_moves(window: &Window, kernel: [usize; 2], from: &[usize], to: &[usize]) -> Vec<Vec<(Op, Shape)>> {
     let (apart, [n, c]) = (residues_apart(window, to), [to[0], to[1]]);
     let taps = (0..kernel[0]).flat_map(|down| (0..kernel[1]).map(move |across| [down, across]));
     let moves = taps.filter_map(|tap| {

@@ -157,7 +157,7 @@ fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
         Op::Conv2dInputGrad { window, size } => {
             write!(out, " stride={} pad={} size={}", List(&window.stride), List(&window.pad), List(size))
         }
-        Op::Im2col { window, kernel } => {
+        Op::Im2col { window, kernel } | Op::Conv2dFilterGrad { window, kernel } => {
             write!(out, " stride={} pad={} kernel={}", List(&window.stride), List(&window.pad), List(kernel))
         }
         Op::Col2im { window, kernel, size } => {
@@ -169,9 +169,6 @@ fn write_attributes(out: &mut dyn Write, op: &Op) -> fmt::Result {
             write!(out, " input={} kernel={}", List(&of(|a| a.input)), List(&of(|a| a.kernel)))?;
             write!(out, " stride={} pad={}", List(&of(|a| a.stride)), List(&of(|a| a.pad)))?;
             write!(out, " output={} tile={}", List(&of(|a| a.output)), List(&of(|a| a.tile)))
-        }
-        Op::Conv2dFilterGrad { window, kernel } => {
-            write!(out, " stride={} pad={} kernel={}", List(&window.stride), List(&window.pad), List(kernel))
         }
     }
 }

@@ -45,14 +45,15 @@ pub fn draws() -> Vec<Case> {
 }
 
 /// A draw of 0 or 1 for each element, of which three in four are 1, divided by that probability.
-fn mask(f: &mut Fixture, stream: &str, shape: &[usize], [seed, step]: [NodeId; 2]) -> NodeId {
+pub fn mask(f: &mut Fixture, stream: &str, shape: &[usize], [seed, step]: [NodeId; 2]) -> NodeId {
     let distribution = Distribution::Bernoulli(Real(0.75));
     let op = Op::Random { distribution, stream: stream.into(), shape: shape.to_vec() };
     let draw = f.op(op, &[seed, step]);
     f.builder().scale(draw, 1.0 / 0.75)
 }
 
-fn keys(f: &mut Fixture) -> [NodeId; 2] {
+/// What keys draws: a seed and a step.
+pub fn keys(f: &mut Fixture) -> [NodeId; 2] {
     let seed = f.input_of("seed", DType::U32, Value::u32([2], vec![0x1234_5678, 9]));
     let step = f.state_of("step", DType::U32, Value::u32([], vec![3]));
     [seed, step]

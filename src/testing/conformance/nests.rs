@@ -1,8 +1,9 @@
 //! Loop nests: elementwise, over rows, over columns, in several sweeps; several tensors in one kernel; odd sizes.
 
 use super::case::{Agreement, Case};
+use super::draws::{keys, mask};
 use super::fixture::{Fixture, noise};
-use crate::ir::{Data, Distribution, NodeId, Op, Real, ReduceKind, Value};
+use crate::ir::{Data, NodeId, Op, ReduceKind, Value};
 use crate::scalar::ScalarOp;
 use crate::tensor::{DType, Type};
 
@@ -74,11 +75,8 @@ fn many_points() -> Case {
     let mut f = Fixture::new();
     let (x, row, turned) = (f.input("x", &shape), f.input("row", &[1, 1, 72]), f.input("turned", &[64, 72, 64]));
     let (small, shifted) = (f.input("small", &[61, 64, 72]), f.input("shifted", &[64, 64, 73]));
-    let seed = f.input_of("seed", DType::U32, Value::u32([2], vec![5, 9]));
-    let step = f.state_of("step", DType::U32, Value::u32([], vec![3]));
-    let op =
-        Op::Random { distribution: Distribution::Bernoulli(Real(0.5)), stream: "mask".into(), shape: shape.to_vec() };
-    let draw = f.op(op, &[seed, step]);
+    let keys = keys(&mut f);
+    let draw = mask(&mut f, "mask", &shape, keys);
     let narrow = f.state("narrow", &shape);
     let mut b = f.builder();
     let row = b.broadcast(row, &shape);
