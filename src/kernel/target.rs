@@ -81,6 +81,18 @@ impl Architecture {
         self == Architecture(90)
     }
 
+    /// The most bytes of shared memory that a block of threads may have (CUDA C++ Programming Guide, "Technical
+    /// Specifications per Compute Capability"). Of what is not in that table, the least of those that are.
+    pub fn shared_bytes(self) -> usize {
+        let kibibytes = match self.0 {
+            0..80 => 64,
+            80 | 87 => 163,
+            90..120 => 227,
+            _ => 99,
+        };
+        kibibytes * 1024
+    }
+
     /// Whether it runs kernels that were made for another.
     pub fn runs(self, other: Architecture) -> bool {
         other == self || (other < self && !other.has_warpgroups())

@@ -11,6 +11,10 @@ use crate::scalar::{Lane, ScalarOp};
 use crate::tensor::{DType, Shape};
 use crate::types::{Real, ReduceKind};
 
+/// The most numbers that each of 128 threads reduces with others in shared memory: pieces of operands take up to 96 KiB of it,
+/// and blocks of most GPUs have 99.
+const MOST_NUMBERS: usize = 6;
+
 /// Which of a tile's results there is a partial result for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
@@ -119,6 +123,9 @@ impl<B: Clone> TileReduction<B> {
         if is_of_lines && values.len() > 1 {
             return None;
         }
+        if values.len() + usize::from(deviated.is_some()) > MOST_NUMBERS {
+            return None;
+        }
         Some(TileReduction {
             values,
             deviated,
@@ -137,7 +144,18 @@ impl<B: Clone> TileReduction<B> {
 
     /// How many there are of all.
     pub fn floats(&self) -> usize {
-        (self.values.len() + usize::from(self.deviated.is_some())).saturating_mul(self.partials())
+        self.numbers().saturating_mul(self.partials())
+    }
+
+    /// How many numbers are reduced.
+    fn numbers(&self) -> usize {
+        self.values.len() + usize::from(self.deviated.is_some())
+    }
+
+    /// At most so many bytes of shared memory a block takes to reduce what its threads have, besides its tile.
+    pub fn shared_bytes(&self, blocks: &ThreadBlocks) -> usize {
+        let [down, across] = blocks.warps;
+        self.numbers() * 32 * down * across * size_of::<f32>()
     }
 }
 
@@ -196,6 +214,7 @@ mod tests {
     use super::*;
     use crate::kernel::body::{EpilogueReduction, Operand};
     use crate::kernel::contraction::{ContractionKind, ConvShape};
+    use crate::kernel::tiling::shared_bytes;
     use crate::types::Window;
 
     const BLOCKS: ThreadBlocks = ThreadBlocks {
@@ -264,6 +283,29 @@ mod tests {
         assert!(with(&[sum], rows).is_some());
         assert_eq!(with(&[sum, max], rows), None);
         assert_eq!(with(&[deviations], rows), None);
+    }
+
+    /// A GPU refuses to launch blocks with more shared memory than it has.
+    #[test]
+    fn what_is_reduced_has_place_beside_the_operands() {
+        let kind = ContractionKind::MatMul { batch: 1, m: 256, n: 128, k: 64 };
+        let with = |values: usize| {
+            let mut c = reduced(kind, [&[0, 1, 2]; 2], &[false, true, false]);
+            let EpilogueReduction { kind, result } = c.reductions[0].clone();
+            let value = |number| {
+                let constant = Expr::Constant { value: Real(number as f64), dtype: DType::F32 };
+                c.exprs.push(constant)
+            };
+            let values: Vec<ExprId> = (0..values).map(value).collect();
+            let store = |value| EpilogueReduction { kind, result: Store { value, ..result.clone() } };
+            c.reductions = values.into_iter().map(store).collect();
+            let blocks = ThreadBlocks { tile: Tile { rows: 128, columns: 128, depth: 32 }, ..BLOCKS };
+            let bytes = |reduction: TileReduction<_>| shared_bytes(&blocks) + reduction.shared_bytes(&blocks);
+            TileReduction::of(&c, &blocks).map(bytes)
+        };
+        assert!(with(1).is_some());
+        assert_eq!(with(6), Some(99 * 1024));
+        assert_eq!(with(7), None);
     }
 
     /// Rows of two calls are in different tiles where each call's are whole tiles, and else not tiled by call at all.

@@ -5,7 +5,8 @@
         [--brief more.cu=sm_80 ...] [--figures FILE] [--cubin-dir DIR] [--jobs N]
 
 Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
-functions of the prelude), or where a kernel has local memory: for registers that are spilled, or for arrays. --figures
+functions of the prelude), where a kernel has local memory (for registers that are spilled, or for arrays), or more shared
+memory than a GPU that it is for. --figures
 compares registers, shared memory and tensor-core instructions of every kernel of a `train_step` that has any of the last
 with a file, and of the texts after --brief a line each; the file's head says which texts and architectures it covers.
 UPDATE_FIGURES=1 writes the file instead.
@@ -122,6 +123,18 @@ def tensor_instructions(cubin: bytes, opcode: int) -> dict[str, int]:
     return found
 
 
+def shared_limit(arch: str) -> int:
+    """Bytes of shared memory that a block may have on every GPU of an architecture (CUDA C++ Programming Guide, technical
+    specifications): what is for sm_80 runs on sm_86 and sm_89 too."""
+    return {"sm_75": 64, "sm_90a": 227, "sm_100": 227}.get(arch, 99) << 10
+
+
+def asked_for(launch: str) -> int:
+    """Bytes of shared memory that a launch asks for, besides what is part of the function."""
+    asked = re.search(r"(\d+) bytes of shared memory", launch)
+    return int(asked[1]) if asked else 0
+
+
 def launches_of(source: str) -> dict[str, str]:
     """How each kernel is launched, from the comment over it."""
     pattern = r"^// launch: (.*)\nextern \"C\" __global__ void (?:\w+\(\d+\) )?(\w+)"
@@ -159,6 +172,10 @@ def compile_one(path: pathlib.Path, arch: str, is_brief: bool, cubins: pathlib.P
     keeping = [name for name, kernel in kernels.items() if kernel.local]
     if keeping:
         return False, f"{subject}: arrays are kept in local memory by {', '.join(keeping)}", []
+    limit = shared_limit(arch)
+    large = [name for name, kernel in kernels.items() if kernel.static_shared + asked_for(launches[name]) > limit]
+    if large:
+        return False, f"{subject}: more than {limit} bytes of shared memory in {', '.join(large)}", []
     if cubins:
         cubins.mkdir(parents=True, exist_ok=True)
         (cubins / f"{path.stem}.{arch}.cubin").write_bytes(cubin)
