@@ -1,4 +1,4 @@
-// Matrix products by `wgmma`, the tensor cores of sm_90a: one tile of results for each block of one or two warpgroups, each of
+// Matrix products by `wgmma`, the tensor cores of sm_90a: one tile of results for each block of up to four warpgroups, each of
 // 128 threads that multiply together.
 //
 // As in tensor.cuh, pieces of both operands are copied to shared memory while earlier ones are multiplied, and taps on padding
@@ -41,12 +41,18 @@ static __device__ __forceinline__ void await_products() {
     REGISTERS_32 ", " \
     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
     "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_128 \
+    REGISTERS_64 ", " \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
+    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define SUMS_8(i) \
     "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3]), "+f"(sums[i + 4]), "+f"(sums[i + 5]), \
         "+f"(sums[i + 6]), "+f"(sums[i + 7])
 #define SUMS_32(i) SUMS_8(i), SUMS_8(i + 8), SUMS_8(i + 16), SUMS_8(i + 24)
 
-// sums += a * b for a of 64 rows and b of 64 or 128 columns, each 32 bytes deep, in shared memory; `Lines::part_at` says where.
+// sums += a * b for a of 64 rows and b of 64, 128 or 256 columns, each 32 bytes deep, in shared memory; `Lines::part_at` says where.
 // Thread 32w + 4g + t has of the sums (16w + g, 8j + 2t), (16w + g, 8j + 2t + 1), and the same two of row 16w + g + 8, from 4j on.
 template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
 static __device__ __forceinline__ void multiply_lines(float (&sums)[32], unsigned long long a, unsigned long long b, float) {
@@ -59,6 +65,13 @@ template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
 static __device__ __forceinline__ void multiply_lines(float (&sums)[64], unsigned long long a, unsigned long long b, float) {
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 {" REGISTERS_64 "}, %64, %65, 1, 1, 1;"
                  : SUMS_32(0), SUMS_32(32)
+                 : "l"(a), "l"(b));
+}
+
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[128], unsigned long long a, unsigned long long b, float) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k8.f32.tf32.tf32 {" REGISTERS_128 "}, %128, %129, 1, 1, 1;"
+                 : SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)
                  : "l"(a), "l"(b));
 }
 
@@ -76,6 +89,14 @@ static __device__ __forceinline__ void multiply_lines(float (&sums)[64], unsigne
                                                       unsigned short) {
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" REGISTERS_64 "}, %64, %65, 1, 1, 1, %66, %67;"
                  : SUMS_32(0), SUMS_32(32)
+                 : "l"(a), "l"(b), "n"(A_ALONG_DEPTH ? 0 : 1), "n"(B_ALONG_DEPTH ? 0 : 1));
+}
+
+template <bool A_ALONG_DEPTH, bool B_ALONG_DEPTH>
+static __device__ __forceinline__ void multiply_lines(float (&sums)[128], unsigned long long a, unsigned long long b,
+                                                      unsigned short) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" REGISTERS_128 "}, %128, %129, 1, 1, 1, %130, %131;"
+                 : SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)
                  : "l"(a), "l"(b), "n"(A_ALONG_DEPTH ? 0 : 1), "n"(B_ALONG_DEPTH ? 0 : 1));
 }
 #endif

@@ -226,6 +226,18 @@ impl Algorithm {
         }
     }
 
+    /// How many pieces of operands are in shared memory at a time, where that is not as usual.
+    fn unusual_stages(&self) -> Option<usize> {
+        let Algorithm::ThreadBlocks(blocks) = self else { return None };
+        let Tile { rows, columns, .. } = blocks.tile;
+        let is_usual = match blocks.math {
+            Math::Fma => true,
+            _ if warpgroup::is_choice(blocks) => blocks.stages == warpgroup::usual_stages(rows, columns),
+            _ => blocks.stages == tiling::usual_stages(rows, columns),
+        };
+        (!is_usual).then_some(blocks.stages)
+    }
+
     /// Whether it is one of a target's.
     pub fn suits(&self, target: Target) -> bool {
         match (self, target) {
@@ -518,6 +530,9 @@ impl fmt::Display for Algorithm {
         f.write_str(self.name())?;
         if let Some(Tile { rows, columns, depth }) = self.tile() {
             write!(f, ", tile {rows}x{columns}x{depth}")?;
+        }
+        if let Some(stages) = self.unusual_stages() {
+            write!(f, ", {stages} stages")?;
         }
         match self.splits() {
             1 => Ok(()),

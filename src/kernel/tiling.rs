@@ -24,6 +24,8 @@ const RUN: isize = 4;
 const PIECE: usize = 128;
 /// Rows and columns of the tiles that there are kernels for.
 pub const TILES: [(usize, usize); 3] = [(128, 128), (128, 64), (64, 64)];
+/// Most pieces of operands that are in shared memory at a time.
+pub const MOST_STAGES: usize = 4;
 /// The warps that share a tile's rows and columns.
 pub const WARPS: [usize; 2] = [2, 2];
 
@@ -97,7 +99,13 @@ pub fn is_kernel(blocks: &ThreadBlocks) -> bool {
     // Sums of split operands take twice the registers.
     let fits = blocks.math != Math::Tf32x3 || rows * columns < 128 * 128;
     let is_tile = TILES.contains(&(rows, columns)) && depth == step(blocks.math);
-    is_tile && fits && blocks.warps == WARPS && (2..=4).contains(&blocks.stages)
+    is_tile && fits && blocks.warps == WARPS && (2..=MOST_STAGES).contains(&blocks.stages)
+}
+
+/// How many pieces of operands are in shared memory at a time, where nobody wants another number: as many as two blocks of a
+/// multiprocessor have place for.
+pub fn usual_stages(rows: usize, columns: usize) -> usize {
+    if rows * columns <= 64 * 64 { MOST_STAGES } else { 3 }
 }
 
 /// Bytes of shared memory that a tile takes: pieces of both operands for each stage, and afterwards the sums.

@@ -5,15 +5,24 @@
 
 use super::access::Access;
 use super::choice::{Math, ThreadBlocks, Tile};
-use super::tiling::{TILES, Tiling};
+use super::tiling::{MOST_STAGES, Tiling};
 use crate::tensor::DType;
 
 /// Rows of a warpgroup.
 pub const ROWS: usize = 64;
+/// Rows and columns of the tiles that there are kernels for. Of the larger ones a multiprocessor has place for one block only,
+/// but each byte of their operands is multiplied more often.
+pub const TILES: [(usize, usize); 6] = [(128, 128), (128, 64), (64, 64), (256, 64), (128, 256), (256, 128)];
 /// Bytes of a line of an operand in shared memory.
 const LINE: usize = 128;
 /// Bytes that are copied at a time.
 const RUN: usize = 16;
+
+/// How many pieces of operands are in shared memory at a time, where nobody wants another number: two blocks of a multiprocessor
+/// have place for them, or one with a large tile.
+pub fn usual_stages(rows: usize, columns: usize) -> usize {
+    if rows + columns == 256 { 3 } else { MOST_STAGES }
+}
 
 /// A choice of warpgroups: each of their warps has 16 rows of the tile and all its columns.
 pub fn blocks(math: Math, (rows, columns): (usize, usize), stages: usize, splits: usize) -> ThreadBlocks {
@@ -42,7 +51,7 @@ pub fn element(math: Math) -> Option<DType> {
 /// Whether there is a kernel of warpgroups for a choice.
 pub fn is_kernel(choice: &ThreadBlocks) -> bool {
     let ThreadBlocks { math, tile: Tile { rows, columns, .. }, stages, splits, .. } = *choice;
-    let is_tile = TILES.contains(&(rows, columns)) && (2..=4).contains(&stages);
+    let is_tile = TILES.contains(&(rows, columns)) && (2..=MOST_STAGES).contains(&stages);
     is_tile && element(math).is_some() && *choice == blocks(math, (rows, columns), stages, splits)
 }
 

@@ -16,7 +16,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{Buffer, BufferRole, Storage};
 use crate::kernel::target::{Architecture, MULTIPROCESSORS, Precision, Strategy, Target};
 use crate::kernel::tile_reduction::TileReduction;
-use crate::kernel::tiling::{self, TILES, Tiling, WARPS, tilings};
+use crate::kernel::tiling::{self, MOST_STAGES, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
 use crate::scalar::ScalarOp;
 use crate::tensor::DType;
@@ -327,17 +327,13 @@ fn on_tensor_cores(
 
 /// The tiles and numbers of parts that products can be computed with by tensor cores.
 fn tensor_choices(products: &[Tiling], math: Math, by_warpgroups: bool) -> impl Iterator<Item = ThreadBlocks> {
-    let by_warpgroups_if = move |(rows, columns), splits| {
-        // As many as by warps: two blocks of 96 KiB each.
-        let stages = if rows * columns < 128 * 128 { 4 } else { 3 };
-        by_warpgroups.then(|| warpgroup::blocks(math, (rows, columns), stages, splits))
-    };
-    let with_parts = TILES.into_iter().flat_map(|tile| PARTS.map(move |parts| (tile, parts)));
-    let choices = with_parts.flat_map(move |(tile, parts)| {
-        let own = by_warps(math, tile, parts);
-        tiling::is_kernel(&own).then_some(own).into_iter().chain(by_warpgroups_if(tile, parts))
-    });
-    choices.filter(|blocks| {
+    let in_parts =
+        |tiles: &'static [(usize, usize)]| tiles.iter().flat_map(|&tile| PARTS.map(move |parts| (tile, parts)));
+    let by_warps = in_parts(&TILES).map(move |(tile, parts)| by_warps(math, tile, parts)).filter(tiling::is_kernel);
+    let warpgroup_tiles: &[_] = if by_warpgroups { &warpgroup::TILES } else { &[] };
+    let of_warpgroup =
+        move |(tile, parts)| warpgroup::blocks(math, tile, warpgroup::usual_stages(tile.0, tile.1), parts);
+    by_warps.chain(in_parts(warpgroup_tiles).map(of_warpgroup)).filter(|blocks| {
         let pieces = products.iter().map(|product| product.mean_steps(blocks.tile.depth)).min().unwrap_or(0);
         blocks.splits == 1 || pieces / blocks.splits >= LEAST_PIECES
     })
@@ -345,9 +341,7 @@ fn tensor_choices(products: &[Tiling], math: Math, by_warpgroups: bool) -> impl 
 
 fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> ThreadBlocks {
     let tile = Tile { rows, columns, depth: tiling::step(math) };
-    // As many as two blocks of a multiprocessor have place for.
-    let stages = if rows * columns <= 64 * 64 { 4 } else { 3 };
-    ThreadBlocks { math, tile, warps: WARPS, stages, splits }
+    ThreadBlocks { math, tile, warps: WARPS, stages: tiling::usual_stages(rows, columns), splits }
 }
 
 /// At most `count` ways to compute a kernel of a schedule: the one that it has first, and then by what the models expect of
@@ -376,7 +370,16 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
                     all.sort_by_cached_key(|blocks| {
                         cycles(&products, blocks, has_statistics_apart(contraction, blocks))
                     });
-                    all.into_iter().map(Algorithm::ThreadBlocks).collect()
+                    // The model knows nothing of how many blocks a multiprocessor has place for: after the next best of other
+                    // tiles, the present one with fewer and with more pieces in shared memory.
+                    let next = all.iter().filter(|other| **other != blocks).take(2).copied().collect::<Vec<_>>();
+                    let staged = (2..=MOST_STAGES).map(|stages| ThreadBlocks { stages, ..blocks });
+                    let in_order = next.into_iter().chain(staged).chain(all);
+                    let has_place = |blocks: &ThreadBlocks| {
+                        let reduction = TileReduction::of(contraction, blocks).map_or(0, |r| r.shared_bytes(blocks));
+                        tiling::shared_bytes(blocks) + reduction <= architecture.shared_bytes()
+                    };
+                    in_order.filter(has_place).map(Algorithm::ThreadBlocks).collect()
                 }
                 None => {
                     let near = [blocks.splits / 2, blocks.splits * 2, 1, blocks.splits / 4, blocks.splits * 4];
@@ -475,6 +478,7 @@ pub(super) fn workspace(kernel: &Kernel) -> impl Iterator<Item = BufferId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::{Options, compile};
     use crate::kernel::access::Access;
     use crate::kernel::body::Nest;
     use crate::kernel::contraction::ConvShape;
@@ -570,12 +574,38 @@ mod tests {
             let (by_warps, cycles_of_warps) = choice(256, [256, 128], math, false);
             let (chosen, cycles) = choice(256, [256, 128], math, true);
             assert!(!warpgroup::is_choice(&by_warps) && warpgroup::is_kernel(&chosen), "{chosen:?}");
-            assert_eq!((chosen.tile.rows, chosen.tile.columns), (128, 128));
+            assert!(chosen.tile.rows * chosen.tile.columns >= 128 * 128, "{chosen:?}");
             assert!(cycles < cycles_of_warps, "{cycles} and {cycles_of_warps}");
         }
         // A batch of 36 fills one warpgroup, and one half of two.
         let (small, _) = choice(36, [256, 64], Math::Tf32, true);
         assert!(warpgroup::is_kernel(&small), "{small:?}");
         assert_eq!((small.tile.rows, small.tile.columns), (64, 64));
+    }
+
+    /// What is tried on a GPU can be launched there, and differs in how many pieces are in shared memory too.
+    #[test]
+    fn candidates_have_place_in_shared_memory() {
+        let text = crate::declare::builtin::text("dcgan").unwrap();
+        for (architecture, most) in [(86, 3), (90, 4)] {
+            let architecture = Architecture(architecture);
+            let (target, precision) = (Target::Cuda(architecture), Precision::Tf32);
+            let options = Options { target, precision, ..Options::default() };
+            let plan = compile("dcgan", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+            let entry = plan.entry("train_step").unwrap();
+            let mut stages = HashSet::new();
+            for kernel in &entry.schedule.kernels {
+                for candidate in candidates(kernel, target, 16) {
+                    let Algorithm::ThreadBlocks(blocks) = candidate else { continue };
+                    if blocks.math == Math::Fma {
+                        continue;
+                    }
+                    assert!(tiling::shared_bytes(&blocks) <= architecture.shared_bytes(), "{blocks:?}");
+                    let is_large = blocks.tile.rows * blocks.tile.columns == 128 * 128;
+                    stages.extend(is_large.then_some(blocks.stages));
+                }
+            }
+            assert_eq!(stages, (2..=most).collect(), "{architecture}");
+        }
     }
 }

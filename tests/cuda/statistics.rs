@@ -7,6 +7,7 @@ use gcc_gan::ir::{Data, Graph};
 use gcc_gan::kernel::body::{Body, Kernel, KernelKind, ReduceKind};
 use gcc_gan::kernel::choice::{Algorithm, ThreadBlocks, Tile};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::kernel::tiling::TILES;
 use gcc_gan::kernel::warpgroup;
 use gcc_gan::passes::{DEVICE, PassContext};
 use gcc_gan::schedule::select::Tuned;
@@ -160,8 +161,8 @@ fn sums_of_gradients_are_taken_where_gradients_are_made() {
 fn all_tiles_reduce_alike() {
     let mut cases = Vec::new();
     let hopper = Strategy::new(Fusion::On, Target::Cuda(Architecture(90)), Precision::Bf16);
-    for tile in [(64, 64), (128, 64), (128, 128)] {
-        for is_of_warpgroups in [false, true] {
+    for tile in warpgroup::TILES {
+        for is_of_warpgroups in [false, true].into_iter().skip(usize::from(!TILES.contains(&tile))) {
             for graph in [normalised(2, 128, "conv2d"), gradient(128)] {
                 // Numbers of a few bits, so that nothing is rounded before it is multiplied.
                 let graph = parse(&graph.to_string().replace("tanh", "abs")).unwrap();

@@ -328,6 +328,9 @@ fn warpgroups_multiply_what_warps_do() {
         (36, 68, 300, (128, 64), 3, 3),
         (132, 140, 68, (128, 128), 2, 1),
         (20, 16, 132, (128, 128), 4, 1),
+        (260, 52, 36, (256, 64), 2, 2),
+        (140, 260, 68, (128, 256), 4, 1),
+        (228, 100, 132, (256, 128), 3, 1),
     ] {
         let kind = ContractionKind::MatMul { batch: 1, m, n, k };
         let orders = [[PLAIN, turned, PLAIN], [PLAIN, turned, turned]];
