@@ -1,4 +1,4 @@
-//! Draws of 0 or 1 as bits: what is one draw's own beside the functions of `kernels/prelude.cuh`.
+//! Draws of 0 or 1 as bits: what is one draw's own beside the functions of `kernels/philox.cuh`.
 
 use super::expr::{Expressions, literal};
 use super::index::{POINT, Points};

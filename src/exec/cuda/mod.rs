@@ -4,7 +4,8 @@
 //! arena is a constant of the text, and whatever changes from step to step is read from buffers, so a graph of launches
 //! that is built once replays right. The sums of a kernel are trees of one shape: a run gives the same bits each time.
 //!
-//! Loop nests are written whole (`nest`), long sums of few results in two launches (`parts`). Matrix products call a
+//! Loop nests are written whole (`nest`), with the draws of `kernels/philox.cuh` and the sums of `kernels/reduce.cuh`; long
+//! sums of few results in two launches (`parts`). Matrix products call a
 //! function of `kernels/gemm.cuh` (`contraction`), or by tensor cores one of `kernels/tensor.cuh` or
 //! `kernels/wgmma.cuh` (`tensor`), with what is theirs alone: sizes, operands and epilogue.
 //!
@@ -52,14 +53,14 @@ pub use resources::Resources;
 pub use sass::{DisassemblerMissing, disassemble};
 use walk::by_sectors;
 
-/// What every kernel's text relies on: the wait that it begins with, random draws and block-wide reductions.
-pub const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
-/// What the text of contractions relies on.
-pub const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
-/// What that of contractions by tensor cores relies on.
-pub const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
-/// What that of contractions by warpgroups relies on besides.
-pub const WGMMA: &str = include_str!("../../../kernels/wgmma.cuh");
+/// What the text of kernels relies on. Of all: the wait that they begin with, and numbers of fewer bits.
+const PRELUDE: &str = include_str!("../../../kernels/prelude.cuh");
+const PHILOX: &str = include_str!("../../../kernels/philox.cuh");
+const REDUCE: &str = include_str!("../../../kernels/reduce.cuh");
+/// Of contractions: one by one, by tensor cores, and by warpgroups, which rely on what is before them.
+const GEMM: &str = include_str!("../../../kernels/gemm.cuh");
+const TENSOR: &str = include_str!("../../../kernels/tensor.cuh");
+const WGMMA: &str = include_str!("../../../kernels/wgmma.cuh");
 
 /// One launch of a function `void name(unsigned char* arena)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub struct KernelText {
 
 /// The text that the kernels of every schedule rely on.
 pub fn prelude() -> String {
-    format!("{PRELUDE}\n{GEMM}\n{TENSOR}\n{WGMMA}")
+    [PRELUDE, PHILOX, REDUCE, GEMM, TENSOR, WGMMA].join("\n")
 }
 
 /// Renders a kernel. `buffers` are those of its schedule.
