@@ -13,6 +13,7 @@ use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
 use gcc_gan::exec::{Device, Examples, ExecError, Executor, Watched, watched};
 use gcc_gan::ir::Module;
+use gcc_gan::kernel::cost::Multiplied;
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::Plan;
 use gcc_gan::replay::Replay;
@@ -460,7 +461,14 @@ fn what_is_no_series_is_refused() {
 #[test]
 fn ceilings_are_positive_numbers() {
     let Some(device) = gpu() else { return };
-    let machine = device.ceilings(true).unwrap().machine;
+    let machine = device.ceilings(&[Multiplied::Tf32x3, Multiplied::Bf16].into()).unwrap().machine;
     let figures = [machine.flops_per_second, machine.bytes_per_second, machine.launch_seconds];
-    assert!(figures.iter().all(|figure| figure.is_finite() && *figure > 0.0), "{machine:?}");
+    let by_tensor_cores = [machine.tf32_flops_per_second, machine.bf16_flops_per_second];
+    let all = figures.into_iter().chain(machine.caches.last_level).chain(by_tensor_cores.into_iter().flatten());
+    assert!(all.clone().all(|figure| figure.is_finite() && figure > 0.0), "{machine:?}");
+    let count = if device.info().architecture.has_tensor_cores() { 6 } else { 4 };
+    assert_eq!(all.count(), count, "{machine:?}");
+    // What nobody multiplies takes no time.
+    let machine = device.ceilings(&[Multiplied::F32].into()).unwrap().machine;
+    assert_eq!((machine.tf32_flops_per_second, machine.bf16_flops_per_second), (None, None));
 }

@@ -40,6 +40,7 @@ struct Gpu {
     architecture: String,
     memory_bytes: usize,
     multiprocessors: usize,
+    cache_bytes: usize,
     driver: String,
 }
 
@@ -55,6 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             architecture: gpu.architecture.to_string(),
             memory_bytes: gpu.memory,
             multiprocessors: gpu.multiprocessors,
+            cache_bytes: gpu.cache,
             driver: format!("{}.{}", gpu.driver.0, gpu.driver.1),
         })
         .collect();

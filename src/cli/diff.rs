@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 /// Show what differs between two programs, or a plan and a program
 ///
-/// State, and for each entry its nodes after all passes, kernels, memory and time at the ceilings of a nominal machine.
+/// State, and for each entry its nodes after all passes, kernels, memory and time at the ceilings of an assumed machine (two
+/// CPU cores, or an H100 for a GPU's plan).
 /// Exit status 0: nothing differs. 1: something does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 ///
 /// Of one node: the line it was declared at, the passes that touched it, the kernel it ended in and the buffer that
 /// holds it. A part of a name is enough where no other node has it. `gcc-gan compile --emit text` lists all names.
-/// Without a node: which kernels could be one but are not, why, and what that would save on an assumed machine; and what
-/// must be in memory together at the peak.
+/// Without a node: which kernels could be one but are not, why, and what that would save on an assumed machine (two CPU
+/// cores, or an H100); and what must be in memory together at the peak.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let observed = observed(&args.program)?;
     let entry = entry_of(&observed.plan, args.entry.as_deref())?;
     let text = match (&args.node, &args.other) {
-        (None, _) => explain_entry(&observed, &entry.name, &Machine::NOMINAL)?,
+        (None, _) => explain_entry(&observed, &entry.name, &Machine::nominal(observed.plan.source.target))?,
         (Some(node), None) => explain(&observed, &entry.name, node)?,
         (Some(node), Some(other)) => explain_pair(&observed, &entry.name, node, other)?,
     };

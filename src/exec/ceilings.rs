@@ -18,11 +18,16 @@ pub struct Ceilings {
 /// What says whether a measurement would give the same again. All parts are of 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// How far the third best round is below the best: of arithmetic, of that on bf16, of memory, of launches.
+    /// How far the third best round is below the best: of arithmetic, of that on tf32 and on bf16, of memory, of the cache
+    /// that cores share where that is a GPU's, of launches.
     pub arithmetic: f64,
+    #[serde(default)]
+    pub tf32: f64,
     #[serde(default)]
     pub bf16: f64,
     pub memory: f64,
+    #[serde(default)]
+    pub cache: f64,
     pub launch: f64,
     /// The part of the arithmetic test in which there was work to do and the device did another program's; 0 where nobody
     /// tells.
@@ -36,7 +41,7 @@ impl Spread {
         if self.waiting > MOST_WAITING {
             return Some(format!("other programs took {} of the time", percent(self.waiting)));
         }
-        let worst = self.arithmetic.max(self.bf16).max(self.memory);
+        let worst = [self.tf32, self.bf16, self.memory, self.cache].into_iter().fold(self.arithmetic, f64::max);
         (worst > MOST_SPREAD).then(|| format!("the best rounds differ by {}", percent(worst)))
     }
 }

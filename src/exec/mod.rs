@@ -8,10 +8,12 @@ pub mod cpu;
 pub mod cuda;
 
 use crate::kernel::body::BufferId;
+use crate::kernel::cost::Multiplied;
 use crate::plan::{DType, EntryPlan, Plan, StateRole, Type};
 use crate::tensor::Tensor;
 pub use crate::tensor::{TensorMut, TensorRef};
 pub use ceilings::{Ceilings, Spread};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,12 +149,12 @@ pub trait Device: Send + Sync {
     /// When the plan does not pass its verification, the device can't run it, or its memory is too small.
     fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError>;
 
-    /// Measures the device's peak speeds, in a few seconds; `with_bf16` also that of matrix products of bf16, where the
+    /// Measures the device's peak speeds, in a few seconds: of arithmetic in f32, and of what else is multiplied, where the
     /// device has a way to measure it.
     ///
     /// # Errors
     /// When there is no memory for the measurement, or the device is lost.
-    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError>;
+    fn ceilings(&self, multiplied: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError>;
 }
 
 /// When one kernel of a run was at work, by the device's own clock.

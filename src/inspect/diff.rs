@@ -63,8 +63,11 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
     row("bytes moved", moved(s), moved(t), &|x| bytes(x as usize));
     row("arena", s.arena_bytes as f64, t.arena_bytes as f64, &|x| bytes(x as usize));
     row("lower bound", s.lower_bound as f64, t.lower_bound as f64, &|x| bytes(x as usize));
-    let at_ceiling = |s: &Schedule| sum(s, &|k| Machine::NOMINAL.kernel_seconds(k, &s.buffers));
-    row("time at the ceiling", at_ceiling(s), at_ceiling(t), &|x| format!("{:.3} ms", x * 1e3));
+    let at_ceiling = |o: &Observed, s: &Schedule| {
+        let machine = Machine::nominal(o.plan.source.target);
+        sum(s, &|k| machine.kernel_seconds(k, &s.buffers))
+    };
+    row("time at the ceiling", at_ceiling(a, s), at_ceiling(b, t), &|x| format!("{:.3} ms", x * 1e3));
     text.push_str(&table.render("  "));
     if let (Some(g), Some(h)) = &graphs {
         listed(&mut text, "nodes", &lines(g), &lines(h), most);

@@ -142,8 +142,7 @@ pub fn measure(
     };
     let (init, entry_index) = (index(INIT)?, index(entry)?);
     let Schedule { kernels, buffers, .. } = &plan.entries[entry_index].schedule;
-    let has_bf16 = kernels.iter().any(|kernel| multiplied(kernel, buffers) == Multiplied::Bf16);
-    let Ceilings { machine, spread } = device.ceilings(has_bf16)?;
+    let Ceilings { machine, spread } = device.ceilings(&kernels.iter().map(|k| multiplied(k, buffers)).collect())?;
     let mut executor = device.load(plan.clone())?;
     let first = inputs(&plan.entries[init], seed);
     executor.run(init, &views(&first))?;
@@ -352,8 +351,10 @@ impl Profile {
                 ("flops", flops(kernel).into()),
                 ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
             ]);
-            if multiplied(kernel, &schedule.buffers) == Multiplied::Bf16 {
-                args.insert(MULTIPLIED.into(), "bf16".into());
+            let multiplied = multiplied(kernel, &schedule.buffers);
+            if multiplied != Multiplied::F32 {
+                let name = serde_json::to_value(multiplied).map_err(|error| ProfileError::Format(error.to_string()))?;
+                args.insert(MULTIPLIED.into(), name);
             }
             if let Some(Some(origin)) = self.origins.get(launch.kernel) {
                 args.extend(origin.to_args());

@@ -2,17 +2,22 @@
 
 use super::access::kept_shape;
 use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Operand};
-use super::choice::{Algorithm, Columns};
+use super::choice::{Algorithm, Columns, Math};
 use super::schedule::Buffer;
+use super::target::Target;
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The ceilings of a machine, for the roofline model (Williams, Waterman & Patterson, "Roofline: an insightful visual
 /// performance model for multicore architectures", CACM 52(4), 2009).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     pub flops_per_second: f64,
-    /// Of matrix products whose operands are bf16, where they have a ceiling of their own.
+    /// Of matrix products whose operands are rounded to tf32, where they have a ceiling of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tf32_flops_per_second: Option<f64>,
+    /// Of those whose operands are bf16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bf16_flops_per_second: Option<f64>,
     /// To and from main memory.
@@ -48,11 +53,42 @@ impl Machine {
     /// estimates are the same on every machine.
     pub const NOMINAL: Machine = Machine {
         flops_per_second: 150e9,
+        tf32_flops_per_second: None,
         bf16_flops_per_second: None,
         bytes_per_second: 20e9,
         caches: Caches::UNKNOWN,
         launch_seconds: 5e-6,
     };
+
+    /// An H100 by its data sheet (NVIDIA H100 Tensor Core GPU, SXM, dense), whose launches in a graph take what others
+    /// measured ("Look Ma, No Bubbles", Hazy Research, 2025): assumed of GPUs.
+    pub const NOMINAL_GPU: Machine = Machine {
+        flops_per_second: 67e12,
+        tf32_flops_per_second: Some(495e12),
+        bf16_flops_per_second: Some(989e12),
+        bytes_per_second: 3.35e12,
+        caches: Caches::UNKNOWN,
+        launch_seconds: 1.3e-6,
+    };
+
+    /// What is assumed of machines of a target.
+    pub fn nominal(target: Target) -> Machine {
+        match target {
+            Target::Cpu => Machine::NOMINAL,
+            Target::Cuda(_) => Machine::NOMINAL_GPU,
+        }
+    }
+
+    /// Without the ceilings of products that nothing multiplies.
+    pub fn of_products(self, multiplied: &BTreeSet<Multiplied>) -> Machine {
+        let has_tf32 = multiplied.contains(&Multiplied::Tf32) || multiplied.contains(&Multiplied::Tf32x3);
+        let has_bf16 = multiplied.contains(&Multiplied::Bf16);
+        Machine {
+            tf32_flops_per_second: self.tf32_flops_per_second.filter(|_| has_tf32),
+            bf16_flops_per_second: self.bf16_flops_per_second.filter(|_| has_bf16),
+            ..self
+        }
+    }
 
     /// The time for this work at the lower of the two ceilings.
     pub fn seconds(&self, flops: u64, bytes: u64, multiplied: Multiplied) -> f64 {
@@ -65,6 +101,9 @@ impl Machine {
     pub fn flops_ceiling(&self, multiplied: Multiplied) -> f64 {
         match multiplied {
             Multiplied::F32 => self.flops_per_second,
+            Multiplied::Tf32 => self.tf32_flops_per_second.unwrap_or(self.flops_per_second),
+            // Three products for each term.
+            Multiplied::Tf32x3 => self.tf32_flops_per_second.map_or(self.flops_per_second, |flops| flops / 3.0),
             Multiplied::Bf16 => self.bf16_flops_per_second.unwrap_or(self.flops_per_second),
         }
     }
@@ -81,12 +120,16 @@ impl Machine {
 }
 
 /// What most of a kernel's arithmetic is on, which decides its ceiling.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Multiplied {
     #[default]
     F32,
-    /// A matrix product of two operands that are stored in bf16.
+    /// A matrix product by tensor cores, of operands rounded to tf32.
+    Tf32,
+    /// One of operands that are each split into two.
+    Tf32x3,
+    /// One of two operands in bf16.
     Bf16,
 }
 
@@ -96,15 +139,20 @@ pub fn multiplied(kernel: &Kernel, buffers: &[Buffer]) -> Multiplied {
         Operand::Buffer { buffer, .. } => buffers[buffer.index()].dtype == DType::Bf16,
         Operand::Computed { .. } => false,
     };
-    match &kernel.body {
+    match (&kernel.body, &kernel.choice.algorithm) {
         // Dot products are of f32 whatever is stored.
-        Body::Contraction(c)
-            if matches!(kernel.choice.algorithm, Algorithm::MatMul { columns: Columns::Panels, .. })
-                && c.operands.iter().all(is_bf16) =>
+        (Body::Contraction(c), Algorithm::MatMul { columns: Columns::Panels, .. })
+            if c.operands.iter().all(is_bf16) =>
         {
             Multiplied::Bf16
         }
-        Body::Contraction(_) | Body::Nests(_) | Body::Transform(_) => Multiplied::F32,
+        (Body::Contraction(_), Algorithm::ThreadBlocks(blocks)) => match blocks.math {
+            Math::Fma => Multiplied::F32,
+            Math::Tf32 | Math::Tf32Stored => Multiplied::Tf32,
+            Math::Tf32x3 => Multiplied::Tf32x3,
+            Math::Bf16 | Math::Bf16Stored => Multiplied::Bf16,
+        },
+        (Body::Contraction(_) | Body::Nests(_) | Body::Transform(_), _) => Multiplied::F32,
     }
 }
 
@@ -143,6 +191,7 @@ mod tests {
     fn the_lower_ceiling_decides() {
         let machine = Machine {
             flops_per_second: 100.0,
+            tf32_flops_per_second: Some(250.0),
             bf16_flops_per_second: Some(500.0),
             bytes_per_second: 10.0,
             caches: Caches::UNKNOWN,
@@ -151,8 +200,11 @@ mod tests {
         assert_eq!(machine.ridge(), 10.0);
         let seconds = |flops, bytes| machine.seconds(flops, bytes, Multiplied::F32);
         assert_eq!([seconds(1000, 10), seconds(10, 1000)], [11.0, 101.0]);
-        assert_eq!(machine.seconds(1000, 10, Multiplied::Bf16), 3.0);
-        let unmeasured = Machine { bf16_flops_per_second: None, ..machine };
-        assert_eq!(unmeasured.seconds(1000, 10, Multiplied::Bf16), 11.0);
+        let by = |machine: Machine| {
+            [Multiplied::Tf32, Multiplied::Tf32x3, Multiplied::Bf16].map(|of| machine.seconds(1000, 10, of))
+        };
+        assert_eq!(by(machine), [5.0, 13.0, 3.0]);
+        let unmeasured = Machine { tf32_flops_per_second: None, bf16_flops_per_second: None, ..machine };
+        assert_eq!(by(unmeasured), [11.0; 3]);
     }
 }

@@ -53,6 +53,7 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline void __nanosleep(unsigned) {}
+static inline float4 __ldcg(const float4* at) { return *at; }
 static inline float __int_as_float(int bits) {
     float value;
     memcpy(&value, &bits, sizeof value);

@@ -5,9 +5,10 @@ use crate::host::Program;
 use gcc_gan::exec::cuda::{KernelText, prelude, render};
 use gcc_gan::exec::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
 use gcc_gan::kernel::access::ordered_strides;
+use gcc_gan::kernel::cost::Multiplied;
 use gcc_gan::kernel::schedule::{Buffer, BufferRole};
 use gcc_gan::plan::{EntryPlan, Plan};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,7 +129,7 @@ impl Device for Emulated {
         Ok(Box::new(Running { plan, places, arena }))
     }
 
-    fn ceilings(&self, _: bool) -> Result<Ceilings, ExecError> {
+    fn ceilings(&self, _: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError> {
         Err(ExecError::Unsupported { device: self.name(), what: "it has no speed".into() })
     }
 }

@@ -44,6 +44,7 @@ pub fn ceilings(threads: usize, isa: Isa, with_bf16: bool) -> Result<Ceilings, E
     Ok(Ceilings {
         machine: Machine {
             flops_per_second: flops.best,
+            tf32_flops_per_second: None,
             bf16_flops_per_second: bf16.as_ref().map(|(rate, _)| rate.best),
             bytes_per_second: bytes.best,
             caches,
@@ -55,6 +56,7 @@ pub fn ceilings(threads: usize, isa: Isa, with_bf16: bool) -> Result<Ceilings, E
             memory: bytes.spread,
             launch: launch.spread,
             waiting: bf16.map_or(waiting, |(_, of_bf16)| waiting.max(of_bf16)),
+            ..Spread::default()
         },
     })
 }

@@ -27,6 +27,7 @@ use super::{
     Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef, check_count, check_tensor, nth,
 };
 use crate::kernel::body::{Body, BufferId, Kernel};
+use crate::kernel::cost::Multiplied;
 use crate::kernel::target::Target;
 use crate::plan::{self, Buffer, BufferRole, DType, EntryPlan, Plan, Type};
 use crate::tensor::Tensor;
@@ -36,6 +37,7 @@ pub use gemm::Isa;
 use nest::{NestProgram, Scratch};
 use pool::Pool;
 pub use simulated::{TaskTimes, simulated};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -105,9 +107,9 @@ impl Device for CpuDevice {
         Ok(Box::new(CpuExecutor::new(plan, self.threads, self.isa)?))
     }
 
-    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError> {
+    fn ceilings(&self, multiplied: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError> {
         self.check_isa()?;
-        ceilings::ceilings(self.threads, self.isa, with_bf16)
+        ceilings::ceilings(self.threads, self.isa, multiplied.contains(&Multiplied::Bf16))
     }
 }
 

@@ -8,8 +8,10 @@ use super::measure;
 use super::nvrtc::NvrtcMissing;
 use super::series::Desk;
 use crate::exec::{Ceilings, Device, ExecError, Executor};
+use crate::kernel::cost::Multiplied;
 use crate::kernel::target::{Architecture, Target};
 use crate::plan::{self, DeviceCode, Plan};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The oldest version of CUDA that drivers must be for: the first with the form of graphs that is built here.
@@ -47,6 +49,8 @@ pub struct DeviceInfo {
     /// Bytes.
     pub memory: usize,
     pub multiprocessors: usize,
+    /// Bytes of the second-level cache.
+    pub cache: usize,
     /// The version of CUDA that the driver is for: 12.4 is (12, 4).
     pub driver: (u32, u32),
 }
@@ -81,9 +85,9 @@ fn start() -> Result<((u32, u32), usize), Missing> {
 pub fn devices() -> Result<Vec<DeviceInfo>, Missing> {
     let (driver, count) = start()?;
     let info = |ordinal| {
-        let Properties { name, architecture, memory, multiprocessors } =
+        let Properties { name, architecture, memory, multiprocessors, cache } =
             driver::properties(ordinal).map_err(Missing::Broken)?;
-        Ok(DeviceInfo { ordinal, name, architecture, memory, multiprocessors, driver })
+        Ok(DeviceInfo { ordinal, name, architecture, memory, multiprocessors, cache, driver })
     };
     (0..count).map(info).collect()
 }
@@ -214,8 +218,8 @@ impl Device for CudaDevice {
         Ok(Box::new(CudaExecutor::new(plan.clone(), self.name(), self.info.architecture, &context, given)?))
     }
 
-    fn ceilings(&self, _: bool) -> Result<Ceilings, ExecError> {
-        measure::ceilings(&self.name(), &self.info, &self.open()?)
+    fn ceilings(&self, multiplied: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError> {
+        measure::ceilings(&self.name(), &self.info, &self.open()?, multiplied)
     }
 }
 

@@ -270,6 +270,8 @@ pub struct Properties {
     /// Bytes.
     pub memory: usize,
     pub multiprocessors: usize,
+    /// Bytes of the second-level cache.
+    pub cache: usize,
 }
 
 pub fn properties(ordinal: usize) -> Result<Properties> {
@@ -293,7 +295,8 @@ pub fn properties(ordinal: usize) -> Result<Properties> {
     let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
     let name = CStr::from_bytes_until_nul(&name).unwrap_or_default().to_string_lossy().into_owned();
     let multiprocessors = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
-    Ok(Properties { name, architecture: Architecture(major * 10 + minor), memory, multiprocessors })
+    let cache = attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize;
+    Ok(Properties { name, architecture: Architecture(major * 10 + minor), memory, multiprocessors, cache })
 }
 
 /// A device's own context, which all of a process share.

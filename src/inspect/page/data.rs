@@ -15,7 +15,7 @@ use crate::inspect::{
 };
 use crate::ir::text::Printer;
 use crate::ir::{Graph, NodeId, Op, Role};
-use crate::kernel::cost::{bytes_moved, flops};
+use crate::kernel::cost::{bytes_moved, flops, multiplied};
 use crate::passes::Compared;
 use crate::plan::{Buffer, BufferRole, EntryPlan, Machine};
 use crate::train::starts::quoted;
@@ -209,7 +209,10 @@ pub fn page_data(observed: &Observed, profile: Option<&Profile>) -> Result<PageD
     if let Some(profile) = profile {
         check_program(observed, &profile.subject)?;
     }
-    let machine = profile.map_or(Machine::NOMINAL, |p| p.subject.machine);
+    let schedules = || observed.plan.entries.iter().map(|entry| &entry.schedule);
+    let products = schedules().flat_map(|s| s.kernels.iter().map(|kernel| multiplied(kernel, &s.buffers))).collect();
+    let nominal = Machine::nominal(observed.plan.source.target).of_products(&products);
+    let machine = profile.map_or(nominal, |p| p.subject.machine);
     let main = profile.map_or(observed.main_entry(), |p| p.subject.entry.as_str());
     let mut entries = Vec::new();
     for history in &observed.histories {

@@ -8,6 +8,10 @@ const LEAST_MOVED = 64; // bytes: nothing is moved in smaller pieces
 // Whose ceilings a machine may have.
 const CACHES = { second_level: 'second-level', last_level: 'last-level' };
 
+/** Matrix products that have a ceiling of their own. */
+const ofProducts = machine =>
+  ['tf32', 'bf16'].map(name => ({ name, flops: machine[`${name}_flops_per_second`] })).filter(({ flops }) => flops);
+
 class Roofline {
   /** Of kernels, or of points that stand for several: { flops, bytes, seconds, role, title, choose }. */
   constructor(app, points = null, what = 'each kernel') {
@@ -34,7 +38,7 @@ class Roofline {
     const ridge = machine.flops_per_second / machine.bytes_per_second;
     const x0 = Math.min(-2, ...items.map(p => floor10(intensity(p)))),
       x1 = Math.max(ceil10(ridge) + 1, ...items.map(p => ceil10(intensity(p))));
-    const most = Math.max(machine.flops_per_second, machine.bf16_flops_per_second ?? 0),
+    const most = Math.max(machine.flops_per_second, ...ofProducts(machine).map(({ flops }) => flops)),
       y1 = ceil10(most),
       y0 = Math.max(y1 - 7, Math.min(y1 - 3, ...items.map(p => floor10(rate(p)))));
     const x = v => left + ((W - left - right) * (Math.log10(v) - x0)) / (x1 - x0);
@@ -121,7 +125,7 @@ class Roofline {
     );
   }
 
-  /** Besides memory and arithmetic: launches, which bind what is small, bf16, and how fast caches were seen to be. */
+  /** Besides memory and arithmetic: launches, which bind what is small, products of fewer bits, and how fast caches were seen to be. */
   ceilings({ x, y, x0, x1, y0, left, right, top }) {
     const machine = DATA.machine,
       parts = [];
@@ -153,15 +157,15 @@ class Roofline {
         `Dashed: launches of ${time(launch)} bind what moves little; one of ${bytes(even)} takes as long as ` +
         'its launch. ';
     }
-    if (machine.bf16_flops_per_second) {
-      const roof = machine.bf16_flops_per_second;
-      path('bf16', i => Math.min(i * memory, roof));
-      label(`bf16: ${(roof / 1e9).toFixed(0)} GFLOP/s`, right, roof);
+    for (const { name, flops: roof } of ofProducts(machine)) {
+      path('products', i => Math.min(i * memory, roof));
+      label(`${name}: ${count(roof)}FLOP/s`, right, roof);
     }
     const faster = rate => rate > 1.05 * memory,
       gigabytes = rate => `${(rate / 1e9).toFixed(0)} GB/s`;
     const dotted = rates => {
-      for (const rate of rates) path('cache', i => Math.min(i * rate, flops));
+      const most = Math.max(flops, ...ofProducts(machine).map(({ flops }) => flops));
+      for (const rate of rates) path('cache', i => Math.min(i * rate, most));
       // Above the first line, and far enough to the right for the words.
       const text = `${rates.map(rate => (rate / 1e9).toFixed(0)).join(' and ')} GB/s, from caches`,
         at = x0 + ((textWidth(text) + 20) * (x1 - x0)) / (right - left);

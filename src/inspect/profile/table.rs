@@ -69,14 +69,18 @@ impl Profile {
         let busy = spread.busy().map_or(String::new(), |why| {
             format!("the machine was busy: {why}. Ceilings may be too low and times too long; measure again when it is idle\n")
         });
-        let has_bf16 = kernels.iter().any(|k| k.multiplied == Multiplied::Bf16);
-        let bf16 = machine.bf16_flops_per_second.filter(|_| has_bf16).map_or(String::new(), |flops| {
-            format!(", of products of bf16 {:.1} GFLOP/s {}", flops / 1e9, within(spread.bf16))
-        });
+        let of_products = |of: &[Multiplied], name: &str, flops: Option<f64>, spread: f64| {
+            let flops = flops.filter(|_| kernels.iter().any(|k| of.contains(&k.multiplied)));
+            let words = |flops| format!(", of products of {name} {:.1} GFLOP/s {}", flops / 1e9, within(spread));
+            flops.map_or(String::new(), words)
+        };
+        let tf32 = [Multiplied::Tf32, Multiplied::Tf32x3];
+        let tf32 = of_products(&tf32, "tf32", machine.tf32_flops_per_second, spread.tf32);
+        let bf16 = of_products(&[Multiplied::Bf16], "bf16", machine.bf16_flops_per_second, spread.bf16);
         format!(
             "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
              ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}{bf16}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
+             measured ceilings: {:.1} GFLOP/s {}{tf32}{bf16}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
             self.subject.entry,
             self.subject.program,
             step.seconds * 1e3,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Ceilings, Device, ExecError, Executor, KernelTiming, TensorMut, TensorRef};
+use crate::kernel::cost::Multiplied;
 use crate::plan::Plan;
 use crate::tensor::{Bf16, DType, round_to_bf16};
 use crate::testing::strategies;
@@ -39,8 +40,8 @@ impl Device for Broken {
         Ok(Box::new(BrokenExecutor { inner: CpuDevice::new(1).load(plan)?, defect: self.0 }))
     }
 
-    fn ceilings(&self, with_bf16: bool) -> Result<Ceilings, ExecError> {
-        CpuDevice::new(1).ceilings(with_bf16)
+    fn ceilings(&self, multiplied: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError> {
+        CpuDevice::new(1).ceilings(multiplied)
     }
 }
 

@@ -420,7 +420,8 @@ API(cuDeviceGetName)(char* name, int length, int) {
 API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     STARTED;
     const int here = (int)capability();
-    const std::map<int, int> values = {{75, here / 10}, {76, here % 10}, {16, 1}};  // one multiprocessor
+    // One multiprocessor, and a cache of 128 KiB.
+    const std::map<int, int> values = {{75, here / 10}, {76, here % 10}, {16, 1}, {38, 128 << 10}};
     const auto found = values.find(attribute);
     return found == values.end() ? INVALID_VALUE : (*value = found->second, SUCCESS);
 }
