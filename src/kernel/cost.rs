@@ -1,10 +1,11 @@
 //! Cost model: floating-point operations, bytes moved, and the time a machine needs for them.
 
 use super::access::kept_shape;
-use super::body::{Body, BufferId, Expr, Exprs, Kernel, Nest, Operand};
+use super::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Nest, Operand};
 use super::choice::{Algorithm, Columns, Math};
 use super::schedule::Buffer;
 use super::target::Target;
+use super::tiling::{Tiling, tilings};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -156,15 +157,28 @@ pub fn multiplied(kernel: &Kernel, buffers: &[Buffer]) -> Multiplied {
     }
 }
 
-/// Floating-point operations of one launch: two for each term of a contraction's sums, one for each
-/// scalar operation and reduced element.
+/// Floating-point operations of one launch: two for each term of a contraction's sums that is computed, one for each scalar
+/// operation and reduced element.
 pub fn flops(kernel: &Kernel) -> u64 {
     let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     match &kernel.body {
-        Body::Contraction(c) => c.kind.flops() + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space),
+        Body::Contraction(c) => {
+            products_flops(c, &kernel.choice.algorithm)
+                + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space)
+        }
         Body::Transform(t) => t.transform.flops(t.planes.iter().product()),
         Body::Nests(nests) => nests.iter().map(nest_flops).sum(),
+    }
+}
+
+/// Of a contraction's products. Tensor cores don't multiply padding.
+fn products_flops(c: &Contraction<BufferId>, algorithm: &Algorithm) -> u64 {
+    match algorithm {
+        Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => {
+            tilings(c).map_or(c.kind.flops(), |products| products.iter().map(Tiling::flops).sum())
+        }
+        _ => c.kind.flops(),
     }
 }
 

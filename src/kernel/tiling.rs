@@ -318,6 +318,11 @@ impl Tiling {
         (taps * self.depth.div_ceil(step)).div_ceil(self.points().max(1))
     }
 
+    /// Operations of all its products, those with padding left out: two for each term.
+    pub fn flops(&self) -> u64 {
+        2 * self.taps().sum::<usize>() as u64 * (self.rows * self.columns * self.depth) as u64
+    }
+
     /// How many pieces of operands the block with the most taps goes through.
     pub fn most_steps(&self, step: usize) -> usize {
         self.taps().max().unwrap_or(0) * self.depth.div_ceil(step)

@@ -568,6 +568,13 @@ mod tests {
         assert!(products[0].mean_steps(32) < 18 * 8);
     }
 
+    /// Of 5 taps 3, 4, 5, 5, 5, 4 and 3 are inside along an axis of 7.
+    #[test]
+    fn taps_on_padding_are_no_operations() {
+        let [product] = &products(128, [256, 64])[..] else { panic!("one product") };
+        assert_eq!(product.flops(), 2 * 29 * 29 * 128 * 256 * 64);
+    }
+
     #[test]
     fn warpgroups_are_chosen_where_they_are_faster() {
         for math in [Math::Tf32, Math::Bf16Stored] {
