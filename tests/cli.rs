@@ -1203,7 +1203,11 @@ fn control_characters_in_names_are_shown() {
 #[test]
 fn stages_have_one_name() {
     let dir = TempDir::new().unwrap();
-    for (asked, meant) in [("schedule", "--stage kernels"), ("expanded", "the stage declared")] {
+    for (asked, meant) in [
+        ("schedule", "--stage kernels"),
+        ("expanded", "the stage declared"),
+        ("im2col", "im2col is one with --device cuda:sm_90\n"),
+    ] {
         let err = fail(dir.path(), 1, &["compile", "lenet", "--emit", "text", "--stage", asked]);
         assert!(err.contains(meant), "{err}");
     }

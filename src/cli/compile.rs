@@ -288,9 +288,9 @@ fn stage_of(args: &Args, options: &Options) -> Result<Option<String>> {
         }
         Some(stage) => {
             let hint = match stage {
-                "schedule" => "; kernels are always given in the order in which they run: --stage kernels",
-                "expanded" => "; what declarations expand to is the stage declared",
-                _ => "",
+                "schedule" => "; kernels are always given in the order in which they run: --stage kernels".to_string(),
+                "expanded" => "; what declarations expand to is the stage declared".to_string(),
+                _ => elsewhere(stage, options).map_or(String::new(), |add| format!("; {stage} is one with {add}")),
             };
             bail!(
                 "there is no stage `{stage}`; the stages are declared, {}, {OPTIMISED}, {KERNELS}{hint}",
@@ -300,6 +300,18 @@ fn stage_of(args: &Args, options: &Options) -> Result<Option<String>> {
         None if of_kernels => Ok(None),
         None => Ok(args.stop_after.clone().or_else(last)),
     }
+}
+
+/// With which options there is a stage.
+fn elsewhere(stage: &str, options: &Options) -> Option<String> {
+    const DEVICES: [(&str, Target); 2] = [("cuda:sm_90", Target::Cuda(Architecture(90))), ("cpu", Target::Cpu)];
+    let precisions = [options.precision, Precision::F32, Precision::Tf32, Precision::Bf16];
+    let all = DEVICES.into_iter().flat_map(|device| precisions.map(|precision| (device, precision)));
+    let mut there = all.filter(|((_, target), p)| target.has(*p) && stages(*target, *p).contains(&stage));
+    there.next().map(|((device, _), precision)| {
+        let precision = Some(precision).filter(|p| *p != options.precision);
+        format!("--device {device}{}", precision.map_or(String::new(), |p| format!(" --precision {}", p.name())))
+    })
 }
 
 fn emitted(emit: Emit, args: &Args, compiled: Compiled, mut kept: Vec<(String, Graph)>) -> Result<String> {

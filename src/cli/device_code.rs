@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use gcc_gan::exec::cuda::{Ahead, AheadError, FunctionResources, compile_ahead, compiler_for, disassemble};
+use gcc_gan::exec::cuda::nvrtc::Code;
+use gcc_gan::exec::cuda::{Ahead, AheadError, Disassembler, FunctionResources, compile_ahead, compiler_for};
 use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::kernel::target::Architecture;
 use gcc_gan::plan::Plan;
@@ -140,10 +141,15 @@ impl Made {
             return text + "               what kernels take of a GPU can't be read from it\n";
         };
         let own: Vec<&FunctionResources> = functions.iter().filter(|f| f.architecture == first.architecture).collect();
-        for group in own.chunk_by(|a, b| (&a.entry, &a.sizes) == (&b.entry, &b.sizes)) {
+        let group = |f: &FunctionResources| (f.entry.clone(), f.sizes.clone(), f.kernel.is_some());
+        for group in own.chunk_by(|a, b| group(a) == group(b)) {
             let sizes: Vec<String> = group[0].sizes.iter().map(|(name, size)| format!("{name}={size}")).collect();
             let name = [vec![group[0].entry.clone()], sizes].concat().join(" ");
-            let _ = writeln!(text, "\n{name} on {}, for a thread and a block", first.architecture);
+            let what = match group[0].kernel {
+                Some(_) => name,
+                None => format!("what begins and ends a run of {name} on examples that the GPU keeps,"),
+            };
+            let _ = writeln!(text, "\n{what} on {}, for a thread and a block", first.architecture);
             let mut table = Table::new([Align::Right, Align::Left, Align::Right, Align::Right, Align::Right]);
             table.row(["#", "function", "registers", "shared bytes", "local bytes"]);
             for f in group {
@@ -177,16 +183,17 @@ pub fn text(plan: &Plan, architectures: &[Architecture], entry: Option<&str>, is
     if let Some(name) = entry {
         super::program_text::entry_of(plan, Some(name))?;
     }
+    // What is missing is said before a minute is spent on what it is for.
+    let disassembler = is_sass.then(Disassembler::find).transpose()?;
     let mut plan = plan.clone();
     plan.entries.retain(|e| entry.is_none_or(|name| e.name == name && e.sizes.is_empty()));
     let ahead = compile(&plan, architectures)?;
     let kernels: Vec<_> = ahead.first().filter_map(|(text, code)| Some((text, text.kernel?, code))).collect();
-    let texts: Vec<String> = match is_sass {
-        true => disassemble(kernels.iter().map(|(_, _, code)| code.cubin.as_slice()))?,
-        false => (kernels.iter())
-            .map(|(_, _, code)| String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string())
-            .collect(),
+    let text_of = |code: &Code| match &disassembler {
+        Some(disassembler) => disassembler.text(&code.cubin),
+        None => Ok(String::from_utf8_lossy(&code.ptx).trim_end_matches('\0').to_string()),
     };
+    let texts: Vec<String> = kernels.iter().map(|(_, _, code)| text_of(code)).collect::<Result<_, _>>()?;
     let mut all = String::new();
     for ((kernel, number, _), text) in kernels.iter().zip(texts) {
         let own = &plan.entries[kernel.entry];
@@ -250,6 +257,13 @@ mod tests {
         assert_eq!(others, "those on the other architectures: --json");
         let row: Vec<&str> = table.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(row, ["3", "a", "168", "128", "+", "4096", "24"], "{text}");
+        // What is no kernel of the plan's has a table of its own, and says what it is.
+        let gather = FunctionResources { kernel: None, ..function("gather", "sm_80", 0, 0) };
+        let functions = vec![function("a", "sm_80", 0, 0), gather];
+        let code = Made::Code { compiler: "NVRTC 12.8".into(), runs_on: Vec::new(), bytes: 1, functions };
+        let heading =
+            "\n\nwhat begins and ends a run of train_step batch=96 on examples that the GPU keeps, on sm_80, ";
+        assert!(code.text().contains(heading), "{}", code.text());
         let none = Made::None { missing: "no compiler".into() }.text();
         assert_eq!(none, "\ndevice code    none: no compiler\n");
     }

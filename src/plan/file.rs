@@ -10,6 +10,7 @@
 
 use super::{Plan, VerifyError, device_code, verify};
 use crate::atomic;
+use bincode::error::DecodeError;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
@@ -100,8 +101,18 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<Plan, PlanError> {
 
 fn decode_body(body: &[u8]) -> Result<Plan, String> {
     let config = bincode::config::standard().with_limit::<MAX_BYTES>();
-    let (plan, read) = bincode::serde::decode_from_slice::<Plan, _>(body, config).map_err(|e| e.to_string())?;
+    let (plan, read) = bincode::serde::decode_from_slice::<Plan, _>(body, config).map_err(|e| undecodable(&e))?;
     if read == body.len() { Ok(plan) } else { Err(format!("{} bytes follow the plan", body.len() - read)) }
+}
+
+/// Why a body is no plan, in words: what the format's own errors say is for its developers.
+fn undecodable(error: &DecodeError) -> String {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => "its body ends within a plan".into(),
+        DecodeError::LimitExceeded => "its body tells of more than a plan may have".into(),
+        DecodeError::OtherString(what) => format!("its body is no plan: {what}"),
+        _ => "its body is no plan".into(),
+    }
 }
 
 /// Writes a plan file: whole or not at all, also where the program is killed or the disk is full.

@@ -50,7 +50,7 @@ pub use device::{CudaDevice, DeviceInfo, Missing, arena_bytes, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};
 pub use resources::Resources;
-pub use sass::{DisassemblerMissing, disassemble};
+pub use sass::{Disassembler, DisassemblerMissing};
 use walk::by_sectors;
 
 /// What the text of kernels relies on. Of all: the wait that they begin with, and numbers of fewer bits.

@@ -3,6 +3,7 @@
 use super::ptx;
 use crate::kernel::target::Architecture;
 use libloading::Library;
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -175,10 +176,10 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 fn load(path: &Path) -> Result<Nvrtc, NvrtcMissing> {
-    let failed = |problem: &dyn std::fmt::Display| NvrtcMissing::NotLoaded {
-        path: path.display().to_string(),
-        problem: problem.to_string(),
-    };
+    let not_loaded = |problem: String| NvrtcMissing::NotLoaded { path: path.display().to_string(), problem };
+    // What the system's loader says is the reason of the error.
+    let failed =
+        |error: &libloading::Error| not_loaded(error.source().map_or_else(|| error.to_string(), ToString::to_string));
     let mut libraries = Vec::new();
     // The compiler opens this one by its name, which the system's loader then knows.
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -217,7 +218,7 @@ fn load(path: &Path) -> Result<Nvrtc, NvrtcMissing> {
         [versioned, counted, supported(architectures.as_mut_ptr())]
     };
     if let Some(status) = statuses.into_iter().find(|&status| status != 0) {
-        return Err(failed(&format!("it gives error {status}")));
+        return Err(not_loaded(format!("it gives error {status}")));
     }
     let mut architectures: Vec<Architecture> = architectures.into_iter().map(|a| Architecture(a as u32)).collect();
     architectures.sort_unstable();
@@ -370,6 +371,7 @@ mod tests {
         assert_eq!(library_in(&lib), Some(lib.join("libnvrtc.so.12")));
         let error = load(&lib.join("libnvrtc.so.12")).unwrap_err();
         assert!(matches!(&error, NvrtcMissing::NotLoaded { path, .. } if path.ends_with("libnvrtc.so.12")), "{error}");
+        assert!(error.to_string().contains("file too short"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::nvrtc::find_program;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Why a cubin can't be disassembled.
@@ -24,24 +24,37 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("nvdisasm", &["-c"]), ("cuobjdump", &["
 /// Where NVIDIA's Python packages have them.
 const FOLDERS: [&str; 4] = ["cuda_nvdisasm/bin", "cuda_cuobjdump/bin", "cu12/bin", "cu13/bin"];
 
-/// The instructions of cubins, each as text.
-///
-/// # Errors
-/// When there is no disassembler, or it refuses a cubin.
-pub fn disassemble<'c>(cubins: impl IntoIterator<Item = &'c [u8]>) -> Result<Vec<String>, DisassemblerMissing> {
-    let found = |&(name, before): &(&str, &'static [&'static str])| Some((find_program(name, &FOLDERS)?, before));
-    let (program, before) = PROGRAMS.iter().find_map(found).ok_or(DisassemblerMissing::NotFound)?;
-    cubins.into_iter().map(|cubin| one(&program, before, cubin)).collect()
+/// A disassembler of this machine.
+#[derive(Debug)]
+pub struct Disassembler {
+    program: PathBuf,
+    /// Arguments before the file.
+    before: &'static [&'static str],
 }
 
-fn one(program: &Path, before: &[&str], cubin: &[u8]) -> Result<String, DisassemblerMissing> {
-    let not_run = |problem| DisassemblerMissing::NotRun { path: program.to_path_buf(), problem };
-    let mut file = tempfile::Builder::new().suffix(".cubin").tempfile().map_err(not_run)?;
-    file.write_all(cubin).and_then(|()| file.flush()).map_err(not_run)?;
-    let output = Command::new(program).args(before).arg(file.path()).output().map_err(not_run)?;
-    if !output.status.success() {
-        let problem = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        return Err(DisassemblerMissing::Refused { path: program.to_path_buf(), problem });
+impl Disassembler {
+    /// # Errors
+    /// When there is none.
+    pub fn find() -> Result<Disassembler, DisassemblerMissing> {
+        let found = |&(name, before): &(&str, &'static [&'static str])| {
+            Some(Disassembler { program: find_program(name, &FOLDERS)?, before })
+        };
+        PROGRAMS.iter().find_map(found).ok_or(DisassemblerMissing::NotFound)
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+
+    /// The instructions of a cubin as text.
+    ///
+    /// # Errors
+    /// When the program can't be run, or refuses the cubin.
+    pub fn text(&self, cubin: &[u8]) -> Result<String, DisassemblerMissing> {
+        let not_run = |problem| DisassemblerMissing::NotRun { path: self.program.clone(), problem };
+        let mut file = tempfile::Builder::new().suffix(".cubin").tempfile().map_err(not_run)?;
+        file.write_all(cubin).and_then(|()| file.flush()).map_err(not_run)?;
+        let output = Command::new(&self.program).args(self.before).arg(file.path()).output().map_err(not_run)?;
+        if !output.status.success() {
+            let problem = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            return Err(DisassemblerMissing::Refused { path: self.program.clone(), problem });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
 }
