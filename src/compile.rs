@@ -226,6 +226,7 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         thin_products: policy.thin_products,
         merge_calls: policy.merge_calls,
         im2col: policy.im2col,
+        signs: policy.signs,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,
         operands: rounding(strategy),
         matrices_alone: strategy.target == Target::Cpu,

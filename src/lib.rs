@@ -56,7 +56,8 @@
 //!   constant transforms of Winograd's minimal filtering ([`passes::winograd()`]) before differentiation, so its gradients are
 //!   computed in the same way and share the transformed operands. On a GPU one of images of few channels multiplies their
 //!   windows, as a 1x1 convolution ([`passes::im2col()`]), and a product with a vector is a sum
-//!   ([`passes::thin_products()`]), so both are what kernels for all others are good at.
+//!   ([`passes::thin_products()`]), so both are what kernels for all others are good at; and what a gradient asks of a leaky
+//!   relu's operand is asked of its result ([`passes::signs()`]), which the next layer reads anyway.
 //! - **A run decides nothing.** The algorithm of each kernel and the memory it works in are chosen by
 //!   [`schedule::select`] and are part of the plan. The arena is all that threads share: it is planned, and verified
 //!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.

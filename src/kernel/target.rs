@@ -183,6 +183,8 @@ pub struct Policy {
     pub merge_calls: bool,
     /// Whether convolutions of images of few channels are convolutions of their windows, so that tensor cores compute them.
     pub im2col: bool,
+    /// Whether the signs of a leaky relu's operand are read of its result.
+    pub signs: bool,
     /// Whether a kernel of their own makes all draws of 0 or 1, and keeps them as bits.
     pub draws_as_bits: bool,
     /// Whether all states that are rounded are in one launch, not each when it is wanted first.
@@ -267,6 +269,8 @@ impl Target {
                 // tiles already: the DCGAN's arena would grow from 129 to 168 MiB, and 1.6 GiB be moved in place of 1.5.
                 merge_calls: false,
                 im2col: false,
+                // Not measured.
+                signs: false,
                 draws_as_bits: false,
                 rounds_together: false,
                 layout: Layout::RowMajor,
@@ -295,6 +299,7 @@ impl Target {
                 thin_products: true,
                 merge_calls: true,
                 im2col: architecture.has_tensor_cores(),
+                signs: true,
                 draws_as_bits: true,
                 rounds_together: true,
                 layout: Layout::PixelMajor,

@@ -16,6 +16,7 @@ const IMAGES: PassContext = PassContext {
     thin_products: false,
     merge_calls: false,
     im2col: false,
+    signs: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -27,6 +28,7 @@ const MERGED: PassContext = PassContext {
     thin_products: false,
     merge_calls: true,
     im2col: false,
+    signs: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -316,6 +318,63 @@ fn products_of_vectors_become_sums() {
     assert_eq!(thin_products(&mut same, &IMAGES).changed, 0, "it is not asked for");
     thin_products(&mut same, &THIN);
     assert_eq!(thin_products(&mut same, &THIN).changed, 0);
+}
+
+const SIGNS: PassContext = PassContext { signs: true, ..IMAGES };
+
+/// A leaky relu before a product, and one with a dropout in between, with their gradients.
+const LEAKY: &str = r#"
+        %x: f32[4,6] = input "x"
+        %g: f32[4,6] = input "g"
+        %w: f32[6,5] = state "w"
+        %seed: u32[2] = input "seed"
+        %step: u32[] = input "step"
+        %zero: f32[4,6] = constant 0
+        %slope: f32[4,6] = constant SLOPE
+        %scale: f32[4,6] = constant SCALE
+        %pre: f32[4,6] = neg %x
+        %p: f32[4,6] = gt %pre %zero
+        %s: f32[4,6] = mul %pre %slope
+        %l: f32[4,6] = select %p %pre %s
+        %draw: f32[4,6] = random bernoulli(0.75) "drop" %seed %step
+        %mask: f32[4,6] = mul %draw %scale
+        %d: f32[4,6] = mul %l %mask
+        %y: f32[4,5] = matmul RESULT %w
+        %gm: f32[4,6] = mul %g MASK
+        %a: f32[4,6] = select %p %gm %zero
+        %b: f32[4,6] = select %p %zero %gm
+        %bs: f32[4,6] = mul %b %slope
+        %dx: f32[4,6] = add %a %bs
+        output y = %y
+        output dx = %dx"#;
+
+fn leaky(slope: &str, scale: &str, result: &str, mask: &str) -> String {
+    LEAKY.replace("SLOPE", slope).replace("SCALE", scale).replace("RESULT", result).replace("MASK", mask)
+}
+
+#[test]
+fn signs_are_those_of_what_a_product_reads() {
+    let dropped = leaky("0.2", "1.5", "%d", "%mask");
+    assert_snapshot!(through_passes(&[signs], &SIGNS, &dropped));
+    let changes = |lines: &str, context: &PassContext| {
+        let mut graph = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+        let changed = signs(&mut graph, context).changed;
+        assert_eq!(signs(&mut graph, context).changed, 0);
+        changed
+    };
+    assert_eq!(changes(&dropped, &IMAGES), 0, "it is not asked for");
+    // Without a dropout whatever is selected.
+    assert_eq!(changes(&leaky("0.2", "1.5", "%l", "%x"), &SIGNS), 2);
+    through_passes(&[signs], &SIGNS, &leaky("0.2", "1.5", "%l", "%x"));
+    for (lines, why) in [
+        (leaky("-0.2", "1.5", "%l", "%x"), "what is negative becomes positive"),
+        (leaky("0.2", "0.5", "%d", "%mask"), "what is small becomes zero"),
+        (leaky("0.2", "1.5", "%d", "%x"), "what is selected is not zero where it is dropped"),
+        (leaky("0.2", "1.5", "%x", "%mask"), "nothing reads the result"),
+        (format!("{dropped}\n        output pre = %pre"), "the value is in memory all the same"),
+    ] {
+        assert_eq!(changes(&lines, &SIGNS), 0, "{why}");
+    }
 }
 
 const WINDOWS: PassContext = PassContext { im2col: true, ..IMAGES };

@@ -12,7 +12,8 @@
 //! and products whose constants are joined. `operand-precision` rounds, and is all that does. `winograd` multiplies and
 //! adds in another way, with errors of up to 1e-5 of the norm of what it computes (1e-4 with `--math fast`), and what is
 //! not finite there spreads to the other results of its tile (`--math exact` leaves it out). `im2col` multiplies padding: what
-//! is not finite in a filter spreads to there.
+//! is not finite in a filter spreads to there. Behind a dropout, `signs` may give what is not finite of a dropped element's
+//! gradient to the other of two selections that are added up.
 //!
 //! | pass | rule | rewrites | assumes |
 //! |---|---|---|---|
@@ -45,6 +46,7 @@ mod movement;
 mod operand_precision;
 mod reductions;
 mod rewrite;
+mod signs;
 mod stable;
 mod thin_products;
 mod through;
@@ -66,6 +68,7 @@ pub use movement::movement;
 pub use operand_precision::{Rounding, operand_precision};
 pub use reductions::reductions;
 pub use rewrite::{Applied, Rule};
+pub use signs::signs;
 pub use stable::stable;
 pub use thin_products::thin_products;
 pub use through::through;
@@ -104,6 +107,8 @@ pub struct PassContext {
     pub merge_calls: bool,
     /// Whether convolutions of images of few channels are to be convolutions of their windows.
     pub im2col: bool,
+    /// Whether the signs of a leaky relu's operand are to be those of its result, where that is in memory anyway.
+    pub signs: bool,
     /// Where convolutions may be computed by minimal filtering.
     pub minimal_filtering: Option<MinimalFiltering>,
     /// Whether sums of squared deviations are to be reductions of their own, and statistics of several calls one reduction.
@@ -130,6 +135,7 @@ impl PassContext {
             || self.thin_products
             || self.merge_calls
             || self.im2col
+            || self.signs
             || self.deviations
             || self.operands.is_some()
     }
@@ -188,6 +194,8 @@ mod about {
     pub const DEVIATIONS: &str = "Sums of squared deviations from a mean become reductions of their own.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const IM2COL: &str = "Convolutions of images of few channels become convolutions of their windows.";
+    pub const SIGNS: &str =
+        "The signs of what a leaky relu takes are read of what it gives, which is in memory anyway.";
     pub const OPERAND_PRECISION: &str =
         "What large contractions multiply is rounded once, to what the target's matrix units take.";
     pub const DROP_BIASES: &str =
@@ -231,6 +239,7 @@ pub const DEVICE: &[Pass] = &[
     Pass { name: "cse-3", about: about::CSE, assumes: Assumes::Nothing, run: cse },
     Pass { name: "dead-4", about: about::DEAD, assumes: Assumes::Nothing, run: dead },
     Pass { name: "im2col", about: about::IM2COL, assumes: Assumes::Alike, run: im2col },
+    Pass { name: "signs", about: about::SIGNS, assumes: Assumes::Alike, run: signs },
     Pass {
         name: "operand-precision",
         about: about::OPERAND_PRECISION,

@@ -19,6 +19,7 @@ const FAST: PassContext = PassContext {
     thin_products: false,
     merge_calls: false,
     im2col: false,
+    signs: false,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -30,6 +31,7 @@ const DEVICE_CONTEXT: PassContext = PassContext {
     thin_products: true,
     merge_calls: true,
     im2col: true,
+    signs: true,
     deviations: false,
     operands: None,
     matrices_alone: false,
@@ -495,8 +497,9 @@ fn passes_assume_what_their_rules_do() {
         let is_asked_for = OPTIONAL.iter().any(|p| p.name == pass.name);
         let rules = tables().into_iter().filter(|(name, _)| *name == of(pass)).flat_map(|(_, rules)| rules);
         let applied = rules.map(|rule| rule.assumes).filter(|&a| is_asked_for || a != Assumes::Finite);
-        // Some are no tables of rules: what is not finite spreads over a tile of a convolution, or from a filter to padding.
-        let own = ["winograd", "im2col"].contains(&pass.name).then_some(Assumes::Alike);
+        // Some are no tables of rules: what is not finite spreads over a tile of a convolution, or from a filter to padding, or is
+        // another's of two that are added.
+        let own = ["winograd", "im2col", "signs"].contains(&pass.name).then_some(Assumes::Alike);
         assert_eq!(pass.assumes, applied.max().or(own).unwrap_or(Assumes::Nothing), "{}", pass.name);
     }
 }

@@ -14,6 +14,7 @@ const CONTEXT: PassContext = PassContext {
     thin_products: false,
     merge_calls: false,
     im2col: false,
+    signs: false,
     deviations: false,
     minimal_filtering: Some(MinimalFiltering { flops_per_byte: 8, most_points: 8 }),
     operands: None,

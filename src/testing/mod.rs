@@ -76,6 +76,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
         thin_products: true,
         merge_calls: true,
         im2col: true,
+        signs: true,
         layout: Layout::PixelMajor,
         recompute_percent,
         ..fused.policy
