@@ -2,7 +2,7 @@
 // before them, as all kernels do. The host defines, in front of this text:
 //   FLOATS   elements of each of the three arrays of `triad`
 //   CACHED   floats that `reading` reads again and again, as many as fit the second-level cache
-//   READS    how many times each thread does, four at once
+//   READS    how many times each thread reads 16 bytes of them: a multiple of 4
 //   CHAINS   multiply-adds of each of a thread's chains in `arithmetic`
 //   PIECES   how many pieces of operands, 128 bytes deep, the products by tensor cores multiply
 //   MICROS   roughly for how many microseconds `pause` holds the device
@@ -59,6 +59,14 @@ extern "C" __global__ void nothing(unsigned char*) { await_predecessors(); }
 // Products by tensor cores of operands that are there already, as the fastest kernels here multiply: by warpgroups where there
 // are some. A block has 64 x 256 results. What they come to is stored as above.
 #if MEASURES_TENSOR_CORES
+// A sum after the wait for it, before which the compiler could move an addition.
+static __device__ __forceinline__ float there(float sum) {
+#ifndef GCC_GAN_HOST
+    asm volatile("" : "+f"(sum)::"memory");
+#endif
+    return sum;
+}
+
 template <class Element>
 static __device__ __forceinline__ void multiply_pieces(unsigned char* arena) {
     float total = 0.0f;
@@ -82,7 +90,7 @@ static __device__ __forceinline__ void multiply_pieces(unsigned char* arena) {
     }
     await_products<0>();
 #pragma unroll
-    for (unsigned i = 0; i < 128; ++i) total += sums[i];
+    for (unsigned i = 0; i < 128; ++i) total += there(sums[i]);
 #else
     // Each of four warps has 64 x 64.
     float sums[4][8][4] = {};

@@ -10,6 +10,7 @@ use gcc_gan::inspect::profile::compare::compare;
 use gcc_gan::inspect::profile::grouped::{By, GroupTime};
 use gcc_gan::inspect::profile::origin::kernel_origins;
 use gcc_gan::inspect::profile::{KernelTime, Recorded, StepTime, Subject, measure};
+use gcc_gan::kernel::target::Target;
 use gcc_gan::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -135,10 +136,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.program.display())
         }
         Found::Plan(plan) if !opened.suits(&plan) => bail!(
-            "{} is compiled for {} in {}: name that with --device and --precision, or profile its program",
+            "{} is compiled for {} in {}: profile it there with --device {}, and no other --precision, or profile its program",
             args.program.program.display(),
             plan.source.target,
-            plan.source.precision.name()
+            plan.source.precision.name(),
+            if plan.source.target == Target::Cpu { "cpu" } else { "cuda" }
         ),
         Found::Plan(plan) => {
             // A plan has no graph. That of another version may have other nodes, and kernels of which nothing is known then.

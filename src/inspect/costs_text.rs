@@ -20,7 +20,7 @@ pub fn explain_entry(observed: &Observed, entry: &str, machine: &Machine) -> Res
     let plan = &observed.plan;
     let missed = missed_fusions(history.last(), schedule, &plan.state_layout, &strategy_of(plan), machine);
     let mut text = format!(
-        "missed fusions: what one kernel in the place of two would save, at {:.0} GB/s and {} a launch\n",
+        "missed fusions: what one kernel in the place of two would save, on an assumed machine of {:.0} GB/s and {} a launch\n",
         machine.bytes_per_second / 1e9,
         time(machine.launch_seconds)
     );

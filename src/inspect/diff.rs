@@ -67,7 +67,7 @@ fn entry_diff(a: &Observed, left: &EntryPlan, b: &Observed, right: &EntryPlan, m
         let machine = Machine::nominal(o.plan.source.target);
         sum(s, &|k| machine.kernel_seconds(k, &s.buffers))
     };
-    row("time at the ceiling", at_ceiling(a, s), at_ceiling(b, t), &|x| format!("{:.3} ms", x * 1e3));
+    row("time at assumed ceilings", at_ceiling(a, s), at_ceiling(b, t), &|x| format!("{:.3} ms", x * 1e3));
     text.push_str(&table.render("  "));
     if let (Some(g), Some(h)) = &graphs {
         listed(&mut text, "nodes", &lines(g), &lines(h), most);

@@ -2,7 +2,7 @@
 
 use crate::ir::{DType, Graph, NodeId, Op};
 
-/// Floating-point operations of one node by itself, counted as [`crate::kernel::cost::flops`] does.
+/// Floating-point operations of one node by itself, counted as [`crate::kernel::cost::flops`] does, but with those on padding.
 pub fn node_flops(graph: &Graph, id: NodeId) -> u64 {
     let operands = graph.operands(id);
     let size = |dims: &[usize]| dims.iter().product::<usize>() as u64;

@@ -200,6 +200,8 @@ pub fn bytes_moved(kernel: &Kernel, buffers: &[Buffer]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::{Options, compile};
+    use crate::kernel::target::{Architecture, Precision};
 
     #[test]
     fn the_lower_ceiling_decides() {
@@ -220,5 +222,36 @@ mod tests {
         assert_eq!(by(machine), [5.0, 13.0, 3.0]);
         let unmeasured = Machine { tf32_flops_per_second: None, bf16_flops_per_second: None, ..machine };
         assert_eq!(by(unmeasured), [11.0; 3]);
+        assert_eq!(machine.of_products(&[Multiplied::F32].into()), unmeasured);
+        assert_eq!(machine.of_products(&[Multiplied::Tf32x3, Multiplied::Bf16].into()), machine);
+    }
+    /// What a GPU multiplies, and that it counts no padding.
+    #[test]
+    fn products_on_a_gpu_are_by_tensor_cores_in_the_precision_asked_for() {
+        let text = crate::declare::builtin::text("dcgan").unwrap();
+        let most = |architecture, precision| {
+            let (target, tuned) = (Target::Cuda(Architecture(architecture)), Vec::new());
+            let options = Options { target, precision, tuned, ..Options::default() };
+            let plan = compile("dcgan", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+            let schedule = &plan.entry("train_step").unwrap().schedule;
+            let contraction = |k: &Kernel| match &k.body {
+                Body::Contraction(c) => c.kind.flops(),
+                Body::Nests(_) | Body::Transform(_) => 0,
+            };
+            // The convolution by 5 x 5 filters, of which a third is padding.
+            let kernel = schedule.kernels.iter().max_by_key(|k| contraction(k)).unwrap();
+            (multiplied(kernel, &schedule.buffers), flops(kernel) as f64 / contraction(kernel) as f64)
+        };
+        for (architecture, precision, expected) in [
+            (75, Precision::F32, Multiplied::F32),
+            (80, Precision::F32, Multiplied::Tf32x3),
+            (80, Precision::Tf32, Multiplied::Tf32),
+            (90, Precision::Bf16, Multiplied::Bf16),
+        ] {
+            let (found, counted) = most(architecture, precision);
+            assert_eq!(found, expected, "sm_{architecture}");
+            let (least, greatest) = if architecture == 75 { (1.0, 1.01) } else { (0.68, 0.7) };
+            assert!((least..greatest).contains(&counted), "sm_{architecture}: {counted}");
+        }
     }
 }

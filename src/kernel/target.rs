@@ -81,18 +81,6 @@ impl Architecture {
         self == Architecture(90)
     }
 
-    /// The most bytes of shared memory that a block of threads may have (CUDA C++ Programming Guide, "Technical
-    /// Specifications per Compute Capability"). Of what is not in that table, the least of those that are.
-    pub fn shared_bytes(self) -> usize {
-        let kibibytes = match self.0 {
-            0..80 => 64,
-            80 | 87 => 163,
-            90..120 => 227,
-            _ => 99,
-        };
-        kibibytes * 1024
-    }
-
     /// Whether it runs kernels that were made for another.
     pub fn runs(self, other: Architecture) -> bool {
         other == self || (other < self && !other.has_warpgroups())
@@ -183,7 +171,7 @@ pub struct Policy {
     pub merge_calls: bool,
     /// Whether convolutions of images of few channels are convolutions of their windows, so that tensor cores compute them.
     pub im2col: bool,
-    /// Whether the signs of a leaky relu's operand are read of its result.
+    /// Whether the signs of a leaky relu's operand are read from its result.
     pub signs: bool,
     /// Whether a kernel of their own makes all draws of 0 or 1, and keeps them as bits.
     pub draws_as_bits: bool,

@@ -6,14 +6,14 @@ use super::body::{
     BufferId, Contraction, Expr, ExprId, Exprs, Nest, Reduction, SlotId, Store, Sweep, squared_deviation,
 };
 use super::choice::{Math, ThreadBlocks, Tile};
-use super::tiling::{coordinates, tilings};
+use super::tiling::{BESIDE, coordinates, tilings};
 use crate::scalar::{Lane, ScalarOp};
 use crate::tensor::{DType, Shape};
 use crate::types::{Real, ReduceKind};
 
-/// The most numbers that each of 128 threads reduces with others in shared memory: pieces of operands take up to 96 KiB of it,
-/// and blocks of most GPUs have 99.
-const MOST_NUMBERS: usize = 6;
+/// The most numbers that each thread reduces with others in shared memory, which has place for so many of 128 threads. Only
+/// GPUs with much more of it have blocks of more threads.
+const MOST_NUMBERS: usize = BESIDE / (128 * size_of::<f32>());
 
 /// Which of a tile's results there is a partial result for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct TileResult<B> {
 
 impl<B: Clone> TileReduction<B> {
     /// The reductions of a contraction that is computed by one product, unsplit, by tensor cores, where every dimension
-    /// of its tiles is either kept or reduced. `None` for others: they sweep sums in memory.
+    /// of its tiles is either kept or reduced, and shared memory has place for it. `None` for others: they sweep sums in memory.
     pub fn of(c: &Contraction<B>, blocks: &ThreadBlocks) -> Option<TileReduction<B>> {
         if c.reductions.is_empty() || blocks.math == Math::Fma || blocks.splits != 1 {
             return None;
@@ -151,12 +151,6 @@ impl<B: Clone> TileReduction<B> {
     fn numbers(&self) -> usize {
         self.values.len() + usize::from(self.deviated.is_some())
     }
-
-    /// At most so many bytes of shared memory a block takes to reduce what its threads have, besides its tile.
-    pub fn shared_bytes(&self, blocks: &ThreadBlocks) -> usize {
-        let [down, across] = blocks.warps;
-        self.numbers() * 32 * down * across * size_of::<f32>()
-    }
 }
 
 /// Whether neighbouring rows of a product are neighbours in memory by what is stored first. `coordinates` are those of the
@@ -214,7 +208,7 @@ mod tests {
     use super::*;
     use crate::kernel::body::{EpilogueReduction, Operand};
     use crate::kernel::contraction::{ContractionKind, ConvShape};
-    use crate::kernel::tiling::shared_bytes;
+    use crate::kernel::tiling::{MOST_SHARED, shared_bytes};
     use crate::types::Window;
 
     const BLOCKS: ThreadBlocks = ThreadBlocks {
@@ -300,11 +294,13 @@ mod tests {
             let store = |value| EpilogueReduction { kind, result: Store { value, ..result.clone() } };
             c.reductions = values.into_iter().map(store).collect();
             let blocks = ThreadBlocks { tile: Tile { rows: 128, columns: 128, depth: 32 }, ..BLOCKS };
-            let bytes = |reduction: TileReduction<_>| shared_bytes(&blocks) + reduction.shared_bytes(&blocks);
+            // Of 128 threads.
+            let bytes =
+                |reduction: TileReduction<_>| shared_bytes(&blocks) + reduction.numbers() * 128 * size_of::<f32>();
             TileReduction::of(&c, &blocks).map(bytes)
         };
         assert!(with(1).is_some());
-        assert_eq!(with(6), Some(99 * 1024));
+        assert_eq!(with(6), Some(MOST_SHARED));
         assert_eq!(with(7), None);
     }
 

@@ -26,6 +26,11 @@ const PIECE: usize = 128;
 pub const TILES: [(usize, usize); 3] = [(128, 128), (128, 64), (64, 64)];
 /// Most pieces of operands that are in shared memory at a time.
 pub const MOST_STAGES: usize = 4;
+/// Bytes of shared memory that a block may have on every GPU with these tensor cores (CUDA C++ Programming Guide, "Technical
+/// Specifications per Compute Capability"): kernels for one of them run on newer ones.
+pub const MOST_SHARED: usize = 99 << 10;
+/// What of it is for reductions of a tile, beside the tile.
+pub const BESIDE: usize = 3 << 10;
 /// The warps that share a tile's rows and columns.
 pub const WARPS: [usize; 2] = [2, 2];
 
@@ -99,7 +104,8 @@ pub fn is_kernel(blocks: &ThreadBlocks) -> bool {
     // Sums of split operands take twice the registers.
     let fits = blocks.math != Math::Tf32x3 || rows * columns < 128 * 128;
     let is_tile = TILES.contains(&(rows, columns)) && depth == step(blocks.math);
-    is_tile && fits && blocks.warps == WARPS && (2..=MOST_STAGES).contains(&blocks.stages)
+    let has_place = (2..=MOST_STAGES).contains(&blocks.stages) && shared_bytes(blocks) + BESIDE <= MOST_SHARED;
+    is_tile && fits && blocks.warps == WARPS && has_place
 }
 
 /// How many pieces of operands are in shared memory at a time, where nobody wants another number: as many as two blocks of a

@@ -194,8 +194,7 @@ mod about {
     pub const DEVIATIONS: &str = "Sums of squared deviations from a mean become reductions of their own.";
     pub const MERGE_CALLS: &str = "What runs twice with the same weights runs once with both batches.";
     pub const IM2COL: &str = "Convolutions of images of few channels become convolutions of their windows.";
-    pub const SIGNS: &str =
-        "The signs of what a leaky relu takes are read of what it gives, which is in memory anyway.";
+    pub const SIGNS: &str = "The signs of a leaky relu's operand are read from its result, which is in memory anyway.";
     pub const OPERAND_PRECISION: &str =
         "What large contractions multiply is rounded once, to what the target's matrix units take.";
     pub const DROP_BIASES: &str =

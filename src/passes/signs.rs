@@ -3,6 +3,7 @@
 use super::rewrite::added;
 use super::{PassContext, Report};
 use crate::ir::{Distribution, Graph, NodeId, Op};
+use crate::scalar::ScalarOp;
 use crate::scalar::ScalarOp::{Gt, Mul, Select};
 
 /// Asks the result of a leaky relu for its sign, and no longer the value before it, where [`PassContext::signs`] asks for it and
@@ -22,7 +23,8 @@ use crate::scalar::ScalarOp::{Gt, Mul, Select};
 /// ```
 ///
 /// Behind a dropout, what is dropped has no sign any more, but there both branches are zero too: a mask is 0, or 1 and more
-/// as dropout scales it, so nothing that was positive becomes zero for being small.
+/// as dropout scales it, so nothing that was positive becomes zero for being small. (Where `operand-precision` follows, what it
+/// rounds to zero does: numbers below 2^-134.)
 pub fn signs(graph: &mut Graph, context: &PassContext) -> Report {
     let nodes_before = graph.len();
     let mut changed = 0;
@@ -65,7 +67,7 @@ fn rewrite(graph: &mut Graph, positive: NodeId) -> Option<usize> {
 }
 
 /// The operands of an operation from the scalar table.
-fn scalar<const N: usize>(graph: &Graph, id: NodeId, op: crate::scalar::ScalarOp) -> Option<[NodeId; N]> {
+fn scalar<const N: usize>(graph: &Graph, id: NodeId, op: ScalarOp) -> Option<[NodeId; N]> {
     if *graph.op(id) != Op::Scalar(op) { None } else { graph.operands(id).try_into().ok() }
 }
 
@@ -105,9 +107,8 @@ fn is_mask(graph: &Graph, id: NodeId) -> bool {
     let operands = graph.operands(id);
     match graph.op(id) {
         Op::Random { distribution: Distribution::Bernoulli { .. }, .. } => true,
-        Op::Constant { value, .. } => value.0 >= 1.0,
-        Op::Scalar(Mul) | Op::Concat { .. } => operands.into_iter().all(|operand| is_mask(graph, operand)),
-        op if op.is_movement() => operands.into_iter().all(|operand| is_mask(graph, operand)),
+        Op::Constant { value, .. } => value.0 == 0.0 || value.0 >= 1.0,
+        op if *op == Op::Scalar(Mul) || op.is_movement() => operands.into_iter().all(|operand| is_mask(graph, operand)),
         _ => false,
     }
 }

@@ -300,6 +300,8 @@ const CACHE_RATE: usize = 1700;
 const CACHE_READ_RATE: usize = 3100;
 /// Blocks multiply while they wait for the cache, but not all the time: of the shorter of both, one part in so many shows.
 const UNHIDDEN: usize = 8;
+/// Bytes of shared memory of a multiprocessor.
+const SHARED_BYTES: usize = 227 << 10;
 /// Cycles until a block multiplies, from its last product to its end, and until a kernel's blocks run.
 const BLOCK_CYCLES: usize = 2000;
 const LAUNCH_CYCLES: usize = 2500;
@@ -344,8 +346,9 @@ fn by_warps(math: Math, (rows, columns): (usize, usize), splits: usize) -> Threa
     ThreadBlocks { math, tile, warps: WARPS, stages: tiling::usual_stages(rows, columns), splits }
 }
 
-/// At most `count` ways to compute a kernel of a schedule: the one that it has first, and then by what the models expect of
-/// them. All round alike: they differ in the order of sums only.
+/// At most `count` ways to compute a kernel of a schedule: first the one that it has, and of a product by tensor cores the same
+/// with other numbers of pieces in shared memory, of which the model knows nothing; then the best of each tile, and all others,
+/// by what the models expect of them. All round alike: they differ in the order of sums only.
 pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorithm> {
     let (body, present) = (&kernel.body, kernel.choice.algorithm.clone());
     let others: Vec<Algorithm> = match (body, target) {
@@ -370,16 +373,14 @@ pub fn candidates(kernel: &Kernel, target: Target, count: usize) -> Vec<Algorith
                     all.sort_by_cached_key(|blocks| {
                         cycles(&products, blocks, has_statistics_apart(contraction, blocks))
                     });
-                    // The model knows nothing of how many blocks a multiprocessor has place for: after the next best of other
-                    // tiles, the present one with fewer and with more pieces in shared memory.
-                    let next = all.iter().filter(|other| **other != blocks).take(2).copied().collect::<Vec<_>>();
                     let staged = (2..=MOST_STAGES).map(|stages| ThreadBlocks { stages, ..blocks });
-                    let in_order = next.into_iter().chain(staged).chain(all);
-                    let has_place = |blocks: &ThreadBlocks| {
-                        let reduction = TileReduction::of(contraction, blocks).map_or(0, |r| r.shared_bytes(blocks));
-                        tiling::shared_bytes(blocks) + reduction <= architecture.shared_bytes()
-                    };
-                    in_order.filter(has_place).map(Algorithm::ThreadBlocks).collect()
+                    let mut of_tiles: Vec<ThreadBlocks> = Vec::new();
+                    for &other in &all {
+                        if !of_tiles.iter().any(|best| (best.tile, best.warps) == (other.tile, other.warps)) {
+                            of_tiles.push(other);
+                        }
+                    }
+                    staged.chain(of_tiles).chain(all).map(Algorithm::ThreadBlocks).collect()
                 }
                 None => {
                     let near = [blocks.splits / 2, blocks.splits * 2, 1, blocks.splits / 4, blocks.splits * 4];
@@ -436,11 +437,14 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics_apart: bool
     };
     let line = depth * math.operands().map_or(size_of::<f32>(), DType::size);
     let piece = (multiplications / rate).max((rows + columns + lines_read) * line / SHARED_RATE);
+    // Where a multiprocessor has place for one block only, no other multiplies while its results are stored.
+    let is_alone = 2 * tiling::shared_bytes(blocks) > SHARED_BYTES;
+    let alone = if is_alone { area * size_of::<f32>() * MULTIPROCESSORS / CACHE_RATE } else { 0 };
     let mut total = 0;
     for product in products {
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
-        let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES;
+        let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES + alone;
         let mean = product.mean_steps(depth);
         let by_blocks = (waves * block(mean)).max(block(product.most_steps(depth)));
         let by_cache = tiles * mean * (rows + columns) * line / CACHE_READ_RATE;
@@ -590,29 +594,32 @@ mod tests {
         assert_eq!((small.tile.rows, small.tile.columns), (64, 64));
     }
 
-    /// What is tried on a GPU can be launched there, and differs in how many pieces are in shared memory too.
+    /// What is tried on a GPU can be launched on all that run its kernels. It differs in tiles and in pieces in shared memory.
     #[test]
     fn candidates_have_place_in_shared_memory() {
         let text = crate::declare::builtin::text("dcgan").unwrap();
-        for (architecture, most) in [(86, 3), (90, 4)] {
+        for (architecture, most, kibibytes) in [(80, 3, 99), (90, 4, 227), (100, 3, 99)] {
             let architecture = Architecture(architecture);
             let (target, precision) = (Target::Cuda(architecture), Precision::Tf32);
             let options = Options { target, precision, ..Options::default() };
             let plan = compile("dcgan", text, &options, &mut |_| {}).unwrap().plan.unwrap();
             let entry = plan.entry("train_step").unwrap();
-            let mut stages = HashSet::new();
+            let (mut stages, mut tiles) = (HashSet::new(), HashSet::new());
             for kernel in &entry.schedule.kernels {
-                for candidate in candidates(kernel, target, 16) {
+                for candidate in candidates(kernel, target, 8) {
                     let Algorithm::ThreadBlocks(blocks) = candidate else { continue };
                     if blocks.math == Math::Fma {
                         continue;
                     }
-                    assert!(tiling::shared_bytes(&blocks) <= architecture.shared_bytes(), "{blocks:?}");
+                    assert!(tiling::shared_bytes(&blocks) + tiling::BESIDE <= kibibytes << 10, "{blocks:?}");
                     let is_large = blocks.tile.rows * blocks.tile.columns == 128 * 128;
                     stages.extend(is_large.then_some(blocks.stages));
+                    tiles.insert((blocks.tile.rows, blocks.tile.columns));
                 }
             }
             assert_eq!(stages, (2..=most).collect(), "{architecture}");
+            let has_warpgroups = architecture.has_warpgroups();
+            assert_eq!(tiles.len(), if has_warpgroups { warpgroup::TILES.len() } else { TILES.len() }, "{tiles:?}");
         }
     }
 }

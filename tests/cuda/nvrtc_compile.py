@@ -124,9 +124,9 @@ def tensor_instructions(cubin: bytes, opcode: int) -> dict[str, int]:
 
 
 def shared_limit(arch: str) -> int:
-    """Bytes of shared memory that a block may have on every GPU of an architecture (CUDA C++ Programming Guide, technical
-    specifications): what is for sm_80 runs on sm_86 and sm_89 too."""
-    return {"sm_75": 64, "sm_90a": 227, "sm_100": 227}.get(arch, 99) << 10
+    """Bytes of shared memory that a block may have on every GPU that runs code for an architecture (CUDA C++ Programming Guide,
+    technical specifications): what is for sm_80 runs on sm_86 too, what is for sm_100 on sm_120."""
+    return {"sm_75": 64, "sm_90a": 227}.get(arch, 99) << 10
 
 
 def asked_for(launch: str) -> int:

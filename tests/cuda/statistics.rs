@@ -163,7 +163,9 @@ fn all_tiles_reduce_alike() {
     let hopper = Strategy::new(Fusion::On, Target::Cuda(Architecture(90)), Precision::Bf16);
     for tile in warpgroup::TILES {
         for is_of_warpgroups in [false, true].into_iter().skip(usize::from(!TILES.contains(&tile))) {
-            for graph in [normalised(2, 128, "conv2d"), gradient(128)] {
+            // Whole tiles of each call.
+            let n = tile.0.max(128);
+            for graph in [normalised(2, n, "conv2d"), gradient(n)] {
                 // Numbers of a few bits, so that nothing is rounded before it is multiplied.
                 let graph = parse(&graph.to_string().replace("tanh", "abs")).unwrap();
                 let case = compiled_on(&graph, hopper, 5, |x| (x * 1.5).round());
@@ -183,7 +185,12 @@ fn all_tiles_reduce_alike() {
                 let tuned = Tuned::from([(kernel.name.as_str(), &algorithm)]);
                 let Case { graph, bindings, .. } = &case;
                 let case = case_tuned(graph.clone(), hopper, bindings.clone(), &tuned);
-                let taken = |kernel: &Kernel| kernel.choice.algorithm == algorithm;
+                let taken = |kernel: &Kernel| match &kernel.body {
+                    Body::Contraction(c) if kernel.choice.algorithm == algorithm => {
+                        algorithm.tile_reduction(c).is_some()
+                    }
+                    _ => false,
+                };
                 assert!(case.schedule.kernels.iter().any(taken) && counts(&case).1 == 0);
                 cases.push(case);
             }

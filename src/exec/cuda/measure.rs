@@ -15,17 +15,16 @@ const TEXT: &str = include_str!("../../../kernels/measure.cu");
 const THREADS: u32 = 256;
 /// Blocks of a multiprocessor in the arithmetic test.
 const BLOCKS: u32 = 8;
-const CHAINS: u32 = 512;
 /// What each array of the bandwidth test has for each multiprocessor: together far more than a cache holds.
 const FLOATS: usize = 1 << 18;
-/// How often a thread of the test of the second-level cache reads 16 bytes of it.
-const READS: u32 = 64;
 /// Blocks of a multiprocessor, threads of a block, and results of a block, in the tests of tensor cores.
 const PRODUCT_BLOCKS: u32 = 2;
 const PRODUCT_THREADS: u32 = 128;
 const PRODUCT_RESULTS: f64 = 64.0 * 256.0;
 /// Bytes of a block's operands where warpgroups multiply: a line of 128 for each row and column.
 const PRODUCT_OPERANDS: u32 = (64 + 256) * 128;
+/// Products of tensor cores in one piece of operands.
+const PRODUCT_PARTS: f64 = 4.0;
 /// Launches in one measurement, and how often it is taken. The best counts.
 const LAUNCHES: u32 = 4;
 const ROUNDS: usize = 8;
@@ -41,13 +40,17 @@ struct Sizes {
     floats: usize,
     /// Of what is read from the cache.
     cached: usize,
-    /// Pieces of operands that tensor cores multiply.
+    /// How often a thread reads 16 bytes of that.
+    reads: u32,
+    /// Multiply-adds of each of a thread's chains.
+    chains: u32,
+    /// Pieces of operands that tensor cores multiply; 0 where they are not measured.
     pieces: u32,
 }
 
 impl Sizes {
     /// What the pause needs: nothing is measured.
-    const NONE: Sizes = Sizes { floats: FLOATS, cached: FLOATS, pieces: 1 };
+    const NONE: Sizes = Sizes { floats: FLOATS, cached: FLOATS, reads: 4, chains: 1, pieces: 0 };
 
     fn of(info: &DeviceInfo) -> Sizes {
         let multiprocessors = info.multiprocessors.max(1);
@@ -56,8 +59,25 @@ impl Sizes {
         let floats = FLOATS * multiprocessors;
         let cached = (info.cache / 4 / size_of::<f32>()).clamp(at_once, floats) / 4 * 4;
         // Long enough for a launch not to count; short for a GPU of few multiprocessors, which is one that is emulated.
-        Sizes { floats, cached, pieces: 64 * multiprocessors.min(16) as u32 }
+        let times = multiprocessors.min(16) as u32;
+        let pieces = if info.architecture.has_tensor_cores() { 64 * times } else { 0 };
+        Sizes { floats, cached, reads: 32 * times, chains: 256 * times, pieces }
     }
+}
+
+fn text(architecture: Architecture, sizes: Sizes, micros: usize) -> String {
+    let defined = [
+        ("FLOATS", sizes.floats),
+        ("CACHED", sizes.cached),
+        ("READS", sizes.reads as usize),
+        ("CHAINS", sizes.chains as usize),
+        ("PIECES", sizes.pieces as usize),
+        ("MICROS", micros),
+        ("MEASURES_TENSOR_CORES", usize::from(sizes.pieces > 0)),
+        ("MEASURES_WARPGROUPS", usize::from(architecture.has_warpgroups())),
+    ];
+    let defined: String = defined.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
+    format!("{}\n{defined}{TEXT}", prelude())
 }
 
 fn module(
@@ -67,18 +87,7 @@ fn module(
     sizes: Sizes,
     micros: usize,
 ) -> Result<Arc<Module>, ExecError> {
-    let defined = [
-        ("FLOATS", sizes.floats),
-        ("CACHED", sizes.cached),
-        ("READS", READS as usize),
-        ("CHAINS", CHAINS as usize),
-        ("PIECES", sizes.pieces as usize),
-        ("MICROS", micros),
-        ("MEASURES_TENSOR_CORES", usize::from(architecture.has_tensor_cores())),
-        ("MEASURES_WARPGROUPS", usize::from(architecture.has_warpgroups())),
-    ];
-    let defined: String = defined.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
-    let texts = [("measure.cu".to_string(), format!("{}\n{defined}{TEXT}", prelude()))];
+    let texts = [("measure.cu".to_string(), text(architecture, sizes, micros))];
     if let (Err(missing), Err(_)) =
         (nvrtc::find(), code::check(device, architecture, &Given::default(), || texts.to_vec()))
     {
@@ -173,16 +182,16 @@ pub fn ceilings(
     let triad = repeated(&function("triad")?, shape(floats as u32 / 4 / THREADS))?;
     let reading = repeated(&function("reading")?, shape(blocks))?;
     let launched = |blocks: u32, work: f64| f64::from(LAUNCHES) * f64::from(blocks) * work;
-    // The terms of a product that tensor cores add at a time.
+    // Operations a second, where something multiplies so; `terms` are those that tensor cores add at a time.
     let products = |name: &str, of: &[Multiplied], terms: f64| -> Result<Option<(f64, Best)>, ExecError> {
-        if !info.architecture.has_tensor_cores() || !of.iter().any(|of| multiplied.contains(of)) {
+        if sizes.pieces == 0 || !of.iter().any(|of| multiplied.contains(of)) {
             return Ok(None);
         }
         let shared_bytes = if warpgroups { PRODUCT_OPERANDS } else { 0 };
         let grid = PRODUCT_BLOCKS * multiprocessors as u32;
         let function = module.function(name, shared_bytes).map_err(failed)?;
         let best = repeated(&function, Shape { grid, block: PRODUCT_THREADS, shared_bytes })?;
-        let flops = launched(grid, 2.0 * PRODUCT_RESULTS * terms * 4.0 * f64::from(sizes.pieces));
+        let flops = launched(grid, 2.0 * PRODUCT_RESULTS * terms * PRODUCT_PARTS * f64::from(sizes.pieces));
         Ok(Some((flops / best.seconds, best)))
     };
     let tf32 = products("products_of_tf32", &[Multiplied::Tf32, Multiplied::Tf32x3], 8.0)?;
@@ -198,8 +207,8 @@ pub fn ceilings(
     let graph = unsafe { Graph::new(context, &nodes, &memory) }.map_err(failed)?;
     graph.upload(&stream).map_err(failed)?;
     let launch = best(&|| graph.launch(&stream)).map_err(failed)?;
-    let flops = launched(blocks, f64::from(THREADS * 8 * CHAINS) * 2.0);
-    let read = launched(blocks, f64::from(THREADS * READS) * 16.0);
+    let flops = launched(blocks, f64::from(THREADS * 8 * sizes.chains) * 2.0);
+    let read = launched(blocks, f64::from(THREADS * sizes.reads) * 16.0);
     let spread = |products: &Option<(f64, Best)>| products.as_ref().map_or(0.0, |(_, best)| best.spread);
     Ok(Ceilings {
         machine: Machine {
@@ -220,4 +229,44 @@ pub fn ceilings(
             ..Spread::default()
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::cuda::resources;
+
+    /// Where there is a compiler. A GPU would compile this when it is first measured.
+    #[test]
+    fn what_measures_compiles_for_every_kind_of_gpu() {
+        let Ok(nvrtc) = nvrtc::find() else {
+            eprintln!("skipped: no NVRTC");
+            return;
+        };
+        for architecture in [75, 80, 86, 89, 90, 100, 120].map(Architecture) {
+            let info = DeviceInfo {
+                ordinal: 0,
+                name: String::new(),
+                architecture,
+                memory: 1 << 34,
+                multiprocessors: 132,
+                cache: 50 << 20,
+                driver: (12, 8),
+            };
+            for (sizes, kernels) in [(Sizes::of(&info), 7), (Sizes::NONE, 5)] {
+                let text = text(architecture, sizes, 1000);
+                let code = nvrtc.compile("measure.cu", &text, &nvrtc::exact_options(architecture));
+                let found = code.as_ref().ok().and_then(|code| resources::read(&code.cubin));
+                let Some(found) = found else {
+                    assert!(!code.is_err_and(|log| log.contains("error:")), "{architecture} is refused");
+                    eprintln!("skipped: the NVRTC here is a mock");
+                    return;
+                };
+                let own = found.iter().filter(|(name, _)| *name != "kernels_await_predecessors");
+                let count = if architecture.has_tensor_cores() { kernels } else { 5 };
+                assert_eq!(own.clone().count(), count, "{architecture}: {found:?}");
+                assert!(own.into_iter().all(|(_, taken)| taken.local_bytes == 0), "{architecture}: {found:?}");
+            }
+        }
+    }
 }

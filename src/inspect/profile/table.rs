@@ -77,10 +77,15 @@ impl Profile {
         let tf32 = [Multiplied::Tf32, Multiplied::Tf32x3];
         let tf32 = of_products(&tf32, "tf32", machine.tf32_flops_per_second, spread.tf32);
         let bf16 = of_products(&[Multiplied::Bf16], "bf16", machine.bf16_flops_per_second, spread.bf16);
+        let cached = machine.caches.last_level.map_or(String::new(), |bytes| {
+            // That of a CPU's is not measured.
+            let spread = if spread.cache > 0.0 { format!(" {}", within(spread.cache)) } else { String::new() };
+            format!(", {:.1} GB/s from the last-level cache{spread}", bytes / 1e9)
+        });
         format!(
             "{} of {}: {:.1} ms a step (mean of the {} typical of {} steps), {} kernels, {:.1} GFLOP/s, {} moved; at the \
              ceilings {:.1} ms\n\
-             measured ceilings: {:.1} GFLOP/s {}{tf32}{bf16}, {:.1} GB/s {}, {:.1} µs a launch {}; {}\n{busy}",
+             measured ceilings: {:.1} GFLOP/s {}{tf32}{bf16}, {:.1} GB/s {}{cached}, {:.1} µs a launch {}; {}\n{busy}",
             self.subject.entry,
             self.subject.program,
             step.seconds * 1e3,

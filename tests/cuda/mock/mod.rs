@@ -634,3 +634,21 @@ fn what_holds_for_a_gpu_holds_here() {
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains(&format!("{} passed", tests.len())) && !out.contains("skipped"), "{out}{err}");
 }
+
+/// Without tensor cores, and with warpgroups.
+#[test]
+fn ceilings_are_those_of_other_gpus_too() {
+    let Some(mock) = mock() else { return };
+    let dir = TempDir::new().unwrap();
+    for capability in ["75", "90"] {
+        let mut command = on_mock(mock, &std::env::current_exe().unwrap(), dir.path());
+        command.env("GCC_GAN_MOCK_ARCHITECTURE", capability).args([
+            "--exact",
+            "--nocapture",
+            "ceilings_are_positive_numbers",
+        ]);
+        let output = command.output().unwrap();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && out.contains("1 passed") && !out.contains("skipped"), "{out}{err}");
+    }
+}
