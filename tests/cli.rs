@@ -576,6 +576,20 @@ fn a_program_is_looked_into() {
     let output = run(dir.path(), &["diff", "a.plan", "mlp-gan"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("entry train_step"), "{}", text(&output.stdout));
+    // The same kernels, for other GPUs.
+    for (plan, architecture) in [("b.plan", "cuda:sm_80"), ("c.plan", "cuda:sm_86")] {
+        let args =
+            ["compile", "mlp-gan", "--device", architecture, "--precision", "tf32", "--device-code", "never", "-o"];
+        succeed(dir.path(), &[&args[..], &[plan]].concat());
+    }
+    let output = run(dir.path(), &["diff", "b.plan", "c.plan"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "made for GPUs of sm_80 in tf32 → GPUs of sm_86 in tf32\n");
+    assert!(
+        succeed(dir.path(), &["verify", "c.plan"]).contains("a valid plan of `mlp-gan` for GPUs of sm_86 in tf32\n")
+    );
+    let err = fail(dir.path(), 1, &["profile", "c.plan"]);
+    assert!(err.contains("is compiled for GPUs of sm_86 in tf32: profile it there with --device cuda, "), "{err}");
     // A plan keeps what was set in it wherever it is looked at.
     assert!(succeed(dir.path(), &["inputs", "a.plan"]).contains("f32[8,1,28,28]"));
     assert!(succeed(dir.path(), &["compile", "a.plan", "--emit", "text"]).contains("f32[8,1,28,28]"));

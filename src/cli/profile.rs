@@ -136,10 +136,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
             bail!("{} is a plan, whose sizes are fixed: --set needs the program itself", args.program.program.display())
         }
         Found::Plan(plan) if !opened.suits(&plan) => bail!(
-            "{} is compiled for {} in {}: profile it there with --device {}, and no other --precision, or profile its program",
+            "{} is compiled for {}: profile it there with --device {}, and no other --precision, or profile its program",
             args.program.program.display(),
-            plan.source.target,
-            plan.source.precision.name(),
+            plan.source.made_for(),
             if plan.source.target == Target::Cpu { "cpu" } else { "cuda" }
         ),
         Found::Plan(plan) => {

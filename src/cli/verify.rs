@@ -64,6 +64,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let code = plan.device_code.as_ref().map_or(String::new(), |code| {
         format!("device code, whole but not looked into: {} ({})\n", code.architectures(), bytes(code.bytes()))
     });
-    super::print(&format!("{}: a valid plan of `{}`\n{}{code}", args.plan.display(), plan.name, table.render("  ")))?;
+    super::print(&format!(
+        "{}: a valid plan of `{}` for {}\n{}{code}",
+        args.plan.display(),
+        plan.name,
+        plan.source.made_for(),
+        table.render("  ")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

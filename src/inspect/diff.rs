@@ -9,10 +9,14 @@ use crate::plan::{EntryPlan, Machine};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Compares two compiled programs: state, and for each entry its figures, nodes, kernels and memory. At most `most`
+/// Compares two compiled programs: what they are made for, state, and for each entry its figures, nodes, kernels and memory. At most `most`
 /// lines are listed of each. `None` where nothing differs.
 pub fn diff(a: &Observed, b: &Observed, most: usize) -> Option<String> {
     let mut text = String::new();
+    let [from, to] = [a, b].map(|o| o.plan.source.made_for());
+    if from != to {
+        let _ = writeln!(text, "made for {from} → {to}");
+    }
     let states = |o: &Observed| -> BTreeMap<String, String> {
         o.plan.states.iter().map(|s| (s.name.clone(), format!("{:?} {} {:?}", s.role, s.ty, s.init))).collect()
     };

@@ -44,6 +44,13 @@ pub struct Source {
     pub convolutions: Convolutions,
 }
 
+impl Source {
+    /// What the kernels are made for, in words: `GPUs of sm_90 in tf32`.
+    pub fn made_for(&self) -> String {
+        format!("{} in {}", self.target, self.precision.name())
+    }
+}
+
 /// One entry point for one choice of sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntryPlan {
