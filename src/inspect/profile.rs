@@ -65,6 +65,18 @@ struct Facts {
     multiplied: Multiplied,
 }
 
+/// Of each kernel of a schedule.
+fn facts(schedule: &Schedule) -> Vec<Facts> {
+    let of = |kernel: &Kernel| Facts {
+        name: kernel.name.clone(),
+        kind: kernel.kind().name().into(),
+        flops: flops(kernel),
+        bytes: bytes_moved(kernel, &schedule.buffers),
+        multiplied: multiplied(kernel, &schedule.buffers),
+    };
+    schedule.kernels.iter().map(of).collect()
+}
+
 /// A profile as a file has it, without the program that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
@@ -211,14 +223,7 @@ impl Profile {
     /// # Errors
     /// When the schedule is not the one that was measured.
     pub fn kernels(&self, schedule: &Schedule) -> Result<Vec<KernelTime>, ProfileError> {
-        let facts = |kernel: &Kernel| Facts {
-            name: kernel.name.clone(),
-            kind: kernel.kind().name().into(),
-            flops: flops(kernel),
-            bytes: bytes_moved(kernel, &schedule.buffers),
-            multiplied: multiplied(kernel, &schedule.buffers),
-        };
-        self.times(&schedule.kernels.iter().map(facts).collect::<Vec<_>>())
+        self.times(&facts(schedule))
     }
 
     /// The figures of kernels of which these facts are known.
@@ -333,11 +338,9 @@ impl Profile {
                 ..Event::meta("thread_name")
             },
         ];
+        let facts = facts(schedule);
         for launch in &self.launches {
-            let kernel = schedule
-                .kernels
-                .get(launch.kernel)
-                .ok_or_else(|| ProfileError::OtherProgram("kernels differ".into()))?;
+            let kernel = facts.get(launch.kernel).ok_or_else(|| ProfileError::OtherProgram("kernels differ".into()))?;
             let bytes = live.get(launch.kernel).copied().unwrap_or(0);
             let counter = Event {
                 args: args([("bytes", bytes.into())]),
@@ -348,19 +351,19 @@ impl Profile {
             let mut args = args([
                 ("kernel", launch.kernel.into()),
                 ("step", launch.step.into()),
-                ("flops", flops(kernel).into()),
-                ("bytes", bytes_moved(kernel, &schedule.buffers).into()),
+                ("flops", kernel.flops.into()),
+                ("bytes", kernel.bytes.into()),
             ]);
-            let multiplied = multiplied(kernel, &schedule.buffers);
-            if multiplied != Multiplied::F32 {
-                let name = serde_json::to_value(multiplied).map_err(|error| ProfileError::Format(error.to_string()))?;
+            if kernel.multiplied != Multiplied::F32 {
+                let name =
+                    serde_json::to_value(kernel.multiplied).map_err(|error| ProfileError::Format(error.to_string()))?;
                 args.insert(MULTIPLIED.into(), name);
             }
             if let Some(Some(origin)) = self.origins.get(launch.kernel) {
                 args.extend(origin.to_args());
             }
             events.push(Event {
-                cat: kernel.kind().name().into(),
+                cat: kernel.kind.clone(),
                 ts: micros(launch.start),
                 dur: Some(micros(launch.seconds)),
                 args,
