@@ -145,7 +145,7 @@ fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet
         }
     }
     let bits = groups.bits.clone();
-    let groups = groups.finish(&rank);
+    let mut groups = groups.finish(&rank);
     let results: HashSet<NodeId> = graph.results().into_iter().map(|id| base(graph, id)).collect();
 
     // What other groups read must be stored, and so must results.
@@ -159,7 +159,15 @@ fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet
         }
         read
     };
-    let read = read(&groups);
+    // A group of which nothing is stored is no kernel: windows, where no tap of theirs lies on a pixel.
+    let read = loop {
+        let (read, before) = (read(&groups), groups.len());
+        let is_stored = |id: &NodeId| results.contains(id) || read.contains(&ValueId::of(*id));
+        groups.retain(|group| group.members.iter().any(is_stored));
+        if groups.len() == before {
+            break read;
+        }
+    };
     let stored = |id: NodeId| results.contains(&id) || read.contains(&ValueId::of(id));
     let orders = match strategy.policy.layout {
         Layout::RowMajor => states.clone(),

@@ -211,6 +211,20 @@ fn few_channels_of_images_larger_than_tiles() {
     }
 }
 
+/// What is computed for windows of which no tap lies on a pixel is read by nobody.
+#[test]
+fn windows_that_lie_on_no_pixel() {
+    let lines = r#"graph g {
+        %x: f32[1,4,2,1] = input "x"
+        %twice = add %x %x
+        %windows: f32[1,8,1,1] = im2col %twice stride=[2,3] pad=[0,1] kernel=[2,1]
+        %y: f32[1,4,2,3] = col2im %windows stride=[2,3] pad=[0,1] kernel=[2,1] size=[2,3]
+        output y = %y
+    }"#;
+    let graph = crate::ir::text::parse(lines).unwrap();
+    assert_eq!(check(&graph, &random_bindings(&graph, 0)), Ok(()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
