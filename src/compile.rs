@@ -5,12 +5,13 @@ use crate::ir::{self, Entry, Feed, Graph, InputDecl, Module, StateDecl, StateRol
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
-use crate::kernel::schedule::{Schedule, StateLayout};
+use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
 use crate::kernel::target::{Convolutions, EpilogueReductions, Layout, Precision, Target};
-use crate::passes::{self, Log, MinimalFiltering, Pass, PassContext, Rounding};
+use crate::passes::{self, Log, MinimalFiltering, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
-use crate::schedule::physical::state_orders;
+use crate::schedule::states::{lay_out_states, with_copies};
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
+use crate::types::Rounding;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -252,11 +253,22 @@ fn after(context: &PassContext) -> impl Iterator<Item = &'static Pass> + use<> {
 /// The name of the stage between the forward passes and the pipeline.
 pub const DIFFERENTIATE: &str = "differentiate";
 
+/// The name of the stage after all passes that has contractions read copies of state that are kept in fewer bits
+/// ([`crate::schedule::states`]). It is not a pass: which copies there are depends on all entries.
+pub const STATE_COPIES: &str = "state-copies";
+
+/// Whether there is that stage.
+fn has_state_copies(strategy: &Strategy) -> bool {
+    strategy.policy.state_copies && rounding(strategy).is_some()
+}
+
 /// The names of all stages after `declared` for a target and a precision, in order.
 pub fn stages(target: Target, precision: Precision) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
-    let context = context(&Strategy::new(Fusion::On, target, precision), &Options::default());
-    forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).collect()
+    let strategy = Strategy::new(Fusion::On, target, precision);
+    let context = context(&strategy, &Options::default());
+    let last = has_state_copies(&strategy).then_some(STATE_COPIES);
+    forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).chain(last).collect()
 }
 
 /// Compiles a program. `observe` sees every entry's graph at every stage.
@@ -418,10 +430,28 @@ fn compile_jobs(
             optimised.push((sizes.clone(), entry, stages, stopped));
         }
     }
+    let policy = options.strategy().policy;
     let state_layout = match known_layout {
         Some(layout) => layout.clone(),
-        None => lay_out_states(&module, optimised.iter().map(|(_, entry, ..)| &entry.graph), options)?,
+        None => {
+            let graphs: Vec<&Graph> = optimised.iter().map(|(_, entry, ..)| &entry.graph).collect();
+            let too_large =
+                |error: StateTooLarge| CompileError::Schedule { entry: module.name.clone(), error: error.into() };
+            lay_out_states(&module.states, &graphs, &policy).map_err(too_large)?
+        }
     };
+    if has_state_copies(&options.strategy()) {
+        for (_, entry, stages, stopped) in optimised.iter_mut().filter(|(.., stopped)| !stopped) {
+            let (name, graph) = (entry.graph.name.clone(), &mut entry.graph);
+            with_copies(graph, &state_layout);
+            if options.verify {
+                verified(graph, STATE_COPIES)?;
+            }
+            stages.push((STATE_COPIES.to_string(), graph.len()));
+            observe(Stage { entry: &name, name: STATE_COPIES, graph, log: &Log::default() });
+            *stopped = options.stop_after.as_deref() == Some(STATE_COPIES);
+        }
+    }
     let mut entries = Vec::new();
     let mut summaries = Vec::new();
     for (sizes, entry, stages, stopped) in optimised {
@@ -480,16 +510,13 @@ fn compile_jobs(
     Ok(Compiled { module, plan, summary, warnings: None })
 }
 
-/// Gives state tensors their places, and an order that suits all entries.
-fn lay_out_states<'g>(
-    module: &Module,
-    graphs: impl Iterator<Item = &'g Graph>,
-    options: &Options,
-) -> Result<StateLayout, CompileError> {
-    let states = module.states.iter().map(|s| (s.name.as_str(), &s.ty));
-    let layout = StateLayout::new(states)
-        .map_err(|error| CompileError::Schedule { entry: module.name.clone(), error: error.into() })?;
-    Ok(StateLayout { orders: state_orders(&options.strategy().policy, graphs), ..layout })
+/// That a graph is valid after a stage.
+fn verified(graph: &Graph, stage: &str) -> Result<(), CompileError> {
+    ir::verify(graph).map_err(|error| CompileError::Invalid {
+        entry: graph.name.clone(),
+        pass: stage.to_string(),
+        error: Box::new(error),
+    })
 }
 
 fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
@@ -513,20 +540,13 @@ fn optimise(
     let name = entry.graph.name.clone();
     let graph = &mut entry.graph;
     let context = context(&options.strategy(), options);
-    let verify = |graph: &Graph, pass: &str| {
-        ir::verify(graph).map_err(|error| CompileError::Invalid {
-            entry: name.clone(),
-            pass: pass.to_string(),
-            error: Box::new(error),
-        })
-    };
-    verify(graph, "declare")?;
+    verified(graph, "declare")?;
     observe(Stage { entry: &name, name: "declared", graph, log: &Log::default() });
     let mut run = |pass: &Pass, graph: &mut Graph, observe: &mut dyn FnMut(Stage)| {
         let before = options.validate.map(|seed| (seed, graph.clone()));
         let report = (pass.run)(graph, &context);
         if options.verify {
-            verify(graph, pass.name)?;
+            verified(graph, pass.name)?;
         }
         if let Some((seed, before)) = before {
             let compared = passes::validate(&before, graph, pass.assumes(&context), seed).map_err(|error| {
@@ -544,7 +564,7 @@ fn optimise(
     }
     crate::autodiff::differentiate(graph);
     if options.verify {
-        verify(graph, DIFFERENTIATE)?;
+        verified(graph, DIFFERENTIATE)?;
     }
     observe(Stage { entry: &name, name: DIFFERENTIATE, graph, log: &Log::default() });
     if options.stop_after.as_deref() == Some(DIFFERENTIATE) {

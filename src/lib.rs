@@ -69,7 +69,8 @@
 //!   (calls that run twice with the same weights are merged, and what tensor cores multiply is rounded where it is
 //!   computed, so that it is stored in fewer bits, as on a CPU in bf16), and [`mod@schedule`] keeps activations with the batch next to
 //!   the channels, so that every tile of a convolution is contiguous. State has an order in the arena, and its declared
-//!   order wherever it is read or written from outside: checkpoints pass from device to device.
+//!   order wherever it is read or written from outside: checkpoints pass from device to device. Of weights that are
+//!   multiplied in fewer bits there are copies in the arena, which what updates the weights writes too ([`schedule::states`]).
 //! - **Device code is text that people read**: `kernels/*.cuh` hold what kernels have in common, and what is a kernel's own
 //!   (sizes, operands, epilogue) is written around it. Where a buffer is in the arena is a constant of the text, and nothing
 //!   is an argument of a launch, so that a step is one CUDA graph, made once. Its edges are the bytes that launches share. Where

@@ -1,7 +1,7 @@
 //! Plain data that graphs, kernels and plans share: attributes of operations, and what a program declares of its inputs
 //! and state. Nothing here knows a graph.
 
-use crate::tensor::Type;
+use crate::tensor::{Bf16, DType, Tensor, Type, round_to_tf32};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -23,6 +23,45 @@ impl ReduceKind {
             ReduceKind::Sum => "sum",
             ReduceKind::Max => "max",
             ReduceKind::Deviations => "deviations",
+        }
+    }
+}
+
+/// What contractions multiply in place of f32; they add in f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Numbers of 11 significant bits, kept as f32.
+    Tf32,
+    /// bf16, which takes half of the memory.
+    Bf16,
+}
+
+impl Rounding {
+    pub fn name(self) -> &'static str {
+        match self {
+            Rounding::Tf32 => "tf32",
+            Rounding::Bf16 => "bf16",
+        }
+    }
+
+    /// What rounded numbers are stored as.
+    pub fn dtype(self) -> DType {
+        match self {
+            Rounding::Tf32 => DType::F32,
+            Rounding::Bf16 => DType::Bf16,
+        }
+    }
+
+    /// A vector of these numbers, rounded.
+    pub fn of(self, values: &[f32]) -> Tensor {
+        match self {
+            Rounding::Tf32 => {
+                Tensor::new([values.len()], &values.iter().map(|&x| round_to_tf32(x)).collect::<Vec<_>>())
+            }
+            Rounding::Bf16 => {
+                Tensor::new([values.len()], &values.iter().map(|&x| Bf16::from_f32(x)).collect::<Vec<_>>())
+            }
         }
     }
 }

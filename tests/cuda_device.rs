@@ -242,9 +242,26 @@ fn steps_are_those_of_the_interpreter() {
 #[test]
 fn state_that_is_read_and_written_goes_on_with_the_same_bits() {
     let Some(device) = gpu() else { return };
-    let program = program(target(&device));
-    let (plan, module) = &program;
-    let middle = after(&device, &program, 2, How::Run);
+    goes_on_with_the_same_bits(&device, &program(target(&device)));
+}
+
+/// The same where weights are kept rounded too: these copies follow what is written.
+#[test]
+fn copies_of_state_follow_what_is_written() {
+    let Some(device) = gpu() else { return };
+    if !device.info().architecture.has_tensor_cores() {
+        return;
+    }
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let program = compiled_at(target(&device), precision, include_str!("cuda/gan.ron"), &[]);
+        assert!(program.0.state_layout.copies.len() > 3, "{:?}", program.0.state_layout.copies);
+        goes_on_with_the_same_bits(&device, &program);
+    }
+}
+
+fn goes_on_with_the_same_bits(device: &CudaDevice, program: &Program) {
+    let (plan, module) = program;
+    let middle = after(device, program, 2, How::Run);
     let mut executor = device.load(plan.clone()).unwrap();
     assert!(states(executor.as_mut(), plan).iter().all(|s| s.view().bytes().iter().all(|&b| b == 0)), "starts at zero");
     for (i, state) in middle.iter().enumerate() {
@@ -252,7 +269,7 @@ fn state_that_is_read_and_written_goes_on_with_the_same_bits() {
     }
     assert!(states(executor.as_mut(), plan) == middle);
     step(executor.as_mut(), module, "train_step", 2, How::Run);
-    assert!(states(executor.as_mut(), plan) == after(&device, &program, 3, How::Run));
+    assert!(states(executor.as_mut(), plan) == after(device, program, 3, How::Run));
 }
 
 #[test]

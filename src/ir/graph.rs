@@ -339,6 +339,16 @@ impl Graph {
         }
     }
 
+    /// The operand of `user` at a position becomes `new`, of equal type.
+    pub fn replace_operand_at(&mut self, user: NodeId, position: usize, new: NodeId) {
+        let edge = self.dag.edges_directed(user, Direction::Incoming).find(|edge| *edge.weight() == position);
+        if let Some((edge, old)) = edge.map(|edge| (edge.id(), edge.source())) {
+            debug_assert_eq!(self.ty(old), self.ty(new), "{} replaced by {}", self.node(old).name, self.node(new).name);
+            self.dag.remove_edge(edge);
+            self.dag.add_edge(new, user, position);
+        }
+    }
+
     /// Gives a node another name; one that is taken gets a number appended.
     pub fn rename(&mut self, id: NodeId, wanted: &str) {
         let old = std::mem::take(&mut self.dag[id].name);

@@ -2,7 +2,7 @@
 
 use crate::scalar::ScalarOp;
 use crate::tensor::{DType, Shape, Type};
-use crate::types::{Distribution, Real, ReduceKind, Window};
+use crate::types::{Distribution, Real, ReduceKind, Rounding, Window};
 use crate::winograd::Transform;
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +128,19 @@ impl Op {
     /// A constant of `dtype` and `shape` whose every element is `value`.
     pub fn constant(value: f64, dtype: DType, shape: impl Into<Shape>) -> Op {
         Op::Constant { value: Real(value), ty: Type::new(dtype, shape) }
+    }
+
+    /// The operation that rounds f32.
+    pub fn rounding(to: Rounding) -> Op {
+        match to {
+            Rounding::Tf32 => Op::Scalar(ScalarOp::RoundTf32),
+            Rounding::Bf16 => Op::Convert { to: DType::Bf16 },
+        }
+    }
+
+    /// What the operation rounds to, where it is one that rounds.
+    pub fn rounds_to(&self) -> Option<Rounding> {
+        [Rounding::Tf32, Rounding::Bf16].into_iter().find(|&to| *self == Op::rounding(to))
     }
 
     /// Whether the operation only moves elements.

@@ -2,6 +2,7 @@
 
 use super::body::{BufferId, Kernel};
 use crate::tensor::{DType, Shape, Type};
+use crate::types::Rounding;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -111,6 +112,15 @@ pub struct Schedule {
     pub lower_bound: usize,
 }
 
+/// A state tensor in the fewer bits that contractions multiply, kept beside it so that no run has to round it: whatever
+/// changes the tensor changes the copy too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateCopy {
+    /// The state tensor, which is of f32.
+    pub of: String,
+    pub rounding: Rounding,
+}
+
 /// The places of the state tensors at the start of the arena, shared by all entries of a module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
@@ -118,6 +128,8 @@ pub struct StateLayout {
     pub offsets: BTreeMap<String, usize>,
     /// Of those whose dimensions lie in memory in another order than their shape's, that order (see [`Buffer::order`]).
     pub orders: BTreeMap<String, Vec<usize>>,
+    /// Of those that are copies of others, which nobody outside sees, what they are copies of.
+    pub copies: BTreeMap<String, StateCopy>,
     /// Bytes of the whole region.
     pub bytes: usize,
 }

@@ -177,6 +177,8 @@ pub struct Policy {
     pub draws_as_bits: bool,
     /// Whether all states that are rounded are in one launch, not each when it is wanted first.
     pub rounds_together: bool,
+    /// Whether weights that contractions read rounded are kept so, by what updates them.
+    pub state_copies: bool,
     pub layout: Layout,
     /// Whether convolutions read images and filters whose dimensions lie in any order.
     pub strided_images: bool,
@@ -261,6 +263,8 @@ impl Target {
                 signs: false,
                 draws_as_bits: false,
                 rounds_together: false,
+                // Not measured.
+                state_copies: false,
                 layout: Layout::RowMajor,
                 strided_images: false,
                 minimal_filtering: Some(8),
@@ -290,6 +294,7 @@ impl Target {
                 signs: true,
                 draws_as_bits: true,
                 rounds_together: true,
+                state_copies: true,
                 layout: Layout::PixelMajor,
                 strided_images: true,
                 // Tensor cores multiply faster than memory gives them transformed operands.

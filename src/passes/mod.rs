@@ -55,6 +55,7 @@ mod validate;
 mod winograd;
 
 use crate::ir::Graph;
+use crate::types::Rounding;
 pub use arithmetic::arithmetic;
 pub use cse::cse;
 pub use dead::dead;
@@ -65,7 +66,7 @@ pub use im2col::im2col;
 pub use log::Log;
 pub use merge_calls::merge_calls;
 pub use movement::movement;
-pub use operand_precision::{Rounding, operand_precision};
+pub use operand_precision::operand_precision;
 pub use reductions::reductions;
 pub use rewrite::{Applied, Rule};
 pub use signs::signs;

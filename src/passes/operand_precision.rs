@@ -4,16 +4,8 @@ use super::rewrite::added;
 use super::{PassContext, Report};
 use crate::ir::{DType, Graph, NodeId, Op};
 use crate::scalar::ScalarOp;
+use crate::types::Rounding;
 use std::collections::{HashMap, HashSet};
-
-/// What contractions multiply; they add in f32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rounding {
-    /// Numbers of 11 significant bits, kept as f32.
-    Tf32,
-    /// bf16, which takes half of the memory.
-    Bf16,
-}
 
 /// Fewer rows, columns or terms are not worth a tile of a device's matrix units.
 const LEAST: usize = 16;
@@ -70,37 +62,7 @@ pub fn operand_precision(graph: &mut Graph, context: &PassContext) -> Report {
     for id in left {
         changed += rounded.share(graph, id, &in_f32, context);
     }
-    if rounding == Rounding::Tf32 {
-        changed += filters_of_input_gradients(graph, &large);
-    }
     Report::new(changed, nodes_before, graph)
-}
-
-/// Gives input gradients a rounded copy of their own of filters that are states and that others read too, and returns how many
-/// changed. A convolution adds up over a filter's inputs, and an input gradient over its outputs: each wants what it adds
-/// up to be neighbours in memory. A state lies in one order; what it is rounded to is a copy of it in any case.
-fn filters_of_input_gradients(graph: &mut Graph, contractions: &[NodeId]) -> usize {
-    let is_gradient = |graph: &Graph, id: NodeId| matches!(graph.op(id), Op::Conv2dInputGrad { .. });
-    let mut own: HashMap<NodeId, NodeId> = HashMap::new();
-    let mut changed = 0;
-    for &id in contractions {
-        if !graph.contains(id) || !is_gradient(graph, id) {
-            continue;
-        }
-        let filter = graph.operands(id)[1];
-        let is_rounded = *graph.op(filter) == Op::Scalar(ScalarOp::RoundTf32);
-        let Some(&state) = graph.operands(filter).first().filter(|_| is_rounded) else { continue };
-        let is_shared =
-            own.contains_key(&filter) || !graph.users(filter).into_iter().all(|user| is_gradient(graph, user));
-        if !matches!(graph.op(state), Op::State { .. }) || !is_shared {
-            continue;
-        }
-        let rounding = graph.op(filter).clone();
-        let copy = *own.entry(filter).or_insert_with(|| added(graph, state, rounding, &[state], "tf32_by_output"));
-        graph.replace_operand(id, filter, copy);
-        changed += 1;
-    }
-    changed
 }
 
 /// Whether it is a contraction that is worth it.
@@ -192,10 +154,7 @@ impl Rounded {
 
     /// Adds what a value is rounded, operands of movements first.
     fn round(&mut self, graph: &mut Graph, id: NodeId) {
-        let (op, suffix) = match self.rounding {
-            Rounding::Tf32 => (Op::Scalar(ScalarOp::RoundTf32), "tf32"),
-            Rounding::Bf16 => (Op::Convert { to: DType::Bf16 }, "bf16"),
-        };
+        let (op, suffix) = (Op::rounding(self.rounding), self.rounding.name());
         let operands = graph.operands(id);
         let own = graph.op(id).clone();
         let narrow = if own.is_movement() {

@@ -15,7 +15,7 @@ use crate::kernel::warpgroup;
 use crate::plan::DType;
 use crate::tensor::{Bf16, Tensor};
 use crate::testing::formats::PLAN;
-use crate::types::Window;
+use crate::types::{Rounding, Window};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -240,6 +240,38 @@ fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
     let mut newer = blocks_of(&|_| {});
     newer.source.target = Target::Cuda(Architecture(100));
     assert!(refused(&newer).contains("is not for the plan's target"));
+}
+
+/// Copies of state are of state tensors, and of GPUs.
+#[test]
+fn copies_of_state_are_checked() {
+    type Change = fn(&mut Plan);
+    let text = crate::testing::formats::PROGRAM
+        .replace("\"batch\": 2", "\"batch\": 16")
+        .replace("Dense(3)", "Dense(16), LeakyRelu(0.2), Dense(16), LeakyRelu(0.2), Dense(3)");
+    let target = Target::Cuda(Architecture(90));
+    let options = Options { target, precision: Precision::Bf16, ..Options::default() };
+    let plan = compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    assert!(!plan.state_layout.copies.is_empty());
+    assert_eq!(decode(&encode(&plan).unwrap(), "p.plan".as_ref()).unwrap(), plan);
+    let changes: [(&str, Change); 7] = [
+        ("on a CPU nothing has copies", |p| p.source.target = Target::Cpu),
+        ("a copy of the undeclared `no`", |p| p.state_layout.copies.values_mut().for_each(|c| c.of = "no".into())),
+        ("which is of u32", |p| p.states.iter_mut().for_each(|s| s.ty.dtype = DType::U32)),
+        ("declared twice", |p| {
+            let copy = p.state_layout.copies.values().next().cloned().unwrap();
+            p.state_layout.copies.insert(copy.of.clone(), copy);
+        }),
+        ("has no place", |p| p.state_layout.offsets.retain(|name, _| !name.ends_with(".bf16"))),
+        ("that are not declared", |p| p.state_layout.copies.clear()),
+        ("leaves the arena", |p| p.state_layout.copies.values_mut().for_each(|c| c.rounding = Rounding::Tf32)),
+    ];
+    for (message, change) in changes {
+        let mut changed = plan.clone();
+        change(&mut changed);
+        let error = crate::plan::verify(&changed).unwrap_err().to_string();
+        assert!(error.contains(message), "{message}: {error}");
+    }
 }
 
 #[test]

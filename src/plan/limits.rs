@@ -17,7 +17,8 @@ const MAX_NAME: usize = 1 << 16;
 /// Names of the plan itself and of its state.
 pub(super) fn check_plan_names(plan: &Plan) -> Check {
     check_name(&plan.name)?;
-    plan.states.iter().try_for_each(|state| check_name(&state.name))
+    plan.states.iter().try_for_each(|state| check_name(&state.name))?;
+    plan.state_layout.copies.keys().try_for_each(|name| check_name(name))
 }
 
 /// Names in an entry.

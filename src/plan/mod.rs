@@ -10,7 +10,9 @@ mod verify;
 
 pub use crate::kernel::choice::TunedKernel;
 pub use crate::kernel::cost::{Caches, Machine};
-pub use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateLayout, Storage};
+pub use crate::kernel::schedule::{
+    ALIGNMENT, Buffer, BufferRole, Schedule, ScheduleOutput, StateCopy, StateLayout, Storage,
+};
 use crate::kernel::target::{Convolutions, Fusion, Precision, Target};
 pub use crate::tensor::{DType, Type};
 pub use crate::types::{Distribution, Feed, INIT, Initialiser, ReduceKind, StateRole};

@@ -21,7 +21,7 @@ use crate::kernel::gemm::Gemm;
 use crate::kernel::schedule::{ALIGNMENT, Buffer, BufferRole, Schedule, Storage};
 use crate::kernel::target::Target;
 use crate::scalar::Lane;
-use crate::tensor::DType;
+use crate::tensor::{DType, Type};
 use crate::types::{Feed, InputDecl, MAX_BLOCK, MAX_ELEMENTS, MAX_PADDED, MAX_RANK, ReduceKind};
 use crate::winograd::{Direction, Part, TURNED, Transform};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -90,21 +90,37 @@ fn elements(shape: &[usize]) -> Result<usize, String> {
     }
 }
 
+/// What is kept from run to run: the state tensors, and the copies of some for devices that write them too.
+fn kept(plan: &Plan) -> Result<Vec<(&str, Type)>, String> {
+    let mut kept: Vec<(&str, Type)> = plan.states.iter().map(|state| (state.name.as_str(), state.ty.clone())).collect();
+    let copies = &plan.state_layout.copies;
+    ensure!(copies.is_empty() || plan.source.target != Target::Cpu, "on a CPU nothing has copies");
+    for (name, copy) in copies {
+        let Some(state) = plan.states.iter().find(|state| state.name == copy.of) else {
+            return Err(format!("`{name}` is a copy of the undeclared `{}`", copy.of));
+        };
+        ensure!(state.ty.dtype == DType::F32, "`{name}` is a copy of `{}`, which is of {}", copy.of, state.ty.dtype);
+        kept.push((name, Type::new(copy.rounding.dtype(), state.ty.shape.clone())));
+    }
+    Ok(kept)
+}
+
 fn states(plan: &Plan) -> Check {
     let layout = &plan.state_layout;
     ensure!(layout.bytes <= isize::MAX as usize, "the state region of {} bytes is too large", layout.bytes);
     let mut placements = Vec::new();
     let mut names = HashSet::new();
-    for state in &plan.states {
-        ensure!(names.insert(&state.name), "`{}` is declared twice", state.name);
-        let size = elements(&state.ty.shape)? * state.ty.dtype.size();
-        let Some(&offset) = layout.offsets.get(&state.name) else {
-            return Err(format!("`{}` has no place", state.name));
+    let kept = kept(plan)?;
+    for (name, ty) in &kept {
+        ensure!(names.insert(name), "`{name}` is declared twice");
+        let size = elements(&ty.shape)? * ty.dtype.size();
+        let Some(&offset) = layout.offsets.get(*name) else {
+            return Err(format!("`{name}` has no place"));
         };
-        ensure!(offset % ALIGNMENT == 0, "`{}` at byte {offset} is not aligned", state.name);
+        ensure!(offset % ALIGNMENT == 0, "`{name}` at byte {offset} is not aligned");
         placements.push(Placement { start: 0, end: 1, offset, size });
     }
-    ensure!(layout.offsets.len() == plan.states.len(), "there are places for tensors that are not declared");
+    ensure!(layout.offsets.len() == kept.len(), "there are places for tensors that are not declared");
     check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())?;
     // The region is allocated: it holds the states and nothing else.
     let end = placements.iter().map(|p| p.offset.saturating_add(p.size)).max().unwrap_or(0);
@@ -119,7 +135,7 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
     let end = schedule.kernels.len();
     ensure!(schedule.arena_bytes <= isize::MAX as usize, "an arena of {} bytes is too large", schedule.arena_bytes);
     ensure!(plan.state_layout.bytes <= schedule.arena_bytes, "the arena is smaller than the state");
-    let declared: BTreeMap<&str, _> = plan.states.iter().map(|s| (s.name.as_str(), &s.ty)).collect();
+    let kept: BTreeMap<&str, Type> = kept(plan)?.into_iter().collect();
     let mut inputs: BTreeMap<&str, _> = BTreeMap::new();
     for input in &entry.inputs {
         ensure!(inputs.insert(&input.name, &input.ty).is_none(), "input `{}` is declared twice", input.name);
@@ -138,11 +154,11 @@ fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
                 ensure!(buffer.live == (0, end), "state buffer `{name}` is not live throughout");
                 let offset = plan.state_layout.offsets.get(state);
                 ensure!(offset == Some(&buffer.offset), "state buffer `{name}` is not at its place");
-                declared.get(state.as_str())
+                kept.get(state.as_str())
             }
             BufferRole::Input(input) => {
                 ensure!(buffer.live.0 == 0, "input buffer `{name}` is not live from the start");
-                inputs.get(input.as_str())
+                inputs.get(input.as_str()).copied()
             }
             BufferRole::Output | BufferRole::Temporary | BufferRole::Workspace => None,
         };

@@ -1,7 +1,7 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
+//! [`states`] gives state tensors their places, and says of which a rounded copy is kept; [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
 //! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
 //! each kernel and adds its workspace; [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice
 //! where that saves memory; [`turn`] has the points of filters lie as products read them; [`arena`] gives every buffer
@@ -23,6 +23,7 @@ pub mod order;
 pub mod physical;
 pub mod recompute;
 pub mod select;
+pub mod states;
 mod topological;
 pub mod turn;
 pub mod value;
@@ -78,10 +79,11 @@ pub fn schedule_tuned(
         return Err(ScheduleError::StateOrder(state));
     }
     let value_type = |value: &ValueId| graph.ty(NodeId::new(value.index())).dtype;
-    let are_reduced = |kernels: &[FusedKernel]| select::reduced_in_tiles(kernels, &value_type, &strategy);
+    let copies = states::in_tf32(&graph, states);
+    let are_reduced = |kernels: &[FusedKernel]| select::reduced_in_tiles(kernels, &value_type, &copies, &strategy);
     let fused = fuse::fuse(&graph, &strategy, &physical::of_states(&graph, states), &are_reduced);
     let mut assembled = assemble::assemble(&graph, fused, states)?;
-    select::select(&mut assembled, &strategy, tuned);
+    select::select(&mut assembled, states, &strategy, tuned);
     let percent = strategy.policy.recompute_percent;
     order::order(&mut assembled, percent.is_some());
     if let Some(percent) = percent {

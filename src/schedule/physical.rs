@@ -8,8 +8,7 @@ use crate::kernel::body::{Body, Nest, Operand};
 use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::{Layout, Policy};
 use crate::kernel::tiling::tilings;
-use crate::scalar::ScalarOp;
-use crate::tensor::DType;
+use crate::types::Rounding;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// By node, the dimensions of its value from the outermost in memory to the innermost, where that is not the shape's
@@ -17,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub type Orders = HashMap<NodeId, Vec<usize>>;
 
 /// `[n][c][h][w]` as `[h][w][n][c]`, and `[o][c][kh][kw]` as `[kh][kw][o][c]`.
-const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
+pub(super) const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
 
 /// What only `col2im` reads, as `[h][w][c][n]`: each tap of a window is a channel, and a thread adds up all taps for a pixel of
 /// one image, so images are next to each other.
@@ -71,7 +70,8 @@ pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout, policy: &Pol
         Op::State { name, .. } => Some(name),
         _ => None,
     });
-    used.into_iter().find(|name| states.orders.contains_key(*name) && !readable.contains_key(*name)).cloned()
+    let is_known = |name: &&String| readable.contains_key(*name) || states.copies.contains_key(*name);
+    used.into_iter().find(|name| states.orders.contains_key(*name) && !is_known(name)).cloned()
 }
 
 /// The orders of the nodes that hold state and of those that it is updated to.
@@ -125,7 +125,7 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
         }
     }
     // Of bf16 tensor cores read both orders.
-    let is_tf32 = |&id: &NodeId| *graph.op(id) == Op::Scalar(ScalarOp::RoundTf32) && is_rounded_state(graph, id);
+    let is_tf32 = |&id: &NodeId| graph.op(id).rounds_to() == Some(Rounding::Tf32) && is_rounded_state(graph, id);
     for weight in members().filter(is_tf32) {
         put_along_depth(lowering, &mut orders, weight, &touching[&ValueId::of(weight)]);
     }
@@ -135,8 +135,7 @@ pub(super) fn pixel_major(lowering: &Lowering, groups: &[Group], between: &dyn F
 /// Whether a value is a state in fewer bits.
 pub(super) fn is_rounded_state(graph: &Graph, id: NodeId) -> bool {
     let is_state = |&operand: &NodeId| matches!(graph.op(operand), Op::State { .. });
-    let rounds = matches!(graph.op(id), Op::Scalar(ScalarOp::RoundTf32) | Op::Convert { to: DType::Bf16 });
-    rounds && graph.operands(id).iter().all(is_state)
+    graph.op(id).rounds_to().is_some() && graph.operands(id).iter().all(is_state)
 }
 
 /// Gives a matrix or filter the order in which most contractions that read it have the terms of a sum beside each other: so

@@ -13,14 +13,14 @@ use crate::kernel::choice::{
 use crate::kernel::contraction::ContractionKind;
 use crate::kernel::few_columns;
 use crate::kernel::gemm::Gemm;
-use crate::kernel::schedule::{Buffer, BufferRole, Storage};
+use crate::kernel::schedule::{Buffer, BufferRole, StateLayout, Storage};
 use crate::kernel::target::{Architecture, MULTIPROCESSORS, Precision, Strategy, Target};
 use crate::kernel::tile_reduction::TileReduction;
 use crate::kernel::tiling::{self, MOST_STAGES, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
 use crate::scalar::ScalarOp;
 use crate::tensor::DType;
-use crate::types::MAX_BLOCK;
+use crate::types::{MAX_BLOCK, Rounding};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
@@ -47,9 +47,9 @@ pub type Tuned<'t> = BTreeMap<&'t str, &'t Algorithm>;
 
 /// Chooses for every kernel, and adds the buffers of its workspace. What was tuned is taken where it can compute the kernel on
 /// this target.
-pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
+pub fn select(work: &mut Assembled, states: &StateLayout, strategy: &Strategy, tuned: &Tuned) {
     let Assembled { kernels, buffers, .. } = work;
-    let rounded = rounded_buffers(kernels, buffers);
+    let rounded = rounded_buffers(kernels, buffers, states);
     for kernel in kernels {
         let stored = |b: &BufferId| stored_as(buffers[b.index()].dtype, rounded.contains(b));
         let own = tuned.get(kernel.name.as_str()).filter(|algorithm| {
@@ -71,9 +71,14 @@ pub fn select(work: &mut Assembled, strategy: &Strategy, tuned: &Tuned) {
 }
 
 /// Of each kernel, before buffers have numbers, whether it is a contraction whose algorithm reduces in its epilogue, tile by
-/// tile. `dtype` gives the element type of a value.
-pub fn reduced_in_tiles(kernels: &[FusedKernel], dtype: &dyn Fn(&ValueId) -> DType, strategy: &Strategy) -> Vec<bool> {
-    let rounded = rounded(kernels.iter().map(|kernel| &kernel.body));
+/// tile. `dtype` gives the element type of a value, and `copies` are state tensors that hold numbers of tf32.
+pub fn reduced_in_tiles(
+    kernels: &[FusedKernel],
+    dtype: &dyn Fn(&ValueId) -> DType,
+    copies: &HashSet<ValueId>,
+    strategy: &Strategy,
+) -> Vec<bool> {
+    let rounded = rounded(kernels.iter().map(|kernel| &kernel.body), copies.clone(), HashSet::new());
     let stored = |value: &ValueId| stored_as(dtype(value), rounded.contains(value));
     let is_reduced = |kernel: &FusedKernel| match (&kernel.body, strategy.target) {
         (body @ Body::Contraction(contraction), Target::Cuda(architecture)) if !contraction.reductions.is_empty() => {
@@ -171,40 +176,51 @@ fn stored_as(dtype: DType, is_rounded: bool) -> Stored {
     }
 }
 
-/// Whether an expression is rounded to tf32, also where it chooses between such: parts that lie one after the other.
-fn is_tf32<B>(exprs: &Exprs<B>, mut value: ExprId) -> bool {
+/// Whether an expression is a number of tf32, also where it chooses between such: parts that lie one after the other.
+/// `known` are values that hold nothing else.
+fn is_tf32<B: Eq + Hash>(exprs: &Exprs<B>, mut value: ExprId, known: &HashSet<B>) -> bool {
+    let is_one = |value: ExprId| match exprs.get(value) {
+        Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }) => true,
+        Some(Expr::Load { buffer, .. }) => known.contains(buffer),
+        _ => false,
+    };
     loop {
         let Some(Expr::Scalar { op: ScalarOp::Select, args }) = exprs.get(value) else {
-            return is_rounding(exprs, value);
+            return is_one(value);
         };
-        if !is_rounding(exprs, args[1]) {
+        if !is_one(args[1]) {
             return false;
         }
         value = args[2];
     }
 }
 
-fn is_rounding<B>(exprs: &Exprs<B>, value: ExprId) -> bool {
-    matches!(exprs.get(value), Some(Expr::Scalar { op: ScalarOp::RoundTf32, .. }))
+/// The buffers that hold nothing but numbers of tf32. Of state these are the copies: what other entries, a checkpoint or the
+/// caller have put elsewhere is not rounded.
+fn rounded_buffers(kernels: &[Kernel], buffers: &[Buffer], states: &StateLayout) -> HashSet<BufferId> {
+    let is_copy = |name: &String| states.copies.get(name).is_some_and(|copy| copy.rounding == Rounding::Tf32);
+    let of_state = |is_copied: bool| {
+        let is_it =
+            move |buffer: &Buffer| matches!(&buffer.role, BufferRole::State(name) if is_copy(name) == is_copied);
+        (0..buffers.len()).filter(move |&b| is_it(&buffers[b])).map(BufferId::new).collect()
+    };
+    rounded(kernels.iter().map(|kernel| &kernel.body), of_state(true), of_state(false))
 }
 
-/// The buffers that hold nothing but numbers rounded to tf32. State is none of them: what other entries, a checkpoint or the
-/// caller have put there is not rounded.
-fn rounded_buffers(kernels: &[Kernel], buffers: &[Buffer]) -> HashSet<BufferId> {
-    let mut found = rounded(kernels.iter().map(|kernel| &kernel.body));
-    found.retain(|b| !matches!(buffers[b.index()].role, BufferRole::State(_)));
-    found
-}
-
-/// What is stored of nothing but numbers rounded to tf32.
-fn rounded<'k, B: Copy + Eq + Hash + 'k>(bodies: impl Iterator<Item = &'k Body<B>>) -> HashSet<B> {
-    let (mut rounded, mut others) = (HashSet::new(), HashSet::new());
+/// What holds nothing but numbers of tf32 of what kernels in a topological order read and store, where that is known of
+/// `rounded` and not of `others`.
+fn rounded<'k, B: Copy + Eq + Hash + 'k>(
+    bodies: impl Iterator<Item = &'k Body<B>>,
+    mut rounded: HashSet<B>,
+    mut others: HashSet<B>,
+) -> HashSet<B> {
     let mut add = |exprs: &Exprs<B>, store: &Store<B>| {
-        if is_tf32(exprs, store.value) {
-            rounded.insert(store.buffer)
+        if !others.contains(&store.buffer) && is_tf32(exprs, store.value, &rounded) {
+            rounded.insert(store.buffer);
         } else {
-            others.insert(store.buffer)
-        };
+            others.insert(store.buffer);
+            rounded.remove(&store.buffer);
+        }
     };
     for body in bodies {
         match body {
@@ -215,7 +231,7 @@ fn rounded<'k, B: Copy + Eq + Hash + 'k>(bodies: impl Iterator<Item = &'k Body<B
             Body::Transform(t) => add(&t.exprs, &t.store),
         }
     }
-    &rounded - &others
+    rounded
 }
 
 fn on_cuda<B: Clone>(
@@ -538,9 +554,28 @@ mod tests {
             offset: 0,
             live: (0, 0),
         };
-        let roles = [BufferRole::Temporary, BufferRole::Temporary, BufferRole::State("x".into()), BufferRole::Output];
-        let found = rounded_buffers(&[1, 2, 3].map(rounding_into), &roles.map(buffer));
-        assert_eq!(found, [1, 3].map(BufferId::new).into());
+        let state = |name: &str| BufferRole::State(name.into());
+        let roles = [BufferRole::Temporary, BufferRole::Temporary, state("x"), BufferRole::Output, state("x.tf32")];
+        let copy = crate::kernel::schedule::StateCopy { of: "x".into(), rounding: Rounding::Tf32 };
+        let states = StateLayout { copies: [("x.tf32".into(), copy)].into(), ..StateLayout::default() };
+        let found = rounded_buffers(&[1, 2, 3].map(rounding_into), &roles.clone().map(buffer), &states);
+        assert_eq!(found, [1, 3, 4].map(BufferId::new).into());
+        // What is copied of rounded numbers is rounded, but not what a later kernel stores among others.
+        let copying = |from: usize, to: usize| {
+            let mut kernel = rounding_into(to);
+            let access = Access::ordered(&[8], &[0]);
+            let mut exprs = Exprs::default();
+            let value =
+                exprs.push(Expr::Load { buffer: BufferId::new(from), access: access.clone(), lane: Lane::Real });
+            let store = Store { value, buffer: BufferId::new(to), access };
+            kernel.body = Body::Nests(vec![Nest::elementwise(vec![8], exprs, vec![store])]);
+            kernel
+        };
+        let kernels = [rounding_into(1), copying(1, 3), copying(4, 5), copying(0, 6), rounding_into(6), copying(2, 7)];
+        let roles = [&roles[..], &[BufferRole::Temporary, BufferRole::Temporary, BufferRole::Temporary]].concat();
+        let buffers: Vec<Buffer> = roles.into_iter().map(buffer).collect();
+        let found = rounded_buffers(&kernels, &buffers, &states);
+        assert_eq!(found, [1, 3, 4, 5].map(BufferId::new).into());
     }
 
     /// Parts of sums leave a batch's statistics to a pass of their own, so that fewer parts are worth it.

@@ -155,10 +155,14 @@ impl Running {
     /// The state's place, its shape and the order of its dimensions.
     fn state(&self, state: usize) -> (usize, Vec<usize>, Vec<usize>) {
         let declared = &self.plan.states[state];
-        let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(name) if *name == declared.name);
+        self.kept(&declared.name, &declared.ty.shape)
+    }
+
+    fn kept(&self, name: &str, shape: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
+        let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(state) if state == name);
         let own = self.plan.entries.iter().flat_map(|entry| &entry.schedule.buffers).find(is_it);
         let order = own.map_or(Vec::new(), |buffer| buffer.order.clone());
-        (self.plan.state_layout.offsets[&declared.name], declared.ty.shape.to_vec(), order)
+        (self.plan.state_layout.offsets[name], shape.to_vec(), order)
     }
 
     fn read(&self, (offset, shape, order): (usize, Vec<usize>, Vec<usize>), into: TensorMut) {
@@ -228,6 +232,12 @@ impl Executor for Running {
 
     fn write_state(&mut self, state: usize, from: TensorRef) -> Result<(), ExecError> {
         self.write(self.state(state), from);
+        let plan = self.plan.clone();
+        let declared = &plan.states[state];
+        for (name, copy) in plan.state_layout.copies.iter().filter(|(_, copy)| copy.of == declared.name) {
+            let rounded = copy.rounding.of(from.values().expect("copies are of f32"));
+            self.write(self.kept(name, &declared.ty.shape), rounded.view());
+        }
         Ok(())
     }
 }

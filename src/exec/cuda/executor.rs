@@ -19,6 +19,7 @@ use crate::kernel::schedule::WORD_BITS;
 use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Storage, Type};
 use crate::tensor::Tensor;
+use crate::types::Rounding;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +42,15 @@ struct Input {
     place: Place,
     /// Where it waits for its copy; absent where no kernel reads it.
     staged: Option<usize>,
+}
+
+/// A copy of a state tensor.
+#[derive(Debug)]
+struct StateCopy {
+    /// An index into the plan's states.
+    of: usize,
+    rounding: Rounding,
+    place: Place,
 }
 
 /// A launch made ready.
@@ -88,6 +98,7 @@ pub struct CudaExecutor {
     given: Given,
     entries: Vec<Entry>,
     states: Vec<Place>,
+    copies: Vec<StateCopy>,
     /// Used in turns, so that one run's inputs are taken while those of the run before are on their way.
     staging: [Staging; 2],
     turn: usize,
@@ -134,7 +145,7 @@ impl CudaExecutor {
             Ok(Staging { bytes, copied: Event::new(context).map_err(failed)? })
         };
         let staging = [staging()?, staging()?];
-        let states = states(&plan);
+        let (states, copies) = (states(&plan), copies(&plan));
         stream.wait().map_err(failed)?;
         let context = context.clone();
         let (turn, clock, series, lost) = (0, None, None, None);
@@ -145,6 +156,7 @@ impl CudaExecutor {
             given,
             entries,
             states,
+            copies,
             staging,
             turn,
             clock,
@@ -310,6 +322,15 @@ impl CudaExecutor {
         read.map_err(|error| self.note(error))
     }
 
+    fn write(&self, place: &Place, from: TensorRef) -> Result<(), DriverError> {
+        if place.order.is_empty() {
+            return self.stream.write(&self.arena, place.bytes(), from.bytes());
+        }
+        let mut there = vec![0; place.ty.bytes()];
+        order::to_device(from.bytes(), &mut there, &place.ty.shape, &place.order, place.ty.dtype.size());
+        self.stream.write(&self.arena, place.bytes(), &there)
+    }
+
     /// What a buffer holds now, in the order of its shape.
     fn read_buffer(&mut self, buffer: &Buffer) -> Result<Tensor, ExecError> {
         let place = Place::of(&buffer.name, buffer);
@@ -398,20 +419,26 @@ fn graph(work: &[(Touched, &[Launch])], arena: &Memory, context: &Arc<Context>) 
     unsafe { Graph::new(context, &nodes, arena) }.map(Some)
 }
 
-/// The places of a plan's states; their order in memory is what the entries that use them say.
+/// The places of a plan's states.
 fn states(plan: &Plan) -> Vec<Place> {
-    let buffers = || plan.entries.iter().flat_map(|entry| &entry.schedule.buffers);
-    let order = |name: &str| {
-        let own = buffers().find(|b| matches!(&b.role, BufferRole::State(state) if state == name));
-        own.map_or(Vec::new(), |b| b.order.clone())
+    plan.states.iter().map(|state| state_place(plan, &state.name, state.ty.clone())).collect()
+}
+
+fn copies(plan: &Plan) -> Vec<StateCopy> {
+    let copy = |(name, copy): (&String, &crate::plan::StateCopy)| {
+        let of = plan.states.iter().position(|state| state.name == copy.of)?;
+        let ty = Type::new(copy.rounding.dtype(), plan.states[of].ty.shape.clone());
+        Some(StateCopy { of, rounding: copy.rounding, place: state_place(plan, name, ty) })
     };
-    let place = |name: &str, ty: &Type| Place {
-        name: name.into(),
-        offset: plan.state_layout.offsets.get(name).copied().unwrap_or(0),
-        ty: ty.clone(),
-        order: order(name),
-    };
-    plan.states.iter().map(|state| place(&state.name, &state.ty)).collect()
+    plan.state_layout.copies.iter().filter_map(copy).collect()
+}
+
+/// The place of a state or a copy of one; its order in memory is what the entries that use it say.
+fn state_place(plan: &Plan, name: &str, ty: Type) -> Place {
+    let mut buffers = plan.entries.iter().flat_map(|entry| &entry.schedule.buffers);
+    let own = buffers.find(|b| matches!(&b.role, BufferRole::State(state) if state == name));
+    let offset = plan.state_layout.offsets.get(name).copied().unwrap_or(0);
+    Place { name: name.into(), offset, ty, order: own.map_or(Vec::new(), |b| b.order.clone()) }
 }
 
 impl Entry {
@@ -522,13 +549,11 @@ impl Executor for CudaExecutor {
         self.enter()?;
         let place = nth(&self.states, state, "state")?;
         place.check("state", from.dtype(), from.len())?;
-        let written = if place.order.is_empty() {
-            self.stream.write(&self.arena, place.bytes(), from.bytes())
-        } else {
-            let mut there = vec![0; place.ty.bytes()];
-            order::to_device(from.bytes(), &mut there, &place.ty.shape, &place.order, place.ty.dtype.size());
-            self.stream.write(&self.arena, place.bytes(), &there)
-        };
+        let mut written = self.write(place, from);
+        for copy in self.copies.iter().filter(|copy| copy.of == state) {
+            let Some(values) = from.values::<f32>() else { continue };
+            written = written.and_then(|()| self.write(&copy.place, copy.rounding.of(values).view()));
+        }
         written.map_err(|error| self.note(error))
     }
 

@@ -2,11 +2,10 @@
 
 use crate::compile::{Options, rounding};
 use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
-use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::Target;
 use crate::passes::{PassContext, operand_precision};
 use crate::plan::{self, EntryPlan, Plan};
-use crate::schedule::physical::state_orders;
+use crate::schedule::states::{lay_out_states, with_copies};
 use crate::schedule::{Strategy, schedule};
 use crate::tensor::{Tensor, Type};
 use crate::types::{Feed, Initialiser, InputDecl, StateDecl, StateRole};
@@ -55,10 +54,13 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
             operand_precision(graph, &context);
         }
     }
-    let graphs = &graphs[..];
-    let states = states_of(graphs);
-    let layout = StateLayout::new(states.iter().map(|(name, ty)| (name.as_str(), ty))).map_err(|_| "too much state")?;
-    let layout = StateLayout { orders: state_orders(&strategy.policy, graphs), ..layout };
+    let init = Initialiser::Constant(0.0);
+    let states: Vec<StateDecl> = (states_of(&graphs).into_iter())
+        .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init, span: None })
+        .collect();
+    let layout =
+        lay_out_states(&states, &graphs.iter().collect::<Vec<_>>(), &strategy.policy).map_err(|_| "too much state")?;
+    graphs.iter_mut().for_each(|graph| with_copies(graph, &layout));
     let entries = (graphs.iter())
         .map(|graph| {
             let input = |name: &String, ty: &Type| InputDecl {
@@ -79,10 +81,6 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
             Ok(EntryPlan { name: graph.name.clone(), sizes: vec![], inputs, schedule })
         })
         .collect::<Result<_, String>>()?;
-    let init = Initialiser::Constant(0.0);
-    let states = (states.into_iter())
-        .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init, span: None })
-        .collect();
     let Strategy { fusion, target, precision, .. } = strategy;
     let source = Options { fusion, target, precision, ..Options::default() }.source("conformance.ron", "");
     let plan = Plan { name: "conformance".into(), source, states, state_layout: layout, entries, device_code: None };

@@ -1,0 +1,430 @@
+//! Where state tensors lie, and which of them are kept in fewer bits too.
+//!
+//! A step that rounds its weights before it multiplies them reads them once more for that. What updates them has them at
+//! hand: it writes each rounded too, in every order in which a contraction reads it best. A copy is a state tensor like
+//! others, but that nobody outside sees: who writes the tensor itself from there writes its copies too.
+
+use super::fuse::base;
+use super::movement::through;
+use super::physical::{PIXEL_MAJOR, state_orders};
+use super::value::ValueId;
+use crate::ir::{Builder, DType, Graph, Node, NodeId, Op, Type, Update};
+use crate::kernel::access::Access;
+use crate::kernel::schedule::{StateCopy, StateLayout, StateTooLarge};
+use crate::kernel::target::Policy;
+use crate::types::{Rounding, StateDecl};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Gives state tensors their places, an order that suits all of a program's entries, and the copies that are worth keeping.
+///
+/// # Errors
+/// When they do not fit the address space.
+pub fn lay_out_states(states: &[StateDecl], graphs: &[&Graph], policy: &Policy) -> Result<StateLayout, StateTooLarge> {
+    let copies = if policy.state_copies { state_copies(states, graphs) } else { Vec::new() };
+    let own = states.iter().map(|state| (state.name.as_str(), &state.ty));
+    let mut layout = StateLayout::new(own.chain(copies.iter().map(|copy| (copy.name.as_str(), &copy.ty))))?;
+    layout.orders = state_orders(policy, graphs.iter().copied());
+    for Copy { name, of, rounding, order, .. } in copies {
+        if !order.is_empty() {
+            layout.orders.insert(name.clone(), order);
+        }
+        layout.copies.insert(name, StateCopy { of, rounding });
+    }
+    Ok(layout)
+}
+
+/// A copy that is worth keeping.
+struct Copy {
+    name: String,
+    ty: Type,
+    of: String,
+    rounding: Rounding,
+    order: Vec<usize>,
+}
+
+/// Which copy a contraction reads best: of a state tensor, in fewer bits, with its dimensions in an order
+/// ([`StateLayout::orders`]).
+type Wanted = (String, Rounding, Vec<usize>);
+
+/// An operand of a contraction that is a rounded value, moved perhaps.
+struct Read {
+    contraction: NodeId,
+    position: usize,
+    /// What rounds the value.
+    rounds: NodeId,
+    rounding: Rounding,
+    /// The order of the rounded value's dimensions in which the terms of a sum are beside each other; empty where it is
+    /// the shape's.
+    order: Vec<usize>,
+}
+
+/// The value that is rounded.
+enum Source {
+    /// A state tensor before the run.
+    Before(String),
+    /// What one is updated to.
+    After(String),
+}
+
+/// The copies that are worth keeping: an entry that updates the tensor reads it rounded. Another that only reads it so, such
+/// as a moving average for samples, runs seldom, and rounds it by itself.
+fn state_copies(states: &[StateDecl], graphs: &[&Graph]) -> Vec<Copy> {
+    let (mut wanted, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for graph in graphs {
+        let updated: BTreeSet<&str> = updates(graph).map(|update| update.state.as_str()).collect();
+        for read in reads(graph) {
+            let state = match source(graph, &read) {
+                Some(Source::Before(state)) if updated.contains(state.as_str()) => {
+                    kept.insert(state.clone());
+                    state
+                }
+                // Where the step itself multiplies what it has updated, it rounds it in any case.
+                Some(Source::After(state)) => state,
+                _ => continue,
+            };
+            wanted.insert((state, read.rounding, read.order));
+        }
+    }
+    wanted.retain(|(state, ..)| kept.contains(state));
+    let mut names: BTreeSet<String> = states.iter().map(|state| state.name.clone()).collect();
+    let copy = |(of, rounding, order): Wanted| {
+        let state = states.iter().find(|state| state.name == of && state.ty.dtype == DType::F32)?;
+        let is_turned = matches!(order[..], [.., before, last] if before > last);
+        let mut name = format!("{of}.{}{}", rounding.name(), if is_turned { "_turned" } else { "" });
+        while !names.insert(name.clone()) {
+            name.push('_');
+        }
+        let ty = Type::new(rounding.dtype(), state.ty.shape.clone());
+        Some(Copy { name, ty, of, rounding, order })
+    };
+    wanted.into_iter().filter_map(copy).collect()
+}
+
+/// Lets contractions read the copies that there are, and what updates a state tensor its copies too.
+pub fn with_copies(graph: &mut Graph, states: &StateLayout) {
+    let order = |name: &str| states.orders.get(name).cloned().unwrap_or_default();
+    let copies: HashMap<Wanted, &String> =
+        (states.copies.iter()).map(|(name, copy)| ((copy.of.clone(), copy.rounding, order(name)), name)).collect();
+    let mut kept = Kept { moved: HashMap::new(), before: HashMap::new(), after: HashMap::new() };
+    for read in reads(graph) {
+        let Some(source) = source(graph, &read) else { continue };
+        let (Source::Before(state) | Source::After(state)) = &source;
+        let Some(&name) = copies.get(&(state.clone(), read.rounding, read.order.clone())) else { continue };
+        let copy = match source {
+            Source::Before(_) => kept.before(graph, name, &read),
+            Source::After(_) => kept.after(graph, name, &read),
+        };
+        if copy != read.rounds {
+            let operand = graph.operands(read.contraction)[read.position];
+            let moved = kept.moved(graph, operand, read.rounds, copy);
+            graph.replace_operand_at(read.contraction, read.position, moved);
+        }
+    }
+    let changed: BTreeMap<String, NodeId> = updates(graph).map(|update| (update.state.clone(), update.node)).collect();
+    for (name, copy) in &states.copies {
+        let Some(&value) = changed.get(&copy.of) else { continue };
+        let node = match kept.after.get(name) {
+            Some(&node) => node,
+            None => rounded(graph, value, copy.rounding),
+        };
+        graph.updates.push(Update { state: name.clone(), node });
+    }
+    graph.remove_dead();
+}
+
+/// The copies in tf32 that a graph reads.
+pub(super) fn in_tf32(graph: &Graph, states: &StateLayout) -> HashSet<ValueId> {
+    let is_copy = |name: &str| states.copies.get(name).is_some_and(|copy| copy.rounding == Rounding::Tf32);
+    let holds_tf32 = |&id: &NodeId| matches!(graph.op(id), Op::State { name, .. } if is_copy(name));
+    graph.ids().into_iter().filter(holds_tf32).map(ValueId::of).collect()
+}
+
+/// The nodes that hold copies.
+struct Kept {
+    /// By what was moved and the copy in its place.
+    moved: HashMap<(NodeId, NodeId), NodeId>,
+    /// Before the run.
+    before: HashMap<String, NodeId>,
+    /// After it.
+    after: HashMap<String, NodeId>,
+}
+
+impl Kept {
+    fn before(&mut self, graph: &mut Graph, name: &str, read: &Read) -> NodeId {
+        let node = self.before.get(name).copied().unwrap_or_else(|| {
+            let ty = graph.ty(read.rounds).clone();
+            let origin = graph.node(graph.operands(read.rounds)[0]).origin.clone();
+            Builder::new(graph, origin).named(name, Op::State { name: name.to_string(), ty }, &[])
+        });
+        self.before.insert(name.to_string(), node);
+        node
+    }
+
+    /// Each copy has a node of its own, since it has an order of its own.
+    fn after(&mut self, graph: &mut Graph, name: &str, read: &Read) -> NodeId {
+        let is_taken = self.after.values().any(|&node| node == read.rounds);
+        let node = self.after.get(name).copied().unwrap_or_else(|| match is_taken {
+            false => read.rounds,
+            true => rounded(graph, graph.operands(read.rounds)[0], read.rounding),
+        });
+        self.after.insert(name.to_string(), node);
+        node
+    }
+
+    /// What is to `copy` as `id`, which is moved perhaps, is to `rounds`.
+    fn moved(&mut self, graph: &mut Graph, id: NodeId, rounds: NodeId, copy: NodeId) -> NodeId {
+        if id == rounds {
+            return copy;
+        }
+        if let Some(&node) = self.moved.get(&(id, copy)) {
+            return node;
+        }
+        let operand = graph.operands(id)[0];
+        let operand = self.moved(graph, operand, rounds, copy);
+        let Node { op, name, origin, .. } = graph.node(id).clone();
+        let node = Builder::new(graph, origin).named(&name, op, &[operand]);
+        self.moved.insert((id, copy), node);
+        node
+    }
+}
+
+/// Adds what rounds a value.
+fn rounded(graph: &mut Graph, value: NodeId, rounding: Rounding) -> NodeId {
+    let Node { name, origin, .. } = graph.node(value).clone();
+    let name = format!("{name}_{}", rounding.name());
+    Builder::new(graph, origin).named(&name, Op::rounding(rounding), &[value])
+}
+
+/// The updates that change their state tensor.
+fn updates(graph: &Graph) -> impl Iterator<Item = &Update> {
+    let changes = |update: &&Update| match graph.op(base(graph, update.node)) {
+        Op::State { name, .. } => *name != update.state,
+        _ => true,
+    };
+    graph.updates.iter().filter(changes)
+}
+
+fn reads(graph: &Graph) -> Vec<Read> {
+    let contractions = graph.topological().into_iter().filter(|&id| graph.op(id).is_contraction());
+    let operands = contractions.flat_map(|id| (0..graph.operands(id).len()).map(move |position| (id, position)));
+    operands.filter_map(|(contraction, position)| read(graph, contraction, position)).collect()
+}
+
+fn read(graph: &Graph, contraction: NodeId, position: usize) -> Option<Read> {
+    let mut id = graph.operands(contraction)[position];
+    // The dimension along which it adds up.
+    let depth = match (graph.op(contraction), position) {
+        (Op::MatMul, 0) => graph.shape(id).len() - 1,
+        (Op::MatMul, _) => graph.shape(id).len() - 2,
+        (Op::Conv2d { .. }, 1) => 1,
+        (Op::Conv2dInputGrad { .. }, 1) => 0,
+        _ => return None,
+    };
+    let mut movements = Vec::new();
+    let rounding = loop {
+        match graph.op(id) {
+            op if op.rounds_to().is_some() => break op.rounds_to()?,
+            Op::Convert { to: DType::F32 } => {}
+            op if op.is_movement() => movements.push(id),
+            _ => return None,
+        }
+        let [operand] = graph.operands(id)[..] else { return None };
+        id = operand;
+    };
+    movements.reverse();
+    let is_filter = *graph.op(contraction) != Op::MatMul && movements.is_empty();
+    let mut orders = orders(graph.shape(id).len(), is_filter).into_iter();
+    let first = orders.next()?;
+    let is_along_depth = |order: &Vec<usize>| {
+        let access = moved_access(graph, id, order, &movements);
+        access.is_some_and(|access| access.strides[depth] == 1)
+    };
+    // Of bf16 tensor cores read any order.
+    let order = match rounding {
+        Rounding::Tf32 => [first.clone()].into_iter().chain(orders).find(is_along_depth).unwrap_or(first),
+        Rounding::Bf16 => first,
+    };
+    let order = if order.is_sorted() { Vec::new() } else { order };
+    Some(Read { contraction, position, rounds: id, rounding, order })
+}
+
+/// In which order the dimensions of what a contraction reads may lie, the usual one first.
+fn orders(rank: usize, is_filter: bool) -> Vec<Vec<usize>> {
+    if is_filter {
+        let [y, x, outputs, inputs] = PIXEL_MAJOR;
+        return vec![vec![y, x, outputs, inputs], vec![y, x, inputs, outputs]];
+    }
+    let others = |last: usize| (0..rank).filter(move |&d| d != last);
+    let turned = (0..rank.saturating_sub(1)).rev().map(|last| others(last).chain([last]).collect());
+    [(0..rank).collect()].into_iter().chain(turned).collect()
+}
+
+/// Where the elements of a value are after movements, if its dimensions lie in that order.
+fn moved_access(graph: &Graph, value: NodeId, order: &[usize], movements: &[NodeId]) -> Option<Access> {
+    let ordered = (Access::ordered(graph.shape(value), order), value);
+    let moved = movements.iter().try_fold(ordered, |(access, from), &id| {
+        Some((through(&access, graph.op(id), graph.shape(from), graph.shape(id))?, id))
+    });
+    moved.map(|(access, _)| access)
+}
+
+fn source(graph: &Graph, read: &Read) -> Option<Source> {
+    let value = graph.operands(read.rounds)[0];
+    if let Op::State { name, .. } = graph.op(value) {
+        return Some(Source::Before(name.clone()));
+    }
+    updates(graph).find(|update| update.node == value).map(|update| Source::After(update.state.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::text::parse;
+    use crate::ir::{Bindings, Value, evaluate, verify};
+    use crate::kernel::target::{Architecture, Target};
+    use crate::passes::{PassContext, operand_precision};
+    use crate::tensor::Tensor;
+    use crate::testing::random_bindings;
+    use crate::types::{Initialiser, StateRole};
+    use insta::assert_snapshot;
+
+    const INIT: &str = r#"
+        %v: f32[48,16] = constant 0.5
+        %f: f32[48,32,5,5] = constant 0.25
+        %average: f32[48,16] = constant 0.5
+        update "v" = %v
+        update "f" = %f
+        update "average" = %average"#;
+
+    /// A matrix and a filter that forward and backward products read, the matrix also once it is updated.
+    const STEP: &str = r#"
+        %x: f32[16,48] = input "x"
+        %v: f32[48,16] = state "v"
+        %average: f32[48,16] = state "average"
+        %y: f32[16,16] = matmul %x %v
+        %vt: f32[16,48] = transpose %v permutation=[1,0]
+        %dx: f32[16,48] = matmul %y %vt
+        %xt: f32[48,16] = transpose %x permutation=[1,0]
+        %dv: f32[48,16] = matmul %xt %y
+        %next = sub %v %dv
+        %again: f32[16,16] = matmul %dx %next
+        %nt: f32[16,48] = transpose %next permutation=[1,0]
+        %back: f32[16,48] = matmul %again %nt
+        %sum = add %average %next
+        %images: f32[16,32,7,7] = input "images"
+        %f: f32[48,32,5,5] = state "f"
+        %a: f32[16,48,7,7] = conv2d %images %f stride=[1,1] pad=[2,2]
+        %b: f32[16,32,7,7] = conv2d_input_grad %a %f stride=[1,1] pad=[2,2] size=[7,7]
+        %df: f32[48,32,5,5] = conv2d_filter_grad %b %a stride=[1,1] pad=[2,2] kernel=[5,5]
+        %nf = sub %f %df
+        output back = %back
+        output b = %b
+        update "v" = %next
+        update "f" = %nf
+        update "average" = %sum"#;
+
+    /// Reads the matrix and its average; only the matrix has a copy.
+    const SAMPLE: &str = r#"
+        %x: f32[16,48] = input "x"
+        %v: f32[48,16] = state "v"
+        %average: f32[48,16] = state "average"
+        %y: f32[16,16] = matmul %x %v
+        %z: f32[16,16] = matmul %x %average
+        output y = %y
+        output z = %z"#;
+
+    /// The layout of a program, and its entries' graphs without copies and with them.
+    fn laid_out(rounding: Rounding) -> (StateLayout, Vec<[Graph; 2]>) {
+        let context = PassContext { operands: Some(rounding), ..PassContext::default() };
+        let rounded = [("init", INIT), ("step", STEP), ("sample", SAMPLE)].map(|(name, lines)| {
+            let mut graph = parse(&format!("graph {name} {{\n{lines}\n}}")).unwrap();
+            operand_precision(&mut graph, &context);
+            graph
+        });
+        let state = |(name, shape): (&str, &[usize])| StateDecl {
+            name: name.into(),
+            ty: Type::f32(shape.to_vec()),
+            role: StateRole::Parameter,
+            init: Initialiser::Constant(0.0),
+            span: None,
+        };
+        let states: [(&str, &[usize]); 3] = [("v", &[48, 16]), ("f", &[48, 32, 5, 5]), ("average", &[48, 16])];
+        let states = states.map(state);
+        let policy = Target::Cuda(Architecture(90)).policy();
+        let layout = lay_out_states(&states, &rounded.each_ref(), &policy).unwrap();
+        let both = rounded.map(|before| {
+            let mut after = before.clone();
+            with_copies(&mut after, &layout);
+            verify(&after).unwrap();
+            [before, after]
+        });
+        (layout, both.into())
+    }
+
+    #[test]
+    fn contractions_read_copies_which_updates_write() {
+        let (layout, graphs) = laid_out(Rounding::Tf32);
+        let copies: Vec<String> = (layout.copies.iter())
+            .map(|(name, copy)| format!("{name}: of {} in order {:?}", copy.of, layout.orders.get(name)))
+            .collect();
+        let after: Vec<String> = graphs.iter().map(|[_, after]| after.to_string()).collect();
+        assert_snapshot!(format!("{}\n{}", copies.join("\n"), after.concat()));
+    }
+
+    #[test]
+    fn of_bf16_one_copy_is_enough() {
+        let (layout, _) = laid_out(Rounding::Bf16);
+        assert_eq!(layout.copies.keys().collect::<Vec<_>>(), ["f.bf16", "v.bf16"]);
+        let offset = |name: &str| layout.offsets[name];
+        assert_eq!(offset("v.bf16") - offset("f.bf16"), 48 * 32 * 5 * 5 * 2, "two bytes an element");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_given_to_a_copy() {
+        let graph = parse("graph g {\n%x: f32[16,16] = input \"x\"\n%v: f32[16,16] = state \"v\"\n%r = round_tf32 %v\n%y: f32[16,16] = matmul %r %x\nupdate \"v\" = %y\n}").unwrap();
+        let state = |name: &str| StateDecl {
+            name: name.into(),
+            ty: Type::f32([16, 16]),
+            role: StateRole::Parameter,
+            init: Initialiser::Constant(0.0),
+            span: None,
+        };
+        let policy = Target::Cuda(Architecture(80)).policy();
+        let layout = lay_out_states(&["v", "v.tf32"].map(state), &[&graph], &policy).unwrap();
+        assert_eq!(layout.offsets.keys().collect::<Vec<_>>(), ["v", "v.tf32", "v.tf32_"]);
+        assert_eq!(layout.copies.keys().collect::<Vec<_>>(), ["v.tf32_"]);
+        // A CPU rounds in each run.
+        assert!(lay_out_states(&["v"].map(state), &[&graph], &Target::Cpu.policy()).unwrap().copies.is_empty());
+    }
+
+    /// A copy that holds what it is said to hold is read as the rounded tensor was, and holds it after the run.
+    #[test]
+    fn copies_change_no_result() {
+        for rounding in [Rounding::Tf32, Rounding::Bf16] {
+            let (layout, graphs) = laid_out(rounding);
+            let of = |values: &Value<f32>| {
+                let Value { shape, .. } = values;
+                let found: Tensor = rounding.of(values.to_tensor(DType::F32).values().unwrap());
+                Value::<f32> { shape: shape.clone(), ..Value::from_tensor(&found) }
+            };
+            for [before, after] in &graphs {
+                let mut bindings: Bindings<f32> = random_bindings(before, 5);
+                for (name, copy) in &layout.copies {
+                    if let Some(value) = bindings.get(&copy.of) {
+                        bindings.insert(name.clone(), of(value));
+                    }
+                }
+                let (expected, found) = (evaluate(before, &bindings).unwrap(), evaluate(after, &bindings).unwrap());
+                assert_eq!(found.outputs, expected.outputs);
+                let (own, copies) = found.updates.split_at(expected.updates.len());
+                assert_eq!(own, expected.updates);
+                for (name, value) in copies {
+                    let copied = own.iter().find(|(state, _)| *state == layout.copies[name].of).unwrap();
+                    assert_eq!(*value, of(&copied.1), "{name}");
+                }
+                let changed = |name: &String| own.iter().any(|(state, _)| *state == layout.copies[name].of);
+                assert_eq!(copies.len(), layout.copies.keys().filter(|name| changed(name)).count());
+            }
+        }
+    }
+}
