@@ -442,6 +442,9 @@ impl<'l> Groups<'l> {
         if ga.members.iter().chain(&gb.members).any(|member| self.bits.contains(member)) {
             return Err(NotFused::Bits);
         }
+        if self.is_turned(ga) || self.is_turned(gb) {
+            return Err(NotFused::Turned);
+        }
         if ga.optimiser != gb.optimiser && !self.is_update_of(a, b) && !self.is_update_of(b, a) {
             return Err(NotFused::Optimiser);
         }
@@ -480,6 +483,18 @@ impl<'l> Groups<'l> {
             Err(Refusal::Misaligned) => Err(NotFused::Misaligned),
             Err(Refusal::NeedsBuffer(node)) => Err(NotFused::NeedsBuffer(self.graph().node(node).name.clone())),
         }
+    }
+
+    /// Whether a group rounds an updated weight into a copy whose dimensions lie in another order. Where the weight is computed
+    /// by rows, each element of the copy would go to a sector of its own.
+    fn is_turned(&self, group: &Group) -> bool {
+        let graph = self.graph();
+        let order = |id: NodeId| self.lowering.orders.get(&id);
+        let is_across = |id: NodeId| {
+            let rounds = graph.op(id).rounds_to().is_some() && graph.is_result(id);
+            rounds && graph.operands(id).into_iter().any(|value| graph.is_result(value) && order(value) != order(id))
+        };
+        matches!(group.members[..], [only] if is_across(only))
     }
 
     /// Whether `update` updates a parameter by the gradient that `gradient` computes by a contraction, and nobody else wants

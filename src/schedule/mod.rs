@@ -75,7 +75,7 @@ pub fn schedule_tuned(
     tuned: &Tuned,
 ) -> Result<Schedule, ScheduleError> {
     let graph = with_state_nodes(graph);
-    if let Some(state) = physical::unreadable_state(&graph, states, &strategy.policy) {
+    if let Some(state) = physical::unreadable_state(&graph, states) {
         return Err(ScheduleError::StateOrder(state));
     }
     let value_type = |value: &ValueId| graph.ty(NodeId::new(value.index())).dtype;

@@ -6,7 +6,6 @@ use super::value::ValueId;
 use crate::ir::{Graph, NodeId, Op, Update};
 use crate::kernel::body::{Body, Nest, Operand};
 use crate::kernel::schedule::StateLayout;
-use crate::kernel::target::{Layout, Policy};
 use crate::kernel::tiling::tilings;
 use crate::types::Rounding;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,35 +21,33 @@ pub(super) const PIXEL_MAJOR: [usize; 4] = [2, 3, 0, 1];
 /// one image, so images are next to each other.
 const WINDOWS: [usize; 4] = [2, 3, 1, 0];
 
-/// The orders of a program's state tensors: pixel-major for what has four dimensions, wherever every graph of the program
-/// can read and write it so.
-pub fn state_orders<'g>(policy: &Policy, graphs: impl IntoIterator<Item = &'g Graph>) -> BTreeMap<String, Vec<usize>> {
-    if policy.layout == Layout::RowMajor || !policy.strided_images {
-        return BTreeMap::new();
-    }
-    let (mut found, mut refused) = (BTreeSet::new(), BTreeSet::new());
+/// The state tensors whose dimensions may lie in any order, with their ranks: every graph of the program can read and write
+/// them so.
+pub(super) fn free_states<'g>(graphs: impl IntoIterator<Item = &'g Graph>) -> BTreeMap<String, usize> {
+    let (mut found, mut refused) = (BTreeMap::new(), BTreeSet::new());
     for graph in graphs {
         let states = graph.ids().into_iter().filter_map(|id| match graph.op(id) {
-            Op::State { name, .. } => Some((name.clone(), can_move(graph, id))),
+            Op::State { name, .. } => Some((name.clone(), id, can_move(graph, id))),
             _ => None,
         });
-        let updates = graph.updates.iter().map(|update| (update.state.clone(), update_can_move(graph, update)));
-        for (name, can_move) in states.chain(updates) {
-            if can_move {
-                found.insert(name)
-            } else {
-                refused.insert(name)
-            };
+        let updates =
+            graph.updates.iter().map(|update| (update.state.clone(), update.node, update_can_move(graph, update)));
+        for (name, id, can_move) in states.chain(updates) {
+            if !can_move {
+                refused.insert(name.clone());
+            }
+            found.insert(name, graph.shape(id).len());
         }
     }
-    found.difference(&refused).map(|name| (name.clone(), PIXEL_MAJOR.to_vec())).collect()
+    found.retain(|name, _| !refused.contains(name));
+    found
 }
 
-/// Whether a value has four dimensions, and nobody reads it by a reshape, which no view of another order expresses, or by a
-/// transform of minimal filtering, which reads rows of images.
+/// Whether nobody reads a value by a reshape, which no view of another order expresses, or by a transform of minimal
+/// filtering, which reads rows of images.
 fn can_move(graph: &Graph, id: NodeId) -> bool {
     let needs_rows = |user| matches!(graph.op(user), Op::Reshape { .. } | Op::Winograd(_));
-    graph.shape(id).len() == 4 && !graph.users(id).into_iter().any(needs_rows)
+    !graph.users(id).into_iter().any(needs_rows)
 }
 
 /// Whether what a state tensor is updated to can be written in another order.
@@ -63,15 +60,15 @@ fn update_can_move(graph: &Graph, update: &Update) -> bool {
     }
 }
 
-/// A state tensor that the graph cannot read and write in the order that it has.
-pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout, policy: &Policy) -> Option<String> {
-    let readable = state_orders(policy, [graph]);
+/// A state tensor that the graph cannot read and write in the order that it has. Of a copy a graph reads none that it can't.
+pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout) -> Option<String> {
+    let free = free_states([graph]);
     let used = graph.ids().into_iter().filter_map(|id| match graph.op(id) {
         Op::State { name, .. } => Some(name),
         _ => None,
     });
-    let is_known = |name: &&String| readable.contains_key(*name) || states.copies.contains_key(*name);
-    used.into_iter().find(|name| states.orders.contains_key(*name) && !is_known(name)).cloned()
+    let has_order = |name: &&String| states.orders.contains_key(*name) && !states.copies.contains_key(*name);
+    used.into_iter().find(|name| has_order(name) && !free.contains_key(*name)).cloned()
 }
 
 /// The orders of the nodes that hold state and of those that it is updated to.

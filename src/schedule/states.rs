@@ -6,12 +6,12 @@
 
 use super::fuse::base;
 use super::movement::through;
-use super::physical::{PIXEL_MAJOR, state_orders};
+use super::physical::{PIXEL_MAJOR, free_states};
 use super::value::ValueId;
 use crate::ir::{Builder, DType, Graph, Node, NodeId, Op, Type, Update};
 use crate::kernel::access::Access;
 use crate::kernel::schedule::{StateCopy, StateLayout, StateTooLarge};
-use crate::kernel::target::Policy;
+use crate::kernel::target::{Layout, Policy};
 use crate::types::{Rounding, StateDecl};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -23,7 +23,9 @@ pub fn lay_out_states(states: &[StateDecl], graphs: &[&Graph], policy: &Policy) 
     let copies = if policy.state_copies { state_copies(states, graphs) } else { Vec::new() };
     let own = states.iter().map(|state| (state.name.as_str(), &state.ty));
     let mut layout = StateLayout::new(own.chain(copies.iter().map(|copy| (copy.name.as_str(), &copy.ty))))?;
-    layout.orders = state_orders(policy, graphs.iter().copied());
+    if policy.layout == Layout::PixelMajor && policy.strided_images {
+        layout.orders = state_orders(graphs, &copies);
+    }
     for Copy { name, of, rounding, order, .. } in copies {
         if !order.is_empty() {
             layout.orders.insert(name.clone(), order);
@@ -31,6 +33,54 @@ pub fn lay_out_states(states: &[StateDecl], graphs: &[&Graph], policy: &Policy) 
         layout.copies.insert(name, StateCopy { of, rounding });
     }
     Ok(layout)
+}
+
+/// The orders of state tensors that are not in that of their shape: pixel-major of what has four dimensions, wherever every graph
+/// of the program can read and write it so; of matrices that contractions read by turned copies alone, that of the copies,
+/// and the same of what is updated with them.
+fn state_orders(graphs: &[&Graph], copies: &[Copy]) -> BTreeMap<String, Vec<usize>> {
+    let free = free_states(graphs.iter().copied());
+    let filters = free.iter().filter(|(_, rank)| **rank == PIXEL_MAJOR.len());
+    let mut orders: BTreeMap<String, Vec<usize>> =
+        filters.map(|(name, _)| (name.clone(), PIXEL_MAJOR.to_vec())).collect();
+    for copy in copies.iter().filter(|copy| copy.ty.rank() != PIXEL_MAJOR.len() && !copy.order.is_empty()) {
+        let is_only_one = copies.iter().filter(|other| other.of == copy.of).count() == 1;
+        let alike = updated_alike(graphs, &copy.of);
+        if is_only_one && alike.iter().all(|name| free.contains_key(name)) {
+            orders.extend(alike.into_iter().map(|name| (name, copy.order.clone())));
+        }
+    }
+    orders
+}
+
+/// A state tensor and those that some update reads element by element beside it, such as an optimiser's moments.
+fn updated_alike(graphs: &[&Graph], state: &str) -> BTreeSet<String> {
+    let mut alike = BTreeSet::from([state.to_string()]);
+    let together: Vec<BTreeSet<String>> =
+        graphs.iter().flat_map(|graph| updates(graph).map(|update| read_by_element(graph, update))).collect();
+    loop {
+        let before = alike.len();
+        let touching = together.iter().filter(|names| !names.is_disjoint(&alike));
+        let more: Vec<String> = touching.flatten().cloned().collect();
+        alike.extend(more);
+        if alike.len() == before {
+            return alike;
+        }
+    }
+}
+
+/// The state tensor that is updated, and those that its update reads element by element.
+fn read_by_element(graph: &Graph, update: &Update) -> BTreeSet<String> {
+    let mut names = BTreeSet::from([update.state.clone()]);
+    let (mut seen, mut stack) = (HashSet::new(), vec![update.node]);
+    while let Some(id) = stack.pop() {
+        match graph.op(id) {
+            Op::State { name, .. } => drop(names.insert(name.clone())),
+            Op::Scalar(_) | Op::Convert { .. } if seen.insert(id) => stack.extend(graph.operands(id)),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// A copy that is worth keeping.
@@ -333,6 +383,16 @@ mod tests {
         output y = %y
         output z = %z"#;
 
+    fn state((name, shape): (&str, &[usize])) -> StateDecl {
+        StateDecl {
+            name: name.into(),
+            ty: Type::f32(shape.to_vec()),
+            role: StateRole::Parameter,
+            init: Initialiser::Constant(0.0),
+            span: None,
+        }
+    }
+
     /// The layout of a program, and its entries' graphs without copies and with them.
     fn laid_out(rounding: Rounding) -> (StateLayout, Vec<[Graph; 2]>) {
         let context = PassContext { operands: Some(rounding), ..PassContext::default() };
@@ -341,13 +401,6 @@ mod tests {
             operand_precision(&mut graph, &context);
             graph
         });
-        let state = |(name, shape): (&str, &[usize])| StateDecl {
-            name: name.into(),
-            ty: Type::f32(shape.to_vec()),
-            role: StateRole::Parameter,
-            init: Initialiser::Constant(0.0),
-            span: None,
-        };
         let states: [(&str, &[usize]); 3] = [("v", &[48, 16]), ("f", &[48, 32, 5, 5]), ("average", &[48, 16])];
         let states = states.map(state);
         let policy = Target::Cuda(Architecture(90)).policy();
@@ -382,19 +435,57 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_not_given_to_a_copy() {
         let graph = parse("graph g {\n%x: f32[16,16] = input \"x\"\n%v: f32[16,16] = state \"v\"\n%r = round_tf32 %v\n%y: f32[16,16] = matmul %r %x\nupdate \"v\" = %y\n}").unwrap();
-        let state = |name: &str| StateDecl {
-            name: name.into(),
-            ty: Type::f32([16, 16]),
-            role: StateRole::Parameter,
-            init: Initialiser::Constant(0.0),
-            span: None,
-        };
         let policy = Target::Cuda(Architecture(80)).policy();
-        let layout = lay_out_states(&["v", "v.tf32"].map(state), &[&graph], &policy).unwrap();
+        let states: [(&str, &[usize]); 2] = [("v", &[16, 16]), ("v.tf32", &[16, 16])];
+        let layout = lay_out_states(&states.map(state), &[&graph], &policy).unwrap();
         assert_eq!(layout.offsets.keys().collect::<Vec<_>>(), ["v", "v.tf32", "v.tf32_"]);
         assert_eq!(layout.copies.keys().collect::<Vec<_>>(), ["v.tf32_"]);
         // A CPU rounds in each run.
-        assert!(lay_out_states(&["v"].map(state), &[&graph], &Target::Cpu.policy()).unwrap().copies.is_empty());
+        let layout = lay_out_states(&states.map(state), &[&graph], &Target::Cpu.policy()).unwrap();
+        assert!(layout.copies.is_empty());
+    }
+
+    /// A matrix that contractions read in one turned copy lies as that does, with what is updated beside it.
+    #[test]
+    fn matrices_lie_as_the_only_copy_of_them() {
+        const STEP: &str = r#"
+            %x: f32[32,48] = input "x"
+            %w: f32[48,16] = state "w"
+            %m: f32[48,16] = state "m"
+            %other: f32[48,16] = state "other"
+            %r: f32[48,16] = round_tf32 %w
+            %xr: f32[32,48] = round_tf32 %x
+            %y: f32[32,16] = matmul %xr %r
+            %xt: f32[48,32] = transpose %xr permutation=[1,0]
+            %yr: f32[32,16] = round_tf32 %y
+            %g: f32[48,16] = matmul %xt %yr
+            %moment = add %m %g
+            %next = sub %w %moment
+            %more = add %other %other
+            update "w" = %next
+            update "m" = %moment
+            update "other" = %more"#;
+        let orders = |lines: &[&str]| {
+            let graphs: Vec<Graph> =
+                lines.iter().map(|lines| parse(&format!("graph g {{\n{lines}\n}}")).unwrap()).collect();
+            let states: [(&str, &[usize]); 3] = [("w", &[48, 16]), ("m", &[48, 16]), ("other", &[48, 16])];
+            let policy = Target::Cuda(Architecture(90)).policy();
+            lay_out_states(&states.map(state), &graphs.iter().collect::<Vec<_>>(), &policy).unwrap().orders
+        };
+        let turned =
+            |names: &[&str]| names.iter().map(|name| (name.to_string(), vec![1, 0])).collect::<BTreeMap<_, _>>();
+        assert_eq!(orders(&[STEP]), turned(&["w", "m", "w.tf32_turned"]));
+        let average = "%w: f32[48,16] = state \"w\"\n%other: f32[48,16] = state \"other\"\n%a = max %w %other\n\
+                       update \"other\" = %a";
+        assert_eq!(orders(&[STEP, average]), turned(&["w", "m", "other", "w.tf32_turned"]));
+        // Rows that are wanted as one can't be had of a turned matrix.
+        let flat = "%m: f32[48,16] = state \"m\"\n%f: f32[768] = reshape %m\noutput f = %f";
+        assert_eq!(orders(&[STEP, flat]), turned(&["w.tf32_turned"]));
+        // Two copies lie in both orders.
+        let back = "%y: f32[32,16] = input \"y\"\n%w: f32[48,16] = state \"w\"\n%r: f32[48,16] = round_tf32 %w\n\
+                    %t: f32[16,48] = transpose %r permutation=[1,0]\n%b: f32[32,48] = matmul %y %t\noutput b = %b\n\
+                    update \"w\" = %r";
+        assert_eq!(orders(&[STEP, back]), turned(&["w.tf32_turned"]));
     }
 
     /// A copy that holds what it is said to hold is read as the rounded tensor was, and holds it after the run.

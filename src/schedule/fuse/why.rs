@@ -24,6 +24,8 @@ pub enum NotFused {
     Transform,
     #[error("a matrix product would write an image row by row, and convolutions read it pixel by pixel")]
     ImageOfProduct,
+    #[error("one is a copy of a weight that lies in another order, which a kernel of its own turns by tiles")]
+    Turned,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,
     #[error("one of the kernels is large enough by itself: it computes {0} nodes")]
@@ -66,6 +68,7 @@ impl NotFused {
             NotFused::TwoContractions => "two contractions",
             NotFused::Transform => "a transform of a convolution",
             NotFused::ImageOfProduct => "an image that a matrix product makes",
+            NotFused::Turned => "a copy in another order",
             NotFused::ReductionOfContraction => "a reduction of a contraction",
             NotFused::Full(_) => "a full kernel",
             NotFused::Spaces => "different index spaces",
@@ -93,7 +96,7 @@ pub fn why_not_fused(
     pairs: &[(NodeId, NodeId)],
 ) -> Vec<Option<NotFused>> {
     // Another graph than was scheduled, as where a newer version reads the program of an old plan.
-    if unreadable_state(graph, states, &strategy.policy).is_some() {
+    if unreadable_state(graph, states).is_some() {
         return vec![None; pairs.len()];
     }
     let (order, rank) = live_order(graph);
