@@ -5,13 +5,12 @@ use crate::ir::{self, Entry, Feed, Graph, InputDecl, Module, StateDecl, StateRol
 use crate::kernel::body::{Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
-use crate::kernel::schedule::{Schedule, StateLayout, StateTooLarge};
+use crate::kernel::schedule::{ALIGNMENT, Schedule, StateLayout, StateTooLarge};
 use crate::kernel::target::{Convolutions, EpilogueReductions, Layout, Precision, Target};
 use crate::passes::{self, Log, MinimalFiltering, Pass, PassContext};
 use crate::plan::{self, EntryPlan, Plan, Source};
 use crate::schedule::states::{lay_out_states, with_copies};
 use crate::schedule::{Fusion, ScheduleError, Strategy, count_kernels, schedule_tuned};
-use crate::types::Rounding;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -229,18 +228,8 @@ fn context(strategy: &Strategy, options: &Options) -> PassContext {
         im2col: policy.im2col,
         signs: policy.signs,
         deviations: policy.epilogue_reductions != EpilogueReductions::Never,
-        operands: rounding(strategy),
+        operands: strategy.rounding(),
         matrices_alone: strategy.target == Target::Cpu,
-    }
-}
-
-/// What contractions multiply, where not f32: what tensor cores take, and a CPU's products of bf16.
-pub fn rounding(strategy: &Strategy) -> Option<Rounding> {
-    match (strategy.target, strategy.precision) {
-        (Target::Cuda(architecture), Precision::Tf32) if architecture.has_tensor_cores() => Some(Rounding::Tf32),
-        (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => Some(Rounding::Bf16),
-        (Target::Cpu, Precision::Bf16) => Some(Rounding::Bf16),
-        (Target::Cpu | Target::Cuda(_), Precision::F32 | Precision::Tf32 | Precision::Bf16) => None,
     }
 }
 
@@ -257,17 +246,12 @@ pub const DIFFERENTIATE: &str = "differentiate";
 /// ([`crate::schedule::states`]). It is not a pass: which copies there are depends on all entries.
 pub const STATE_COPIES: &str = "state-copies";
 
-/// Whether there is that stage.
-fn has_state_copies(strategy: &Strategy) -> bool {
-    strategy.policy.state_copies && rounding(strategy).is_some()
-}
-
 /// The names of all stages after `declared` for a target and a precision, in order.
 pub fn stages(target: Target, precision: Precision) -> Vec<&'static str> {
     let forward = passes::FORWARD.iter().map(|p| p.name);
     let strategy = Strategy::new(Fusion::On, target, precision);
     let context = context(&strategy, &Options::default());
-    let last = has_state_copies(&strategy).then_some(STATE_COPIES);
+    let last = strategy.state_copies().map(|_| STATE_COPIES);
     forward.chain([DIFFERENTIATE]).chain(after(&context).map(|p| p.name)).chain(last).collect()
 }
 
@@ -430,17 +414,17 @@ fn compile_jobs(
             optimised.push((sizes.clone(), entry, stages, stopped));
         }
     }
-    let policy = options.strategy().policy;
+    let strategy = options.strategy();
     let state_layout = match known_layout {
         Some(layout) => layout.clone(),
         None => {
             let graphs: Vec<&Graph> = optimised.iter().map(|(_, entry, ..)| &entry.graph).collect();
             let too_large =
                 |error: StateTooLarge| CompileError::Schedule { entry: module.name.clone(), error: error.into() };
-            lay_out_states(&module.states, &graphs, &policy).map_err(too_large)?
+            lay_out_states(&module.states, &graphs, &strategy).map_err(too_large)?
         }
     };
-    if has_state_copies(&options.strategy()) {
+    if strategy.state_copies().is_some() {
         for (_, entry, stages, stopped) in optimised.iter_mut().filter(|(.., stopped)| !stopped) {
             let (name, graph) = (entry.graph.name.clone(), &mut entry.graph);
             with_copies(graph, &state_layout);
@@ -489,7 +473,7 @@ fn compile_jobs(
         program: module.name.clone(),
         parameter_tensors: parameters.clone().count(),
         parameters: parameters.map(|s| s.ty.elements()).sum(),
-        state_bytes: state_layout.bytes,
+        state_bytes: module.states.iter().map(|s| s.ty.bytes().next_multiple_of(ALIGNMENT)).sum(),
         fusion: options.fusion,
         entries: summaries,
         checks,

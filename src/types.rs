@@ -54,7 +54,7 @@ impl Rounding {
     }
 
     /// A vector of these numbers, rounded.
-    pub fn of(self, values: &[f32]) -> Tensor {
+    pub fn round(self, values: &[f32]) -> Tensor {
         match self {
             Rounding::Tf32 => {
                 Tensor::new([values.len()], &values.iter().map(|&x| round_to_tf32(x)).collect::<Vec<_>>())

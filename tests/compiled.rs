@@ -1,11 +1,13 @@
 //! What programs compile to. Summaries for the whole DCGAN, the full text for a small program.
 
-use gcc_gan::compile::{Compiled, Options, compile};
+use gcc_gan::compile::{Compiled, Options, compile, specialise};
 use gcc_gan::declare::builtin;
 use gcc_gan::inspect::{memory_text, schedule_dot, schedule_text, summary_text};
 use gcc_gan::ir::{DType, Graph, Op, Role};
-use gcc_gan::kernel::body::Kernel;
+use gcc_gan::kernel::body::{BufferId, Kernel};
 use gcc_gan::kernel::schedule::{BufferRole, Schedule};
+use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::plan::verify;
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -186,4 +188,25 @@ fn halves_of_a_step_do_not_lie_in_memory_together() {
     assert!(place(&updated.name) < place("fake_g_generator_0_dense_matmul"));
     let state = compiled.plan.as_ref().unwrap().state_layout.bytes;
     assert!(schedule.arena_bytes - state < 84 << 20, "{} bytes", schedule.arena_bytes);
+}
+
+/// An epoch's last batch may be too small for its products to be rounded; what it updates has its copies updated all the same.
+#[test]
+fn a_smaller_batch_writes_the_copies_of_what_it_updates() {
+    let options = Options { target: Target::Cuda(Architecture(90)), precision: Precision::Tf32, ..Options::default() };
+    let mut plan = compile("gan.ron", include_str!("cuda/gan.ron"), &options, &mut |_| {}).unwrap().plan.unwrap();
+    for examples in [20, 5] {
+        specialise(&mut plan, "train_step", examples).unwrap();
+        verify(&plan).unwrap();
+        let entry = plan.entries.last().unwrap();
+        assert!(!entry.sizes.is_empty());
+        let written = |name: &String| {
+            let buffers = &entry.schedule.buffers;
+            let is_it = |b: &BufferId| matches!(&buffers[b.index()].role, BufferRole::State(state) if *state == *name);
+            entry.schedule.kernels.iter().any(|kernel| kernel.writes.iter().any(is_it))
+        };
+        let copies: Vec<&String> = plan.state_layout.copies.keys().collect();
+        assert!(copies.len() > 3, "{copies:?}");
+        assert!(copies.iter().all(|name| written(name)), "{copies:?}");
+    }
 }

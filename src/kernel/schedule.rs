@@ -121,6 +121,13 @@ pub struct StateCopy {
     pub rounding: Rounding,
 }
 
+impl StateCopy {
+    /// The copy's type where that is the tensor's.
+    pub fn ty(&self, of: &Type) -> Type {
+        Type::new(self.rounding.dtype(), of.shape.clone())
+    }
+}
+
 /// The places of the state tensors at the start of the arena, shared by all entries of a module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
@@ -135,6 +142,11 @@ pub struct StateLayout {
 }
 
 impl StateLayout {
+    /// Whether a state tensor is a copy in tf32.
+    pub fn holds_tf32(&self, name: &str) -> bool {
+        self.copies.get(name).is_some_and(|copy| copy.rounding == Rounding::Tf32)
+    }
+
     /// Places state tensors one after the other, in the given order.
     ///
     /// # Errors

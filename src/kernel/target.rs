@@ -1,5 +1,6 @@
 //! The target that kernels are compiled for.
 
+use crate::types::Rounding;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -331,6 +332,23 @@ impl Strategy {
             Precision::F32 | Precision::Tf32 => policy.recompute_percent,
         };
         Strategy { fusion, target, precision, policy: Policy { half_operands, recompute_percent, ..policy } }
+    }
+}
+
+impl Strategy {
+    /// What contractions multiply, where not f32: what tensor cores take, and a CPU's products of bf16.
+    pub fn rounding(&self) -> Option<Rounding> {
+        match (self.target, self.precision) {
+            (Target::Cuda(architecture), Precision::Tf32) if architecture.has_tensor_cores() => Some(Rounding::Tf32),
+            (Target::Cuda(architecture), Precision::Bf16) if architecture.has_tensor_cores() => Some(Rounding::Bf16),
+            (Target::Cpu, Precision::Bf16) => Some(Rounding::Bf16),
+            (Target::Cpu | Target::Cuda(_), Precision::F32 | Precision::Tf32 | Precision::Bf16) => None,
+        }
+    }
+
+    /// In what form weights are kept beside themselves for contractions to read.
+    pub fn state_copies(&self) -> Option<Rounding> {
+        self.rounding().filter(|_| self.policy.state_copies)
     }
 }
 

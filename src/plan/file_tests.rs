@@ -254,8 +254,8 @@ fn copies_of_state_are_checked() {
     let plan = compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
     assert!(!plan.state_layout.copies.is_empty());
     assert_eq!(decode(&encode(&plan).unwrap(), "p.plan".as_ref()).unwrap(), plan);
-    let changes: [(&str, Change); 7] = [
-        ("on a CPU nothing has copies", |p| p.source.target = Target::Cpu),
+    let changes: [(&str, Change); 9] = [
+        ("for a CPU has no copies of state", |p| p.source.target = Target::Cpu),
         ("a copy of the undeclared `no`", |p| p.state_layout.copies.values_mut().for_each(|c| c.of = "no".into())),
         ("which is of u32", |p| p.states.iter_mut().for_each(|s| s.ty.dtype = DType::U32)),
         ("declared twice", |p| {
@@ -264,6 +264,8 @@ fn copies_of_state_are_checked() {
         }),
         ("has no place", |p| p.state_layout.offsets.retain(|name, _| !name.ends_with(".bf16"))),
         ("that are not declared", |p| p.state_layout.copies.clear()),
+        ("in no order", |p| drop(p.state_layout.orders.insert("no".into(), vec![1, 0]))),
+        ("in no order", |p| p.states.iter().for_each(|s| drop(p.state_layout.orders.insert(s.name.clone(), vec![7])))),
         ("leaves the arena", |p| p.state_layout.copies.values_mut().for_each(|c| c.rounding = Rounding::Tf32)),
     ];
     for (message, change) in changes {

@@ -57,7 +57,8 @@ pub(super) use ensure;
 /// The first thing found that execution could not rely on.
 pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
     check_plan_names(plan).map_err(|problem| VerifyError { place: "names".into(), problem })?;
-    states(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
+    let kept = kept(plan).map_err(|problem| VerifyError { place: "state".into(), problem })?;
+    states(plan, &kept).map_err(|problem| VerifyError { place: "state".into(), problem })?;
     if let Some(code) = &plan.device_code {
         code.check().map_err(|problem| VerifyError { place: "device code".into(), problem })?;
     }
@@ -68,7 +69,7 @@ pub fn verify(plan: &Plan) -> Result<(), VerifyError> {
             return Err(VerifyError { place: place(), problem: "appears twice".into() });
         }
         check_names(entry).map_err(|problem| VerifyError { place: place(), problem })?;
-        buffers(plan, entry).map_err(|problem| VerifyError { place: place(), problem })?;
+        buffers(plan, &kept, entry).map_err(|problem| VerifyError { place: place(), problem })?;
         for (position, kernel) in entry.schedule.kernels.iter().enumerate() {
             check_kernel(&entry.schedule, plan.source.target, position, kernel).map_err(|problem| VerifyError {
                 place: format!("{}, kernel {position} `{}`", place(), kernel.name),
@@ -91,28 +92,31 @@ fn elements(shape: &[usize]) -> Result<usize, String> {
 }
 
 /// What is kept from run to run: the state tensors, and the copies of some for devices that write them too.
-fn kept(plan: &Plan) -> Result<Vec<(&str, Type)>, String> {
-    let mut kept: Vec<(&str, Type)> = plan.states.iter().map(|state| (state.name.as_str(), state.ty.clone())).collect();
+fn kept(plan: &Plan) -> Result<BTreeMap<&str, Type>, String> {
+    let mut kept = BTreeMap::new();
+    for state in &plan.states {
+        let is_new = kept.insert(state.name.as_str(), state.ty.clone()).is_none();
+        ensure!(is_new, "`{}` is declared twice", state.name);
+    }
     let copies = &plan.state_layout.copies;
-    ensure!(copies.is_empty() || plan.source.target != Target::Cpu, "on a CPU nothing has copies");
+    ensure!(copies.is_empty() || plan.source.target != Target::Cpu, "a plan for a CPU has no copies of state");
+    let mut all = kept.clone();
     for (name, copy) in copies {
-        let Some(state) = plan.states.iter().find(|state| state.name == copy.of) else {
+        let Some(of) = kept.get(copy.of.as_str()) else {
             return Err(format!("`{name}` is a copy of the undeclared `{}`", copy.of));
         };
-        ensure!(state.ty.dtype == DType::F32, "`{name}` is a copy of `{}`, which is of {}", copy.of, state.ty.dtype);
-        kept.push((name, Type::new(copy.rounding.dtype(), state.ty.shape.clone())));
+        ensure!(of.dtype == DType::F32, "`{name}` is a copy of `{}`, which is of {}", copy.of, of.dtype);
+        ensure!(all.insert(name, copy.ty(of)).is_none(), "`{name}` is declared twice");
     }
-    Ok(kept)
+    Ok(all)
 }
 
-fn states(plan: &Plan) -> Check {
+/// Places of state tensors, and the orders of their dimensions.
+fn states(plan: &Plan, kept: &BTreeMap<&str, Type>) -> Check {
     let layout = &plan.state_layout;
     ensure!(layout.bytes <= isize::MAX as usize, "the state region of {} bytes is too large", layout.bytes);
     let mut placements = Vec::new();
-    let mut names = HashSet::new();
-    let kept = kept(plan)?;
-    for (name, ty) in &kept {
-        ensure!(names.insert(name), "`{name}` is declared twice");
+    for (name, ty) in kept {
         let size = elements(&ty.shape)? * ty.dtype.size();
         let Some(&offset) = layout.offsets.get(*name) else {
             return Err(format!("`{name}` has no place"));
@@ -121,6 +125,10 @@ fn states(plan: &Plan) -> Check {
         placements.push(Placement { start: 0, end: 1, offset, size });
     }
     ensure!(layout.offsets.len() == kept.len(), "there are places for tensors that are not declared");
+    for (name, order) in &layout.orders {
+        let rank = kept.get(name.as_str()).map(|ty| ty.shape.len());
+        ensure!(rank.is_some_and(|rank| is_permutation(order, rank)), "the dimensions of `{name}` are in no order");
+    }
     check_no_overlap(&placements, layout.bytes).map_err(|e| e.to_string())?;
     // The region is allocated: it holds the states and nothing else.
     let end = placements.iter().map(|p| p.offset.saturating_add(p.size)).max().unwrap_or(0);
@@ -130,12 +138,11 @@ fn states(plan: &Plan) -> Check {
 }
 
 /// Types, places and live ranges of an entry's buffers.
-fn buffers(plan: &Plan, entry: &EntryPlan) -> Check {
+fn buffers(plan: &Plan, kept: &BTreeMap<&str, Type>, entry: &EntryPlan) -> Check {
     let schedule = &entry.schedule;
     let end = schedule.kernels.len();
     ensure!(schedule.arena_bytes <= isize::MAX as usize, "an arena of {} bytes is too large", schedule.arena_bytes);
     ensure!(plan.state_layout.bytes <= schedule.arena_bytes, "the arena is smaller than the state");
-    let kept: BTreeMap<&str, Type> = kept(plan)?.into_iter().collect();
     let mut inputs: BTreeMap<&str, _> = BTreeMap::new();
     for input in &entry.inputs {
         ensure!(inputs.insert(&input.name, &input.ty).is_none(), "input `{}` is declared twice", input.name);
@@ -200,13 +207,17 @@ fn check_storage(plan: &Plan, buffer: &Buffer) -> Check {
     Ok(())
 }
 
+fn is_permutation(order: &[usize], rank: usize) -> bool {
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..rank)
+}
+
 /// That the order of a buffer's dimensions is one, the same for a state tensor in all entries, and that of what callers
 /// read and write row-major on a device that does not reorder it for them.
 fn check_order(plan: &Plan, buffer: &Buffer) -> Check {
-    let mut sorted = buffer.order.clone();
-    sorted.sort_unstable();
-    let is_permutation = sorted.iter().copied().eq(0..buffer.shape.len());
-    ensure!(buffer.order.is_empty() || is_permutation, "the dimensions of buffer `{}` are in no order", buffer.name);
+    let is_order = buffer.order.is_empty() || is_permutation(&buffer.order, buffer.shape.len());
+    ensure!(is_order, "the dimensions of buffer `{}` are in no order", buffer.name);
     let is_cpu = plan.source.target == Target::Cpu;
     let is_free = match &buffer.role {
         BufferRole::Temporary => true,

@@ -39,7 +39,9 @@ pub fn assemble(graph: &Graph, fused: Fused, states: &StateLayout) -> Result<Ass
             return Err(ScheduleError::UnknownState(update.state.clone()));
         };
         let value = base(graph, update.node);
-        if value != state && !work.write_in_place(ValueId::of(value), ValueId::of(state)) {
+        // Two state tensors that become one value may lie in two orders.
+        let is_alike = orders.get(&value) == orders.get(&state);
+        if value != state && !(is_alike && work.write_in_place(ValueId::of(value), ValueId::of(state))) {
             work.copy_into(graph, value, state);
         }
     }

@@ -243,6 +243,8 @@ struct Groups<'l> {
     policy: Policy,
     /// The reductions that no contraction computes.
     apart: HashSet<NodeId>,
+    /// The nodes whose values leave the graph.
+    results: HashSet<NodeId>,
     /// The draws that are kept as bits.
     bits: HashSet<NodeId>,
     /// How many nodes each group's expressions come from, those in several counted as often.
@@ -276,6 +278,7 @@ impl<'l> Groups<'l> {
             rank,
             policy,
             apart: HashSet::new(),
+            results: graph.results().into_iter().collect(),
             bits: kept_as_bits(graph, &policy),
             weight: Vec::new(),
             moved: Vec::new(),
@@ -491,8 +494,9 @@ impl<'l> Groups<'l> {
         let graph = self.graph();
         let order = |id: NodeId| self.lowering.orders.get(&id);
         let is_across = |id: NodeId| {
-            let rounds = graph.op(id).rounds_to().is_some() && graph.is_result(id);
-            rounds && graph.operands(id).into_iter().any(|value| graph.is_result(value) && order(value) != order(id))
+            let rounds = graph.op(id).rounds_to().is_some() && self.results.contains(&id);
+            let is_other = |value: NodeId| self.results.contains(&value) && order(value) != order(id);
+            rounds && graph.operands(id).into_iter().any(is_other)
         };
         matches!(group.members[..], [only] if is_across(only))
     }

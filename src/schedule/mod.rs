@@ -1,11 +1,11 @@
 //! From an optimised graph to a static schedule: fusion into kernels, their order, and the memory
 //! plan.
 //!
-//! [`states`] gives state tensors their places, and says of which a rounded copy is kept; [`fuse`] groups nodes into kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in
-//! memory; [`assemble`] numbers the buffers and lets state be updated in place; [`select`] chooses an algorithm for
-//! each kernel and adds its workspace; [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice
-//! where that saves memory; [`turn`] has the points of filters lie as products read them; [`arena`] gives every buffer
-//! its place in the arena.
+//! [`states`] gives state tensors their places, and says of which rounded copies are kept; [`fuse`] groups nodes into
+//! kernels and [`lower`] gives each its body, [`physical`] the order of dimensions in memory; [`assemble`] numbers the
+//! buffers and lets state be updated in place; [`select`] chooses an algorithm for each kernel and adds its workspace;
+//! [`order`] sorts the kernels, and [`recompute`] has what is cheap computed twice where that saves memory; [`turn`] has
+//! the points of filters lie as products read them; [`arena`] gives every buffer its place in the arena.
 
 pub mod arena;
 pub mod assemble;

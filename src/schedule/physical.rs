@@ -44,10 +44,12 @@ pub(super) fn free_states<'g>(graphs: impl IntoIterator<Item = &'g Graph>) -> BT
 }
 
 /// Whether nobody reads a value by a reshape, which no view of another order expresses, or by a transform of minimal
-/// filtering, which reads rows of images.
-fn can_move(graph: &Graph, id: NodeId) -> bool {
-    let needs_rows = |user| matches!(graph.op(user), Op::Reshape { .. } | Op::Winograd(_));
-    !graph.users(id).into_iter().any(needs_rows)
+/// filtering, which reads rows of images; nor what it is rounded to, since a smaller batch may do without the rounding.
+pub(super) fn can_move(graph: &Graph, id: NodeId) -> bool {
+    graph.users(id).into_iter().all(|user| match graph.op(user) {
+        Op::Reshape { .. } | Op::Winograd(_) => false,
+        op => op.rounds_to().is_none() || can_move(graph, user),
+    })
 }
 
 /// Whether what a state tensor is updated to can be written in another order.
@@ -60,7 +62,8 @@ fn update_can_move(graph: &Graph, update: &Update) -> bool {
     }
 }
 
-/// A state tensor that the graph cannot read and write in the order that it has. Of a copy a graph reads none that it can't.
+/// A state tensor that the graph cannot read and write in the order that it has. Copies are not asked about: a graph is only
+/// given those that it can read.
 pub(super) fn unreadable_state(graph: &Graph, states: &StateLayout) -> Option<String> {
     let free = free_states([graph]);
     let used = graph.ids().into_iter().filter_map(|id| match graph.op(id) {

@@ -20,7 +20,7 @@ use crate::kernel::tiling::{self, MOST_STAGES, TILES, Tiling, WARPS, tilings};
 use crate::kernel::warpgroup;
 use crate::scalar::ScalarOp;
 use crate::tensor::DType;
-use crate::types::{MAX_BLOCK, Rounding};
+use crate::types::MAX_BLOCK;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
@@ -198,10 +198,8 @@ fn is_tf32<B: Eq + Hash>(exprs: &Exprs<B>, mut value: ExprId, known: &HashSet<B>
 /// The buffers that hold nothing but numbers of tf32. Of state these are the copies: what other entries, a checkpoint or the
 /// caller have put elsewhere is not rounded.
 fn rounded_buffers(kernels: &[Kernel], buffers: &[Buffer], states: &StateLayout) -> HashSet<BufferId> {
-    let is_copy = |name: &String| states.copies.get(name).is_some_and(|copy| copy.rounding == Rounding::Tf32);
     let of_state = |is_copied: bool| {
-        let is_it =
-            move |buffer: &Buffer| matches!(&buffer.role, BufferRole::State(name) if is_copy(name) == is_copied);
+        let is_it = move |buffer: &Buffer| matches!(&buffer.role, BufferRole::State(name) if states.holds_tf32(name) == is_copied);
         (0..buffers.len()).filter(move |&b| is_it(&buffers[b])).map(BufferId::new).collect()
     };
     rounded(kernels.iter().map(|kernel| &kernel.body), of_state(true), of_state(false))
@@ -556,7 +554,7 @@ mod tests {
         };
         let state = |name: &str| BufferRole::State(name.into());
         let roles = [BufferRole::Temporary, BufferRole::Temporary, state("x"), BufferRole::Output, state("x.tf32")];
-        let copy = crate::kernel::schedule::StateCopy { of: "x".into(), rounding: Rounding::Tf32 };
+        let copy = crate::kernel::schedule::StateCopy { of: "x".into(), rounding: crate::types::Rounding::Tf32 };
         let states = StateLayout { copies: [("x.tf32".into(), copy)].into(), ..StateLayout::default() };
         let found = rounded_buffers(&[1, 2, 3].map(rounding_into), &roles.clone().map(buffer), &states);
         assert_eq!(found, [1, 3, 4].map(BufferId::new).into());

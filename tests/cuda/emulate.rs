@@ -3,7 +3,6 @@
 
 use crate::graphs;
 use crate::host::Program;
-use gcc_gan::compile::rounding;
 use gcc_gan::exec::cuda::{Launch, prelude, render};
 use gcc_gan::ir::text::parse;
 use gcc_gan::ir::{Bindings, Builder, DType, Data, Graph, Op, Origin, Output, ReduceKind, Value, evaluate};
@@ -215,7 +214,7 @@ fn stored_operands_are_multiplied_as_they_are() {
         for fusion in [Fusion::On, Fusion::Off] {
             let strategy = gpu(fusion, precision);
             let mut graph = parse(LAYERS).unwrap();
-            let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+            let context = PassContext { operands: strategy.rounding(), ..PassContext::default() };
             operand_precision(&mut graph, &context);
             let mut bindings = random_bindings(&graph, 3);
             for value in bindings.values_mut() {
@@ -277,7 +276,7 @@ fn warpgroups_reduce_what_they_update() {
         let target = Target::Cuda(Architecture(90));
         let mut strategy = Strategy::new(Fusion::On, target, Precision::Bf16);
         strategy.policy.parallel_points = 0;
-        let context = PassContext { operands: rounding(&strategy), ..PassContext::default() };
+        let context = PassContext { operands: strategy.rounding(), ..PassContext::default() };
         operand_precision(&mut graph, &context);
         let mut bindings = random_bindings(&graph, 7);
         for value in bindings.values_mut() {

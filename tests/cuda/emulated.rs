@@ -159,10 +159,8 @@ impl Running {
     }
 
     fn kept(&self, name: &str, shape: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
-        let is_it = |b: &&Buffer| matches!(&b.role, BufferRole::State(state) if state == name);
-        let own = self.plan.entries.iter().flat_map(|entry| &entry.schedule.buffers).find(is_it);
-        let order = own.map_or(Vec::new(), |buffer| buffer.order.clone());
-        (self.plan.state_layout.offsets[name], shape.to_vec(), order)
+        let layout = &self.plan.state_layout;
+        (layout.offsets[name], shape.to_vec(), layout.orders.get(name).cloned().unwrap_or_default())
     }
 
     fn read(&self, (offset, shape, order): (usize, Vec<usize>, Vec<usize>), into: TensorMut) {
@@ -235,7 +233,7 @@ impl Executor for Running {
         let plan = self.plan.clone();
         let declared = &plan.states[state];
         for (name, copy) in plan.state_layout.copies.iter().filter(|(_, copy)| copy.of == declared.name) {
-            let rounded = copy.rounding.of(from.values().expect("copies are of f32"));
+            let rounded = copy.rounding.round(from.values().expect("copies are of f32"));
             self.write(self.kept(name, &declared.ty.shape), rounded.view());
         }
         Ok(())

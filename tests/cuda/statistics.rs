@@ -1,7 +1,6 @@
 //! A batch's statistics and the sums of their gradients in epilogues of the contractions that make the values.
 
 use crate::emulate::{Case, case_by, case_tuned, check, gpu};
-use gcc_gan::compile::rounding;
 use gcc_gan::ir::text::parse;
 use gcc_gan::ir::{Data, Graph};
 use gcc_gan::kernel::body::{Body, Kernel, KernelKind, ReduceKind};
@@ -96,7 +95,7 @@ fn compiled_on(graph: &Graph, strategy: Strategy, seed: u64, number: impl Fn(f32
         merge_calls: true,
         deviations: true,
         images: true,
-        operands: rounding(&strategy),
+        operands: strategy.rounding(),
         ..PassContext::default()
     };
     for pass in DEVICE {

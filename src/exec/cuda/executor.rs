@@ -20,6 +20,7 @@ use crate::kernel::target::Architecture;
 use crate::plan::{ALIGNMENT, Buffer, BufferRole, DType, EntryPlan, Plan, Storage, Type};
 use crate::tensor::Tensor;
 use crate::types::Rounding;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -425,20 +426,20 @@ fn states(plan: &Plan) -> Vec<Place> {
 }
 
 fn copies(plan: &Plan) -> Vec<StateCopy> {
+    let numbers: HashMap<&str, usize> = plan.states.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
     let copy = |(name, copy): (&String, &crate::plan::StateCopy)| {
-        let of = plan.states.iter().position(|state| state.name == copy.of)?;
-        let ty = Type::new(copy.rounding.dtype(), plan.states[of].ty.shape.clone());
-        Some(StateCopy { of, rounding: copy.rounding, place: state_place(plan, name, ty) })
+        let of = *numbers.get(copy.of.as_str())?;
+        let place = state_place(plan, name, copy.ty(&plan.states[of].ty));
+        Some(StateCopy { of, rounding: copy.rounding, place })
     };
     plan.state_layout.copies.iter().filter_map(copy).collect()
 }
 
-/// The place of a state or a copy of one; its order in memory is what the entries that use it say.
+/// The place of a state or a copy of one.
 fn state_place(plan: &Plan, name: &str, ty: Type) -> Place {
-    let mut buffers = plan.entries.iter().flat_map(|entry| &entry.schedule.buffers);
-    let own = buffers.find(|b| matches!(&b.role, BufferRole::State(state) if state == name));
-    let offset = plan.state_layout.offsets.get(name).copied().unwrap_or(0);
-    Place { name: name.into(), offset, ty, order: own.map_or(Vec::new(), |b| b.order.clone()) }
+    let layout = &plan.state_layout;
+    let offset = layout.offsets.get(name).copied().unwrap_or(0);
+    Place { name: name.into(), offset, ty, order: layout.orders.get(name).cloned().unwrap_or_default() }
 }
 
 impl Entry {
@@ -552,7 +553,7 @@ impl Executor for CudaExecutor {
         let mut written = self.write(place, from);
         for copy in self.copies.iter().filter(|copy| copy.of == state) {
             let Some(values) = from.values::<f32>() else { continue };
-            written = written.and_then(|()| self.write(&copy.place, copy.rounding.of(values).view()));
+            written = written.and_then(|()| self.write(&copy.place, copy.rounding.round(values).view()));
         }
         written.map_err(|error| self.note(error))
     }

@@ -529,7 +529,9 @@ fn about(stage: &str) -> String {
     match (stage, pass) {
         ("declared", _) => "What the program says, every declaration expanded to primitive operations.".into(),
         (crate::compile::DIFFERENTIATE, _) => "Gradients built as nodes, by reverse mode.".into(),
-        (crate::compile::STATE_COPIES, _) => "Rounded weights are kept from step to step, by what updates them.".into(),
+        (crate::compile::STATE_COPIES, _) => {
+            "Weights are kept rounded from step to step; what updates a weight writes its copies.".into()
+        }
         (_, Some(pass)) => pass.about.into(),
         (_, None) => String::new(),
     }

@@ -24,7 +24,7 @@ pub enum NotFused {
     Transform,
     #[error("a matrix product would write an image row by row, and convolutions read it pixel by pixel")]
     ImageOfProduct,
-    #[error("one is a copy of a weight that lies in another order, which a kernel of its own turns by tiles")]
+    #[error("one is a copy of a weight in another order: a kernel of its own transposes it by tiles")]
     Turned,
     #[error("a reduction needs all of the contraction's result before its first element")]
     ReductionOfContraction,

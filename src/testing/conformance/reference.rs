@@ -1,6 +1,6 @@
 //! Graphs as plans, and on the interpreter.
 
-use crate::compile::{Options, rounding};
+use crate::compile::Options;
 use crate::ir::{Bindings, Data, Element, Graph, Op, Value, evaluate};
 use crate::kernel::target::Target;
 use crate::passes::{PassContext, operand_precision};
@@ -47,7 +47,7 @@ pub fn plan_of(graph: &Graph, strategy: impl Into<Strategy>) -> Arc<Plan> {
 /// When a graph can't be scheduled, or the plan does not pass.
 pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, String> {
     let matrices_alone = strategy.target == Target::Cpu;
-    let context = PassContext { operands: rounding(&strategy), matrices_alone, ..PassContext::default() };
+    let context = PassContext { operands: strategy.rounding(), matrices_alone, ..PassContext::default() };
     let mut graphs = graphs.to_vec();
     if context.operands.is_some() {
         for graph in &mut graphs {
@@ -59,7 +59,7 @@ pub fn plan_of_all(graphs: &[Graph], strategy: Strategy) -> Result<Arc<Plan>, St
         .map(|(name, ty)| StateDecl { name, ty, role: StateRole::Parameter, init, span: None })
         .collect();
     let layout =
-        lay_out_states(&states, &graphs.iter().collect::<Vec<_>>(), &strategy.policy).map_err(|_| "too much state")?;
+        lay_out_states(&states, &graphs.iter().collect::<Vec<_>>(), &strategy).map_err(|_| "too much state")?;
     graphs.iter_mut().for_each(|graph| with_copies(graph, &layout));
     let entries = (graphs.iter())
         .map(|graph| {
