@@ -53,9 +53,19 @@ pub struct Found {
     pub measured: usize,
     /// Those whose results were wrong, each with its error.
     pub refused: Vec<(String, f64)>,
+    /// Those that the device does not run, each with what it said.
+    pub unsupported: Vec<(String, String)>,
     /// Seconds of a step with the algorithm before and with the one after.
     pub seconds_before: f64,
     pub seconds_after: f64,
+}
+
+/// What came of a candidate.
+enum Outcome {
+    /// Its results are off by so much.
+    Wrong(f64),
+    /// Seconds of a step, and all choices with this one.
+    Measured(f64, Vec<TunedKernel>),
 }
 
 /// What tuning came to.
@@ -120,21 +130,31 @@ pub fn tune(
     for (number, (kernel, algorithms)) in kernels.iter().enumerate() {
         progress(number, kernels.len());
         let expected = alone(device, &start.source, schedule, kernel, plainest(&kernel.body))?;
-        let mut refused = Vec::new();
+        let (mut refused, mut unsupported) = (Vec::new(), Vec::new());
         let mut measured = 1;
         let mut fastest: Option<(f64, Vec<TunedKernel>, String)> = None;
         for algorithm in &algorithms[1..] {
-            let results = alone(device, &start.source, schedule, kernel, algorithm.clone())?;
-            let error = largest_error(&results, &expected);
-            if error > tolerance(options.precision) {
-                refused.push((algorithm.to_string(), error));
-                continue;
-            }
-            let with = with_choice(&choices, entry, kernel, algorithm);
-            let seconds = step_seconds(device, compiled(&with)?, entry, effort)?;
-            measured += 1;
-            if seconds < best * (1.0 - GAIN) && fastest.as_ref().is_none_or(|(least, ..)| seconds < *least) {
-                fastest = Some((seconds, with, algorithm.to_string()));
+            let outcome = (|| {
+                let results = alone(device, &start.source, schedule, kernel, algorithm.clone())?;
+                let error = largest_error(&results, &expected);
+                if error > tolerance(options.precision) {
+                    return Ok(Outcome::Wrong(error));
+                }
+                let with = with_choice(&choices, entry, kernel, algorithm);
+                Ok(Outcome::Measured(step_seconds(device, compiled(&with)?, entry, effort)?, with))
+            })();
+            match outcome {
+                Ok(Outcome::Wrong(error)) => refused.push((algorithm.to_string(), error)),
+                Ok(Outcome::Measured(seconds, with)) => {
+                    measured += 1;
+                    if seconds < best * (1.0 - GAIN) && fastest.as_ref().is_none_or(|(least, ..)| seconds < *least) {
+                        fastest = Some((seconds, with, algorithm.to_string()));
+                    }
+                }
+                Err(TuneError::Exec(ExecError::Unsupported { what, .. })) => {
+                    unsupported.push((algorithm.to_string(), what));
+                }
+                Err(error) => return Err(error),
             }
         }
         let (before, seconds_before) = (algorithms[0].to_string(), best);
@@ -143,7 +163,16 @@ pub fn tune(
             (best, choices, after) = (seconds, with, algorithm);
         }
         let kernel = kernel.name.clone();
-        found.push(Found { kernel, before, after, measured, refused, seconds_before, seconds_after: best });
+        found.push(Found {
+            kernel,
+            before,
+            after,
+            measured,
+            refused,
+            unsupported,
+            seconds_before,
+            seconds_after: best,
+        });
     }
     progress(kernels.len(), kernels.len());
     let seconds_after = step_seconds(device, compiled(&choices)?, entry, effort)?;
@@ -327,7 +356,10 @@ fn largest_error(found: &[Tensor], expected: &[Tensor]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::{Ceilings, KernelTiming, TensorMut};
     use crate::kernel::choice::Math;
+    use crate::kernel::cost::Multiplied;
+    use crate::kernel::tiling::usual_stages;
 
     #[test]
     fn errors_are_parts_of_the_largest_number_and_a_nan_in_one_is_endless() {
@@ -336,6 +368,79 @@ mod tests {
         assert_eq!(largest_error(&tensor(&[2.0, 4.0]), &tensor(&[1.0, 4.0])), 0.25);
         assert_eq!(largest_error(&tensor(&[f32::NAN]), &tensor(&[f32::NAN])), 0.0);
         assert_eq!(largest_error(&tensor(&[f32::NAN, 1.0]), &tensor(&[1.0, 1.0])), f64::INFINITY);
+    }
+
+    /// A GPU that computes nothing, and refuses products with more or fewer pieces in shared memory than usual.
+    struct Picky;
+
+    struct Idle(Arc<Plan>);
+
+    impl Device for Picky {
+        fn name(&self) -> String {
+            "picky".into()
+        }
+
+        fn load(&self, plan: Arc<Plan>) -> Result<Box<dyn Executor>, ExecError> {
+            let is_too_much = |kernel: &Kernel| match &kernel.choice.algorithm {
+                Algorithm::ThreadBlocks(blocks) if blocks.math != Math::Fma => {
+                    blocks.stages != usual_stages(blocks.tile.rows, blocks.tile.columns)
+                }
+                _ => false,
+            };
+            let mut kernels = plan.entries.iter().flat_map(|entry| &entry.schedule.kernels);
+            if kernels.any(is_too_much) {
+                return Err(ExecError::Unsupported { device: self.name(), what: "too many resources".into() });
+            }
+            Ok(Box::new(Idle(plan)))
+        }
+
+        fn ceilings(&self, _: &BTreeSet<Multiplied>) -> Result<Ceilings, ExecError> {
+            unreachable!("tuning measures none")
+        }
+    }
+
+    impl Executor for Idle {
+        fn plan(&self) -> &Plan {
+            &self.0
+        }
+
+        fn submit(&mut self, _: usize, _: &[TensorRef]) -> Result<(), ExecError> {
+            Ok(())
+        }
+
+        fn wait(&mut self) -> Result<(), ExecError> {
+            Ok(())
+        }
+
+        fn profile(&mut self, _: usize, _: &[TensorRef]) -> Result<Vec<KernelTiming>, ExecError> {
+            Ok(Vec::new())
+        }
+
+        fn read_output(&mut self, _: usize, _: usize, _: TensorMut) -> Result<(), ExecError> {
+            Ok(())
+        }
+
+        fn read_state(&mut self, _: usize, _: TensorMut) -> Result<(), ExecError> {
+            Ok(())
+        }
+
+        fn write_state(&mut self, _: usize, _: TensorRef) -> Result<(), ExecError> {
+            Ok(())
+        }
+    }
+
+    /// One candidate that a device does not run is not the end of it.
+    #[test]
+    fn what_a_device_refuses_is_passed_over() {
+        use crate::kernel::target::{Architecture, Target};
+        let text = crate::declare::builtin::text("mlp-gan").unwrap();
+        let target = Target::Cuda(Architecture(80));
+        let options = Options { target, precision: Precision::Tf32, ..Options::default() };
+        let effort = Effort { candidates: 6, steps: 1, rounds: 1 };
+        let tuned = tune(&Picky, ("mlp-gan", text), &options, "train_step", &effort, &mut |_, _| {}).unwrap();
+        let unsupported: Vec<&(String, String)> = tuned.kernels.iter().flat_map(|found| &found.unsupported).collect();
+        assert!(!unsupported.is_empty() && unsupported.iter().all(|(_, what)| what == "too many resources"));
+        assert!(tuned.kernels.iter().any(|found| found.measured > 1), "others are measured");
     }
 
     #[test]

@@ -147,6 +147,9 @@ fn report(tuned: &Tuned, entry: &str, device: &str) -> String {
         for (algorithm, error) in &found.refused {
             text += &format!("refused for {}: {algorithm}, whose results are off by {error:.1e}\n", found.kernel);
         }
+        for (algorithm, what) in &found.unsupported {
+            text += &format!("passed over for {}: {algorithm}, which the GPU does not run: {what}\n", found.kernel);
+        }
     }
     text
 }
