@@ -9,8 +9,8 @@ use crate::autodiff::differentiate;
 use crate::compile::{CompileError, Options, compile_module};
 use crate::exec::{Device, ExecError, Executor, TensorRef};
 use crate::ir::{
-    Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateRole, Type, Value,
-    evaluate,
+    Bindings, Data, Distribution, Entry, Feed, InputDecl, InterpError, Module, Op, Output, StateDecl, StateRole, Type,
+    Value, evaluate,
 };
 use crate::plan::{INIT, Source};
 use crate::tensor::{Bf16, Tensor};
@@ -272,6 +272,17 @@ impl Replay {
         module.entries.retain(|e| e.graph.name == INIT && e.graph.name != entry.graph.name);
         module.entries.push(entry.clone());
         Ok(Replay { module, entry, given, steps, seed })
+    }
+
+    /// State that the entry does not take, so that the results hold it as it is; other tensors are left out.
+    pub fn beside(mut self, states: Tensors) -> Replay {
+        for (name, value) in states {
+            let is_state = |state: &StateDecl| state.name == name && value.fits(&state.ty);
+            if self.module.states.iter().any(is_state) {
+                self.given.entry(name).or_insert(value);
+            }
+        }
+        self
     }
 
     /// The tensor that an input has in a step.

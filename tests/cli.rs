@@ -906,6 +906,16 @@ fn entries_and_networks_run_on_the_state_of_a_run() {
     let trained = output(&["--checkpoint", "runs/r"], "a");
     assert!(trained != output(&["--set", "latent=5"], "b"));
     assert!(trained == output(&["--checkpoint", "runs/r/checkpoint.safetensors", "--seed", "9"], "c"));
+    // State that the entry does not take is what it was.
+    let noise = vec![0; 36 * 5 * size_of::<f32>()];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![36, 5], &noise).unwrap();
+    safetensors::serialize_to_file([("noise", view)], None, &dir.path().join("noise")).unwrap();
+    let sample = ["run", "mlp-gan", "sample", "--checkpoint", "runs/r", "--inputs", "noise", "--outputs", "e"];
+    succeed(dir.path(), &sample);
+    let after = tensors_of(&dir.path().join("e"));
+    for tensor in tensors(&dir.path().join("runs/r/checkpoint.safetensors")) {
+        assert!(after.contains(&tensor), "{}", tensor.0);
+    }
     let err = fail(dir.path(), 1, &["run", "lenet", "train_step", "--checkpoint", "runs/r", "--outputs", "d"]);
     assert!(err.contains("it is a checkpoint of `mlp-gan`"), "{err}");
     let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.bmp"]);

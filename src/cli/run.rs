@@ -105,14 +105,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Err(declare::Error::Text(warnings.denied()).into());
     }
     super::show(&warnings);
+    // What the entry does not take is written out as it is.
+    let mut beside = Tensors::new();
     if let Some(checkpoint) = checkpoint {
         let mut found = false;
         for (name, tensor) in checkpoint.tensors {
-            let state = module.states.iter().find(|s| s.name == name);
-            if let Some(state) = state.filter(|_| uses(&module, &args.entry, &name)) {
+            let Some(state) = module.states.iter().find(|s| s.name == name) else { continue };
+            let value = Value::from_tensor(&tensor);
+            if uses(&module, &args.entry, &name) {
                 // Every program counts its steps.
                 found |= state.role != StateRole::Counter;
-                given.entry(name).or_insert_with(|| Value::from_tensor(&tensor));
+                given.entry(name).or_insert(value);
+            } else {
+                beside.insert(name, value);
             }
         }
         if !found {
@@ -124,7 +129,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             );
         }
     }
-    let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?;
+    let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?.beside(beside);
     let results = if args.f64_reference {
         replay.run_reference()?
     } else {
