@@ -132,6 +132,11 @@ fn resolve(history: &History, name: &str) -> Result<String, ExplainError> {
     if all.contains(name) {
         return Ok(name.to_string());
     }
+    // State that is written and not read has no node of its own.
+    let last = history.last();
+    if let Some(update) = last.updates.iter().find(|update| update.state == name) {
+        return Ok(last.node(update.node).name.clone());
+    }
     let like: Vec<&str> = all.iter().copied().filter(|known| known.contains(name)).collect();
     if let [only] = like[..] {
         return Ok(only.to_string());
@@ -260,8 +265,10 @@ fn place(graph: &Graph, schedule: &Schedule, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::Options;
     use crate::declare::builtin;
-    use crate::inspect::observe;
+    use crate::inspect::{observe, observe_with};
+    use crate::kernel::target::{Architecture, Precision, Target};
 
     fn dcgan() -> Observed {
         observe("graphs/dcgan.ron", builtin::text("dcgan").unwrap(), &[], None).unwrap()
@@ -274,6 +281,17 @@ mod tests {
         insta::assert_snapshot!("kept", told("%fake_d/generator/1-batch_norm/centred"));
         insta::assert_snapshot!("removed", told("fake_g/generator/1-batch_norm/offset"));
         insta::assert_snapshot!("stored", told("score_real/discriminator/0-conv/conv"));
+    }
+
+    /// A copy that an entry writes and does not read.
+    #[test]
+    fn state_that_is_only_written_is_what_is_written() {
+        let options =
+            Options { target: Target::Cuda(Architecture(90)), precision: Precision::Tf32, ..Options::default() };
+        let text = builtin::text("dcgan").unwrap();
+        let dcgan = observe_with("graphs/dcgan.ron", text, &options, None).unwrap();
+        let told = explain(&dcgan, "init", "generator/7-conv_transpose/weight.tf32").unwrap();
+        assert!(told.starts_with("%generator/7-conv_transpose/weight_tf32: f32[128,64,4,4]"), "{told}");
     }
 
     #[test]
