@@ -253,7 +253,8 @@ pub trait Executor: Send {
         Ok(room.view())
     }
 
-    /// Replaces state tensor `state`, once all runs are complete.
+    /// Replaces state tensor `state` and the copies that the plan keeps of it
+    /// ([`StateLayout::copies`](crate::plan::StateLayout::copies)), once all runs are complete.
     ///
     /// # Errors
     /// When there is no such state tensor, `from` is of another type or size, or the device fails.
