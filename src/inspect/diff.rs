@@ -9,8 +9,8 @@ use crate::plan::{EntryPlan, Machine};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Compares two compiled programs: what they are made for, state, and for each entry its figures, nodes, kernels and memory. At most `most`
-/// lines are listed of each. `None` where nothing differs.
+/// Compares two compiled programs: what they are made for, state, and for each entry its figures, nodes, kernels and
+/// memory. At most `most` lines are listed of each. `None` where nothing differs.
 pub fn diff(a: &Observed, b: &Observed, most: usize) -> Option<String> {
     let mut text = String::new();
     let [from, to] = [a, b].map(|o| o.plan.source.made_for());

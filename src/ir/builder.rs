@@ -125,3 +125,13 @@ impl ScalarBuilder for ScalarRules<'_, '_> {
         self.builder.scalar(op, args)
     }
 }
+
+/// A new node beside `id`, named after it.
+///
+/// # Panics
+/// As [`Builder`].
+pub fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> NodeId {
+    let name = format!("{}_{suffix}", graph.node(id).name);
+    let origin = graph.node(id).origin.clone();
+    Builder::new(graph, origin).named(&name, op, operands)
+}

@@ -20,7 +20,7 @@ pub use crate::tensor::{DType, Shape, Type};
 pub use crate::types::{
     Distribution, Feed, INIT, Initialiser, InputDecl, MAX_PADDED, Real, ReduceKind, Span, StateDecl, StateRole, Window,
 };
-pub use builder::Builder;
+pub use builder::{Builder, added};
 pub use graph::{AddError, Graph, Node, NodeId, Output, Probe, Update};
 pub use infer::{TypeError, infer};
 pub use interp::{Bindings, Data, Element, Evaluation, InterpError, Value, evaluate, evaluate_nodes, evaluate_while};

@@ -1,8 +1,8 @@
 //! Convolutions of images of few channels as convolutions of their windows.
 
-use super::rewrite::{added, replace};
+use super::rewrite::replace;
 use super::{PassContext, Report};
-use crate::ir::{Graph, NodeId, Op, Type, Window, infer};
+use crate::ir::{Graph, NodeId, Op, Type, Window, added, infer};
 
 /// Channels that tensor cores take at once, at least: with fewer in a tile most of it would be empty.
 const LEAST: usize = 16;

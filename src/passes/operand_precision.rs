@@ -1,8 +1,7 @@
 //! Operands of contractions in fewer bits.
 
-use super::rewrite::added;
 use super::{PassContext, Report};
-use crate::ir::{DType, Graph, NodeId, Op};
+use crate::ir::{DType, Graph, NodeId, Op, added};
 use crate::scalar::ScalarOp;
 use crate::types::Rounding;
 use std::collections::{HashMap, HashSet};

@@ -1,7 +1,7 @@
 //! The driver of all passes that are tables of local rules.
 
 use super::{Assumes, Log, PassContext, Report};
-use crate::ir::{Builder, Graph, NodeId, Op, Origin, Type};
+use crate::ir::{Graph, NodeId, Op, Origin, Type};
 use crate::scalar::ScalarOp;
 use std::collections::{HashSet, VecDeque};
 
@@ -298,13 +298,6 @@ impl Rewriter<'_> {
     pub fn broadcast(&mut self, x: NodeId, to: &[usize]) -> NodeId {
         if self.shape(x) == to { x } else { self.add(Op::Broadcast { to: to.to_vec() }, &[x]) }
     }
-}
-
-/// A new node beside `id`, named after it.
-pub fn added(graph: &mut Graph, id: NodeId, op: Op, operands: &[NodeId], suffix: &str) -> NodeId {
-    let name = format!("{}_{suffix}", graph.node(id).name);
-    let origin = graph.node(id).origin.clone();
-    Builder::new(graph, origin).named(&name, op, operands)
 }
 
 /// Puts a new node in the place of another, whose users and name it gets.

@@ -1,8 +1,7 @@
 //! Signs of values that are in memory anyway, in place of those of values that nothing else would read.
 
-use super::rewrite::added;
 use super::{PassContext, Report};
-use crate::ir::{Distribution, Graph, NodeId, Op};
+use crate::ir::{Distribution, Graph, NodeId, Op, added};
 use crate::scalar::ScalarOp;
 use crate::scalar::ScalarOp::{Gt, Mul, Select};
 

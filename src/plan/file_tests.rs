@@ -207,15 +207,19 @@ fn doctored_plans_are_refused() {
     }
 }
 
-/// Tensor cores that read operands where they are read them as what they are.
-#[test]
-fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
+/// A plan whose products are large enough for the tensor cores of an H100.
+fn for_tensor_cores(precision: Precision) -> Plan {
     let text = crate::testing::formats::PROGRAM
         .replace("\"batch\": 2", "\"batch\": 16")
         .replace("Dense(3)", "Dense(16), LeakyRelu(0.2), Dense(16), LeakyRelu(0.2), Dense(3)");
-    let target = Target::Cuda(Architecture(90));
-    let options = Options { target, precision: Precision::Tf32, ..Options::default() };
-    let plan = compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    let options = Options { target: Target::Cuda(Architecture(90)), precision, ..Options::default() };
+    compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap()
+}
+
+/// Tensor cores that read operands where they are read them as what they are.
+#[test]
+fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
+    let plan = for_tensor_cores(Precision::Tf32);
     assert_eq!(crate::plan::verify(&plan), Ok(()));
     let blocks_of = |change: &dyn Fn(&mut ThreadBlocks)| {
         let mut plan = plan.clone();
@@ -246,12 +250,7 @@ fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
 #[test]
 fn copies_of_state_are_checked() {
     type Change = fn(&mut Plan);
-    let text = crate::testing::formats::PROGRAM
-        .replace("\"batch\": 2", "\"batch\": 16")
-        .replace("Dense(3)", "Dense(16), LeakyRelu(0.2), Dense(16), LeakyRelu(0.2), Dense(3)");
-    let target = Target::Cuda(Architecture(90));
-    let options = Options { target, precision: Precision::Bf16, ..Options::default() };
-    let plan = compile("p.ron", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    let plan = for_tensor_cores(Precision::Bf16);
     assert!(!plan.state_layout.copies.is_empty());
     assert_eq!(decode(&encode(&plan).unwrap(), "p.plan".as_ref()).unwrap(), plan);
     let changes: [(&str, Change); 9] = [

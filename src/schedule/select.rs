@@ -198,11 +198,14 @@ fn is_tf32<B: Eq + Hash>(exprs: &Exprs<B>, mut value: ExprId, known: &HashSet<B>
 /// The buffers that hold nothing but numbers of tf32. Of state these are the copies: what other entries, a checkpoint or the
 /// caller have put elsewhere is not rounded.
 fn rounded_buffers(kernels: &[Kernel], buffers: &[Buffer], states: &StateLayout) -> HashSet<BufferId> {
-    let of_state = |is_copied: bool| {
-        let is_it = move |buffer: &Buffer| matches!(&buffer.role, BufferRole::State(name) if states.holds_tf32(name) == is_copied);
-        (0..buffers.len()).filter(move |&b| is_it(&buffers[b])).map(BufferId::new).collect()
-    };
-    rounded(kernels.iter().map(|kernel| &kernel.body), of_state(true), of_state(false))
+    let (mut copies, mut others) = (HashSet::new(), HashSet::new());
+    for (b, buffer) in buffers.iter().enumerate() {
+        if let BufferRole::State(name) = &buffer.role {
+            let set = if states.holds_tf32(name) { &mut copies } else { &mut others };
+            set.insert(BufferId::new(b));
+        }
+    }
+    rounded(kernels.iter().map(|kernel| &kernel.body), copies, others)
 }
 
 /// What holds nothing but numbers of tf32 of what kernels in a topological order read and store, where that is known of

@@ -8,10 +8,10 @@ use super::fuse::base;
 use super::movement::through;
 use super::physical::{PIXEL_MAJOR, can_move, free_states};
 use super::value::ValueId;
-use crate::ir::{Builder, DType, Graph, Node, NodeId, Op, Type, Update};
+use crate::ir::{Builder, DType, Graph, Node, NodeId, Op, Type, Update, added};
 use crate::kernel::access::Access;
 use crate::kernel::schedule::{StateCopy, StateLayout, StateTooLarge};
-use crate::kernel::target::{Layout, Policy, Strategy};
+use crate::kernel::target::{Layout, Strategy};
 use crate::types::{Rounding, StateDecl};
 use petgraph::unionfind::UnionFind;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,8 +28,7 @@ pub fn lay_out_states(
     let copies = strategy.state_copies().map_or(Vec::new(), |rounding| copies_of(states, graphs, rounding));
     let own = states.iter().map(|state| (state.name.as_str(), &state.ty));
     let mut layout = StateLayout::new(own.chain(copies.iter().map(|copy| (copy.name.as_str(), &copy.ty))))?;
-    let Policy { layout: order, strided_images, .. } = strategy.policy;
-    if order == Layout::PixelMajor && strided_images {
+    if strategy.policy.layout == Layout::PixelMajor && strategy.policy.strided_images {
         layout.orders = state_orders(graphs, &copies);
     }
     for NewCopy { name, copy, order, .. } in copies {
@@ -41,9 +40,9 @@ pub fn lay_out_states(
     Ok(layout)
 }
 
-/// The orders of state tensors that are not in that of their shape: pixel-major of what has four dimensions, wherever every graph
-/// of the program can read and write it so; of matrices that contractions read by one turned copy alone, that of the copy,
-/// and the same of what is updated with them.
+/// The orders of state tensors that are not in that of their shape: pixel-major of what has four dimensions, wherever
+/// every graph of the program can read and write it so; of matrices that contractions read by one turned copy alone, that
+/// of the copy, and the same of what is updated with them.
 fn state_orders(graphs: &[&Graph], copies: &[NewCopy]) -> BTreeMap<String, Vec<usize>> {
     let free = free_states(graphs.iter().copied());
     let filters = free.iter().filter(|(_, rank)| **rank == PIXEL_MAJOR.len());
@@ -263,9 +262,7 @@ impl Kept {
 
 /// Adds what rounds a value.
 fn rounded(graph: &mut Graph, value: NodeId, rounding: Rounding) -> NodeId {
-    let Node { name, origin, .. } = graph.node(value).clone();
-    let name = format!("{name}_{}", rounding.name());
-    Builder::new(graph, origin).named(&name, Op::rounding(rounding), &[value])
+    added(graph, value, Op::rounding(rounding), &[value], rounding.name())
 }
 
 /// The updates that change their state tensor.
@@ -306,18 +303,17 @@ fn read(graph: &Graph, contraction: NodeId, position: usize) -> Option<Read> {
     };
     movements.reverse();
     let is_filter = *graph.op(contraction) != Op::MatMul && movements.is_empty();
-    let mut orders = orders(graph.shape(id).len(), is_filter).into_iter();
-    let first = orders.next()?;
+    let orders = orders(graph.shape(id).len(), is_filter);
     let is_along_depth = |order: &Vec<usize>| {
         let access = moved_access(graph, id, order, &movements);
         access.is_some_and(|access| access.strides[depth] == 1)
     };
     // Of bf16 tensor cores read any order.
-    let order = match rounding {
-        Rounding::Tf32 => [first.clone()].into_iter().chain(orders).find(is_along_depth).unwrap_or(first),
-        Rounding::Bf16 => first,
+    let best = match rounding {
+        Rounding::Tf32 => orders.iter().position(is_along_depth).unwrap_or(0),
+        Rounding::Bf16 => 0,
     };
-    let order = if order.is_sorted() { Vec::new() } else { order };
+    let order = orders.into_iter().nth(best).filter(|order| !order.is_sorted()).unwrap_or_default();
     Some(Read { contraction, position, rounds: id, rounding, order })
 }
 
