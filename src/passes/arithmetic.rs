@@ -33,7 +33,8 @@ pub(super) const RULES: &[Rule] = rules! {
     mul: Nothing, "x · 1 → x", "x · -1 → -x", "(x · c) · d → x · (c · d)", "-x · c → x · -c",
         "(c / x) · d → (c · d) / x", "-x · -y → x · y", "x · (1 / y) → x / y";
     square_of_root: Finite, "√x · √x → x";
-    absorb: Finite, "x · 0 → 0", "0 / x → 0", "a contraction with zeros → 0", "a transform of zeros → 0";
+    absorb: Finite, "x · 0 → 0", "0 / x → 0", "a contraction with zeros → 0", "a transform of zeros → 0",
+        "windows of zeros → 0";
     div: Nothing, "x / 1 → x", "x / ±2ⁿ → x · ±2⁻ⁿ", "-x / -y → x / y", "1 / √x → rsqrt x";
     neg: Nothing, "-(-x) → x", "-(x - y) → y - x", "-(x · c) → x · -c", "-(c / x) → -c / x", "-(x + c) → -c - x";
     hoist_negation: Nothing, "-x · y → -(x · y)", "x · -y → -(x · y)", "-x / y → -(x / y)", "x / -y → -(x / y)";

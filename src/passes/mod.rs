@@ -23,7 +23,7 @@
 //! | `drop-biases` | `shifted_both` | (x + b) - (m + b) → x - m | Finite |
 //! | `arithmetic` | `sub_same` | x - x → 0 | Finite |
 //! | `arithmetic` | `square_of_root` | √x · √x → x | Finite |
-//! | `arithmetic` | `absorb` | x · 0 → 0, 0 / x → 0, a contraction with zeros → 0, a transform of zeros → 0 | Finite |
+//! | `arithmetic` | `absorb` | x · 0 → 0, 0 / x → 0, a contraction with zeros → 0, a transform of zeros → 0, windows of zeros → 0 | Finite |
 //! | `arithmetic` | `pow_of_half` | x^½ → √x, x^-½ → rsqrt x | Finite |
 //! | `arithmetic` | `inverse` | exp(log x) → x, log(exp x) → x, √(x · x) → abs x | Finite |
 //! | `arithmetic` | `select_extremum` | select(x > y, x, y) → max(x, y), select(x < y, x, y) → min(x, y) | Finite |

@@ -154,6 +154,20 @@ fn arithmetic_knows_a_product_with_zeros() {
 }
 
 #[test]
+fn arithmetic_knows_windows_of_zeros() {
+    assert_snapshot!(rewritten_in(
+        &FAST,
+        arithmetic,
+        r#"
+        %zero: f32[1,2,3,3] = constant 0.0
+        %windows: f32[1,8,2,2] = im2col %zero stride=[1,1] pad=[0,0] kernel=[2,2]
+        %x: f32[1,8,2,2] = input "x"
+        %y = add %windows %x
+        output y = %y"#
+    ));
+}
+
+#[test]
 fn movement_cancels_double_transposition_and_reshape() {
     assert_snapshot!(rewritten(
         movement,
