@@ -69,6 +69,8 @@ pub(super) struct Rewriter<'g> {
     opaque: HashSet<NodeId>,
     /// Nodes that the current rule has built.
     created: Vec<NodeId>,
+    /// Operands of nodes that are gone.
+    freed: Vec<NodeId>,
     /// The origin of the node under the current rule, which the nodes it builds inherit.
     origin: Origin,
     /// What the current rule said that it applies.
@@ -94,8 +96,15 @@ pub(super) fn rewrite(
     let nodes_before = graph.len();
     let mut queue: VecDeque<NodeId> = graph.topological().into();
     let opaque = differentiated(graph);
-    let mut rewriter =
-        Rewriter { graph, opaque, created: Vec::new(), origin: Origin::default(), rewrite: None, log: Log::default() };
+    let mut rewriter = Rewriter {
+        graph,
+        opaque,
+        created: Vec::new(),
+        freed: Vec::new(),
+        origin: Origin::default(),
+        rewrite: None,
+        log: Log::default(),
+    };
     // No set of rules here undoes what another does, so this is never reached; if it ever were, a
     // valid graph and an unfinished rewrite would be the result.
     let limit = 256 + 16 * nodes_before;
@@ -112,6 +121,10 @@ pub(super) fn rewrite(
         queue.push_back(new);
         // Those that used `new` before are fed by what fed them.
         queue.extend(users);
+        // What has one use left may go with it, which rules ask.
+        let freed = std::mem::take(&mut rewriter.freed);
+        let left = freed.into_iter().filter(|&id| rewriter.graph.contains(id));
+        queue.extend(left.filter_map(|id| rewriter.only_user(id)));
         debug_assert!(changed < limit, "rules of {} do not come to an end", rewriter.graph.name);
         if changed >= limit {
             break;
@@ -171,7 +184,9 @@ impl Rewriter<'_> {
             {
                 continue;
             }
-            stack.extend(self.graph.operands(id));
+            let operands = self.graph.operands(id);
+            self.freed.extend(&operands);
+            stack.extend(operands);
             self.graph.remove(id);
             if let Some(by) = by {
                 self.log.removed(by, id);

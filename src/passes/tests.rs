@@ -242,6 +242,23 @@ fn reductions_come_before_repetition_and_factors_after() {
     ));
 }
 
+/// A sum that goes leaves its summands to another, whose rules are asked again: the factor is taken out of that one.
+#[test]
+fn what_another_no_longer_needs_is_rewritten() {
+    assert_snapshot!(rewritten(
+        reductions,
+        r#"
+        %x: f32[8,4] = input "x"
+        %c: f32[8,4] = constant 0.5
+        %m = mul %x %c
+        %all: f32[1,4] = reduce_sum %m axes=[0]
+        %d = sub %m %m
+        %none: f32[1,4] = reduce_sum %d axes=[0]
+        output all = %all
+        output none = %none"#
+    ));
+}
+
 #[test]
 fn reductions_of_what_is_centred_are_zero() {
     assert_snapshot!(rewritten_in(
