@@ -160,15 +160,21 @@ fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut St
     }
     let mut said = vec![false; c.exprs.len()];
     let kept = kept_shape(&c.space, &c.reduced);
-    for reduction in &c.reductions {
-        let Store { value, buffer, access } = &reduction.result;
-        exprs_text(&c.exprs, *value, &c.space, buffers, &mut said, text);
-        let (kind, at) = (reduction.kind.name(), access_text(access, &kept));
-        let _ = writeln!(text, "    store {kind} %{value} over [{}] to {}{at}", sizes(&kept), name(buffers, *buffer));
+    for (number, reduction) in c.reductions.iter().enumerate() {
+        exprs_text(&c.exprs, reduction.value, &c.space, buffers, &mut said, text);
+        let _ = writeln!(text, "    kept {number} = {} %{}", reduction.kind.name(), reduction.value);
     }
     for store in &c.stores {
         exprs_text(&c.exprs, store.value, &c.space, buffers, &mut said, text);
         store_text(store, &c.space, buffers, text);
+    }
+    if !c.finish.stores.is_empty() {
+        let _ = writeln!(text, "  then for [{}]", sizes(&kept));
+    }
+    let mut said = vec![false; c.finish.exprs.len()];
+    for store in &c.finish.stores {
+        exprs_text(&c.finish.exprs, store.value, &kept, buffers, &mut said, text);
+        store_text(store, &kept, buffers, text);
     }
 }
 

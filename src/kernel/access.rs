@@ -105,6 +105,18 @@ impl Access {
         })
     }
 
+    /// Over another space of so many dimensions, whose points have these coordinates in the access's own.
+    pub fn through(&self, coordinates: &[Access], rank: usize) -> Access {
+        self.each_map(|strides, mut offset| {
+            let mut result = vec![0; rank];
+            for (coordinate, stride) in coordinates.iter().zip(strides) {
+                offset += stride * coordinate.offset;
+                result.iter_mut().zip(&coordinate.strides).for_each(|(to, s)| *to += stride * s);
+            }
+            (result, offset)
+        })
+    }
+
     /// With its dimensions permuted: dimension `d` of the result is `permutation[d]`.
     pub fn permuted(&self, permutation: &[usize]) -> Access {
         self.each_map(|strides, offset| (permutation.iter().map(|&p| strides[p]).collect(), offset))

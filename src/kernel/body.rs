@@ -87,15 +87,23 @@ pub struct Contraction<B> {
     pub stores: Vec<Store<B>>,
     /// For each dimension of the space, whether the epilogue's reductions are over it.
     pub reduced: Vec<bool>,
-    pub reductions: Vec<EpilogueReduction<B>>,
+    pub reductions: Vec<EpilogueReduction>,
+    pub finish: Finish<B>,
 }
 
 /// A value of a contraction's epilogue combined over the reduced dimensions of its output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EpilogueReduction<B> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpilogueReduction {
     pub kind: ReduceKind,
-    /// The value, and where the result goes: an access over the kept shape.
-    pub result: Store<B>,
+    pub value: ExprId,
+}
+
+/// What is done with an epilogue's reductions once they are complete, at each point of the kept shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish<B> {
+    /// Over the kept shape; [`Expr::Slot`] is the reduction of that number.
+    pub exprs: Exprs<B>,
+    pub stores: Vec<Store<B>>,
 }
 
 /// A transform of minimal filtering, from one buffer to another.
@@ -188,6 +196,30 @@ impl Kernel {
 impl<B> Default for Sweep<B> {
     fn default() -> Self {
         Sweep { reductions: Vec::new(), stores: Vec::new(), kept: Vec::new(), kept_stores: Vec::new() }
+    }
+}
+
+impl<B> Default for Finish<B> {
+    fn default() -> Self {
+        Finish { exprs: Exprs::default(), stores: Vec::new() }
+    }
+}
+
+impl<B: Clone> Finish<B> {
+    /// As a sweep's kept stores, with expressions added to a nest's over whose points each access is taken to. `slots` are
+    /// the nest's by the number of a reduction.
+    pub fn of_nest(&self, exprs: &mut Exprs<B>, slots: &[SlotId], map: impl Fn(&Access) -> Access) -> Vec<Store<B>> {
+        let own = self.exprs.clone().with_accesses(&map);
+        let renumbered = exprs.append(own, |expr| match expr {
+            Expr::Slot(slot) => Expr::Slot(slots[slot.index()]),
+            other => other,
+        });
+        let store = |store: &Store<B>| Store {
+            value: renumbered[store.value.index()],
+            buffer: store.buffer.clone(),
+            access: map(&store.access),
+        };
+        self.stores.iter().map(store).collect()
     }
 }
 
@@ -284,29 +316,30 @@ impl<B: Clone> Contraction<B> {
         let mut second = Sweep::default();
         let mut slots = 0;
         let count = elements / kept_shape(&self.space, &self.reduced).iter().product::<usize>();
+        let mut reduce = |sweep: &mut Sweep<B>, kind: ReduceKind, value: ExprId| {
+            let slot = SlotId::new(slots);
+            slots += 1;
+            sweep.reductions.push(Reduction { kind, value, slot });
+            slot
+        };
+        let mut results = Vec::with_capacity(self.reductions.len());
         for reduction in &self.reductions {
-            let result = renumber(&reduction.result);
-            let mut reduce = |exprs: &mut Exprs<B>, sweep: &mut Sweep<B>, kind: ReduceKind, value: ExprId| {
-                let slot = SlotId::new(slots);
-                slots += 1;
-                sweep.reductions.push(Reduction { kind, value, slot });
-                exprs.push(Expr::Slot(slot))
-            };
-            match reduction.kind {
-                kind @ (ReduceKind::Sum | ReduceKind::Max) => {
-                    let value = reduce(&mut exprs, &mut sweep, kind, result.value);
-                    sweep.kept_stores.push(Store { value, ..result });
-                }
+            let value = renumbered[reduction.value.index()];
+            results.push(match reduction.kind {
+                kind @ (ReduceKind::Sum | ReduceKind::Max) => reduce(&mut sweep, kind, value),
                 ReduceKind::Deviations => {
-                    let sum = reduce(&mut exprs, &mut sweep, ReduceKind::Sum, result.value);
-                    let square = squared_deviation(&mut |expr| exprs.push(expr), result.value, sum, count);
-                    let value = reduce(&mut exprs, &mut second, ReduceKind::Sum, square);
-                    second.kept_stores.push(Store { value, ..result });
+                    let sum = reduce(&mut sweep, ReduceKind::Sum, value);
+                    let sum = exprs.push(Expr::Slot(sum));
+                    let square = squared_deviation(&mut |expr| exprs.push(expr), value, sum, count);
+                    reduce(&mut second, ReduceKind::Sum, square)
                 }
-            }
+            });
         }
         let (space, reduced) = (self.space.clone(), self.reduced.clone());
-        let sweeps = if second.reductions.is_empty() { vec![sweep] } else { vec![sweep, second] };
+        let mut sweeps = if second.reductions.is_empty() { vec![sweep] } else { vec![sweep, second] };
+        if let Some(last) = sweeps.last_mut() {
+            last.kept_stores = self.finish.of_nest(&mut exprs, &results, Access::clone);
+        }
         Nest { space, reduced, exprs, slots, sweeps }
     }
 }
@@ -347,7 +380,10 @@ impl<B> Body<B> {
     pub fn reads(&self) -> Box<dyn Iterator<Item = &B> + '_> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(|n| n.exprs.reads())),
-            Body::Contraction(c) => Box::new(c.operands.iter().flat_map(Operand::reads).chain(c.exprs.reads())),
+            Body::Contraction(c) => {
+                let epilogue = c.exprs.reads().chain(c.finish.exprs.reads());
+                Box::new(c.operands.iter().flat_map(Operand::reads).chain(epilogue))
+            }
             Body::Transform(t) => Box::new(std::iter::once(&t.operand)),
         }
     }
@@ -356,7 +392,7 @@ impl<B> Body<B> {
     pub fn stores(&self) -> Box<dyn Iterator<Item = &Store<B>> + '_> {
         match self {
             Body::Nests(nests) => Box::new(nests.iter().flat_map(Nest::stores)),
-            Body::Contraction(c) => Box::new(c.stores.iter().chain(c.reductions.iter().map(|r| &r.result))),
+            Body::Contraction(c) => Box::new(c.stores.iter().chain(&c.finish.stores)),
             Body::Transform(t) => Box::new(std::iter::once(&t.store)),
         }
     }
@@ -406,9 +442,8 @@ impl<B> Body<B> {
                     exprs: c.exprs.map(name),
                     stores: stores(c.stores, name),
                     reduced: c.reduced,
-                    reductions: (c.reductions.into_iter())
-                        .map(|r| EpilogueReduction { kind: r.kind, result: store(r.result, name) })
-                        .collect(),
+                    reductions: c.reductions,
+                    finish: Finish { exprs: c.finish.exprs.map(name), stores: stores(c.finish.stores, name) },
                 })
             }
         }

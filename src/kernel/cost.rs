@@ -166,6 +166,7 @@ pub fn flops(kernel: &Kernel) -> u64 {
         Body::Contraction(c) => {
             products_flops(c, &kernel.choice.algorithm)
                 + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space)
+                + scalar(&c.finish.exprs) * points(&kept_shape(&c.space, &c.reduced))
         }
         Body::Transform(t) => t.transform.flops(t.planes.iter().product()),
         Body::Nests(nests) => nests.iter().map(nest_flops).sum(),

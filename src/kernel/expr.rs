@@ -254,6 +254,21 @@ impl<B> Exprs<B> {
         self
     }
 
+    /// Adds all expressions of others behind its own, each as `map` changes it, and gives their new numbers.
+    pub fn append(&mut self, others: Exprs<B>, map: impl Fn(Expr<B>) -> Expr<B>) -> Vec<ExprId> {
+        let mut renumbered: Vec<ExprId> = Vec::with_capacity(others.len());
+        for expr in others.exprs {
+            let expr = match map(expr) {
+                Expr::Scalar { op, args } => {
+                    Expr::Scalar { op, args: args.into_iter().map(|arg| renumbered[arg.index()]).collect() }
+                }
+                other => other,
+            };
+            renumbered.push(self.push(expr));
+        }
+        renumbered
+    }
+
     /// The expressions with every [`Expr::Accumulator`] read from a buffer instead, where its parts (one or more) of so many
     /// elements lie one after the other, each read by `access`: their sum in order. Also gives the new number of each
     /// expression.

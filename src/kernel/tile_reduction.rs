@@ -3,7 +3,7 @@
 
 use super::access::{Access, kept_shape};
 use super::body::{
-    BufferId, Contraction, Expr, ExprId, Exprs, Nest, Reduction, SlotId, Store, Sweep, squared_deviation,
+    BufferId, Contraction, Expr, ExprId, Exprs, Finish, Nest, Reduction, SlotId, Sweep, squared_deviation,
 };
 use super::choice::{Math, ThreadBlocks, Tile};
 use super::tiling::{BESIDE, coordinates, tilings};
@@ -41,19 +41,20 @@ pub struct TileReduction<B> {
     pub space: Shape,
     /// Which of these are combined.
     pub reduced: Vec<bool>,
-    pub results: Vec<TileResult<B>>,
+    /// What the contraction's reductions are, by their numbers.
+    pub results: Vec<TileResult>,
+    /// What is done with them, and by the partial results' dimensions those of its space.
+    pub finish: Finish<B>,
+    coordinates: Vec<Access>,
 }
 
 /// What partial results are combined to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TileResult<B> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileResult {
     /// The number of the value.
     pub value: usize,
     /// Whether it is the sum of its squared deviations from the mean.
     pub deviations: bool,
-    /// Where it goes: an access over the kept shape of the partial results.
-    pub access: Access,
-    pub buffer: B,
 }
 
 impl<B: Clone> TileReduction<B> {
@@ -98,7 +99,7 @@ impl<B: Clone> TileReduction<B> {
         for reduction in &c.reductions {
             let deviations = reduction.kind == ReduceKind::Deviations;
             let kind = if deviations { ReduceKind::Sum } else { reduction.kind };
-            let wanted = (kind, reduction.result.value);
+            let wanted = (kind, reduction.value);
             let value = values.iter().position(|value| *value == wanted).unwrap_or_else(|| {
                 values.push(wanted);
                 values.len() - 1
@@ -108,15 +109,17 @@ impl<B: Clone> TileReduction<B> {
                 return None;
             }
             deviated = if deviations { Some(value) } else { deviated };
-            // A result's element by the coordinates of its kept dimensions.
-            let to = &reduction.result.access;
-            let kept_dimensions = || (0..c.space.len()).filter(|&d| !c.reduced[d] && c.space[d] > 1);
-            let stride = |p: usize| kept_dimensions().map(|d| to.strides[d] * coordinates[d].strides[p]).sum::<isize>();
-            let offset = to.offset + kept_dimensions().map(|d| to.strides[d] * coordinates[d].offset).sum::<isize>();
-            let strides = (0..fixed).map(stride).chain([0, along.map_or(0, stride)]).collect();
-            let access = Access { offset, strides, bounds: Vec::new() };
-            results.push(TileResult { value, deviations, access, buffer: reduction.result.buffer.clone() });
+            results.push(TileResult { value, deviations });
         }
+        // Over the partial results' dimensions; those that are reduced are not looked at.
+        let of_partials = |d: usize| match &coordinates[d] {
+            at if !c.reduced[d] && c.space[d] > 1 => {
+                let strides =
+                    (0..fixed).map(|p| at.strides[p]).chain([0, along.map_or(0, |p| at.strides[p])]).collect();
+                Access { offset: at.offset, strides, bounds: Vec::new() }
+            }
+            _ => Access { offset: 0, strides: vec![0; fixed + 2], bounds: Vec::new() },
+        };
         // A thread has one place in the lines of a tile that are stored, and reduces any number of values there. Of lines
         // only one is in shared memory.
         let is_of_lines = kept == if is_stored_along_rows(c, &coordinates, fixed) { Kept::Columns } else { Kept::Rows };
@@ -134,6 +137,8 @@ impl<B: Clone> TileReduction<B> {
             space: [&tiling.fixed[..], &tail].concat(),
             reduced: [&is_reduced[..fixed], &[true, kept == Kept::Neither]].concat(),
             results,
+            finish: c.finish.clone(),
+            coordinates: (0..c.space.len()).map(of_partials).collect(),
         })
     }
 
@@ -193,12 +198,13 @@ impl TileReduction<BufferId> {
             second.reductions.push(Reduction { kind: ReduceKind::Sum, value, slot: SlotId::new(slots) });
             slots += 1;
         }
-        for TileResult { value, deviations, access, buffer } in &self.results {
-            let (sweep, slot) = if *deviations { (&mut second, slots - 1) } else { (&mut sweep, *value) };
-            let value = exprs.push(Expr::Slot(SlotId::new(slot)));
-            sweep.kept_stores.push(Store { value, buffer: *buffer, access: access.clone() });
+        let slot = |result: &TileResult| SlotId::new(if result.deviations { slots - 1 } else { result.value });
+        let results: Vec<SlotId> = self.results.iter().map(slot).collect();
+        let mut sweeps = if self.deviated.is_some() { vec![sweep, second] } else { vec![sweep] };
+        if let Some(last) = sweeps.last_mut() {
+            last.kept_stores =
+                self.finish.of_nest(&mut exprs, &results, |access| access.through(&self.coordinates, self.space.len()));
         }
-        let sweeps = if self.deviated.is_some() { vec![sweep, second] } else { vec![sweep] };
         Nest { space: self.space.clone(), reduced: self.reduced.clone(), exprs, slots, sweeps }
     }
 }
@@ -206,7 +212,7 @@ impl TileReduction<BufferId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::body::{EpilogueReduction, Operand};
+    use crate::kernel::body::{EpilogueReduction, Operand, Store};
     use crate::kernel::contraction::{ContractionKind, ConvShape};
     use crate::kernel::tiling::{MOST_SHARED, shared_bytes};
     use crate::types::Window;
@@ -228,8 +234,7 @@ mod tests {
         };
         let mut exprs = Exprs::default();
         let value = exprs.push(Expr::Accumulator);
-        let access = Access::contiguous(&kept_shape(&space, reduced));
-        let result = Store { value, buffer: BufferId::new(2), access };
+        let kept = kept_shape(&space, reduced);
         Contraction {
             kind,
             operands: [operand(0), operand(1)],
@@ -237,8 +242,25 @@ mod tests {
             exprs,
             stores: Vec::new(),
             reduced: reduced.to_vec(),
-            reductions: vec![EpilogueReduction { kind: ReduceKind::Max, result }],
+            reductions: vec![EpilogueReduction { kind: ReduceKind::Max, value }],
+            finish: stored_at(&[Access::contiguous(&kept)]),
         }
+    }
+
+    /// Each reduction as it is, stored by an access of its own.
+    fn stored_at(accesses: &[Access]) -> Finish<BufferId> {
+        let mut finish = Finish::default();
+        for (number, access) in accesses.iter().enumerate() {
+            let value = finish.exprs.push(Expr::Slot(SlotId::new(number)));
+            finish.stores.push(Store { value, buffer: BufferId::new(2 + number), access: access.clone() });
+        }
+        finish
+    }
+
+    /// By which strides of the partial results' space the first result is stored.
+    fn strides(reduction: &TileReduction<BufferId>) -> Vec<isize> {
+        let nest = reduction.combine(BufferId::new(9));
+        nest.sweeps.last().unwrap().kept_stores[0].access.strides.clone()
     }
 
     #[test]
@@ -247,7 +269,7 @@ mod tests {
         let of = |over: [bool; 3]| TileReduction::of(&reduced(kind, [&[0, 1, 2]; 2], &over), &BLOCKS).unwrap();
         let rows = of([false, false, true]);
         assert_eq!((rows.kept, rows.space, rows.reduced), (Kept::Rows, vec![3, 300], vec![true, false]));
-        assert_eq!(rows.results[0].access.strides, [0, 1]);
+        assert_eq!(strides(&of([false, false, true])), [0, 1]);
         let columns = of([false, true, false]);
         assert_eq!((columns.kept, columns.space, columns.reduced), (Kept::Columns, vec![3, 160], vec![true, false]));
         let neither = of([false, true, true]);
@@ -259,8 +281,10 @@ mod tests {
         let kind = ContractionKind::MatMul { batch: 1, m: 256, n: 160, k: 64 };
         let with = |kinds: &[ReduceKind], over: [bool; 3]| {
             let mut c = reduced(kind, [&[0, 1, 2]; 2], &over);
-            let EpilogueReduction { result, .. } = c.reductions[0].clone();
-            c.reductions = kinds.iter().map(|&kind| EpilogueReduction { kind, result: result.clone() }).collect();
+            let EpilogueReduction { value, .. } = c.reductions[0];
+            c.reductions = kinds.iter().map(|&kind| EpilogueReduction { kind, value }).collect();
+            let access = c.finish.stores[0].access.clone();
+            c.finish = stored_at(&vec![access; kinds.len()]);
             TileReduction::of(&c, &BLOCKS)
         };
         let [sum, max, deviations] = [ReduceKind::Sum, ReduceKind::Max, ReduceKind::Deviations];
@@ -285,14 +309,13 @@ mod tests {
         let kind = ContractionKind::MatMul { batch: 1, m: 256, n: 128, k: 64 };
         let with = |values: usize| {
             let mut c = reduced(kind, [&[0, 1, 2]; 2], &[false, true, false]);
-            let EpilogueReduction { kind, result } = c.reductions[0].clone();
+            let EpilogueReduction { kind, .. } = c.reductions[0];
             let value = |number| {
                 let constant = Expr::Constant { value: Real(number as f64), dtype: DType::F32 };
                 c.exprs.push(constant)
             };
             let values: Vec<ExprId> = (0..values).map(value).collect();
-            let store = |value| EpilogueReduction { kind, result: Store { value, ..result.clone() } };
-            c.reductions = values.into_iter().map(store).collect();
+            c.reductions = values.into_iter().map(|value| EpilogueReduction { kind, value }).collect();
             let blocks = ThreadBlocks { tile: Tile { rows: 128, columns: 128, depth: 32 }, ..BLOCKS };
             // Of 128 threads.
             let bytes =
@@ -312,7 +335,7 @@ mod tests {
             let mut c = reduced(kind, [&[0, 1, 2]; 2], &[false, true, false]);
             c.space = vec![1, 2, m / 2, 64];
             c.reduced = vec![false, false, true, false];
-            c.reductions[0].result.access = Access::contiguous(&kept_shape(&c.space, &c.reduced));
+            c.finish = stored_at(&[Access::contiguous(&kept_shape(&c.space, &c.reduced))]);
             c.reductions[0].kind = ReduceKind::Deviations;
             TileReduction::of(&c, &BLOCKS)
         };
@@ -321,7 +344,7 @@ mod tests {
             (two.kept, &two.space[..], &two.reduced[..]),
             (Kept::Columns, &[2, 2, 64][..], &[false, true, false][..])
         );
-        assert_eq!(two.results[0].access.strides, [64, 0, 1]);
+        assert_eq!(strides(&two), [64, 0, 1]);
         assert_eq!(of(192), None);
     }
 
@@ -334,7 +357,7 @@ mod tests {
         let reduction = TileReduction::of(&c, &BLOCKS).unwrap();
         assert_eq!((reduction.kept, &reduction.space[..]), (Kept::Columns, &[7, 5, 2, 80][..]));
         assert_eq!(reduction.reduced, [true, true, true, false]);
-        assert_eq!(reduction.results[0].access.strides, [0, 0, 0, 1]);
+        assert_eq!(strides(&reduction), [0, 0, 0, 1]);
         // One result for each image and channel: every tile is whole results.
         let c = reduced(ContractionKind::Conv2d(conv), [pixels; 2], &[false, false, true, true]);
         assert_eq!(TileReduction::of(&c, &BLOCKS), None);

@@ -54,7 +54,7 @@ fn masks_are_drawn_by_one_kernel_as_bits() {
     let draws = |e: &Expr<BufferId>| matches!(e, Expr::Random { .. });
     let others = kernels.iter().filter(|k| k.name != kernel.name).flat_map(|k| match &k.body {
         Body::Nests(nests) => nests.iter().flat_map(|n| n.exprs.iter()).collect::<Vec<_>>(),
-        Body::Contraction(c) => c.exprs.iter().collect(),
+        Body::Contraction(c) => c.exprs.iter().chain(c.finish.exprs.iter()).collect(),
         Body::Transform(t) => t.exprs.iter().collect(),
     });
     assert_eq!(others.filter(|e| draws(e)).count(), 0, "no other kernel draws");

@@ -639,7 +639,8 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
     }
     ensure!(elements(&contraction.space)? == total, "the epilogue's space is not the output's");
     check_exprs(schedule, &contraction.exprs, &contraction.space, 0, true)?;
-    for buffer in contraction.stores.iter().chain(contraction.reductions.iter().map(|r| &r.result)).map(|s| s.buffer) {
+    let finish = &contraction.finish;
+    for buffer in contraction.stores.iter().chain(&finish.stores).map(|store| store.buffer) {
         let buffer = &schedule.buffers[buffer.index()];
         ensure!(buffer.storage == Storage::Elements, "an epilogue writes the bits `{}`", buffer.name);
     }
@@ -652,11 +653,22 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
         contraction.reduced.contains(&true) != contraction.reductions.is_empty(),
         "an epilogue reduces over nothing, or nothing"
     );
-    let kept = kept_shape(&contraction.space, &contraction.reduced);
+    ensure!(
+        contraction.reductions.is_empty() == finish.stores.is_empty(),
+        "an epilogue reduces for nothing, or stores what it does not reduce"
+    );
+    let slots = contraction.reductions.len();
+    ensure!(slots <= MAX_SLOTS, "{slots} reductions are more than {MAX_SLOTS}");
     for reduction in &contraction.reductions {
-        reads_inside(schedule, &contraction.exprs, &[reduction.result.value], &contraction.space, &[])?;
-        ensure!(contraction.exprs.lane(reduction.result.value) == Lane::Real, "a reduction of another type");
-        check_store(schedule, &contraction.exprs, &reduction.result, &kept)?;
+        reads_inside(schedule, &contraction.exprs, &[reduction.value], &contraction.space, &[])?;
+        ensure!(contraction.exprs.lane(reduction.value) == Lane::Real, "a reduction of another type");
+    }
+    let kept = kept_shape(&contraction.space, &contraction.reduced);
+    check_exprs(schedule, &finish.exprs, &kept, slots, false)?;
+    let defined = vec![true; slots];
+    for store in &finish.stores {
+        reads_inside(schedule, &finish.exprs, &[store.value], &kept, &defined)?;
+        check_store(schedule, &finish.exprs, store, &kept)?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ mod tests {
         let kernels = &plan.entries[0].schedule.kernels;
         let exprs = kernels.iter().flat_map(|kernel| match &kernel.body {
             Body::Nests(nests) => nests.iter().flat_map(|nest| nest.exprs.iter()).collect::<Vec<_>>(),
-            Body::Contraction(c) => c.exprs.iter().collect(),
+            Body::Contraction(c) => c.exprs.iter().chain(c.finish.exprs.iter()).collect(),
             Body::Transform(t) => t.exprs.iter().collect(),
         });
         exprs.filter(|expr| matches!(expr, Expr::Random { .. })).count()

@@ -12,7 +12,7 @@ use super::windows::{tap_moves, taps_apart};
 use crate::ir::{DType, Graph, NodeId, Op, Real, Role, Shape};
 use crate::kernel::access::{Access, kept_shape};
 use crate::kernel::body::{
-    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Nest, Operand, Reduction, SlotId, Store, Sweep,
+    Body, Contraction, EpilogueReduction, Expr, ExprId, Exprs, Finish, Nest, Operand, Reduction, SlotId, Store, Sweep,
     TransformBody, Word, squared_deviation,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
@@ -265,7 +265,8 @@ impl Lowering<'_> {
         b.accumulator = Some(main);
         let accumulator = b.expr(Expr::Accumulator);
         b.members.insert(main, MemberValue::Full(accumulator));
-        let (mut stores, mut reductions) = (Vec::new(), Vec::new());
+        let (mut stores, mut reductions): (Vec<Store<ValueId>>, Vec<EpilogueReduction>) = (Vec::new(), Vec::new());
+        let mut finish = Finish::default();
         if stored(main) {
             stores.push(b.store(accumulator, main, Points::Full)?);
         }
@@ -278,7 +279,10 @@ impl Lowering<'_> {
                 }
                 (b.kept, b.reduced) = (kept_shape(&b.space, &over), over);
                 let value = b.aligned(operand, Points::Full)?;
-                reductions.push(EpilogueReduction { kind: *kind, result: b.store(value, member, Points::Kept)? });
+                let slot = SlotId::new(reductions.len());
+                reductions.push(EpilogueReduction { kind: *kind, value });
+                let value = finish.exprs.push(Expr::Slot(slot));
+                finish.stores.push(b.store(value, member, Points::Kept)?);
                 continue;
             }
             if self.graph.ty(member).elements() != self.graph.ty(main).elements() {
@@ -292,7 +296,7 @@ impl Lowering<'_> {
             }
         }
         let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
-        Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions })
+        Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions, finish })
     }
 
     fn transform(&self, main: NodeId, members: &[NodeId]) -> Result<TransformBody<ValueId>, Refusal> {

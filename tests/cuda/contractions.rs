@@ -1,7 +1,7 @@
 //! Single contractions, with operands and results in any order in memory.
 
 use gcc_gan::kernel::access::Access;
-use gcc_gan::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Kernel, Operand, Store};
+use gcc_gan::kernel::body::{Body, BufferId, Contraction, Expr, Exprs, Finish, Kernel, Operand, Store};
 use gcc_gan::kernel::choice::{Algorithm, Choice, ThreadBlocks, Workspace};
 use gcc_gan::kernel::contraction::ContractionKind;
 use gcc_gan::kernel::schedule::{Buffer, BufferRole, Storage};
@@ -52,6 +52,7 @@ pub fn single(kind: ContractionKind, orders: [&[usize]; 3], blocks: ThreadBlocks
         exprs,
         stores: vec![Store { value, buffer: y, access: Access::ordered(&out, orders[2]) }],
         reductions: Vec::new(),
+        finish: Finish::default(),
         space: out,
     });
     let algorithm = Algorithm::ThreadBlocks(blocks);

@@ -7,7 +7,7 @@ use super::index::{Points, Space, TILED};
 use super::names::Names;
 use super::nest::{combiner, declaration, indented};
 use super::{KernelText, Launch};
-use crate::kernel::access::{Access, Bound};
+use crate::kernel::access::Access;
 use crate::kernel::body::{BufferId, Contraction, Nest, Store};
 use crate::kernel::choice::{Math, ThreadBlocks, Tile};
 use crate::kernel::tile_reduction::{Kept, TileReduction};
@@ -241,22 +241,7 @@ fn pointer(name: &str, buffer: BufferId, is_written: bool, buffers: &[Buffer]) -
 
 /// An elementwise nest over a space whose points have these coordinates in its own.
 fn through(nest: &Nest<BufferId>, coordinates: &[Access], sizes: &[usize]) -> Nest<BufferId> {
-    let linear = |offset: isize, strides: &[isize]| {
-        let mut result = Access { offset, strides: vec![0; sizes.len()], bounds: Vec::new() };
-        for (coordinate, stride) in coordinates.iter().zip(strides) {
-            result.offset += stride * coordinate.offset;
-            result.strides.iter_mut().zip(&coordinate.strides).for_each(|(to, s)| *to += stride * s);
-        }
-        result
-    };
-    let map = |access: &Access| {
-        let bound = |b: &Bound| {
-            let Access { offset, strides, .. } = linear(b.offset, &b.strides);
-            Bound { offset, strides, below: b.below }
-        };
-        let bounds = access.bounds.iter().map(bound).collect();
-        Access { bounds, ..linear(access.offset, &access.strides) }
-    };
+    let map = |access: &Access| access.through(coordinates, sizes.len());
     let exprs = nest.exprs.clone().with_accesses(map);
     let stores = nest.stores().map(|store| Store { access: map(&store.access), ..store.clone() }).collect();
     Nest::elementwise(sizes.to_vec(), exprs, stores)
