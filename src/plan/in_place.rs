@@ -141,7 +141,8 @@ fn loads_at(expr: &Expr<BufferId>, old: BufferId, at: &Access) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::body::{Reduction, SlotId, Store, Sweep};
+    use crate::kernel::body::{EpilogueReduction, Finish, Operand, Reduction, SlotId, Store, Sweep};
+    use crate::kernel::contraction::ContractionKind;
     use crate::scalar::{Lane, ScalarOp};
 
     fn buffer(index: usize) -> BufferId {
@@ -211,5 +212,53 @@ mod tests {
         for nest in [reduced_after, copied, transposed, shifted, kept_after, not_written_here] {
             assert!(!may(nest.clone()), "{nest:?}");
         }
+    }
+
+    /// A product whose sums of columns and of nothing else are added to `old`, as a running mean follows a mean.
+    fn followed() -> Contraction<BufferId> {
+        let kind = ContractionKind::MatMul { batch: 1, m: 8, n: 4, k: 2 };
+        let ([first, second], space) = kind.shapes();
+        let operand =
+            |index, shape: &[usize]| Operand::Buffer { buffer: buffer(index), access: Access::contiguous(shape) };
+        let (mut exprs, mut finish) = (Exprs::default(), Finish::default());
+        let value = exprs.push(Expr::Accumulator);
+        let kept = Access::contiguous(&[1, 1, 4]);
+        let sum = finish.exprs.push(Expr::Slot(SlotId::new(0)));
+        let old = finish.exprs.push(Expr::Load { buffer: buffer(0), access: kept.clone(), lane: Lane::Real });
+        let value_of = finish.exprs.push(Expr::Scalar { op: ScalarOp::Add, args: vec![sum, old] });
+        finish.stores.push(Store { value: sum, buffer: buffer(2), access: kept.clone() });
+        finish.stores.push(Store { value: value_of, buffer: buffer(1), access: kept });
+        Contraction {
+            kind,
+            operands: [operand(5, &first), operand(6, &second)],
+            exprs,
+            stores: vec![Store { value, buffer: buffer(3), access: Access::contiguous(&space) }],
+            reduced: vec![false, true, false],
+            space,
+            reductions: vec![EpilogueReduction { kind: ReduceKind::Sum, value }],
+            finish,
+        }
+    }
+
+    #[test]
+    fn what_finishes_a_contraction_is_over_what_only_it_reads() {
+        let may = |c: &Contraction<BufferId>, result| contraction_may(c, buffer(0), buffer(result));
+        let c = followed();
+        assert!(may(&c, 1), "element for element");
+        assert!(!may(&c, 2), "another store comes before the one that reads it");
+        assert!(!may(&c, 3), "it is read when all sums have been stored");
+        let mut read_twice = c.clone();
+        read_twice.finish.stores[0].value = ExprId::new(2);
+        assert!(!may(&read_twice, 1), "one store comes after the other");
+        let mut multiplied = c.clone();
+        multiplied.operands[0] = Operand::Buffer { buffer: buffer(0), access: Access::contiguous(&[1, 8, 2]) };
+        assert!(!may(&multiplied, 1));
+        let mut added = c.clone();
+        let access = Access { strides: vec![0, 0, 1], ..Access::contiguous(&c.space) };
+        added.exprs.push(Expr::Load { buffer: buffer(0), access, lane: Lane::Real });
+        assert!(!may(&added, 1), "sums of other rows are still to be computed");
+        let mut shifted = c;
+        shifted.finish.stores[1].access.offset = 1;
+        assert!(!may(&shifted, 1));
     }
 }

@@ -8,7 +8,8 @@
 //!    to one kernel and no path leaves the group and comes back. Kernels over much memory that have hardly any of it
 //!    in common stay apart, so that each can run when it is wanted.
 //!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
-//!    reductions of what a contraction computes, where its algorithm can reduce tile by tile.
+//!    reductions of what a contraction computes, where its algorithm can reduce tile by tile, and what is computed of them
+//!    element by element, where the contraction need not wait for anything else.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
 //!    draws of bits, each of which is a group of its own, and where the target wants that, those that round states.
 
@@ -123,11 +124,13 @@ pub fn fuse(
 
 /// The reductions in epilogues of those kernels that are contractions, but for those of updates.
 fn reductions_of_contractions<'k>(graph: &Graph, kernels: impl Iterator<Item = &'k FusedKernel>) -> Vec<NodeId> {
-    let is_reduction = |id: &NodeId| {
-        matches!(graph.op(*id), Op::Reduce { .. }) && !matches!(graph.node(*id).origin.role, Role::Optimiser(_))
-    };
     let contractions = kernels.filter(|kernel| matches!(kernel.body, Body::Contraction(_)));
-    contractions.flat_map(|kernel| &kernel.members).copied().filter(is_reduction).collect()
+    contractions.flat_map(|kernel| &kernel.members).copied().filter(|&id| is_statistic(graph, id)).collect()
+}
+
+/// Whether a node is a reduction that is not part of an update.
+fn is_statistic(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.op(id), Op::Reduce { .. }) && !matches!(graph.node(id).origin.role, Role::Optimiser(_))
 }
 
 /// [`fuse`] where no contraction computes the reductions `apart`.
@@ -464,6 +467,9 @@ impl<'l> Groups<'l> {
         if self.is_serial(&core, &members) || self.is_serial_in_epilogue(&core, ga, gb) {
             return Err(NotFused::Serial);
         }
+        if self.delays(a, b) || self.delays(b, a) {
+            return Err(NotFused::Waits);
+        }
         if self.have_little_in_common(a, b) {
             return Err(NotFused::LittleInCommon);
         }
@@ -524,6 +530,19 @@ impl<'l> Groups<'l> {
             Core::Contraction(_) | Core::Transform(_) => false,
         };
         matches!(core, Core::Contraction(_)) && (is_for_few(a) || is_for_few(b))
+    }
+
+    /// Whether a group is computed of what a contraction reduces, where it has been reduced.
+    fn finishes(&self, group: GroupId, contraction: GroupId) -> bool {
+        let Core::Contraction(main) = self.groups[contraction].core else { return false };
+        matches!(self.groups[group].core, Core::Nest { .. })
+            && self.space_elements(group) != self.graph().ty(main).elements()
+    }
+
+    /// Whether a group that finishes a contraction needs something else that the contraction does not wait for.
+    fn delays(&self, group: GroupId, contraction: GroupId) -> bool {
+        let is_waited_for = |producer: GroupId| producer == contraction || self.leads(producer, contraction);
+        self.finishes(group, contraction) && !self.producers(group).into_iter().all(is_waited_for)
     }
 
     /// Whether the groups surely lower to one kernel, so that it need not be tried: both are over the same space, reduce
@@ -631,7 +650,12 @@ impl<'l> Groups<'l> {
                 {
                     return Err(NotFused::ImageOfProduct);
                 }
-                let fits = space.iter().product::<usize>() == graph.ty(*main).elements();
+                // All of it, or what is kept of it where something is reduced.
+                let elements = space.iter().product::<usize>();
+                let contraction = if matches!(a.core, Core::Contraction(_)) { a } else { b };
+                let kept = contraction.members.iter().find(|&&member| is_statistic(graph, member));
+                let fits = elements == graph.ty(*main).elements()
+                    || kept.is_some_and(|&kept| elements == graph.ty(kept).elements() && !reduced.contains(&true));
                 fits.then_some(Core::Contraction(*main)).ok_or(NotFused::Spaces)
             }
             (Core::Nest { space: sa, reduced: ra }, Core::Nest { space: sb, reduced: rb }) => {
@@ -704,11 +728,11 @@ impl<'l> Groups<'l> {
         self.producers(to).contains(&from) || self.path_around(from, to).is_some()
     }
 
-    /// Groups that only read the same memory are merged where both are more than a few elements: tiny
-    /// kernels gain nothing by being fused with others, and the schedule loses freedom.
+    /// Groups that only read the same memory are merged unless one is a contraction, which gains nothing by it: but what
+    /// can be done where it is finished needs no launch.
     fn is_worthwhile(&self, body: &Body<ValueId>, a: GroupId, b: GroupId) -> bool {
         let related = self.producers(b).contains(&a) || self.producers(a).contains(&b);
-        related || matches!(body, Body::Nests(_))
+        related || matches!(body, Body::Nests(_)) || self.finishes(a, b) || self.finishes(b, a)
     }
 
     /// A third group through which a path leads from one group to the other.

@@ -248,15 +248,14 @@ impl Lowering<'_> {
         }
         let operands: [Operand<ValueId>; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
 
+        // What a reduction is of, and the dimensions of that which it is over.
+        let reduced = |&member: &NodeId| match self.graph.op(member) {
+            Op::Reduce { axes, .. } => Some((self.graph.shape(self.graph.operands(member)[0]), axes)),
+            _ => None,
+        };
         // Of an update, tiles reduce whole dimensions or nothing: the sums would be swept in memory.
         let is_update = |id: NodeId| matches!(self.graph.node(id).origin.role, Role::Optimiser(_));
-        let reduced = members.iter().find_map(|&member| match self.graph.op(member) {
-            Op::Reduce { axes, .. } if !is_update(member) => {
-                Some((self.graph.shape(self.graph.operands(member)[0]), axes))
-            }
-            _ => None,
-        });
-        let space = match reduced {
+        let space = match members.iter().filter(|&&member| !is_update(member)).find_map(reduced) {
             Some((shape, axes)) => cut(&space, shape, axes).ok_or(Refusal::Misaligned)?,
             None => space,
         };
@@ -266,36 +265,43 @@ impl Lowering<'_> {
         let accumulator = b.expr(Expr::Accumulator);
         b.members.insert(main, MemberValue::Full(accumulator));
         let (mut stores, mut reductions): (Vec<Store<ValueId>>, Vec<EpilogueReduction>) = (Vec::new(), Vec::new());
-        let mut finish = Finish::default();
+        if let Some((shape, axes)) = members.iter().find_map(reduced) {
+            b.reduced = reduced_dimensions(shape, axes, &b.space).ok_or(Refusal::Misaligned)?;
+        }
+        // Over what is kept: members that need not come after the reductions.
+        let mut finish = self.builder(kept_shape(&b.space, &b.reduced), vec![false; rank]);
+        let mut finished: Vec<Store<ValueId>> = Vec::new();
         if stored(main) {
             stores.push(b.store(accumulator, main, Points::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
-            if let Op::Reduce { kind, axes } = self.graph.op(member) {
-                let operand = self.graph.operands(member)[0];
-                let over = reduced_dimensions(self.graph.shape(operand), axes, &b.space).ok_or(Refusal::Misaligned)?;
-                if !reductions.is_empty() && over != b.reduced {
-                    return Err(Refusal::Misaligned);
+            let is_full = self.graph.ty(member).elements() == self.graph.ty(main).elements();
+            let (builder, stores, value) = match self.graph.op(member) {
+                Op::Reduce { kind, axes } => {
+                    let operand = self.graph.operands(member)[0];
+                    if reduced_dimensions(self.graph.shape(operand), axes, &b.space).as_ref() != Some(&b.reduced) {
+                        return Err(Refusal::Misaligned);
+                    }
+                    let value = b.aligned(operand, Points::Full)?;
+                    reductions.push(EpilogueReduction { kind: *kind, value });
+                    let slot = finish.new_slot(0);
+                    let value = finish.expr(Expr::Slot(slot));
+                    (&mut finish, &mut finished, value)
                 }
-                (b.kept, b.reduced) = (kept_shape(&b.space, &over), over);
-                let value = b.aligned(operand, Points::Full)?;
-                let slot = SlotId::new(reductions.len());
-                reductions.push(EpilogueReduction { kind: *kind, value });
-                let value = finish.exprs.push(Expr::Slot(slot));
-                finish.stores.push(b.store(value, member, Points::Kept)?);
-                continue;
-            }
-            if self.graph.ty(member).elements() != self.graph.ty(main).elements() {
-                return Err(Refusal::Misaligned);
-            }
-            b.computed = Some(member);
-            let value = b.aligned(member, Points::Full)?;
-            b.members.insert(member, MemberValue::Full(value));
+                _ => {
+                    let (builder, stores) = if is_full { (&mut b, &mut stores) } else { (&mut finish, &mut finished) };
+                    builder.computed = Some(member);
+                    let value = builder.aligned(member, Points::Full)?;
+                    (builder, stores, value)
+                }
+            };
+            builder.members.insert(member, MemberValue::Full(value));
             if stored(member) {
-                stores.push(b.store(value, member, Points::Full)?);
+                stores.push(builder.store(value, member, Points::Full)?);
             }
         }
         let (space, reduced, exprs) = (b.space, b.reduced, b.exprs);
+        let finish = Finish { exprs: finish.exprs, stores: finished };
         Ok(Contraction { kind, operands, space, exprs, stores, reduced, reductions, finish })
     }
 

@@ -197,3 +197,42 @@ fn all_tiles_reduce_alike() {
     }
     check(&cases);
 }
+
+/// What is computed of a batch's statistics, element by element, is done by the launch that has them complete: the root of a
+/// variance, and a running mean. What also needs the sum of something that the contraction doesn't wait for has a kernel of
+/// its own, or the contraction would have to.
+#[test]
+fn what_follows_from_statistics_is_computed_where_they_are_complete() {
+    let after_statistics = |case: &Case| -> Vec<usize> {
+        let stores = case.schedule.kernels.iter().filter_map(|kernel| match &kernel.body {
+            Body::Contraction(c) => Some(c.finish.stores.len()),
+            Body::Nests(_) | Body::Transform(_) => None,
+        });
+        stores.collect()
+    };
+    let kernels = |case: &Case| case.schedule.kernels.iter().map(|kernel| kernel.kind()).collect::<Vec<_>>();
+    let text = normalised(1, 64, "conv2d").to_string();
+    let with = |lines: &str| parse(&text.replace("  output o0", &format!("{lines}\n  output o0"))).unwrap();
+    let followed = with(
+        r#"%running: f32[16] = state "running"
+           %seen: f32[1,16,1,1] = reshape %running
+           %followed = sub %m0 %seen
+           %flat: f32[16] = reshape %followed"#,
+    );
+    let followed = parse(&followed.to_string().replace("\n}", "\n  update \"running\" = %flat\n}")).unwrap();
+    let case = compiled(&followed, gpu(Fusion::On, Precision::F32), 6);
+    // The mean, the sum of squares, the root and the running mean.
+    assert_eq!(after_statistics(&case), [4], "{}", case.graph);
+    let expected = [KernelKind::Elementwise, KernelKind::Elementwise, KernelKind::Contraction, KernelKind::Elementwise];
+    assert_eq!(kernels(&case), expected, "operands, and what is normalised");
+    let waiting = with(
+        r#"%late: f32[16,4096] = input "late"
+           %sums: f32[16,1] = reduce_sum %late axes=[1]
+           %by_channel: f32[1,16,1,1] = reshape %sums
+           %with_late = mul %d0 %by_channel"#,
+    );
+    let waiting = parse(&waiting.to_string().replace("\n}", "\n  output with_late = %with_late\n}")).unwrap();
+    let delayed = compiled(&waiting, gpu(Fusion::On, Precision::F32), 7);
+    assert_eq!(after_statistics(&delayed), [3], "{}", delayed.graph);
+    check(&[case, delayed]);
+}

@@ -1,7 +1,7 @@
 //! Why kernels are as many as they are: what fusion says of two groups that it left apart.
 
-use super::{GroupId, Groups, live_order};
-use crate::ir::{Graph, NodeId, Op, Role};
+use super::{GroupId, Groups, is_statistic, live_order};
+use crate::ir::{Graph, NodeId};
 use crate::kernel::schedule::StateLayout;
 use crate::kernel::target::{Fusion, Policy, Strategy};
 use crate::schedule::atoms::choose_atoms;
@@ -128,11 +128,6 @@ pub fn why_not_fused(
         Some(if strategy.fusion == Fusion::Off { NotFused::Off } else { why })
     };
     pairs.iter().copied().map(why).collect()
-}
-
-/// Whether a node is a reduction that is not part of an update.
-fn is_statistic(graph: &Graph, id: NodeId) -> bool {
-    matches!(graph.op(id), Op::Reduce { .. }) && !matches!(graph.node(id).origin.role, Role::Optimiser(_))
 }
 
 impl Groups<'_> {
