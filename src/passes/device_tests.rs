@@ -217,6 +217,35 @@ fn statistics_of_two_calls_are_one_reduction() {
     assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &STATISTICS, lines));
 }
 
+/// Of two calls' statistics one value is computed for both, but for what needs something else of a call's own.
+#[test]
+fn what_follows_from_statistics_of_two_calls_is_computed_as_one() {
+    let lines = r#"
+        %x: f32[4,3] = input "x"
+        %y: f32[4,3] = input "y"
+        %w: f32[3,5] = state "w"
+        %running: f32[1,5] = state "running"
+        %fourth: f32[1,5] = constant 0.25
+        %a: f32[4,5] = matmul %x %w
+        %va: f32[1,5] = reduce_deviations %a axes=[0]
+        %ma = mul %va %fourth
+        %ra = rsqrt %ma
+        %followed_a = add %running %va
+        %wide_a: f32[4,5] = broadcast %ra
+        %na = mul %a %wide_a
+        %b: f32[4,5] = matmul %y %w
+        %vb: f32[1,5] = reduce_deviations %b axes=[0]
+        %mb = mul %vb %fourth
+        %rb = rsqrt %mb
+        %followed_b = add %followed_a %vb
+        %wide_b: f32[4,5] = broadcast %rb
+        %nb = mul %b %wide_b
+        output na = %na
+        output nb = %nb
+        update "running" = %followed_b"#;
+    assert_snapshot!(through_passes(&[merge_calls, movement, cse, dead], &STATISTICS, lines));
+}
+
 const BF16: PassContext = PassContext { operands: Some(Rounding::Bf16), ..IMAGES };
 const TF32: PassContext = PassContext { operands: Some(Rounding::Tf32), ..IMAGES };
 

@@ -12,8 +12,10 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 /// Computes two calls of the same layers as one, where [`PassContext::merge_calls`] asks for it: contractions that share
 /// a filter or matrix and do not depend on each other become one whose other operand holds both batches, and so does what
 /// is computed in the same way of their results for a further such contraction. What is each call's own stays so: its
-/// statistics over its batch (where [`PassContext::deviations`], by one reduction of both batches as `[2,N,...]`), its
-/// draws, and elementwise operations for anything else, which recompute of the halves what they need. Accumulated gradients, the sum of two products over the batches, become one product over both.
+/// statistics over its batch (where [`PassContext::deviations`], by one reduction of both batches as `[2,N,...]`, of which
+/// both calls' variances and the like are computed at once), its draws, and elementwise operations for anything else, which
+/// recompute of the halves what they need. Accumulated gradients, the sum of two products over the batches, become one
+/// product over both.
 ///
 /// ```text
 /// %a: f32[4,8] = matmul %x %w                 %xy: f32[8,5] = concat %x %y axis=0
@@ -89,6 +91,8 @@ struct Pairing<'g> {
     pairs: Vec<[NodeId; 2]>,
     /// Each node's pair, and which of it it is.
     pair_of: HashMap<NodeId, (usize, Side)>,
+    /// The pairs that have one value for each call: statistics, and what is computed of these.
+    of_calls: HashSet<usize>,
     /// Whether statistics of both sides are taken by one reduction.
     takes_statistics: bool,
     /// How many more nodes may be looked at in search of dependences, so that all takes near-linear time.
@@ -108,6 +112,7 @@ impl<'g> Pairing<'g> {
             time,
             pairs: Vec::new(),
             pair_of: HashMap::new(),
+            of_calls: HashSet::new(),
             takes_statistics,
             budget: 64 * order.len(),
         }
@@ -155,10 +160,6 @@ impl<'g> Pairing<'g> {
         self.pair(first, second);
         while let Some(&[first, second]) = self.pairs.get(next) {
             next += 1;
-            // Each side goes on with its own statistics.
-            if is_statistic(self.graph.op(first)) {
-                continue;
-            }
             let mut theirs: HashMap<Key, VecDeque<NodeId>> = HashMap::new();
             for user in self.graph.users(second) {
                 if let Some(key) = self.key(user, 1) {
@@ -183,6 +184,11 @@ impl<'g> Pairing<'g> {
 
     fn pair(&mut self, first: NodeId, second: NodeId) {
         let number = self.pairs.len();
+        let follows =
+            |operand: &NodeId| self.pair_of.get(operand).is_some_and(|(pair, _)| self.of_calls.contains(pair));
+        if is_statistic(self.graph.op(first)) || self.graph.operands(first).iter().any(follows) {
+            self.of_calls.insert(number);
+        }
         self.pairs.push([first, second]);
         self.pair_of.insert(first, (number, 0));
         self.pair_of.insert(second, (number, 1));
@@ -232,6 +238,12 @@ impl<'g> Pairing<'g> {
                     _ => Feed::Own,
                 },
             });
+        }
+        // Each side goes on with its own statistics, but for what needs nothing else.
+        let is_of_call = |feed: &Feed| matches!(feed, Feed::Pair(pair) if self.of_calls.contains(pair));
+        let is_alone = |feed: &Feed| is_of_call(feed) || matches!(feed, Feed::Constant(..));
+        if feeds.iter().any(is_of_call) && !(matches!(op, Op::Scalar(_)) && feeds.iter().all(is_alone)) {
+            return None;
         }
         // What does not read the pair with its batch is no user for this purpose: a shared operand.
         feeds.iter().any(|feed| matches!(feed, Feed::Pair(_))).then(|| Key { op, tail: tail.to_vec(), feeds })

@@ -2,7 +2,7 @@
 
 use super::{Merge, factors, is_statistic, of_both};
 use crate::ir::{Graph, NodeId, Op, Origin};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How many movements are followed from a value to a contraction.
 const MOST_MOVEMENTS: usize = 16;
@@ -36,11 +36,13 @@ struct Merger<'g> {
     both: HashMap<[NodeId; 2], NodeId>,
     /// What stands for a node that was merged.
     current: HashMap<NodeId, NodeId>,
+    /// Statistics, and what is computed of them.
+    of_calls: HashSet<NodeId>,
 }
 
 /// Merges what the plan says.
 pub(super) fn apply(graph: &mut Graph, plan: &[Merge]) {
-    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new() };
+    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new(), of_calls: HashSet::new() };
     // Operands as they were: uses change on the way.
     let mut before: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
     for merge in plan {
@@ -124,7 +126,10 @@ impl Merger<'_> {
         let by_call = self.add(Op::Reshape { to: [&[2], &one[..]].concat() }, &[both], origin.clone());
         let axes = axes.into_iter().map(|axis| axis + 1).collect();
         let merged = self.add(Op::Reduce { kind, axes }, &[by_call], origin.clone());
-        self.both.insert(pair, merged);
+        let one_by_one = [&[2], &kept[1..]].concat();
+        let by_call = self.add(Op::Reshape { to: one_by_one }, &[merged], origin.clone());
+        self.both.insert(pair, by_call);
+        self.of_calls.extend(pair);
         for (call, id) in [a, b].into_iter().enumerate() {
             let mut start = vec![0; kept.len() + 1];
             start[0] = call;
@@ -144,6 +149,10 @@ impl Merger<'_> {
         let sizes = pair.map(|id| self.graph.shape(id)[0]);
         let op = of_both(self.graph, a, sizes[0] + sizes[1]);
         let is_contraction = op.is_contraction();
+        let is_of_calls = first.iter().any(|operand| self.of_calls.contains(operand));
+        if is_of_calls {
+            self.of_calls.extend(pair);
+        }
         let mut operands: Vec<NodeId> = Vec::with_capacity(first.len());
         for (position, (&x, &y)) in first.iter().zip(second).enumerate() {
             let is_shared = position == 1 && is_contraction;
@@ -156,7 +165,7 @@ impl Merger<'_> {
             let mut from = vec![0; end.len()];
             (from[0], end[0]) = (start, start + end[0]);
             let part = self.add(Op::Slice { start: from, end }, &[merged], self.graph.node(id).origin.clone());
-            if is_contraction {
+            if is_contraction || is_of_calls {
                 self.graph.replace_uses(id, part);
             } else {
                 let mut users = self.graph.users(id);
@@ -181,7 +190,12 @@ impl Merger<'_> {
     /// A node that goes and the one that takes its name.
     fn renamed(&self, merge: Merge) -> Option<(NodeId, NodeId)> {
         match merge {
-            Merge::Pair(pair) => Some((pair[0], *self.both.get(&pair)?)),
+            Merge::Pair(pair) => {
+                let both = *self.both.get(&pair)?;
+                // What is behind the calls' numbers.
+                let is_behind = is_statistic(self.graph.op(pair[0]));
+                Some((pair[0], if is_behind { self.graph.operands(both)[0] } else { both }))
+            }
             Merge::Sum { sum, .. } => Some((sum, *self.current.get(&sum)?)),
         }
     }
