@@ -340,7 +340,8 @@ fn pictures_are_made_of_a_run() {
         (&["sample", "runs/vae-001", "--grid", "1000x1000", "--scale", "2", "-o", "x.png"], "60004×60004 pixels"),
         (&["sample", "runs/vae-001", "--grid", "1000x2", "-o", "x.webp"], "a WebP file can have"),
         (&["animate", "runs/vae-001", "-o", "x.webp"], "x.webp cannot hold a moving picture: end it in .gif"),
-        (&["animate", "runs", "-o", "x.gif"], "there is no run in runs"),
+        (&["animate", "runs", "-o", "x.gif"], "there is no run in runs: the folder of a run, which holds"),
+        (&["animate", "runs", "-o", "x.gif"], "; the latest in it is runs/"),
         (&["animate", "runs/vae-001", "-o", "no/folder/x.gif"], "x.gif cannot be written"),
     ] {
         let error = fail(dir.path(), 1, args);
@@ -920,6 +921,25 @@ fn entries_and_networks_run_on_the_state_of_a_run() {
     assert!(err.contains("it is a checkpoint of `mlp-gan`"), "{err}");
     let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.bmp"]);
     assert!(err.contains("x.bmp names no format by its end: .png, .jpg, .gif or .webp was expected"), "{err}");
+}
+
+/// A checkpoint's numbers are run in the precision that they were trained in, unless another is asked for.
+#[test]
+fn a_checkpoint_is_run_in_its_own_precision() {
+    let dir = TempDir::new().unwrap();
+    let train = ["train", "mlp-gan", "--offline", "--data", "embedded", "--steps", "1", "--name", "r"];
+    succeed(dir.path(), &[&train[..], &["--precision", "bf16"]].concat());
+    let noise: Vec<u8> = (0..36 * 64).flat_map(|i| ((i % 13) as f32 / 7.0).to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![36, 64], &noise).unwrap();
+    safetensors::serialize_to_file([("noise", view)], None, &dir.path().join("noise")).unwrap();
+    let images = |more: &[&str]| {
+        let args = ["run", "mlp-gan", "sample", "--checkpoint", "runs/r", "--inputs", "noise", "--outputs", "out"];
+        succeed(dir.path(), &[&args[..], more].concat());
+        fs::read(dir.path().join("out")).unwrap()
+    };
+    let own = images(&[]);
+    assert!(own == images(&["--precision", "bf16"]));
+    assert!(own != images(&["--precision", "f32"]));
 }
 
 #[test]

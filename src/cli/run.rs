@@ -86,8 +86,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let checkpoint = checkpoint.as_deref().map(checkpoint::load).transpose()?;
     if let Some(meta) = checkpoint.as_ref().map(|c| &c.meta).filter(|meta| meta.text == program.text) {
-        // The sizes that the state has.
+        // The sizes that the state has, and the precision that it was trained in.
         sets.splice(0..0, meta.set_arguments());
+        options.precision = meta.precision;
     }
     let mut loaded = declare::load_with_warnings(&program.name, &program.text, &sets, &[])?;
     let mut given = match &args.inputs {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use gcc_gan::compile::Options;
 use gcc_gan::declare::{self, Number};
 use gcc_gan::exec::ExecError;
+use gcc_gan::kernel::target;
 use gcc_gan::plan::{self, EntryPlan, Plan};
 use gcc_gan::train::checkpoint::{self, Checkpoint, Meta};
 use gcc_gan::train::data::Dataset;
@@ -333,6 +334,9 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
                  and another size needs a new run"
             );
         }
+    }
+    if matches!((meta.ran_on, opened.target), (Some(target::Target::Cuda(_)), target::Target::Cpu)) {
+        super::note("the run was on a GPU until now, and goes on on the CPU: --device cuda goes on there");
     }
     let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     opened.check(&plan)?;

@@ -33,8 +33,16 @@ pub enum RunError {
     #[error("the run {dir} exists already: resume it (--resume {dir}), or choose another name", dir = .0.display())]
     Exists(PathBuf),
     /// A run that is not there.
-    #[error("there is no run in {dir}: the folder of a run, which holds {CHECKPOINT}, was expected", dir = .0.display())]
-    Missing(PathBuf),
+    #[error(
+        "there is no run in {dir}: the folder of a run, which holds {CHECKPOINT}, was expected{}", below_it(.below),
+        dir = .dir.display()
+    )]
+    Missing {
+        /// Where it should be.
+        dir: PathBuf,
+        /// The latest run in a folder of that one.
+        below: Option<PathBuf>,
+    },
     /// Another process trains into it.
     #[error("another process is training into {dir}: wait for it, stop it, or take another name", dir = .0.display())]
     Locked(PathBuf),
@@ -48,6 +56,15 @@ pub enum RunError {
         /// What the system said.
         error: io::Error,
     },
+}
+
+fn missing(dir: &Path) -> RunError {
+    RunError::Missing { dir: dir.to_owned(), below: latest(dir) }
+}
+
+/// Which run may have been meant.
+fn below_it(below: &Option<PathBuf>) -> String {
+    below.as_ref().map_or(String::new(), |run| format!("; the latest in it is {}", run.display()))
 }
 
 /// Where runs are, where the user names no other folder.
@@ -125,7 +142,7 @@ impl RunDir {
     /// Opens the folder of a run to resume it. What a killed process left half-written is removed.
     pub fn open(path: &Path) -> Result<RunDir, RunError> {
         if !path.join(CHECKPOINT).is_file() {
-            return Err(RunError::Missing(path.to_owned()));
+            return Err(missing(path));
         }
         let run = RunDir::lock(path.to_owned())?;
         let samples = run.samples();
@@ -244,7 +261,7 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf, RunError> {
     let file = path.join(CHECKPOINT);
     match file.exists() || checkpoint::previous(&file).exists() {
         true => Ok(file),
-        false => Err(RunError::Missing(path.to_owned())),
+        false => Err(missing(path)),
     }
 }
 
@@ -254,7 +271,7 @@ pub fn checkpoint_of(path: &Path) -> Result<PathBuf, RunError> {
 /// When the folder is not that of a run, or cannot be read.
 pub fn samples_of(run: &Path) -> Result<Vec<(u64, PathBuf)>, RunError> {
     if !run.is_dir() {
-        return Err(RunError::Missing(run.to_owned()));
+        return Err(missing(run));
     }
     checkpoint_of(run)?;
     let dir = run.join("samples");
@@ -352,7 +369,7 @@ mod tests {
         fs::create_dir(root.join("dcgan-best")).unwrap();
         assert_eq!(name(&RunDir::create(&root, None, "dcgan").unwrap()), "dcgan-042");
         assert_eq!(first.sample(1000), root.join("dcgan-001/samples/step-00001000.png"));
-        assert!(matches!(samples_of(first.path()), Err(RunError::Missing(_))));
+        assert!(matches!(samples_of(first.path()), Err(RunError::Missing { .. })));
         fs::write(first.checkpoint(), "").unwrap();
         for name in ["step-00000500.png", "step-123456789.png", "step-00001000.png", "step-x.png", "mine.png"] {
             fs::write(first.samples().join(name), "").unwrap();
@@ -409,7 +426,7 @@ mod tests {
         let run = RunDir::create(dir.path(), Some("a"), "dcgan").unwrap();
         let path = run.path().to_owned();
         let error = RunDir::open(&path).unwrap_err();
-        assert!(matches!(error, RunError::Missing(_)), "{error}");
+        assert!(matches!(error, RunError::Missing { .. }), "{error}");
         fs::write(run.checkpoint(), "").unwrap();
         let error = RunDir::open(&path).unwrap_err();
         assert!(matches!(error, RunError::Locked(_)), "{error}");
@@ -502,6 +519,6 @@ mod tests {
         assert_eq!(checkpoint_of(&file).unwrap(), file);
         assert!(is_checkpoint(&file) && !is_checkpoint(&found.join(LOCK)));
         let error = checkpoint_of(dir.path()).unwrap_err();
-        assert!(matches!(error, RunError::Missing(_)), "{error}");
+        assert!(matches!(error, RunError::Missing { .. }), "{error}");
     }
 }
