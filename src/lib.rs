@@ -63,9 +63,9 @@
 //!   again when a plan is loaded. Apart from it, each thread has blocks of its own, sized for a cache.
 //! - **What a contraction's tiles have in registers is reduced there** ([`kernel::tile_reduction`]): a batch's statistics, each
 //!   call's own where calls are merged, and what gradients sum. The launch that combines the tiles' results also computes what
-//!   follows from them element by element ([`kernel::body::Finish`]), such as the root of a variance or a running mean. Whether
-//!   it can is known once there is an algorithm, so fusion tries, asks [`schedule::select`], and starts again without what was
-//!   declined ([`schedule::fuse::fuse`]).
+//!   follows from them element by element ([`kernel::body::Finish`]), such as the root of a variance, and what else is of
+//!   their shape and ready by then, such as a running mean. Whether it can is known once there is an algorithm, so fusion
+//!   tries, asks [`schedule::select`], and starts again without what was declined ([`schedule::fuse::fuse`]).
 //! - **What pays is a target's policy** ([`kernel::target::Policy`]): fusion asks it, and has no numbers of its own.
 //! - **A plan is for one target** ([`kernel::target::Target`]). For a GPU the passes of [`passes::DEVICE`] follow the others
 //!   (calls that run twice with the same weights are merged, and what tensor cores multiply is rounded where it is

@@ -206,9 +206,14 @@ impl<B> Default for Finish<B> {
 }
 
 impl<B: Clone> Finish<B> {
-    /// As a sweep's kept stores, with expressions added to a nest's over whose points each access is taken to. `slots` are
-    /// the nest's by the number of a reduction.
-    pub fn of_nest(&self, exprs: &mut Exprs<B>, slots: &[SlotId], map: impl Fn(&Access) -> Access) -> Vec<Store<B>> {
+    /// The kept stores of a nest that reduces the same. Adds their expressions to the nest's. `slots` are the nest's slots of
+    /// the reductions in order, and `map` takes an access over the kept shape to one over the nest's.
+    pub fn kept_stores(
+        &self,
+        exprs: &mut Exprs<B>,
+        slots: &[SlotId],
+        map: impl Fn(&Access) -> Access,
+    ) -> Vec<Store<B>> {
         let own = self.exprs.clone().with_accesses(&map);
         let renumbered = exprs.append(own, |expr| match expr {
             Expr::Slot(slot) => Expr::Slot(slots[slot.index()]),
@@ -338,7 +343,7 @@ impl<B: Clone> Contraction<B> {
         let (space, reduced) = (self.space.clone(), self.reduced.clone());
         let mut sweeps = if second.reductions.is_empty() { vec![sweep] } else { vec![sweep, second] };
         if let Some(last) = sweeps.last_mut() {
-            last.kept_stores = self.finish.of_nest(&mut exprs, &results, Access::clone);
+            last.kept_stores = self.finish.kept_stores(&mut exprs, &results, Access::clone);
         }
         Nest { space, reduced, exprs, slots, sweeps }
     }

@@ -43,8 +43,9 @@ pub struct TileReduction<B> {
     pub reduced: Vec<bool>,
     /// What the contraction's reductions are, by their numbers.
     pub results: Vec<TileResult>,
-    /// What is done with them, and by the partial results' dimensions those of its space.
+    /// What is done with them, over the contraction's kept shape.
     pub finish: Finish<B>,
+    /// Each dimension of that shape by those of `space`.
     coordinates: Vec<Access>,
 }
 
@@ -202,8 +203,9 @@ impl TileReduction<BufferId> {
         let results: Vec<SlotId> = self.results.iter().map(slot).collect();
         let mut sweeps = if self.deviated.is_some() { vec![sweep, second] } else { vec![sweep] };
         if let Some(last) = sweeps.last_mut() {
-            last.kept_stores =
-                self.finish.of_nest(&mut exprs, &results, |access| access.through(&self.coordinates, self.space.len()));
+            last.kept_stores = self
+                .finish
+                .kept_stores(&mut exprs, &results, |access| access.through(&self.coordinates, self.space.len()));
         }
         Nest { space: self.space.clone(), reduced: self.reduced.clone(), exprs, slots, sweeps }
     }

@@ -101,11 +101,14 @@ pub fn suits<B>(blocks: &ThreadBlocks, body: &Body<B>) -> bool {
 /// Whether there is a kernel of tensor cores for a choice.
 pub fn is_kernel(blocks: &ThreadBlocks) -> bool {
     let Tile { rows, columns, depth } = blocks.tile;
+    let is_tile = TILES.contains(&(rows, columns)) && depth == step(blocks.math);
+    // Of a plan file they may be any numbers: only those of a kernel are multiplied.
+    if !is_tile || blocks.warps != WARPS || !(2..=MOST_STAGES).contains(&blocks.stages) {
+        return false;
+    }
     // Sums of split operands take twice the registers.
     let fits = blocks.math != Math::Tf32x3 || rows * columns < 128 * 128;
-    let is_tile = TILES.contains(&(rows, columns)) && depth == step(blocks.math);
-    let has_place = (2..=MOST_STAGES).contains(&blocks.stages) && shared_bytes(blocks) + BESIDE <= MOST_SHARED;
-    is_tile && fits && blocks.warps == WARPS && has_place
+    fits && shared_bytes(blocks) + BESIDE <= MOST_SHARED
 }
 
 /// How many pieces of operands are in shared memory at a time, where nobody wants another number: as many as two blocks of a
@@ -500,6 +503,23 @@ mod tests {
         let (shapes, _) = kind.shapes();
         let [a, b] = [0, 1].map(|side| Access::ordered(&shapes[side], orders[side]));
         merged(kind.gemms_of([&a, &b])).iter().map(Tiling::new).collect()
+    }
+
+    #[test]
+    fn a_plan_s_sizes_may_be_any_numbers() {
+        let tile = Tile { rows: 128, columns: 64, depth: step(Math::Tf32) };
+        let right = ThreadBlocks { math: Math::Tf32, tile, warps: WARPS, stages: 3, splits: 1 };
+        assert!(is_kernel(&right));
+        let most = usize::MAX;
+        for wrong in [
+            ThreadBlocks { tile: Tile { rows: most, ..tile }, ..right },
+            ThreadBlocks { tile: Tile { columns: most, ..tile }, ..right },
+            ThreadBlocks { tile: Tile { depth: most, ..tile }, ..right },
+            ThreadBlocks { stages: most, ..right },
+            ThreadBlocks { warps: [most; 2], ..right },
+        ] {
+            assert!(!is_kernel(&wrong) && !warpgroup::is_kernel(&wrong), "{wrong:?}");
+        }
     }
 
     fn points(space: &[usize]) -> Vec<Vec<usize>> {

@@ -91,7 +91,7 @@ struct Pairing<'g> {
     pairs: Vec<[NodeId; 2]>,
     /// Each node's pair, and which of it it is.
     pair_of: HashMap<NodeId, (usize, Side)>,
-    /// The pairs that have one value for each call: statistics, and what is computed of these.
+    /// The pairs of one value for each call: statistics and what is computed of them alone.
     of_calls: HashSet<usize>,
     /// Whether statistics of both sides are taken by one reduction.
     takes_statistics: bool,
@@ -186,7 +186,8 @@ impl<'g> Pairing<'g> {
         let number = self.pairs.len();
         let follows =
             |operand: &NodeId| self.pair_of.get(operand).is_some_and(|(pair, _)| self.of_calls.contains(pair));
-        if is_statistic(self.graph.op(first)) || self.graph.operands(first).iter().any(follows) {
+        let op = self.graph.op(first);
+        if is_statistic(op) || matches!(op, Op::Scalar(_)) && self.graph.operands(first).iter().any(follows) {
             self.of_calls.insert(number);
         }
         self.pairs.push([first, second]);
@@ -241,8 +242,8 @@ impl<'g> Pairing<'g> {
         }
         // Each side goes on with its own statistics, but for what needs nothing else.
         let is_of_call = |feed: &Feed| matches!(feed, Feed::Pair(pair) if self.of_calls.contains(pair));
-        let is_alone = |feed: &Feed| is_of_call(feed) || matches!(feed, Feed::Constant(..));
-        if feeds.iter().any(is_of_call) && !(matches!(op, Op::Scalar(_)) && feeds.iter().all(is_alone)) {
+        let needs_nothing_else = |feed: &Feed| is_of_call(feed) || matches!(feed, Feed::Constant(..));
+        if feeds.iter().any(is_of_call) && !(matches!(op, Op::Scalar(_)) && feeds.iter().all(needs_nothing_else)) {
             return None;
         }
         // What does not read the pair with its batch is no user for this purpose: a shared operand.

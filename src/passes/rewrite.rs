@@ -121,10 +121,13 @@ pub(super) fn rewrite(
         queue.push_back(new);
         // Those that used `new` before are fed by what fed them.
         queue.extend(users);
-        // What has one use left may go with it, which rules ask.
+        // What has one use left may go with it, which rules ask of a node and of its operands.
         let freed = std::mem::take(&mut rewriter.freed);
-        let left = freed.into_iter().filter(|&id| rewriter.graph.contains(id));
-        queue.extend(left.filter_map(|id| rewriter.only_user(id)));
+        for id in freed.into_iter().filter(|&id| rewriter.graph.contains(id)) {
+            if let Some(user) = rewriter.only_user(id) {
+                queue.extend([id, user]);
+            }
+        }
         debug_assert!(changed < limit, "rules of {} do not come to an end", rewriter.graph.name);
         if changed >= limit {
             break;

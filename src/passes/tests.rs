@@ -4,6 +4,7 @@ use super::*;
 use crate::autodiff::differentiate;
 use crate::ir::text::parse;
 use crate::ir::{Bindings, Op, Value, evaluate, verify};
+use crate::scalar::ScalarOp;
 use crate::testing::{GraphOptions, graphs, special_bindings};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -257,6 +258,27 @@ fn what_another_no_longer_needs_is_rewritten() {
         output all = %all
         output none = %none"#
     ));
+}
+
+/// What loses a use is asked, too: its sign is taken out where nothing else needs it as it is.
+#[test]
+fn what_loses_a_use_is_rewritten() {
+    let lines = r#"
+        %x: f32[4] = input "x"
+        %y: f32[4] = input "y"
+        %z: f32[4] = input "z"
+        %n = neg %x
+        %p = mul %n %y
+        %e = add %z %p
+        %d = sub %p %p
+        output e = %e
+        output d = %d"#;
+    let mut graph = parse(&format!("graph g {{\n{lines}\n}}")).unwrap();
+    arithmetic(&mut graph, &FAST);
+    assert!(!graph.ids().into_iter().any(|id| *graph.op(id) == Op::Scalar(ScalarOp::Neg)), "{graph}");
+    let once = graph.clone();
+    arithmetic(&mut graph, &FAST);
+    assert_eq!(graph, once);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::compile::{Options, compile};
 use crate::exec::cpu::CpuDevice;
 use crate::exec::{Device, TensorRef};
 use crate::kernel::access::{Access, Bound};
-use crate::kernel::body::{Body, BufferId, Expr, Nest};
+use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Kernel, Nest, SlotId};
 use crate::kernel::choice::{Algorithm, Math, ThreadBlocks, Tile};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::cost::{bytes_moved, flops};
@@ -13,10 +13,11 @@ use crate::kernel::schedule::BufferRole;
 use crate::kernel::target::{Architecture, Precision, Target};
 use crate::kernel::warpgroup;
 use crate::plan::DType;
-use crate::tensor::{Bf16, Tensor};
+use crate::tensor::{Bf16, Lane, Tensor};
 use crate::testing::formats::PLAN;
 use crate::types::{Rounding, Window};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| encode(&PLAN).unwrap());
@@ -244,6 +245,48 @@ fn warpgroups_multiply_what_is_theirs_where_there_are_some() {
     let mut newer = blocks_of(&|_| {});
     newer.source.target = Target::Cuda(Architecture(100));
     assert!(refused(&newer).contains("is not for the plan's target"));
+}
+
+/// What is done with an epilogue's reductions is over what is kept, and of them.
+#[test]
+fn what_finishes_a_contraction_is_checked() {
+    type Change = fn(&mut Contraction<BufferId>);
+    let options = Options { target: Target::Cuda(Architecture(90)), precision: Precision::Tf32, ..Options::default() };
+    let text = crate::declare::builtin::text("dcgan").unwrap();
+    let plan = compile("dcgan", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    assert_eq!(crate::plan::verify(&plan), Ok(()));
+    let changes: [(&str, Change); 11] = [
+        ("there is no slot", |c| drop(c.finish.exprs.push(Expr::Slot(SlotId::new(c.reductions.len()))))),
+        ("there is no accumulator", |c| drop(c.finish.exprs.push(Expr::Accumulator))),
+        ("there is no expression", |c| c.finish.stores[0].value = ExprId::new(1 << 20)),
+        ("reduces for nothing", |c| c.finish.stores.clear()),
+        ("reduces over nothing, or nothing", |c| c.reductions.clear()),
+        ("there is no slot", |c| c.reductions.truncate(1)),
+        ("an access", |c| c.finish.stores[0].access.strides.clear()),
+        ("does not fill", |c| c.finish.stores[0].access.offset += 1),
+        ("written twice", |c| c.finish.stores[0].buffer = c.stores[0].buffer),
+        ("an access reaches", |c| {
+            let store = c.finish.stores[0].clone();
+            let access = Access { offset: 1 << 20, ..store.access };
+            let (buffer, lane) = (store.buffer, Lane::Real);
+            c.finish.stores[0].value = c.finish.exprs.push(Expr::Load { buffer, access, lane });
+        }),
+        ("there is no expression", |c| c.reductions[0].value = ExprId::new(1 << 20)),
+    ];
+    let wrong = changes.map(|(message, change)| {
+        let mut changed = plan.clone();
+        let kernels = changed.entries.iter_mut().flat_map(|entry| &mut entry.schedule.kernels);
+        let has_statistics = |kernel: &&mut Kernel| matches!(&kernel.body, Body::Contraction(c) if c.reductions.len() > 1 && !c.stores.is_empty());
+        let kernel = kernels.filter(has_statistics).last().unwrap();
+        let Body::Contraction(c) = &mut kernel.body else { unreachable!("it has statistics") };
+        change(c);
+        let listed = |buffers: BTreeSet<BufferId>| buffers.into_iter().collect();
+        kernel.reads = listed(kernel.body.reads().copied().collect());
+        kernel.writes = listed(kernel.body.stores().map(|store| store.buffer).collect());
+        let error = crate::plan::verify(&changed).unwrap_err().to_string();
+        (!error.contains(message)).then(|| format!("{message}: {error}"))
+    });
+    assert_eq!(wrong.into_iter().flatten().collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// Copies of state are of state tensors, and of GPUs.

@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    /// A product whose sums of columns and of nothing else are added to `old`, as a running mean follows a mean.
+    /// A product whose columns are summed up, and the sums added to `old`, as a running mean follows a mean.
     fn followed() -> Contraction<BufferId> {
         let kind = ContractionKind::MatMul { batch: 1, m: 8, n: 4, k: 2 };
         let ([first, second], space) = kind.shapes();

@@ -9,7 +9,7 @@
 //!    in common stay apart, so that each can run when it is wanted.
 //!    An update joins the contraction that makes its gradient, where the target wants that and nobody else reads it, and so do
 //!    reductions of what a contraction computes, where its algorithm can reduce tile by tile, and what is computed of them
-//!    element by element, where the contraction need not wait for anything else.
+//!    element by element, or has their shape, where the contraction need not wait for anything else.
 //! 3. The groups that update one network's parameters, and look at them on the way, become one multi-tensor kernel. So do
 //!    draws of bits, each of which is a group of its own, and where the target wants that, those that round states.
 
@@ -451,7 +451,10 @@ impl<'l> Groups<'l> {
         if self.is_turned(ga) || self.is_turned(gb) {
             return Err(NotFused::Turned);
         }
-        if ga.optimiser != gb.optimiser && !self.is_update_of(a, b) && !self.is_update_of(b, a) {
+        // Of an update nothing is split off to where its gradient is complete: it waits for the rate, too.
+        let is_update = || self.is_update_of(a, b) || self.is_update_of(b, a);
+        let finishes = || self.finishes(a, b) || self.finishes(b, a);
+        if ga.optimiser != gb.optimiser && (!is_update() || finishes()) {
             return Err(NotFused::Optimiser);
         }
         let heaviest = self.weight[a].max(self.weight[b]);
@@ -532,7 +535,8 @@ impl<'l> Groups<'l> {
         matches!(core, Core::Contraction(_)) && (is_for_few(a) || is_for_few(b))
     }
 
-    /// Whether a group is computed of what a contraction reduces, where it has been reduced.
+    /// Whether a group is computed, if it becomes one with a contraction, where that has reduced its results: at the points
+    /// that it keeps.
     fn finishes(&self, group: GroupId, contraction: GroupId) -> bool {
         let Core::Contraction(main) = self.groups[contraction].core else { return false };
         matches!(self.groups[group].core, Core::Nest { .. })

@@ -228,7 +228,10 @@ fn rounded<'k, B: Copy + Eq + Hash + 'k>(
             Body::Nests(nests) => {
                 nests.iter().for_each(|nest| nest.stores().for_each(|store| add(&nest.exprs, store)));
             }
-            Body::Contraction(c) => c.stores.iter().for_each(|store| add(&c.exprs, store)),
+            Body::Contraction(c) => {
+                c.stores.iter().for_each(|store| add(&c.exprs, store));
+                c.finish.stores.iter().for_each(|store| add(&c.finish.exprs, store));
+            }
             Body::Transform(t) => add(&t.exprs, &t.store),
         }
     }
@@ -577,6 +580,34 @@ mod tests {
         let buffers: Vec<Buffer> = roles.into_iter().map(buffer).collect();
         let found = rounded_buffers(&kernels, &buffers, &states);
         assert_eq!(found, [1, 3, 4, 5].map(BufferId::new).into());
+    }
+
+    /// A matrix of a product's sums, which are rounded where they are complete.
+    #[test]
+    fn what_is_rounded_of_an_epilogue_s_sums_is_known_to_be() {
+        let text = r#"Program(
+            name: "sums",
+            networks: { "v": Network(input: [64], layers: [Dense(units: 64, bias: false)]) },
+            entries: { "f": Entry(
+                inputs: { "x": Tensor([128, 64, 64]), "y": Tensor([128, 64, 64]) },
+                steps: [
+                    Let("p", MatMul("x", "y")),
+                    Let("s", Exp(Sum("p", [1]))),
+                    Let("z", Call("v", Reshape("s", [128, 64]), Inference)),
+                ],
+                outputs: ["z"],
+            ) },
+        )"#;
+        let (target, precision) = (Target::Cuda(Architecture(90)), Precision::Tf32);
+        let options = Options { target, precision, ..Options::default() };
+        let plan = compile("sums", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+        let kernels = plan.entry("f").unwrap().schedule.kernels.iter();
+        let products = kernels.filter_map(|kernel| match (&kernel.body, &kernel.choice.algorithm) {
+            (Body::Contraction(c), Algorithm::ThreadBlocks(blocks)) => Some((c.finish.stores.len(), blocks.math)),
+            _ => None,
+        });
+        let products: Vec<_> = products.collect();
+        assert!(matches!(products[..], [(1, _), (0, Math::Tf32Stored)]), "{products:?}");
     }
 
     /// Parts of sums leave a batch's statistics to a pass of their own, so that fewer parts are worth it.

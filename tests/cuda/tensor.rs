@@ -255,7 +255,7 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
     );
     assert_eq!((by_warpgroups.len(), by_warps.len()), (14, 6), "{by_warpgroups:?}, {by_warps:?}");
     assert_eq!(of(&few_columns::is_choice), Vec::<&str>::new());
-    // Running statistics beside a later kernel, weights rounded where they are updated, means where they are used.
+    // Statistics and what follows from them where they are complete, weights rounded where they are updated, means where they are used.
     assert_eq!(step.schedule.kernels.len(), 47);
 }
 

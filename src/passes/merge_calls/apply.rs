@@ -36,7 +36,7 @@ struct Merger<'g> {
     both: HashMap<[NodeId; 2], NodeId>,
     /// What stands for a node that was merged.
     current: HashMap<NodeId, NodeId>,
-    /// Statistics, and what is computed of them.
+    /// Statistics and what is computed of them alone: one value for each call.
     of_calls: HashSet<NodeId>,
 }
 
@@ -126,9 +126,10 @@ impl Merger<'_> {
         let by_call = self.add(Op::Reshape { to: [&[2], &one[..]].concat() }, &[both], origin.clone());
         let axes = axes.into_iter().map(|axis| axis + 1).collect();
         let merged = self.add(Op::Reduce { kind, axes }, &[by_call], origin.clone());
-        let one_by_one = [&[2], &kept[1..]].concat();
-        let by_call = self.add(Op::Reshape { to: one_by_one }, &[merged], origin.clone());
-        self.both.insert(pair, by_call);
+        // `[2,1,...]` as `[2,...]`, which is one after the other.
+        let to = [&[2], &kept[1..]].concat();
+        let joined = self.add(Op::Reshape { to }, &[merged], origin.clone());
+        self.both.insert(pair, joined);
         self.of_calls.extend(pair);
         for (call, id) in [a, b].into_iter().enumerate() {
             let mut start = vec![0; kept.len() + 1];
@@ -149,7 +150,7 @@ impl Merger<'_> {
         let sizes = pair.map(|id| self.graph.shape(id)[0]);
         let op = of_both(self.graph, a, sizes[0] + sizes[1]);
         let is_contraction = op.is_contraction();
-        let is_of_calls = first.iter().any(|operand| self.of_calls.contains(operand));
+        let is_of_calls = !is_contraction && first.iter().any(|operand| self.of_calls.contains(operand));
         if is_of_calls {
             self.of_calls.extend(pair);
         }
@@ -192,9 +193,9 @@ impl Merger<'_> {
         match merge {
             Merge::Pair(pair) => {
                 let both = *self.both.get(&pair)?;
-                // What is behind the calls' numbers.
-                let is_behind = is_statistic(self.graph.op(pair[0]));
-                Some((pair[0], if is_behind { self.graph.operands(both)[0] } else { both }))
+                // The reduction, not its reshape.
+                let is_reshaped = is_statistic(self.graph.op(pair[0]));
+                Some((pair[0], if is_reshaped { self.graph.operands(both)[0] } else { both }))
             }
             Merge::Sum { sum, .. } => Some((sum, *self.current.get(&sum)?)),
         }
