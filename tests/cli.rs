@@ -919,6 +919,8 @@ fn entries_and_networks_run_on_the_state_of_a_run() {
     }
     let err = fail(dir.path(), 1, &["run", "lenet", "train_step", "--checkpoint", "runs/r", "--outputs", "d"]);
     assert!(err.contains("it is a checkpoint of `mlp-gan`"), "{err}");
+    let err = fail(dir.path(), 1, &["run", "dcgan", "train_step", "--checkpoint", "runs/r", "--outputs", "d"]);
+    assert!(err.contains("checkpoint.safetensors, a checkpoint of another program, `mlp-gan`\n"), "{err}");
     let err = fail(dir.path(), 1, &["sample", "--checkpoint", "runs/r", "-o", "x.bmp"]);
     assert!(err.contains("x.bmp names no format by its end: .png, .jpg, .gif or .webp was expected"), "{err}");
 }

@@ -108,6 +108,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     super::show(&warnings);
     // What the entry does not take is written out as it is.
     let mut beside = Tensors::new();
+    let of_another = (checkpoint.as_ref().filter(|c| c.meta.text != program.text))
+        .map(|c| format!("{}, a checkpoint of another program, `{}`", c.file.display(), c.meta.program));
     if let Some(checkpoint) = checkpoint {
         let mut found = false;
         for (name, tensor) in checkpoint.tensors {
@@ -130,7 +132,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
             );
         }
     }
-    let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed)?.beside(beside);
+    let replay =
+        Replay::new(&module, &args.entry, given, args.steps.into(), args.seed).map_err(|error| match of_another {
+            Some(whose) => anyhow!(error).context(format!("with the state of {whose}")),
+            None => anyhow!(error),
+        })?;
+    let replay = replay.beside(beside);
     let results = if args.f64_reference {
         replay.run_reference()?
     } else {

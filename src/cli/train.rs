@@ -336,7 +336,11 @@ fn resume(args: &Args, opened: &Opened, run: Option<&Path>, screen: &mut Screen)
         }
     }
     if matches!((meta.ran_on, opened.target), (Some(target::Target::Cuda(_)), target::Target::Cpu)) {
-        super::note("the run was on a GPU until now, and goes on on the CPU: --device cuda goes on there");
+        let (was, is) = (meta.precision.name(), opened.precision(meta.precision).name());
+        let precision = if was == is { String::new() } else { format!(" --precision {was}") };
+        super::note(&format!(
+            "the run was on a GPU in {was} until now, and goes on on the CPU in {is}: --device cuda{precision} goes on there"
+        ));
     }
     let plan = super::program_text::plan_again(&checkpoint, &args.sets, opened, args.deny_warnings)?;
     opened.check(&plan)?;

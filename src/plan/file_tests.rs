@@ -256,8 +256,12 @@ fn what_finishes_a_contraction_is_checked() {
     let plan = compile("dcgan", text, &options, &mut |_| {}).unwrap().plan.unwrap();
     assert_eq!(crate::plan::verify(&plan), Ok(()));
     let changes: [(&str, Change); 11] = [
-        ("there is no slot", |c| drop(c.finish.exprs.push(Expr::Slot(SlotId::new(c.reductions.len()))))),
-        ("there is no accumulator", |c| drop(c.finish.exprs.push(Expr::Accumulator))),
+        ("there is no slot", |c| {
+            c.finish.exprs.push(Expr::Slot(SlotId::new(c.reductions.len())));
+        }),
+        ("there is no accumulator", |c| {
+            c.finish.exprs.push(Expr::Accumulator);
+        }),
         ("there is no expression", |c| c.finish.stores[0].value = ExprId::new(1 << 20)),
         ("reduces for nothing", |c| c.finish.stores.clear()),
         ("reduces over nothing, or nothing", |c| c.reductions.clear()),

@@ -206,7 +206,12 @@ fn runs_are_resumed_bit_by_bit_and_on_other_devices() {
     succeed(mock, dir.path(), &train(&["--steps", "2", "--name", "back"]), NO_FAULT);
     succeed(mock, dir.path(), &resume("runs/gpu", &["--device", "cuda"]), NO_FAULT);
     let (_, told) = succeed(mock, dir.path(), &resume("runs/there", &["--device", "cpu"]), NO_FAULT);
-    assert!(told.contains("note: the run was on a GPU until now, and goes on on the CPU"), "{told}");
+    assert!(
+        told.contains(
+            "note: the run was on a GPU in f32 until now, and goes on on the CPU in f32: --device cuda goes on there"
+        ),
+        "{told}"
+    );
     succeed(mock, dir.path(), &resume("runs/back", &["--device", "cuda"]), NO_FAULT);
     assert!(left(dir.path(), "gpu") == *whole);
     for run in ["there", "back"] {
