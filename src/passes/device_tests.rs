@@ -4,6 +4,7 @@ use super::*;
 use crate::compile::{Options, Stage, compile};
 use crate::ir::text::parse;
 use crate::ir::{Builder, NodeId, Op, Origin, Output, ReduceKind, Type, Window, evaluate, verify};
+use crate::kernel::body::KernelKind;
 use crate::kernel::target::{Architecture, Precision, Target};
 use crate::scalar::ScalarOp;
 use crate::testing::Choices;
@@ -698,6 +699,34 @@ fn deep_networks_are_merged_whole() {
     merge_calls(&mut graph, &MERGED);
     assert_eq!((contractions(&before), contractions(&graph)), (3 * depth, 2 * depth));
     validate(&before, &graph, Assumes::Nothing, 0).unwrap();
+}
+
+/// Two calls with a loss each: gradients have the sides of the values that they are of, so that each layer is one product forwards,
+/// one backwards and one for its weights. What scales a gradient does the same as what normalises a value, but is none.
+#[test]
+fn gradients_of_two_calls_are_merged_as_their_values() {
+    let depth = 12;
+    let layers = vec!["Dense(64), BatchNorm(), Tanh()"; depth].join(", ");
+    let text = format!(
+        r#"Program(
+            name: "two",
+            networks: {{ "net": Network(input: [64], layers: [{layers}]) }},
+            entries: {{ "train_step": Entry(
+                inputs: {{ "x": Tensor([128, 64]), "y": Tensor([128, 64]) }},
+                steps: [
+                    Let("a", Call("net", "x", Training)),
+                    Let("b", Call("net", "y", Training)),
+                    Let("loss", Add(Mean(Mul("a", "a")), Mean(Mul("b", "b")))),
+                    Minimise("loss", "net", Adam(lr: 0.001)),
+                ],
+                outputs: ["loss"],
+            ) }},
+        )"#
+    );
+    let options = Options { target: GPU, precision: Precision::Tf32, ..Options::default() };
+    let plan = compile("two", &text, &options, &mut |_| {}).unwrap().plan.unwrap();
+    let kernels = &plan.entry("train_step").unwrap().schedule.kernels;
+    assert_eq!(kernels.iter().filter(|k| k.kind() == KernelKind::Contraction).count(), 3 * depth);
 }
 
 /// The random calls are of the kind that the pass is for: most have something to merge, and many something that must not be.

@@ -50,6 +50,9 @@ pub fn merge_calls(graph: &mut Graph, context: &PassContext) -> Report {
 /// Of the contractions with one operand, how many are tried at most with each other one: those before it.
 const MOST_CANDIDATES: usize = 4;
 
+/// How many nodes that another is computed of are looked at for their side.
+const MOST_ANCESTORS: usize = 64;
+
 /// Which of a pair a node is; its batch comes first or second.
 type Side = usize;
 
@@ -129,7 +132,9 @@ impl<'g> Pairing<'g> {
             let candidates = waiting.entry(key).or_default();
             candidates.retain(|other| !self.pair_of.contains_key(other));
             if let Some(&other) = candidates.iter().rev().find(|&&other| self.is_possible(other, id)) {
-                self.grow(other, id);
+                // A gradient's sides are those of the values that it is computed of, so that products of both add up.
+                let [first, second] = if self.side_of(other) == Some(1) { [id, other] } else { [other, id] };
+                self.grow(first, second);
             } else {
                 candidates.push(id);
                 if candidates.len() > MOST_CANDIDATES {
@@ -154,6 +159,19 @@ impl<'g> Pairing<'g> {
         plan.into_iter().map(|(_, _, merge)| merge).collect()
     }
 
+    /// The side of the nearest that a node is computed of and that has one.
+    fn side_of(&self, id: NodeId) -> Option<Side> {
+        let mut queue = VecDeque::from([id]);
+        let mut seen = HashSet::from([id]);
+        while let Some(id) = queue.pop_front().filter(|_| seen.len() < MOST_ANCESTORS) {
+            if let Some(&(_, side)) = self.pair_of.get(&id) {
+                return Some(side);
+            }
+            queue.extend(self.graph.operands(id).into_iter().filter(|&operand| seen.insert(operand)));
+        }
+        None
+    }
+
     /// Makes a pair, and pairs of what both sides go on with.
     fn grow(&mut self, first: NodeId, second: NodeId) {
         let mut next = self.pairs.len();
@@ -171,9 +189,12 @@ impl<'g> Pairing<'g> {
                 while others.front().is_some_and(|other| self.pair_of.contains_key(other)) {
                     others.pop_front();
                 }
-                for &other in others.iter().take(MOST_CANDIDATES) {
-                    let is_free = other != user && !self.pair_of.contains_key(&other);
-                    if is_free && !self.is_added_up(user, other) && self.is_possible(user, other) {
+                // What does the same can be of a gradient too: the nearest in time does it for the same reason.
+                let is_free = |other: &NodeId| *other != user && !self.pair_of.contains_key(other);
+                let mut others: Vec<NodeId> = others.iter().copied().filter(is_free).take(MOST_CANDIDATES).collect();
+                others.sort_by_key(|other| self.time[user.index()].abs_diff(self.time[other.index()]));
+                for other in others {
+                    if !self.is_added_up(user, other) && self.is_possible(user, other) {
                         self.pair(user, other);
                         break;
                     }
@@ -317,20 +338,26 @@ impl<'g> Pairing<'g> {
                 }
             }
         }
+        // By the times that they had, so that all that a node follows has its time when the node's turn comes.
+        let mut queue = BinaryHeap::from([Reverse((time(self, early), early))]);
         self.time[early.index()] = until;
-        let mut queue = BinaryHeap::from([Reverse((until, early))]);
-        while let Some(Reverse((at, id))) = queue.pop() {
-            if time(self, id) != at {
-                continue;
-            }
+        let mut is_queued = HashSet::new();
+        while let Some(Reverse((_, id))) = queue.pop() {
+            let at = time(self, id);
             for user in self.users(id) {
                 self.budget = self.budget.saturating_sub(1);
-                if time(self, user) <= at {
-                    self.time[user.index()] = at + 1;
-                    if let Some(mate) = self.mate(user) {
-                        self.time[mate.index()] = at + 1;
-                    }
-                    queue.push(Reverse((at + 1, user)));
+                let before = time(self, user);
+                if before > at {
+                    continue;
+                }
+                self.time[user.index()] = at + 1;
+                let mate = self.mate(user);
+                if let Some(mate) = mate {
+                    self.time[mate.index()] = at + 1;
+                }
+                // The two of a pair have one turn.
+                if is_queued.insert(mate.map_or(user, |mate| mate.min(user))) {
+                    queue.push(Reverse((before, user)));
                 }
             }
         }
