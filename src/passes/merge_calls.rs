@@ -159,7 +159,7 @@ impl<'g> Pairing<'g> {
         plan.into_iter().map(|(_, _, merge)| merge).collect()
     }
 
-    /// The side of the nearest that a node is computed of and that has one.
+    /// Of the paired values that a node is computed of, the side of the nearest.
     fn side_of(&self, id: NodeId) -> Option<Side> {
         let mut queue = VecDeque::from([id]);
         let mut seen = HashSet::from([id]);
@@ -189,7 +189,7 @@ impl<'g> Pairing<'g> {
                 while others.front().is_some_and(|other| self.pair_of.contains_key(other)) {
                     others.pop_front();
                 }
-                // What does the same can be of a gradient too: the nearest in time does it for the same reason.
+                // A gradient may be scaled as a value is normalised: the nearest in time is what corresponds.
                 let is_free = |other: &NodeId| *other != user && !self.pair_of.contains_key(other);
                 let mut others: Vec<NodeId> = others.iter().copied().filter(is_free).take(MOST_CANDIDATES).collect();
                 others.sort_by_key(|other| self.time[user.index()].abs_diff(self.time[other.index()]));
