@@ -132,11 +132,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             );
         }
     }
-    let replay =
-        Replay::new(&module, &args.entry, given, args.steps.into(), args.seed).map_err(|error| match of_another {
-            Some(whose) => anyhow!(error).context(format!("with the state of {whose}")),
-            None => anyhow!(error),
-        })?;
+    let replay = Replay::new(&module, &args.entry, given, args.steps.into(), args.seed);
+    let replay = match of_another {
+        Some(whose) => replay.with_context(|| format!("with the state of {whose}"))?,
+        None => replay?,
+    };
     let replay = replay.beside(beside);
     let results = if args.f64_reference {
         replay.run_reference()?

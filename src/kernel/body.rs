@@ -205,6 +205,21 @@ impl<B> Default for Finish<B> {
     }
 }
 
+impl<B: PartialEq> Finish<B> {
+    /// Whether `result` may lie over `old`, where it is stored here: what is read of that is the very element that is written.
+    /// One store comes after the other, so no other may need it.
+    pub fn may_overwrite(&self, old: &B, result: &B) -> Option<bool> {
+        let (own, others): (Vec<_>, Vec<_>) = self.stores.iter().partition(|store| store.buffer == *result);
+        let write = own.first()?;
+        let needed = self.exprs.needed(others.iter().map(|store| store.value));
+        let may_read = |id: ExprId| {
+            let is_written = matches!(&self.exprs[id], Expr::Load { access, .. } if *access == write.access);
+            is_written && !needed[id.index()]
+        };
+        Some(self.exprs.ids().filter(|&id| self.exprs[id].reads().any(|read| read == old)).all(may_read))
+    }
+}
+
 impl<B: Clone> Finish<B> {
     /// The kept stores of a nest that reduces the same. Adds their expressions to the nest's. `slots` are the nest's slots of
     /// the reductions in order, and `map` takes an access over the kept shape to one over the nest's.

@@ -80,8 +80,15 @@ enum Feed {
 /// What is merged: two nodes by one with both batches, or a sum of two products over them by one product.
 #[derive(Debug, Clone, Copy)]
 enum Merge {
-    Pair([NodeId; 2]),
-    Sum { sum: NodeId, products: [NodeId; 2] },
+    Pair {
+        nodes: [NodeId; 2],
+        /// Whether they are one value for each call: see [`Pairing::of_calls`].
+        is_of_calls: bool,
+    },
+    Sum {
+        sum: NodeId,
+        products: [NodeId; 2],
+    },
 }
 
 /// Pairs under construction.
@@ -144,9 +151,9 @@ impl<'g> Pairing<'g> {
         }
         let mut plan: Vec<(usize, usize, Merge)> = Vec::new();
         let at = |id: NodeId| (self.time[id.index()], self.rank[id.index()]);
-        for &pair in &self.pairs {
-            let (time, rank) = at(pair[0]);
-            plan.push((time, rank, Merge::Pair(pair)));
+        for (number, &nodes) in self.pairs.iter().enumerate() {
+            let (time, rank) = at(nodes[0]);
+            plan.push((time, rank, Merge::Pair { nodes, is_of_calls: self.of_calls.contains(&number) }));
         }
         let joined = self.joined();
         for &id in order.iter().filter(|id| !self.pair_of.contains_key(id)) {

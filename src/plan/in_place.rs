@@ -108,14 +108,10 @@ fn events(nest: &Nest<BufferId>) -> Vec<(usize, Event, ExprId)> {
 /// The epilogue may read the element that it is about to write; the contraction itself reads all others too.
 fn contraction_may(c: &Contraction<BufferId>, old: BufferId, result: BufferId) -> bool {
     let is_multiplied = c.operands.iter().any(|operand| operand.reads().any(|read| *read == old));
-    let (reads, finishing) = (readers(&c.exprs, old), readers(&c.finish.exprs, old));
-    if let Some(write) = c.finish.stores.iter().find(|store| store.buffer == result) {
-        // One store comes after the other, and other points may still be computed.
-        let in_place = finishing.iter().all(|&read| loads_at(&c.finish.exprs[read], old, &write.access));
-        let others = c.finish.stores.iter().filter(|store| store.buffer != result).map(|store| store.value);
-        let others = c.finish.exprs.needed(others);
-        let is_read_by_others = finishing.iter().any(|read| others[read.index()]);
-        return !is_multiplied && reads.is_empty() && in_place && !is_read_by_others;
+    let reads = readers(&c.exprs, old);
+    if let Some(may) = c.finish.may_overwrite(&old, &result) {
+        // Other points may still be computed.
+        return !is_multiplied && reads.is_empty() && may;
     }
     let Some(write) = c.stores.iter().find(|store| store.buffer == result) else { return false };
     let in_place = reads.iter().all(|&read| loads_at(&c.exprs[read], old, &write.access));
@@ -125,7 +121,8 @@ fn contraction_may(c: &Contraction<BufferId>, old: BufferId, result: BufferId) -
         let needed = c.exprs.needed([reduction.value]);
         reads.iter().any(|read| needed[read.index()])
     });
-    !is_multiplied && finishing.is_empty() && in_place && !is_copied && !is_read_again
+    let is_read_later = is_read_again || !readers(&c.finish.exprs, old).is_empty();
+    !is_multiplied && in_place && !is_copied && !is_read_later
 }
 
 /// The expressions that themselves read the buffer.

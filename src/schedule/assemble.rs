@@ -427,13 +427,10 @@ fn nest_writes_where_it_reads<B: Copy + PartialEq>(nest: &Nest<B>, old: B, value
 
 fn contraction_writes_where_it_reads<B: Copy + PartialEq>(c: &Contraction<B>, old: B, value: B) -> bool {
     let is_multiplied = c.operands.iter().any(|operand| operand.reads().any(|read| *read == old));
-    let (reads, finishing) = (readers(&c.exprs, old), readers(&c.finish.exprs, old));
-    if let Some(write) = c.finish.stores.iter().find(|s| s.buffer == value) {
-        // One store comes after the other, and other points may still be computed.
-        let aligned = reads_only(&c.finish.exprs, &finishing, old, &write.access);
-        let others = c.finish.exprs.needed(c.finish.stores.iter().filter(|s| s.buffer != value).map(|s| s.value));
-        let is_read_by_others = finishing.iter().any(|read| others[read.index()]);
-        return !is_multiplied && reads.is_empty() && aligned && !is_read_by_others;
+    let reads = readers(&c.exprs, old);
+    if let Some(may) = c.finish.may_overwrite(&old, &value) {
+        // Other points may still be computed.
+        return !is_multiplied && reads.is_empty() && may;
     }
     let aligned = match c.stores.iter().find(|s| s.buffer == value) {
         Some(write) => reads_only(&c.exprs, &reads, old, &write.access),
@@ -443,7 +440,8 @@ fn contraction_writes_where_it_reads<B: Copy + PartialEq>(c: &Contraction<B>, ol
     // A second sweep reads what deviations are of, after the first has stored.
     let deviations = c.reductions.iter().filter(|r| r.kind == ReduceKind::Deviations).map(|r| r.value);
     let swept_again = c.exprs.needed(deviations);
-    let is_read_later = !finishing.is_empty() || reads.iter().any(|read| swept_again[read.index()]);
+    let is_read_again = reads.iter().any(|read| swept_again[read.index()]);
+    let is_read_later = is_read_again || !readers(&c.finish.exprs, old).is_empty();
     !is_multiplied && aligned && !stored_as_is && !is_read_later
 }
 

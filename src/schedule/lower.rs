@@ -248,15 +248,15 @@ impl Lowering<'_> {
         }
         let operands: [Operand<ValueId>; 2] = operands.try_into().map_err(|_| Refusal::Misaligned)?;
 
-        // What a reduction is of, and the dimensions of that which it is over.
+        // How a reduction reduces, what, and over which of that one's dimensions.
         let reduced = |&member: &NodeId| match self.graph.op(member) {
-            Op::Reduce { axes, .. } => Some((self.graph.shape(self.graph.operands(member)[0]), axes)),
+            Op::Reduce { kind, axes } => Some((*kind, self.graph.operands(member)[0], axes)),
             _ => None,
         };
         // Of an update, tiles reduce whole dimensions or nothing: the sums would be swept in memory.
         let is_update = |id: NodeId| matches!(self.graph.node(id).origin.role, Role::Optimiser(_));
         let space = match members.iter().filter(|&&member| !is_update(member)).find_map(reduced) {
-            Some((shape, axes)) => cut(&space, shape, axes).ok_or(Refusal::Misaligned)?,
+            Some((_, of, axes)) => cut(&space, self.graph.shape(of), axes).ok_or(Refusal::Misaligned)?,
             None => space,
         };
         let rank = space.len();
@@ -265,8 +265,8 @@ impl Lowering<'_> {
         let accumulator = b.expr(Expr::Accumulator);
         b.members.insert(main, MemberValue::Full(accumulator));
         let (mut stores, mut reductions): (Vec<Store<ValueId>>, Vec<EpilogueReduction>) = (Vec::new(), Vec::new());
-        if let Some((shape, axes)) = members.iter().find_map(reduced) {
-            b.reduced = reduced_dimensions(shape, axes, &b.space).ok_or(Refusal::Misaligned)?;
+        if let Some((_, of, axes)) = members.iter().find_map(reduced) {
+            b.reduced = reduced_dimensions(self.graph.shape(of), axes, &b.space).ok_or(Refusal::Misaligned)?;
         }
         // Over what is kept: members that need not come after the reductions.
         let mut finish = self.builder(kept_shape(&b.space, &b.reduced), vec![false; rank]);
@@ -275,20 +275,19 @@ impl Lowering<'_> {
             stores.push(b.store(accumulator, main, Points::Full)?);
         }
         for &member in members.iter().filter(|&&m| m != main) {
-            let is_full = self.graph.ty(member).elements() == self.graph.ty(main).elements();
-            let (builder, stores, value) = match self.graph.op(member) {
-                Op::Reduce { kind, axes } => {
-                    let operand = self.graph.operands(member)[0];
-                    if reduced_dimensions(self.graph.shape(operand), axes, &b.space).as_ref() != Some(&b.reduced) {
+            let (builder, stores, value) = match reduced(&member) {
+                Some((kind, of, axes)) => {
+                    if reduced_dimensions(self.graph.shape(of), axes, &b.space).as_ref() != Some(&b.reduced) {
                         return Err(Refusal::Misaligned);
                     }
-                    let value = b.aligned(operand, Points::Full)?;
-                    reductions.push(EpilogueReduction { kind: *kind, value });
+                    let value = b.aligned(of, Points::Full)?;
+                    reductions.push(EpilogueReduction { kind, value });
                     let slot = finish.new_slot(0);
                     let value = finish.expr(Expr::Slot(slot));
                     (&mut finish, &mut finished, value)
                 }
-                _ => {
+                None => {
+                    let is_full = self.graph.ty(member).elements() == self.graph.ty(main).elements();
                     let (builder, stores) = if is_full { (&mut b, &mut stores) } else { (&mut finish, &mut finished) };
                     builder.computed = Some(member);
                     let value = builder.aligned(member, Points::Full)?;

@@ -2,7 +2,7 @@
 
 use super::{Merge, factors, is_statistic, of_both};
 use crate::ir::{Graph, NodeId, Op, Origin};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// How many movements are followed from a value to a contraction.
 const MOST_MOVEMENTS: usize = 16;
@@ -36,18 +36,16 @@ struct Merger<'g> {
     both: HashMap<[NodeId; 2], NodeId>,
     /// What stands for a node that was merged.
     current: HashMap<NodeId, NodeId>,
-    /// Statistics and what is computed of them alone: one value for each call.
-    of_calls: HashSet<NodeId>,
 }
 
 /// Merges what the plan says.
 pub(super) fn apply(graph: &mut Graph, plan: &[Merge]) {
-    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new(), of_calls: HashSet::new() };
+    let mut merger = Merger { graph, both: HashMap::new(), current: HashMap::new() };
     // Operands as they were: uses change on the way.
     let mut before: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
     for merge in plan {
         match *merge {
-            Merge::Pair(pair) => before.extend(pair.map(|id| (id, merger.graph.operands(id)))),
+            Merge::Pair { nodes, .. } => before.extend(nodes.map(|id| (id, merger.graph.operands(id)))),
             Merge::Sum { products, .. } => {
                 before.extend(products.map(|id| (id, factors(merger.graph, id).unwrap_or_default())));
             }
@@ -55,13 +53,15 @@ pub(super) fn apply(graph: &mut Graph, plan: &[Merge]) {
     }
     for merge in plan {
         match *merge {
-            Merge::Pair(pair) => merger.merge_pair(pair, &before[&pair[0]], &before[&pair[1]]),
+            Merge::Pair { nodes, is_of_calls } => {
+                merger.merge_pair(nodes, is_of_calls, &before[&nodes[0]], &before[&nodes[1]]);
+            }
             Merge::Sum { sum, products: [a, b] } => merger.merge_sum(sum, a, &before[&a], &before[&b]),
         }
     }
     let old: Vec<NodeId> = (plan.iter().rev())
         .flat_map(|merge| match *merge {
-            Merge::Pair(pair) => pair.to_vec(),
+            Merge::Pair { nodes, .. } => nodes.to_vec(),
             Merge::Sum { sum, .. } => vec![sum],
         })
         .collect();
@@ -130,7 +130,6 @@ impl Merger<'_> {
         let to = [&[2], &kept[1..]].concat();
         let joined = self.add(Op::Reshape { to }, &[merged], origin.clone());
         self.both.insert(pair, joined);
-        self.of_calls.extend(pair);
         for (call, id) in [a, b].into_iter().enumerate() {
             let mut start = vec![0; kept.len() + 1];
             start[0] = call;
@@ -142,7 +141,7 @@ impl Merger<'_> {
         }
     }
 
-    fn merge_pair(&mut self, pair: [NodeId; 2], first: &[NodeId], second: &[NodeId]) {
+    fn merge_pair(&mut self, pair: [NodeId; 2], is_of_calls: bool, first: &[NodeId], second: &[NodeId]) {
         let [a, b] = pair;
         if is_statistic(self.graph.op(a)) {
             return self.merge_statistics(pair, first[0], second[0]);
@@ -150,10 +149,6 @@ impl Merger<'_> {
         let sizes = pair.map(|id| self.graph.shape(id)[0]);
         let op = of_both(self.graph, a, sizes[0] + sizes[1]);
         let is_contraction = op.is_contraction();
-        let is_of_calls = !is_contraction && first.iter().any(|operand| self.of_calls.contains(operand));
-        if is_of_calls {
-            self.of_calls.extend(pair);
-        }
         let mut operands: Vec<NodeId> = Vec::with_capacity(first.len());
         for (position, (&x, &y)) in first.iter().zip(second).enumerate() {
             let is_shared = position == 1 && is_contraction;
@@ -191,11 +186,11 @@ impl Merger<'_> {
     /// A node that goes and the one that takes its name.
     fn renamed(&self, merge: Merge) -> Option<(NodeId, NodeId)> {
         match merge {
-            Merge::Pair(pair) => {
-                let both = *self.both.get(&pair)?;
+            Merge::Pair { nodes, .. } => {
+                let both = *self.both.get(&nodes)?;
                 // The reduction, not its reshape.
-                let is_reshaped = is_statistic(self.graph.op(pair[0]));
-                Some((pair[0], if is_reshaped { self.graph.operands(both)[0] } else { both }))
+                let is_reshaped = is_statistic(self.graph.op(nodes[0]));
+                Some((nodes[0], if is_reshaped { self.graph.operands(both)[0] } else { both }))
             }
             Merge::Sum { sum, .. } => Some((sum, *self.current.get(&sum)?)),
         }
