@@ -12,6 +12,8 @@
 //   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
 //     far apart lines of them are, and the strides of the two loops over taps; the same of B;
 //   A_COPY: how many bytes of it are copied at a time, 16 or 8; the same of B;
+//   A_MADE: whether a is made of what is copied, floats, by make_a(arena, point, outer, inner, row, depth, element) (for b
+//     with a column in place of the row); the same of B;
 //   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
 //   point(number): the points in the order in which their blocks start, those with the most taps first;
 //   a(arena), b(arena): the operands;
@@ -194,6 +196,18 @@ struct Walk {
 
 static constexpr unsigned THREADS = 128;  // of a block
 
+// Puts make(row, depth, element) in the place of the first `elements` of four in shared memory, whose rows or (ALONG_DEPTH)
+// depths rise by one.
+template <bool ALONG_DEPTH, class Make>
+static __device__ __forceinline__ void make_run(float* run, unsigned elements, unsigned row, unsigned depth, Make make) {
+    float4 four = *(const float4*)run;
+    if (elements > 0) four.x = make(row, depth, four.x);
+    if (elements > 1) four.y = make(ALONG_DEPTH ? row : row + 1, ALONG_DEPTH ? depth + 1 : depth, four.y);
+    if (elements > 2) four.z = make(ALONG_DEPTH ? row : row + 2, ALONG_DEPTH ? depth + 2 : depth, four.z);
+    if (elements > 3) four.w = make(ALONG_DEPTH ? row : row + 3, ALONG_DEPTH ? depth + 3 : depth, four.w);
+    *(float4*)run = four;
+}
+
 // A piece of an operand of floats, or of bf16 as unsigned short: ROWS rows of a (or columns of b), STEP deep.
 //
 // Where elements lie along the depth, a row is a line of 128 bytes, whose eight runs of 16 bytes are permuted by the row so that
@@ -224,6 +238,22 @@ struct Piece {
             if (SIZE % ROWS != 0) elements = min(elements, left(SIZE, row0 + row, ALONG_DEPTH));
             if (DEPTH % STEP != 0) elements = min(elements, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
             start_copy<COPY>(piece + at(row, depth), from + (size_t)i * LINE, elements * (unsigned)sizeof(Element));
+        }
+    }
+
+    // Puts make(row, depth, element) in the place of each element that this thread has copied, when the copies are there; not
+    // in that of the zeros.
+    template <unsigned SIZE, unsigned DEPTH, class Make>
+    static __device__ __forceinline__ void make(float* piece, unsigned row0, unsigned depth0, Make make) {
+        constexpr unsigned COPIES = (ALONG_DEPTH ? STEP : ROWS) / RUN, LINES = ALONG_DEPTH ? ROWS : STEP;
+        const unsigned first = threadIdx.x / COPIES, start = threadIdx.x % COPIES * RUN;
+#pragma unroll
+        for (unsigned i = 0; i < LINES; i += THREADS / COPIES) {
+            const unsigned line = first + i, row = ALONG_DEPTH ? line : start, depth = ALONG_DEPTH ? start : line;
+            unsigned elements = RUN;
+            if (SIZE % ROWS != 0) elements = min(elements, left(SIZE, row0 + row, ALONG_DEPTH));
+            if (DEPTH % STEP != 0) elements = min(elements, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
+            make_run<ALONG_DEPTH>(piece + at(row, depth), elements, row0 + row, depth0 + depth, make);
         }
     }
 
@@ -265,6 +295,24 @@ struct Piece {
         }
     }
 };
+
+// Makes the operands of a product of their pieces at `walk`, where they are made of copies, and goes on to the next.
+template <class Product, class A, class B, class Copied>
+static __device__ __forceinline__ void make_pieces(const unsigned char* arena, Walk<Product, A::STEP>& walk, Copied* a, Copied* b) {
+    if constexpr (Product::A_MADE) {
+        auto make = [&](unsigned row, unsigned depth, float element) {
+            return Product::make_a(arena, walk.point, walk.outer, walk.inner, row, depth, element);
+        };
+        A::template make<Product::ROWS, Product::DEPTH>(a, walk.row0, walk.depth(), make);
+    }
+    if constexpr (Product::B_MADE) {
+        auto make = [&](unsigned column, unsigned depth, float element) {
+            return Product::make_b(arena, walk.point, walk.outer, walk.inner, column, depth, element);
+        };
+        B::template make<Product::COLUMNS, Product::DEPTH>(b, walk.column0, walk.depth(), make);
+    }
+    if constexpr (Product::A_MADE || Product::B_MADE) walk.advance();
+}
 
 // --- The product of two pieces ----------------------------------------------------------------
 
@@ -551,7 +599,7 @@ static __device__ __forceinline__ void store_tile(unsigned char* arena, float* t
 // --- The kernel -------------------------------------------------------------------------------
 
 // Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is
-// multiplied; then the sums through shared memory to `store`.
+// multiplied, whose operands each thread may make of what it has copied; then the sums through shared memory to `store`.
 template <class Product>
 static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsigned block) {
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
@@ -577,6 +625,7 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
         walk.advance();
     };
 
+    [[maybe_unused]] Walk<Product, A::STEP> oldest = walk;  // of the pieces that are multiplied next
     const unsigned warp = threadIdx.x / 32;
     const unsigned row = warp % 2 * (TILE_ROWS / 2), column = warp / 2 * (TILE_COLUMNS / 2);
     float sums[DOWN][2 * ACROSS][4] = {}, totals[DOWN][2 * ACROSS][4] = {};
@@ -588,6 +637,7 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
 #pragma unroll 1
     for (unsigned i = 0; i < count; ++i) {
         await_copies<STAGES - 2>();
+        make_pieces<Product, A, B>(arena, oldest, a_pieces + stage * A::ELEMENTS, b_pieces + stage * B::ELEMENTS);
         __syncthreads();  // the piece is there for all, and all are done with the one before
         if (i + STAGES - 1 < count) copy(free);
         end_copies();

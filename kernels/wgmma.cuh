@@ -3,8 +3,9 @@
 //
 // As in tensor.cuh, pieces of both operands are copied to shared memory while earlier ones are multiplied, and taps on padding
 // are not computed. What is new: operands are read from shared memory by the tensor cores themselves, so they are multiplied as
-// they are in memory and nothing is rounded here. Of f32 they take the sign, the exponent and the upper 10 bits of the mantissa,
-// tf32 with the rest cut off. Copies are seen by them after a fence, and multiplications end when they are waited for.
+// they are there and nothing is rounded on the way. Of f32 they take the sign, the exponent and the upper 10 bits of the
+// mantissa, tf32 with the rest cut off. Copies, and what is made of them, are seen by them after a fence, and multiplications
+// end when they are waited for.
 //
 // `Product` is that of tensor.cuh, of which A_COPY and B_COPY are not looked at. In place of MATH it has
 //   Element: what operands are made of: float, or unsigned short as bf16.
@@ -131,6 +132,24 @@ struct Lines {
         }
     }
 
+    // Puts make(row, depth, element) in the place of each element that this thread has copied, when the copies are there; not
+    // in that of the zeros.
+    template <unsigned SIZE, unsigned DEPTH, class Make>
+    static __device__ __forceinline__ void make(unsigned char* piece, unsigned row0, unsigned depth0, Make make) {
+        const unsigned first = threadIdx.x / 8, run = threadIdx.x % 8;
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; i += THREADS / 8) {
+            const unsigned line = first + i;
+            const unsigned row = ALONG_DEPTH ? line : line / STEP * STEP + run * RUN;
+            const unsigned depth = ALONG_DEPTH ? run * RUN : line % STEP;
+            unsigned bytes = 16;
+            if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
+            if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
+            make_run<ALONG_DEPTH>((float*)(piece + line * 128 + (run ^ line % 8) * 16), bytes / (unsigned)sizeof(float),
+                                  row0 + row, depth0 + depth, make);
+        }
+    }
+
     // Bytes of a run that are inside a dimension of `size`, of which all or (else) each element is at another index.
     static __device__ __forceinline__ unsigned left(unsigned size, unsigned index, bool all) {
         return index >= size ? 0 : all ? 16 : min(size - index, RUN) * (unsigned)sizeof(Element);
@@ -148,8 +167,8 @@ struct Lines {
 
 // --- The kernel -------------------------------------------------------------------------------
 
-// Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is multiplied;
-// then the sums through shared memory to `store`.
+// Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is multiplied,
+// whose operands each thread may make of what it has copied; then the sums through shared memory to `store`.
 template <class Product>
 static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, unsigned block) {
     using Element = typename Product::Element;
@@ -173,6 +192,7 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
         walk.advance();
     };
 
+    [[maybe_unused]] Walk<Product, A::STEP> oldest = walk;  // of the pieces that are multiplied next
     const unsigned row = threadIdx.x / 128 * 64;  // of the tile, where this warpgroup's rows start
     float sums[TILE_COLUMNS / 2] = {};
     for (unsigned i = 0; i < STAGES - 1; ++i) {
@@ -183,6 +203,7 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
 #pragma unroll 1
     for (unsigned i = 0; i < count; ++i) {
         await_copies<STAGES - 2>();
+        make_pieces<Product, A, B>(arena, oldest, a_pieces + stage * A::BYTES, b_pieces + stage * B::BYTES);
         show_copies();
         __syncthreads();  // the piece is there for all
         begin_multiplying();

@@ -65,7 +65,7 @@ macro_rules! devices {
 
 devices! {
     [
-        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion transforms windows
+        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion prologues transforms windows
         layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
     ]
     cpu_portable: "portable", Exceptions::none();
@@ -95,4 +95,4 @@ macro_rules! in_bf16 {
     };
 }
 
-in_bf16!(matrix_products convolutions contraction_fusion transforms windows layouts sliced_operands bf16);
+in_bf16!(matrix_products convolutions contraction_fusion prologues transforms windows layouts sliced_operands bf16);

@@ -69,7 +69,7 @@ macro_rules! conformance {
 }
 
 conformance!(
-    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion transforms windows
+    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion prologues transforms windows
     layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
 );
 
@@ -90,7 +90,7 @@ macro_rules! precisions {
 }
 
 // Those in which contractions have operands of their own, of all sizes.
-precisions!(matrix_products convolutions contraction_fusion windows layouts sliced_operands);
+precisions!(matrix_products convolutions contraction_fusion prologues windows layouts sliced_operands);
 
 #[test]
 fn every_group_is_checked() {

@@ -144,8 +144,10 @@ fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut St
             Operand::Buffer { buffer, access } => {
                 operands.push(format!("{}{}", name(buffers, *buffer), access_text(access, shape)));
             }
-            Operand::Computed { exprs } => {
-                let _ = writeln!(text, "  prologue for [{}]", sizes(shape));
+            Operand::Computed { exprs, copied } => {
+                let of = copied
+                    .map_or(String::new(), |copied| format!(", each element of one of %{copied} as it is copied"));
+                let _ = writeln!(text, "  prologue for [{}]{of}", sizes(shape));
                 let mut said = vec![false; exprs.len()];
                 if let Some(value) = exprs.last() {
                     exprs_text(exprs, value, shape, buffers, &mut said, text);

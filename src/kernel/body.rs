@@ -70,8 +70,10 @@ pub enum Operand<B> {
     /// A buffer: of a matrix product under any unbounded access over `[batch, rows, columns]`, of a
     /// convolution row-major.
     Buffer { buffer: B, access: Access },
-    /// A prologue: expressions over the operand's shape, the last of which is the operand.
-    Computed { exprs: Exprs<B> },
+    /// A prologue: expressions over the operand's shape, the last of which is the operand. Where an algorithm copies pieces of
+    /// operands before it multiplies them, it may copy what the load `copied` reads, f32 by an unbounded access, and make the
+    /// operand of that there.
+    Computed { exprs: Exprs<B>, copied: Option<ExprId> },
 }
 
 /// A matrix product or convolution with what is fused around it.
@@ -382,8 +384,24 @@ impl<B> Operand<B> {
     pub fn exprs(&self) -> Option<&Exprs<B>> {
         match self {
             Operand::Buffer { .. } => None,
-            Operand::Computed { exprs } => Some(exprs),
+            Operand::Computed { exprs, .. } => Some(exprs),
         }
+    }
+
+    /// What pieces of it can be copied of: a buffer, and by which access over the operand's shape.
+    pub fn copied(&self) -> Option<(&B, &Access)> {
+        match self {
+            Operand::Buffer { buffer, access } => Some((buffer, access)),
+            Operand::Computed { exprs, copied } => match exprs.get((*copied)?)? {
+                Expr::Load { buffer, access, .. } => Some((buffer, access)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it is computed of what is copied.
+    pub fn is_made_of_copies(&self) -> bool {
+        self.exprs().is_some() && self.copied().is_some()
     }
 
     pub fn reads(&self) -> impl Iterator<Item = &B> {
@@ -440,7 +458,7 @@ impl<B> Body<B> {
         fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
             match operand {
                 Operand::Buffer { buffer, access } => Operand::Buffer { buffer: name(buffer), access },
-                Operand::Computed { exprs } => Operand::Computed { exprs: exprs.map(name) },
+                Operand::Computed { exprs, copied } => Operand::Computed { exprs: exprs.map(name), copied },
             }
         }
         match self {

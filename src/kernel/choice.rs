@@ -320,7 +320,7 @@ impl Algorithm {
         let (shapes, output) = c.kind.shapes();
         let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
         let computed =
-            c.operands.iter().zip(&shapes).zip(purposes).filter(|((operand, _), _)| operand.exprs().is_some());
+            c.operands.iter().zip(&shapes).zip(purposes).filter(|((operand, _), _)| self.stores_prologue(operand));
         let mut found: Vec<(Purpose, usize)> =
             computed.map(|((_, shape), purpose)| (purpose, shape.iter().product())).collect();
         match (self, &c.kind) {
@@ -354,6 +354,20 @@ impl Algorithm {
             found.push((Purpose::Sums, self.splits().saturating_mul(output.iter().product())));
         }
         found
+    }
+
+    /// Whether what an operand's prologue computes is stored before anything is multiplied.
+    pub fn stores_prologue<B>(&self, operand: &Operand<B>) -> bool {
+        let copies = match self {
+            Algorithm::ThreadBlocks(blocks) => blocks.math != Math::Fma,
+            Algorithm::Loops
+            | Algorithm::SplitSweeps { .. }
+            | Algorithm::MatMul { .. }
+            | Algorithm::Images(_)
+            | Algorithm::FilterGradient { .. }
+            | Algorithm::Patches { .. } => false,
+        };
+        operand.exprs().is_some() && !(copies && operand.is_made_of_copies())
     }
 
     /// How the epilogue reduces by tiles, where it does.
@@ -402,7 +416,7 @@ impl Algorithm {
             }
             (Body::Nests(_) | Body::Transform(_), _) => return 1,
         };
-        let prologues = c.operands.iter().filter(|operand| operand.exprs().is_some()).count();
+        let prologues = c.operands.iter().filter(|operand| self.stores_prologue(operand)).count();
         prologues
             + match self {
                 Algorithm::Loops

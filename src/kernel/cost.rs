@@ -162,9 +162,13 @@ pub fn multiplied(kernel: &Kernel, buffers: &[Buffer]) -> Multiplied {
 pub fn flops(kernel: &Kernel) -> u64 {
     let scalar = |exprs: &Exprs<BufferId>| exprs.iter().filter(|e| matches!(e, Expr::Scalar { .. })).count() as u64;
     let points = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+    // As if each element of the operand were computed once.
+    let prologue =
+        |(operand, shape): (&Operand<BufferId>, Vec<usize>)| operand.exprs().map_or(0, scalar) * points(&shape);
     match &kernel.body {
         Body::Contraction(c) => {
             products_flops(c, &kernel.choice.algorithm)
+                + c.operands.iter().zip(c.kind.shapes().0).map(prologue).sum::<u64>()
                 + (scalar(&c.exprs) + c.reductions.len() as u64) * points(&c.space)
                 + scalar(&c.finish.exprs) * points(&kept_shape(&c.space, &c.reduced))
         }

@@ -60,6 +60,40 @@ impl<B> Contraction<B> {
         };
         self.kind.gemms_of([&access(0), &access(1)])
     }
+
+    /// The same of what is copied of them (see [`Operand::copied`]).
+    pub fn gemms_of_copies(&self) -> Vec<Gemm> {
+        let (shapes, _) = self.kind.shapes();
+        let access = |side: usize| match self.operands[side].copied() {
+            Some((_, access)) => access.clone(),
+            None => Access::contiguous(&shapes[side]),
+        };
+        self.kind.gemms_of([&access(0), &access(1)])
+    }
+
+    /// Where the one product's `a` and `b` are made of copies, their coordinates: for each dimension of the contraction's
+    /// operand the index at which it is read, over the product's own dimensions. Taps on padding have indices outside.
+    pub fn coordinates_of_copies(&self) -> [Vec<Access>; 2] {
+        let (shapes, _) = self.kind.shapes();
+        let shapes = self.kind.in_product_order([&shapes[0], &shapes[1]]);
+        let operands = self.kind.in_product_order([&self.operands[0], &self.operands[1]]);
+        [0, 1].map(|side| {
+            let is_made = operands[side].is_made_of_copies();
+            let dimensions = if is_made { 0..shapes[side].len() } else { 0..0 };
+            // Products are linear in the strides: a stride of 1 along one dimension alone reads its index.
+            let along = |d: usize| {
+                let index = |rank: usize| Access {
+                    offset: 0,
+                    strides: (0..rank).map(|other| isize::from(other == d)).collect(),
+                    bounds: Vec::new(),
+                };
+                let [first, second] = self.kind.in_product_order([0, 1].map(|side| index(shapes[side].len())));
+                let [gemm] = <[Gemm; 1]>::try_from(self.kind.gemms_of([&first, &second])).ok()?;
+                Some(if side == 0 { gemm.a } else { gemm.b })
+            };
+            dimensions.map_while(along).collect()
+        })
+    }
 }
 
 impl ContractionKind {

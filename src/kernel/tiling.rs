@@ -50,6 +50,9 @@ pub struct Tiling {
     pub loops: [usize; 2],
     /// The operands, without bounds: over the fixed dimensions, the loops, rows (of the second: columns) and depth.
     pub operands: [Access; 2],
+    /// Of an operand that is made of copies (see [`Operand::Computed`](super::body::Operand)) the index along each of its
+    /// dimensions, over the same.
+    pub coordinates: [Vec<Access>; 2],
     /// When a tap is inside the images.
     pub bounds: Vec<LoopBound>,
     /// The output's row-major positions, over the fixed dimensions, rows and columns.
@@ -71,7 +74,9 @@ pub struct LoopBound {
 /// How a contraction is computed by tiles: its products, each a launch. `None` where operands do not lie in memory so
 /// that whole runs can be copied, or where it is too small.
 pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
-    let tilings: Option<Vec<Tiling>> = merged(c.gemms()).iter().map(Tiling::new).collect();
+    let coordinates = c.coordinates_of_copies();
+    let tilings: Option<Vec<Tiling>> =
+        merged(c.gemms_of_copies()).iter().map(|gemm| Tiling::with_coordinates(gemm, &coordinates)).collect();
     // What the epilogue's space cuts, such as images of several calls, tiles don't straddle.
     tilings.map(|tilings| tilings.into_iter().map(|tiling| tiling.within(&c.space)).collect())
 }
@@ -171,6 +176,11 @@ impl Dimensions {
 impl Tiling {
     /// A product in tiles, of the dimensions that make the largest ones.
     pub fn new(gemm: &Gemm) -> Option<Tiling> {
+        Tiling::with_coordinates(gemm, &[Vec::new(), Vec::new()])
+    }
+
+    /// The same where the coordinates of operands are wanted: see [`Contraction::coordinates_of_copies`].
+    fn with_coordinates(gemm: &Gemm, coordinates: &[Vec<Access>; 2]) -> Option<Tiling> {
         let dims = Dimensions::of(gemm);
         let [_, m, n, k] = dims.groups();
         let large = |group: std::ops::Range<usize>| group.filter(|&d| dims.sizes[d] >= LEAST).collect::<Vec<_>>();
@@ -183,7 +193,9 @@ impl Tiling {
                     if best.as_ref().is_some_and(|(most, _)| *most >= volume) {
                         continue;
                     }
-                    best = Tiling::of(gemm, &dims, [row, column, depth]).map(|tiling| (volume, tiling)).or(best);
+                    best = Tiling::of(gemm, coordinates, &dims, [row, column, depth])
+                        .map(|tiling| (volume, tiling))
+                        .or(best);
                 }
             }
         }
@@ -191,7 +203,7 @@ impl Tiling {
     }
 
     /// The product in tiles of these dimensions of rows, columns and depth.
-    fn of(gemm: &Gemm, dims: &Dimensions, tiled: [usize; 3]) -> Option<Tiling> {
+    fn of(gemm: &Gemm, coordinates: &[Vec<Access>; 2], dims: &Dimensions, tiled: [usize; 3]) -> Option<Tiling> {
         let [row, column, depth] = tiled;
         let [batch, m, n, k] = dims.groups();
         let is_open = |d: &usize| !tiled.contains(d) && dims.sizes[*d] != 1;
@@ -200,8 +212,9 @@ impl Tiling {
         if loops.len() > 2 || fixed.iter().any(|&d| dims.sizes[d] == 0) {
             return None;
         }
-        let a = dims.lifted(&gemm.a, [0, 1, 3]);
-        let b = dims.lifted(&gemm.b, [0, 3, 2]);
+        let groups = [[0, 1, 3], [0, 3, 2]];
+        let a = dims.lifted(&gemm.a, groups[0]);
+        let b = dims.lifted(&gemm.b, groups[1]);
         let out = dims.lifted(&gemm.out, [0, 1, 2]);
         if !is_copied(&a, row, depth) || !is_copied(&b, column, depth) {
             return None;
@@ -235,12 +248,15 @@ impl Tiling {
             loops.insert(0, none);
         }
         let size = |d: usize| dims.sizes.get(d).copied().unwrap_or(1);
+        let read = |side: usize, access: &Access| over(access, &[&fixed, &loops, &[[row, column][side], depth]]);
+        let index = |side: usize| move |access: &Access| dims.lifted(access, groups[side]);
         Some(Tiling {
             rows: size(row),
             columns: size(column),
             depth: size(depth),
             loops: [size(loops[0]), size(loops[1])],
-            operands: [over(&a, &[&fixed, &loops, &[row, depth]]), over(&b, &[&fixed, &loops, &[column, depth]])],
+            operands: [read(0, &a), read(1, &b)],
+            coordinates: [0, 1].map(|side| coordinates[side].iter().map(index(side)).map(|a| read(side, &a)).collect()),
             bounds,
             out: over(&out, &[&fixed, &[row, column]]),
             fixed: fixed.iter().map(|&d| size(d)).collect(),
@@ -271,11 +287,14 @@ impl Tiling {
             access
         };
         let [a, b] = &self.operands;
+        let along_rows = |access: &Access| with(access, access.strides[fixed + 2]);
+        let [of_a, of_b] = &self.coordinates;
         let of_bound = |bound: &LoopBound| LoopBound { base: with(&bound.base, 0), ..bound.clone() };
         Tiling {
             fixed: [&self.fixed[..], &[parts]].concat(),
             rows,
-            operands: [with(a, a.strides[fixed + 2]), with(b, 0)],
+            operands: [along_rows(a), with(b, 0)],
+            coordinates: [of_a.iter().map(along_rows).collect(), of_b.iter().map(|index| with(index, 0)).collect()],
             bounds: self.bounds.iter().map(of_bound).collect(),
             out: with(&self.out, self.out.strides[fixed]),
             ..self.clone()
@@ -488,7 +507,9 @@ pub fn coordinates(out: &Access, sizes: &[usize], space: &[usize]) -> Option<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::body::{Expr, Exprs, Finish, Operand};
     use crate::kernel::contraction::{ContractionKind, ConvShape};
+    use crate::scalar::Lane;
     use crate::types::Window;
 
     /// A convolution of 64 images with 32 channels to 48.
@@ -657,6 +678,54 @@ mod tests {
         // Five steps of 2 carry into the next row of 6.
         let carrying = Access { offset: 0, strides: vec![2], bounds: Vec::new() };
         assert_eq!(coordinates(&carrying, &[5], &[3, 6]), None);
+    }
+
+    /// An operand made of copies is at its coordinates where its elements are copied from.
+    #[test]
+    fn what_is_copied_is_at_its_coordinates() {
+        let small = |kernel, pad| ConvShape { n: 32, c: 16, o: 20, ..conv([5, 4], kernel, 1, pad) };
+        let mut kinds = vec![(ContractionKind::MatMul { batch: 2, m: 24, n: 20, k: 16 }, &[0, 1, 2][..])];
+        for c in [small(1, 0), small(3, 1), small(2, 2)] {
+            kinds.push((ContractionKind::Conv2d(c), PIXELS));
+            kinds.push((ContractionKind::Conv2dInputGrad(c), PIXELS));
+            kinds.push((ContractionKind::Conv2dFilterGrad(c), PIXELS));
+        }
+        for (kind, order) in kinds {
+            let (shapes, out) = kind.shapes();
+            let copied = |shape: &[usize]| {
+                let (access, mut exprs) = (Access::ordered(shape, order), Exprs::default());
+                let load = exprs.push(Expr::Load { buffer: 0, access, lane: Lane::Real });
+                Operand::Computed { exprs, copied: Some(load) }
+            };
+            // Of what the epilogue's space cuts, tiles are parts of rows.
+            let cut = |space: &[usize]| [&[2, space[0] / 2][..], &space[1..]].concat();
+            for space in [out.clone(), cut(&out)] {
+                let c = Contraction {
+                    kind,
+                    operands: [copied(&shapes[0]), copied(&shapes[1])],
+                    reduced: vec![false; space.len()],
+                    space,
+                    exprs: Exprs::default(),
+                    stores: Vec::new(),
+                    reductions: Vec::new(),
+                    finish: Finish::default(),
+                };
+                let tilings = tilings(&c).expect("pixel-major operands are copied in runs");
+                let [tiling] = &tilings[..] else { panic!("{} products", tilings.len()) };
+                let shapes = kind.in_product_order([&shapes[0], &shapes[1]]);
+                for (side, lines) in [tiling.rows, tiling.columns].into_iter().enumerate() {
+                    let from = Access::ordered(shapes[side], order);
+                    let space = [&tiling.fixed[..], &tiling.loops, &[lines, tiling.depth]].concat();
+                    for p in points(&space) {
+                        let at = |access: &Access| access.element(&p).unwrap();
+                        let indices: Vec<i128> = tiling.coordinates[side].iter().map(at).collect();
+                        let element: i128 = indices.iter().zip(&from.strides).map(|(i, &s)| i * s as i128).sum();
+                        assert_eq!(indices.len(), shapes[side].len());
+                        assert_eq!(element, at(&tiling.operands[side]), "{kind:?} {side} {p:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"GCCGAN\r\n";
-const VERSION: u32 = 13;
+const VERSION: u32 = 14;
 const HEADER: usize = 52;
 /// Plans hold schedules, not tensors: none comes near this many bytes.
 const MAX_BYTES: usize = 1 << 30;

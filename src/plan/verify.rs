@@ -629,10 +629,24 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                     _ => return Err("an operand's access does not fit".into()),
                 }
             }
-            Operand::Computed { exprs } => {
+            Operand::Computed { exprs, copied } => {
                 check_exprs(schedule, exprs, shape, 0, false)?;
                 let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
                 ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
+                if let Some(copied) = copied {
+                    let is_copied = match exprs.get(*copied) {
+                        Some(Expr::Load { buffer, access, .. }) => {
+                            let buffer = &schedule.buffers[buffer.index()];
+                            let holds = buffer.dtype == DType::F32 && buffer.storage == Storage::Elements;
+                            holds && access.bounds.is_empty()
+                        }
+                        _ => false,
+                    };
+                    ensure!(
+                        is_copied && contraction.kind.is_one_product(),
+                        "an operand is made of what cannot be copied"
+                    );
+                }
                 reads_inside(schedule, exprs, &[value], shape, &[])?;
             }
         }
@@ -724,3 +738,7 @@ fn check_conv(c: &ConvShape) -> Check {
 #[cfg(test)]
 #[path = "bits_tests.rs"]
 mod bits_tests;
+
+#[cfg(test)]
+#[path = "copies_tests.rs"]
+mod copies_tests;

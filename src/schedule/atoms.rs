@@ -42,7 +42,7 @@ pub(super) fn choose_atoms(
         }
         if op.is_contraction() {
             for operand in graph.operands(id) {
-                force_operand(graph, id, operand, policy, &mut atoms);
+                force_operand(graph, id, operand, policy, orders, &mut atoms);
             }
         }
         if let Op::Col2im { .. } = op {
@@ -103,8 +103,7 @@ pub(super) fn choose_atoms(
     }
     let mut candidates: Vec<NodeId> = order.iter().copied().filter(|id| atoms[id.index()]).collect();
     while !candidates.is_empty() {
-        let Policy { strided_images, half_operands, .. } = *policy;
-        let lowering = Lowering { graph, in_memory: &in_memory, orders, strided_images, half_operands };
+        let lowering = Lowering::new(graph, &in_memory, orders, policy);
         let mut more = Vec::new();
         for id in candidates {
             match lowering.body(&core_of(graph, id), &[id], &|_| true) {
@@ -159,14 +158,65 @@ fn stored(graph: &Graph, contraction: NodeId, operand: NodeId, policy: &Policy) 
 }
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
-/// small that computing it on the fly costs nothing.
-fn force_operand(graph: &Graph, contraction: NodeId, operand: NodeId, policy: &Policy, atoms: &mut [bool]) {
+/// small that computing it on the fly costs nothing, or a batch that is normalised and read seldom.
+fn force_operand(
+    graph: &Graph,
+    contraction: NodeId,
+    operand: NodeId,
+    policy: &Policy,
+    orders: &Orders,
+    atoms: &mut [bool],
+) {
     let value = stored(graph, contraction, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
-    if !leaf && !small {
+    if !leaf && !small && !is_normalised_as_read(graph, contraction, operand, policy, orders, atoms) {
         atoms[value.index()] = true;
     }
+}
+
+/// How many nodes before a value statistics are looked for.
+const NEAR: usize = 64;
+
+/// Whether an operand is what another contraction has made, normalised by statistics of that, and the contraction is to do so
+/// itself as it reads it. (What waits for no statistics is computed by the kernel that makes the batch, and what is stored as
+/// bf16 is half as large as what it is computed of.)
+fn is_normalised_as_read(
+    graph: &Graph,
+    contraction: NodeId,
+    operand: NodeId,
+    policy: &Policy,
+    orders: &Orders,
+    atoms: &[bool],
+) -> bool {
+    let value = stored(graph, contraction, operand, policy);
+    let elements = graph.ty(value).elements();
+    if policy.prologue_multiplications == 0 || graph.ty(value).dtype != DType::F32 {
+        return false;
+    }
+    let Some(reads) = cheap_reads(graph, value, elements, policy.recompute_weight, atoms) else { return false };
+    let is_batch = |id: &&NodeId| is_large(graph, **id, elements) && graph.op(**id).is_contraction();
+    let Some(&batch) = reads.iter().find(is_batch) else { return false };
+    let mut near: Vec<NodeId> = reads.iter().copied().filter(|&read| read != batch).collect();
+    let mut seen: HashSet<NodeId> = near.iter().copied().collect();
+    let mut next = 0;
+    while next < near.len().min(NEAR) {
+        near.extend(graph.operands(near[next]).into_iter().filter(|&operand| seen.insert(operand)));
+        next += 1;
+    }
+    if !seen.contains(&batch) {
+        return false;
+    }
+    let mut in_memory = atoms.to_vec();
+    for id in graph.ids() {
+        in_memory[id.index()] |= matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
+    }
+    Lowering::new(graph, &in_memory, orders, policy).makes_of_copies(contraction, operand)
+}
+
+/// Whether a value has so many elements that reading it takes about as long as reading `elements`.
+fn is_large(graph: &Graph, id: NodeId, elements: usize) -> bool {
+    graph.ty(id).elements() * 8 > elements
 }
 
 /// Whether several nodes use the value, looking through movement operations.
@@ -191,7 +241,12 @@ fn is_shared(graph: &Graph, id: NodeId) -> bool {
 /// Whether computing the value again, at so many elements, costs less than keeping it in memory: operations of at most so much
 /// weight.
 fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atoms: &[bool]) -> bool {
-    let (mut weight, mut large_reads) = (0, HashSet::new());
+    cheap_reads(graph, id, elements, most_weight, atoms).is_some()
+}
+
+/// What is read to compute the value again, where that is cheap.
+fn cheap_reads(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atoms: &[bool]) -> Option<Vec<NodeId>> {
+    let (mut weight, mut large_reads, mut reads) = (0, 0, Vec::new());
     let mut seen = HashSet::new();
     let mut stack = vec![id];
     while let Some(node) = stack.pop() {
@@ -201,9 +256,8 @@ fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atom
         let in_memory =
             (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
         if in_memory {
-            if graph.ty(node).elements() * 8 > elements {
-                large_reads.insert(node);
-            }
+            large_reads += usize::from(is_large(graph, node, elements));
+            reads.push(node);
             continue;
         }
         weight += match graph.op(node) {
@@ -235,12 +289,12 @@ fn is_cheap(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, atom
             | Op::Detach
             | Op::Gradient => 0,
         };
-        if weight > most_weight || large_reads.len() > 1 {
-            return false;
+        if weight > most_weight || large_reads > 1 {
+            return None;
         }
         stack.extend(graph.operands(node));
     }
-    large_reads.len() <= 1
+    (large_reads <= 1).then_some(reads)
 }
 
 #[cfg(test)]
@@ -276,5 +330,31 @@ mod tests {
             .replace("%wide: f32[8,64] = broadcast %ab\n", "")
             .replace("f32[8,64] = sin %wide", "f32[8,1] = sin %ab");
         assert_eq!(stored(&once), ["z"]);
+    }
+
+    /// A batch that is normalised by its own statistics is stored where its elements are multiplied by many; one that waits for
+    /// none is stored by what makes it.
+    #[test]
+    fn a_batch_is_normalised_by_the_product_that_reads_it_seldom() {
+        let normalised = |units: usize, mean: &str| {
+            let lines = format!(
+                r#"
+                %a: f32[128,32] = input "a"
+                %b: f32[32,64] = input "b"
+                %w: f32[64,{units}] = input "w"
+                %known: f32[1,64] = input "known"
+                %x: f32[128,64] = matmul %a %b
+                %sum: f32[1,64] = reduce_sum %x axes=[0]
+                %mean: f32[128,64] = broadcast %{mean}
+                %y: f32[128,64] = sub %x %mean
+                %z: f32[128,{units}] = matmul %y %w
+                output z = %z
+                output sum = %sum"#
+            );
+            stored(&lines)
+        };
+        assert_eq!(normalised(256, "sum"), ["sum", "x", "z"]);
+        assert_eq!(normalised(257, "sum"), ["sum", "x", "y", "z"]);
+        assert_eq!(normalised(256, "known"), ["sum", "x", "y", "z"]);
     }
 }

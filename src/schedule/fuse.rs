@@ -138,8 +138,7 @@ fn fuse_but(graph: &Graph, strategy: &Strategy, states: &Orders, apart: &HashSet
     let fusion = strategy.fusion;
     let (order, rank) = live_order(graph);
     let (atoms, in_memory) = choose_atoms(graph, &order, strategy, states);
-    let Policy { strided_images, half_operands, .. } = strategy.policy;
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: states, strided_images, half_operands };
+    let lowering = Lowering::new(graph, &in_memory, states, &strategy.policy);
     let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
     groups.apart.clone_from(apart);
     if fusion == Fusion::On {

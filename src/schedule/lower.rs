@@ -16,7 +16,7 @@ use crate::kernel::body::{
     TransformBody, Word, squared_deviation,
 };
 use crate::kernel::contraction::{ContractionKind, ConvShape};
-use crate::kernel::target::HalfOperands;
+use crate::kernel::target::{HalfOperands, Policy};
 use crate::scalar::ScalarOp;
 use crate::types::ReduceKind;
 use std::collections::HashMap;
@@ -80,6 +80,8 @@ pub struct Lowering<'g> {
     pub strided_images: bool,
     /// Which contractions read operands that are stored as bf16.
     pub half_operands: HalfOperands,
+    /// See [`Policy::prologue_multiplications`].
+    pub prologue_multiplications: u64,
 }
 
 /// A body under construction.
@@ -100,6 +102,13 @@ struct BodyBuilder<'l> {
     chains: Vec<(ChainId, Move)>,
     chain_ids: HashMap<(ChainId, Option<NodeId>, NodeId), ChainId>,
     values: HashMap<(NodeId, ChainId, Points), ExprId>,
+}
+
+impl<'g> Lowering<'g> {
+    pub fn new(graph: &'g Graph, in_memory: &'g [bool], orders: &'g Orders, policy: &Policy) -> Self {
+        let &Policy { strided_images, half_operands, prologue_multiplications, .. } = policy;
+        Lowering { graph, in_memory, orders, strided_images, half_operands, prologue_multiplications }
+    }
 }
 
 impl Lowering<'_> {
@@ -359,7 +368,33 @@ impl Lowering<'_> {
             }
         }
         debug_assert_eq!(Some(value), b.exprs.last(), "the operand is the last expression");
-        Ok(Operand::Computed { exprs: b.exprs })
+        let copied = self.copied(kind, &b);
+        Ok(Operand::Computed { exprs: b.exprs, copied })
+    }
+
+    /// The load of a prologue's expressions that a contraction may copy pieces of: one that reads another element for each of
+    /// the operand's.
+    fn copied(&self, kind: &ContractionKind, b: &BodyBuilder) -> Option<ExprId> {
+        let is_copied = |id: &ExprId| match &b.exprs[*id] {
+            Expr::Load { buffer, access, .. } => {
+                let node = NodeId::new(buffer.index());
+                let is_bits = matches!(self.graph.op(node), Op::Random { .. });
+                let varies = b.space.iter().zip(&access.strides).all(|(&size, &stride)| size == 1 || stride != 0);
+                self.graph.ty(node).dtype == DType::F32 && !is_bits && varies && access.bounds.is_empty()
+            }
+            _ => false,
+        };
+        let is_worthwhile = kind.multiplications(&b.space) <= self.prologue_multiplications;
+        (is_worthwhile && kind.is_one_product()).then(|| b.exprs.ids().find(is_copied)).flatten()
+    }
+
+    /// Whether an operand of a contraction that is not in memory would be made of pieces of something that is.
+    pub fn makes_of_copies(&self, contraction: NodeId, operand: NodeId) -> bool {
+        let kind = self.contraction_kind(contraction);
+        let mut sides = self.graph.operands(contraction).into_iter().zip(kind.shapes().0);
+        sides.any(|(other, shape)| {
+            other == operand && self.operand(&kind, operand, shape).is_ok_and(|operand| operand.is_made_of_copies())
+        })
     }
 
     fn contraction_kind(&self, main: NodeId) -> ContractionKind {

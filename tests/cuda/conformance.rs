@@ -37,8 +37,8 @@ macro_rules! groups {
 
 // The others have hundreds of kernels, or large programs.
 groups!(
-    quick: scalars special_values elementwise multi_tensor matrix_products convolutions transforms windows layouts sliced_operands draws bf16
-        states odd_sizes;
+    quick: scalars special_values elementwise multi_tensor matrix_products convolutions prologues transforms windows layouts sliced_operands
+        draws bf16 states odd_sizes;
     long: reductions contraction_fusion random_graphs training_steps
 );
 
@@ -74,3 +74,17 @@ macro_rules! contractions {
 
 // Those in which contractions have operands of their own, of all sizes.
 contractions!(layouts sliced_operands matrix_products);
+
+mod prologues {
+    use super::*;
+
+    #[test]
+    fn in_tf32() {
+        check("prologues", 80, Precision::Tf32, &Tolerances::TF32);
+    }
+
+    #[test]
+    fn in_tf32_by_warpgroups() {
+        check("prologues", 90, Precision::Tf32, &Tolerances::TF32);
+    }
+}

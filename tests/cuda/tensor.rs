@@ -5,6 +5,7 @@ use crate::emulate::{launches, program_of, run_program, try_program};
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cuda::{prelude, render};
 use gcc_gan::kernel::access::Access;
+use gcc_gan::kernel::body::{Body, Operand};
 use gcc_gan::kernel::choice::{Algorithm, Math, ThreadBlocks, Tile};
 use gcc_gan::kernel::contraction::{ContractionKind, ConvShape};
 use gcc_gan::kernel::few_columns;
@@ -256,7 +257,28 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
     assert_eq!((by_warpgroups.len(), by_warps.len()), (14, 6), "{by_warpgroups:?}, {by_warps:?}");
     assert_eq!(of(&few_columns::is_choice), Vec::<&str>::new());
     // Statistics and what follows from them where they are complete, weights rounded where they are updated, means where they are used.
-    assert_eq!(step.schedule.kernels.len(), 47);
+    assert_eq!(step.schedule.kernels.len(), 46);
+}
+
+/// What its last layer reads of the layer before is normalised there, and once more for the gradient of its filter.
+#[test]
+fn the_dcgan_s_last_layer_normalises_what_it_reads() {
+    let made = |precision| {
+        let options = Options { target: Target::Cuda(Architecture(90)), precision, ..Options::default() };
+        let text = include_str!("../../graphs/dcgan.ron");
+        let plan = compile("dcgan.ron", text, &options, &mut |_| {}).unwrap().plan.unwrap();
+        let step = plan.entries.iter().find(|entry| entry.name == "train_step").unwrap();
+        let kernels = step.schedule.kernels.iter().filter(|kernel| match &kernel.body {
+            Body::Contraction(c) => c.operands.iter().any(Operand::is_made_of_copies),
+            Body::Nests(_) | Body::Transform(_) => false,
+        });
+        let texts = kernels.map(|kernel| render(kernel, &step.schedule.buffers).source);
+        texts.map(|text| (text.contains("A_MADE = true"), text.contains("B_MADE = true"))).collect::<Vec<_>>()
+    };
+    assert_eq!(made(Precision::F32), [(true, false); 2]);
+    assert_eq!(made(Precision::Tf32), [(true, false); 2]);
+    // Stored, it is half as large as what it is made of.
+    assert_eq!(made(Precision::Bf16), []);
 }
 
 /// What a dense layer gives lies pixel by pixel, also where nothing but an activation is between it and a convolution, so that

@@ -1,13 +1,13 @@
 //! Contractions as C++: what is one kernel's own beside the functions of `kernels/gemm.cuh`.
 
 use super::expr::{Expressions, Scope};
-use super::index::{KEPT, POINT, Points, REDUCED, Space};
+use super::index::{COPIED, KEPT, POINT, Points, REDUCED, Space};
 use super::names::Names;
 use super::nest::{declaration, indented, pointers_of, sizes};
 use super::tensor;
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Operand, Store};
+use crate::kernel::body::{BufferId, Contraction, Expr, ExprId, Exprs, Nest, Store};
 use crate::kernel::choice::{Algorithm, Choice, Purpose};
 use crate::kernel::contraction::{ContractionKind, ConvShape};
 use crate::kernel::few_columns;
@@ -35,13 +35,15 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     text.source += &describe(c);
     let (shapes, _) = c.kind.shapes();
     let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
-    let mut operand = |side: usize| match &c.operands[side] {
-        Operand::Buffer { buffer, access } => InMemory { buffer: *buffer, access: access.clone() },
-        Operand::Computed { exprs } => {
+    let mut operand = |side: usize| match (c.operands[side].exprs(), c.operands[side].copied()) {
+        (_, Some((&buffer, access))) if !choice.algorithm.stores_prologue(&c.operands[side]) => {
+            InMemory { buffer, access: access.clone() }
+        }
+        (exprs, _) => {
             let access = Access::contiguous(&shapes[side]);
             // A plan's verification sees that there is the workspace that the algorithm needs.
             let buffer = choice.buffer(purposes[side]).unwrap_or(BufferId::new(0));
-            if let Some(value) = exprs.last() {
+            if let Some((exprs, value)) = exprs.and_then(|exprs| Some((exprs, exprs.last()?))) {
                 let store = Store { value, buffer, access: access.clone() };
                 let nest = Nest::elementwise(shapes[side].clone(), exprs.clone(), vec![store]);
                 text.add_nests(&format!("{name}_operand{side}"), &[nest], buffers);
@@ -216,6 +218,45 @@ impl Stored {
         let first = self.part.map_or(String::new(), |elements| format!("part * {elements}u + "));
         epilogue(&self.nest, buffers, &first, &self.reduced, space)
     }
+}
+
+/// The function that makes an element of an operand's prologue, at the point of a space of which there are the variables,
+/// `element` of what is copied.
+pub fn made_of_copies(
+    name: &str,
+    exprs: &Exprs<BufferId>,
+    copied: ExprId,
+    buffers: &[Buffer],
+    space: impl FnOnce(&[&Access]) -> Space,
+) -> Vec<String> {
+    let Some(value) = exprs.last() else { return Vec::new() };
+    let is_other = |id: &ExprId| *id != copied;
+    let others = || exprs.ids().filter(is_other);
+    let accesses: Vec<&Access> = others().filter_map(|id| exprs[id].access()).collect();
+    let reads: BTreeSet<BufferId> = others().flat_map(|id| exprs[id].reads()).copied().collect();
+    let space = space(&accesses);
+    let mut names = Names::default();
+    let pointers = pointers_of(&mut names, &reads, &BTreeSet::new(), buffers);
+    let nest = Nest::elementwise(Vec::new(), exprs.clone(), Vec::new());
+    let mut expressions = Expressions::new(&nest, buffers, &pointers, space, names, POINT);
+    let (mut outer, mut inner) = (Scope::default(), Scope::default());
+    outer.name(copied, "element");
+    inner.name(copied, "element");
+    let value = expressions.full(value, &mut outer, &mut inner);
+    let mut body: Vec<String> =
+        pointers.iter().map(|(&b, name)| declaration(&buffers[b.index()], name, false)).collect();
+    body.extend(expressions.space.all_declarations());
+    body.extend(outer.lines);
+    body.extend(inner.lines);
+    body.push(format!("return {value};"));
+    let variables = COPIED.map(|name| format!("[[maybe_unused]] const unsigned {name}")).join(", ");
+    let mut lines = vec![format!(
+        "static __device__ __forceinline__ float {name}([[maybe_unused]] const unsigned char* arena, {variables}, \
+         const float element) {{"
+    )];
+    lines.extend(indented(body));
+    lines.push("}".to_string());
+    lines
 }
 
 /// An elementwise nest whose stores are from the element `first` on, and that gives values to reduce.

@@ -17,6 +17,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Gives a value the name of something that is there already.
+    pub fn name(&mut self, value: ExprId, name: &str) {
+        self.values.insert(value, name.to_string());
+    }
+
     /// The names that were declared.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.values.values()
@@ -135,6 +140,14 @@ impl<'n> Expressions<'n> {
             Expr::Accumulator => return "accumulator".to_string(),
             Expr::Load { buffer, access, .. } => match (self.four(*buffer, access), outer.as_deref_mut()) {
                 (Some(first), Some(outer)) => self.load_of_four(*buffer, &first, points, outer),
+                _ if self.space.is_alike_outside(access) => {
+                    // Loaded at every point: the condition is no branch around the load then, and points have it in common.
+                    let everywhere = Access { bounds: Vec::new(), ..access.clone() };
+                    let (hint, text) = self.load(*buffer, &everywhere, points, outer.is_some());
+                    let name = self.names.fresh(&hint);
+                    scope.lines.push(format!("const {} {name} = {text};", c_type(dtype)));
+                    (hint, self.inside(access, points, name, dtype))
+                }
                 _ => self.load(*buffer, access, points, outer.is_some()),
             },
             Expr::Inside { access } => {
@@ -210,14 +223,16 @@ impl<'n> Expressions<'n> {
     ) -> (String, String) {
         let element = self.space.element(first, points);
         let pointer = &self.pointers[&buffer];
-        let load = match self.space.condition(first, points) {
+        let is_alike_outside = self.space.is_alike_outside(first);
+        let load = match self.space.condition(first, points).filter(|_| !is_alike_outside) {
             None => format!("load_four({pointer} + {element})"),
             Some(condition) => format!("{condition} ? load_four({pointer} + {element}) : Four()"),
         };
         let hint = format!("{pointer}_i");
         let four = self.names.fresh(&format!("{hint}_4"));
         outer.lines.push(format!("const Four {four} = {load};"));
-        (hint, format!("{four}.of[v]"))
+        let one = format!("{four}.of[v]");
+        (hint, if is_alike_outside { self.inside(first, points, one, DType::F32) } else { one })
     }
 
     /// A name for what keys a draw, and the line that declares it.

@@ -54,6 +54,9 @@ pub const BY_FOURS: [&str; 2] = ["i", "v"];
 pub const LANE: usize = 1;
 /// The variables of a matrix product in tiles: what is fixed for a block, a row, and a column.
 pub const TILED: [&str; 3] = ["p", "k", "r"];
+/// The variables of an operand that is made of copies: what is fixed for a block, the taps, a row (of the second operand: a
+/// column), and the depth.
+pub const COPIED: [&str; 5] = ["p", "outer", "inner", "k", "r"];
 /// The variables of a nest that reduces.
 pub const KEPT: usize = 0;
 pub const REDUCED: usize = 1;
@@ -167,6 +170,15 @@ impl Space {
             conditions.push(format!("{sum} < {}u", bound.below));
         }
         (!conditions.is_empty()).then(|| conditions.join(" && "))
+    }
+
+    /// Whether an access has bounds, and reads outside of them what it reads inside: it does not change along the dimensions
+    /// that they are on.
+    pub fn is_alike_outside(&self, access: &Access) -> bool {
+        let (ranges, joint) = access.ranges(&self.sizes);
+        let is_free = |(d, &stride): (usize, &isize)| stride == 0 || !access.is_bounded(d);
+        let has_points = joint.is_empty() && ranges.iter().all(|(lo, hi)| lo < hi);
+        !access.bounds.is_empty() && has_points && access.strides.iter().enumerate().all(is_free)
     }
 
     /// Starts a loop over a variable anew: texts have referred to none of its coordinates.

@@ -1,14 +1,14 @@
 //! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`, or of
 //! `kernels/wgmma.cuh` where warpgroups multiply.
 
-use super::contraction::{InMemory, Stored};
+use super::contraction::{InMemory, Stored, made_of_copies};
 use super::expr::c_type;
-use super::index::{Points, Space, TILED};
+use super::index::{COPIED, Points, Space, TILED};
 use super::names::Names;
 use super::nest::{combiner, declaration, indented};
 use super::{KernelText, Launch};
 use crate::kernel::access::Access;
-use crate::kernel::body::{BufferId, Contraction, Nest, Store};
+use crate::kernel::body::{BufferId, Contraction, Nest, Operand, Store};
 use crate::kernel::choice::{Math, ThreadBlocks, Tile};
 use crate::kernel::tile_reduction::{Kept, TileReduction};
 use crate::kernel::tiling::{Tiling, coordinates, shared_bytes};
@@ -67,7 +67,8 @@ impl Product<'_> {
         for (side, name) in ["A", "B"].into_iter().enumerate() {
             let (along_depth, line) = tiling.lines(side);
             let [outer, inner] = tiling.loop_strides(side);
-            lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth};"));
+            let is_made = self.operand(side).is_made_of_copies();
+            lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth}, {name}_MADE = {is_made};"));
             let copied = tiling.copied(side, blocks.math);
             lines.push(format!("static constexpr unsigned {name}_LINE = {line}, {name}_COPY = {copied};"));
             lines.push(format!("static constexpr int {name}_OUTER = {outer}, {name}_INNER = {inner};"));
@@ -77,6 +78,7 @@ impl Product<'_> {
         for (operand, name) in self.operands.into_iter().zip(["a", "b"]) {
             lines.extend(pointer(name, operand.buffer, false, buffers));
         }
+        lines.extend([0, 1].into_iter().filter_map(|side| self.made_of_copies(side, buffers)).flatten());
         let kept = match self.reduction.as_ref().map(|(reduction, _)| reduction.kept) {
             None => "ALL",
             Some(Kept::Rows) => "ROWS",
@@ -116,6 +118,12 @@ impl Product<'_> {
         text.add_function(launch, [format!("{kernel}<{function}_product>(arena, blockIdx.x);")]);
     }
 
+    /// The contraction's operand that the product's rows (of side 1: columns) are of.
+    fn operand(&self, side: usize) -> &Operand<BufferId> {
+        let c = self.contraction;
+        c.kind.in_product_order([&c.operands[0], &c.operands[1]])[side]
+    }
+
     /// How operands are rounded, or what they are already.
     fn how(&self, buffers: &[Buffer]) -> String {
         if warpgroup::is_choice(self.blocks) {
@@ -149,6 +157,19 @@ impl Product<'_> {
         lines.extend(indented(declarations.into_iter().chain(body)));
         lines.push("}".to_string());
         lines
+    }
+
+    /// The function that makes an operand of what is copied, where it is made so.
+    fn made_of_copies(&self, side: usize, buffers: &[Buffer]) -> Option<Vec<String>> {
+        let tiling = self.tiling;
+        let Operand::Computed { exprs, copied } = self.operand(side) else { return None };
+        let (copied, coordinates) = ((*copied)?, &tiling.coordinates[side]);
+        let (line, fixed) = ([tiling.rows, tiling.columns][side], tiling.fixed.len());
+        let sizes = [&tiling.fixed[..], &tiling.loops, &[line, tiling.depth]].concat();
+        let variables: Vec<usize> = (0..sizes.len()).map(|d| (d + 1).saturating_sub(fixed)).collect();
+        let exprs = exprs.clone().with_accesses(|access| access.through(coordinates, sizes.len()));
+        let space = |accesses: &[&Access]| Space::over(&sizes, &variables, &COPIED, accesses);
+        Some(made_of_copies(["make_a", "make_b"][side], &exprs, copied, buffers, space))
     }
 
     /// The function that takes a sum, into the workspace as it is or through the epilogue, and whether neighbouring

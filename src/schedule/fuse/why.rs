@@ -3,7 +3,7 @@
 use super::{GroupId, Groups, is_statistic, live_order};
 use crate::ir::{Graph, NodeId};
 use crate::kernel::schedule::StateLayout;
-use crate::kernel::target::{Fusion, Policy, Strategy};
+use crate::kernel::target::{Fusion, Strategy};
 use crate::schedule::atoms::choose_atoms;
 use crate::schedule::lower::Lowering;
 use crate::schedule::physical::{of_states, unreadable_state};
@@ -102,8 +102,7 @@ pub fn why_not_fused(
     let (order, rank) = live_order(graph);
     let orders = of_states(graph, states);
     let (atoms, in_memory) = choose_atoms(graph, &order, strategy, &orders);
-    let Policy { strided_images, half_operands, .. } = strategy.policy;
-    let lowering = Lowering { graph, in_memory: &in_memory, orders: &orders, strided_images, half_operands };
+    let lowering = Lowering::new(graph, &in_memory, &orders, &strategy.policy);
     let merged = |apart: HashSet<NodeId>| {
         let mut groups = Groups::new(&lowering, &order, &atoms, &rank, strategy.policy);
         groups.apart = apart;

@@ -175,6 +175,93 @@ pub fn convolutions() -> Vec<Case> {
     cases
 }
 
+/// A batch that is normalised by its statistics over some axes, scaled and shifted, and its relu.
+fn normalised(f: &mut Fixture, x: NodeId, axes: &[usize], scale: NodeId, shift: NodeId) -> NodeId {
+    let shape = f.graph.shape(x).to_vec();
+    let mut b = f.builder();
+    let mean = b.mean(x, axes);
+    let mean_of_all = b.broadcast(mean, &shape);
+    let deviation = b.sub(x, mean_of_all);
+    let squared = b.mul(deviation, deviation);
+    let variance = b.mean(squared, axes);
+    let kept = b.shape(variance);
+    let epsilon = b.constant(1e-3, &kept);
+    let variance = b.add(variance, epsilon);
+    let root = b.scalar(ScalarOp::Rsqrt, &[variance]);
+    let [root, scale, shift] = [root, scale, shift].map(|one| b.broadcast(one, &shape));
+    let unit = b.mul(deviation, root);
+    let scaled = b.mul(unit, scale);
+    let shifted = b.add(scaled, shift);
+    let zero = b.constant(0.0, &shape);
+    b.scalar(ScalarOp::Max, &[shifted, zero])
+}
+
+/// Contractions of batches that are normalised by the statistics of what another contraction has made: as they read them, where
+/// a device does that.
+pub fn prologues() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // Rows, terms and columns that fill tiles and pieces or do not, and lie so that whole runs can be copied or do not.
+    for [m, n, k] in [[128, 64, 64], [37, 24, 40], [64, 200, 132], [21, 18, 19]] {
+        let mut f = Fixture::new();
+        let [a, b, c] =
+            [("a", [1, m, 32]), ("b", [1, 32, k]), ("c", [1, k, n])].map(|(name, shape)| f.input(name, &shape));
+        let [scale, shift] = ["scale", "shift"].map(|name| f.input(name, &[1, 1, k]));
+        let x = f.builder().matmul(a, b);
+        let y = normalised(&mut f, x, &[1], scale, shift);
+        let result = f.builder().matmul(y, c);
+        f.output("result", result);
+        // As in the gradient of the second matrix.
+        let by = f.input("by", &[1, m, n]);
+        let mut b = f.builder();
+        let turned = b.transpose(y, &[0, 2, 1]);
+        let gradient = b.matmul(turned, by);
+        f.output("gradient", gradient);
+        cases.push(f.case(format!("matrix of {m}x{k} by {k}x{n}"), PRODUCTS));
+    }
+    let sizes =
+        |n, c, o, size, kernel: usize, pad| Sizes { n, c, o, size, kernel: [kernel; 2], window: window(1, pad) };
+    for (sizes, images) in [
+        (sizes(36, 20, 24, [3, 5], 1, 0), 0..36),
+        // The second of two calls' images.
+        (sizes(40, 64, 16, [2, 4], 1, 0), 20..40),
+        // Taps on padding, and images from within a batch.
+        (sizes(36, 16, 16, [5, 4], 3, 1), 0..36),
+        (sizes(24, 24, 16, [4, 4], 3, 2), 4..20),
+    ] {
+        for (name, kind) in KINDS {
+            let mut f = Fixture::new();
+            let Sizes { n, c, size: [height, width], window, .. } = sizes;
+            let (a, b) = (f.input("image", &[n, 16, height, width]), f.input("first", &[c, 16, 1, 1]));
+            let x = f.op(Op::Conv2d { window: self::window(1, 0) }, &[a, b]);
+            let [scale, shift] = ["scale", "shift"].map(|name| f.input(name, &[1, c, 1, 1]));
+            let y = normalised(&mut f, x, &[0, 2, 3], scale, shift);
+            let (start, end) = (vec![images.start, 0, 0, 0], vec![images.end, c, height, width]);
+            let y = f.op(Op::Slice { start, end }, &[y]);
+            let (count, out) = (images.len(), sizes.out());
+            let result = match kind {
+                Kind::Forward => {
+                    let filter = f.input("filter", &[sizes.o, c, sizes.kernel[0], sizes.kernel[1]]);
+                    f.op(Op::Conv2d { window }, &[y, filter])
+                }
+                // Of an image whose convolution has the batch's sizes.
+                Kind::InputGrad => {
+                    let filter = f.input("filter", &[c, sizes.o, sizes.kernel[0], sizes.kernel[1]]);
+                    let size = [0, 1].map(|d| sizes.size[d] + sizes.kernel[d] - 1 - 2 * window.pad[d]);
+                    f.op(Op::Conv2dInputGrad { window, size }, &[y, filter])
+                }
+                Kind::FilterGrad => {
+                    let of = f.input("of", &[count, sizes.o, out[0], out[1]]);
+                    f.op(Op::Conv2dFilterGrad { window, kernel: sizes.kernel }, &[y, of])
+                }
+            };
+            f.output("result", result);
+            let of = format!("{name} {}, images {images:?}", sizes.describe());
+            cases.push(f.case(of, PRODUCTS));
+        }
+    }
+    cases
+}
+
 /// What a contraction computes before and after its sums.
 pub fn fusion() -> Vec<Case> {
     let mut cases = Vec::new();

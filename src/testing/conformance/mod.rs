@@ -39,7 +39,7 @@ pub use run::{Mismatch, run};
 type Group = (&'static str, fn() -> Vec<Case>);
 
 /// Every group by name, with what makes its cases.
-const ALL: [Group; 18] = [
+const ALL: [Group; 19] = [
     ("scalars", scalars::ordinary),
     ("special_values", special::special_values),
     ("elementwise", nests::elementwise),
@@ -48,6 +48,7 @@ const ALL: [Group; 18] = [
     ("matrix_products", contractions::matrix_products),
     ("convolutions", contractions::convolutions),
     ("contraction_fusion", contractions::fusion),
+    ("prologues", contractions::prologues),
     ("transforms", transforms::transforms),
     ("windows", transforms::windows),
     ("layouts", movement::layouts),

@@ -165,7 +165,7 @@ impl ContractionProgram {
                 let place = place(*buffer);
                 InMemory { base: place.first(), access: access.clone(), dtype: place.dtype }
             }
-            Operand::Computed { exprs } => {
+            Operand::Computed { exprs, .. } => {
                 let access = Access::contiguous(shape);
                 if let (Some(value), Some(buffer)) = (exprs.last(), choice.buffer(purpose)) {
                     let stores = vec![Store { value, buffer, access: access.clone() }];
