@@ -4,6 +4,7 @@ use anyhow::Result;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::exec::cuda::{self, nvrtc};
+use gcc_gan::kernel::target::Architecture;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ struct Gpu {
     multiprocessors: usize,
     cache_bytes: usize,
     driver: String,
+    usable: bool,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -52,6 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let gpus = (found.into_iter())
         .map(|gpu| Gpu {
             device: format!("cuda:{}", gpu.ordinal),
+            usable: gpu.is_usable(),
             name: gpu.name,
             architecture: gpu.architecture.to_string(),
             memory_bytes: gpu.memory,
@@ -73,9 +76,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     for gpu in &listed.gpus {
         let memory = gpu.memory_bytes as f64 / f64::from(1 << 30);
         text += &format!(
-            "{:<8} {}, {}, {memory:.1} GiB, {} multiprocessors, driver for CUDA {}\n",
+            "{:<8} {}, {}, {memory:.1} GiB, {} multiprocessors, driver for CUDA {}",
             gpu.device, gpu.name, gpu.architecture, gpu.multiprocessors, gpu.driver
         );
+        if !gpu.usable {
+            text += &format!("; too old: kernels are written for {} and newer", Architecture::OLDEST);
+        }
+        text.push('\n');
     }
     if let Some(why) = &listed.no_gpu {
         text += &format!("cuda     {why}\n");

@@ -24,7 +24,9 @@ pub fn explained(error: Error, source: &Source, sizes: Sizes) -> Error {
     let Some(free) = full else { return error };
     // Code, and graphs of launches, need some too.
     let Some(smaller) = fitting(source, free - free / 16) else {
-        return anyhow!("{error:#}; no smaller batch was found that fits");
+        return anyhow!(
+            "{error:#}; no smaller batch was found that fits, so only a GPU with more free memory would do"
+        );
     };
     let (sets, taken) = (smaller.sets.join(" "), bytes(smaller.bytes));
     match sizes {

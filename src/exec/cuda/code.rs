@@ -153,7 +153,7 @@ pub fn load(
     let missing = nvrtc::find().err();
     let nvrtc = nvrtc::find();
     let search = Search { architecture, given, nvrtc: nvrtc.as_ref().map(|&n| n) };
-    let mut driver = Driver { context, refused_sets: BTreeSet::new(), takes_cubins: true };
+    let mut driver = Driver { context, refused_sets: BTreeSet::new(), refusal: None, takes_cubins: true };
     let mut modules: Vec<Option<Arc<Module>>> = Vec::with_capacity(unique.len());
     let mut passes_over_given = false;
     for (_, text) in &unique {
@@ -164,6 +164,11 @@ pub fn load(
                 let module = driver.load_given(&images).map_err(refused)?;
                 if let Some((_, image)) = module.as_ref().filter(|_| given.trusted) {
                     remember(&cache, text, architecture, image);
+                }
+                if let (None, Some(missing), Some(refusal)) = (&module, &missing, &driver.refusal) {
+                    let what =
+                        format!("its driver refuses the plan's code ({refusal}); have it compiled here: {missing}");
+                    return Err(unavailable(what));
                 }
                 module.map(|(module, _)| module)
             }
@@ -274,6 +279,8 @@ struct Driver<'c> {
     context: &'c Arc<Context>,
     /// Sets of the plan of which it refused one: it is not asked for others.
     refused_sets: BTreeSet<usize>,
+    /// Why it refused the last of these.
+    refusal: Option<String>,
     takes_cubins: bool,
 }
 
@@ -291,6 +298,7 @@ impl Driver<'_> {
                 Err(error) if error.kind == Kind::WrongCode => {
                     tracing::debug!("the driver refuses code of the plan ({error})");
                     self.refused_sets.insert(set);
+                    self.refusal = Some(error.text);
                 }
                 loaded => return loaded.map(|module| Some((module, image))),
             }

@@ -26,9 +26,12 @@ pub enum Missing {
     OldDriver { found: String },
     #[error("the NVIDIA driver sees no GPU: plug one in, or look at $CUDA_VISIBLE_DEVICES")]
     NoDevice,
-    #[error("there is no GPU {ordinal}: there {}, counted from 0", number(*count))]
+    #[error("there is no GPU {ordinal}: there {}, counted from 0 (`gcc-gan devices` lists them)", number(*count))]
     NoSuchDevice { ordinal: usize, count: usize },
-    #[error("the GPU is of {found}, and kernels are written for {oldest} and newer", oldest = Architecture::OLDEST)]
+    #[error(
+        "the GPU is of {found}, and kernels are written for {oldest} and newer: take another, or the CPU",
+        oldest = Architecture::OLDEST
+    )]
     OldDevice { found: Architecture },
     #[error("the NVIDIA driver does not work: {0}")]
     Broken(DriverError),
@@ -53,6 +56,13 @@ pub struct DeviceInfo {
     pub cache: usize,
     /// The version of CUDA that the driver is for: 12.4 is (12, 4).
     pub driver: (u32, u32),
+}
+
+impl DeviceInfo {
+    /// Whether kernels run on it.
+    pub fn is_usable(&self) -> bool {
+        self.architecture >= Architecture::OLDEST
+    }
 }
 
 /// Starts the driver; gives the version of CUDA that it is for, and the number of GPUs, at least 1.
@@ -112,7 +122,7 @@ impl CudaDevice {
             return Err(Missing::NoSuchDevice { ordinal, count: devices.len() });
         }
         let info = devices.swap_remove(ordinal);
-        if info.architecture < Architecture::OLDEST {
+        if !info.is_usable() {
             return Err(Missing::OldDevice { found: info.architecture });
         }
         Ok(CudaDevice { info, trusts_device_code: false, device_code: None })

@@ -20,7 +20,10 @@ pub enum NvrtcMissing {
          ${ENV} to the folder that holds libnvrtc.so"
     )]
     NotFound,
-    #[error("${ENV} is `{path}`, and there is no libnvrtc.so.* there")]
+    #[error(
+        "${ENV} is `{path}`, and there is no libnvrtc.so.* there: set it to the folder that holds one, or unset it and \
+         `pip install nvidia-cuda-nvrtc-cu12==12.8.*`"
+    )]
     NotThere { path: String },
     #[error("NVRTC at `{path}` can't be loaded: {problem}")]
     NotLoaded { path: String, problem: String },
