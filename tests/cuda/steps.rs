@@ -1,5 +1,5 @@
-//! Steps of training at each precision, by kernels as the host runs them: three against the interpreter, and the losses of
-//! twenty beside the CPU's.
+//! Steps of training at each precision, by kernels as the host runs them: three against the interpreter, the losses of twenty
+//! beside the CPU's, and samples; and a step of a batch that fills no tile.
 
 use crate::compiler::compiler;
 use crate::emulated::Emulated;
@@ -29,14 +29,15 @@ struct Tolerances {
     losses: f64,
 }
 
-fn compiled(target: Target, precision: Precision) -> (Plan, Module) {
-    let options = Options { target, precision, ..Options::default() };
+fn compiled(target: Target, precision: Precision, sets: &[&str]) -> (Plan, Module) {
+    let sets = sets.iter().map(ToString::to_string).collect();
+    let options = Options { target, precision, sets, ..Options::default() };
     let compiled = compile("gan.ron", include_str!("gan.ron"), &options, &mut |_| {}).unwrap();
     (compiled.plan.unwrap(), compiled.module)
 }
 
-fn replay(module: &Module, steps: usize) -> Replay {
-    Replay::new(module, "train_step", program_inputs(module, "train_step", steps), steps, 7).unwrap()
+fn replay(module: &Module, entry: &str, steps: usize) -> Replay {
+    Replay::new(module, entry, program_inputs(module, entry, steps), steps, 7).unwrap()
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -62,15 +63,16 @@ fn check(precision: Precision, tolerances: &Tolerances) {
     if compiler().is_none() {
         return;
     }
-    let (cpu, module) = compiled(Target::Cpu, Precision::F32);
-    let (gpu, _) = compiled(Target::Cuda(Architecture(80)), precision);
+    let (cpu, module) = compiled(Target::Cpu, Precision::F32, &[]);
+    let (gpu, _) = compiled(Target::Cuda(Architecture(80)), precision, &[]);
     let kernels = gpu.entries.iter().flat_map(|entry| &entry.schedule.kernels);
     let is_by_tensor_cores =
         |algorithm: &Algorithm| matches!(algorithm, Algorithm::ThreadBlocks(b) if tolerances.maths.contains(&b.math));
     let count = kernels.filter(|kernel| is_by_tensor_cores(&kernel.choice.algorithm)).count();
     assert!(count >= 10, "{count} products by tensor cores");
 
-    let (few, many, device) = (replay(&module, FEW), replay(&module, MANY), Emulated::default());
+    let [few, many] = [FEW, MANY].map(|steps| replay(&module, "train_step", steps));
+    let device = Emulated::default();
     let expected = few.run_reference().unwrap();
     let found = few.run_on(gpu.source.clone(), &device).unwrap();
     assert!(found.keys().eq(expected.keys()));
@@ -80,17 +82,35 @@ fn check(precision: Precision, tolerances: &Tolerances) {
     let first = worst(&found, &expected, expected.keys().filter(of_first));
     let later = worst(&found, &expected, expected.keys().filter(of_others));
     let state = worst(&found, &expected, expected.keys().filter(|name| is_state(name)));
+    let sample = replay(&module, "sample", 1);
+    let images = (sample.run_on(gpu.source.clone(), &device).unwrap(), sample.run_reference().unwrap());
+    let images = worst(&images.0, &images.1, images.1.keys());
     let (on_cpu, found) =
         (many.run_on(cpu.source, &CpuDevice::new(1)).unwrap(), many.run_on(gpu.source, &device).unwrap());
     let losses: Vec<String> = (0..MANY).flat_map(|n| [format!("loss_d@{n}"), format!("loss_g@{n}")]).collect();
     let losses = worst(&found, &on_cpu, losses.iter());
-    println!("{precision:?}: first {first:?}, later {later:?}, state {state:?}, losses {losses:?}");
+    println!("{precision:?}: first {first:?}, later {later:?}, state {state:?}, losses {losses:?}, images {images:?}");
     let [least, most] = tolerances.first;
     assert!(first.0 <= most, "in the first step: {first:?}");
     assert!(first.0 >= least, "operands are not rounded as they should be: {first:?}");
     assert!(later.0 <= tolerances.later, "in later steps: {later:?}");
     assert!(state.0 <= tolerances.state, "in the state: {state:?}");
     assert!(losses.0 <= tolerances.losses, "beside the CPU: {losses:?}");
+    assert!(images.0 <= most, "samples: {images:?}");
+}
+
+/// The last batch of an epoch has as many images as are left.
+#[test]
+fn a_batch_that_fills_no_tile_is_that_of_the_interpreter() {
+    if compiler().is_none() {
+        return;
+    }
+    let (gpu, module) = compiled(Target::Cuda(Architecture(80)), Precision::F32, &["batch=21"]);
+    let step = replay(&module, "train_step", 1);
+    let expected = step.run_reference().unwrap();
+    let found = step.run_on(gpu.source, &Emulated::default()).unwrap();
+    let off = worst(&found, &expected, expected.keys());
+    assert!(off.0 <= 1e-5, "{off:?}");
 }
 
 #[test]
