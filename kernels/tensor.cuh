@@ -12,8 +12,8 @@
 //   A_ALONG_DEPTH, A_LINE, A_OUTER, A_INNER: whether elements are next to each other along the depth (else along the rows), how
 //     far apart lines of them are, and the strides of the two loops over taps; the same of B;
 //   A_COPY: how many bytes of it are copied at a time, 16 or 8; the same of B;
-//   A_MADE: whether a is made of what is copied, floats, by make_a(arena, point, outer, inner, row, depth, element) (for b
-//     with a column in place of the row); the same of B;
+//   A_PROLOGUE: whether a is computed of what is copied, floats, by prologue_a(arena, point, outer, inner, row, depth, element),
+//     with the row and the depth of the whole product; the same of B, with a column in place of the row;
 //   STORE_ALONG_ROWS: whether neighbouring rows of the output are neighbours in memory;
 //   point(number): the points in the order in which their blocks start, those with the most taps first;
 //   a(arena), b(arena): the operands;
@@ -196,16 +196,16 @@ struct Walk {
 
 static constexpr unsigned THREADS = 128;  // of a block
 
-// Puts make(row, depth, element) in the place of the first `elements` of four in shared memory, whose rows or (ALONG_DEPTH)
+// Puts prologue(row, depth, element) in the place of the first `elements` of four in shared memory, whose rows or (ALONG_DEPTH)
 // depths rise by one.
-template <bool ALONG_DEPTH, class Make>
-static __device__ __forceinline__ void make_run(float* run, unsigned elements, unsigned row, unsigned depth, Make make) {
-    float4 four = *(const float4*)run;
-    if (elements > 0) four.x = make(row, depth, four.x);
-    if (elements > 1) four.y = make(ALONG_DEPTH ? row : row + 1, ALONG_DEPTH ? depth + 1 : depth, four.y);
-    if (elements > 2) four.z = make(ALONG_DEPTH ? row : row + 2, ALONG_DEPTH ? depth + 2 : depth, four.z);
-    if (elements > 3) four.w = make(ALONG_DEPTH ? row : row + 3, ALONG_DEPTH ? depth + 3 : depth, four.w);
-    *(float4*)run = four;
+template <bool ALONG_DEPTH, class Prologue>
+static __device__ __forceinline__ void compute_four(float* four, unsigned elements, unsigned row, unsigned depth, Prologue prologue) {
+    float4 x = *(const float4*)four;
+    if (elements > 0) x.x = prologue(row, depth, x.x);
+    if (elements > 1) x.y = prologue(ALONG_DEPTH ? row : row + 1, ALONG_DEPTH ? depth + 1 : depth, x.y);
+    if (elements > 2) x.z = prologue(ALONG_DEPTH ? row : row + 2, ALONG_DEPTH ? depth + 2 : depth, x.z);
+    if (elements > 3) x.w = prologue(ALONG_DEPTH ? row : row + 3, ALONG_DEPTH ? depth + 3 : depth, x.w);
+    *(float4*)four = x;
 }
 
 // A piece of an operand of floats, or of bf16 as unsigned short: ROWS rows of a (or columns of b), STEP deep.
@@ -223,38 +223,40 @@ struct Piece {
         return ALONG_DEPTH ? row * STEP + (depth ^ row % 8 * RUN) : depth * ROWS + (row ^ depth % RUN * 8);
     }
 
-    // Starts the copy of a piece of an operand of SIZE rows and DEPTH terms, with zeros beyond them; `from` is where the piece
-    // starts, LINE how far apart its lines are, and COPY how many bytes are copied at a time.
-    template <unsigned SIZE, unsigned DEPTH, unsigned LINE, unsigned COPY>
-    static __device__ __forceinline__ void copy(Element* piece, const Element* from, unsigned row0, unsigned depth0) {
-        constexpr unsigned COPIED = COPY / sizeof(Element);
+    // Gives the runs of COPIED elements that this thread copies to visit(i, row, depth, elements): a line's number from its first
+    // on, where the run starts in the piece, and how many of its elements are inside an operand of SIZE rows and DEPTH terms.
+    template <unsigned SIZE, unsigned DEPTH, unsigned COPIED, class Visit>
+    static __device__ __forceinline__ void each_run(unsigned row0, unsigned depth0, Visit visit) {
         constexpr unsigned COPIES = (ALONG_DEPTH ? STEP : ROWS) / COPIED, LINES = ALONG_DEPTH ? ROWS : STEP;
         const unsigned first = threadIdx.x / COPIES, start = threadIdx.x % COPIES * COPIED;
-        from += first * LINE + start;
 #pragma unroll
         for (unsigned i = 0; i < LINES; i += THREADS / COPIES) {
             const unsigned line = first + i, row = ALONG_DEPTH ? line : start, depth = ALONG_DEPTH ? start : line;
             unsigned elements = COPIED;
             if (SIZE % ROWS != 0) elements = min(elements, left(SIZE, row0 + row, ALONG_DEPTH));
             if (DEPTH % STEP != 0) elements = min(elements, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
-            start_copy<COPY>(piece + at(row, depth), from + (size_t)i * LINE, elements * (unsigned)sizeof(Element));
+            visit(i, row, depth, elements);
         }
     }
 
-    // Puts make(row, depth, element) in the place of each element that this thread has copied, when the copies are there; not
-    // in that of the zeros.
-    template <unsigned SIZE, unsigned DEPTH, class Make>
-    static __device__ __forceinline__ void make(float* piece, unsigned row0, unsigned depth0, Make make) {
-        constexpr unsigned COPIES = (ALONG_DEPTH ? STEP : ROWS) / RUN, LINES = ALONG_DEPTH ? ROWS : STEP;
-        const unsigned first = threadIdx.x / COPIES, start = threadIdx.x % COPIES * RUN;
-#pragma unroll
-        for (unsigned i = 0; i < LINES; i += THREADS / COPIES) {
-            const unsigned line = first + i, row = ALONG_DEPTH ? line : start, depth = ALONG_DEPTH ? start : line;
-            unsigned elements = RUN;
-            if (SIZE % ROWS != 0) elements = min(elements, left(SIZE, row0 + row, ALONG_DEPTH));
-            if (DEPTH % STEP != 0) elements = min(elements, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
-            make_run<ALONG_DEPTH>(piece + at(row, depth), elements, row0 + row, depth0 + depth, make);
-        }
+    // Starts the copy of a piece of an operand, with zeros beyond its rows and terms; `from` is where the piece starts, LINE how
+    // far apart its lines are, and COPY how many bytes are copied at a time.
+    template <unsigned SIZE, unsigned DEPTH, unsigned LINE, unsigned COPY>
+    static __device__ __forceinline__ void copy(Element* piece, const Element* from, unsigned row0, unsigned depth0) {
+        constexpr unsigned COPIED = COPY / sizeof(Element), COPIES = (ALONG_DEPTH ? STEP : ROWS) / COPIED;
+        from += threadIdx.x / COPIES * LINE + threadIdx.x % COPIES * COPIED;
+        each_run<SIZE, DEPTH, COPIED>(row0, depth0, [&](unsigned i, unsigned row, unsigned depth, unsigned elements) {
+            start_copy<COPY>(piece + at(row, depth), from + (size_t)i * LINE, elements * (unsigned)sizeof(Element));
+        });
+    }
+
+    // Computes a prologue of what this thread has copied, when that is there; zeros beyond rows and terms stay.
+    template <unsigned SIZE, unsigned DEPTH, unsigned COPY, class Prologue>
+    static __device__ __forceinline__ void compute(float* piece, unsigned row0, unsigned depth0, Prologue prologue) {
+        static_assert(COPY == 16, "a thread has copied four floats at a time");
+        each_run<SIZE, DEPTH, 4>(row0, depth0, [&](unsigned, unsigned row, unsigned depth, unsigned elements) {
+            compute_four<ALONG_DEPTH>(piece + at(row, depth), elements, row0 + row, depth0 + depth, prologue);
+        });
     }
 
     // Elements from an index on that are inside a dimension of `size`, of which all or (else) each element is at another index.
@@ -296,22 +298,23 @@ struct Piece {
     }
 };
 
-// Makes the operands of a product of their pieces at `walk`, where they are made of copies, and goes on to the next.
+// Computes the prologues of a product on its pieces at `walk`, where it has some, and goes on to the next.
 template <class Product, class A, class B, class Copied>
-static __device__ __forceinline__ void make_pieces(const unsigned char* arena, Walk<Product, A::STEP>& walk, Copied* a, Copied* b) {
-    if constexpr (Product::A_MADE) {
-        auto make = [&](unsigned row, unsigned depth, float element) {
-            return Product::make_a(arena, walk.point, walk.outer, walk.inner, row, depth, element);
+static __device__ __forceinline__ void compute_prologues(const unsigned char* arena, Walk<Product, A::STEP>& walk, Copied* a,
+                                                         Copied* b) {
+    if constexpr (Product::A_PROLOGUE) {
+        auto prologue = [&](unsigned row, unsigned depth, float element) {
+            return Product::prologue_a(arena, walk.point, walk.outer, walk.inner, row, depth, element);
         };
-        A::template make<Product::ROWS, Product::DEPTH>(a, walk.row0, walk.depth(), make);
+        A::template compute<Product::ROWS, Product::DEPTH, Product::A_COPY>(a, walk.row0, walk.depth(), prologue);
     }
-    if constexpr (Product::B_MADE) {
-        auto make = [&](unsigned column, unsigned depth, float element) {
-            return Product::make_b(arena, walk.point, walk.outer, walk.inner, column, depth, element);
+    if constexpr (Product::B_PROLOGUE) {
+        auto prologue = [&](unsigned column, unsigned depth, float element) {
+            return Product::prologue_b(arena, walk.point, walk.outer, walk.inner, column, depth, element);
         };
-        B::template make<Product::COLUMNS, Product::DEPTH>(b, walk.column0, walk.depth(), make);
+        B::template compute<Product::COLUMNS, Product::DEPTH, Product::B_COPY>(b, walk.column0, walk.depth(), prologue);
     }
-    if constexpr (Product::A_MADE || Product::B_MADE) walk.advance();
+    if constexpr (Product::A_PROLOGUE || Product::B_PROLOGUE) walk.advance();
 }
 
 // --- The product of two pieces ----------------------------------------------------------------
@@ -599,7 +602,7 @@ static __device__ __forceinline__ void store_tile(unsigned char* arena, float* t
 // --- The kernel -------------------------------------------------------------------------------
 
 // Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is
-// multiplied, whose operands each thread may make of what it has copied; then the sums through shared memory to `store`.
+// multiplied, after each thread has computed the prologues of what it has copied; then the sums through shared memory to `store`.
 template <class Product>
 static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsigned block) {
     constexpr unsigned TILE_ROWS = Product::TILE_ROWS, TILE_COLUMNS = Product::TILE_COLUMNS, STAGES = Product::STAGES;
@@ -637,7 +640,7 @@ static __device__ __forceinline__ void product_tensor(unsigned char* arena, unsi
 #pragma unroll 1
     for (unsigned i = 0; i < count; ++i) {
         await_copies<STAGES - 2>();
-        make_pieces<Product, A, B>(arena, oldest, a_pieces + stage * A::ELEMENTS, b_pieces + stage * B::ELEMENTS);
+        compute_prologues<Product, A, B>(arena, oldest, a_pieces + stage * A::ELEMENTS, b_pieces + stage * B::ELEMENTS);
         __syncthreads();  // the piece is there for all, and all are done with the one before
         if (i + STAGES - 1 < count) copy(free);
         end_copies();

@@ -4,8 +4,8 @@
 // As in tensor.cuh, pieces of both operands are copied to shared memory while earlier ones are multiplied, and taps on padding
 // are not computed. What is new: operands are read from shared memory by the tensor cores themselves, so they are multiplied as
 // they are there and nothing is rounded on the way. Of f32 they take the sign, the exponent and the upper 10 bits of the
-// mantissa, tf32 with the rest cut off. Copies, and what is made of them, are seen by them after a fence, and multiplications
-// end when they are waited for.
+// mantissa, tf32 with the rest cut off. Copies and prologues are seen by them after a fence, and multiplications end when they are
+// waited for.
 //
 // `Product` is that of tensor.cuh, of which A_COPY and B_COPY are not looked at. In place of MATH it has
 //   Element: what operands are made of: float, or unsigned short as bf16.
@@ -114,10 +114,10 @@ struct Lines {
     static constexpr unsigned RUN = 16 / sizeof(Element), STEP = 8 * RUN;
     static constexpr unsigned BYTES = ROWS * 128;
 
-    // Starts the copy of a piece of an operand of SIZE rows and DEPTH terms, with zeros beyond them; `from` is where the piece
-    // starts and LINE how far apart its lines are.
-    template <unsigned SIZE, unsigned DEPTH, unsigned LINE>
-    static __device__ __forceinline__ void copy(unsigned char* piece, const Element* from, unsigned row0, unsigned depth0) {
+    // Gives the runs of 16 bytes that this thread copies to visit(to, row, depth, bytes): where a run lies in the piece, where it
+    // starts in the operand's piece, and how many of its bytes are inside an operand of SIZE rows and DEPTH terms.
+    template <unsigned SIZE, unsigned DEPTH, class Visit>
+    static __device__ __forceinline__ void each_run(unsigned char* piece, unsigned row0, unsigned depth0, Visit visit) {
         const unsigned first = threadIdx.x / 8, run = threadIdx.x % 8;
 #pragma unroll
         for (unsigned i = 0; i < ROWS; i += THREADS / 8) {
@@ -127,27 +127,27 @@ struct Lines {
             unsigned bytes = 16;
             if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
             if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
-            const Element* const at = from + (ALONG_DEPTH ? (size_t)row * LINE + depth : (size_t)depth * LINE + row);
-            start_copy<16>(piece + line * 128 + (run ^ line % 8) * 16, at, bytes);
+            visit(piece + line * 128 + (run ^ line % 8) * 16, row, depth, bytes);
         }
     }
 
-    // Puts make(row, depth, element) in the place of each element that this thread has copied, when the copies are there; not
-    // in that of the zeros.
-    template <unsigned SIZE, unsigned DEPTH, class Make>
-    static __device__ __forceinline__ void make(unsigned char* piece, unsigned row0, unsigned depth0, Make make) {
-        const unsigned first = threadIdx.x / 8, run = threadIdx.x % 8;
-#pragma unroll
-        for (unsigned i = 0; i < ROWS; i += THREADS / 8) {
-            const unsigned line = first + i;
-            const unsigned row = ALONG_DEPTH ? line : line / STEP * STEP + run * RUN;
-            const unsigned depth = ALONG_DEPTH ? run * RUN : line % STEP;
-            unsigned bytes = 16;
-            if (SIZE % ROWS != 0) bytes = min(bytes, left(SIZE, row0 + row, ALONG_DEPTH));
-            if (DEPTH % STEP != 0) bytes = min(bytes, left(DEPTH, depth0 + depth, !ALONG_DEPTH));
-            make_run<ALONG_DEPTH>((float*)(piece + line * 128 + (run ^ line % 8) * 16), bytes / (unsigned)sizeof(float),
-                                  row0 + row, depth0 + depth, make);
-        }
+    // Starts the copy of a piece of an operand, with zeros beyond its rows and terms; `from` is where the piece starts and LINE
+    // how far apart its lines are.
+    template <unsigned SIZE, unsigned DEPTH, unsigned LINE>
+    static __device__ __forceinline__ void copy(unsigned char* piece, const Element* from, unsigned row0, unsigned depth0) {
+        each_run<SIZE, DEPTH>(piece, row0, depth0, [&](unsigned char* to, unsigned row, unsigned depth, unsigned bytes) {
+            const Element* const at = from + (ALONG_DEPTH ? (size_t)row * LINE + depth : (size_t)depth * LINE + row);
+            start_copy<16>(to, at, bytes);
+        });
+    }
+
+    // Computes a prologue of what this thread has copied, when that is there; zeros beyond rows and terms stay.
+    template <unsigned SIZE, unsigned DEPTH, unsigned COPY, class Prologue>
+    static __device__ __forceinline__ void compute(unsigned char* piece, unsigned row0, unsigned depth0, Prologue prologue) {
+        each_run<SIZE, DEPTH>(piece, row0, depth0, [&](unsigned char* at, unsigned row, unsigned depth, unsigned bytes) {
+            const unsigned floats = bytes / (unsigned)sizeof(float);
+            compute_four<ALONG_DEPTH>((float*)at, floats, row0 + row, depth0 + depth, prologue);
+        });
     }
 
     // Bytes of a run that are inside a dimension of `size`, of which all or (else) each element is at another index.
@@ -168,7 +168,7 @@ struct Lines {
 // --- The kernel -------------------------------------------------------------------------------
 
 // Each block: find its tile and its taps; keep STAGES - 1 pieces on their way to shared memory while the oldest is multiplied,
-// whose operands each thread may make of what it has copied; then the sums through shared memory to `store`.
+// after each thread has computed the prologues of what it has copied; then the sums through shared memory to `store`.
 template <class Product>
 static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, unsigned block) {
     using Element = typename Product::Element;
@@ -203,7 +203,7 @@ static __device__ __forceinline__ void product_warpgroups(unsigned char* arena, 
 #pragma unroll 1
     for (unsigned i = 0; i < count; ++i) {
         await_copies<STAGES - 2>();
-        make_pieces<Product, A, B>(arena, oldest, a_pieces + stage * A::BYTES, b_pieces + stage * B::BYTES);
+        compute_prologues<Product, A, B>(arena, oldest, a_pieces + stage * A::BYTES, b_pieces + stage * B::BYTES);
         show_copies();
         __syncthreads();  // the piece is there for all
         begin_multiplying();

@@ -144,9 +144,8 @@ fn contraction_text(c: &Contraction<BufferId>, buffers: &[Buffer], text: &mut St
             Operand::Buffer { buffer, access } => {
                 operands.push(format!("{}{}", name(buffers, *buffer), access_text(access, shape)));
             }
-            Operand::Computed { exprs, copied } => {
-                let of = copied
-                    .map_or(String::new(), |copied| format!(", each element of one of %{copied} as it is copied"));
+            Operand::Computed { exprs, staged } => {
+                let of = staged.map_or(String::new(), |staged| format!(", of %{staged} where that is staged"));
                 let _ = writeln!(text, "  prologue for [{}]{of}", sizes(shape));
                 let mut said = vec![false; exprs.len()];
                 if let Some(value) = exprs.last() {

@@ -67,13 +67,13 @@ pub struct Nest<B> {
 /// Where a contraction's operand comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operand<B> {
-    /// A buffer: of a matrix product under any unbounded access over `[batch, rows, columns]`, of a
-    /// convolution row-major.
+    /// A buffer under an unbounded access over the operand's shape: of a matrix product any, of a convolution row-major where
+    /// the target's are.
     Buffer { buffer: B, access: Access },
-    /// A prologue: expressions over the operand's shape, the last of which is the operand. Where an algorithm copies pieces of
-    /// operands before it multiplies them, it may copy what the load `copied` reads, f32 by an unbounded access, and make the
-    /// operand of that there.
-    Computed { exprs: Exprs<B>, copied: Option<ExprId> },
+    /// A prologue: expressions over the operand's shape, the last of which is the operand. An algorithm that stages pieces of
+    /// operands in shared memory may stage what the load `staged` reads, f32 by an unbounded access, and compute the operand
+    /// there.
+    Computed { exprs: Exprs<B>, staged: Option<ExprId> },
 }
 
 /// A matrix product or convolution with what is fused around it.
@@ -380,7 +380,7 @@ pub fn squared_deviation<B>(
 }
 
 impl<B> Operand<B> {
-    /// What computes the operand of a prologue.
+    /// What computes the operand, where it has a prologue.
     pub fn exprs(&self) -> Option<&Exprs<B>> {
         match self {
             Operand::Buffer { .. } => None,
@@ -388,20 +388,20 @@ impl<B> Operand<B> {
         }
     }
 
-    /// What pieces of it can be copied of: a buffer, and by which access over the operand's shape.
-    pub fn copied(&self) -> Option<(&B, &Access)> {
+    /// What can be staged of it in shared memory, piece by piece: a buffer, and by which access over the operand's shape.
+    pub fn staged(&self) -> Option<(&B, &Access)> {
         match self {
             Operand::Buffer { buffer, access } => Some((buffer, access)),
-            Operand::Computed { exprs, copied } => match exprs.get((*copied)?)? {
+            Operand::Computed { exprs, staged } => match exprs.get((*staged)?)? {
                 Expr::Load { buffer, access, .. } => Some((buffer, access)),
                 _ => None,
             },
         }
     }
 
-    /// Whether it is computed of what is copied.
-    pub fn is_made_of_copies(&self) -> bool {
-        self.exprs().is_some() && self.copied().is_some()
+    /// Whether it has a prologue that can be computed where it is staged.
+    pub fn has_staged_prologue(&self) -> bool {
+        self.exprs().is_some() && self.staged().is_some()
     }
 
     pub fn reads(&self) -> impl Iterator<Item = &B> {
@@ -458,7 +458,7 @@ impl<B> Body<B> {
         fn operand<B, C>(operand: Operand<B>, name: &mut impl FnMut(B) -> C) -> Operand<C> {
             match operand {
                 Operand::Buffer { buffer, access } => Operand::Buffer { buffer: name(buffer), access },
-                Operand::Computed { exprs, copied } => Operand::Computed { exprs: exprs.map(name), copied },
+                Operand::Computed { exprs, staged } => Operand::Computed { exprs: exprs.map(name), staged },
             }
         }
         match self {

@@ -47,7 +47,7 @@ pub struct Workspace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// What the prologue of the first or second operand computes, row-major.
+    /// What the prologue of the first or second operand computes, row-major, where that is stored first.
     FirstOperand,
     SecondOperand,
     /// The filter in panels of columns.
@@ -358,7 +358,7 @@ impl Algorithm {
 
     /// Whether what an operand's prologue computes is stored before anything is multiplied.
     pub fn stores_prologue<B>(&self, operand: &Operand<B>) -> bool {
-        let copies = match self {
+        let stages = match self {
             Algorithm::ThreadBlocks(blocks) => blocks.math != Math::Fma,
             Algorithm::Loops
             | Algorithm::SplitSweeps { .. }
@@ -367,7 +367,7 @@ impl Algorithm {
             | Algorithm::FilterGradient { .. }
             | Algorithm::Patches { .. } => false,
         };
-        operand.exprs().is_some() && !(copies && operand.is_made_of_copies())
+        operand.exprs().is_some() && !(stages && operand.has_staged_prologue())
     }
 
     /// How the epilogue reduces by tiles, where it does.

@@ -41,11 +41,6 @@ impl ContractionKind {
         }
     }
 
-    /// With how many elements of the other operand each of an operand's is multiplied, padding included.
-    pub fn multiplications(&self, operand: &[usize]) -> u64 {
-        self.flops() / 2 / (operand.iter().product::<usize>() as u64).max(1)
-    }
-
     /// Whether it is one matrix product: the input gradient of a convolution is one for each residue by the stride.
     pub fn is_one_product(&self) -> bool {
         match self {

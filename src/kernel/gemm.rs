@@ -61,25 +61,24 @@ impl<B> Contraction<B> {
         self.kind.gemms_of([&access(0), &access(1)])
     }
 
-    /// The same of what is copied of them (see [`Operand::copied`]).
-    pub fn gemms_of_copies(&self) -> Vec<Gemm> {
+    /// The same of what is staged of them (see [`Operand::staged`]).
+    pub fn staged_gemms(&self) -> Vec<Gemm> {
         let (shapes, _) = self.kind.shapes();
-        let access = |side: usize| match self.operands[side].copied() {
+        let access = |side: usize| match self.operands[side].staged() {
             Some((_, access)) => access.clone(),
             None => Access::contiguous(&shapes[side]),
         };
         self.kind.gemms_of([&access(0), &access(1)])
     }
 
-    /// Where the one product's `a` and `b` are made of copies, their coordinates: for each dimension of the contraction's
-    /// operand the index at which it is read, over the product's own dimensions. Taps on padding have indices outside.
-    pub fn coordinates_of_copies(&self) -> [Vec<Access>; 2] {
+    /// Where prologues compute the one product's `a` or `b` of what is staged, for each dimension of the contraction's operand
+    /// the index at which that is read, over the product's own dimensions. Taps on padding have indices outside.
+    pub fn prologue_coordinates(&self) -> [Vec<Access>; 2] {
         let (shapes, _) = self.kind.shapes();
         let shapes = self.kind.in_product_order([&shapes[0], &shapes[1]]);
         let operands = self.kind.in_product_order([&self.operands[0], &self.operands[1]]);
         [0, 1].map(|side| {
-            let is_made = operands[side].is_made_of_copies();
-            let dimensions = if is_made { 0..shapes[side].len() } else { 0..0 };
+            let dimensions = if operands[side].has_staged_prologue() { 0..shapes[side].len() } else { 0..0 };
             // Products are linear in the strides: a stride of 1 along one dimension alone reads its index.
             let along = |d: usize| {
                 let index = |rank: usize| Access {

@@ -158,10 +158,9 @@ pub struct Policy {
     /// A contraction's operand of at most this many elements is computed by its prologue; a larger one beforehand,
     /// since a contraction reads its operands many times.
     pub prologue_elements: usize,
-    /// A contraction that multiplies each element of an operand at most so many times normalises it by its prologue, where it is
-    /// what another contraction has made, by statistics of that. It reads each element so seldom that computing it at each
-    /// read costs less than one more kernel, a write and a read.
-    pub prologue_multiplications: u64,
+    /// A contraction that stages each element of an operand at most so many times computes the operand there, where that is what
+    /// another contraction has made, normalised by statistics of it: one kernel less, a write and a read. 0 where none does.
+    pub prologue_reads: usize,
     /// When a contraction's epilogue reduces what it computes, such as to a batch's statistics.
     pub epilogue_reductions: EpilogueReductions,
     /// Whether a parameter is updated by the contraction that makes its gradient, which then need not be in memory, with
@@ -255,7 +254,7 @@ impl Target {
                 recompute_weight: 8,
                 repeated_weight: 0,
                 prologue_elements: 4096,
-                prologue_multiplications: 0,
+                prologue_reads: 0,
                 epilogue_reductions: EpilogueReductions::Never,
                 updates_in_epilogues: false,
                 serial_elements: 1 << 16,
@@ -282,12 +281,12 @@ impl Target {
                 // A root and a quotient take some twenty instructions each, those at every element of an activation longer
                 // than a small kernel.
                 repeated_weight: 3,
+                // What products multiply is stored first, but for what follows.
                 prologue_elements: 0,
-                // Two tiles of 128 columns, or one of 256. In the DCGAN's 1 x 1 product, which reads each element once, some
-                // twenty instructions for it take about 3 us on an H100 beside the reads, and what they save, one launch and 26 MB
-                // to the cache and back, about 8. A 5 x 5 convolution reads each element 25 times: there they would save as much
-                // and take longer than its main loop.
-                prologue_multiplications: if architecture.has_tensor_cores() { 256 } else { 0 },
+                // In the DCGAN's 1 x 1 product, which stages each element once, some twenty instructions for it take about 3 us
+                // on an H100 beside the copies, and what they save, one launch and 26 MB to the cache and back, about 8. A 5 x 5
+                // convolution stages each element 25 times: there they would save as much and take longer than its main loop.
+                prologue_reads: if architecture.has_tensor_cores() { 2 } else { 0 },
                 // A batch's statistics and their gradient's sums, and gradients of biases.
                 epilogue_reductions: EpilogueReductions::InTiles,
                 updates_in_epilogues: true,

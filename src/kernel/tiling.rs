@@ -50,9 +50,9 @@ pub struct Tiling {
     pub loops: [usize; 2],
     /// The operands, without bounds: over the fixed dimensions, the loops, rows (of the second: columns) and depth.
     pub operands: [Access; 2],
-    /// Of an operand that is made of copies (see [`Operand::Computed`](super::body::Operand)) the index along each of its
-    /// dimensions, over the same.
-    pub coordinates: [Vec<Access>; 2],
+    /// Of an operand that a prologue computes of what is staged (see [`Operand::Computed`](super::body::Operand)) the index
+    /// along each of its dimensions, over the same.
+    pub operand_coordinates: [Vec<Access>; 2],
     /// When a tap is inside the images.
     pub bounds: Vec<LoopBound>,
     /// The output's row-major positions, over the fixed dimensions, rows and columns.
@@ -74,9 +74,9 @@ pub struct LoopBound {
 /// How a contraction is computed by tiles: its products, each a launch. `None` where operands do not lie in memory so
 /// that whole runs can be copied, or where it is too small.
 pub fn tilings<B>(c: &Contraction<B>) -> Option<Vec<Tiling>> {
-    let coordinates = c.coordinates_of_copies();
+    let coordinates = c.prologue_coordinates();
     let tilings: Option<Vec<Tiling>> =
-        merged(c.gemms_of_copies()).iter().map(|gemm| Tiling::with_coordinates(gemm, &coordinates)).collect();
+        merged(c.staged_gemms()).iter().map(|gemm| Tiling::with_coordinates(gemm, &coordinates)).collect();
     // What the epilogue's space cuts, such as images of several calls, tiles don't straddle.
     tilings.map(|tilings| tilings.into_iter().map(|tiling| tiling.within(&c.space)).collect())
 }
@@ -179,7 +179,7 @@ impl Tiling {
         Tiling::with_coordinates(gemm, &[Vec::new(), Vec::new()])
     }
 
-    /// The same where the coordinates of operands are wanted: see [`Contraction::coordinates_of_copies`].
+    /// The same where the coordinates of operands are wanted: see [`Contraction::prologue_coordinates`].
     fn with_coordinates(gemm: &Gemm, coordinates: &[Vec<Access>; 2]) -> Option<Tiling> {
         let dims = Dimensions::of(gemm);
         let [_, m, n, k] = dims.groups();
@@ -256,7 +256,8 @@ impl Tiling {
             depth: size(depth),
             loops: [size(loops[0]), size(loops[1])],
             operands: [read(0, &a), read(1, &b)],
-            coordinates: [0, 1].map(|side| coordinates[side].iter().map(index(side)).map(|a| read(side, &a)).collect()),
+            operand_coordinates: [0, 1]
+                .map(|side| coordinates[side].iter().map(index(side)).map(|a| read(side, &a)).collect()),
             bounds,
             out: over(&out, &[&fixed, &[row, column]]),
             fixed: fixed.iter().map(|&d| size(d)).collect(),
@@ -273,9 +274,10 @@ impl Tiling {
         if has_coordinates(&self) {
             return self;
         }
-        let parts =
-            space.iter().copied().filter(|&parts| parts > 1 && parts < self.rows && self.rows.is_multiple_of(parts));
-        parts.map(|parts| self.in_parts(parts)).find(has_coordinates).unwrap_or(self)
+        // Whole runs of neighbouring rows are copied.
+        let run = if self.lines(0).0 { 1 } else { RUN as usize };
+        let are_parts = |&parts: &usize| parts > 1 && parts < self.rows && self.rows.is_multiple_of(parts * run);
+        space.iter().copied().filter(are_parts).map(|parts| self.in_parts(parts)).find(has_coordinates).unwrap_or(self)
     }
 
     /// With rows in parts, each as long.
@@ -288,13 +290,16 @@ impl Tiling {
         };
         let [a, b] = &self.operands;
         let along_rows = |access: &Access| with(access, access.strides[fixed + 2]);
-        let [of_a, of_b] = &self.coordinates;
+        let [of_a, of_b] = &self.operand_coordinates;
         let of_bound = |bound: &LoopBound| LoopBound { base: with(&bound.base, 0), ..bound.clone() };
         Tiling {
             fixed: [&self.fixed[..], &[parts]].concat(),
             rows,
             operands: [along_rows(a), with(b, 0)],
-            coordinates: [of_a.iter().map(along_rows).collect(), of_b.iter().map(|index| with(index, 0)).collect()],
+            operand_coordinates: [
+                of_a.iter().map(along_rows).collect(),
+                of_b.iter().map(|index| with(index, 0)).collect(),
+            ],
             bounds: self.bounds.iter().map(of_bound).collect(),
             out: with(&self.out, self.out.strides[fixed]),
             ..self.clone()
@@ -331,7 +336,7 @@ impl Tiling {
 
     /// How many bytes of an operand are copied at a time: runs of 16 bytes start at multiples of that, or of bf16 only those
     /// of 8 do.
-    pub fn copied(&self, side: usize, math: Math) -> usize {
+    pub fn copy_bytes(&self, side: usize, math: Math) -> usize {
         let operand = &self.operands[side];
         let run = PIECE / 8 / element_bytes(math);
         // One dimension has neighbours in memory.
@@ -349,6 +354,12 @@ impl Tiling {
     /// Operations of all its products, those with padding left out: two for each term.
     pub fn flops(&self) -> u64 {
         2 * self.taps().sum::<usize>() as u64 * (self.rows * self.columns * self.depth) as u64
+    }
+
+    /// How many elements of an operand are copied in tiles whose other side has so many rows or columns, padding not counted.
+    pub fn staged(&self, side: usize, tile: usize) -> usize {
+        let [own, other] = if side == 0 { [self.rows, self.columns] } else { [self.columns, self.rows] };
+        self.taps().sum::<usize>() * self.depth * own * other.div_ceil(tile)
     }
 
     /// How many pieces of operands the block with the most taps goes through.
@@ -680,9 +691,9 @@ mod tests {
         assert_eq!(coordinates(&carrying, &[5], &[3, 6]), None);
     }
 
-    /// An operand made of copies is at its coordinates where its elements are copied from.
+    /// A prologue's coordinates are those of the element that is staged.
     #[test]
-    fn what_is_copied_is_at_its_coordinates() {
+    fn what_is_staged_is_at_its_coordinates() {
         let small = |kernel, pad| ConvShape { n: 32, c: 16, o: 20, ..conv([5, 4], kernel, 1, pad) };
         let mut kinds = vec![(ContractionKind::MatMul { batch: 2, m: 24, n: 20, k: 16 }, &[0, 1, 2][..])];
         for c in [small(1, 0), small(3, 1), small(2, 2)] {
@@ -692,17 +703,17 @@ mod tests {
         }
         for (kind, order) in kinds {
             let (shapes, out) = kind.shapes();
-            let copied = |shape: &[usize]| {
+            let staged = |shape: &[usize]| {
                 let (access, mut exprs) = (Access::ordered(shape, order), Exprs::default());
                 let load = exprs.push(Expr::Load { buffer: 0, access, lane: Lane::Real });
-                Operand::Computed { exprs, copied: Some(load) }
+                Operand::Computed { exprs, staged: Some(load) }
             };
             // Of what the epilogue's space cuts, tiles are parts of rows.
             let cut = |space: &[usize]| [&[2, space[0] / 2][..], &space[1..]].concat();
             for space in [out.clone(), cut(&out)] {
                 let c = Contraction {
                     kind,
-                    operands: [copied(&shapes[0]), copied(&shapes[1])],
+                    operands: [staged(&shapes[0]), staged(&shapes[1])],
                     reduced: vec![false; space.len()],
                     space,
                     exprs: Exprs::default(),
@@ -718,7 +729,7 @@ mod tests {
                     let space = [&tiling.fixed[..], &tiling.loops, &[lines, tiling.depth]].concat();
                     for p in points(&space) {
                         let at = |access: &Access| access.element(&p).unwrap();
-                        let indices: Vec<i128> = tiling.coordinates[side].iter().map(at).collect();
+                        let indices: Vec<i128> = tiling.operand_coordinates[side].iter().map(at).collect();
                         let element: i128 = indices.iter().zip(&from.strides).map(|(i, &s)| i * s as i128).sum();
                         assert_eq!(indices.len(), shapes[side].len());
                         assert_eq!(element, at(&tiling.operands[side]), "{kind:?} {side} {p:?}");

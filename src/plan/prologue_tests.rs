@@ -1,7 +1,7 @@
-//! Operands that are made of copies: what plans for GPUs have, and what no plan may have.
+//! Operands that prologues compute where they are staged: what plans for GPUs have, and what no plan may have.
 
 use super::verify;
-use crate::kernel::access::Bound;
+use crate::kernel::access::{Access, Bound};
 use crate::kernel::body::{Body, BufferId, Contraction, Expr, ExprId, Exprs, Operand};
 use crate::kernel::target::{Architecture, Fusion, Precision, Strategy, Target};
 use crate::plan::Plan;
@@ -24,41 +24,41 @@ fn plan(target: Target) -> Plan {
 
 const GPU: Target = Target::Cuda(Architecture(80));
 
-/// The operand that is made of copies, and its contraction.
-fn made(plan: &mut Plan) -> Option<(&mut Exprs<BufferId>, &mut Option<ExprId>)> {
+/// The prologue, and what is staged for it.
+fn prologue(plan: &mut Plan) -> Option<(&mut Exprs<BufferId>, &mut Option<ExprId>)> {
     let bodies = plan.entries[0].schedule.kernels.iter_mut().map(|kernel| &mut kernel.body);
     let contractions = bodies.filter_map(|body| match body {
         Body::Contraction(c) => Some(c),
         Body::Nests(_) | Body::Transform(_) => None,
     });
     contractions.flat_map(|c: &mut Contraction<BufferId>| &mut c.operands).find_map(|operand| match operand {
-        Operand::Computed { exprs, copied } => Some((exprs, copied)),
+        Operand::Computed { exprs, staged } => Some((exprs, staged)),
         Operand::Buffer { .. } => None,
     })
 }
 
 #[test]
-fn a_product_makes_its_operand_of_copies_where_tensor_cores_compute_it() {
-    assert!(made(&mut plan(GPU)).is_some_and(|(_, copied)| copied.is_some()));
-    assert!(made(&mut plan(Target::Cuda(Architecture(75)))).is_none());
-    assert!(made(&mut plan(Target::Cpu)).is_some_and(|(_, copied)| copied.is_none()));
+fn a_product_normalises_what_it_stages_where_tensor_cores_compute_it() {
+    assert!(prologue(&mut plan(GPU)).is_some_and(|(_, staged)| staged.is_some()));
+    assert!(prologue(&mut plan(Target::Cuda(Architecture(75)))).is_none());
+    assert!(prologue(&mut plan(Target::Cpu)).is_some_and(|(_, staged)| staged.is_none()));
 }
 
 #[test]
-fn operands_of_what_cannot_be_copied_are_refused() {
+fn prologues_of_what_cannot_be_staged_are_refused() {
     type Change = fn(&mut Exprs<BufferId>, &mut Option<ExprId>);
-    let changes: [(&str, Change); 5] = [
-        ("cannot be copied", |exprs, copied| *copied = exprs.last()),
-        ("cannot be copied", |_, copied| *copied = Some(ExprId::new(1000))),
-        ("cannot be copied", |exprs, copied| {
-            let is_other = |id: &ExprId| Some(*id) != *copied && !matches!(exprs[*id], Expr::Load { .. });
-            *copied = exprs.ids().find(is_other);
+    let changes: [(&str, Change); 6] = [
+        ("cannot be staged", |exprs, staged| *staged = exprs.last()),
+        ("cannot be staged", |_, staged| *staged = Some(ExprId::new(1000))),
+        ("cannot be staged", |exprs, staged| {
+            let is_other = |id: &ExprId| Some(*id) != *staged && !matches!(exprs[*id], Expr::Load { .. });
+            *staged = exprs.ids().find(is_other);
         }),
-        ("cannot be copied", |exprs, copied| {
+        ("cannot be staged", |exprs, staged| {
             let mut bounded = Exprs::default();
             for (id, mut expr) in exprs.ids().zip(exprs.clone().iter().cloned()) {
                 if let Expr::Load { access, .. } = &mut expr
-                    && Some(id) == *copied
+                    && Some(id) == *staged
                 {
                     access.bounds.push(Bound { offset: 0, strides: vec![0, 1, 0], below: 31 });
                 }
@@ -66,13 +66,24 @@ fn operands_of_what_cannot_be_copied_are_refused() {
             }
             *exprs = bounded;
         }),
-        ("workspace", |_, copied| *copied = None),
+        // Nothing but the copy reads it.
+        ("an access reaches", |exprs, staged| {
+            let Some(Expr::Load { buffer, access, lane }) = staged.and_then(|staged| exprs.get(staged)).cloned() else {
+                panic!("a load is staged");
+            };
+            let access = Access { offset: 1 << 20, ..access };
+            let mut others = Exprs::default();
+            *staged = Some(others.push(Expr::Load { buffer, access, lane }));
+            others.append(exprs.clone(), |expr| expr);
+            *exprs = others;
+        }),
+        ("workspace", |_, staged| *staged = None),
     ];
     assert_eq!(verify(&plan(GPU)), Ok(()));
     for (problem, change) in changes {
         let mut plan = plan(GPU);
-        let (exprs, copied) = made(&mut plan).unwrap();
-        change(exprs, copied);
+        let (exprs, staged) = prologue(&mut plan).unwrap();
+        change(exprs, staged);
         let error = verify(&plan).expect_err("the plan is refused").to_string();
         assert!(error.contains(problem), "{error}");
     }

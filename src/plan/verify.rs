@@ -629,12 +629,12 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                     _ => return Err("an operand's access does not fit".into()),
                 }
             }
-            Operand::Computed { exprs, copied } => {
+            Operand::Computed { exprs, staged } => {
                 check_exprs(schedule, exprs, shape, 0, false)?;
                 let Some(value) = exprs.last() else { return Err("a prologue computes nothing".into()) };
                 ensure!(exprs.lane(value) == Lane::Real, "an operand is not f32");
-                if let Some(copied) = copied {
-                    let is_copied = match exprs.get(*copied) {
+                if let Some(staged) = staged {
+                    let can_be = match exprs.get(*staged) {
                         Some(Expr::Load { buffer, access, .. }) => {
                             let buffer = &schedule.buffers[buffer.index()];
                             let holds = buffer.dtype == DType::F32 && buffer.storage == Storage::Elements;
@@ -642,12 +642,10 @@ fn check_contraction(schedule: &Schedule, contraction: &Contraction<BufferId>) -
                         }
                         _ => false,
                     };
-                    ensure!(
-                        is_copied && contraction.kind.is_one_product(),
-                        "an operand is made of what cannot be copied"
-                    );
+                    ensure!(can_be && contraction.kind.is_one_product(), "what a prologue reads cannot be staged");
                 }
-                reads_inside(schedule, exprs, &[value], shape, &[])?;
+                let read: Vec<ExprId> = [value].into_iter().chain(*staged).collect();
+                reads_inside(schedule, exprs, &read, shape, &[])?;
             }
         }
     }
@@ -740,5 +738,5 @@ fn check_conv(c: &ConvShape) -> Check {
 mod bits_tests;
 
 #[cfg(test)]
-#[path = "copies_tests.rs"]
-mod copies_tests;
+#[path = "prologue_tests.rs"]
+mod prologue_tests;

@@ -3,9 +3,11 @@
 use super::draws::{kept_as_bits, source};
 use super::fuse::{base, core_of};
 use super::lower::{Lowering, Refusal};
-use super::physical::Orders;
+use super::physical::{Orders, PIXEL_MAJOR};
 use crate::ir::{DType, Distribution, Graph, NodeId, Op};
-use crate::kernel::target::{Fusion, HalfOperands, Policy, Strategy};
+use crate::kernel::body::Body;
+use crate::kernel::target::{Fusion, HalfOperands, Layout, Policy, Strategy};
+use crate::kernel::tiling::{Tiling, tilings};
 use std::collections::HashSet;
 
 /// How deep expressions nest at most, counted in elementwise operations and movements. Deeper down a value becomes an atom,
@@ -158,7 +160,7 @@ fn stored(graph: &Graph, contraction: NodeId, operand: NodeId, policy: &Policy) 
 }
 
 /// A contraction reads its operand many times: the operand is computed beforehand, unless it is so
-/// small that computing it on the fly costs nothing, or a batch that is normalised and read seldom.
+/// small that computing it on the fly costs nothing, or a batch that is normalised where it is staged.
 fn force_operand(
     graph: &Graph,
     contraction: NodeId,
@@ -170,48 +172,88 @@ fn force_operand(
     let value = stored(graph, contraction, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
-    if !leaf && !small && !is_normalised_as_read(graph, contraction, operand, policy, orders, atoms) {
+    if !leaf && !small && !is_normalised_where_staged(graph, contraction, value, policy, orders, atoms) {
         atoms[value.index()] = true;
     }
 }
 
-/// How many nodes before a value statistics are looked for.
-const NEAR: usize = 64;
+/// How many of the nodes before a value are searched for the batch that its statistics are of; where that is further away, the
+/// normalised batch is stored.
+const SEARCHED: usize = 64;
 
-/// Whether an operand is what another contraction has made, normalised by statistics of that, and the contraction is to do so
-/// itself as it reads it. (What waits for no statistics is computed by the kernel that makes the batch, and what is stored as
-/// bf16 is half as large as what it is computed of.)
-fn is_normalised_as_read(
+/// Whether a value that a contraction reads is what another contraction has made, normalised by statistics of that, and is to be
+/// computed where the contraction stages it.
+fn is_normalised_where_staged(
     graph: &Graph,
     contraction: NodeId,
-    operand: NodeId,
+    value: NodeId,
     policy: &Policy,
     orders: &Orders,
     atoms: &[bool],
 ) -> bool {
-    let value = stored(graph, contraction, operand, policy);
     let elements = graph.ty(value).elements();
-    if policy.prologue_multiplications == 0 || graph.ty(value).dtype != DType::F32 {
+    // As bf16 it is half as large as what it is computed of.
+    if policy.prologue_reads == 0 || graph.ty(value).dtype != DType::F32 {
         return false;
     }
     let Some(reads) = cheap_reads(graph, value, elements, policy.recompute_weight, atoms) else { return false };
     let is_batch = |id: &&NodeId| is_large(graph, **id, elements) && graph.op(**id).is_contraction();
     let Some(&batch) = reads.iter().find(is_batch) else { return false };
+    // What waits for no statistics is computed by the kernel that makes the batch.
     let mut near: Vec<NodeId> = reads.iter().copied().filter(|&read| read != batch).collect();
     let mut seen: HashSet<NodeId> = near.iter().copied().collect();
     let mut next = 0;
-    while next < near.len().min(NEAR) {
+    while next < near.len().min(SEARCHED) {
         near.extend(graph.operands(near[next]).into_iter().filter(|&operand| seen.insert(operand)));
         next += 1;
     }
-    if !seen.contains(&batch) {
-        return false;
-    }
+    seen.contains(&batch) && is_staged(graph, contraction, value, policy, orders, atoms)
+}
+
+/// Columns of the tiles by which a product's reads are counted.
+const TILE: usize = 128;
+
+/// Whether tensor cores would compute a contraction with the prologue of a value, and stage each of its elements seldom.
+fn is_staged(
+    graph: &Graph,
+    contraction: NodeId,
+    value: NodeId,
+    policy: &Policy,
+    orders: &Orders,
+    atoms: &[bool],
+) -> bool {
     let mut in_memory = atoms.to_vec();
     for id in graph.ids() {
         in_memory[id.index()] |= matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
     }
-    Lowering::new(graph, &in_memory, orders, policy).makes_of_copies(contraction, operand)
+    for operand in graph.operands(contraction) {
+        let other = stored(graph, contraction, operand, policy);
+        in_memory[other.index()] |= other != value;
+    }
+    // As images will lie.
+    let mut orders = orders.clone();
+    for id in graph.ids() {
+        let is_image = in_memory[id.index()] && graph.shape(id).len() == 4;
+        if policy.layout == Layout::PixelMajor
+            && is_image
+            && !matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
+        {
+            orders.insert(id, PIXEL_MAJOR.to_vec());
+        }
+    }
+    let lowering = Lowering::new(graph, &in_memory, &orders, policy);
+    let Ok(Body::Contraction(c)) = lowering.body(&core_of(graph, contraction), &[contraction], &|_| true) else {
+        return false;
+    };
+    let Some(tilings) = tilings(&c) else { return false };
+    let (shapes, _) = c.kind.shapes();
+    let operands = c.kind.in_product_order([0, 1]).map(|side| (&c.operands[side], &shapes[side]));
+    operands.into_iter().enumerate().all(|(side, (operand, shape))| {
+        let staged = |tiling: &Tiling| tiling.staged(side, TILE);
+        let (most, elements) = (policy.prologue_reads, shape.iter().product::<usize>());
+        let is_seldom = tilings.iter().map(staged).sum::<usize>() <= most.saturating_mul(elements);
+        operand.exprs().is_none() || (operand.has_staged_prologue() && is_seldom)
+    })
 }
 
 /// Whether a value has so many elements that reading it takes about as long as reading `elements`.
@@ -354,7 +396,9 @@ mod tests {
             stored(&lines)
         };
         assert_eq!(normalised(256, "sum"), ["sum", "x", "z"]);
-        assert_eq!(normalised(257, "sum"), ["sum", "x", "y", "z"]);
+        assert_eq!(normalised(260, "sum"), ["sum", "x", "y", "z"]);
+        // Tensor cores would compute it with 16 or more units.
+        assert_eq!(normalised(12, "sum"), ["sum", "x", "y", "z"]);
         assert_eq!(normalised(256, "known"), ["sum", "x", "y", "z"]);
     }
 }

@@ -80,8 +80,8 @@ pub struct Lowering<'g> {
     pub strided_images: bool,
     /// Which contractions read operands that are stored as bf16.
     pub half_operands: HalfOperands,
-    /// See [`Policy::prologue_multiplications`].
-    pub prologue_multiplications: u64,
+    /// Whether contractions compute operands where they stage them.
+    pub stages: bool,
 }
 
 /// A body under construction.
@@ -106,8 +106,8 @@ struct BodyBuilder<'l> {
 
 impl<'g> Lowering<'g> {
     pub fn new(graph: &'g Graph, in_memory: &'g [bool], orders: &'g Orders, policy: &Policy) -> Self {
-        let &Policy { strided_images, half_operands, prologue_multiplications, .. } = policy;
-        Lowering { graph, in_memory, orders, strided_images, half_operands, prologue_multiplications }
+        let &Policy { strided_images, half_operands, prologue_reads, .. } = policy;
+        Lowering { graph, in_memory, orders, strided_images, half_operands, stages: prologue_reads > 0 }
     }
 }
 
@@ -368,14 +368,14 @@ impl Lowering<'_> {
             }
         }
         debug_assert_eq!(Some(value), b.exprs.last(), "the operand is the last expression");
-        let copied = self.copied(kind, &b);
-        Ok(Operand::Computed { exprs: b.exprs, copied })
+        let staged = self.staged(kind, &b);
+        Ok(Operand::Computed { exprs: b.exprs, staged })
     }
 
-    /// The load of a prologue's expressions that a contraction may copy pieces of: one that reads another element for each of
-    /// the operand's.
-    fn copied(&self, kind: &ContractionKind, b: &BodyBuilder) -> Option<ExprId> {
-        let is_copied = |id: &ExprId| match &b.exprs[*id] {
+    /// The load of a prologue's expressions that a contraction may stage: one that reads another element for each of the
+    /// operand's.
+    fn staged(&self, kind: &ContractionKind, b: &BodyBuilder) -> Option<ExprId> {
+        let is_staged = |id: &ExprId| match &b.exprs[*id] {
             Expr::Load { buffer, access, .. } => {
                 let node = NodeId::new(buffer.index());
                 let is_bits = matches!(self.graph.op(node), Op::Random { .. });
@@ -384,17 +384,7 @@ impl Lowering<'_> {
             }
             _ => false,
         };
-        let is_worthwhile = kind.multiplications(&b.space) <= self.prologue_multiplications;
-        (is_worthwhile && kind.is_one_product()).then(|| b.exprs.ids().find(is_copied)).flatten()
-    }
-
-    /// Whether an operand of a contraction that is not in memory would be made of pieces of something that is.
-    pub fn makes_of_copies(&self, contraction: NodeId, operand: NodeId) -> bool {
-        let kind = self.contraction_kind(contraction);
-        let mut sides = self.graph.operands(contraction).into_iter().zip(kind.shapes().0);
-        sides.any(|(other, shape)| {
-            other == operand && self.operand(&kind, operand, shape).is_ok_and(|operand| operand.is_made_of_copies())
-        })
+        (self.stages && kind.is_one_product()).then(|| b.exprs.ids().find(is_staged)).flatten()
     }
 
     fn contraction_kind(&self, main: NodeId) -> ContractionKind {

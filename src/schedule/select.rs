@@ -323,10 +323,10 @@ const CACHE_RATE: usize = 1700;
 const CACHE_READ_RATE: usize = 3100;
 /// Blocks multiply while they wait for the cache, but not all the time: of the shorter of both, one part in so many shows.
 const UNHIDDEN: usize = 8;
-/// Instructions of a multiprocessor's lanes in one cycle, and those that make an element of an operand of what is copied: the
-/// read and the write of four in shared memory, and normalisation, activation and rounding.
+/// Instructions of a multiprocessor's lanes in one cycle, and those that normalise an element where it is staged: its part of the
+/// read and the write of four in shared memory, normalisation, activation and rounding.
 const LANE_RATE: usize = 128;
-const MADE_OF_COPIES: usize = 20;
+const PROLOGUE_INSTRUCTIONS: usize = 20;
 /// Bytes of shared memory of a multiprocessor.
 const SHARED_BYTES: usize = 227 << 10;
 /// Cycles until a block multiplies, from its last product to its end, and until a kernel's blocks run.
@@ -469,9 +469,9 @@ fn cycles(products: &[Tiling], blocks: &ThreadBlocks, has_statistics_apart: bool
     let alone = if is_alone { area * size_of::<f32>() * MULTIPROCESSORS / CACHE_RATE } else { 0 };
     let mut total = 0;
     for product in products {
-        let made =
-            [rows, columns].into_iter().zip(&product.coordinates).filter(|(_, coordinates)| !coordinates.is_empty());
-        let piece = piece + made.map(|(lines, _)| lines).sum::<usize>() * depth * MADE_OF_COPIES / LANE_RATE;
+        let lines = [rows, columns].into_iter().zip(&product.operand_coordinates);
+        let computed = lines.filter(|(_, coordinates)| !coordinates.is_empty()).map(|(lines, _)| lines).sum::<usize>();
+        let piece = piece + computed * depth * PROLOGUE_INSTRUCTIONS / LANE_RATE;
         let tiles = product.points() * product.rows.div_ceil(rows) * product.columns.div_ceil(columns);
         let waves = (tiles * splits).div_ceil(MULTIPROCESSORS);
         let block = |steps: usize| steps.div_ceil(splits) * piece + BLOCK_CYCLES + alone;

@@ -69,7 +69,7 @@ pub fn strategies_at(target: Target, precision: Precision) -> [(&'static str, St
         recompute_weight: 1000,
         repeated_weight: 1000,
         prologue_elements: usize::MAX,
-        prologue_multiplications: u64::MAX,
+        prologue_reads: usize::MAX,
         epilogue_reductions: EpilogueReductions::Always,
         updates_in_epilogues: true,
         serial_elements: usize::MAX,

@@ -263,22 +263,22 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
 /// What its last layer reads of the layer before is normalised there, and once more for the gradient of its filter.
 #[test]
 fn the_dcgan_s_last_layer_normalises_what_it_reads() {
-    let made = |precision| {
+    let prologues = |precision| {
         let options = Options { target: Target::Cuda(Architecture(90)), precision, ..Options::default() };
         let text = include_str!("../../graphs/dcgan.ron");
         let plan = compile("dcgan.ron", text, &options, &mut |_| {}).unwrap().plan.unwrap();
         let step = plan.entries.iter().find(|entry| entry.name == "train_step").unwrap();
         let kernels = step.schedule.kernels.iter().filter(|kernel| match &kernel.body {
-            Body::Contraction(c) => c.operands.iter().any(Operand::is_made_of_copies),
+            Body::Contraction(c) => c.operands.iter().any(Operand::has_staged_prologue),
             Body::Nests(_) | Body::Transform(_) => false,
         });
         let texts = kernels.map(|kernel| render(kernel, &step.schedule.buffers).source);
-        texts.map(|text| (text.contains("A_MADE = true"), text.contains("B_MADE = true"))).collect::<Vec<_>>()
+        texts.map(|text| (text.contains("A_PROLOGUE = true"), text.contains("B_PROLOGUE = true"))).collect::<Vec<_>>()
     };
-    assert_eq!(made(Precision::F32), [(true, false); 2]);
-    assert_eq!(made(Precision::Tf32), [(true, false); 2]);
-    // Stored, it is half as large as what it is made of.
-    assert_eq!(made(Precision::Bf16), []);
+    assert_eq!(prologues(Precision::F32), [(true, false); 2]);
+    assert_eq!(prologues(Precision::Tf32), [(true, false); 2]);
+    // Stored, it is half as large as what it is computed of.
+    assert_eq!(prologues(Precision::Bf16), []);
 }
 
 /// What a dense layer gives lies pixel by pixel, also where nothing but an activation is between it and a convolution, so that

@@ -1,7 +1,7 @@
 //! Contractions as C++: what is one kernel's own beside the functions of `kernels/gemm.cuh`.
 
 use super::expr::{Expressions, Scope};
-use super::index::{COPIED, KEPT, POINT, Points, REDUCED, Space};
+use super::index::{KEPT, POINT, Points, REDUCED, STAGED, Space};
 use super::names::Names;
 use super::nest::{declaration, indented, pointers_of, sizes};
 use super::tensor;
@@ -35,7 +35,7 @@ pub fn render(text: &mut KernelText, name: &str, c: &Contraction<BufferId>, choi
     text.source += &describe(c);
     let (shapes, _) = c.kind.shapes();
     let purposes = [Purpose::FirstOperand, Purpose::SecondOperand];
-    let mut operand = |side: usize| match (c.operands[side].exprs(), c.operands[side].copied()) {
+    let mut operand = |side: usize| match (c.operands[side].exprs(), c.operands[side].staged()) {
         (_, Some((&buffer, access))) if !choice.algorithm.stores_prologue(&c.operands[side]) => {
             InMemory { buffer, access: access.clone() }
         }
@@ -220,17 +220,17 @@ impl Stored {
     }
 }
 
-/// The function that makes an element of an operand's prologue, at the point of a space of which there are the variables,
-/// `element` of what is copied.
-pub fn made_of_copies(
+/// The function that computes a prologue at one point of the operand, of which there are the variables [`STAGED`]; `element` is
+/// what is staged of that point.
+pub fn prologue(
     name: &str,
     exprs: &Exprs<BufferId>,
-    copied: ExprId,
+    staged: ExprId,
     buffers: &[Buffer],
     space: impl FnOnce(&[&Access]) -> Space,
 ) -> Vec<String> {
     let Some(value) = exprs.last() else { return Vec::new() };
-    let is_other = |id: &ExprId| *id != copied;
+    let is_other = |id: &ExprId| *id != staged;
     let others = || exprs.ids().filter(is_other);
     let accesses: Vec<&Access> = others().filter_map(|id| exprs[id].access()).collect();
     let reads: BTreeSet<BufferId> = others().flat_map(|id| exprs[id].reads()).copied().collect();
@@ -240,8 +240,8 @@ pub fn made_of_copies(
     let nest = Nest::elementwise(Vec::new(), exprs.clone(), Vec::new());
     let mut expressions = Expressions::new(&nest, buffers, &pointers, space, names, POINT);
     let (mut outer, mut inner) = (Scope::default(), Scope::default());
-    outer.name(copied, "element");
-    inner.name(copied, "element");
+    outer.name(staged, "element");
+    inner.name(staged, "element");
     let value = expressions.full(value, &mut outer, &mut inner);
     let mut body: Vec<String> =
         pointers.iter().map(|(&b, name)| declaration(&buffers[b.index()], name, false)).collect();
@@ -249,7 +249,7 @@ pub fn made_of_copies(
     body.extend(outer.lines);
     body.extend(inner.lines);
     body.push(format!("return {value};"));
-    let variables = COPIED.map(|name| format!("[[maybe_unused]] const unsigned {name}")).join(", ");
+    let variables = STAGED.map(|name| format!("[[maybe_unused]] const unsigned {name}")).join(", ");
     let mut lines = vec![format!(
         "static __device__ __forceinline__ float {name}([[maybe_unused]] const unsigned char* arena, {variables}, \
          const float element) {{"

@@ -54,9 +54,9 @@ pub const BY_FOURS: [&str; 2] = ["i", "v"];
 pub const LANE: usize = 1;
 /// The variables of a matrix product in tiles: what is fixed for a block, a row, and a column.
 pub const TILED: [&str; 3] = ["p", "k", "r"];
-/// The variables of an operand that is made of copies: what is fixed for a block, the taps, a row (of the second operand: a
-/// column), and the depth.
-pub const COPIED: [&str; 5] = ["p", "outer", "inner", "k", "r"];
+/// The variables of an operand that is staged: what is fixed for a block, the outer and the inner tap, a row (of the second
+/// operand: a column) of the whole product, and the depth.
+pub const STAGED: [&str; 5] = ["p", "outer", "inner", "k", "r"];
 /// The variables of a nest that reduces.
 pub const KEPT: usize = 0;
 pub const REDUCED: usize = 1;

@@ -1,9 +1,9 @@
 //! Matrix products by tensor cores: what is one product's own beside the functions of `kernels/tensor.cuh`, or of
 //! `kernels/wgmma.cuh` where warpgroups multiply.
 
-use super::contraction::{InMemory, Stored, made_of_copies};
+use super::contraction::{InMemory, Stored, prologue};
 use super::expr::c_type;
-use super::index::{COPIED, Points, Space, TILED};
+use super::index::{Points, STAGED, Space, TILED};
 use super::names::Names;
 use super::nest::{combiner, declaration, indented};
 use super::{KernelText, Launch};
@@ -67,9 +67,11 @@ impl Product<'_> {
         for (side, name) in ["A", "B"].into_iter().enumerate() {
             let (along_depth, line) = tiling.lines(side);
             let [outer, inner] = tiling.loop_strides(side);
-            let is_made = self.operand(side).is_made_of_copies();
-            lines.push(format!("static constexpr bool {name}_ALONG_DEPTH = {along_depth}, {name}_MADE = {is_made};"));
-            let copied = tiling.copied(side, blocks.math);
+            let has_prologue = self.operand(side).has_staged_prologue();
+            lines.push(format!(
+                "static constexpr bool {name}_ALONG_DEPTH = {along_depth}, {name}_PROLOGUE = {has_prologue};"
+            ));
+            let copied = tiling.copy_bytes(side, blocks.math);
             lines.push(format!("static constexpr unsigned {name}_LINE = {line}, {name}_COPY = {copied};"));
             lines.push(format!("static constexpr int {name}_OUTER = {outer}, {name}_INNER = {inner};"));
         }
@@ -78,7 +80,7 @@ impl Product<'_> {
         for (operand, name) in self.operands.into_iter().zip(["a", "b"]) {
             lines.extend(pointer(name, operand.buffer, false, buffers));
         }
-        lines.extend([0, 1].into_iter().filter_map(|side| self.made_of_copies(side, buffers)).flatten());
+        lines.extend([0, 1].into_iter().filter_map(|side| self.prologue(side, buffers)).flatten());
         let kept = match self.reduction.as_ref().map(|(reduction, _)| reduction.kept) {
             None => "ALL",
             Some(Kept::Rows) => "ROWS",
@@ -159,17 +161,17 @@ impl Product<'_> {
         lines
     }
 
-    /// The function that makes an operand of what is copied, where it is made so.
-    fn made_of_copies(&self, side: usize, buffers: &[Buffer]) -> Option<Vec<String>> {
+    /// The function that computes an operand of what is staged, where it has such a prologue.
+    fn prologue(&self, side: usize, buffers: &[Buffer]) -> Option<Vec<String>> {
         let tiling = self.tiling;
-        let Operand::Computed { exprs, copied } = self.operand(side) else { return None };
-        let (copied, coordinates) = ((*copied)?, &tiling.coordinates[side]);
+        let Operand::Computed { exprs, staged } = self.operand(side) else { return None };
+        let (staged, coordinates) = ((*staged)?, &tiling.operand_coordinates[side]);
         let (line, fixed) = ([tiling.rows, tiling.columns][side], tiling.fixed.len());
         let sizes = [&tiling.fixed[..], &tiling.loops, &[line, tiling.depth]].concat();
         let variables: Vec<usize> = (0..sizes.len()).map(|d| (d + 1).saturating_sub(fixed)).collect();
         let exprs = exprs.clone().with_accesses(|access| access.through(coordinates, sizes.len()));
-        let space = |accesses: &[&Access]| Space::over(&sizes, &variables, &COPIED, accesses);
-        Some(made_of_copies(["make_a", "make_b"][side], &exprs, copied, buffers, space))
+        let space = |accesses: &[&Access]| Space::over(&sizes, &variables, &STAGED, accesses);
+        Some(prologue(["prologue_a", "prologue_b"][side], &exprs, staged, buffers, space))
     }
 
     /// The function that takes a sum, into the workspace as it is or through the epilogue, and whether neighbouring

@@ -196,8 +196,7 @@ fn normalised(f: &mut Fixture, x: NodeId, axes: &[usize], scale: NodeId, shift: 
     b.scalar(ScalarOp::Max, &[shifted, zero])
 }
 
-/// Contractions of batches that are normalised by the statistics of what another contraction has made: as they read them, where
-/// a device does that.
+/// Contractions of what another contraction has made, normalised by statistics of that: by prologues, where a device does so.
 pub fn prologues() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows, terms and columns that fill tiles and pieces or do not, and lie so that whole runs can be copied or do not.
@@ -217,6 +216,24 @@ pub fn prologues() -> Vec<Case> {
         let gradient = b.matmul(turned, by);
         f.output("gradient", gradient);
         cases.push(f.case(format!("matrix of {m}x{k} by {k}x{n}"), PRODUCTS));
+    }
+    // Statistics of parts of the rows, which lie beside each other in memory: whole runs of them are copied, or no parts.
+    for (parts, rows, normalises) in [(2, 36, true), (4, 60, false)] {
+        let mut f = Fixture::new();
+        let [a, b] = [("a", [128, 32]), ("b", [32, rows])].map(|(name, shape)| f.input(name, &shape));
+        // Called as what kernels have names for themselves.
+        let [scale, shift] = ["inner", "element"].map(|name| f.input(name, &[1, rows]));
+        let of = f.input("of", &[128, 64]);
+        let x = f.builder().matmul(a, b);
+        let x = if normalises { normalised(&mut f, x, &[0], scale, shift) } else { x };
+        let mut b = f.builder();
+        let turned = b.transpose(x, &[1, 0]);
+        let product = b.matmul(turned, of);
+        let cut = b.reshape(product, &[parts, rows / parts, 64]);
+        let sums = b.sum(cut, &[1]);
+        f.output("product", product);
+        f.output("sums", sums);
+        cases.push(f.case(format!("{parts} parts of {} rows", rows / parts), PRODUCTS));
     }
     let sizes =
         |n, c, o, size, kernel: usize, pad| Sizes { n, c, o, size, kernel: [kernel; 2], window: window(1, pad) };
