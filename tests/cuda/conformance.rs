@@ -78,11 +78,7 @@ contractions!(layouts sliced_operands matrix_products);
 mod prologues {
     use super::*;
 
-    #[test]
-    fn in_tf32() {
-        check("prologues", 80, Precision::Tf32, &Tolerances::TF32);
-    }
-
+    /// Warps compute them in f32, above.
     #[test]
     fn in_tf32_by_warpgroups() {
         check("prologues", 90, Precision::Tf32, &Tolerances::TF32);
