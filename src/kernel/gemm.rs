@@ -53,20 +53,22 @@ impl Gemm {
 impl<B> Contraction<B> {
     /// The matrix products of its operands as they lie in memory, those of prologues row-major.
     pub fn gemms(&self) -> Vec<Gemm> {
-        let (shapes, _) = self.kind.shapes();
-        let access = |side: usize| match &self.operands[side] {
-            Operand::Buffer { access, .. } => access.clone(),
-            Operand::Computed { .. } => Access::contiguous(&shapes[side]),
-        };
-        self.kind.gemms_of([&access(0), &access(1)])
+        self.products(false)
     }
 
     /// The same of what is staged of them (see [`Operand::staged`]).
     pub fn staged_gemms(&self) -> Vec<Gemm> {
+        self.products(true)
+    }
+
+    fn products(&self, stages_prologues: bool) -> Vec<Gemm> {
         let (shapes, _) = self.kind.shapes();
-        let access = |side: usize| match self.operands[side].staged() {
-            Some((_, access)) => access.clone(),
-            None => Access::contiguous(&shapes[side]),
+        let access = |side: usize| {
+            let operand: &Operand<B> = &self.operands[side];
+            match operand.staged().filter(|_| stages_prologues || operand.exprs().is_none()) {
+                Some((_, access)) => access.clone(),
+                None => Access::contiguous(&shapes[side]),
+            }
         };
         self.kind.gemms_of([&access(0), &access(1)])
     }

@@ -23,7 +23,7 @@ pub(super) fn choose_atoms(
 ) -> (Vec<bool>, Vec<bool>) {
     let (fusion, policy) = (strategy.fusion, &strategy.policy);
     let mut atoms = vec![false; graph.bound()];
-    let leaf = |id: NodeId| matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
+    let leaf = |id: NodeId| is_leaf(graph, id);
     for id in graph.results() {
         let id = base(graph, id);
         atoms[id.index()] |= !leaf(id);
@@ -172,7 +172,11 @@ fn force_operand(
     let value = stored(graph, contraction, operand, policy);
     let small = graph.ty(operand).elements() <= policy.prologue_elements && graph.has_one_user(value);
     let leaf = matches!(graph.op(value), Op::Input { .. } | Op::State { .. } | Op::Constant { .. });
-    if !leaf && !small && !is_normalised_where_staged(graph, contraction, value, policy, orders, atoms) {
+    let is_prologue = || {
+        let is_normalised = policy.prologue_reads > 0 && is_normalised_batch(graph, value, policy, atoms);
+        is_normalised && is_staged_seldom(graph, contraction, value, policy, orders, atoms)
+    };
+    if !leaf && !small && !is_prologue() {
         atoms[value.index()] = true;
     }
 }
@@ -181,19 +185,11 @@ fn force_operand(
 /// normalised batch is stored.
 const SEARCHED: usize = 64;
 
-/// Whether a value that a contraction reads is what another contraction has made, normalised by statistics of that, and is to be
-/// computed where the contraction stages it.
-fn is_normalised_where_staged(
-    graph: &Graph,
-    contraction: NodeId,
-    value: NodeId,
-    policy: &Policy,
-    orders: &Orders,
-    atoms: &[bool],
-) -> bool {
+/// Whether a value is what a contraction has made, normalised by statistics of that.
+fn is_normalised_batch(graph: &Graph, value: NodeId, policy: &Policy, atoms: &[bool]) -> bool {
     let elements = graph.ty(value).elements();
     // As bf16 it is half as large as what it is computed of.
-    if policy.prologue_reads == 0 || graph.ty(value).dtype != DType::F32 {
+    if graph.ty(value).dtype != DType::F32 {
         return false;
     }
     let Some(reads) = cheap_reads(graph, value, elements, policy.recompute_weight, atoms) else { return false };
@@ -207,14 +203,14 @@ fn is_normalised_where_staged(
         near.extend(graph.operands(near[next]).into_iter().filter(|&operand| seen.insert(operand)));
         next += 1;
     }
-    seen.contains(&batch) && is_staged(graph, contraction, value, policy, orders, atoms)
+    seen.contains(&batch)
 }
 
 /// Columns of the tiles by which a product's reads are counted.
 const TILE: usize = 128;
 
 /// Whether tensor cores would compute a contraction with the prologue of a value, and stage each of its elements seldom.
-fn is_staged(
+fn is_staged_seldom(
     graph: &Graph,
     contraction: NodeId,
     value: NodeId,
@@ -222,24 +218,18 @@ fn is_staged(
     orders: &Orders,
     atoms: &[bool],
 ) -> bool {
-    let mut in_memory = atoms.to_vec();
-    for id in graph.ids() {
-        in_memory[id.index()] |= matches!(graph.op(id), Op::Input { .. } | Op::State { .. });
-    }
+    let (mut in_memory, mut orders) = (atoms.to_vec(), orders.clone());
     for operand in graph.operands(contraction) {
         let other = stored(graph, contraction, operand, policy);
         in_memory[other.index()] |= other != value;
     }
-    // As images will lie.
-    let mut orders = orders.clone();
     for id in graph.ids() {
-        let is_image = in_memory[id.index()] && graph.shape(id).len() == 4;
-        if policy.layout == Layout::PixelMajor
-            && is_image
-            && !matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
-        {
+        let is_image = in_memory[id.index()] && !is_leaf(graph, id) && graph.shape(id).len() == 4;
+        if is_image && policy.layout == Layout::PixelMajor {
+            // As it will lie.
             orders.insert(id, PIXEL_MAJOR.to_vec());
         }
+        in_memory[id.index()] |= is_leaf(graph, id);
     }
     let lowering = Lowering::new(graph, &in_memory, &orders, policy);
     let Ok(Body::Contraction(c)) = lowering.body(&core_of(graph, contraction), &[contraction], &|_| true) else {
@@ -254,6 +244,11 @@ fn is_staged(
         let is_seldom = tilings.iter().map(staged).sum::<usize>() <= most.saturating_mul(elements);
         operand.exprs().is_none() || (operand.has_staged_prologue() && is_seldom)
     })
+}
+
+/// Whether a value is in memory before anything is computed.
+fn is_leaf(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.op(id), Op::Input { .. } | Op::State { .. })
 }
 
 /// Whether a value has so many elements that reading it takes about as long as reading `elements`.
@@ -295,8 +290,7 @@ fn cheap_reads(graph: &Graph, id: NodeId, elements: usize, most_weight: usize, a
         if !seen.insert(node) {
             continue;
         }
-        let in_memory =
-            (node != id && atoms[node.index()]) || matches!(graph.op(node), Op::Input { .. } | Op::State { .. });
+        let in_memory = (node != id && atoms[node.index()]) || is_leaf(graph, node);
         if in_memory {
             large_reads += usize::from(is_large(graph, node, elements));
             reads.push(node);
