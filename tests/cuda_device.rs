@@ -10,7 +10,7 @@ mod kernels_alone;
 
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
-use gcc_gan::exec::cuda::{CudaDevice, Missing, nvrtc};
+use gcc_gan::exec::cuda::{CudaDevice, Missing, Progress, nvrtc};
 use gcc_gan::exec::{Device, Examples, ExecError, Executor, Watched, watched};
 use gcc_gan::ir::Module;
 use gcc_gan::kernel::cost::Multiplied;
@@ -21,7 +21,7 @@ use gcc_gan::tensor::{Tensor, TensorMut, TensorRef};
 use gcc_gan::testing::conformance::{Exceptions, GROUPS, Tolerances, group, prepare, report};
 use gcc_gan::testing::{program_inputs, strategies_at};
 use gcc_gan::types::{Feed, InputDecl, StateDecl};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The first GPU; `None`, and a line that says why, where there is none to use.
 fn gpu() -> Option<CudaDevice> {
@@ -195,6 +195,20 @@ fn graphs_and_single_launches_and_repetitions_give_the_same_bits() {
     for how in [How::Run, How::Submitted, How::Submitted] {
         assert!(expected == after(&device, &program, 5, how), "{how:?}");
     }
+}
+
+/// Whoever waits for the first run sees how far the compiler is.
+#[test]
+fn compiling_kernels_is_told_one_by_one() {
+    let Some(device) = gpu() else { return };
+    let (plan, _) = program(target(&device));
+    let told: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+    let hears = told.clone();
+    let device = device.with_progress(Progress::new(move |done, of| hears.lock().unwrap().push((done, of))));
+    device.load(plan).unwrap();
+    let told = told.lock().unwrap();
+    let of = told[0].1;
+    assert!(of > 10 && told.iter().copied().eq((1..=of).map(|done| (done, of))), "{told:?}");
 }
 
 /// The default program with few images.

@@ -1,12 +1,13 @@
 //! Which device runs a plan: `--device`, `--precision`, `--threads`, `--isa` and `--trust-device-code`.
 
+use super::device_code::compilation_bar;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::{CpuDevice, Isa};
 use gcc_gan::exec::cuda::nvrtc::{self, NvrtcMissing};
-use gcc_gan::exec::cuda::{CudaDevice, Missing};
+use gcc_gan::exec::cuda::{CudaDevice, Missing, Progress};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::{self, DeviceCode, Plan};
 use gcc_gan::train::checkpoint::Meta;
@@ -89,7 +90,7 @@ pub struct Opened {
     /// What was asked for; else a run's or plan's own, or f32.
     precision: Option<Precision>,
     /// The device, where it is a GPU.
-    gpu: Option<CudaDevice>,
+    pub gpu: Option<CudaDevice>,
     /// Whether the code of the plan itself is trusted, so that there must be some.
     trusts_plan: bool,
 }
@@ -101,6 +102,7 @@ impl DeviceArgs {
     /// When it is not there, or has no such precision.
     pub fn open(&self) -> Result<Opened> {
         let gpu = |device: CudaDevice| {
+            let device = device.with_progress(Progress::new(compilation_bar()));
             let device = match &self.trust_device_code {
                 None => device,
                 Some(None) => device.trusting_device_code(true),

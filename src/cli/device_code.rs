@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use gcc_gan::exec::cuda::nvrtc::Code;
-use gcc_gan::exec::cuda::{Ahead, AheadError, Disassembler, FunctionResources, compile_ahead, compiler_for};
+use gcc_gan::exec::cuda::{AheadError, Disassembler, FunctionResources, compile_ahead, compiler_for};
 use gcc_gan::inspect::{Align, Table, bytes};
 use gcc_gan::kernel::target::Architecture;
 use gcc_gan::plan::Plan;
@@ -39,18 +39,23 @@ pub enum Made {
     None { missing: String },
 }
 
-fn compile(plan: &Plan, architectures: &[Architecture]) -> Result<Ahead, AheadError> {
-    // Hidden where standard error is no terminal.
+/// Shows how many of how many kernels are compiled, until all are, each time that some are. Hidden where standard error is
+/// no terminal.
+pub fn compilation_bar() -> impl Fn(usize, usize) + Send + Sync {
     let bar = ProgressBar::with_draw_target(None, super::bar_target());
     if let Ok(style) = ProgressStyle::with_template("compiling kernels {bar:30} {pos}/{len}") {
         bar.set_style(style);
     }
-    let compiled = compile_ahead(plan, architectures, &|done, of| {
+    move |done, of| {
+        if bar.is_finished() {
+            bar.reset();
+        }
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
-    compiled
+        if done == of {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// That code which is demanded can be made, before there is a plan.
@@ -80,7 +85,7 @@ pub fn make(
     }
     let mut architectures = architectures.to_vec();
     let ahead = loop {
-        match compile(plan, &architectures) {
+        match compile_ahead(plan, &architectures, &compilation_bar()) {
             Ok(ahead) => break ahead,
             Err(AheadError::Unknown { architecture, compiler, known })
                 if wanted == DeviceCodeWanted::Auto && architectures.len() > 1 =>
@@ -187,7 +192,7 @@ pub fn text(plan: &Plan, architectures: &[Architecture], entry: Option<&str>, is
     let disassembler = is_sass.then(Disassembler::find).transpose()?;
     let mut plan = plan.clone();
     plan.entries.retain(|e| entry.is_none_or(|name| e.name == name && e.sizes.is_empty()));
-    let ahead = compile(&plan, architectures)?;
+    let ahead = compile_ahead(&plan, architectures, &compilation_bar())?;
     let kernels: Vec<_> = ahead.first().filter_map(|(text, code)| Some((text, text.kernel?, code))).collect();
     let text_of = |code: &Code| match &disassembler {
         Some(disassembler) => disassembler.text(&code.cubin),

@@ -124,11 +124,7 @@ pub fn compile_ahead(
     let jobs: Vec<Job> = (options.iter())
         .flat_map(|options| unique.iter().map(move |&(name, text)| Job { name, text, options }))
         .collect();
-    let count = std::sync::atomic::AtomicUsize::new(0);
-    let mut compiled = code::compile(nvrtc, &jobs, &|| {
-        done(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, jobs.len());
-    })
-    .into_iter();
+    let mut compiled = code::compile(nvrtc, &jobs, &|count| done(count, jobs.len())).into_iter();
     let mut exact = Vec::new();
     for &architecture in architectures {
         let codes: Vec<Code> =

@@ -12,16 +12,40 @@ use crate::exec::ExecError;
 use crate::kernel::target::Architecture;
 use crate::plan::device_code::{CodeKind, DeviceCode, Image};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Code that comes with a plan.
+/// Code that comes with a plan, and who is told of what must be compiled beside it.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     pub code: Option<Arc<DeviceCode>>,
     /// Whether it is run though this machine didn't make it.
     pub trusted: bool,
+    pub progress: Progress,
+}
+
+/// What is told how many of how many texts are compiled, as long as any is; nothing by default.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<dyn Fn(usize, usize) + Send + Sync>>);
+
+impl Progress {
+    pub fn new(told: impl Fn(usize, usize) + Send + Sync + 'static) -> Progress {
+        Progress(Some(Arc::new(told)))
+    }
+
+    fn tell(&self, done: usize, of: usize) {
+        if let Some(told) = &self.0 {
+            told(done, of);
+        }
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Progress({})", if self.0.is_some() { "told" } else { "silent" })
+    }
 }
 
 /// Where the code of a text is.
@@ -185,7 +209,7 @@ pub fn load(
         })?;
         let jobs: Vec<Job> =
             open.iter().map(|&i| Job { name: unique[i].0, text: unique[i].1, options: &options }).collect();
-        for (&i, code) in open.iter().zip(compile(nvrtc, &jobs, &|| {})) {
+        for (&i, code) in open.iter().zip(compile(nvrtc, &jobs, &|done| given.progress.tell(done, jobs.len()))) {
             // The text came from a plan that was verified, so it is this program's mistake or the compiler's.
             let code = code.map_err(|problem| ExecError::Unsupported {
                 device: device.into(),
@@ -234,12 +258,12 @@ pub struct Job<'a> {
     pub options: &'a [String],
 }
 
-/// Compiles on as many threads as the machine has cores what is not in the cache, and keeps it there. `done` is called after
-/// each.
+/// Compiles on as many threads as the machine has cores what is not in the cache, and keeps it there. `progress` is told after
+/// each how many are done.
 ///
 /// # Errors
 /// For each job the compiler's log.
-pub fn compile(nvrtc: &Nvrtc, jobs: &[Job], done: &(dyn Fn() + Sync)) -> Vec<Result<Code, String>> {
+pub fn compile(nvrtc: &Nvrtc, jobs: &[Job], progress: &(dyn Fn(usize) + Sync)) -> Vec<Result<Code, String>> {
     let cache = Cache::of_user();
     let one = |job: &Job| {
         let key = cache::hex(&cache::key(job.text, job.options, nvrtc.version));
@@ -253,6 +277,8 @@ pub fn compile(nvrtc: &Nvrtc, jobs: &[Job], done: &(dyn Fn() + Sync)) -> Vec<Res
         )
     };
     let next = AtomicUsize::new(0);
+    // Held while it is told, so that it hears the numbers in their order.
+    let done = Mutex::new(0);
     let results: Vec<Mutex<Option<Result<Code, String>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
     std::thread::scope(|scope| {
@@ -262,7 +288,9 @@ pub fn compile(nvrtc: &Nvrtc, jobs: &[Job], done: &(dyn Fn() + Sync)) -> Vec<Res
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(index) else { break };
                     *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(one(job));
-                    done();
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    *done += 1;
+                    progress(*done);
                 }
             });
         }

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs as devices.
 
 use super::ahead;
-use super::code::{self, Given};
+use super::code::{self, Given, Progress};
 use super::driver::{self, Context, DriverError, Kind, Properties};
 use super::executor::CudaExecutor;
 use super::measure;
@@ -103,12 +103,13 @@ pub fn devices() -> Result<Vec<DeviceInfo>, Missing> {
 }
 
 /// One NVIDIA GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CudaDevice {
     info: DeviceInfo,
     trusts_device_code: bool,
     /// Code that is used in place of the plan's own.
     device_code: Option<Arc<DeviceCode>>,
+    progress: Progress,
 }
 
 impl CudaDevice {
@@ -125,7 +126,7 @@ impl CudaDevice {
         if !info.is_usable() {
             return Err(Missing::OldDevice { found: info.architecture });
         }
-        Ok(CudaDevice { info, trusts_device_code: false, device_code: None })
+        Ok(CudaDevice { info, trusts_device_code: false, device_code: None, progress: Progress::default() })
     }
 
     /// Runs the compiled code of plans as it is, also where it was made elsewhere.
@@ -138,9 +139,14 @@ impl CudaDevice {
         CudaDevice { trusts_device_code: true, device_code: Some(code), ..self }
     }
 
+    /// Tells how far it is wherever kernels are compiled.
+    pub fn with_progress(self, progress: Progress) -> CudaDevice {
+        CudaDevice { progress, ..self }
+    }
+
     fn given(&self, plan: &Plan) -> Given {
         let code = self.device_code.as_ref().or(plan.device_code.as_ref()).cloned();
-        Given { code, trusted: self.trusts_device_code }
+        Given { code, trusted: self.trusts_device_code, progress: self.progress.clone() }
     }
 
     /// That there is code of a plan's kernels, or a compiler to make it: what loading the plan would find missing.

@@ -46,6 +46,7 @@ use crate::kernel::choice::{Algorithm, Purpose};
 use crate::kernel::schedule::Schedule;
 use crate::plan::{Buffer, Plan};
 pub use ahead::{Ahead, AheadError, FunctionResources, compile_ahead, compiler_for};
+pub use code::Progress;
 pub use device::{CudaDevice, DeviceInfo, Missing, arena_bytes, devices};
 pub use driver::DriverError;
 use nest::{NestCode, indented, render_nest};

@@ -608,7 +608,7 @@ fn without_a_driver_or_a_compiler_it_is_said_what_to_install() {
     let err = fail(mock, dir.path(), &args, &[("LD_LIBRARY_PATH", &folder)]);
     assert!(err.contains("is too old (it has no cuDriverGetVersion)"), "{err}");
     // This process has not seen the mock.
-    if CudaDevice::new(0) == Err(Missing::NoDriver) {
+    if matches!(CudaDevice::new(0), Err(Missing::NoDriver)) {
         let err = fail(mock, dir.path(), &args, &[("LD_LIBRARY_PATH", "")]);
         assert!(err.contains("there is no NVIDIA driver here (no libcuda.so.1): install one, or use the CPU"), "{err}");
     }
@@ -623,6 +623,7 @@ fn what_holds_for_a_gpu_holds_here() {
     let tests = [
         "graphs_and_single_launches_and_repetitions_give_the_same_bits",
         "state_that_is_read_and_written_goes_on_with_the_same_bits",
+        "compiling_kernels_is_told_one_by_one",
         "steps_are_those_of_the_interpreter",
         "wrong_tensors_and_wrong_plans_are_refused",
         "ceilings_are_positive_numbers",
