@@ -18,7 +18,7 @@ cp "$stub/lib64/libcuda.so.1" "$stub/lib64/libcuda.so"
 
 CUDA_LIBRARY_PATH=$(cd "$stub" && pwd)
 export CUDA_LIBRARY_PATH
-# A target of its own: programs that start only with a driver don't take the place of those that start everywhere.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/cust"
+# In the target of all else, so that what both need is built once. A program that starts only with a driver must not stay there.
+trap 'cargo build --quiet' EXIT
 cargo clippy --features cust -- -D warnings
 LD_LIBRARY_PATH="$CUDA_LIBRARY_PATH/lib64" INSTA_UPDATE=no cargo test --features cust --test cuda_device
