@@ -107,8 +107,8 @@ struct Fiber {
 };
 
 const size_t STACK = 64 * 1024;
-static std::vector<Fiber> fibers;
-static std::vector<std::vector<char>> stacks;
+static Fiber fibers[1024];
+static char* stacks[1024];  // made when they are needed
 static ucontext_t scheduler;
 static unsigned current;
 static Kernel kernel;
@@ -150,21 +150,21 @@ static bool all_at(At at, unsigned first, unsigned count) {
 }
 
 static void run_block(unsigned threads, bool backwards) {
-    if (fibers.size() < threads) {
-        fibers.resize(threads);
-        stacks.resize(threads, std::vector<char>(STACK));
-    }
+    if (threads > 1024) fail("more threads than a block may have");
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = fibers[t];
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = stacks[t].data();
+        if (stacks[t] == nullptr) stacks[t] = (char*)malloc(STACK);
+        fiber.context.uc_stack.ss_sp = stacks[t];
         fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, entry, 0);
         fiber.at = At::Running;
-        fiber.copies.assign(1, {});
+        fiber.copies.clear();
+        fiber.copies.emplace_back();
         fiber.hidden_runs.clear();
-        fiber.multiplications.assign(1, {});
+        fiber.multiplications.clear();
+        fiber.multiplications.emplace_back();
         fiber.may_multiply = false;
         fiber.sums = nullptr;
     }
