@@ -41,6 +41,9 @@ use indicatif::ProgressDrawTarget;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Compile a model, its losses and its training step to one static plan, and train it.
 ///
@@ -108,13 +111,10 @@ const INTERRUPTED: u8 = 130;
 const UNREAD: u8 = 141;
 
 pub fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GCC_GAN_LOG");
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
-        .with_writer(io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    let wanted = std::env::var("GCC_GAN_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).without_time().with_target(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(told) => return tell(&told),
