@@ -2,13 +2,17 @@
 
     pip install -r tests/cuda/requirements.txt
     python tests/cuda/nvrtc_compile.py kernels.cu=sm_80,sm_90a [other.cu=sm_75 ...]
-        [--brief more.cu=sm_80 ...] [--figures FILE] [--cubin-dir DIR] [--jobs N]
+        [--brief more.cu=sm_80 ...] [--figures FILE [--changed]] [--jobs N]
+
+Kernels that differ in nothing but names, addresses in the arena and keys of draws are compiled once an architecture, of whatever
+texts they are: then every program for every architecture takes minutes.
 
 Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
 functions of the prelude), where a kernel has local memory (for registers that are spilled, or for arrays), or more shared
 memory than a GPU that it is for. --figures
 compares registers, shared memory and tensor-core instructions of every kernel of a `train_step` that has any of the last
-with a file, and of the texts after --brief a line each; the file's head says which texts and architectures it covers.
+with a file, and of the texts after --brief a line each, which ends with a hash of the kernels; the file's head says which texts
+and architectures it covers. With --changed what has just one line is not compiled where the hash is still the file's.
 UPDATE_FIGURES=1 writes the file instead.
 """
 
@@ -17,6 +21,7 @@ import collections
 import concurrent.futures
 import ctypes
 import difflib
+import hashlib
 import os
 import pathlib
 import re
@@ -31,6 +36,14 @@ def find_package_folder() -> pathlib.Path:
         for library in sorted(entry.glob("nvidia/*/lib/libnvrtc.so.*")):
             return library.parent.parent
     sys.exit("NVRTC is not installed: pip install -r tests/cuda/requirements.txt")
+
+
+FLAGS = [
+    "--std=c++17",
+    "--fmad=false",
+    "--diag-suppress=177",  # a function of the prelude that this text does not call
+    "--ptxas-options=-v",  # registers, spills and shared memory into the log
+]
 
 
 class Nvrtc:
@@ -65,14 +78,7 @@ class Nvrtc:
         program = ctypes.c_void_p()
         status = self.lib.nvrtcCreateProgram(ctypes.byref(program), source, name.encode(), 0, None, None)
         self.check(status, "nvrtcCreateProgram")
-        flags = [
-            f"--gpu-architecture={arch}",
-            f"--include-path={self.include}",
-            "--std=c++17",
-            "--fmad=false",
-            "--diag-suppress=177",  # a function of the prelude that this text does not call
-            "--ptxas-options=-v",  # registers, spills and shared memory into the log
-        ]
+        flags = [f"--gpu-architecture={arch}", f"--include-path={self.include}", *FLAGS]
         arguments = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         try:
             status = self.lib.nvrtcCompileProgram(program, len(flags), arguments)
@@ -141,58 +147,141 @@ def launches_of(source: str) -> dict[str, str]:
     return {name: launch for launch, name in re.findall(pattern, source, re.MULTILINE)}
 
 
-def header(wanted: list[tuple[pathlib.Path, str]]) -> str:
-    """Which texts are compiled for which architectures."""
+class Part(collections.namedtuple("Part", "text launches")):
+    """A kernel of a program with all that stands with it in the text: its functions, and how each is launched by its name."""
+
+    @property
+    def name(self) -> str:
+        """The first function's; all of the others begin with it."""
+        return os.path.commonprefix(list(self.launches))
+
+
+class Text:
+    """A program's text: what all kernels may use, and the kernels."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        # The first line names the program, and others its entries.
+        source = re.sub(r"^// --- .* kernels; .*\n", "", path.read_text().partition("\n")[2], flags=re.MULTILINE)
+        self.prelude, *parts = re.split(r"^(?=// \[\d+\] )", source, flags=re.MULTILINE)
+        self.parts = [Part(part, launches_of(part)) for part in parts]
+        known = set(WORD.findall(self.prelude))
+        self.likenesses = [likeness(part, known) for part in self.parts]
+        prelude = " ".join(without_comments(self.prelude).split())
+        self.hash = hashlib.sha256("\n".join([*FLAGS, prelude, *self.likenesses]).encode()).hexdigest()[:12]
+        stray = len(re.findall(r"__global__ void (?:\w+\(\d+\) )?\w+\(", source)) - 1  # kernels_await_predecessors
+        if stray != sum(len(part.launches) for part in self.parts):
+            sys.exit(f"{path}: {stray} kernels, of which not each has a line that says how it is launched")
+
+
+WORD = re.compile(r"[A-Za-z_]\w*|0x[0-9a-f]+u?|\d[\w.]*")
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"//[^\n]*", "", text)
+
+
+def likeness(part: Part, known: set[str]) -> str:
+    """What is the same of kernels that differ in names, addresses in the arena and keys of draws: each name and address by the
+    number of its first place. `known` are words that mean something outside the kernel."""
+    names: dict[str, str] = {}
+    addresses: dict[str, str] = {}
+
+    def number(word: re.Match) -> str:
+        is_own = not word[0][0].isdigit() and word[0] not in known
+        return names.setdefault(word[0], f"name{len(names)}") if is_own else word[0]
+
+    text = without_comments(part.text)
+    text = re.sub(r"(?<=arena \+ )\d+", lambda m: addresses.setdefault(m[0], f"address{len(addresses)}"), text)
+    text = re.sub(r"\{0x[0-9a-f]+u, 0x[0-9a-f]+u\}(?=\};)", "key", text)
+    return WORD.sub(number, text) + "".join(part.launches.values())
+
+
+def header(version: str, wanted: list[tuple[Text, str, bool]]) -> str:
+    """By which compiler which texts are compiled for which architectures."""
     covered: dict[str, list[str]] = {}
-    for path, arch in wanted:
-        covered.setdefault(path.stem, []).append(arch)
+    for text, arch, _ in wanted:
+        covered.setdefault(text.path.stem, []).append(arch)
     lines = [f"#   {text}: {', '.join(archs)}" for text, archs in covered.items()]
-    return "\n".join(["# Covered are these texts (program, GPU that it is for if not sm_80, precision), and no others:", *lines, ""])
+    covers = f"# NVRTC {version}. Covered are these texts (program, GPU that it is for if not sm_80, precision), and no others:"
+    return "\n".join([covers, *lines, ""])
 
 
-def compile_one(path: pathlib.Path, arch: str, is_brief: bool, cubins: pathlib.Path | None) -> tuple[bool, str, list[str]]:
-    """Whether it is as it should be, what to print, and the lines of the table of figures."""
+class Kernel(collections.namedtuple("Kernel", "figures by_warps by_warpgroups")):
+    """A function as it was compiled: its figures, and how many tensor-core instructions it has of either kind."""
+
+
+def wrong_with(name: str, kernel: Kernel, launch: str, arch: str) -> str | None:
+    figures = kernel.figures
+    if figures.spilled:
+        return f"registers are spilled to memory in {name}"
+    if figures.local:
+        return f"arrays are kept in local memory by {name}"
+    if figures.static_shared + asked_for(launch) > shared_limit(arch):
+        return f"more than {shared_limit(arch)} bytes of shared memory in {name}"
+    return None
+
+
+def compile_parts(prelude: str, parts: list[Part], arch: str) -> tuple[str, list[dict[str, Kernel]]]:
+    """What is wrong, if anything is, and of each part its functions. They are compiled in one text, since each reads the prelude
+    anew."""
     nvrtc = Nvrtc(find_package_folder())
-    source = path.read_bytes()
-    start = time.perf_counter()
-    cubin, log = nvrtc.compile(source, path.name, arch)
-    seconds = time.perf_counter() - start
-    kernels, rest = figures_of(log)
-    kernels.pop("kernels_await_predecessors", None)  # does nothing: it tells the host of the wait in the others
-    subject = f"{path.stem} for {arch}"
+    source = prelude
+    for number, part in enumerate(parts):
+        # Programs have names in common. What belongs to a function begins with its name.
+        source += re.sub(rf"\b{part.name}", f"part{number}_{part.name}", part.text)
+    cubin, log = nvrtc.compile(source.encode(), "kernels.cu", arch)
+    found, rest = figures_of(log)
     # Where products of warpgroups wait for each other, the assembler says that they are serialized.
     if cubin is None or "warning" in rest or "serialized" in rest:
-        return False, f"{rest}\n{subject}: {'does not compile' if cubin is None else 'has warnings'}", []
-    launches = launches_of(source.decode())
-    if kernels.keys() != launches.keys():
-        return False, f"{subject}: {len(launches)} kernels in the text, {len(kernels)} in the compiler's log", []
-    spilling = [name for name, kernel in kernels.items() if kernel.spilled]
-    if spilling:
-        return False, f"{subject}: registers are spilled to memory in {', '.join(spilling)}", []
-    keeping = [name for name, kernel in kernels.items() if kernel.local]
-    if keeping:
-        return False, f"{subject}: arrays are kept in local memory by {', '.join(keeping)}", []
-    limit = shared_limit(arch)
-    large = [name for name, kernel in kernels.items() if kernel.static_shared + asked_for(launches[name]) > limit]
-    if large:
-        return False, f"{subject}: more than {limit} bytes of shared memory in {', '.join(large)}", []
-    if cubins:
-        cubins.mkdir(parents=True, exist_ok=True)
-        (cubins / f"{path.stem}.{arch}.cubin").write_bytes(cubin)
+        return rest, []
     by_warps = tensor_instructions(cubin, HMMA)
     by_warpgroups = tensor_instructions(cubin, HGMMA) if arch == "sm_90a" else collections.Counter()
-    by_tensor = sorted((name for name in kernels if by_warps[name] or by_warpgroups[name]), key=list(launches).index)
-    most = max(kernel.registers for kernel in kernels.values())
-    table = [
-        f"{subject}: {len(kernels)} kernels, {len(by_tensor)} with tensor cores, {most} registers at most, no spills"
-    ]
-    is_detailed = arch in DETAILED and not is_brief
-    for name in (name for name in by_tensor if name.startswith("train_step_") and is_detailed):
-        kernel = kernels[name]
-        static = f"{kernel.static_shared} bytes of static shared memory, " if kernel.static_shared else ""
-        count, what = (by_warpgroups[name], "HGMMA") if by_warpgroups[name] else (by_warps[name], "HMMA")
-        table.append(f"  {kernel.registers:3} registers {count:4} {what}  {static}{launches[name]}  {name}")
-    return True, f"{table[0]}; {len(cubin) >> 10} KiB in {seconds:.1f} s", table
+    kernels = []
+    for number, part in enumerate(parts):
+        kernels.append({})
+        for name, launch in part.launches.items():
+            compiled = f"part{number}_{name}"
+            if compiled not in found:
+                return f"{name} is not in the compiler's log", []
+            kernel = Kernel(found[compiled], by_warps[compiled], by_warpgroups[compiled])
+            if wrong := wrong_with(name, kernel, launch, arch):
+                return wrong, []
+            kernels[-1][name] = kernel
+    return "", kernels
+
+
+def subject(text: Text, arch: str) -> str:
+    return f"{text.path.stem} for {arch}"
+
+
+def known_lines(figures: pathlib.Path, version: str) -> dict[str, str]:
+    """The lines of a file of figures by what they are of, where it is by the same compiler."""
+    first, *lines = figures.read_text().splitlines() if figures.exists() else [""]
+    if not first.startswith(f"# NVRTC {version}."):
+        return {}
+    return {line.partition(":")[0]: line for line in lines if not line.startswith((" ", "#"))}
+
+
+def lines_of(text: Text, arch: str, is_brief: bool, kernels: list[tuple[str, str, Kernel]]) -> list[str]:
+    """The lines of the table of figures for a text; of each kernel its name, its launch and what it was compiled to."""
+    by_tensor = [(name, launch, k) for name, launch, k in kernels if k.by_warps or k.by_warpgroups]
+    most = max(kernel.figures.registers for _, _, kernel in kernels)
+    counts = f"{len(kernels)} kernels, {len(by_tensor)} with tensor cores, {most} registers at most, no spills"
+    lines = [f"{subject(text, arch)}: {counts}; {text.hash}"]
+    if is_brief or arch not in DETAILED:
+        return lines
+    for name, launch, kernel in by_tensor:
+        if name.startswith("train_step_"):
+            figures = kernel.figures
+            static = f"{figures.static_shared} bytes of static shared memory, " if figures.static_shared else ""
+            count, what = (kernel.by_warpgroups, "HGMMA") if kernel.by_warpgroups else (kernel.by_warps, "HMMA")
+            lines.append(f"  {figures.registers:3} registers {count:4} {what}  {static}{launch}  {name}")
+    return lines
+
+
+# Parts in one text: fewer read the prelude more often, more leave a core without work at the end.
+TOGETHER = 40
 
 
 def main() -> int:
@@ -200,27 +289,72 @@ def main() -> int:
     parser.add_argument("texts", nargs="+", metavar="FILE[=ARCH,...]", help="for sm_90a where none is named")
     parser.add_argument("--brief", nargs="+", default=[], metavar="FILE[=ARCH,...]", help="the same, with a line each in the table")
     parser.add_argument("--figures", type=pathlib.Path, help="the table to compare with")
-    parser.add_argument("--cubin-dir", type=pathlib.Path, help="also write the cubins into this folder")
+    parser.add_argument("--changed", action="store_true", help="compile what has one line in the table only where it changed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     arguments = parser.parse_args()
+    if arguments.changed and not arguments.figures:
+        parser.error("--changed is for --figures")
+    version = Nvrtc(find_package_folder()).version()
+    print(f"NVRTC {version}")
+    start = time.perf_counter()
+    known = known_lines(arguments.figures, version) if arguments.changed else {}
     wanted = []
-    for text in arguments.texts + arguments.brief:
-        path, _, archs = text.partition("=")
-        is_brief = text in arguments.brief
-        wanted += [(pathlib.Path(path), arch, is_brief, arguments.cubin_dir) for arch in (archs or "sm_90a").split(",")]
-    print(f"NVRTC {Nvrtc(find_package_folder()).version()}")
-    failed, table = False, []
-    # The compiler runs in processes of its own: as a library it uses one core. Long texts first.
-    order = sorted(range(len(wanted)), key=lambda i: -wanted[i][0].stat().st_size)
+    for is_brief, given in [(False, arguments.texts), (True, arguments.brief)]:
+        for path, _, archs in (text.partition("=") for text in given):
+            text = Text(pathlib.Path(path))
+            wanted += [(text, arch, is_brief) for arch in (archs or "sm_90a").split(",")]
+
+    def is_known(text: Text, arch: str, is_brief: bool) -> bool:
+        has_one_line = is_brief or arch not in DETAILED
+        return has_one_line and known.get(subject(text, arch), "").endswith(f"; {text.hash}")
+
+    # Of each architecture and prelude the parts that others are like, by the text in which they come first, and what is asked
+    # of them. What stands together in a text is the same whatever is asked, since it changes what the compiler inlines.
+    jobs, seen, asked = [], set(), set()
+    for text, arch, is_brief in wanted:
+        own = {(arch, text.prelude, like): part for like, part in zip(text.likenesses, text.parts)}
+        if not is_known(text, arch, is_brief):
+            asked.update(own)
+        new = [(key, part) for key, part in own.items() if key not in seen]
+        seen.update(own)
+        jobs += [(arch, text.prelude, new[i : i + TOGETHER]) for i in range(0, len(new), TOGETHER)]
+    jobs = [job for job in jobs if any(key in asked for key, _ in job[2])]
+
+    failed, compiled = False, {}
+    # The compiler runs in processes of its own: as a library it uses one core.
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
-        jobs = {i: pool.submit(compile_one, *wanted[i]) for i in order}
-        for i in range(len(wanted)):
-            good, words, lines = jobs[i].result()
-            print(words, file=sys.stdout if good else sys.stderr, flush=True)
-            failed |= not good
-            table += lines
-    if arguments.figures and not failed:
-        found = header([(path, arch) for path, arch, *_ in wanted]) + "".join(f"{line}\n" for line in table)
+        results = [pool.submit(compile_parts, prelude, [part for _, part in own], arch) for arch, prelude, own in jobs]
+        for done, ((arch, prelude, own), result) in enumerate(zip(jobs, results), 1):
+            wrong, kernels = result.result()
+            if sys.stderr.isatty():
+                print(f"\r{done} of {len(jobs)} parts compiled", end="" if done < len(jobs) else "\n", file=sys.stderr)
+            if wrong:
+                print(f"{wrong}\nfor {arch}, among {len(own)} kernels from {next(iter(own[0][1].launches))} on", file=sys.stderr)
+                failed = True
+                continue
+            for (key, _), functions in zip(own, kernels):
+                compiled[key] = list(functions.values())
+    if failed:
+        return 1
+    table = []
+    for text, arch, is_brief in wanted:
+        if is_known(text, arch, is_brief):
+            table.append(known[subject(text, arch)])
+            continue
+        kernels = []
+        for like, part in zip(text.likenesses, text.parts):
+            functions = compiled[arch, text.prelude, like]
+            kernels += [(name, launch, k) for (name, launch), k in zip(part.launches.items(), functions)]
+        lines = lines_of(text, arch, is_brief, kernels)
+        print(lines[0])
+        table += lines
+    count = sum(len(text.parts) for text, arch, is_brief in wanted if not is_known(text, arch, is_brief))
+    print(f"{count} kernels, of which {len(compiled)} were compiled and the others are like them, in {time.perf_counter() - start:.0f} s")
+    if unchanged := sum(is_known(*what) for what in wanted):
+        print(f"{unchanged} of {len(wanted)} texts for an architecture are as they were when the figures were written")
+
+    if arguments.figures:
+        found = header(version, wanted) + "".join(f"{line}\n" for line in table)
         if os.environ.get("UPDATE_FIGURES"):
             arguments.figures.write_text(found)
         kept = arguments.figures.read_text() if arguments.figures.exists() else ""
@@ -228,8 +362,8 @@ def main() -> int:
             name = str(arguments.figures)
             sys.stderr.writelines(difflib.unified_diff(kept.splitlines(True), found.splitlines(True), name, "now"))
             print("The figures changed: UPDATE_FIGURES=1 writes them where that is right.", file=sys.stderr)
-            failed = True
-    return 1 if failed else 0
+            return 1
+    return 0
 
 
 if __name__ == "__main__":
