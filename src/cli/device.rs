@@ -90,7 +90,7 @@ pub struct Opened {
     /// What was asked for; else a run's or plan's own, or f32.
     precision: Option<Precision>,
     /// The device, where it is a GPU.
-    pub gpu: Option<CudaDevice>,
+    gpu: Option<CudaDevice>,
     /// Whether the code of the plan itself is trusted, so that there must be some.
     trusts_plan: bool,
 }
@@ -129,7 +129,7 @@ impl DeviceArgs {
             Wanted::Cuda(ordinal) => {
                 gpu(CudaDevice::new(ordinal).with_context(|| format!("`--device cuda:{ordinal}` can't be used"))?)
             }
-            Wanted::Auto => match CudaDevice::new(0).and_then(|device| Ok(self.with_compiler().map(|()| device)?)) {
+            Wanted::Auto => match CudaDevice::first().and_then(|device| Ok(self.with_compiler().map(|()| device)?)) {
                 Ok(device) => {
                     say(&format!("device: {}", device.name()));
                     gpu(device)
@@ -198,6 +198,17 @@ const COMPILE_WITH_CODE: &str =
     "`gcc-gan compile PROGRAM --device cuda:sm_90 -o FILE` makes a plan with code where NVRTC is";
 
 impl Opened {
+    /// The same for a caller with a bar of its own: none is shown while kernels are compiled.
+    pub fn without_bar(self) -> Opened {
+        match self.gpu {
+            Some(gpu) => {
+                let gpu = gpu.with_progress(Progress::default());
+                Opened { device: Box::new(gpu.clone()), gpu: Some(gpu), ..self }
+            }
+            None => self,
+        }
+    }
+
     /// That a plan's kernels can be loaded: there is code of them or a compiler. To be called before anything is written.
     ///
     /// # Errors

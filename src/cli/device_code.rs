@@ -39,7 +39,7 @@ pub enum Made {
     None { missing: String },
 }
 
-/// Shows how many of how many kernels are compiled, until all are, each time that some are. Hidden where standard error is
+/// A bar of compiled kernels, which goes when all are, and comes again when more are compiled. Hidden where standard error is
 /// no terminal.
 pub fn compilation_bar() -> impl Fn(usize, usize) + Send + Sync {
     let bar = ProgressBar::with_draw_target(None, super::bar_target());

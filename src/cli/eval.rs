@@ -165,7 +165,7 @@ impl Source {
         if args.ema {
             sampling::use_averages(&mut checkpoint)?;
         }
-        let opened = args.device.open()?;
+        let opened = args.device.open()?.without_bar();
         let plan = super::program_text::plan_again(&checkpoint, &[], &opened, false)?;
         let Some(entry) = plan.entry(session::entry::SAMPLE) else {
             bail!("`{}` has no entry `sample`: it makes no images that could be measured", plan.name);

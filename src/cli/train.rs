@@ -235,7 +235,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let steps = format!("{} step{}", thousands(step as usize), if step == 1 { "" } else { "s" });
     let ended = ended.map_err(|error| match &error {
         TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) if run.checkpoint().is_file() => {
-            anyhow!("{error}: {resume}")
+            anyhow!("{error}, resume from there: {resume}")
+        }
+        TrainError::Session(SessionError::Exec(ExecError::Lost { .. })) => {
+            anyhow!("{error}, and there was none yet: train again")
         }
         _ => error.into(),
     });

@@ -6,8 +6,7 @@ use super::output::check_output;
 use super::program_text::{ProgramArgs, entry_of, plan_of, program_and_options};
 use anyhow::{Result, bail};
 use gcc_gan::compile::Options;
-use gcc_gan::exec::Device;
-use gcc_gan::exec::cuda::Progress;
+use gcc_gan::kernel::target::Target;
 use gcc_gan::plan;
 use gcc_gan::tune::{Effort, Found, Tuned, tune};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -75,11 +74,10 @@ struct Figures<'f> {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     check_output(&args.output, &[&args.program.program])?;
-    let opened = args.device.open()?;
-    let Some(device) = opened.gpu.clone() else {
+    let opened = args.device.open()?.without_bar();
+    let Target::Cuda(architecture) = opened.target else {
         bail!("there is nothing to tune on the CPU, where kernels have one algorithm each: add --device cuda");
     };
-    let architecture = device.info().architecture;
     device_code::check(&[architecture], args.device_code)?;
     let (program, mut options) = program_and_options(&args.program)?;
     opened.aim(&mut options);
@@ -94,8 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };
-    // Candidates are compiled under the bar of the search.
-    let device: &dyn Device = &device.with_progress(Progress::default());
+    let device = opened.device.as_ref();
     let tuned = tune(device, (&program.name, &program.text), &options, &entry, &effort, progress)?;
     bar.finish_and_clear();
     let options = Options { tuned: tuned.choices.clone(), ..options };

@@ -45,7 +45,7 @@ pub enum ExecError {
     #[error("{device} can't be used: {what}")]
     Unavailable { device: String, what: String },
     /// The device stopped working; what was on it is lost.
-    #[error("{device} was lost: {problem}; state since the last checkpoint is gone, resume from there")]
+    #[error("{device} was lost: {problem}; state since the last checkpoint is gone")]
     Lost { device: String, problem: String },
     /// The device can't run such a plan, though it is valid.
     #[error("{device} can't run this: {what}; choose another device")]

@@ -5,7 +5,6 @@
 //! a plan is run where this machine's own cache holds the same, or where the user trusts it.
 
 use super::cache::{self, Cache};
-use super::device::refusal;
 use super::driver::{Context, DriverError, Kind, Module};
 use super::nvrtc::{self, Code, Nvrtc, NvrtcMissing};
 use crate::exec::ExecError;
@@ -159,7 +158,7 @@ pub struct Loaded {
 }
 
 /// Loads texts, each with a name for the compiler's messages: what is the same is compiled once, what comes with the plan or
-/// is in the cache not at all, and the rest on all cores.
+/// is in the cache not at all, and the rest on all cores. `refused` is what an error of the driver is to the caller.
 ///
 /// # Errors
 /// When there is no code and no compiler, it refuses a text, or the driver refuses what came of it.
@@ -169,9 +168,9 @@ pub fn load(
     context: &Arc<Context>,
     given: &Given,
     texts: &[(String, String)],
+    refused: &dyn Fn(DriverError) -> ExecError,
 ) -> Result<Loaded, ExecError> {
     let unavailable = |what: String| ExecError::Unavailable { device: device.into(), what };
-    let refused = |error| refusal(device, error);
     let (unique, which) = unique(texts);
     let cache = Cache::of_user();
     let missing = nvrtc::find().err();

@@ -129,6 +129,14 @@ impl CudaDevice {
         Ok(CudaDevice { info, trusts_device_code: false, device_code: None, progress: Progress::default() })
     }
 
+    /// The first GPU on which kernels run.
+    ///
+    /// # Errors
+    /// When there is none, or no driver that works.
+    pub fn first() -> Result<CudaDevice, Missing> {
+        CudaDevice::new(devices()?.iter().position(DeviceInfo::is_usable).unwrap_or(0))
+    }
+
     /// Runs the compiled code of plans as it is, also where it was made elsewhere.
     pub fn trusting_device_code(self, trusts_device_code: bool) -> CudaDevice {
         CudaDevice { trusts_device_code, ..self }
@@ -192,12 +200,23 @@ pub fn refusal(device: &str, error: DriverError) -> ExecError {
 
 /// What an error of the driver is to whoever asks for memory.
 pub fn no_memory(device: &str, context: &Context, bytes: usize, what: &str, error: DriverError) -> ExecError {
-    if error.kind != Kind::OutOfMemory {
-        return refusal(device, error);
+    match (error.kind, context.memory()) {
+        (Kind::OutOfMemory, Ok((free, total))) => {
+            ExecError::DeviceFull { device: device.into(), what: what.into(), bytes, free, total }
+        }
+        _ => refusal(device, error),
     }
-    match context.memory() {
-        Ok((free, total)) => ExecError::DeviceFull { device: device.into(), what: what.into(), bytes, free, total },
-        Err(_) => refusal(device, error),
+}
+
+/// What an error of the driver is to whoever has an arena of some bytes and makes ready what runs on it. What is free is said
+/// as it is without the arena.
+pub fn no_memory_beside_arena(device: &str, context: &Context, arena: usize, error: DriverError) -> ExecError {
+    let what = "the plan's arena, beside which kernels and graphs need some,";
+    match no_memory(device, context, arena, what, error) {
+        ExecError::DeviceFull { device, what, bytes, free, total } => {
+            ExecError::DeviceFull { device, what, bytes, free: free + arena, total }
+        }
+        other => other,
     }
 }
 
@@ -248,10 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_says_to_resume_and_full_memory_what_helps() {
+    fn a_loss_says_what_is_gone_and_full_memory_what_helps() {
         for kind in [Kind::Lost, Kind::Other, Kind::NoDevice] {
             let text = loss("GPU", error(kind)).to_string();
-            assert!(text.contains("GPU was lost: it is so") && text.contains("resume"), "{text}");
+            assert!(text.contains("GPU was lost: it is so") && text.contains("last checkpoint"), "{text}");
         }
         for text in [loss("GPU", error(Kind::OutOfMemory)), refusal("GPU", error(Kind::OutOfMemory))] {
             assert!(text.to_string().contains("--set batch="), "{text}");

@@ -5,7 +5,7 @@
 
 use super::ahead;
 use super::code::{self, Given};
-use super::device::{loss, no_memory, refusal};
+use super::device::{loss, no_memory, no_memory_beside_arena, refusal};
 use super::driver::{Context, DriverError, Event, Function, Graph, Kind, Memory, Module, Node, Pinned, Shape, Stream};
 use super::graph::{Touched, dependencies};
 use super::measure::Pause;
@@ -123,14 +123,14 @@ impl CudaExecutor {
         context: &Arc<Context>,
         given: Given,
     ) -> Result<CudaExecutor, ExecError> {
-        let failed = |error: DriverError| refusal(&device, error);
         let desk = Desk::of(&plan);
         let bytes = desk.end();
+        let failed = |error: DriverError| no_memory_beside_arena(&device, context, bytes, error);
         let arena = Memory::new(context, bytes)
             .map_err(|error| no_memory(&device, context, bytes, "the plan's arena", error))?;
         let stream = Stream::new(context).map_err(failed)?;
         stream.clear(&arena, 0..plan.state_layout.bytes).map_err(failed)?;
-        let mut kernels = kernels(&plan, &device, architecture, context, &given)?.into_iter();
+        let mut kernels = kernels(&plan, &device, architecture, context, &given, &failed)?.into_iter();
         let mut entries = Vec::with_capacity(plan.entries.len());
         for entry in &plan.entries {
             let own: Vec<Vec<Launch>> = kernels.by_ref().take(entry.schedule.kernels.len()).collect();
@@ -271,7 +271,8 @@ impl CudaExecutor {
     fn runs(&mut self, entries: &[usize]) -> Result<Option<Vec<Runs>>, ExecError> {
         let made: Vec<_> = entries.iter().map(|&entry| series::text(&self.plan, entry, self.desk)).collect();
         let texts: Vec<(String, String)> = made.iter().map(|(text, _)| series::named(text)).collect();
-        let modules = match code::load(&self.device, self.architecture, &self.context, &self.given, &texts) {
+        let failed = |error| refusal(&self.device, error);
+        let modules = match code::load(&self.device, self.architecture, &self.context, &self.given, &texts, &failed) {
             Err(ExecError::Unavailable { what, .. }) => {
                 tracing::debug!("examples are not kept on the device: {what}");
                 return Ok(None);
@@ -367,18 +368,18 @@ fn kernels(
     architecture: Architecture,
     context: &Arc<Context>,
     given: &Given,
+    failed: &dyn Fn(DriverError) -> ExecError,
 ) -> Result<Vec<Vec<Launch>>, ExecError> {
     let texts = ahead::texts(plan);
     let named: Vec<(String, String)> = texts.iter().map(|text| text.named.clone()).collect();
-    let loaded = code::load(device, architecture, context, given, &named)?;
+    let loaded = code::load(device, architecture, context, given, &named, failed)?;
     if loaded.passes_over_given {
         tracing::warn!(
             "the plan's device code was not compiled on this machine: its kernels are compiled again \
              (--trust-device-code runs it as it is)"
         );
     }
-    let ready =
-        |(text, module): (&ahead::Text, _)| launches(&text.launches, module).map_err(|error| refusal(device, error));
+    let ready = |(text, module): (&ahead::Text, _)| launches(&text.launches, module).map_err(failed);
     texts.iter().zip(&loaded.modules).map(ready).collect()
 }
 

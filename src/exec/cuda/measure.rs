@@ -94,7 +94,8 @@ fn module(
         let what = format!("what measures has kernels of its own, which no plan holds: {missing}");
         return Err(ExecError::Unavailable { device: device.into(), what });
     }
-    let mut modules = code::load(device, architecture, context, &Given::default(), &texts)?.modules;
+    let failed = |error| refusal(device, error);
+    let mut modules = code::load(device, architecture, context, &Given::default(), &texts, &failed)?.modules;
     Ok(modules.remove(0))
 }
 

@@ -275,6 +275,11 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
         }
         assert!(fs::read(dir.path().join("runs/run/checkpoint.safetensors")).unwrap() == before, "{fault}");
     }
+    // In the first steps of another, before there is a checkpoint.
+    let args =
+        ["train", PROGRAM, "--offline", "--data", "embedded", "--steps", "40", "--device", "cuda", "--name", "new"];
+    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", "lost:100")]);
+    assert!(err.contains("is gone, and there was none yet: train again"), "{err}");
     // Killed in the fourth step, after the checkpoint of the third. Each gathers its inputs first, and notes its losses.
     let launches = 3 + before_step_four(mock, dir.path());
     let args = [&resume("runs/run", &["--device", "cuda"])[..], &["--sample-every", "1"]].concat();
@@ -306,6 +311,10 @@ fn where_memory_is_too_small_a_batch_that_fits_is_named() {
     // The state alone takes more than this.
     let err = fail(mock, dir.path(), &large, &[("GCC_GAN_MOCK_MEMORY", "1000")]);
     assert!(err.contains("; no smaller batch was found that fits"), "{err}");
+    // So does what is beside the arena.
+    let err = fail(mock, dir.path(), &large, &[("GCC_GAN_MOCK_FAULT", "full_at_graph:1")]);
+    assert!(err.contains("beside which kernels and graphs need some, takes ") && err.contains(" are free"), "{err}");
+    assert!(err.contains("; with `--set batch=128` it takes "), "{err}");
     // A run keeps its sizes.
     succeed(mock, dir.path(), &large, NO_FAULT);
     let again = resume("runs/large", &["--device", "cuda"]);
