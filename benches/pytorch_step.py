@@ -1,13 +1,14 @@
 """The DCGAN's training step in PyTorch, timed: the other side of `gcc-gan profile dcgan`. See benches/peers.sh.
 
     pip install torch
-    python benches/pytorch_step.py --threads 2 --steps 20 [--compile]
-    python benches/pytorch_step.py --device cuda --precision bf16 [--channels-last] [--compile] [--graph]
+    python benches/pytorch_step.py --threads 2 --steps 20 [--compile[=MODE]]
+    python benches/pytorch_step.py --device cuda --precision bf16 [--channels-last] [--compile[=MODE]] [--graph]
     python benches/pytorch_step.py --device cuda --all      every mode of a GPU, each in a process of its own
     python benches/pytorch_step.py --losses 200 --weights WEIGHTS --images IMAGES
 
 --precision is that of matrix products: f32 as it is, tf32, or bf16 (autocast; tf32 where that leaves f32). --graph replays the
-whole step as one CUDA graph. On a GPU a time is that of a series of steps without waiting between, divided by their number.
+whole step as one CUDA graph. MODE is torch.compile's: with max-autotune-no-cudagraphs and --graph the step is one graph of
+the kernels that max-autotune finds. On a GPU a time is that of a series of steps without waiting between, divided by their number.
 
 --losses trains that many steps on a data set and prints the losses of each as a line of JSON, as they are in a run's
 metrics.jsonl. WEIGHTS is what `gcc-gan export` writes as safetensors, IMAGES an IDX file with gzip.
@@ -39,7 +40,7 @@ arguments.add_argument("--batch", type=int, default=128)
 arguments.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 arguments.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
 arguments.add_argument("--channels-last", action="store_true")
-arguments.add_argument("--compile", action="store_true")
+arguments.add_argument("--compile", nargs="?", const="default", choices=["default", "max-autotune-no-cudagraphs"], metavar="MODE")
 arguments.add_argument("--graph", action="store_true", help="the step as one CUDA graph")
 arguments.add_argument("--all", action="store_true", help="every mode of a GPU at each precision")
 arguments.add_argument("--losses", type=int, metavar="STEPS", help="train, and print losses in place of times")
@@ -56,8 +57,8 @@ if options.losses and (options.graph or options.all or options.json or not (opti
 if options.all and options.json:
     arguments.error("--json is for one mode")
 if options.all:
-    flags = ["--channels-last", "--compile", "--graph"]
-    modes = [mode for n in range(len(flags) + 1) for mode in itertools.combinations(flags, n)]
+    flags = [["", "--channels-last"], ["", "--compile", "--compile=max-autotune-no-cudagraphs"], ["", "--graph"]]
+    modes = [[flag for flag in mode if flag] for mode in itertools.product(*flags)]
     common = [sys.executable, __file__, "--device", options.device, "--batch", str(options.batch), "--steps", str(options.steps)]
     failed = 0
     for precision in ["f32", "tf32", "bf16"] if on_gpu else ["f32", "bf16"]:
@@ -116,7 +117,7 @@ def loss_g(examples):
 
 
 if options.compile:
-    loss_d, loss_g = torch.compile(loss_d), torch.compile(loss_g)
+    loss_d, loss_g = (torch.compile(loss, mode=options.compile) for loss in (loss_d, loss_g))
 
 
 def update(network, loss):
@@ -203,7 +204,8 @@ if on_gpu:
     peak, where = torch.cuda.max_memory_allocated() / 2**20, torch.cuda.get_device_name()
 else:
     peak, where = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, f"{options.threads} threads"
-mode = " ".join(name for name in ["channels_last", "compile", "graph"] if getattr(options, name))
+compiled = {None: "", "default": "compile"}.get(options.compile, f"compile={options.compile}")
+mode = " ".join(filter(None, ["channels_last" * options.channels_last, compiled, "graph" * options.graph]))
 print(
     f"PyTorch {torch.__version__}, {options.precision} {mode or 'eager'}, {where}: median {median:.3f} ms a step "
     f"(from {min(times):.3f} to {max(times):.3f}), {1e3 * BATCH / median:.0f} images/s, peak memory {peak:.0f} MiB",

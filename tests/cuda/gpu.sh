@@ -422,13 +422,15 @@ part_torch() {
     # What is in turn comes last, and has time of its own.
     reserve=150
     for mode in "" "--channels-last" "--graph" "--channels-last --graph" compile \
-        "--compile" "--channels-last --compile" "--compile --graph" "--channels-last --compile --graph"; do
+        "--compile" "--channels-last --compile" "--compile --graph" "--channels-last --compile --graph" \
+        "--compile=max-autotune-no-cudagraphs --graph" "--channels-last --compile=max-autotune-no-cudagraphs --graph"; do
         if [ "$mode" = compile ]; then
             call "torch.compile, all modes at once" compile_torch
             continue
         fi
         for precision in $precisions; do
             # shellcheck disable=SC2086
+            # The last modes measure kernels first, and would disturb each other if they did so at once.
             step "PyTorch, $precision${mode:+ $mode}" "$python" benches/pytorch_step.py --device cuda --precision $precision $mode
         done
     done

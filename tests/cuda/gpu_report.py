@@ -108,6 +108,10 @@ def table(folder: pathlib.Path) -> int:
     if lines:
         print("\nTimes")
         print("\n".join(f"  {line}" for line in lines))
+    for result in shown:
+        if result.word == "ok" and result.name.startswith("profile, "):
+            print(f"\nEach kernel's time and what this GPU could do in it, {result.name.removeprefix('profile, ')}")
+            print("\n".join(f"  {line}" for line in log(folder, result).splitlines()))
     print("\nOurs : the fastest mode of PyTorch, in turn")
     print("\n".join(f"  {line}" for line in ratios(folder, every)))
 
