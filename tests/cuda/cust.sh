@@ -20,5 +20,7 @@ CUDA_LIBRARY_PATH=$(cd "$stub" && pwd)
 export CUDA_LIBRARY_PATH
 # In the target of all else, so that what both need is built once. A program that starts only with a driver must not stay there.
 trap 'cargo build --quiet' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 cargo clippy --features cust -- -D warnings
 LD_LIBRARY_PATH="$CUDA_LIBRARY_PATH/lib64" INSTA_UPDATE=no cargo test --features cust --test cuda_device

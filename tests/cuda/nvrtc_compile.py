@@ -5,14 +5,16 @@
         [--brief more.cu=sm_80 ...] [--figures FILE [--changed]] [--jobs N]
 
 Kernels that differ in nothing but names, addresses in the arena and keys of draws are compiled once an architecture, of whatever
-texts they are: then every program for every architecture takes minutes.
+texts they are: then every program for every architecture takes minutes. With other addresses a kernel can take one or two registers
+more or less.
 
 Prints one line a text and architecture. Exits with 1 and the compiler's log on an error, a warning (but for one on unused
 functions of the prelude), where a kernel has local memory (for registers that are spilled, or for arrays), or more shared
 memory than a GPU that it is for. --figures
 compares registers, shared memory and tensor-core instructions of every kernel of a `train_step` that has any of the last
-with a file, and of the texts after --brief a line each, which ends with a hash of the kernels; the file's head says which texts
-and architectures it covers. With --changed what has just one line is not compiled where the hash is still the file's.
+with a file, and of the texts after --brief a line each, which ends with a hash of the text and of requirements.txt; the file's
+head says which texts and architectures it covers. With --changed what has just one line is not compiled where the hash is still
+the file's.
 UPDATE_FIGURES=1 writes the file instead.
 """
 
@@ -167,13 +169,14 @@ class Text:
         self.parts = [Part(part, launches_of(part)) for part in parts]
         known = set(WORD.findall(self.prelude))
         self.likenesses = [likeness(part, known) for part in self.parts]
-        prelude = " ".join(without_comments(self.prelude).split())
-        self.hash = hashlib.sha256("\n".join([*FLAGS, prelude, *self.likenesses]).encode()).hexdigest()[:12]
+        compiler = pathlib.Path(__file__).with_name("requirements.txt").read_text()
+        self.hash = hashlib.sha256("\n".join([compiler, *FLAGS, without_comments(source)]).encode()).hexdigest()[:12]
         stray = len(re.findall(r"__global__ void (?:\w+\(\d+\) )?\w+\(", source)) - 1  # kernels_await_predecessors
         if stray != sum(len(part.launches) for part in self.parts):
             sys.exit(f"{path}: {stray} kernels, of which not each has a line that says how it is launched")
 
 
+VARIABLES = {"threadIdx", "blockIdx", "blockDim", "gridDim"}
 WORD = re.compile(r"[A-Za-z_]\w*|0x[0-9a-f]+u?|\d[\w.]*")
 
 
@@ -183,12 +186,14 @@ def without_comments(text: str) -> str:
 
 def likeness(part: Part, known: set[str]) -> str:
     """What is the same of kernels that differ in names, addresses in the arena and keys of draws: each name and address by the
-    number of its first place. `known` are words that mean something outside the kernel."""
+    number of its first place. `known` are words that mean something outside the kernel. So do its functions of other names, such
+    as sqrtf, and CUDA's variables."""
     names: dict[str, str] = {}
     addresses: dict[str, str] = {}
 
     def number(word: re.Match) -> str:
-        is_own = not word[0][0].isdigit() and word[0] not in known
+        is_function = text.startswith("(", word.end()) and not word[0].startswith(part.name)
+        is_own = not (word[0][0].isdigit() or word[0] in known or word[0] in VARIABLES or is_function)
         return names.setdefault(word[0], f"name{len(names)}") if is_own else word[0]
 
     text = without_comments(part.text)
@@ -257,7 +262,7 @@ def subject(text: Text, arch: str) -> str:
 
 def known_lines(figures: pathlib.Path, version: str) -> dict[str, str]:
     """The lines of a file of figures by what they are of, where it is by the same compiler."""
-    first, *lines = figures.read_text().splitlines() if figures.exists() else [""]
+    first, *lines = (figures.read_text().splitlines() if figures.exists() else []) or [""]
     if not first.startswith(f"# NVRTC {version}."):
         return {}
     return {line.partition(":")[0]: line for line in lines if not line.startswith((" ", "#"))}
@@ -317,19 +322,19 @@ def main() -> int:
             asked.update(own)
         new = [(key, part) for key, part in own.items() if key not in seen]
         seen.update(own)
-        jobs += [(arch, text.prelude, new[i : i + TOGETHER]) for i in range(0, len(new), TOGETHER)]
-    jobs = [job for job in jobs if any(key in asked for key, _ in job[2])]
+        jobs += [(subject(text, arch), arch, text.prelude, new[i : i + TOGETHER]) for i in range(0, len(new), TOGETHER)]
+    jobs = [job for job in jobs if any(key in asked for key, _ in job[-1])]
 
     failed, compiled = False, {}
     # The compiler runs in processes of its own: as a library it uses one core.
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
-        results = [pool.submit(compile_parts, prelude, [part for _, part in own], arch) for arch, prelude, own in jobs]
-        for done, ((arch, prelude, own), result) in enumerate(zip(jobs, results), 1):
+        results = [pool.submit(compile_parts, prelude, [part for _, part in own], arch) for _, arch, prelude, own in jobs]
+        for done, ((of, _, _, own), result) in enumerate(zip(jobs, results), 1):
             wrong, kernels = result.result()
             if sys.stderr.isatty():
-                print(f"\r{done} of {len(jobs)} parts compiled", end="" if done < len(jobs) else "\n", file=sys.stderr)
+                print(f"\r{done} of {len(jobs)} texts compiled", end="" if done < len(jobs) and not wrong else "\n", file=sys.stderr)
             if wrong:
-                print(f"{wrong}\nfor {arch}, among {len(own)} kernels from {next(iter(own[0][1].launches))} on", file=sys.stderr)
+                print(f"{wrong}\n{of}, among {len(own)} kernels from {own[0][1].name} on", file=sys.stderr)
                 failed = True
                 continue
             for (key, _), functions in zip(own, kernels):
@@ -348,8 +353,7 @@ def main() -> int:
         lines = lines_of(text, arch, is_brief, kernels)
         print(lines[0])
         table += lines
-    count = sum(len(text.parts) for text, arch, is_brief in wanted if not is_known(text, arch, is_brief))
-    print(f"{count} kernels, of which {len(compiled)} were compiled and the others are like them, in {time.perf_counter() - start:.0f} s")
+    print(f"{len(compiled)} kernels compiled for an architecture in {time.perf_counter() - start:.0f} s; the others are like them")
     if unchanged := sum(is_known(*what) for what in wanted):
         print(f"{unchanged} of {len(wanted)} texts for an architecture are as they were when the figures were written")
 
