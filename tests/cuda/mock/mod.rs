@@ -278,7 +278,7 @@ fn a_fault_is_one_clear_sentence_and_nothing_is_lost() {
     // In the first steps of another, before there is a checkpoint.
     let args =
         ["train", PROGRAM, "--offline", "--data", "embedded", "--steps", "40", "--device", "cuda", "--name", "new"];
-    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", "lost:100")]);
+    let err = fail(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", "lost:10")]);
     assert!(err.contains("is gone, and there was none yet: train again"), "{err}");
     // Killed in the fourth step, after the checkpoint of the third. Each gathers its inputs first, and notes its losses.
     let launches = 3 + before_step_four(mock, dir.path());
