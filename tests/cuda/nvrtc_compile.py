@@ -239,7 +239,7 @@ def compile_parts(prelude: str, parts: list[Part], arch: str) -> tuple[str, list
     found, rest = figures_of(log)
     # Where products of warpgroups wait for each other, the assembler says that they are serialized.
     if cubin is None or "warning" in rest or "serialized" in rest:
-        return rest, []
+        return rest or "it does not compile, and the compiler says nothing", []
     by_warps = tensor_instructions(cubin, HMMA)
     by_warpgroups = tensor_instructions(cubin, HGMMA) if arch == "sm_90a" else collections.Counter()
     kernels = []
