@@ -11,7 +11,10 @@
 // when copies were not shown to it, or when its operands change meanwhile. Until the wait its sums are not a number.
 
 #pragma once
+// Fibers jump between stacks, which a check of longjmp takes for a mistake.
+#undef _FORTIFY_SOURCE
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +94,8 @@ struct Multiplication {
 };
 
 struct Fiber {
-    ucontext_t context;
+    char* stack;    // made, and the fiber begun, when it is first needed
+    jmp_buf where;  // it goes on: unlike `swapcontext`, a jump asks nothing of the kernel
     At at;
     float value;    // given to a shuffle
     unsigned lane;  // from which a shuffle takes its result
@@ -108,8 +112,7 @@ struct Fiber {
 
 const size_t STACK = 64 * 1024;
 static Fiber fibers[1024];
-static char* stacks[1024];  // made when they are needed
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned current;
 static Kernel kernel;
 static unsigned char* arena;
@@ -126,19 +129,36 @@ static bool is_hidden[sizeof shared / 16];
 
 static void yield(At at) {
     fibers[current].at = at;
-    swapcontext(&fibers[current].context, &scheduler);
+    if (_setjmp(fibers[current].where) == 0) _longjmp(scheduler, 1);
 }
 
+// A fiber runs one block's thread after the other's.
 static void entry() {
-    kernel(arena);
-    yield(At::End);
+    while (true) {
+        kernel(arena);
+        yield(At::End);
+    }
+}
+
+[[noreturn]] static void begin(Fiber& fiber) {
+    static ucontext_t context;
+    fiber.stack = (char*)malloc(STACK);
+    if (fiber.stack == nullptr || getcontext(&context) != 0) fail("there is no memory for a fiber");
+    context.uc_stack.ss_sp = fiber.stack;
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+    setcontext(&context);
+    fail("a fiber cannot begin");
 }
 
 static void resume(unsigned thread) {
     current = thread;
     threadIdx = {thread, 0, 0};
     fibers[thread].at = At::Running;
-    swapcontext(&scheduler, &fibers[thread].context);
+    if (_setjmp(scheduler) != 0) return;
+    if (fibers[thread].stack == nullptr) begin(fibers[thread]);
+    _longjmp(fibers[thread].where, 1);
 }
 
 // Whether all of some threads are at one place.
@@ -153,12 +173,6 @@ static void run_block(unsigned threads, bool backwards) {
     if (threads > 1024) fail("more threads than a block may have");
     for (unsigned t = 0; t < threads; ++t) {
         Fiber& fiber = fibers[t];
-        getcontext(&fiber.context);
-        if (stacks[t] == nullptr) stacks[t] = (char*)malloc(STACK);
-        fiber.context.uc_stack.ss_sp = stacks[t];
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, entry, 0);
         fiber.at = At::Running;
         fiber.copies.clear();
         fiber.copies.emplace_back();
