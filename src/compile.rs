@@ -2,7 +2,7 @@
 
 use crate::declare;
 use crate::ir::{self, Entry, Feed, Graph, InputDecl, Module, StateDecl, StateRole};
-use crate::kernel::body::{Kernel, KernelKind};
+use crate::kernel::body::{BufferId, Kernel, KernelKind};
 use crate::kernel::choice::TunedKernel;
 use crate::kernel::cost::{bytes_moved, flops};
 use crate::kernel::schedule::{ALIGNMENT, Schedule, StateLayout, StateTooLarge};
@@ -184,6 +184,8 @@ pub struct EntrySummary {
     pub kernels_unfused: usize,
     pub kernels: usize,
     pub kernels_by_kind: BTreeMap<KernelKind, usize>,
+    /// How many times a CPU's workers or a GPU are set going in one run: some kernels are several sweeps, one after the other.
+    pub launches: usize,
     /// How many contractions each algorithm computes.
     pub algorithms: BTreeMap<&'static str, usize>,
     /// Floating-point operations of one run.
@@ -207,6 +209,11 @@ fn algorithms(schedule: &Schedule) -> BTreeMap<&'static str, usize> {
         *found.entry(kernel.choice.algorithm.name()).or_default() += 1;
     }
     found
+}
+
+fn launches(schedule: &Schedule) -> usize {
+    let dtype = |buffer: &BufferId| schedule.buffers[buffer.index()].dtype;
+    schedule.kernels.iter().map(|kernel| kernel.choice.algorithm.launches(&kernel.body, dtype)).sum()
 }
 
 fn workspace_bytes(schedule: &Schedule) -> usize {
@@ -455,6 +462,7 @@ fn compile_jobs(
                 kernels_unfused: unfused,
                 kernels: schedule.kernels.len(),
                 kernels_by_kind,
+                launches: launches(&schedule),
                 algorithms: algorithms(&schedule),
                 workspace_bytes: workspace_bytes(&schedule),
                 flops: schedule.kernels.iter().map(flops).fold(0, u64::saturating_add),

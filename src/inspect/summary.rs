@@ -74,6 +74,7 @@ fn entry_table(summary: &Summary, entry: &EntrySummary) -> Table {
         Fusion::Off => format!("{}, fusion off", entry.kernels),
     };
     table.row(["kernels", &format!("{fused}: {}", kinds.join(", "))]);
+    table.row(["launches", &entry.launches.to_string()]);
     if !entry.algorithms.is_empty() {
         let algorithms: Vec<String> = entry.algorithms.iter().map(|(name, n)| format!("{n} by {name}")).collect();
         table.row(["contractions", &algorithms.join("; ")]);
