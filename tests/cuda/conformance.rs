@@ -1,7 +1,10 @@
 //! The conformance suite on kernels as the host runs them: a GPU without tensor cores, and one that has them.
 
 use crate::emulated::Emulated;
+use gcc_gan::kernel::body::Kernel;
+use gcc_gan::kernel::choice::Algorithm;
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::kernel::warpgroup;
 use gcc_gan::testing::conformance::{Exceptions, GROUPS, Tolerances, group, prepare, report};
 use gcc_gan::testing::strategies_at;
 
@@ -9,8 +12,12 @@ fn check(name: &str, architecture: u32, precision: Precision, tolerances: &Toler
     let strategies = strategies_at(Target::Cuda(Architecture(architecture)), precision);
     let prepared = prepare(&group(name), &strategies, tolerances);
     let device = Emulated::default();
-    let plans = prepared.iter().flat_map(|case| case.trials.iter().flatten()).map(|trial| &trial.plan);
-    if !device.prepare(plans) {
+    let plans = || prepared.iter().flat_map(|case| case.trials.iter().flatten()).map(|trial| &trial.plan);
+    let is_by_warpgroups =
+        |kernel: &Kernel| matches!(&kernel.choice.algorithm, Algorithm::ThreadBlocks(b) if warpgroup::is_choice(b));
+    let kernels = plans().flat_map(|plan| &plan.entries).flat_map(|entry| &entry.schedule.kernels);
+    assert!(architecture != 90 || kernels.filter(|kernel| is_by_warpgroups(kernel)).count() > 0, "none by warpgroups");
+    if !device.prepare(plans()) {
         return;
     }
     let found = report(&device, &prepared, &Exceptions::none());
@@ -19,37 +26,25 @@ fn check(name: &str, architecture: u32, precision: Precision, tolerances: &Toler
 }
 
 macro_rules! groups {
-    (quick: $($group:ident)*; long: $($long:ident)*) => {
-        const CHECKED: &[&str] = &[$(stringify!($group),)* $(stringify!($long)),*];
+    ($($group:ident)*) => {
+        const CHECKED: &[&str] = &[$(stringify!($group)),*];
         mod in_f32 {
             $(#[test]
             fn $group() {
                 super::check(stringify!($group), 80, super::Precision::F32, &super::Tolerances::F32);
             })*
-            $(#[test]
-            #[ignore = "takes minutes: cargo test --test cuda -- --ignored"]
-            fn $long() {
-                super::check(stringify!($long), 80, super::Precision::F32, &super::Tolerances::F32);
-            })*
         }
     };
 }
 
-// The others have hundreds of kernels, or large programs.
 groups!(
-    quick: scalars special_values elementwise multi_tensor matrix_products convolutions prologues transforms windows layouts sliced_operands
-        draws bf16 states odd_sizes;
-    long: reductions contraction_fusion random_graphs training_steps
+    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion prologues transforms windows
+    layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
 );
 
 #[test]
 fn every_group_is_checked() {
-    let sorted = |names: &[&'static str]| {
-        let mut names = names.to_vec();
-        names.sort_unstable();
-        names
-    };
-    assert_eq!(sorted(CHECKED), sorted(&GROUPS));
+    assert_eq!(CHECKED, GROUPS);
 }
 
 macro_rules! contractions {
@@ -73,14 +68,25 @@ macro_rules! contractions {
 }
 
 // Those in which contractions have operands of their own, of all sizes.
-contractions!(layouts sliced_operands matrix_products);
+contractions!(layouts sliced_operands matrix_products convolutions);
 
-mod prologues {
-    use super::*;
-
-    /// Warps compute them in f32, above.
-    #[test]
-    fn in_tf32_by_warpgroups() {
-        check("prologues", 90, Precision::Tf32, &Tolerances::TF32);
-    }
+macro_rules! warpgroups {
+    ($($group:ident)*) => {
+        mod by_warpgroups {
+            $(mod $group {
+                use super::super::*;
+                #[test]
+                fn in_tf32() {
+                    check(stringify!($group), 90, Precision::Tf32, &Tolerances::TF32);
+                }
+                #[test]
+                fn in_bf16() {
+                    check(stringify!($group), 90, Precision::Bf16, &Tolerances::BF16);
+                }
+            })*
+        }
+    };
 }
+
+// The others are of products too small for them.
+warpgroups!(matrix_products prologues);
