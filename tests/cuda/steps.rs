@@ -1,15 +1,17 @@
-//! Steps of training at each precision, by kernels as the host runs them: three against the interpreter, with whole batches and
-//! with one that fills no tile, the losses of twenty beside the CPU's, and samples.
+//! Steps of training at each precision, by kernels as the host runs them: three against the interpreter, of whole batches and of
+//! one that fills no tile, by warps, by warpgroups and without tensor cores; the losses of twenty beside the CPU's; and samples.
 
 use crate::compiler::compiler;
 use crate::emulated::Emulated;
 use gcc_gan::compile::{Options, compile};
 use gcc_gan::exec::cpu::CpuDevice;
 use gcc_gan::ir::Module;
-use gcc_gan::kernel::choice::{Algorithm, Math};
+use gcc_gan::kernel::choice::{Algorithm, Math, ThreadBlocks, TunedKernel};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
+use gcc_gan::kernel::warpgroup;
 use gcc_gan::plan::Plan;
 use gcc_gan::replay::{Replay, Tensors};
+use gcc_gan::schedule::select::candidates;
 use gcc_gan::testing::program_inputs;
 
 const FEW: usize = 3;
@@ -36,6 +38,26 @@ struct Tolerances {
     losses: f64,
 }
 
+const F32: Tolerances =
+    Tolerances { maths: &[Math::Tf32x3], first: [0.0, 1e-5], later: 1e-5, state: 1e-5, images: 1e-5, losses: 1e-5 };
+const TF32: Tolerances = Tolerances {
+    maths: &[Math::Tf32, Math::Tf32Stored],
+    first: [5e-5, 2e-3],
+    later: 3e-3,
+    state: 1e-2,
+    images: 2e-3,
+    losses: 5e-3,
+};
+
+const BF16: Tolerances = Tolerances {
+    maths: &[Math::Bf16, Math::Bf16Stored],
+    first: [1e-3, 2e-2],
+    later: 2e-2,
+    state: 1e-1,
+    images: 2e-2,
+    losses: 1e-2,
+};
+
 /// The program with no kink in its activations, and no whole step by Adam of a gradient that is rounding alone, such as that of
 /// a bias before a normalisation: where operands are rounded, one sum near zero on the other side of a rectifier's kink is off
 /// by more than all the rest, which is a twentieth of a gradient.
@@ -45,7 +67,17 @@ fn smooth() -> String {
 }
 
 fn compiled(program: &str, batch: usize, target: Target, precision: Precision) -> (Plan, Module) {
-    let options = Options { target, precision, sets: vec![format!("batch={batch}")], ..Options::default() };
+    compiled_with(Vec::new(), program, batch, target, precision)
+}
+
+fn compiled_with(
+    tuned: Vec<TunedKernel>,
+    program: &str,
+    batch: usize,
+    target: Target,
+    precision: Precision,
+) -> (Plan, Module) {
+    let options = Options { tuned, target, precision, sets: vec![format!("batch={batch}")], ..Options::default() };
     let compiled = compile("gan.ron", program, &options, &mut |_| {}).unwrap();
     (compiled.plan.unwrap(), compiled.module)
 }
@@ -79,7 +111,8 @@ fn check(precision: Precision, few_of: &str, tolerances: &Tolerances) {
     }
     let device = Emulated::default();
     for batch in BATCHES {
-        check_few(few_of, batch, precision, tolerances, &device);
+        let (gpu, _) = compiled(few_of, batch, Target::Cuda(Architecture(80)), precision);
+        check_few(few_of, batch, &gpu, tolerances, &device);
     }
 
     let (cpu, module) = compiled(PROGRAM, BATCHES[0], Target::Cpu, Precision::F32);
@@ -97,16 +130,38 @@ fn check(precision: Precision, few_of: &str, tolerances: &Tolerances) {
     assert!(images.0 <= tolerances.images, "samples: {images:?}");
 }
 
+/// A plan in which warpgroups compute whatever they can: products of this size are faster by warps.
+fn by_warpgroups(program: &str, batch: usize, precision: Precision) -> Plan {
+    let target = Target::Cuda(Architecture(90));
+    let (plan, _) = compiled(program, batch, target, precision);
+    let tuned = plan.entries.iter().flat_map(|entry| {
+        entry.schedule.kernels.iter().filter_map(|kernel| {
+            let mut all = candidates(kernel, target, usize::MAX).into_iter();
+            let algorithm = all.find(|algorithm| count(&[algorithm], &warpgroup::is_choice) > 0)?;
+            let (entry, kernel) = (entry.name.clone(), kernel.name.clone());
+            Some(TunedKernel { entry, sizes: Vec::new(), kernel, algorithm })
+        })
+    });
+    compiled_with(tuned.collect(), program, batch, target, precision).0
+}
+
+/// How many products are computed by blocks like these.
+fn count(algorithms: &[&Algorithm], like: &dyn Fn(&ThreadBlocks) -> bool) -> usize {
+    algorithms.iter().filter(|algorithm| matches!(algorithm, Algorithm::ThreadBlocks(blocks) if like(blocks))).count()
+}
+
+fn algorithms(plan: &Plan) -> Vec<&Algorithm> {
+    let kernels = plan.entries.iter().flat_map(|entry| &entry.schedule.kernels);
+    kernels.map(|kernel| &kernel.choice.algorithm).collect()
+}
+
 /// A few steps of a program beside the interpreter's.
-fn check_few(program: &str, batch: usize, precision: Precision, tolerances: &Tolerances, device: &Emulated) {
+fn check_few(program: &str, batch: usize, gpu: &Plan, tolerances: &Tolerances, device: &Emulated) {
     // The module of a plan for a GPU also has states that only its kernels know.
     let (_, module) = compiled(program, batch, Target::Cpu, Precision::F32);
-    let (gpu, _) = compiled(program, batch, Target::Cuda(Architecture(80)), precision);
-    let kernels = gpu.entries.iter().flat_map(|entry| &entry.schedule.kernels);
-    let is_by_tensor_cores =
-        |algorithm: &Algorithm| matches!(algorithm, Algorithm::ThreadBlocks(b) if tolerances.maths.contains(&b.math));
-    let count = kernels.filter(|kernel| is_by_tensor_cores(&kernel.choice.algorithm)).count();
-    assert!(count >= 10, "{count} products by tensor cores");
+    let precision = gpu.source.precision;
+    let by_tensor_cores = count(&algorithms(gpu), &|blocks| tolerances.maths.contains(&blocks.math));
+    assert!(by_tensor_cores >= 10, "{by_tensor_cores} products by tensor cores");
 
     let few = replay(&module, "train_step", FEW);
     let expected = few.run_reference().unwrap();
@@ -128,21 +183,43 @@ fn check_few(program: &str, batch: usize, precision: Precision, tolerances: &Tol
 
 #[test]
 fn steps_in_f32_are_those_of_the_interpreter_and_the_cpu() {
-    let maths = &[Math::Tf32x3];
-    let tolerances = Tolerances { maths, first: [0.0, 1e-5], later: 1e-5, state: 1e-5, images: 1e-5, losses: 1e-5 };
-    check(Precision::F32, PROGRAM, &tolerances);
+    check(Precision::F32, PROGRAM, &F32);
 }
 
 #[test]
 fn steps_in_tf32_are_those_of_the_interpreter_and_the_cpu() {
-    let maths = &[Math::Tf32, Math::Tf32Stored];
-    let tolerances = Tolerances { maths, first: [5e-5, 2e-3], later: 3e-3, state: 1e-2, images: 2e-3, losses: 5e-3 };
-    check(Precision::Tf32, &smooth(), &tolerances);
+    check(Precision::Tf32, &smooth(), &TF32);
 }
 
 #[test]
 fn steps_in_bf16_are_those_of_the_interpreter_and_the_cpu() {
-    let maths = &[Math::Bf16, Math::Bf16Stored];
-    let tolerances = Tolerances { maths, first: [1e-3, 2e-2], later: 2e-2, state: 1e-1, images: 2e-2, losses: 1e-2 };
-    check(Precision::Bf16, &smooth(), &tolerances);
+    check(Precision::Bf16, &smooth(), &BF16);
+}
+
+#[test]
+fn steps_without_tensor_cores_are_those_of_the_interpreter() {
+    if compiler().is_none() {
+        return;
+    }
+    for batch in BATCHES {
+        let (gpu, _) = compiled(PROGRAM, batch, Target::Cuda(Architecture(75)), Precision::F32);
+        check_few(PROGRAM, batch, &gpu, &Tolerances { maths: &[Math::Fma], ..F32 }, &Emulated::default());
+    }
+}
+
+#[test]
+fn steps_by_warpgroups_are_those_of_the_interpreter() {
+    if compiler().is_none() {
+        return;
+    }
+    let device = Emulated::default();
+    let program = smooth();
+    for batch in BATCHES {
+        for (precision, tolerances) in [(Precision::Tf32, TF32), (Precision::Bf16, BF16)] {
+            let gpu = by_warpgroups(&program, batch, precision);
+            let all = count(&algorithms(&gpu), &warpgroup::is_choice);
+            assert!(all >= 15, "{all} products by warpgroups");
+            check_few(&program, batch, &gpu, &tolerances, &device);
+        }
+    }
 }
