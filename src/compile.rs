@@ -184,7 +184,8 @@ pub struct EntrySummary {
     pub kernels_unfused: usize,
     pub kernels: usize,
     pub kernels_by_kind: BTreeMap<KernelKind, usize>,
-    /// How many times a CPU's workers or a GPU are set going in one run: some kernels are several sweeps, one after the other.
+    /// Launches of one run: parallel loops on a CPU, kernel launches on a GPU. A kernel takes one or several, one after the
+    /// other. What begins and ends several steps in a row is not counted.
     pub launches: usize,
     /// How many contractions each algorithm computes.
     pub algorithms: BTreeMap<&'static str, usize>,

@@ -10,7 +10,7 @@ use super::few_columns;
 use super::gemm::Gemm;
 use super::target::Target;
 use super::tile_reduction::TileReduction;
-use super::tiling;
+use super::tiling::{self, tilings};
 use super::warpgroup;
 use crate::tensor::DType;
 use crate::types::MAX_BLOCK;
@@ -419,10 +419,12 @@ impl Algorithm {
         let prologues = c.operands.iter().filter(|operand| self.stores_prologue(operand)).count();
         prologues
             + match self {
-                Algorithm::Loops
-                | Algorithm::SplitSweeps { .. }
-                | Algorithm::MatMul { .. }
-                | Algorithm::ThreadBlocks(_) => 1,
+                Algorithm::Loops | Algorithm::SplitSweeps { .. } | Algorithm::MatMul { .. } => 1,
+                // Each product of a strided input gradient.
+                Algorithm::ThreadBlocks(blocks) => match tilings(c).filter(|_| blocks.math != Math::Fma) {
+                    Some(products) => products.len(),
+                    None => c.kind.gemms().len(),
+                },
                 Algorithm::Images(_) | Algorithm::FilterGradient { .. } => 2,
                 Algorithm::Patches { .. } => 1 + usize::from(matches!(c.kind, ContractionKind::Conv2dFilterGrad(_))),
             }

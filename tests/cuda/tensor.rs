@@ -265,6 +265,29 @@ fn the_dcgan_is_multiplied_by_warpgroups_and_its_grey_images_by_warps() {
     assert_eq!((step.schedule.kernels.iter().map(launches).sum::<usize>(), summary.launches), (64, 64));
 }
 
+/// Also of strided gradients, each of whose products is a launch where they can't be one.
+#[test]
+fn launches_are_counted_as_they_are_rendered() {
+    let gan = include_str!("gan.ron");
+    let odd = gan
+        .replace("ConvTranspose(channels: 16, kernel: 4,", "ConvTranspose(channels: 16, kernel: 3, output_padding: 1,")
+        .replace("ConvTranspose(channels: 1, kernel: 4,", "ConvTranspose(channels: 1, kernel: 3, output_padding: 1,")
+        .replace("kernel: 4,", "kernel: 3,");
+    let programs = [gan, &odd, include_str!("../../graphs/dcgan.ron"), include_str!("../../graphs/wgan-gp.ron")];
+    for (architecture, precision) in [(75, Precision::F32), (80, Precision::F32), (90, Precision::Tf32)] {
+        for program in programs {
+            let target = Target::Cuda(Architecture(architecture));
+            let options = Options { target, precision, ..Options::default() };
+            let compiled = compile("program.ron", program, &options, &mut |_| {}).unwrap();
+            for (entry, summary) in compiled.plan.unwrap().entries.iter().zip(&compiled.summary.entries) {
+                let launches = |kernel| render(kernel, &entry.schedule.buffers).launches.len();
+                let rendered = entry.schedule.kernels.iter().map(launches).sum::<usize>();
+                assert_eq!(summary.launches, rendered, "{} of sm_{architecture}: {program:.60}", entry.name);
+            }
+        }
+    }
+}
+
 /// What its last layer reads of the layer before is normalised there, and once more for the gradient of its filter.
 #[test]
 fn the_dcgan_s_last_layer_normalises_what_it_reads() {
