@@ -11,7 +11,7 @@
 // when copies were not shown to it, or when its operands change meanwhile. Until the wait its sums are not a number.
 
 #pragma once
-// Fibers jump between stacks, which a check of longjmp takes for a mistake.
+// Fibers jump between stacks, which glibc's checked longjmp takes for a mistake. Before any header.
 #undef _FORTIFY_SOURCE
 #include <math.h>
 #include <setjmp.h>
@@ -95,7 +95,7 @@ struct Multiplication {
 
 struct Fiber {
     char* stack;    // made, and the fiber begun, when it is first needed
-    jmp_buf where;  // it goes on: unlike `swapcontext`, a jump asks nothing of the kernel
+    jmp_buf where;  // it goes on. A jump makes no system call, as `swapcontext` does
     At at;
     float value;    // given to a shuffle
     unsigned lane;  // from which a shuffle takes its result

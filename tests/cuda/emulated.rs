@@ -24,6 +24,7 @@ type Place = (Arc<Program>, usize);
 pub struct Emulated {
     /// What was compiled, by its text.
     entries: Mutex<HashMap<String, Place>>,
+    loaded: Mutex<Option<Arc<Plan>>>,
 }
 
 /// The text of an entry's kernels, whose names begin so.
@@ -73,6 +74,11 @@ fn program(entries: &[&EntryPlan]) -> String {
 }
 
 impl Emulated {
+    /// The plan that was loaded last.
+    pub fn loaded(&self) -> Option<Arc<Plan>> {
+        self.loaded.lock().unwrap().clone()
+    }
+
     /// Compiles the kernels of plans together, which takes less time than one by one; `false` where there is no compiler.
     pub fn prepare<'p>(&self, plans: impl IntoIterator<Item = &'p Arc<Plan>>) -> bool {
         let mut new: HashMap<String, &EntryPlan> = HashMap::new();
@@ -121,6 +127,7 @@ impl Device for Emulated {
         if !self.prepare([&plan]) {
             return Err(ExecError::Unavailable { device: self.name(), what: "there is no compiler".into() });
         }
+        *self.loaded.lock().unwrap() = Some(plan.clone());
         let entries = self.entries.lock().unwrap();
         let places = plan.entries.iter().map(|entry| entries[&key(entry)].clone()).collect();
         // What nobody wrote is not a number; state is zero.

@@ -17,20 +17,20 @@ use gcc_gan::testing::program_inputs;
 const FEW: usize = 3;
 const MANY: usize = 20;
 
-/// The sizes of a whole batch and of the last one of an epoch, which has as many images as are left and fills no tile.
+/// Images of a batch that fills tiles, and of one that does not, as an epoch's last one may not.
 const BATCHES: [usize; 2] = [16, 21];
 
 const PROGRAM: &str = include_str!("gan.ron");
 
 /// How far a precision may be off, and how far it is at least, since it rounds: norms of differences, as parts of the norm.
 struct Tolerances {
-    /// What tensor cores multiply.
+    /// How most products are computed.
     maths: &'static [Math],
     /// Of what the first step gives, losses and gradients: the least and the most of the worst of them.
     first: [f64; 2],
     /// Of what the others give.
     later: f64,
-    /// Of the state after the few steps.
+    /// Of what the few steps change the state by.
     state: f64,
     /// Of an image of a sample.
     images: f64,
@@ -39,12 +39,12 @@ struct Tolerances {
 }
 
 const F32: Tolerances =
-    Tolerances { maths: &[Math::Tf32x3], first: [0.0, 1e-5], later: 1e-5, state: 1e-5, images: 1e-5, losses: 1e-5 };
+    Tolerances { maths: &[Math::Tf32x3], first: [0.0, 1e-5], later: 1e-5, state: 1e-4, images: 1e-5, losses: 1e-5 };
 const TF32: Tolerances = Tolerances {
     maths: &[Math::Tf32, Math::Tf32Stored],
     first: [5e-5, 2e-3],
     later: 3e-3,
-    state: 1e-2,
+    state: 2e-2,
     images: 2e-3,
     losses: 5e-3,
 };
@@ -58,12 +58,14 @@ const BF16: Tolerances = Tolerances {
     losses: 1e-2,
 };
 
-/// The program with no kink in its activations, and no whole step by Adam of a gradient that is rounding alone, such as that of
-/// a bias before a normalisation: where operands are rounded, one sum near zero on the other side of a rectifier's kink is off
-/// by more than all the rest, which is a twentieth of a gradient.
+/// The program with tanh for its relus, and with a larger epsilon of Adam. A rounding can move a sum near zero across a relu's
+/// kink, which changes a gradient by more than all other roundings do, by up to a tenth and more; and Adam makes a whole step of
+/// a gradient that is nothing but rounding.
 fn smooth() -> String {
     let smooth = PROGRAM.replace("LeakyRelu(0.2)", "Tanh()").replace("Relu()", "Tanh()");
-    smooth.replace("Adam(lr: 1e-3)", "Adam(lr: 1e-3, epsilon: 1e-3)")
+    let smooth = smooth.replace("Adam(lr: 1e-3)", "Adam(lr: 1e-3, epsilon: 1e-3)");
+    assert!(!smooth.contains("Relu") && smooth.matches("epsilon").count() == 2, "{smooth}");
+    smooth
 }
 
 fn compiled(program: &str, batch: usize, target: Target, precision: Precision) -> (Plan, Module) {
@@ -90,29 +92,43 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// The norm of the difference of two tensors, as a part of that of the second.
-fn difference(found: &Tensors, expected: &Tensors, name: &str) -> f64 {
-    let (found, expected) = (found[name].to_f64(), expected[name].to_f64());
-    // What is nearly zero has no digits.
-    let floor = 1e-3 * (expected.len() as f64).sqrt();
-    let part = norm(found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(expected.iter().copied()).max(floor);
+/// The norm of the difference of values from others, as a part of these others' norm. Where their root mean square is below
+/// `digits` they are nearly zero, and have no digits to compare.
+fn off(found: impl Iterator<Item = f64>, expected: &[f64], digits: f64) -> f64 {
+    let least = digits * (expected.len() as f64).sqrt();
+    let part = norm(found.zip(expected).map(|(a, b)| a - b)) / norm(expected.iter().copied()).max(least);
     if part.is_nan() { f64::INFINITY } else { part }
+}
+
+fn difference(found: &Tensors, expected: &Tensors, name: &str) -> f64 {
+    off(found[name].to_f64().into_iter(), &expected[name].to_f64(), 1e-3)
+}
+
+/// As [`difference`], of how a state changed since it was `before`.
+fn difference_of_change([found, expected, before]: [&Tensors; 3], name: &str) -> f64 {
+    let [found, expected, before] = [found, expected, before].map(|tensors| tensors[name].to_f64());
+    let change = |after: Vec<f64>| after.into_iter().zip(&before).map(|(a, b)| a - b).collect::<Vec<_>>();
+    off(change(found).into_iter(), &change(expected), 1e-12)
 }
 
 /// The tensor of these that is off most, and how far.
 fn worst<'n>(found: &Tensors, expected: &Tensors, names: impl Iterator<Item = &'n String>) -> (f64, &'n str) {
-    let off = names.map(|name| (difference(found, expected, name), name.as_str()));
+    worst_by(names, |name| difference(found, expected, name))
+}
+
+fn worst_by<'n>(names: impl Iterator<Item = &'n String>, off: impl Fn(&str) -> f64) -> (f64, &'n str) {
+    let off = names.map(|name| (off(name), name.as_str()));
     off.max_by(|(a, _), (b, _)| a.total_cmp(b)).expect("there are such")
 }
 
-fn check(precision: Precision, few_of: &str, tolerances: &Tolerances) {
+fn check(precision: Precision, program_of_few: &str, tolerances: &Tolerances) {
     if compiler().is_none() {
         return;
     }
     let device = Emulated::default();
     for batch in BATCHES {
-        let (gpu, _) = compiled(few_of, batch, Target::Cuda(Architecture(80)), precision);
-        check_few(few_of, batch, &gpu, tolerances, &device);
+        let (gpu, _) = compiled(program_of_few, batch, Target::Cuda(Architecture(80)), precision);
+        check_few(program_of_few, batch, &gpu, tolerances, &device);
     }
 
     let (cpu, module) = compiled(PROGRAM, BATCHES[0], Target::Cpu, Precision::F32);
@@ -130,14 +146,15 @@ fn check(precision: Precision, few_of: &str, tolerances: &Tolerances) {
     assert!(images.0 <= tolerances.images, "samples: {images:?}");
 }
 
-/// A plan in which warpgroups compute whatever they can: products of this size are faster by warps.
+/// A plan in which warpgroups compute whatever they can, also what the model gives to warps.
 fn by_warpgroups(program: &str, batch: usize, precision: Precision) -> Plan {
     let target = Target::Cuda(Architecture(90));
     let (plan, _) = compiled(program, batch, target, precision);
+    let is_by_warpgroups =
+        |algorithm: &Algorithm| matches!(algorithm, Algorithm::ThreadBlocks(blocks) if warpgroup::is_choice(blocks));
     let tuned = plan.entries.iter().flat_map(|entry| {
         entry.schedule.kernels.iter().filter_map(|kernel| {
-            let mut all = candidates(kernel, target, usize::MAX).into_iter();
-            let algorithm = all.find(|algorithm| count(&[algorithm], &warpgroup::is_choice) > 0)?;
+            let algorithm = candidates(kernel, target, usize::MAX).into_iter().find(is_by_warpgroups)?;
             let (entry, kernel) = (entry.name.clone(), kernel.name.clone());
             Some(TunedKernel { entry, sizes: Vec::new(), kernel, algorithm })
         })
@@ -145,14 +162,12 @@ fn by_warpgroups(program: &str, batch: usize, precision: Precision) -> Plan {
     compiled_with(tuned.collect(), program, batch, target, precision).0
 }
 
-/// How many products are computed by blocks like these.
-fn count(algorithms: &[&Algorithm], like: &dyn Fn(&ThreadBlocks) -> bool) -> usize {
-    algorithms.iter().filter(|algorithm| matches!(algorithm, Algorithm::ThreadBlocks(blocks) if like(blocks))).count()
-}
-
-fn algorithms(plan: &Plan) -> Vec<&Algorithm> {
-    let kernels = plan.entries.iter().flat_map(|entry| &entry.schedule.kernels);
-    kernels.map(|kernel| &kernel.choice.algorithm).collect()
+/// How many products of the steps that a device has just run are computed by blocks like these.
+fn count(device: &Emulated, like: impl Fn(&ThreadBlocks) -> bool) -> usize {
+    let plan = device.loaded().unwrap();
+    let kernels = &plan.entry("train_step").unwrap().schedule.kernels;
+    let algorithms = kernels.iter().map(|kernel| &kernel.choice.algorithm);
+    algorithms.filter(|algorithm| matches!(algorithm, Algorithm::ThreadBlocks(blocks) if like(blocks))).count()
 }
 
 /// A few steps of a program beside the interpreter's.
@@ -160,9 +175,7 @@ fn check_few(program: &str, batch: usize, gpu: &Plan, tolerances: &Tolerances, d
     // The module of a plan for a GPU also has states that only its kernels know.
     let (_, module) = compiled(program, batch, Target::Cpu, Precision::F32);
     let precision = gpu.source.precision;
-    let by_tensor_cores = count(&algorithms(gpu), &|blocks| tolerances.maths.contains(&blocks.math));
-    assert!(by_tensor_cores >= 10, "{by_tensor_cores} products by tensor cores");
-
+    let before = replay(&module, "init", 1).run_reference().unwrap();
     let few = replay(&module, "train_step", FEW);
     let expected = few.run_reference().unwrap();
     let found = few.run_on(gpu.source.clone(), device).unwrap();
@@ -172,7 +185,11 @@ fn check_few(program: &str, batch: usize, gpu: &Plan, tolerances: &Tolerances, d
     let of_others = |name: &&String| !is_state(name) && !name.ends_with("@0");
     let first = worst(&found, &expected, expected.keys().filter(of_first));
     let later = worst(&found, &expected, expected.keys().filter(of_others));
-    let state = worst(&found, &expected, expected.keys().filter(|name| is_state(name)));
+    let state = worst_by(expected.keys().filter(|name| is_state(name)), |name| {
+        difference_of_change([&found, &expected, &before], name)
+    });
+    let products = count(device, |blocks| tolerances.maths.contains(&blocks.math));
+    assert!(products >= 10, "{products} products by {:?}", tolerances.maths);
     println!("{precision:?}, {batch} images: first {first:?}, later {later:?}, state {state:?}");
     let [least, most] = tolerances.first;
     assert!(first.0 <= most, "in the first step of {batch} images: {first:?}");
@@ -217,9 +234,9 @@ fn steps_by_warpgroups_are_those_of_the_interpreter() {
     for batch in BATCHES {
         for (precision, tolerances) in [(Precision::Tf32, TF32), (Precision::Bf16, BF16)] {
             let gpu = by_warpgroups(&program, batch, precision);
-            let all = count(&algorithms(&gpu), &warpgroup::is_choice);
-            assert!(all >= 15, "{all} products by warpgroups");
             check_few(&program, batch, &gpu, &tolerances, &device);
+            let products = count(&device, warpgroup::is_choice);
+            assert!(products >= 15, "{products} by warpgroups");
         }
     }
 }
