@@ -11,7 +11,7 @@
 #   sanitizer   two steps under each tool of compute-sanitizer; one tool alone by its name:
 #               memcheck racecheck initcheck synccheck
 #   times       each kernel beside the GPU's ceilings, and the steps of a long run
-#   torch       PyTorch: losses of 200 steps from the same weights, its time in every mode, ours and its in turn
+#   torch       PyTorch: losses of 200 steps from the same weights at each precision, its time in every mode, ours and its in turn
 #   table       none: the table of what is in the folder
 #
 #   --out FOLDER    where results, logs and the table are (target/gpu). Parts of earlier calls stay there and in the table; a part
@@ -19,7 +19,7 @@
 #   --pack FOLDER   at the end copies table.txt, results.tsv and logs.tar.gz there
 #   --seconds N     how long the call may take: what would begin later is skipped
 #
-# In pieces of ten minutes, three calls do all: `--seconds 560` with `numbers bits`, with
+# In pieces of ten minutes, three calls do it, or a fourth with what the table says was skipped: `--seconds 560` with `numbers bits`, with
 # `torch`, and with `sanitizer times`.
 #
 # It needs an NVIDIA driver, NVRTC and Python. Binaries are those of target/carry, which tests/cuda/carry.sh makes: here, where
@@ -389,9 +389,10 @@ fresh_weights() {
     program=dcgan train fresh --steps 1 --set lr_gen=0 --set lr_dis=0 --device cpu &&
         "$gan" export "$runs/fresh" --format safetensors -o "$runs/fresh.safetensors"
 }
+# torch_losses SEED PRECISION
 torch_losses() {
-    mkdir -p "$runs/torch-$1" && "$python" benches/pytorch_step.py --device cuda --losses $many --seed "$1" \
-        --weights "$runs/fresh.safetensors" --images src/train/data/mnist-10k-images-idx3-ubyte.gz >"$runs/torch-$1/metrics.jsonl"
+    mkdir -p "$runs/torch-$2-$1" && "$python" benches/pytorch_step.py --device cuda --losses $many --seed "$1" --precision "$2" \
+        --weights "$runs/fresh.safetensors" --images src/train/data/mnist-10k-images-idx3-ubyte.gz >"$runs/torch-$2-$1/metrics.jsonl"
 }
 # What torch.compile makes is kept on the disk: made for all modes at once, so that each finds it.
 compile_torch() {
@@ -409,14 +410,25 @@ part_torch() {
         return
     fi
     compile_once
-    local precision seed turn flags mode device=cuda
+    local precision seeds seed turn flags mode device=cuda curves=()
     # PyTorch's program is the DCGAN.
     [ -z "$quick" ] || device=cpu
     call "fresh weights" fresh_weights
-    program=dcgan call "$many steps, f32" train ours --device $device --steps $many --log-every 1
-    for seed in 1 2 3; do call "$many steps, PyTorch, seed $seed" torch_losses $seed; done
-    show=30 call "losses of $many steps beside PyTorch's" report curves "f32=$runs/ours" "PyTorch 1=$runs/torch-1" \
-        "PyTorch 2=$runs/torch-2" "PyTorch 3=$runs/torch-3"
+    for precision in $precisions; do
+        program=dcgan call "$many steps, $precision" train "ours-$precision" --device $device --precision "$precision" \
+            --steps $many --log-every 1
+        curves+=("$precision=$runs/ours-$precision")
+    done
+    for precision in $precisions; do
+        # How far apart seeds are is measured in f32 alone.
+        seeds=1
+        [ "$precision" != f32 ] || seeds="1 2 3"
+        for seed in $seeds; do
+            call "$many steps, PyTorch, $precision, seed $seed" torch_losses "$seed" "$precision"
+            curves+=("PyTorch $precision, seed $seed=$runs/torch-$precision-$seed")
+        done
+    done
+    show=30 call "losses of $many steps beside PyTorch's" report curves "${curves[@]}"
     forget
 
     # What is in turn comes last, and has time of its own.

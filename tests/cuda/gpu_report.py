@@ -152,7 +152,7 @@ def curves(runs: dict[str, pathlib.Path]) -> int:
         print(
             "The same weights to begin with and the same images, in another order, with other noise and other dropout masks: lines\n"
             "cannot agree step by step. What can be compared are means over many steps, and whether ours lie where PyTorch's\n"
-            "own runs with other seeds do; step 1 is of the same weights, and differs by its batch and its noise alone."
+            "own runs with other seeds do (three of f32); step 1 is of the same weights, and differs by its batch and its noise alone."
         )
     return 0
 
