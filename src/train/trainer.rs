@@ -166,6 +166,15 @@ pub fn train(
 /// something, in between.
 const TOGETHER: Duration = Duration::from_millis(50);
 
+/// What is there so soon after it was asked for was complete before.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+/// When steps were complete that were handed over, asked for later, and there by `now`. Those that nobody waited for were so at
+/// some moment since they were handed over: the earliest is taken.
+fn complete(handed: Instant, asked: Instant, now: Instant) -> Instant {
+    if now - asked < AT_ONCE { handed } else { now }
+}
+
 #[derive(Clone, Copy)]
 struct Rate {
     since: Instant,
@@ -238,19 +247,20 @@ fn distance(measures: &[(String, f32)]) -> Option<f64> {
 
 impl Training<'_> {
     fn run(mut self) -> Result<Ended, TrainError> {
-        // Steps that nobody has looked at yet: what they gave is read when those after them are under way.
-        let mut waiting: Option<Group> = None;
+        // Steps that nobody has looked at yet, and when they were handed over: what they gave is read when those after them are
+        // under way.
+        let mut waiting: Option<(Group, Instant)> = None;
         loop {
             let goes_on = self.session.step_count() < self.pace.until && !self.observer.is_cancelled();
-            let next = if goes_on { Some(self.session.advance(self.most())?) } else { None };
-            if let Some(group) = waiting.take() {
-                self.look(&group)?;
+            let next = if goes_on { Some((self.session.advance(self.most())?, Instant::now())) } else { None };
+            if let Some((group, handed)) = waiting.take() {
+                self.look(&group, handed)?;
             }
             match next {
                 None => break,
-                Some(group) if group.can_wait() && !self.is_due(&group) => waiting = Some(group),
-                Some(group) => {
-                    self.look(&group)?;
+                Some((group, _)) if group.can_wait() && !self.is_due(&group) => waiting = next,
+                Some((group, handed)) => {
+                    self.look(&group, handed)?;
                     self.looked = Instant::now();
                 }
             }
@@ -299,12 +309,14 @@ impl Training<'_> {
     }
 
     /// Waits for the steps of a group where somebody looks at them, and does what is due after each.
-    fn look(&mut self, group: &Group) -> Result<(), TrainError> {
+    fn look(&mut self, group: &Group, handed: Instant) -> Result<(), TrainError> {
+        let (begun, asked) = (self.looked, Instant::now());
+        let mut now = asked;
         if group.can_wait() {
             // Fetches those of all steps.
             self.session.scalars_of(group, 0)?;
+            now = complete(handed, asked, Instant::now()).max(begun);
         }
-        let (begun, now) = (self.looked, Instant::now());
         self.looked = now;
         let took = now - begun;
         if took < TOGETHER / 2 {

@@ -680,6 +680,16 @@ fn what_is_not_finite_is_found_at_its_step_among_several() {
     }
 }
 
+/// Else two steps whose losses are read one right after the other would be a thousand times as fast as the device is.
+#[test]
+fn steps_that_are_complete_when_they_are_asked_for_were_so_when_they_were_handed_over() {
+    let handed = Instant::now();
+    let asked = handed + Duration::from_secs(2);
+    assert_eq!(complete(handed, asked, asked + Duration::from_micros(50)), handed);
+    let waited = asked + Duration::from_millis(30);
+    assert_eq!(complete(handed, asked, waited), waited);
+}
+
 #[test]
 fn rates_are_of_steps_alone() {
     let begun = Instant::now();
