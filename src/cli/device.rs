@@ -106,7 +106,18 @@ impl DeviceArgs {
             let device = match &self.trust_device_code {
                 None => device,
                 Some(None) => device.trusting_device_code(true),
-                Some(Some(file)) => device.with_device_code(code_of(file)?),
+                Some(Some(file)) => {
+                    let (code, here) = (code_of(file)?, device.info().architecture);
+                    if code.for_device(here).is_empty() {
+                        bail!(
+                            "--trust-device-code: {} has code for {}, which this GPU of {here} does not run: compile its program \
+                             for {here} (`gcc-gan compile --device cuda:{here}`)",
+                            file.display(),
+                            code.architectures()
+                        );
+                    }
+                    device.with_device_code(code)
+                }
             };
             Ok(Opened {
                 target: Target::Cuda(device.info().architecture),
@@ -183,9 +194,15 @@ fn isa(name: &str) -> Result<Isa, String> {
     })
 }
 
-/// Why there is no GPU, within a sentence.
+/// Why there is no GPU, within a sentence. To use the CPU instead is no news to whoever does.
 fn reason(missing: &Missing) -> String {
-    missing.to_string()
+    let text = missing.to_string();
+    match missing {
+        Missing::NoDriver | Missing::OldDriver { .. } | Missing::NoDevice | Missing::OldDevice { .. } => {
+            text.rsplit_once(": ").map_or(text.clone(), |(what, _)| what.to_string())
+        }
+        Missing::NoSuchDevice { .. } | Missing::Broken(_) | Missing::Nvrtc(_) => text,
+    }
 }
 
 /// The compiled code of a plan file.

@@ -105,8 +105,9 @@ impl<'a> Search<'a> {
                 code.architectures()
             ),
             Some(_) => format!(
-                "the plan has no code for one of its kernels (a batch of another size is compiled ahead by `gcc-gan \
-                 compile --specialise N`); or have it compiled here: {missing}"
+                "the plan has no code for one of the kernels: it was compiled from another program, for another kind of GPU, in \
+                 another precision, or not for this size of batch (`gcc-gan compile --specialise N` adds one); or have it \
+                 compiled here: {missing}"
             ),
             None => format!(
                 "there is no code for its kernels: compile the program to a plan where NVRTC is (`gcc-gan compile PROGRAM \

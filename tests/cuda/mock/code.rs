@@ -191,6 +191,10 @@ fn code_that_is_damaged_or_not_there_is_told() {
     assert!(fs::read(&file).unwrap() == without && whole.starts_with(&without));
     let err = plan.fail(mock, TRUST, NO_FAULT);
     assert!(err.contains("--trust-device-code: there is no device code here"), "{err}");
+    let newer = ["compile", "layers.ron", "--device", "cuda:sm_90", "-o", "newer.plan"];
+    succeed(mock, plan.dir.path(), &newer, NO_FAULT);
+    let err = plan.fail(mock, &["--trust-device-code=newer.plan"], NO_FAULT);
+    assert!(err.contains("newer.plan has code for sm_90a, which this GPU of sm_80 does not run"), "{err}");
 
     let always = ["compile", "layers.ron", "--device-code", "always", "-o", "none.plan", "--device"];
     let refused =

@@ -586,7 +586,7 @@ fn auto_takes_the_gpu_that_works_and_else_says_why_it_is_the_cpu() {
     let (_, err) = succeed(mock, dir.path(), &args, NO_FAULT);
     assert!(err.contains("device: Mock GPU (GPU 0, sm_80)\n"), "{err}");
     let (_, err) = succeed(mock, dir.path(), &args, &[("GCC_GAN_MOCK_FAULT", "no_device")]);
-    assert!(err.contains("device: the CPU, since the NVIDIA driver sees no GPU"), "{err}");
+    assert!(err.contains("device: the CPU, since the NVIDIA driver sees no GPU\n"), "{err}");
     let (_, err) = succeed(mock, dir.path(), &args, &[("GCC_GAN_NVRTC", "/nowhere")]);
     assert!(err.contains("device: the CPU, since $GCC_GAN_NVRTC is `/nowhere`"), "{err}");
 }
