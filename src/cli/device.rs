@@ -1,7 +1,7 @@
 //! Which device runs a plan: `--device`, `--precision`, `--threads`, `--isa` and `--trust-device-code`.
 
 use super::device_code::compilation_bar;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::ValueEnum;
 use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
@@ -109,12 +109,8 @@ impl DeviceArgs {
                 Some(Some(file)) => {
                     let (code, here) = (code_of(file)?, device.info().architecture);
                     if code.for_device(here).is_empty() {
-                        bail!(
-                            "--trust-device-code: {} has code for {}, which this GPU of {here} does not run: compile its program \
-                             for {here} (`gcc-gan compile --device cuda:{here}`)",
-                            file.display(),
-                            code.architectures()
-                        );
+                        let what = format!("{} has code for {}", file.display(), code.architectures());
+                        return Err(for_another_gpu(&what, here));
                     }
                     device.with_device_code(code)
                 }
@@ -211,6 +207,14 @@ fn code_of(file: &Path) -> Result<Arc<DeviceCode>> {
     plan.device_code.with_context(|| format!("{} has no device code: {}", file.display(), COMPILE_WITH_CODE))
 }
 
+/// That trusted code is not for the GPU that is here.
+fn for_another_gpu(what: &str, here: Architecture) -> Error {
+    anyhow!(
+        "--trust-device-code: {what}, which this GPU of {here} does not run: compile its program for {here} (`gcc-gan compile \
+         --device cuda:{here}`)"
+    )
+}
+
 const COMPILE_WITH_CODE: &str =
     "`gcc-gan compile PROGRAM --device cuda:sm_90 -o FILE` makes a plan with code where NVRTC is";
 
@@ -264,10 +268,9 @@ impl Opened {
     /// When it is of a plan for another.
     pub fn check_trusted(&self, plan: &Plan) -> Result<()> {
         match (self.trusts_plan, plan.source.target, self.target) {
-            (true, Target::Cuda(needed), Target::Cuda(found)) if !found.runs(needed) => bail!(
-                "--trust-device-code: the plan's code is for {needed}, which this GPU of {found} does not run: compile its \
-                 program for {found} (`gcc-gan compile --device cuda:{found}`)"
-            ),
+            (true, Target::Cuda(needed), Target::Cuda(found)) if !found.runs(needed) => {
+                Err(for_another_gpu(&format!("the plan's code is for {needed}"), found))
+            }
             _ => Ok(()),
         }
     }

@@ -28,67 +28,32 @@ fn check(name: &str, architecture: u32, precision: Precision, tolerances: &Toler
 }
 
 macro_rules! groups {
-    ($($group:ident)*) => {
-        const CHECKED: &[&str] = &[$(stringify!($group)),*];
-        mod in_f32 {
+    ($($on:ident, $architecture:literal, $precision:ident, $tolerances:ident: $($group:ident)*;)*) => {
+        const CHECKED: &[(&str, &[&str])] = &[$((stringify!($on), &[$(stringify!($group)),*])),*];
+        $(mod $on {
+            use super::*;
             $(#[test]
             fn $group() {
-                super::check(stringify!($group), 80, super::Precision::F32, &super::Tolerances::F32);
+                check(stringify!($group), $architecture, Precision::$precision, &Tolerances::$tolerances);
             })*
-        }
-    };
-}
-
-groups!(
-    scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion prologues transforms windows
-    layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps
-);
-
-#[test]
-fn every_group_is_checked() {
-    assert_eq!(CHECKED, GROUPS);
-}
-
-macro_rules! contractions {
-    ($($group:ident)*) => {
-        $(mod $group {
-            use super::*;
-            #[test]
-            fn without_tensor_cores() {
-                check(stringify!($group), 75, Precision::F32, &Tolerances::F32);
-            }
-            #[test]
-            fn in_tf32() {
-                check(stringify!($group), 80, Precision::Tf32, &Tolerances::TF32);
-            }
-            #[test]
-            fn in_bf16() {
-                check(stringify!($group), 80, Precision::Bf16, &Tolerances::BF16);
-            }
         })*
     };
 }
 
-// Those in which contractions have operands of their own, of all sizes.
-contractions!(layouts sliced_operands matrix_products convolutions);
+// Beside f32 on a GPU with tensor cores those in which contractions have operands of their own, of all sizes; by warpgroups those
+// of which the model gives them any.
+groups!(
+    in_f32, 80, F32, F32:
+        scalars special_values elementwise reductions multi_tensor matrix_products convolutions contraction_fusion prologues
+        transforms windows layouts sliced_operands draws bf16 states odd_sizes random_graphs training_steps;
+    without_tensor_cores, 75, F32, F32: layouts sliced_operands matrix_products convolutions;
+    in_tf32, 80, Tf32, TF32: layouts sliced_operands matrix_products convolutions;
+    in_bf16, 80, Bf16, BF16: layouts sliced_operands matrix_products convolutions;
+    in_tf32_by_warpgroups, 90, Tf32, TF32: matrix_products prologues;
+    in_bf16_by_warpgroups, 90, Bf16, BF16: matrix_products prologues;
+);
 
-macro_rules! warpgroups {
-    ($($group:ident)*) => {
-        mod by_warpgroups {
-            $(mod $group {
-                use super::super::*;
-                #[test]
-                fn in_tf32() {
-                    check(stringify!($group), 90, Precision::Tf32, &Tolerances::TF32);
-                }
-                #[test]
-                fn in_bf16() {
-                    check(stringify!($group), 90, Precision::Bf16, &Tolerances::BF16);
-                }
-            })*
-        }
-    };
+#[test]
+fn every_group_is_checked() {
+    assert_eq!(CHECKED[0], ("in_f32", &GROUPS[..]));
 }
-
-// In the other groups the model gives them nothing.
-warpgroups!(matrix_products prologues);
