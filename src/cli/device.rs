@@ -7,7 +7,7 @@ use gcc_gan::compile::Options;
 use gcc_gan::exec::Device;
 use gcc_gan::exec::cpu::{CpuDevice, Isa};
 use gcc_gan::exec::cuda::nvrtc::{self, NvrtcMissing};
-use gcc_gan::exec::cuda::{CudaDevice, Missing, Progress};
+use gcc_gan::exec::cuda::{CudaDevice, Progress};
 use gcc_gan::kernel::target::{Architecture, Precision, Target};
 use gcc_gan::plan::{self, DeviceCode, Plan};
 use gcc_gan::train::checkpoint::Meta;
@@ -144,7 +144,7 @@ impl DeviceArgs {
                 Err(missing) => {
                     let lacking = self.precision.map(Precision::from).filter(|p| !Target::Cpu.has(*p));
                     let instead = lacking.map_or(String::new(), |_| " (in f32)".to_string());
-                    say(&format!("device: the CPU{instead}, since {}", reason(&missing)));
+                    say(&format!("device: the CPU{instead}, since {}", missing.reason()));
                     Ok(self.cpu())
                 }
             },
@@ -188,17 +188,6 @@ fn isa(name: &str) -> Result<Isa, String> {
         let names: Vec<&str> = available.iter().map(|isa| isa.name()).collect();
         format!("this processor has {}", names.join(", "))
     })
-}
-
-/// Why there is no GPU, within a sentence. To use the CPU instead is no news to whoever does.
-fn reason(missing: &Missing) -> String {
-    let text = missing.to_string();
-    match missing {
-        Missing::NoDriver | Missing::OldDriver { .. } | Missing::NoDevice | Missing::OldDevice { .. } => {
-            text.rsplit_once(": ").map_or(text.clone(), |(what, _)| what.to_string())
-        }
-        Missing::NoSuchDevice { .. } | Missing::Broken(_) | Missing::Nvrtc(_) => text,
-    }
 }
 
 /// The compiled code of a plan file.

@@ -12,31 +12,76 @@ use crate::kernel::cost::Multiplied;
 use crate::kernel::target::{Architecture, Target};
 use crate::plan::{self, DeviceCode, Plan};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// The oldest version of CUDA that drivers must be for: the first with the form of graphs that is built here.
 const OLDEST_DRIVER: (u32, u32) = (12, 0);
 
 /// Why there is no GPU to use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    #[error("there is no NVIDIA driver here (no libcuda.so.1): install one, or use the CPU")]
     NoDriver,
-    #[error("the NVIDIA driver is too old ({found}): install one for CUDA 12.0 or newer (version 525 or newer)")]
     OldDriver { found: String },
-    #[error("the NVIDIA driver sees no GPU: plug one in, or look at $CUDA_VISIBLE_DEVICES")]
     NoDevice,
-    #[error("there is no GPU {ordinal}: there {}, counted from 0 (`gcc-gan devices` lists them)", number(*count))]
     NoSuchDevice { ordinal: usize, count: usize },
-    #[error(
-        "the GPU is of {found}, and kernels are written for {oldest} and newer: take another, or the CPU",
-        oldest = Architecture::OLDEST
-    )]
     OldDevice { found: Architecture },
-    #[error("the NVIDIA driver does not work: {0}")]
     Broken(DriverError),
-    #[error(transparent)]
-    Nvrtc(#[from] NvrtcMissing),
+    Nvrtc(NvrtcMissing),
+}
+
+impl Missing {
+    /// Why, within a sentence, and what to do about it where that is not said with the reason.
+    fn parts(&self) -> (String, Option<&'static str>) {
+        let oldest = Architecture::OLDEST;
+        match self {
+            Missing::NoDriver => {
+                ("there is no NVIDIA driver here (no libcuda.so.1)".into(), Some("install one, or use the CPU"))
+            }
+            Missing::OldDriver { found } => (
+                format!("the NVIDIA driver is too old ({found})"),
+                Some("install one for CUDA 12.0 or newer (version 525 or newer)"),
+            ),
+            Missing::NoDevice => {
+                ("the NVIDIA driver sees no GPU".into(), Some("plug one in, or look at $CUDA_VISIBLE_DEVICES"))
+            }
+            Missing::NoSuchDevice { ordinal, count } => (
+                format!(
+                    "there is no GPU {ordinal}: there {}, counted from 0 (`gcc-gan devices` lists them)",
+                    number(*count)
+                ),
+                None,
+            ),
+            Missing::OldDevice { found } => (
+                format!("the GPU is of {found}, and kernels are written for {oldest} and newer"),
+                Some("take another, or the CPU"),
+            ),
+            Missing::Broken(error) => (format!("the NVIDIA driver does not work: {error}"), None),
+            Missing::Nvrtc(missing) => (missing.to_string(), None),
+        }
+    }
+
+    /// Why, within a sentence that says what is done instead.
+    pub fn reason(&self) -> String {
+        self.parts().0
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.parts() {
+            (reason, Some(advice)) => write!(f, "{reason}: {advice}"),
+            (reason, None) => f.write_str(&reason),
+        }
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl From<NvrtcMissing> for Missing {
+    fn from(missing: NvrtcMissing) -> Missing {
+        Missing::Nvrtc(missing)
+    }
 }
 
 fn number(count: usize) -> String {
