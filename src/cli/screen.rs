@@ -30,11 +30,13 @@ pub fn heading(session: &Session, meta: &Meta, device: &str, run: &Path) -> Stri
         Precision::F32 => String::new(),
         lower => format!(" in {}", lower.name()),
     };
+    let steps = session.steps_per_epoch() as usize;
     let mut text = format!(
-        "{}: batches of {}, {} steps an epoch, on {device}{precision}, seed {}\n",
+        "{}: batches of {}, {} {} an epoch, on {device}{precision}, seed {}\n",
         meta.program,
         session.batch(),
-        thousands(session.steps_per_epoch() as usize),
+        thousands(steps),
+        if steps == 1 { "step" } else { "steps" },
         meta.seed
     );
     if !meta.sets.is_empty() {
