@@ -202,16 +202,6 @@ def likeness(part: Part, known: set[str]) -> str:
     return WORD.sub(number, text) + "".join(part.launches.values())
 
 
-def header(version: str, wanted: list[tuple[Text, str, bool]]) -> str:
-    """By which compiler which texts are compiled for which architectures."""
-    covered: dict[str, list[str]] = {}
-    for text, arch, _ in wanted:
-        covered.setdefault(text.path.stem, []).append(arch)
-    lines = [f"#   {text}: {', '.join(archs)}" for text, archs in covered.items()]
-    covers = f"# NVRTC {version}. Covered are these texts (program, GPU that it is for if not sm_80, precision), and no others:"
-    return "\n".join([covers, *lines, ""])
-
-
 class Kernel(collections.namedtuple("Kernel", "figures by_warps by_warpgroups")):
     """A function as it was compiled: its figures, and how many tensor-core instructions it has of either kind."""
 
@@ -314,8 +304,109 @@ def settled(kept: list[str], found: list[str]) -> list[str]:
     return lines
 
 
+class Wanted(collections.namedtuple("Wanted", "text arch is_brief line")):
+    """A text to compile for an architecture, and its line of the table where that still holds: then nothing is compiled for it."""
+
+    def parts(self) -> dict[tuple[str, str, str], Part]:
+        """Its kernels by what others may be like: the architecture, the prelude and the kernel."""
+        return {(self.arch, self.text.prelude, like): part for like, part in zip(self.text.likenesses, self.text.parts)}
+
+
+def wanted_of(arguments: argparse.Namespace, version: str) -> list[Wanted]:
+    known = known_lines(arguments.figures, version) if arguments.changed else {}
+    wanted = []
+    for is_brief, given in [(False, arguments.texts), (True, arguments.brief)]:
+        for path, _, archs in (text.partition("=") for text in given):
+            text = Text(pathlib.Path(path))
+            for arch in (archs or "sm_90a").split(","):
+                has_one_line = is_brief or arch not in DETAILED
+                line = known.get(subject(text, arch), "") if has_one_line else ""
+                wanted.append(Wanted(text, arch, is_brief, line if line.endswith(f"; {text.hash}") else None))
+    return wanted
+
+
+def header(version: str, wanted: list[Wanted]) -> str:
+    """By which compiler which texts are compiled for which architectures."""
+    covered: dict[str, list[str]] = {}
+    for what in wanted:
+        covered.setdefault(what.text.path.stem, []).append(what.arch)
+    lines = [f"#   {text}: {', '.join(archs)}" for text, archs in covered.items()]
+    covers = f"# NVRTC {version}. Covered are these texts (program, GPU that it is for if not sm_80, precision), and no others:"
+    return "\n".join([covers, *lines, ""])
+
+
 # Parts in one text: fewer read the prelude more often, more leave a core without work at the end.
 TOGETHER = 40
+
+
+class Job(collections.namedtuple("Job", "of arch prelude parts")):
+    """Kernels that are compiled in one text, by what others may be like, and the first text that they are of."""
+
+
+def jobs_of(wanted: list[Wanted]) -> list[Job]:
+    """Of each architecture and prelude the kernels that others are like, by the text in which they come first. What stands
+    together is the same whatever is asked for, since it changes what the compiler inlines."""
+    jobs, seen, asked = [], set(), set()
+    for what in wanted:
+        own = what.parts()
+        if not what.line:
+            asked.update(own)
+        new = [(key, part) for key, part in own.items() if key not in seen]
+        seen.update(own)
+        of = subject(what.text, what.arch)
+        for start in range(0, len(new), TOGETHER):
+            jobs.append(Job(of, what.arch, what.text.prelude, new[start : start + TOGETHER]))
+    return [job for job in jobs if any(key in asked for key, _ in job.parts)]
+
+
+def compile_all(jobs: list[Job], processes: int) -> dict[tuple[str, str, str], list[Kernel]] | None:
+    """The functions of each kernel by what others may be like; None where something is wrong, which is printed."""
+    compiled, failed = {}, False
+    # The compiler runs in processes of its own: as a library it uses one core.
+    with concurrent.futures.ProcessPoolExecutor(processes) as pool:
+        results = [pool.submit(compile_parts, job.prelude, [part for _, part in job.parts], job.arch) for job in jobs]
+        for done, (job, result) in enumerate(zip(jobs, results), 1):
+            wrong, kernels = result.result()
+            if sys.stderr.isatty():
+                print(f"\r{done} of {len(jobs)} texts compiled", end="" if done < len(jobs) and not wrong else "\n", file=sys.stderr)
+            if wrong:
+                print(f"{wrong}\n{job.of}, among {len(job.parts)} kernels from {job.parts[0][1].name} on", file=sys.stderr)
+                failed = True
+                continue
+            for (key, _), functions in zip(job.parts, kernels):
+                compiled[key] = list(functions.values())
+    return None if failed else compiled
+
+
+def table_of(wanted: list[Wanted], compiled: dict[tuple[str, str, str], list[Kernel]]) -> list[str]:
+    """The lines of the table of figures. The first of each text that was compiled is printed too."""
+    table = []
+    for text, arch, is_brief, line in wanted:
+        if line:
+            table.append(line)
+            continue
+        kernels = []
+        for like, part in zip(text.likenesses, text.parts):
+            functions = compiled[arch, text.prelude, like]
+            kernels += [(name, launch, k) for (name, launch), k in zip(part.launches.items(), functions)]
+        lines = lines_of(text, arch, is_brief, kernels)
+        print(lines[0])
+        table += lines
+    return table
+
+
+def is_as_kept(figures: pathlib.Path, head: str, table: list[str]) -> bool:
+    """Whether a file of figures is as it would be written now; what is not is printed."""
+    kept = figures.read_text() if figures.exists() else ""
+    found = head + "".join(f"{line}\n" for line in settled(kept.splitlines(), table))
+    if os.environ.get("UPDATE_FIGURES"):
+        figures.write_text(found)
+        return True
+    if found == kept:
+        return True
+    sys.stderr.writelines(difflib.unified_diff(kept.splitlines(True), found.splitlines(True), str(figures), "now"))
+    print("The figures changed: UPDATE_FIGURES=1 writes them where that is right.", file=sys.stderr)
+    return False
 
 
 def main() -> int:
@@ -331,72 +422,16 @@ def main() -> int:
     version = Nvrtc(find_package_folder()).version()
     print(f"NVRTC {version}")
     start = time.perf_counter()
-    known = known_lines(arguments.figures, version) if arguments.changed else {}
-    wanted = []
-    for is_brief, given in [(False, arguments.texts), (True, arguments.brief)]:
-        for path, _, archs in (text.partition("=") for text in given):
-            text = Text(pathlib.Path(path))
-            wanted += [(text, arch, is_brief) for arch in (archs or "sm_90a").split(",")]
-
-    def is_known(text: Text, arch: str, is_brief: bool) -> bool:
-        has_one_line = is_brief or arch not in DETAILED
-        return has_one_line and known.get(subject(text, arch), "").endswith(f"; {text.hash}")
-
-    # Of each architecture and prelude the parts that others are like, by the text in which they come first, and what is asked
-    # of them. What stands together in a text is the same whatever is asked, since it changes what the compiler inlines.
-    jobs, seen, asked = [], set(), set()
-    for text, arch, is_brief in wanted:
-        own = {(arch, text.prelude, like): part for like, part in zip(text.likenesses, text.parts)}
-        if not is_known(text, arch, is_brief):
-            asked.update(own)
-        new = [(key, part) for key, part in own.items() if key not in seen]
-        seen.update(own)
-        jobs += [(subject(text, arch), arch, text.prelude, new[i : i + TOGETHER]) for i in range(0, len(new), TOGETHER)]
-    jobs = [job for job in jobs if any(key in asked for key, _ in job[-1])]
-
-    failed, compiled = False, {}
-    # The compiler runs in processes of its own: as a library it uses one core.
-    with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
-        results = [pool.submit(compile_parts, prelude, [part for _, part in own], arch) for _, arch, prelude, own in jobs]
-        for done, ((of, _, _, own), result) in enumerate(zip(jobs, results), 1):
-            wrong, kernels = result.result()
-            if sys.stderr.isatty():
-                print(f"\r{done} of {len(jobs)} texts compiled", end="" if done < len(jobs) and not wrong else "\n", file=sys.stderr)
-            if wrong:
-                print(f"{wrong}\n{of}, among {len(own)} kernels from {own[0][1].name} on", file=sys.stderr)
-                failed = True
-                continue
-            for (key, _), functions in zip(own, kernels):
-                compiled[key] = list(functions.values())
-    if failed:
+    wanted = wanted_of(arguments, version)
+    compiled = compile_all(jobs_of(wanted), arguments.jobs)
+    if compiled is None:
         return 1
-    table = []
-    for text, arch, is_brief in wanted:
-        if is_known(text, arch, is_brief):
-            table.append(known[subject(text, arch)])
-            continue
-        kernels = []
-        for like, part in zip(text.likenesses, text.parts):
-            functions = compiled[arch, text.prelude, like]
-            kernels += [(name, launch, k) for (name, launch), k in zip(part.launches.items(), functions)]
-        lines = lines_of(text, arch, is_brief, kernels)
-        print(lines[0])
-        table += lines
+    table = table_of(wanted, compiled)
     print(f"{len(compiled)} kernels compiled for an architecture in {time.perf_counter() - start:.0f} s; the others are like them")
-    if unchanged := sum(is_known(*what) for what in wanted):
+    if unchanged := sum(what.line is not None for what in wanted):
         print(f"{unchanged} of {len(wanted)} texts for an architecture are as they were when the figures were written")
-
-    if arguments.figures:
-        kept = arguments.figures.read_text() if arguments.figures.exists() else ""
-        found = header(version, wanted) + "".join(f"{line}\n" for line in settled(kept.splitlines(), table))
-        if os.environ.get("UPDATE_FIGURES"):
-            arguments.figures.write_text(found)
-            kept = found
-        if found != kept:
-            name = str(arguments.figures)
-            sys.stderr.writelines(difflib.unified_diff(kept.splitlines(True), found.splitlines(True), name, "now"))
-            print("The figures changed: UPDATE_FIGURES=1 writes them where that is right.", file=sys.stderr)
-            return 1
+    if arguments.figures and not is_as_kept(arguments.figures, header(version, wanted), table):
+        return 1
     return 0
 
 
