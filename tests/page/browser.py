@@ -7,6 +7,7 @@ The first page is of the DCGAN, with a profile of several steps; the others are 
 where something is.
 """
 
+import concurrent.futures
 import os
 import shutil
 import sys
@@ -307,82 +308,102 @@ def pictures_of(page, address, folder, name):
         page.screenshot(path=str(Path(folder) / f"{shot}-{name}.png"))
 
 
-def main(files, pictures):
-    size = Path(files[0]).stat().st_size
-    expect(size < MOST_BYTES, f"the page has {size} bytes")
-    addresses = [Path(file).resolve().as_uri() for file in files]
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    expect(chromium, "there is no Chromium: set $CHROMIUM")
+def check_whole(context, address, scheme, width, folder):
+    """All that the page of the DCGAN can do; gives what was found in words."""
+    problems = []
+    page = open_page(context, address, problems)
+    # The browser's own start is not the page's: the best of three loads.
+    seconds = []
+    for _ in range(3):
+        page.goto("about:blank")
+        started = time.monotonic()
+        page.goto(address)
+        page.wait_for_selector("html[data-ready]", timeout=30_000)
+        seconds.append(time.monotonic() - started)
+    expect(min(seconds) < MOST_SECONDS, f"the page opens in {min(seconds):.2f} s")
+    settle(page)
+    expect(
+        page.evaluate("document.documentElement.dataset.theme") == scheme,
+        f"the theme is the system's, {scheme}",
+    )
+    expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
+    if folder:
+        pictures_of(page, address, folder, f"{scheme}-{width}")
+        page.goto("about:blank")
+        page.goto(address)
+        settle(page)
+    check_graph(page)
+    check_fit(page, settle, expect)
+    check_views(page, width, settle, expect)
+    check_costs(page, width, settle, expect)
+    check_source(page, settle, expect)
+    check_playhead(page, settle, expect)
+    check_rules(page, settle, expect)
+    check_rest(page)
+    page.goto("about:blank")
+    page.goto(address + "#stage=declared")
+    settle(page)
+    for level in "123":
+        no_overlap(page, level)
+        check_places(page, level)
+    took = check_selection(page)
+    expect(not problems, f"the browser complains: {problems}")
+    return f"opens in {min(seconds):.2f} s, selects in {took:.0f} ms"
+
+
+def check_large(context, address, scheme, width, folder, is_whole):
+    """That a large graph is laid out and answers; for some all else too, which is slow."""
+    problems = []
+    page = open_page(context, address, problems)
+    for level in "23" if is_whole else "2":
+        check_places(page, level)
+        no_overlap(page, level)
+    check_costs(page, width, settle, expect)
+    check_fit(page, settle, expect)
+    took = check_selection(page)
+    if is_whole:
+        check_rules(page, settle, expect)
+        check_source(page, settle, expect)
+        check_playhead(page, settle, expect)
+        check_slow(context, address, problems)
+    if folder:
+        pictures_of(page, address, folder, f"{Path(address).stem}-{scheme}-{width}")
+    expect(not problems, f"the browser complains: {problems}")
+    return f"selects in {took:.0f} ms"
+
+
+def in_browser(chromium, check, address, scheme, width, *others):
+    """What a check gives, in a browser of its own, and where."""
+    where = f"{Path(address).name}, {scheme}, {width} wide"
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for scheme, width in [("light", 1400), ("dark", 1400), ("light", 700), ("dark", 700)]:
-            name = f"{scheme}, {width} wide"
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            problems = []
-            page = open_page(context, addresses[0], problems)
-            # The browser's own start is not the page's: the best of three loads.
-            seconds = []
-            for _ in range(3):
-                page.goto("about:blank")
-                started = time.monotonic()
-                page.goto(addresses[0])
-                page.wait_for_selector("html[data-ready]", timeout=30_000)
-                seconds.append(time.monotonic() - started)
-            expect(min(seconds) < MOST_SECONDS, f"the page opens in {min(seconds):.2f} s")
-            settle(page)
-            expect(
-                page.evaluate("document.documentElement.dataset.theme") == scheme,
-                f"the theme is the system's, {scheme}",
-            )
-            expect(page.evaluate("document.documentElement.scrollWidth") <= width, f"nothing is wider than {width}")
-            if pictures:
-                pictures_of(page, addresses[0], pictures, f"{scheme}-{width}")
-                page.goto("about:blank")
-                page.goto(addresses[0])
-                settle(page)
-            check_graph(page)
-            check_fit(page, settle, expect)
-            check_views(page, width, settle, expect)
-            check_costs(page, width, settle, expect)
-            check_source(page, settle, expect)
-            check_playhead(page, settle, expect)
-            check_rules(page, settle, expect)
-            check_rest(page)
-            page.goto("about:blank")
-            page.goto(addresses[0] + "#stage=declared")
-            settle(page)
-            for level in "123":
-                no_overlap(page, level)
-                check_places(page, level)
-            took = check_selection(page)
-            expect(not problems, f"the browser complains: {problems}")
-            print(f"{name}: opens in {min(seconds):.2f} s, selects in {took:.0f} ms; all as expected")
-            context.close()
-        others = [(address, scheme, width) for address in addresses[1:] for scheme in ["light", "dark"] for width in [1400, 700]]
-        # All checks for some of them: they are slow.
-        whole = {(addresses[1], "dark", 1400), (addresses[2], "light", 1400), (addresses[1], "light", 700)}
-        for address, scheme, width in others:
-            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            problems = []
-            page = open_page(context, address, problems)
-            is_whole = (address, scheme, width) in whole
-            for level in "23" if is_whole else "2":
-                check_places(page, level)
-                no_overlap(page, level)
-            check_costs(page, width, settle, expect)
-            check_fit(page, settle, expect)
-            took = check_selection(page)
-            if is_whole:
-                check_rules(page, settle, expect)
-                check_source(page, settle, expect)
-                check_playhead(page, settle, expect)
-                check_slow(context, address, problems)
-            if pictures:
-                pictures_of(page, address, pictures, f"{Path(address).stem}-{scheme}-{width}")
-            expect(not problems, f"the browser complains: {problems}")
-            print(f"{Path(address).name}, {scheme}, {width} wide: selects in {took:.0f} ms; all as expected")
-            context.close()
-        browser.close()
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        try:
+            return f"{where}: {check(context, address, scheme, width, *others)}; all as expected"
+        except AssertionError as error:
+            raise AssertionError(f"{where}: {error}") from None
+        finally:
+            browser.close()
+
+
+def main(files, folder):
+    size = Path(files[0]).stat().st_size
+    expect(size < MOST_BYTES, f"the page has {size} bytes")
+    dcgan, deep, wide = [Path(file).resolve().as_uri() for file in files]
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    expect(chromium, "there is no Chromium: set $CHROMIUM")
+    looks = [("light", 1400), ("dark", 1400), ("light", 700), ("dark", 700)]
+    whole = {(deep, "dark", 1400), (wide, "light", 1400), (deep, "light", 700)}
+    checks = [(check_whole, dcgan, *look, folder) for look in looks]
+    checks += [(check_large, page, *look, folder, (page, *look) in whole) for page in (deep, wide) for look in looks]
+    # Most of the time a page settles, and a core waits.
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        for found in [pool.submit(in_browser, chromium, *check) for check in checks]:
+            try:
+                print(found.result(), flush=True)
+            except Exception:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 if __name__ == "__main__":
